@@ -1,0 +1,49 @@
+"""The project's own errors: each says what, where, which value, which rule, and how to mend it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DqlError(Exception):
+    """A mistake of the user's, with the way to mend it; the command line exits with 2."""
+
+
+class ConfigError(DqlError):
+    """A training configuration or a command-line value breaks a rule."""
+
+
+class ContractError(DqlError):
+    """A robot contract breaks a rule, or a message does not have what the contract names."""
+
+
+class SpecMismatchError(DqlError):
+    """Two of contract, dataset, checkpoint and bundle do not describe the same robot."""
+
+
+class BagError(DqlError):
+    """A bag is missing, damaged, or lacks what the contract needs."""
+
+
+class DatasetError(DqlError):
+    """A dataset is missing, damaged, or unfit for training."""
+
+
+class CheckpointError(DqlError):
+    """A run folder or checkpoint is missing, damaged, or foreign."""
+
+
+class BundleError(DqlError):
+    """A policy bundle is missing, damaged, or does not reproduce the policy it was made from."""
+
+
+class SimulationError(DqlError):
+    """A simulated robot or one of the processes around it failed or does not fit the contract."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint: the known name nearest to ``name``, or all known names."""
+    known = sorted(known)
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if nearest:
+        return f" (did you mean '{nearest[0]}'?)"
+    return f" (known: {', '.join(known)})" if known else ""

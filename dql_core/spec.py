@@ -1,0 +1,123 @@
+"""The waist of the project: what the robot side and the policy side must agree on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.errors import SpecMismatchError
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One scalar of an observation or action vector.
+
+    Attributes:
+        name: Unique within its vector, for example ``joint_states.position.elbow``.
+        unit: REP-103 unit such as ``rad`` or ``m/s``; empty when it has none.
+        low: Smallest value allowed, in ``unit``; ``-inf`` when unbounded.
+        high: Largest value allowed, in ``unit``; ``inf`` when unbounded.
+    """
+
+    name: str
+    unit: str = ""
+    low: float = -np.inf
+    high: float = np.inf
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """Ordered observation and action fields at a control rate, with the hash of their contract.
+
+    It is written into every dataset, checkpoint and policy bundle and compared at each hand-over.
+
+    Attributes:
+        robot: Name of the robot or environment.
+        rate_hz: Control rate in Hz; 0 when unknown, as for a dataset without a contract.
+        observation: Fields of the observation vector, length O.
+        action: Fields of the action vector, length A; their bounds are finite.
+        contract_hash: SHA-256 of the contract, or empty when there is none.
+    """
+
+    robot: str
+    rate_hz: float
+    observation: tuple[FieldSpec, ...]
+    action: tuple[FieldSpec, ...]
+    contract_hash: str = ""
+
+    @property
+    def action_low(self) -> NDArray[np.float32]:
+        """Lower action bounds, shape (A,)."""
+        return np.array([field.low for field in self.action], dtype=np.float32)
+
+    @property
+    def action_high(self) -> NDArray[np.float32]:
+        """Upper action bounds, shape (A,)."""
+        return np.array([field.high for field in self.action], dtype=np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary; an infinite bound becomes ``None``."""
+        document = asdict(self)
+        for field in (*document["observation"], *document["action"]):
+            field["low"] = field["low"] if np.isfinite(field["low"]) else None
+            field["high"] = field["high"] if np.isfinite(field["high"]) else None
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> PolicySpec:
+        """Rebuild the spec that `to_json` wrote."""
+        return cls(
+            robot=document["robot"],
+            rate_hz=document["rate_hz"],
+            observation=tuple(_field_from_json(field) for field in document["observation"]),
+            action=tuple(_field_from_json(field) for field in document["action"]),
+            contract_hash=document["contract_hash"],
+        )
+
+    def require_equal(self, other: PolicySpec, here: str, there: str) -> None:
+        """Compare with ``other`` and name the first difference.
+
+        Args:
+            other: The spec on the other side of the hand-over.
+            here: What this spec belongs to, for the message ("contract arm.yaml").
+            there: What ``other`` belongs to ("bundle runs/arm/bundle").
+
+        Raises:
+            SpecMismatchError: Naming the first difference and both values.
+        """
+        difference = self._first_difference(other)
+        if difference is not None:
+            what, mine, theirs = difference
+            raise SpecMismatchError(
+                f"{here} and {there} do not describe the same robot: {what} is {mine} in the "
+                f"former and {theirs} in the latter; use the contract the policy was trained "
+                f"with, or convert and train again"
+            )
+
+    def _first_difference(self, other: PolicySpec) -> tuple[str, object, object] | None:
+        for kind in ("observation", "action"):
+            mine, theirs = getattr(self, kind), getattr(other, kind)
+            for index, (field, its) in enumerate(zip(mine, theirs, strict=False)):
+                for key in ("name", "unit", "low", "high"):
+                    if getattr(field, key) != getattr(its, key):
+                        what = f"{kind} field {index} ('{field.name}') {key}"
+                        return what, repr(getattr(field, key)), repr(getattr(its, key))
+            if len(mine) != len(theirs):
+                return f"the number of {kind} fields", len(mine), len(theirs)
+        for key in ("rate_hz", "robot", "contract_hash"):
+            if getattr(self, key) != getattr(other, key):
+                return key, repr(getattr(self, key)), repr(getattr(other, key))
+        return None
+
+
+def _field_from_json(document: dict[str, Any]) -> FieldSpec:
+    low, high = document["low"], document["high"]
+    return FieldSpec(
+        name=document["name"],
+        unit=document["unit"],
+        low=-np.inf if low is None else low,
+        high=np.inf if high is None else high,
+    )

@@ -1,0 +1,95 @@
+"""Read a yaml file into a strict pydantic model; whatever is wrong becomes one line."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dql_core.errors import DqlError, did_you_mean
+
+
+class StrictModel(BaseModel):
+    """A frozen section of a yaml file in which unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Model = TypeVar("Model", bound=StrictModel)
+
+
+def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
+    """Parse a yaml mapping with ``safe_load``.
+
+    Raises:
+        DqlError: Of the kind ``error``, when the file is missing, no yaml, or no mapping.
+    """
+    if not path.is_file():
+        nearby = [other.name for other in path.parent.glob("*.yaml")]
+        raise error(f"{path}: no such file{did_you_mean(path.name, nearby)}")
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        raise error(f"{path}: not valid yaml: {' '.join(str(cause).split())}") from cause
+    if not isinstance(document, dict):
+        raise error(f"{path}: must hold a mapping of keys, not {type(document).__name__}")
+    return document
+
+
+def parse(
+    document: dict[str, Any], model: type[Model], where: str, error: type[DqlError]
+) -> Model:
+    """Validate a parsed yaml document.
+
+    Args:
+        document: The mapping to validate.
+        model: The strict model to build.
+        where: The file's name, for messages.
+        error: The kind of error to raise.
+
+    Raises:
+        DqlError: Of the kind ``error``, naming the first key that breaks a rule.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as cause:
+        # An unknown key is often the cause of the missing one, so it is told first.
+        problems = sorted(cause.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+        raise error(f"{where}: {_sentence(dict(problems[0]), model)}") from cause
+
+
+def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
+    location = tuple(problem["loc"])
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{did_you_mean(str(location[-1]), _keys_at(model, location))}"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if not isinstance(problem["input"], str | int | float | bool):
+        return f"{key}: {message}" if key else message
+    return f"key '{key}' is {problem['input']!r}: {message}"
+
+
+def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
+    """Keys that would have been accepted beside the last part of ``location``."""
+    models = {model}
+    for part in location[:-1]:
+        annotations = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        if annotations:
+            models = set().union(*(_models_in(annotation) for annotation in annotations))
+        elif isinstance(part, str):
+            # pydantic names the chosen member of a union by its class.
+            models = {m for m in models if m.__name__ == part} or models
+    return {name for each in models for name in each.model_fields}
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    if get_origin(annotation) in {Union, types.UnionType, list, tuple, dict}:
+        return set().union(*(_models_in(part) for part in get_args(annotation)))
+    return set()

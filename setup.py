@@ -1,0 +1,70 @@
+"""Package of the dql_ros nodes and the dql command, for colcon (ament_python) and for pip."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = "dql_ros"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="From rosbags to a Diffusion-QL policy that drives a robot from a ROS 2 node.",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["dql_core", "dql_core.*", "dql_ros", "dql_ros.*"]),
+    package_data={"dql_core": ["py.typed", "sim/models/*.xml"], "dql_ros": ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/launch", glob("launch/*launch.[pxy][yma]*")),
+        (f"share/{PACKAGE}/config/contracts", glob("config/contracts/*.yaml")),
+        (f"share/{PACKAGE}/config/train", glob("config/train/*.yaml")),
+        (f"share/{PACKAGE}/config/nodes", glob("config/nodes/*.yaml")),
+    ],
+    zip_safe=False,
+    install_requires=[
+        "gymnasium>=1.0",
+        "imageio",
+        "imageio-ffmpeg",
+        "matplotlib",
+        "mcap",
+        "minari[hdf5]>=0.5.3",
+        "mujoco>=3.2",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "pydantic>=2",
+        "pyyaml",
+        "rich",
+        "rosbags>=0.11",
+        "safetensors",
+        "tensorboard",
+        "torch>=2.5",
+        "typer",
+    ],
+    extras_require={
+        "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
+        "dev": [
+            "colcon-core",
+            "colcon-python-setup-py",
+            "colcon-ros",
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-randomly",
+            "ruff",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "dql = dql_ros.cli.main:main",
+            "policy_node = dql_ros.nodes.policy_node:main",
+            "sim_bridge_node = dql_ros.nodes.sim_bridge_node:main",
+            "recorder_node = dql_ros.nodes.recorder_node:main",
+            "demonstrator_node = dql_ros.nodes.demonstrator_node:main",
+        ]
+    },
+)
