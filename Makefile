@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all their own set-up; `make help` lists everything.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+
+# ROS 2 processes that this file starts talk to each other on this machine only.
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check fmt bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## create .venv with everything that is needed
+
+$(STAMP): setup.py constraints.txt scripts/setup.sh
+	@scripts/setup.sh $(VENV)
+	@touch $@
+
+demo: $(STAMP)  ## from nothing to a driving robot: runs/demo/index.html
+	@$(BIN)/dql demo --out runs/demo
+
+test: check  ## lint, types and the whole test suite
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fmt: $(STAMP)  ## format the code and mend what lint can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(STAMP)  ## run the benchmarks, results in benchmarks/results
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean:  ## remove the environment and all that was produced
+	rm -rf $(VENV) runs build install log

@@ -1,0 +1,88 @@
+"""The `dql` command: finds the verb, runs it, and turns an error into one line."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from dql_core.errors import DqlError
+
+# Verb -> module that holds a function of the verb's name, and what `dql --help` says of it.
+# The module is imported when its verb runs, so that no verb waits for another's libraries.
+VERBS = {
+    "convert": ("dql_ros.cli.convert", "Turn recorded bags into a Minari dataset."),
+    "train": ("dql_core.cli.train", "Train a policy on a dataset."),
+    "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),
+    "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),
+    "inspect": ("dql_ros.cli.inspect", "Show what a bag, dataset, checkpoint or bundle holds."),
+    "closed-loop": ("dql_ros.cli.closed_loop", "Drive the simulated robot over ROS 2 topics."),
+    "demo": ("dql_ros.cli.demo", "Run everything, from recording to a driving robot."),
+}
+
+
+class Verbs(TyperGroup):
+    """A command group that imports a verb's module only to run it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the verbs in the order in which a user needs them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return what `dql --help` shows of a verb."""
+        return TyperCommand(cmd_name, help=VERBS[cmd_name][1]) if cmd_name in VERBS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb itself, with its options."""
+        name, placeholder, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name else placeholder, rest
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def _dql(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+) -> None:
+    """From rosbags to a Diffusion-QL policy that drives a robot from a ROS 2 node."""
+
+
+def main() -> None:
+    """Run the command line; exits with 2 on a user's mistake and with 1 on a failure of ours."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app(arguments, prog_name="dql")
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        sys.exit(_report(error))
+
+
+def _load(verb: str) -> Any:
+    module = importlib.import_module(VERBS[verb][0])
+    single = typer.Typer(add_completion=False)
+    single.command(verb)(getattr(module, verb.replace("-", "_")))
+    return typer.main.get_command(single)
+
+
+def _report(error: Exception) -> int:
+    """Print ``error`` as one line on stderr and return the exit code."""
+    message = " ".join(str(error).split())
+    if isinstance(error, DqlError):
+        typer.echo(f"dql: {message}", err=True)
+        return 2
+    kind = type(error).__name__
+    typer.echo(
+        f"dql: internal error: {kind}: {message} (run with --debug for the traceback)", err=True
+    )
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dql_ros.cli.main import VERBS
+
+
+def dql(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dql_ros.cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_help_lists_every_verb_without_importing_torch() -> None:
+    code = (
+        "import sys; from dql_ros.cli.main import main; sys.argv[1:] = ['--help']\n"
+        "try: main()\n"
+        "except SystemExit: assert 'torch' not in sys.modules; raise"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(verb in result.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_help_of_each_verb_explains_every_option(verb: str) -> None:
+    result = dql(verb, "--help")
+    assert result.returncode == 0, result.stderr
+    assert f"dql {verb}" in result.stdout
+
+
+def test_users_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    result = dql(
+        "convert", str(tmp_path / "none.yaml"), str(tmp_path), "--out", str(tmp_path / "o")
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [f"dql: {tmp_path}/none.yaml: no such file"]
+    assert not (tmp_path / "o").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    result = dql(
+        "--debug",
+        "convert",
+        str(tmp_path / "none.yaml"),
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "o"),
+    )
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "ContractError" in result.stderr
