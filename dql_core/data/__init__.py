@@ -1,0 +1,1 @@
+"""Episodes in and out of Minari, the transition table, and the batches drawn from it."""

@@ -1,0 +1,256 @@
+"""Datasets are Minari datasets; this is the way in and out of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import minari
+import numpy as np
+from gymnasium.spaces import Box, Space
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.episode_data import EpisodeData
+from minari.dataset.minari_storage import MinariStorage
+from minari.storage.datasets_root_dir import get_dataset_path
+from numpy.typing import NDArray
+
+from dql_core.atomic import whole_directory
+from dql_core.errors import DatasetError, did_you_mean
+from dql_core.spec import FieldSpec, PolicySpec
+
+DATA_FOLDER = "data"
+SPEC_KEY = "dql_policy_spec"
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T transitions.
+
+    Attributes:
+        observations: Shape (T + 1, O), float32; the last row is what followed the last action.
+        actions: Shape (T, A), float32.
+        rewards: Shape (T,); ``rewards[t]`` is what ``actions[t]`` earned.
+        terminated: The task itself ended (success, crash): no value follows.
+        truncated: Only the recording of the episode ended, as at a time limit.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    rewards: NDArray[np.floating[Any]]
+    terminated: bool
+    truncated: bool
+
+    def __len__(self) -> int:
+        """Number of transitions, T."""
+        return len(self.actions)
+
+
+@dataclass(frozen=True)
+class LoadedDataset:
+    """A dataset in memory.
+
+    Attributes:
+        spec: What the vectors mean; made from the spaces where the dataset brings none.
+        episodes: The episodes in their stored order.
+        source: Where it came from, for messages.
+        metadata: The dataset's own metadata, as Minari returns it.
+    """
+
+    spec: PolicySpec
+    episodes: tuple[Episode, ...]
+    source: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_transitions(self) -> int:
+        """Number of transitions over all episodes."""
+        return sum(len(episode) for episode in self.episodes)
+
+
+def write_dataset(
+    directory: Path,
+    episodes: Sequence[Episode],
+    spec: PolicySpec,
+    *,
+    description: str = "",
+    extra_metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Write episodes as a Minari dataset in ``directory/data``; it appears whole or not at all.
+
+    Args:
+        directory: Folder of the dataset; `minari.MinariDataset(directory / "data")` opens it.
+        episodes: At least one episode whose widths agree with ``spec``.
+        spec: What the vectors mean; stored under the metadata key ``dql_policy_spec``.
+        description: One sentence for the dataset's metadata.
+        extra_metadata: Further JSON-ready metadata.
+
+    Raises:
+        DatasetError: If there is no episode, a shape disagrees with ``spec``, or a dataset is
+            already there.
+    """
+    _require_shapes(directory, episodes, spec)
+    target = directory / DATA_FOLDER
+    metadata = {
+        "dataset_id": f"{re.sub(r'[^-_0-9A-Za-z]', '_', spec.robot) or 'robot'}-v0",
+        "minari_version": minari.__version__,
+        "algorithm_name": "logged",
+        "description": description,
+        SPEC_KEY: json.dumps(spec.to_json()),
+        **(extra_metadata or {}),
+    }
+    try:
+        with whole_directory(target) as temporary:
+            storage = MinariStorage.new(
+                temporary,
+                observation_space=_box(spec.observation),
+                action_space=_box(spec.action),
+                data_format="hdf5",
+            )
+            storage.update_metadata(metadata)
+            storage.update_episodes(_buffer(episode) for episode in episodes)
+    except FileExistsError as cause:
+        raise DatasetError(
+            f"{target}: already exists; name another --out folder or remove it"
+        ) from cause
+
+
+def load_dataset(source: str | Path) -> LoadedDataset:
+    """Load a Minari dataset with flat Box spaces into memory.
+
+    Args:
+        source: The folder that holds ``data/``, the data folder itself, or a Minari id.
+
+    Raises:
+        DatasetError: If there is no such dataset, it is damaged, or its spaces do not fit.
+    """
+    data_path = _data_path(source)
+    where = str(source)
+    try:
+        dataset = minari.MinariDataset(data_path)
+        metadata = dataset.storage.metadata
+        spec = _spec(metadata, where)
+        if dataset.total_episodes == 0:
+            raise DatasetError(f"{where}: holds no episode; record or convert some first")
+        episodes = tuple(_episode(data, spec, where) for data in dataset.iterate_episodes())
+    except (OSError, KeyError, ValueError, AssertionError) as cause:
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise DatasetError(f"{where}: not a readable Minari dataset: {reason}") from cause
+    return LoadedDataset(spec, episodes, where, metadata)
+
+
+def spec_from_spaces(
+    observation_space: Space[Any], action_space: Space[Any], robot: str, where: str
+) -> PolicySpec:
+    """Describe a dataset or environment that brings no contract.
+
+    Raises:
+        DatasetError: If a space is not a flat Box, or the actions are unbounded.
+    """
+    observation = _fields("observation", observation_space, where)
+    action = _fields("action", action_space, where)
+    if not all(np.isfinite([bounds.low, bounds.high]).all() for bounds in action):
+        raise DatasetError(
+            f"{where}: the action space {action_space} is unbounded; the policy needs a finite "
+            f"'low' and 'high' for each action: convert with a contract that states them"
+        )
+    return PolicySpec(robot=robot, rate_hz=0.0, observation=observation, action=action)
+
+
+def _data_path(source: str | Path) -> Path:
+    folder = Path(source)
+    for candidate in (folder / DATA_FOLDER, folder):
+        if (candidate / "metadata.json").is_file():
+            return candidate
+    if folder.exists():
+        raise DatasetError(
+            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/metadata.json); "
+            f"make one with 'dql convert'"
+        )
+    if not folder.is_absolute():
+        stored: Path = get_dataset_path(str(source)) / DATA_FOLDER
+        if stored.is_dir():
+            return stored
+    siblings = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+    raise DatasetError(
+        f"{source}: neither a folder nor a local Minari id{did_you_mean(folder.name, siblings)}"
+    )
+
+
+def _spec(metadata: Mapping[str, Any], where: str) -> PolicySpec:
+    if SPEC_KEY in metadata:
+        return PolicySpec.from_json(json.loads(metadata[SPEC_KEY]))
+    return spec_from_spaces(
+        metadata["observation_space"], metadata["action_space"], metadata["dataset_id"], where
+    )
+
+
+def _fields(kind: str, space: Space[Any], where: str) -> tuple[FieldSpec, ...]:
+    if not isinstance(space, Box) or len(space.shape) != 1:
+        raise DatasetError(f"{where}: the {kind} space is {space}; a flat Box is needed")
+    bounds = zip(space.low.tolist(), space.high.tolist(), strict=True)
+    return tuple(FieldSpec(f"{kind}[{i}]", "", low, high) for i, (low, high) in enumerate(bounds))
+
+
+def _box(fields: tuple[FieldSpec, ...]) -> Box:
+    low = np.array([bounds.low for bounds in fields], dtype=np.float32)
+    high = np.array([bounds.high for bounds in fields], dtype=np.float32)
+    return Box(low, high, dtype=np.float32)
+
+
+def _buffer(episode: Episode) -> EpisodeBuffer:
+    ended = np.zeros((2, len(episode)), dtype=bool)
+    ended[:, -1] = episode.terminated, episode.truncated
+    return EpisodeBuffer(
+        observations=np.asarray(episode.observations, dtype=np.float32),
+        actions=np.asarray(episode.actions, dtype=np.float32),
+        rewards=np.asarray(episode.rewards),
+        terminations=ended[0],
+        truncations=ended[1],
+    )
+
+
+def _episode(data: EpisodeData, spec: PolicySpec, where: str) -> Episode:
+    if np.any(data.terminations[:-1]) or np.any(data.truncations[:-1]):
+        step = int(np.flatnonzero(data.terminations | data.truncations)[0])
+        raise DatasetError(
+            f"{where}: episode {data.id} ends at step {step} of {len(data)}; an episode must "
+            f"end with its last transition"
+        )
+    terminated = bool(len(data) and data.terminations[-1])
+    episode = Episode(
+        observations=np.asarray(data.observations, dtype=np.float32),
+        actions=np.asarray(data.actions, dtype=np.float32),
+        rewards=np.asarray(data.rewards),
+        terminated=terminated,
+        truncated=not terminated,
+    )
+    _require_shape(where, int(data.id), episode, spec)
+    return episode
+
+
+def _require_shapes(where: Path, episodes: Sequence[Episode], spec: PolicySpec) -> None:
+    if not episodes:
+        raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
+    for index, episode in enumerate(episodes):
+        _require_shape(str(where), index, episode, spec)
+
+
+def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -> None:
+    length = len(episode)
+    if length == 0:
+        raise DatasetError(f"{where}: episode {index} is empty; it needs at least one transition")
+    shapes = {
+        "observations": (episode.observations.shape, (length + 1, len(spec.observation))),
+        "actions": (episode.actions.shape, (length, len(spec.action))),
+        "rewards": (episode.rewards.shape, (length,)),
+    }
+    for name, (found, needed) in shapes.items():
+        if found != needed:
+            raise DatasetError(
+                f"{where}: {name} of episode {index} have shape {found}, the spec of "
+                f"'{spec.robot}' needs {needed}"
+            )
