@@ -30,11 +30,11 @@ extras=dev,ros
 if [ "$ros" = sourced ]; then
   echo "setup: ROS 2 $ROS_DISTRO is sourced, using its rclpy ($("$python" --version))"
   extras=dev
-  # ROS binaries are built against the system's numpy 1; keep to what they can load.
+  # ROS binaries load only the major numpy that they were built with, which is the system's.
   constraints=$(mktemp)
   trap 'rm -f "$constraints"' EXIT
-  grep -viE '^(numpy|ros-)' constraints.txt > "$constraints"
-  "$python" -c 'import numpy; print("numpy<2" if numpy.__version__ < "2" else "numpy>=2")' >> "$constraints" 2>/dev/null || true
+  grep -viE '^(numpy|minari|ml_dtypes|ros-)' constraints.txt > "$constraints"
+  "$python" -c 'import numpy; print(f"numpy=={numpy.__version__.partition(chr(46))[0]}.*")' >> "$constraints"
 else
   echo "setup: installing into $venv with $("$python" --version) and the ROS 2 Jazzy wheels (a minute or two)"
 fi
