@@ -1,0 +1,163 @@
+"""Causal time alignment: what was known of every stream at a tick, in integer nanoseconds.
+
+The bag converter and the live node are two callers of this one module, so that a recording gives
+the policy the same vectors, to the bit, as the robot does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class HoldBuffer:
+    """The recent values of one stream, read by zero-order hold.
+
+    Args:
+        capacity: How many values are kept; the oldest go first. Only values whose stamps lie
+            ahead of the next query make more than one necessary.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self._capacity = capacity
+        self._stamps: list[int] = []
+        self._values: list[NDArray[np.float64]] = []
+
+    def push(self, stamp_ns: int, value: NDArray[np.float64]) -> None:
+        """Add a value; stamps may come in any order, of equal ones the last pushed counts."""
+        index = bisect_right(self._stamps, stamp_ns)
+        self._stamps.insert(index, stamp_ns)
+        self._values.insert(index, value)
+        if len(self._stamps) > self._capacity:
+            del self._stamps[0], self._values[0]
+
+    def at(self, now_ns: int, max_age_ns: int | None = None) -> NDArray[np.float64] | None:
+        """Return the newest value with a stamp at or before ``now_ns``.
+
+        Args:
+            now_ns: The tick.
+            max_age_ns: An older value counts as missing; ``None`` for no limit.
+
+        Returns:
+            The value, or ``None`` where there is none or only one that is too old.
+        """
+        index = bisect_right(self._stamps, now_ns) - 1
+        if index < 0 or (max_age_ns is not None and now_ns - self._stamps[index] > max_age_ns):
+            return None
+        return self._values[index]
+
+    def age_ns(self, now_ns: int) -> int | None:
+        """Age at ``now_ns`` of the newest value that is not from after it; ``None`` if none."""
+        index = bisect_right(self._stamps, now_ns) - 1
+        return now_ns - self._stamps[index] if index >= 0 else None
+
+    def forget_before(self, now_ns: int) -> None:
+        """Drop the values that no query at or after ``now_ns`` can return."""
+        superseded = bisect_right(self._stamps, now_ns) - 1
+        if superseded > 0:
+            del self._stamps[:superseded], self._values[:superseded]
+
+    def clear(self) -> None:
+        """Drop all values."""
+        self._stamps.clear()
+        self._values.clear()
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """What the alignment needs to know of a stream.
+
+    Attributes:
+        name: Unique among the streams; the topic.
+        width: Length of its vectors.
+        max_age_ns: Older values count as missing; ``None`` for a latched stream.
+    """
+
+    name: str
+    width: int
+    max_age_ns: int | None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What was known at a tick.
+
+    Attributes:
+        values: The observation vector, shape (O,), or ``None`` while a stream is missing.
+        missing: Names of the streams that have no value or only one that is too old.
+        ages_ns: Age of each stream's newest value at the tick; ``None`` before its first.
+    """
+
+    values: NDArray[np.float32] | None
+    missing: tuple[str, ...]
+    ages_ns: dict[str, int | None]
+
+
+class ObservationBuilder:
+    """Concatenates the streams' held values into the observation vector.
+
+    Args:
+        streams: The streams in the vector's order.
+    """
+
+    def __init__(self, streams: Sequence[StreamSpec]) -> None:
+        self._streams = tuple(streams)
+        self._buffers = {stream.name: HoldBuffer() for stream in streams}
+        self._width = sum(stream.width for stream in streams)
+
+    def push(self, stream: str, stamp_ns: int, value: NDArray[np.float64]) -> None:
+        """Add a value of ``stream``, shape (width,)."""
+        self._buffers[stream].push(stamp_ns, value)
+
+    def at(self, now_ns: int) -> Observation:
+        """Return what is known at ``now_ns``; later calls must not go back in time.
+
+        The values are rounded to float32 here and nowhere else.
+        """
+        held: list[NDArray[np.float64]] = []
+        missing: list[str] = []
+        ages_ns: dict[str, int | None] = {}
+        for stream in self._streams:
+            buffer = self._buffers[stream.name]
+            buffer.forget_before(now_ns)
+            ages_ns[stream.name] = buffer.age_ns(now_ns)
+            value = buffer.at(now_ns, stream.max_age_ns)
+            if value is None:
+                missing.append(stream.name)
+            else:
+                held.append(value)
+        if missing:
+            return Observation(None, tuple(missing), ages_ns)
+        values = np.empty(self._width, dtype=np.float32)
+        np.concatenate(held, out=values, casting="same_kind")
+        return Observation(values, (), ages_ns)
+
+    def clear(self, streams: Iterable[str] | None = None) -> None:
+        """Drop what is known of ``streams``; of all by default."""
+        for name in self._buffers if streams is None else streams:
+            self._buffers[name].clear()
+
+
+@dataclass(frozen=True)
+class TickGrid:
+    """Equally spaced ticks; integers, so that the thousandth is as exact as the first.
+
+    Attributes:
+        start_ns: Time of tick 0.
+        period_ns: Time from one tick to the next.
+    """
+
+    start_ns: int
+    period_ns: int
+
+    def time_ns(self, index: int) -> int:
+        """Time of tick ``index``."""
+        return self.start_ns + index * self.period_ns
+
+    def index_at(self, now_ns: int) -> int:
+        """Index of the last tick at or before ``now_ns``; negative before the first."""
+        return (now_ns - self.start_ns) // self.period_ns
