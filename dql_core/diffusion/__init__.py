@@ -1,0 +1,1 @@
+"""The diffusion process over actions: noise schedules and the reverse chain; no networks."""

@@ -1,0 +1,1 @@
+"""The networks: a noise model conditioned on the observation, and twin critics."""

@@ -1,0 +1,99 @@
+"""The one place where observations and actions change their units for the networks and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Below this spread a dimension carries no information and is only centred.
+CONSTANT_STD = 1e-6
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """Standardises observations and maps actions from their bounds to [-1, 1].
+
+    All arrays are float32, so that numpy, torch and ONNX Runtime compute with the same numbers.
+
+    Attributes:
+        observation_mean: Shape (O,), in the observations' units.
+        observation_std: Shape (O,), positive.
+        action_low: Lower action bounds, shape (A,).
+        action_high: Upper action bounds, shape (A,).
+    """
+
+    observation_mean: NDArray[np.float32]
+    observation_std: NDArray[np.float32]
+    action_low: NDArray[np.float32]
+    action_high: NDArray[np.float32]
+
+    @classmethod
+    def fit(
+        cls,
+        observations: NDArray[np.float32],
+        action_low: NDArray[np.float32],
+        action_high: NDArray[np.float32],
+    ) -> Normalizer:
+        """Measure the observations and take the action bounds as given.
+
+        Args:
+            observations: Shape (M, O).
+            action_low: Lower action bounds, shape (A,).
+            action_high: Upper action bounds, shape (A,).
+        """
+        mean = observations.mean(axis=0, dtype=np.float64)
+        std = observations.std(axis=0, dtype=np.float64)
+        std = np.where(std < CONSTANT_STD, 1.0, std)
+        return cls(_frozen(mean), _frozen(std), _frozen(action_low), _frozen(action_high))
+
+    @classmethod
+    def for_actions_only(
+        cls, observation_size: int, action_low: Sequence[float], action_high: Sequence[float]
+    ) -> Normalizer:
+        """Leave observations as they are, as the paper's code does."""
+        zeros, ones = np.zeros(observation_size), np.ones(observation_size)
+        return cls(_frozen(zeros), _frozen(ones), _frozen(action_low), _frozen(action_high))
+
+    def observation(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Standardise observations, shape (..., O)."""
+        return (values - self.observation_mean) / self.observation_std
+
+    def action(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map actions, shape (..., A), from their bounds to [-1, 1]."""
+        return (values - self._action_centre) / self._action_half_range
+
+    def restore_observation(self, normalized: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Undo `observation`."""
+        return normalized * self.observation_std + self.observation_mean
+
+    def restore_action(self, normalized: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Undo `action`; the result is within the bounds to the last bit."""
+        values: NDArray[np.float32] = normalized * self._action_half_range + self._action_centre
+        return values.clip(self.action_low, self.action_high)
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return a JSON-ready dictionary that keeps every bit."""
+        return {name: array.tolist() for name, array in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Normalizer:
+        """Rebuild the normaliser that `to_json` wrote."""
+        return cls(**{name: _frozen(document[name]) for name in cls.__dataclass_fields__})
+
+    @property
+    def _action_centre(self) -> NDArray[np.float32]:
+        return (self.action_high + self.action_low) * np.float32(0.5)
+
+    @property
+    def _action_half_range(self) -> NDArray[np.float32]:
+        return (self.action_high - self.action_low) * np.float32(0.5)
+
+
+def _frozen(values: Any) -> NDArray[np.float32]:
+    array = np.array(values, dtype=np.float32)
+    array.setflags(write=False)
+    return array

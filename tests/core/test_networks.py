@@ -1,0 +1,104 @@
+import math
+
+import pytest
+import torch
+
+from dql_core.networks.critic import TwinCritic
+from dql_core.networks.denoiser import Denoiser, sinusoids
+from dql_core.networks.ema import frozen_copy, move_towards
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def parameter_count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("sizes", "policy", "critics"),
+    [((11, 3), 141_363, 271_362), ((17, 6), 144_438, 275_970), ((29, 8), 148_536, 283_138)],
+)
+def test_the_networks_have_the_papers_number_of_parameters(
+    sizes: tuple[int, int], policy: int, critics: int
+) -> None:
+    assert parameter_count(Denoiser(*sizes, num_steps=5)) == policy
+    assert parameter_count(TwinCritic(*sizes)) == critics
+
+
+def test_the_step_embedding_is_sine_and_cosine_of_falling_frequencies() -> None:
+    table = sinusoids(5, 16)
+    frequency = [math.exp(-k * math.log(10_000) / 7) for k in range(8)]
+    for step in range(5):
+        expected = [math.sin(step * f) for f in frequency] + [
+            math.cos(step * f) for f in frequency
+        ]
+        torch.testing.assert_close(table[step], torch.tensor(expected))
+
+
+def test_the_split_first_layer_equals_one_layer_on_the_concatenation() -> None:
+    denoiser = Denoiser(3, 2, num_steps=5, width=8).double()
+    action = torch.randn(6, 2, dtype=torch.float64)
+    observation = torch.randn(6, 3, dtype=torch.float64)
+    step = torch.tensor([0, 1, 2, 3, 4, 2])
+    embedding = denoiser.step_embedding(sinusoids(5, 16).double())[step]
+    features = denoiser.first(torch.cat([action, embedding, observation], dim=-1))
+    for layer in denoiser.hidden:
+        features = layer(torch.nn.functional.mish(features))
+    expected = denoiser.last(torch.nn.functional.mish(features))
+    torch.testing.assert_close(denoiser(action, step, observation), expected)
+
+
+def test_conditioning_once_equals_asking_each_time() -> None:
+    denoiser = Denoiser(3, 2, num_steps=5, width=8)
+    action, observation = torch.randn(6, 2), torch.randn(6, 3)
+    predict = denoiser.condition(observation)
+    for step in range(5):
+        direct = denoiser(action, torch.tensor(step), observation)
+        torch.testing.assert_close(predict(action, step), direct)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_each_critic_equals_an_mlp_of_its_own(layer_norm: bool) -> None:
+    critic = TwinCritic(3, 2, width=8, depth=2, layer_norm=layer_norm).double()
+    observation = torch.randn(6, 3, dtype=torch.float64)
+    action = torch.randn(6, 2, dtype=torch.float64)
+    values = critic(observation, action)
+    assert values.shape == (2, 6)
+    weights = dict(critic.named_parameters())
+    for index in range(2):
+        features = torch.cat([observation, action], dim=-1)
+        for layer in range(3):
+            weight, bias = weights[f"layers.{layer}.weight"], weights[f"layers.{layer}.bias"]
+            features = features @ weight[index] + bias[index]
+            if layer < 2:
+                if layer_norm:
+                    spread = features.var(dim=-1, keepdim=True, unbiased=False)
+                    features = features - features.mean(dim=-1, keepdim=True)
+                    features = features / torch.sqrt(spread + 1e-5)
+                features = features * torch.tanh(torch.log1p(torch.exp(features)))
+        torch.testing.assert_close(values[index], features.squeeze(-1))
+
+
+def test_the_two_critics_start_apart() -> None:
+    values = TwinCritic(3, 2)(torch.randn(6, 3), torch.randn(6, 2))
+    assert (values[0] - values[1]).abs().min() > 0
+
+
+def test_a_frozen_copy_is_equal_and_takes_no_gradient() -> None:
+    critic = TwinCritic(3, 2, width=8)
+    twin = frozen_copy(critic)
+    for mine, its in zip(critic.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, its)
+        assert mine.requires_grad
+        assert not its.requires_grad
+
+
+def test_an_average_moves_by_its_rate_towards_the_source() -> None:
+    target, source = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    before = [parameter.detach().clone() for parameter in target.parameters()]
+    move_towards(target, source, 0.25)
+    for old, new, its in zip(before, target.parameters(), source.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * its)

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dql_core.diffusion.sampler import reverse_mean, sample
+from dql_core.diffusion.schedule import NoiseSchedule, Variance
+from dql_core.networks.denoiser import Denoiser
+
+VP = NoiseSchedule.make("vp", 5)
+Array = NDArray[np.float64]
+
+
+@pytest.fixture
+def denoiser() -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(observation_size=3, action_size=2, num_steps=5, width=16).double()
+
+
+def numpy_chain(
+    denoiser: Denoiser, observation: Array, noise: Array, variance: Variance, clip: bool
+) -> Array:
+    """The reverse process written a second time, from algorithm to arrays."""
+    alpha, beta, alpha_bar = VP.alphas, VP.betas, VP.alpha_bars
+    action: Array = noise[0]
+    for i in range(4, -1, -1):
+        step = torch.full((len(action),), i)
+        with torch.no_grad():
+            epsilon = denoiser(torch.tensor(action), step, torch.tensor(observation)).numpy()
+        clean = (action - np.sqrt(1 - alpha_bar[i]) * epsilon) / np.sqrt(alpha_bar[i])
+        clean = np.clip(clean, -1, 1) if clip else clean
+        if i == 0:
+            action = clean
+            break
+        before = alpha_bar[i - 1]
+        mean = beta[i] * np.sqrt(before) * clean + (1 - before) * np.sqrt(alpha[i]) * action
+        mean /= 1 - alpha_bar[i]
+        spread = (
+            beta[i] * (1 - before) / (1 - alpha_bar[i]) if variance == "posterior" else beta[i]
+        )
+        action = mean + np.sqrt(spread) * noise[5 - i]
+    result: Array = np.clip(action, -1, 1)
+    return result
+
+
+@pytest.mark.parametrize("variance", ["posterior", "beta"])
+@pytest.mark.parametrize("clip", [True, False])
+def test_sampling_agrees_with_a_chain_in_numpy(
+    denoiser: Denoiser, variance: Variance, clip: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    observation, noise = rng.normal(size=(7, 3)), rng.normal(size=(5, 7, 2))
+    actions = sample(
+        denoiser,
+        VP,
+        torch.tensor(observation),
+        torch.tensor(noise),
+        variance=variance,
+        clip_denoised=clip,
+    )
+    expected = numpy_chain(denoiser, observation, noise, variance, clip)
+    np.testing.assert_allclose(actions.detach().numpy(), expected, atol=1e-12)
+
+
+def test_without_clipping_a_reverse_step_is_the_papers_equation() -> None:
+    rng = np.random.default_rng(2)
+    action, epsilon = rng.normal(size=(4, 2)), rng.normal(size=(4, 2))
+    for step in range(5):
+        alpha, beta, alpha_bar = VP.alphas[step], VP.betas[step], VP.alpha_bars[step]
+        paper = action / np.sqrt(alpha) - beta / np.sqrt(alpha * (1 - alpha_bar)) * epsilon
+        mean = reverse_mean(VP, step, torch.tensor(action), torch.tensor(epsilon), False)
+        np.testing.assert_allclose(mean.numpy(), paper, atol=1e-12)
+
+
+def test_a_perfect_noise_model_recovers_the_action_from_any_noise() -> None:
+    wanted = torch.tensor([[0.3, -0.7]], dtype=torch.float64)
+
+    class Oracle:
+        def condition(self, observation: torch.Tensor) -> object:
+            def predict(action: torch.Tensor, step: int) -> torch.Tensor:
+                alpha_bar = float(VP.alpha_bars[step])
+                return torch.div(action - alpha_bar**0.5 * wanted, (1 - alpha_bar) ** 0.5)
+
+            return predict
+
+    noise = torch.randn(5, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    action = sample(Oracle(), VP, torch.zeros(1, 3), noise)  # type: ignore[arg-type]
+    torch.testing.assert_close(action, wanted)
+
+
+def test_actions_stay_in_the_normalised_bounds(denoiser: Denoiser) -> None:
+    generator = torch.Generator().manual_seed(4)
+    noise = 10 * torch.randn(5, 50, 2, dtype=torch.float64, generator=generator)
+    observation = torch.zeros(50, 3, dtype=torch.float64)
+    assert sample(denoiser, VP, observation, noise, clip_denoised=False).abs().max() <= 1.0
+
+
+def test_every_row_of_the_noise_moves_the_action(denoiser: Denoiser) -> None:
+    torch.nn.init.zeros_(denoiser.last.weight)
+    torch.nn.init.zeros_(denoiser.last.bias)  # so that no step is clipped
+    noise = (0.01 * torch.randn(5, 4, 2, dtype=torch.float64)).requires_grad_()
+    actions = sample(denoiser, VP, torch.zeros(4, 3, dtype=torch.float64), noise)
+    (gradient,) = torch.autograd.grad(actions.sum(), noise)
+    assert bool((gradient.abs() > 0).all())
+
+
+def test_gradients_reach_every_parameter_through_the_whole_chain(denoiser: Denoiser) -> None:
+    noise = torch.randn(5, 4, 2, dtype=torch.float64) * 0.1
+    actions = sample(denoiser, VP, torch.ones(4, 3, dtype=torch.float64), noise)
+    names, parameters = zip(*denoiser.named_parameters(), strict=True)
+    gradients = torch.autograd.grad(actions.sum(), parameters)
+    for name, gradient in zip(names, gradients, strict=True):
+        assert gradient.abs().sum() > 0, name
