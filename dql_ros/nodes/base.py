@@ -1,0 +1,196 @@
+"""What all nodes share: one way to start, to spin, to fail and to end.
+
+The nodes handle SIGINT and SIGTERM themselves, because a safe command must still go out after them
+(``rclpy``'s own handlers would shut the context down first), and log the exceptions of lifecycle
+transitions, which ``rclpy.lifecycle`` swallows. This is the one module that catches ``Exception``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import rclpy
+from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
+
+from dql_core.errors import DqlError
+
+try:
+    from rclpy.experimental.events_executor import EventsExecutor
+except ImportError:  # before Jazzy's rclpy 7.1.4
+    EventsExecutor = SingleThreadedExecutor
+
+RCLError = rclpy_implementation.RCLError
+
+# A node started with this variable ends when the process of that id is no longer its parent.
+PARENT_VARIABLE = "DQL_ROS_PARENT_PID"
+
+# Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
+_SPIN_TIMEOUT_S = 0.1
+
+
+class RunnableNode(Protocol):
+    """A node that `run` can run."""
+
+    finished: bool
+
+    def last_acts(self) -> None:
+        """End the work while everything can still be published."""
+
+
+def run(
+    make_node: Callable[[], Any],
+    make_executor: Callable[[], Executor] = EventsExecutor,
+) -> int:
+    """Run one node until it has finished or the process is asked to end.
+
+    Args:
+        make_node: Makes the node, a `RunnableNode`, once ``rclpy`` is initialised.
+        make_executor: Makes the executor. ``EventsExecutor`` takes half the CPU of the default
+            but, in rclpy 7.1.6, cannot tell a callback a message's time stamps.
+
+    Returns:
+        The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    node = None
+    try:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        node = make_node()
+        _spin(node, make_executor(), stop)
+    except DqlError as error:
+        get_logger(_name(node)).fatal(str(error))
+        return 2
+    except Exception:  # noqa: BLE001 - the process's last resort
+        get_logger(_name(node)).fatal(traceback.format_exc())
+        return 1
+    else:
+        return 0
+    finally:
+        _tear_down(node)
+
+
+class ManagedNode(LifecycleNode):
+    """A lifecycle node whose transitions log what went wrong.
+
+    Attributes:
+        finished: Set to end the process.
+    """
+
+    finished = False
+
+    @abstractmethod
+    def configure(self) -> None:
+        """Acquire what the node needs."""
+
+    @abstractmethod
+    def activate(self) -> None:
+        """Begin to work; the lifecycle publishers are enabled already."""
+
+    @abstractmethod
+    def deactivate(self) -> None:
+        """Stop working; the lifecycle publishers are enabled still."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of what `configure` acquired, as far as it came."""
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Configure; what was acquired is released again if that fails."""
+        return self._attempt("configure", self.configure, on_failure=self.release)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Enable the publishers, then begin to work."""
+        super().on_activate(state)
+        return self._attempt("activate", self.activate, on_failure=self.deactivate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop working, then disable the publishers."""
+        self._attempt("deactivate", self.deactivate)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything."""
+        return self._attempt("clean up", self.release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop working and release everything, from any state."""
+        if state.label == "active":
+            self.on_deactivate(state)
+        return self._attempt("shut down", self.release)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything, so that the node can be configured again."""
+        return self._attempt("recover", self.release)
+
+    def last_acts(self) -> None:
+        """Shut down through the lifecycle, so that the safe command goes out."""
+        try:
+            self.trigger_shutdown()
+        except RCLError:
+            self.get_logger().debug("already shut down")
+
+    def _attempt(
+        self,
+        what: str,
+        action: Callable[[], None],
+        on_failure: Callable[[], None] | None = None,
+    ) -> TransitionCallbackReturn:
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it
+            message = str(error) if isinstance(error, DqlError) else traceback.format_exc()
+            if on_failure is not None:
+                self._attempt(f"undo '{what}'", on_failure)
+            self.get_logger().error(f"could not {what}: {message}")
+            return TransitionCallbackReturn.FAILURE
+        return TransitionCallbackReturn.SUCCESS
+
+
+def _spin(node: Any, executor: Executor, stop: threading.Event) -> None:
+    # EventsExecutor.spin() of the Jazzy wheels dispatches nothing; spin_once() does.
+    parent = os.environ.get(PARENT_VARIABLE)
+    executor.add_node(node)
+    try:
+        while not (stop.is_set() or node.finished or _is_orphan(parent)):
+            try:
+                executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
+            except RCLError as error:
+                # A request for a transition that the present state does not have.
+                if "lifecycle" not in str(error):
+                    raise
+                node.get_logger().warning(str(error))
+    finally:
+        executor.remove_node(node)
+
+
+def _is_orphan(parent: str | None) -> bool:
+    return parent is not None and os.getppid() != int(parent)
+
+
+def _tear_down(node: Any) -> None:
+    try:
+        if node is not None:
+            node.last_acts()
+            node.destroy_node()
+    except Exception:  # noqa: BLE001 - the context must be shut down all the same
+        get_logger(_name(node)).error(traceback.format_exc())
+    finally:
+        try_shutdown()
+
+
+def _name(node: Node | None) -> str:
+    return "dql_ros" if node is None else str(node.get_name())

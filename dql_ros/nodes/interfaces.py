@@ -1,0 +1,59 @@
+"""From the contract's words to rclpy's: message classes, QoS profiles, stamps."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from dql_core.errors import ContractError
+from dql_ros.contract import QualityOfService
+
+_RELIABILITY = {
+    "best_effort": ReliabilityPolicy.BEST_EFFORT,
+    "reliable": ReliabilityPolicy.RELIABLE,
+}
+_DURABILITY = {
+    "volatile": DurabilityPolicy.VOLATILE,
+    "transient_local": DurabilityPolicy.TRANSIENT_LOCAL,
+}
+
+
+def message_class(type_name: str) -> Any:
+    """Return the class of ``package/msg/Name``.
+
+    Raises:
+        ContractError: If the package is not installed or has no such message.
+    """
+    package, _, name = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ContractError(
+            f"message type '{type_name}' is not installed here ({error}): install the ROS package "
+            f"'{package}' or correct the contract's 'type'"
+        ) from error
+
+
+def qos_profile(quality: QualityOfService, *, min_depth: int = 1) -> QoSProfile:
+    """Return the profile that a contract asks for, with at least ``min_depth`` messages kept."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=max(quality.depth, min_depth),
+        reliability=_RELIABILITY[quality.reliability],
+        durability=_DURABILITY[quality.durability],
+    )
+
+
+def reliable(depth: int, *, latched: bool = False) -> QoSProfile:
+    """Return a reliable profile; a latched one also serves who subscribes later."""
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+
+
+def time_message(stamp_ns: int) -> Any:
+    """Return a ``builtin_interfaces/msg/Time``."""
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    return Time(sec=seconds, nanosec=nanoseconds)

@@ -1,0 +1,102 @@
+"""Node parameters as data: each is declared with its default, description and range."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+
+from dql_core.errors import ConfigError, did_you_mean
+
+Value = bool | int | float | str | tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One read-only parameter of a node.
+
+    Attributes:
+        name: Its name.
+        default: Its default, which also fixes its type.
+        description: What it does, with its unit.
+        low: Smallest value allowed, for numbers.
+        high: Largest value allowed; must be given with ``low``.
+        choices: The only values allowed, for strings.
+        required: Whether an empty default must be replaced.
+    """
+
+    name: str
+    default: Value
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    required: bool = False
+
+    def descriptor(self) -> Any:
+        """Return the ``rcl_interfaces/msg/ParameterDescriptor``."""
+        descriptor = ParameterDescriptor(description=self.description, read_only=True)
+        if self.choices:
+            descriptor.additional_constraints = f"one of: {', '.join(self.choices)}"
+        if self.low is None or self.high is None:
+            return descriptor
+        if isinstance(self.default, float):
+            bounds = FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+            descriptor.floating_point_range = [bounds]
+        else:
+            bounds = IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)
+            descriptor.integer_range = [bounds]
+        return descriptor
+
+
+def declare(node: Node, parameters: Sequence[Parameter]) -> None:
+    """Declare ``parameters`` on ``node`` and check the values that they were given.
+
+    Raises:
+        ConfigError: If a value has the wrong type, is out of range, or is no allowed choice.
+    """
+    for parameter in parameters:
+        default = (
+            list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        )
+        try:
+            value = node.declare_parameter(parameter.name, default, parameter.descriptor()).value
+        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+            raise ConfigError(
+                f"parameter '{parameter.name}' of {node.get_name()}: {error}"
+            ) from error
+        if parameter.choices and value not in parameter.choices:
+            hint = did_you_mean(str(value), parameter.choices)
+            raise ConfigError(
+                f"parameter '{parameter.name}' of {node.get_name()} is '{value}', which is no "
+                f"choice{hint}"
+            )
+
+
+def require(node: Node, parameters: Sequence[Parameter]) -> None:
+    """Check that the required parameters were given.
+
+    Raises:
+        ConfigError: Naming the first one that was not.
+    """
+    for parameter in parameters:
+        if parameter.required and not node.get_parameter(parameter.name).value:
+            raise ConfigError(
+                f"parameter '{parameter.name}' of {node.get_name()} is not set ("
+                f"{parameter.description}): give it with '-p {parameter.name}:=…'"
+            )
+
+
+def value_of(node: Node, name: str) -> Any:
+    """Value of a declared parameter."""
+    return node.get_parameter(name).value
+
+
+def path_of(node: Node, name: str) -> Path:
+    """Value of a declared parameter that is a path."""
+    return Path(str(node.get_parameter(name).value)).expanduser()
