@@ -1,0 +1,172 @@
+"""The whole choice of an action as one pure function, in torch and as an ONNX graph."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from onnxscript import opset18 as op
+from torch import Tensor, nn
+
+from dql_core.diffusion.sampler import sample
+from dql_core.diffusion.schedule import NoiseSchedule, Variance
+from dql_core.networks.critic import TwinCritic
+from dql_core.networks.denoiser import Denoiser
+from dql_core.normalize import Normalizer
+
+# Below this spread all candidates count as equally good.
+MIN_SPREAD = 1e-6
+
+
+class PolicyGraph(nn.Module):
+    r"""Normalise, sample K candidates, rank them by the smallest critic, choose, restore units.
+
+    The choice is :math:`\arg\max_k \; (Q_k - \max_j Q_j) / (\tau \sigma) + g_k` with
+    :math:`\sigma` the standard deviation of Q over the candidates. With Gumbel noise g this is a
+    draw from a softmax whose temperature :math:`\tau` does not depend on the scale of rewards
+    (the paper's code takes the softmax of the raw Q); with g = 0 it is the best candidate.
+    """
+
+    observation_mean: Tensor
+    observation_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        critic: TwinCritic | None,
+        schedule: NoiseSchedule,
+        normalizer: Normalizer,
+        *,
+        variance: Variance,
+        clip_denoised: bool,
+        temperature: float,
+    ) -> None:
+        """Assemble the function.
+
+        Args:
+            denoiser: The policy's network.
+            critic: Ranks the candidates; without one the Q values are zeros.
+            schedule: Noise schedule with N steps.
+            normalizer: Units of the networks.
+            variance: As in `sample`.
+            clip_denoised: As in `sample`.
+            temperature: tau above.
+        """
+        super().__init__()
+        self.denoiser = denoiser
+        self.critic = critic
+        self.schedule = schedule
+        self.variance: Variance = variance
+        self.clip_denoised = clip_denoised
+        self.temperature = temperature
+        for name, values in vars(normalizer).items():
+            self.register_buffer(name, torch.tensor(values))
+        self.eval()
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int]:
+        """Shape of the noise for a single candidate, (N, 1, A)."""
+        return self.schedule.num_steps, 1, len(self.action_low)
+
+    def forward(
+        self, observation: Tensor, noise: Tensor, selection_noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose an action.
+
+        Args:
+            observation: Raw observation, shape (O,).
+            noise: Standard normal, shape (N, K, A).
+            selection_noise: Added to the candidates' scores, shape (K,).
+
+        Returns:
+            Action (A,) in its own units and within its bounds, Q values (K,), candidates (K, A).
+        """
+        # One row serves all candidates: what depends on it alone is computed once.
+        normalized = ((observation - self.observation_mean) / self.observation_std)[None]
+        sampled = sample(
+            self.denoiser,
+            self.schedule,
+            normalized,
+            noise,
+            variance=self.variance,
+            clip_denoised=self.clip_denoised,
+        )
+        q_values = self._rank(normalized, sampled)
+        candidates = self._restore(sampled)
+        choice = (self.scores(q_values) + selection_noise).argmax()
+        return candidates[choice], q_values, candidates
+
+    def scores(self, q_values: Tensor) -> Tensor:
+        """Return logits of the choice, shape (K,), whose scale does not depend on the rewards'."""
+        spread = (q_values - q_values.mean()).square().mean().sqrt().clamp(min=MIN_SPREAD)
+        return (q_values - q_values.max()) / (self.temperature * spread)
+
+    def _rank(self, observation: Tensor, sampled: Tensor) -> Tensor:
+        if self.critic is None:
+            return torch.zeros_like(sampled[:, 0])
+        repeated = observation.expand(sampled.shape[0], -1)
+        values: Tensor = self.critic(repeated, sampled)  # (E, K)
+        return values.amin(dim=0)
+
+    def _restore(self, sampled: Tensor) -> Tensor:
+        half_range = (self.action_high - self.action_low) * 0.5
+        centre = (self.action_high + self.action_low) * 0.5
+        # Rounding may step over the bounds by a bit.
+        restored = sampled * half_range + centre
+        return torch.minimum(torch.maximum(restored, self.action_low), self.action_high)
+
+
+def to_onnx(graph: PolicyGraph) -> bytes:
+    """Return ``graph`` as an ONNX model whose number of candidates is free."""
+    example_k = 3
+    observation = torch.zeros_like(graph.observation_mean)
+    steps, _, width = graph.noise_shape
+    example = (observation, torch.zeros(steps, example_k, width), torch.zeros(example_k))
+    candidates = torch.export.Dim.DYNAMIC
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            graph,
+            example,
+            dynamo=True,
+            verbose=False,
+            external_data=False,
+            input_names=["observation", "noise", "selection_noise"],
+            output_names=["action", "q_values", "candidates"],
+            dynamic_shapes=(None, {1: candidates}, {0: candidates}),
+            custom_translation_table={torch.ops.aten.mish.default: _mish},
+        )
+    assert program is not None
+    model: bytes = program.model_proto.SerializeToString()
+    return model
+
+
+def _mish(x: Any) -> Any:
+    r"""Spell :math:`x \tanh(\ln(1 + e^x)) = x\, n / (n + 2)`, :math:`n = e^x (e^x + 2)`, in ONNX.
+
+    ONNX Runtime has no kernel for ONNX's own Mish on the CPU and falls back on a slow softplus:
+    with this the whole graph takes a third of the time. From x = 20 on the quotient is 1.
+    """
+    exponential = op.Exp(op.Clip(x, None, op.Constant(value_float=20.0)))
+    two = op.Constant(value_float=2.0)
+    product = op.Mul(exponential, op.Add(exponential, two))
+    return op.Mul(x, op.Div(product, op.Add(product, two)))
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hide what the exporter says of its own parts; it concerns no user of this project."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # it warns that torchvision is not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+            yield
+    finally:
+        registration.setLevel(level)

@@ -1,0 +1,176 @@
+"""The manifest of a policy bundle: what the policy is, and the hashes that prove it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from dql_core.errors import BundleError
+from dql_core.normalize import Normalizer
+from dql_core.spec import PolicySpec
+from dql_core.strict_yaml import StrictModel, parse
+
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILE = "policy.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+FORMAT_VERSION = 1
+
+Selection = Literal["softmax", "greedy", "first"]
+
+
+class SamplerSettings(StrictModel):
+    """How candidates are sampled, as it is built into the graph.
+
+    Attributes:
+        num_diffusion_steps: Reverse steps from noise to action, N.
+        schedule: Name of the noise schedule.
+        variance: Covariance of a reverse step, ``posterior`` or ``beta``.
+        clip_denoised: Whether each step's estimate of the action is clipped to the bounds.
+    """
+
+    num_diffusion_steps: int = Field(ge=1)
+    schedule: str
+    variance: str
+    clip_denoised: bool
+
+
+class Parity(StrictModel):
+    """How far the exported graph is from the policy it was made from, on equal noise.
+
+    Attributes:
+        observations: How many observations were compared.
+        source: Where they came from.
+        action_error: Largest difference of a chosen action, as a share of the action range.
+        candidate_error: Likewise over all candidates.
+        q_error: Largest difference of a Q value, relative to the largest magnitude among the
+            candidates of its observation (at least 1).
+        ties: Observations on which rounding changed the choice between equally good candidates.
+    """
+
+    observations: int
+    source: str
+    action_error: float
+    candidate_error: float
+    q_error: float
+    ties: int
+
+
+class Manifest(StrictModel):
+    """Everything about a bundle that is not a weight.
+
+    Attributes:
+        format_version: Layout of the bundle.
+        agent: Algorithm that trained the policy.
+        step: Updates after which the checkpoint was taken.
+        config_hash: Hash of the training configuration.
+        spec: `PolicySpec.to_json`.
+        normalizer: `Normalizer.to_json`.
+        sampler: How candidates are sampled.
+        has_critic: Whether candidates can be ranked; without a critic the first one is taken.
+        num_candidates: Candidates K sampled for an action unless the caller wants otherwise.
+        selection: How one of them is chosen unless the caller wants otherwise.
+        temperature: Temperature of ``softmax`` in standard deviations of Q over the candidates.
+        parity: How far the graph is from the original.
+        versions: Versions of the packages that made the bundle.
+        files: SHA-256 of every other file of the bundle, by name.
+    """
+
+    format_version: int
+    agent: str
+    step: int
+    config_hash: str
+    spec: dict[str, Any]
+    normalizer: dict[str, Any]
+    sampler: SamplerSettings
+    has_critic: bool
+    num_candidates: int = Field(ge=1)
+    selection: Selection
+    temperature: float = Field(gt=0)
+    parity: Parity
+    versions: dict[str, str]
+    files: dict[str, str]
+
+    @property
+    def policy_spec(self) -> PolicySpec:
+        """What observation and action mean."""
+        return PolicySpec.from_json(self.spec)
+
+    @property
+    def observation_normalizer(self) -> Normalizer:
+        """Statistics of the training data."""
+        return Normalizer.from_json(self.normalizer)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the manifest's content, which names the bundle."""
+        return _sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+
+    def to_text(self) -> str:
+        """Return the file's text: the content and its hash."""
+        return json.dumps(self.model_dump(mode="json") | {"sha256": self.sha256}, indent=2) + "\n"
+
+
+def read_bundle(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Read a bundle and prove that no byte of it has changed since it was exported.
+
+    Returns:
+        The manifest, and the content of every other file by name.
+
+    Raises:
+        BundleError: If a file is missing, changed, or of an unknown format; names the file.
+    """
+    manifest = read_manifest(folder)
+    contents = {name: _read(folder / name) for name in manifest.files}
+    for name, expected in manifest.files.items():
+        if _sha256(contents[name]) != expected:
+            raise BundleError(
+                f"{folder / name}: its SHA-256 is not the one in {MANIFEST_FILE}: the file is "
+                f"damaged or was exchanged; export the bundle again"
+            )
+    return manifest, contents
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read only the manifest of a bundle.
+
+    Raises:
+        BundleError: If it is missing, changed by hand, damaged, or of an unknown format.
+    """
+    path = folder / MANIFEST_FILE
+    try:
+        document = json.loads(_read(path))
+    except ValueError as cause:
+        raise BundleError(f"{path}: damaged, not valid JSON: {cause}") from cause
+    if not isinstance(document, dict):
+        raise BundleError(f"{path}: damaged, holds no JSON object; export the bundle again")
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format_version is {version!r}; this version of dql reads {FORMAT_VERSION}: "
+            f"export the checkpoint again"
+        )
+    claimed = document.pop("sha256", None)
+    manifest = parse(document, Manifest, str(path), BundleError)
+    if claimed != manifest.sha256:
+        raise BundleError(
+            f"{path}: its content does not have the SHA-256 it states: it is damaged or was "
+            f"edited; export the bundle again"
+        )
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    if not path.parent.is_dir():
+        raise BundleError(f"{path.parent}: no such bundle; make one with 'dql export'")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as cause:
+        raise BundleError(f"{path}: missing from the bundle; export it again") from cause
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,40 @@
+"""The random numbers of one decision, drawn outside the policy's graph."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.runtime.manifest import Selection
+
+
+class Noise(NamedTuple):
+    """Inputs of the graph that make it a pure function.
+
+    Attributes:
+        steps: Standard normal; ``steps[0]`` starts the reverse chain, ``steps[i]`` is added in
+            its i-th later step; shape (N, K, A).
+        selection: Gumbel noise on the candidates' scores, so that their argmax is a draw from
+            the softmax; zeros where the best is wanted; shape (K,).
+    """
+
+    steps: NDArray[np.float32]
+    selection: NDArray[np.float32]
+
+
+def draw_noise(
+    rng: np.random.Generator, shape: tuple[int, int, int], selection: Selection
+) -> Noise:
+    """Draw the noise of one decision.
+
+    Args:
+        rng: Source of all randomness.
+        shape: Diffusion steps, candidates, action width: (N, K, A).
+        selection: How a candidate is chosen.
+    """
+    steps = rng.standard_normal(shape, dtype=np.float32)
+    if selection == "softmax":
+        return Noise(steps, rng.gumbel(size=shape[1]).astype(np.float32))
+    return Noise(steps, np.zeros(shape[1], dtype=np.float32))

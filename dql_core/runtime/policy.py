@@ -1,0 +1,177 @@
+"""A policy for those who run it, and the one that runs an exported bundle on the CPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from dql_core.errors import BundleError, SpecMismatchError
+from dql_core.normalize import Normalizer
+from dql_core.runtime.manifest import GRAPH_FILE, Manifest, Selection, read_bundle
+from dql_core.runtime.noise import draw_noise
+from dql_core.spec import PolicySpec
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One sampled action, and what it was chosen from.
+
+    Attributes:
+        action: The chosen action in the units of the spec and within its bounds, shape (A,).
+        q_values: The critic's value of each candidate, shape (K,); zeros without a critic.
+        candidates: All sampled actions, shape (K, A).
+    """
+
+    action: NDArray[np.float32]
+    q_values: NDArray[np.float32]
+    candidates: NDArray[np.float32]
+
+
+class Policy(Protocol):
+    """Samples an action for an observation."""
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What observation and action mean."""
+
+    def reset(self) -> None:
+        """Begin a new episode."""
+
+    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+        """Sample an action for a raw observation, shape (O,).
+
+        All randomness comes from ``rng``: equal generators give equal decisions.
+        """
+
+
+class OnnxPolicy:
+    """Runs a bundle's graph with ONNX Runtime on one CPU thread; keeps no state.
+
+    Attributes:
+        manifest: What the bundle says of itself.
+        num_candidates: Candidates K sampled for each action.
+        selection: How one of them is chosen.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        graph: bytes,
+        num_candidates: int | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        """Prepare inference.
+
+        Args:
+            manifest: The bundle's manifest.
+            graph: Content of its ONNX file.
+            num_candidates: Overrides the manifest's K.
+            selection: Overrides the manifest's way to choose.
+
+        Raises:
+            BundleError: If the policy cannot choose among so many candidates.
+        """
+        self.manifest = manifest
+        self.selection: Selection = selection or manifest.selection
+        self.num_candidates = _resolve_candidates(manifest, num_candidates, self.selection)
+        self._spec = manifest.policy_spec
+        self._session = onnxruntime.InferenceSession(
+            graph, _session_options(), providers=["CPUExecutionProvider"]
+        )
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What observation and action mean."""
+        return self._spec
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """Statistics of the training data."""
+        return self.manifest.observation_normalizer
+
+    def reset(self) -> None:
+        """Begin a new episode; nothing is carried from one to the next."""
+
+    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+        """Sample an action for a raw observation, shape (O,).
+
+        Raises:
+            SpecMismatchError: If the observation does not have the spec's width.
+        """
+        width = (len(self._spec.observation),)
+        if observation.shape != width:
+            raise SpecMismatchError(
+                f"the observation has shape {observation.shape}, the policy of "
+                f"'{self._spec.robot}' needs {width}"
+            )
+        steps = self.manifest.sampler.num_diffusion_steps
+        shape = (steps, self.num_candidates, len(self._spec.action))
+        noise = draw_noise(rng, shape, self.selection)
+        inputs = {
+            "observation": np.asarray(observation, dtype=np.float32),
+            "noise": noise.steps,
+            "selection_noise": noise.selection,
+        }
+        action, q_values, candidates = self._session.run(None, inputs)
+        return Decision(action, q_values, candidates)
+
+
+def load_policy(
+    bundle: Path,
+    *,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+    spec: PolicySpec | None = None,
+) -> OnnxPolicy:
+    """Load a policy bundle for inference.
+
+    Args:
+        bundle: The bundle's folder.
+        num_candidates: Candidates K for each action; the bundle's own number by default.
+        selection: How one is chosen; the bundle's own way by default.
+        spec: What the robot's contract says; compared with the bundle's.
+
+    Raises:
+        BundleError: If a file of the bundle is missing, damaged or foreign.
+        SpecMismatchError: Naming the first difference between ``spec`` and the bundle's.
+    """
+    manifest, contents = read_bundle(Path(bundle))
+    if GRAPH_FILE not in contents:
+        raise BundleError(f"{bundle}: its manifest lists no {GRAPH_FILE}; export it again")
+    if spec is not None:
+        spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
+    return OnnxPolicy(manifest, contents[GRAPH_FILE], num_candidates, selection)
+
+
+def _resolve_candidates(manifest: Manifest, wanted: int | None, selection: Selection) -> int:
+    number = manifest.num_candidates if wanted is None else wanted
+    if selection != "first" and not manifest.has_critic:
+        raise BundleError(
+            f"selection '{selection}' needs a critic, which a {manifest.agent} policy does not "
+            f"have; use selection 'first'"
+        )
+    if number < 1:
+        raise BundleError(f"num_candidates is {number}: a policy samples at least 1")
+    if selection == "first":
+        if wanted is not None and wanted > 1:
+            raise BundleError(
+                f"num_candidates is {wanted}, but selection 'first' takes the first candidate "
+                f"unseen: use 1, or selection 'softmax' or 'greedy' with a critic"
+            )
+        return 1
+    return number
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    # More threads would only compete with the executor for the robot computer's cores.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    return options

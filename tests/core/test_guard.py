@@ -1,0 +1,137 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dql_core.errors import ConfigError
+from dql_core.normalize import Normalizer
+from dql_core.runtime.guard import Guard, GuardLimits, Guards, Trip
+from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.streams import Observation
+
+SPEC = PolicySpec(
+    robot="arm",
+    rate_hz=20.0,
+    observation=(FieldSpec("elbow", "rad"), FieldSpec("target", "m")),
+    action=(FieldSpec("elbow_velocity", "rad/s", -2.0, 2.0),),
+)
+MILLISECOND = 1_000_000
+
+
+def guards(normalizer: Normalizer | None = None, **limits: Any) -> Guards:
+    return Guards(SPEC, normalizer, GuardLimits(**limits))
+
+
+def statistics() -> Normalizer:
+    mean, std = np.array([1.0, 0.0]), np.array([0.5, 1.0])
+    observations = mean + std * np.array([[-1.0, -1.0], [1.0, 1.0]])
+    return Normalizer.fit(observations.astype(np.float32), SPEC.action_low, SPEC.action_high)
+
+
+def complete(*values: float) -> Observation:
+    return Observation(vector(*values), (), {"joint_states": 0, "target": 0})
+
+
+def vector(*values: float) -> NDArray[np.float32]:
+    return np.array(values, dtype=np.float32)
+
+
+def test_sound_observation_is_admitted_unchanged() -> None:
+    admitted = guards().admit(complete(0.5, 0.1))
+    assert isinstance(admitted, np.ndarray)
+    np.testing.assert_array_equal(admitted, vector(0.5, 0.1))
+
+
+def test_missing_stream_is_named_with_its_age() -> None:
+    observation = Observation(
+        None, ("joint_states", "target"), {"joint_states": 300 * MILLISECOND, "target": None}
+    )
+    watched = guards()
+    assert watched.admit(observation) == Trip(
+        Guard.STALE_STREAM,
+        "no fresh observation: 'joint_states' is 0.30 s old, 'target' never came",
+    )
+    assert watched.counts[Guard.STALE_STREAM] == 1
+
+
+def test_warm_up_withholds_exactly_so_many_complete_observations() -> None:
+    watched = guards(warm_up_ticks=2)
+    admitted = [isinstance(watched.admit(complete(0, 0)), np.ndarray) for _ in range(4)]
+    assert admitted == [False, False, True, True]
+    assert watched.counts[Guard.WARM_UP] == 2
+
+
+def test_warm_up_begins_again_after_a_stale_stream_and_after_a_reset() -> None:
+    watched = guards(warm_up_ticks=1)
+    watched.admit(complete(0, 0))
+    watched.admit(Observation(None, ("target",), {}))
+    assert isinstance(watched.admit(complete(0, 0)), Trip)
+    assert isinstance(watched.admit(complete(0, 0)), np.ndarray)
+    watched.reset()
+    assert isinstance(watched.admit(complete(0, 0)), Trip)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_non_finite_observation_is_withheld_and_its_field_named(bad: float) -> None:
+    trip = guards().admit(complete(0.0, bad))
+    assert isinstance(trip, Trip)
+    assert trip.guard is Guard.NON_FINITE_OBSERVATION
+    assert trip.reason == f"observation 'target' is {bad}"
+
+
+def test_observation_far_from_the_training_data_is_told_with_its_distance() -> None:
+    watched = guards(statistics(), max_z_score=3.0)
+    assert watched.find_unusual(vector(2.4, 2.9)) is None
+    trip = watched.find_unusual(vector(3.0, -1.0))
+    assert trip is not None
+    assert trip.guard is Guard.UNUSUAL_OBSERVATION
+    assert trip.reason == (
+        "observation 'elbow' = 3 is 4.0 standard deviations from the training data's mean"
+    )
+
+
+@pytest.mark.parametrize("normalizer", [None, Normalizer.for_actions_only(2, [-2.0], [2.0])])
+def test_without_statistics_nothing_is_unusual(normalizer: Normalizer | None) -> None:
+    watched = guards(normalizer, max_z_score=1.0)
+    assert watched.find_unusual(vector(1e6, -1e6)) is None
+
+
+def test_inference_over_its_limit_is_withheld_and_at_the_limit_is_not() -> None:
+    watched = guards(max_inference_ns=5 * MILLISECOND)
+    assert watched.check_action(vector(0.0), 5 * MILLISECOND) is None
+    trip = watched.check_action(vector(0.0), 6 * MILLISECOND)
+    assert trip == Trip(Guard.SLOW_INFERENCE, "inference took 6.0 ms of 5.0 ms")
+
+
+def test_without_a_limit_inference_may_take_any_time() -> None:
+    assert guards().check_action(vector(0.0), 10**15) is None
+
+
+def test_non_finite_action_is_withheld_and_its_field_named() -> None:
+    trip = guards().check_action(vector(np.nan), 0)
+    assert trip == Trip(Guard.NON_FINITE_ACTION, "action 'elbow_velocity' is nan")
+
+
+def test_action_is_clamped_to_its_bounds_and_told() -> None:
+    watched = guards()
+    clamped, trip = watched.clamp(vector(-2.5))
+    np.testing.assert_array_equal(clamped, vector(-2.0))
+    assert trip == Trip(Guard.CLAMPED_ACTION, "action 'elbow_velocity' = -2.5 cut to [-2, 2]")
+    unchanged, trip = watched.clamp(vector(2.0))
+    np.testing.assert_array_equal(unchanged, vector(2.0))
+    assert trip is None
+    assert watched.counts[Guard.CLAMPED_ACTION] == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"warm_up_ticks": -1}, "warm_up_ticks is -1: it must not be negative"),
+        ({"max_z_score": 0.0}, "max_z_score is 0.0: it must be positive"),
+        ({"max_inference_ns": 0}, "max_inference_ns is 0: it must be positive"),
+    ],
+)
+def test_impossible_limit_is_refused(limits: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        guards(**limits)
