@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dql_core.config import TrainConfig, load_config
+from dql_core.errors import ConfigError
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "reach.yaml"
+    path.write_text("agent: diffusion_ql\nrun: {steps: 500}\npolicy: {eta: 2.5}\n")
+    return path
+
+
+def test_a_file_states_only_what_differs_from_the_defaults(config_file: Path) -> None:
+    config = load_config(config_file)
+    assert (config.run.steps, config.policy.eta) == (500, 2.5)
+    assert config.critic == TrainConfig().critic
+
+
+def test_overrides_are_read_as_yaml(config_file: Path) -> None:
+    overrides = ["run.steps=7", "critic.learning_rate=1e-3", "critic.layer_norm=true"]
+    config = load_config(config_file, [*overrides, "policy.gradient_clip=null"])
+    assert config.run.steps == 7
+    assert config.critic.learning_rate == 1e-3
+    assert config.critic.layer_norm is True
+    assert config.policy.gradient_clip is None
+    assert config.policy.eta == 2.5
+
+
+def test_the_resolved_configuration_reads_back_equal(tmp_path: Path, config_file: Path) -> None:
+    config = load_config(config_file, ["selection.rule=greedy"])
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(config.to_yaml())
+    assert load_config(resolved) == config
+    assert set(yaml.safe_load(config.to_yaml())) == set(TrainConfig.model_fields)
+
+
+def test_the_hash_depends_on_meaning_not_on_writing(tmp_path: Path, config_file: Path) -> None:
+    rewritten = tmp_path / "other.yaml"
+    rewritten.write_text("# a comment\npolicy:\n  eta: 2.50\nrun:\n  steps: 500\n")
+    config = load_config(config_file)
+    assert load_config(rewritten).hash() == config.hash()
+    assert load_config(config_file, ["run.seed=1"]).hash() != config.hash()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("run: {step: 3}", r"reach.yaml: unknown key 'run.step' \(did you mean 'steps'\?\)"),
+        ("polcy: {}", r"unknown key 'polcy' \(did you mean 'policy'\?\)"),
+        ("run: {steps: 0}", "key 'run.steps' is 0: .*greater than or equal to 1"),
+        ("agent: sac", "key 'agent' is 'sac': .*'diffusion_ql' or 'diffusion_bc'"),
+        ("run: {device: gpu}", "key 'run.device' is 'gpu'"),
+        ("- 1", "must hold a mapping"),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_that_names_it(
+    config_file: Path, text: str, words: str
+) -> None:
+    config_file.write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(config_file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("run.step=3", r"--set run.step=3: unknown key 'run.step' \(did you mean 'steps'\?\)"),
+        ("rum.steps=3", r"unknown key 'rum' \(did you mean 'run'\?\)"),
+        ("run.steps=many", "key 'run.steps' is 'many'"),
+        ("run.steps", "must have the form section.key=value"),
+        ("=3", "must have the form section.key=value"),
+        ("run.steps.x=3", "'steps' is a value and has no keys"),
+        ("run.steps=[", "the value is not valid yaml"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_names_it(
+    config_file: Path, override: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_config(config_file, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_suggests_the_nearest(config_file: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such file \(did you mean 'reach.yaml'\?\)"):
+        load_config(config_file.with_name("raech.yaml"))
