@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+
+from dql_core.data.batches import BatchSampler
+from dql_core.data.checks import require_finite, require_rewards, within_bounds
+from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.data.transitions import TransitionTable, make_transitions
+from dql_core.errors import DatasetError
+from dql_core.normalize import Normalizer
+from dql_core.spec import FieldSpec, PolicySpec
+
+SPEC = PolicySpec(
+    robot="cart",
+    rate_hz=10.0,
+    observation=(FieldSpec("x"), FieldSpec("v")),
+    action=(FieldSpec("push", "N", -4.0, 4.0),),
+)
+RAW = Normalizer.for_actions_only(2, [-4.0], [4.0])
+
+
+def counted_episode(start: int, length: int, terminated: bool) -> Episode:
+    """Observation rows count up from ``start``, so that a row tells where it came from."""
+    count = np.arange(start, start + length + 1, dtype=np.float32)
+    return Episode(
+        observations=np.stack([count, -count], axis=1),
+        actions=np.full((length, 1), 2.0, np.float32),
+        rewards=np.arange(length, dtype=np.float64),
+        terminated=terminated,
+        truncated=not terminated,
+    )
+
+
+@pytest.fixture
+def dataset() -> LoadedDataset:
+    episodes = (
+        counted_episode(0, 3, terminated=True),
+        counted_episode(100, 1, terminated=False),
+        counted_episode(200, 2, terminated=True),
+    )
+    return LoadedDataset(SPEC, episodes, "cart data")
+
+
+@pytest.fixture
+def table(dataset: LoadedDataset) -> TransitionTable:
+    return make_transitions(dataset, RAW, reward_scale=10.0)
+
+
+def test_no_transition_crosses_the_end_of_an_episode(table: TransitionTable) -> None:
+    starts = table.observations[table.rows, 0]
+    nexts = table.observations[table.rows + 1, 0]
+    assert starts.tolist() == [0, 1, 2, 100, 200, 201]
+    assert (nexts - starts).tolist() == [1] * 6
+
+
+def test_terminations_stop_the_bootstrap_and_truncations_do_not(table: TransitionTable) -> None:
+    assert table.bootstraps.tolist() == [1, 1, 0, 1, 1, 0]
+
+
+def test_actions_are_normalised_and_rewards_scaled(table: TransitionTable) -> None:
+    assert table.actions[:, 0].tolist() == [0.5] * 6
+    assert table.rewards.tolist() == [0, 10, 20, 0, 0, 10]
+
+
+def test_the_table_holds_each_observation_once(table: TransitionTable) -> None:
+    assert len(table) == 6
+    assert table.observations.shape == (9, 2)
+    arrays = (table.observations, table.actions, table.rewards, table.bootstraps)
+    assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+def make_sampler(table: TransitionTable, batch_size: int, seed: int) -> BatchSampler:
+    return BatchSampler(table, batch_size, torch.Generator().manual_seed(seed), "cpu")
+
+
+def test_a_batch_keeps_what_belongs_together(table: TransitionTable) -> None:
+    batch = make_sampler(table, 200, seed=0).draw()
+    assert batch.observation.shape == batch.next_observation.shape == (200, 2)
+    assert torch.equal(batch.next_observation[:, 0], batch.observation[:, 0] + 1)
+    ended = (batch.observation[:, 0] == 2) | (batch.observation[:, 0] == 201)
+    assert torch.equal(batch.bootstrap, (~ended).float())
+    assert torch.equal(
+        batch.reward[batch.observation[:, 0] == 1],
+        torch.full_like(batch.reward[batch.observation[:, 0] == 1], 10.0),
+    )
+
+
+def test_every_transition_is_drawn_about_equally_often(table: TransitionTable) -> None:
+    batch = make_sampler(table, 6000, seed=0).draw()
+    _, counts = torch.unique(batch.observation[:, 0], return_counts=True)
+    assert len(counts) == 6
+    assert 900 < counts.min() <= counts.max() < 1100
+
+
+def test_the_generators_state_is_all_that_resuming_needs(table: TransitionTable) -> None:
+    sampler = make_sampler(table, 32, seed=0)
+    sampler.draw()
+    state = sampler.generator.get_state()
+    expected = sampler.draw()
+    resumed = make_sampler(table, 32, seed=99)
+    resumed.generator.set_state(state)
+    assert torch.equal(resumed.draw().observation, expected.observation)
+
+
+def with_episode(dataset: LoadedDataset, episode: Episode) -> LoadedDataset:
+    return LoadedDataset(dataset.spec, (*dataset.episodes, episode), dataset.source)
+
+
+@pytest.mark.parametrize(
+    ("kind", "position", "words"),
+    [
+        ("observations", (1, 1), "observation 'v' is nan in episode 3 at step 1"),
+        ("actions", (0, 0), "action 'push' is nan in episode 3 at step 0"),
+        ("rewards", (1,), "the reward is nan in episode 3 at step 1"),
+    ],
+)
+def test_a_value_that_is_no_number_is_refused_with_its_place(
+    dataset: LoadedDataset, kind: str, position: tuple[int, ...], words: str
+) -> None:
+    require_finite(dataset)
+    episode = counted_episode(0, 2, terminated=False)
+    getattr(episode, kind)[position] = np.nan
+    with pytest.raises(DatasetError, match=f"cart data: {words}"):
+        require_finite(with_episode(dataset, episode))
+
+
+def test_a_dataset_in_which_nothing_is_rewarded_is_refused(dataset: LoadedDataset) -> None:
+    require_rewards(dataset)
+    unrewarded = LoadedDataset(SPEC, (dataset.episodes[1],), "cart data")
+    with pytest.raises(DatasetError, match=r"every reward is 0 .* agent: diffusion_bc"):
+        require_rewards(unrewarded)
+
+
+def test_actions_beyond_the_bounds_are_counted_or_clipped(dataset: LoadedDataset) -> None:
+    episode = counted_episode(0, 3, terminated=False)
+    episode.actions[:] = [[4.0], [4.5], [-9.0]]
+    wild = with_episode(dataset, episode)
+    words = r"2 of 9 actions .* push = -9 outside \[-4, 4\]; .* data.out_of_bounds=clip"
+    with pytest.raises(DatasetError, match=words):
+        within_bounds(wild, clip=False)
+    clipped = within_bounds(wild, clip=True)
+    assert clipped.episodes[3].actions.tolist() == [[4.0], [4.0], [-4.0]]
+    assert episode.actions.tolist() == [[4.0], [4.5], [-9.0]]
+
+
+def test_rounding_at_a_bound_is_no_breach_and_does_not_stay(dataset: LoadedDataset) -> None:
+    episode = counted_episode(0, 1, terminated=False)
+    episode.actions[:] = np.nextafter(np.float32(4.0), np.float32(5.0))
+    checked = within_bounds(with_episode(dataset, episode), clip=False)
+    assert checked.episodes[3].actions.tolist() == [[4.0]]
