@@ -1,0 +1,1 @@
+"""Bags: reading, writing, and turning them into datasets, without a ROS installation."""
