@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dql_core.errors import BundleError, SpecMismatchError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import GRAPH_FILE, Manifest, Selection, read_bundle
-from dql_core.runtime.noise import draw_noise
+from dql_core.runtime.noise import Noise, draw_noise
 from dql_core.spec import PolicySpec
 
 
@@ -49,8 +49,26 @@ class Policy(Protocol):
         """
 
 
+class OnnxGraph:
+    """An exported graph, run by ONNX Runtime on one CPU thread; a pure function."""
+
+    def __init__(self, model: bytes) -> None:
+        self._session = onnxruntime.InferenceSession(
+            model, _session_options(), providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+        """Choose an action for a raw observation, shape (O,)."""
+        inputs = {
+            "observation": observation,
+            "noise": noise.steps,
+            "selection_noise": noise.selection,
+        }
+        return Decision(*self._session.run(None, inputs))
+
+
 class OnnxPolicy:
-    """Runs a bundle's graph with ONNX Runtime on one CPU thread; keeps no state.
+    """Samples actions from a bundle; keeps no state.
 
     Attributes:
         manifest: What the bundle says of itself.
@@ -61,7 +79,7 @@ class OnnxPolicy:
     def __init__(
         self,
         manifest: Manifest,
-        graph: bytes,
+        graph: OnnxGraph,
         num_candidates: int | None = None,
         selection: Selection | None = None,
     ) -> None:
@@ -69,7 +87,7 @@ class OnnxPolicy:
 
         Args:
             manifest: The bundle's manifest.
-            graph: Content of its ONNX file.
+            graph: The bundle's graph.
             num_candidates: Overrides the manifest's K.
             selection: Overrides the manifest's way to choose.
 
@@ -80,9 +98,7 @@ class OnnxPolicy:
         self.selection: Selection = selection or manifest.selection
         self.num_candidates = _resolve_candidates(manifest, num_candidates, self.selection)
         self._spec = manifest.policy_spec
-        self._session = onnxruntime.InferenceSession(
-            graph, _session_options(), providers=["CPUExecutionProvider"]
-        )
+        self._graph = graph
 
     @property
     def spec(self) -> PolicySpec:
@@ -111,14 +127,7 @@ class OnnxPolicy:
             )
         steps = self.manifest.sampler.num_diffusion_steps
         shape = (steps, self.num_candidates, len(self._spec.action))
-        noise = draw_noise(rng, shape, self.selection)
-        inputs = {
-            "observation": np.asarray(observation, dtype=np.float32),
-            "noise": noise.steps,
-            "selection_noise": noise.selection,
-        }
-        action, q_values, candidates = self._session.run(None, inputs)
-        return Decision(action, q_values, candidates)
+        return self._graph(observation, draw_noise(rng, shape, self.selection))
 
 
 def load_policy(
@@ -145,7 +154,7 @@ def load_policy(
         raise BundleError(f"{bundle}: its manifest lists no {GRAPH_FILE}; export it again")
     if spec is not None:
         spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
-    return OnnxPolicy(manifest, contents[GRAPH_FILE], num_candidates, selection)
+    return OnnxPolicy(manifest, OnnxGraph(contents[GRAPH_FILE]), num_candidates, selection)
 
 
 def _resolve_candidates(manifest: Manifest, wanted: int | None, selection: Selection) -> int:

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dql_core.diffusion.sampler import sample
+from dql_core.diffusion.schedule import NoiseSchedule
+from dql_core.export.graph import PolicyGraph, to_onnx
+from dql_core.networks.critic import TwinCritic
+from dql_core.networks.denoiser import Denoiser
+from dql_core.normalize import Normalizer
+from dql_core.runtime.noise import Noise, draw_noise
+from dql_core.runtime.policy import OnnxGraph
+
+OBSERVATION_SIZE, A, N = 4, 2, 5
+LOW = np.array([-1.0, 2.0], dtype=np.float32)
+HIGH = np.array([3.0, 2.5], dtype=np.float32)
+
+
+def make_graph(temperature: float = 0.5, with_critic: bool = True) -> PolicyGraph:
+    torch.manual_seed(0)
+    observations = (
+        np.random.default_rng(0).normal(3.0, 2.0, size=(100, OBSERVATION_SIZE)).astype(np.float32)
+    )
+    return PolicyGraph(
+        Denoiser(OBSERVATION_SIZE, A, N, width=16, depth=2),
+        TwinCritic(OBSERVATION_SIZE, A, width=16, depth=2, layer_norm=True)
+        if with_critic
+        else None,
+        NoiseSchedule.make("vp", N),
+        Normalizer.fit(observations, LOW, HIGH),
+        variance="posterior",
+        clip_denoised=True,
+        temperature=temperature,
+    )
+
+
+@pytest.fixture(scope="module")
+def graph() -> PolicyGraph:
+    return make_graph()
+
+
+@pytest.fixture(scope="module")
+def exported(graph: PolicyGraph) -> OnnxGraph:
+    return OnnxGraph(to_onnx(graph))
+
+
+def inputs(num_candidates: int, scale: float = 1.0) -> tuple[NDArray[np.float32], Noise]:
+    rng = np.random.default_rng(num_candidates)
+    observation = scale * rng.normal(3.0, 2.0, size=OBSERVATION_SIZE).astype(np.float32)
+    return observation, draw_noise(rng, (N, num_candidates, A), "softmax")
+
+
+def as_tensors(observation: NDArray[np.float32], noise: Noise) -> list[torch.Tensor]:
+    return [torch.tensor(array) for array in (observation, *noise)]
+
+
+@pytest.mark.parametrize("num_candidates", [1, 2, 3, 50])
+def test_onnx_runtime_computes_what_torch_computes(
+    graph: PolicyGraph, exported: OnnxGraph, num_candidates: int
+) -> None:
+    observation, noise = inputs(num_candidates)
+    action, q_values, candidates = graph(*as_tensors(observation, noise))
+    decision = exported(observation, noise)
+    np.testing.assert_allclose(decision.candidates, candidates.detach(), atol=2e-6)
+    np.testing.assert_allclose(decision.q_values, q_values.detach(), atol=2e-6)
+    np.testing.assert_allclose(decision.action, action.detach(), atol=2e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e2, 1e4])
+def test_activations_far_out_agree_and_stay_finite(
+    graph: PolicyGraph, exported: OnnxGraph, scale: float
+) -> None:
+    observation, noise = inputs(8, scale)
+    _, _, candidates = graph(*as_tensors(observation, noise))
+    decision = exported(observation, noise)
+    assert np.isfinite(decision.q_values).all()
+    np.testing.assert_allclose(decision.candidates, candidates.detach(), atol=1e-4)
+
+
+def test_graph_is_the_sampler_and_the_smaller_critic_in_the_actions_units(
+    graph: PolicyGraph,
+) -> None:
+    observation, noise = inputs(6)
+    _, q_values, candidates = graph(*as_tensors(observation, noise))
+    normalized = (torch.tensor(observation) - graph.observation_mean) / graph.observation_std
+    batch = normalized.expand(6, -1)
+    steps = torch.tensor(noise.steps)
+    actions = sample(graph.denoiser, graph.schedule, batch, steps)
+    assert graph.critic is not None
+    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    torch.testing.assert_close(candidates, low + (actions + 1) / 2 * (high - low))
+    torch.testing.assert_close(q_values, graph.critic(batch, actions).min(dim=0).values)
+
+
+def test_candidates_lie_within_the_bounds(graph: PolicyGraph, exported: OnnxGraph) -> None:
+    decision = exported(*inputs(500))
+    assert (decision.candidates >= LOW).all()
+    assert (decision.candidates <= HIGH).all()
+
+
+def test_the_action_is_one_of_the_candidates(exported: OnnxGraph) -> None:
+    decision = exported(*inputs(20))
+    assert any((decision.action == candidate).all() for candidate in decision.candidates)
+
+
+def test_without_selection_noise_the_best_candidate_is_taken(exported: OnnxGraph) -> None:
+    observation, noise = inputs(20)
+    decision = exported(observation, Noise(noise.steps, np.zeros_like(noise.selection)))
+    best = decision.candidates[decision.q_values.argmax()]
+    np.testing.assert_array_equal(decision.action, best)
+
+
+def test_selection_noise_draws_from_the_softmax_of_the_scores(graph: PolicyGraph) -> None:
+    q_values = torch.tensor([1.0, 2.0, 4.0])
+    scores = graph.scores(q_values)
+    expected = torch.softmax(q_values / (graph.temperature * q_values.std(correction=0)), dim=0)
+    torch.testing.assert_close(torch.softmax(scores, dim=0), expected)
+    rng = np.random.default_rng(0)
+    gumbel = np.stack([draw_noise(rng, (1, 3, 1), "softmax").selection for _ in range(20_000)])
+    drawn = np.bincount((scores.numpy() + gumbel).argmax(axis=1), minlength=3) / len(gumbel)
+    np.testing.assert_allclose(drawn, expected, atol=0.01)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e-3, 0.0), (300.0, 0.0), (1.0, -50.0)])
+def test_scores_do_not_depend_on_the_scale_or_origin_of_rewards(
+    graph: PolicyGraph, scale: float, shift: float
+) -> None:
+    q_values = torch.tensor([0.3, -1.2, 0.9, 2.0])
+    rescaled = graph.scores(scale * q_values + shift)
+    torch.testing.assert_close(rescaled, graph.scores(q_values), atol=1e-3, rtol=1e-4)
+
+
+def test_equal_values_give_equal_scores(graph: PolicyGraph) -> None:
+    torch.testing.assert_close(graph.scores(torch.full((5,), 7.0)), torch.zeros(5))
+
+
+def test_policy_without_critic_gives_zero_values_and_the_only_candidate() -> None:
+    imitation = make_graph(with_critic=False)
+    observation, noise = inputs(1)
+    decision = OnnxGraph(to_onnx(imitation))(observation, noise)
+    np.testing.assert_array_equal(decision.q_values, [0.0])
+    np.testing.assert_array_equal(decision.action, decision.candidates[0])
+    action, _, _ = imitation(*as_tensors(observation, noise))
+    np.testing.assert_allclose(decision.action, action.detach(), atol=2e-6)

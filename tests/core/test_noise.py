@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+
+from dql_core.runtime.manifest import Selection
+from dql_core.runtime.noise import draw_noise
+
+
+@pytest.mark.parametrize("selection", ["softmax", "greedy", "first"])
+def test_equal_generators_give_equal_noise(selection: Selection) -> None:
+    first = draw_noise(np.random.default_rng(3), (5, 4, 2), selection)
+    second = draw_noise(np.random.default_rng(3), (5, 4, 2), selection)
+    np.testing.assert_array_equal(first.steps, second.steps)
+    np.testing.assert_array_equal(first.selection, second.selection)
+    assert first.steps.shape == (5, 4, 2)
+    assert first.selection.shape == (4,)
+    assert first.steps.dtype == first.selection.dtype == np.float32
+
+
+def test_only_softmax_disturbs_the_scores() -> None:
+    rng = np.random.default_rng(0)
+    assert draw_noise(rng, (5, 4, 2), "softmax").selection.any()
+    assert not draw_noise(rng, (5, 4, 2), "greedy").selection.any()
+    assert not draw_noise(rng, (5, 4, 2), "first").selection.any()
