@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from onnxscript import opset18 as op
 from torch import Tensor, nn
 
@@ -17,6 +19,8 @@ from dql_core.diffusion.schedule import NoiseSchedule, Variance
 from dql_core.networks.critic import TwinCritic
 from dql_core.networks.denoiser import Denoiser
 from dql_core.normalize import Normalizer
+from dql_core.runtime.noise import Noise
+from dql_core.runtime.policy import Decision
 
 # Below this spread all candidates count as equally good.
 MIN_SPREAD = 1e-6
@@ -101,6 +105,12 @@ class PolicyGraph(nn.Module):
         candidates = self._restore(sampled)
         choice = (self.scores(q_values) + selection_noise).argmax()
         return candidates[choice], q_values, candidates
+
+    def decide(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+        """Choose an action for a raw observation, shape (O,), in numpy's arrays."""
+        with torch.no_grad():
+            outputs = self(*(torch.tensor(array) for array in (observation, *noise)))
+        return Decision(*(output.numpy() for output in outputs))
 
     def scores(self, q_values: Tensor) -> Tensor:
         """Return logits of the choice, shape (K,), whose scale does not depend on the rewards'."""

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
-from dql_core.runtime.manifest import Parity, Selection
+from dql_core.runtime.choice import Choice
+from dql_core.runtime.manifest import Parity
 from dql_core.runtime.noise import Noise, draw_noise
 from dql_core.runtime.policy import Decision
 
@@ -32,9 +33,7 @@ def measure_parity(
     exported: Callable[[NDArray[np.float32], Noise], Decision],
     observations: NDArray[np.float32],
     source: str,
-    *,
-    num_candidates: int,
-    selection: Selection,
+    choice: Choice,
 ) -> Parity:
     """Compare both sides on equal observations and equal noise.
 
@@ -50,14 +49,13 @@ def measure_parity(
         exported: What ONNX Runtime makes of the export.
         observations: Raw observations, shape (M, O).
         source: Where they came from.
-        num_candidates: K.
-        selection: How a candidate is chosen.
+        choice: How many candidates there are and how one is chosen.
     """
     rng = np.random.default_rng(0)
     steps, _, width = graph.noise_shape
     differences = []
     for observation in observations:
-        noise = draw_noise(rng, (steps, num_candidates, width), selection)
+        noise = draw_noise(rng, (steps, choice.num_candidates, width), choice.selection)
         differences.append(_compare(graph, exported(observation, noise), observation, noise))
     return Parity(
         observations=len(observations),
@@ -89,17 +87,10 @@ def require_parity(parity: Parity, where: str) -> None:
         )
 
 
-def decide(graph: PolicyGraph, observation: NDArray[np.float32], noise: Noise) -> Decision:
-    """Evaluate the original on one observation, shape (O,)."""
-    with torch.no_grad():
-        outputs = graph(*(torch.tensor(array) for array in (observation, *noise)))
-    return Decision(*(output.numpy() for output in outputs))
-
-
 def _compare(
     graph: PolicyGraph, exported: Decision, observation: NDArray[np.float32], noise: Noise
 ) -> _Difference:
-    original = decide(graph, observation, noise)
+    original = graph.decide(observation, noise)
     if not (_is_finite(original) and _is_finite(exported)):
         return _Difference(np.inf, np.inf, np.inf, tie=False)
     action_range = (graph.action_high - graph.action_low).numpy()

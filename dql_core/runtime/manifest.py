@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from dql_core.errors import BundleError
 from dql_core.normalize import Normalizer
+from dql_core.runtime.choice import Choice, Selection
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse
 
@@ -18,8 +19,6 @@ MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "policy.onnx"
 WEIGHTS_FILE = "weights.safetensors"
 FORMAT_VERSION = 1
-
-Selection = Literal["softmax", "greedy", "first"]
 
 
 class SamplerSettings(StrictModel):
@@ -103,6 +102,11 @@ class Manifest(StrictModel):
     def observation_normalizer(self) -> Normalizer:
         """Statistics of the training data."""
         return Normalizer.from_json(self.normalizer)
+
+    @property
+    def choice(self) -> Choice:
+        """How candidates are chosen unless the caller wants otherwise."""
+        return Choice(self.num_candidates, self.selection)
 
     @property
     def sha256(self) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.manifest import Selection
+from dql_core.runtime.choice import Selection
 
 
 class Noise(NamedTuple):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dql_core.errors import BundleError, SpecMismatchError
 from dql_core.normalize import Normalizer
-from dql_core.runtime.manifest import GRAPH_FILE, Manifest, Selection, read_bundle
+from dql_core.runtime.choice import Selection, resolve_choice
+from dql_core.runtime.manifest import GRAPH_FILE, Manifest, read_bundle
 from dql_core.runtime.noise import Noise, draw_noise
 from dql_core.spec import PolicySpec
 
@@ -92,11 +93,12 @@ class OnnxPolicy:
             selection: Overrides the manifest's way to choose.
 
         Raises:
-            BundleError: If the policy cannot choose among so many candidates.
+            ConfigError: If the policy cannot choose in this way.
         """
         self.manifest = manifest
-        self.selection: Selection = selection or manifest.selection
-        self.num_candidates = _resolve_candidates(manifest, num_candidates, self.selection)
+        choice = resolve_choice(manifest.choice, manifest.has_critic, num_candidates, selection)
+        self.num_candidates = choice.num_candidates
+        self.selection = choice.selection
         self._spec = manifest.policy_spec
         self._graph = graph
 
@@ -147,6 +149,7 @@ def load_policy(
 
     Raises:
         BundleError: If a file of the bundle is missing, damaged or foreign.
+        ConfigError: If the policy cannot choose in the wanted way.
         SpecMismatchError: Naming the first difference between ``spec`` and the bundle's.
     """
     manifest, contents = read_bundle(Path(bundle))
@@ -155,25 +158,6 @@ def load_policy(
     if spec is not None:
         spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
     return OnnxPolicy(manifest, OnnxGraph(contents[GRAPH_FILE]), num_candidates, selection)
-
-
-def _resolve_candidates(manifest: Manifest, wanted: int | None, selection: Selection) -> int:
-    number = manifest.num_candidates if wanted is None else wanted
-    if selection != "first" and not manifest.has_critic:
-        raise BundleError(
-            f"selection '{selection}' needs a critic, which a {manifest.agent} policy does not "
-            f"have; use selection 'first'"
-        )
-    if number < 1:
-        raise BundleError(f"num_candidates is {number}: a policy samples at least 1")
-    if selection == "first":
-        if wanted is not None and wanted > 1:
-            raise BundleError(
-                f"num_candidates is {wanted}, but selection 'first' takes the first candidate "
-                f"unseen: use 1, or selection 'softmax' or 'greedy' with a critic"
-            )
-        return 1
-    return number
 
 
 def _session_options() -> onnxruntime.SessionOptions:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dql_core.runtime.manifest import Selection
+from dql_core.runtime.choice import Selection
 from dql_core.runtime.noise import draw_noise
 
 

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from dql_core.diffusion.schedule import NoiseSchedule
 from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
-from dql_core.export.parity import decide, measure_parity, require_parity
+from dql_core.export.parity import measure_parity, require_parity
 from dql_core.networks.critic import TwinCritic
 from dql_core.networks.denoiser import Denoiser
 from dql_core.normalize import Normalizer
-from dql_core.runtime.manifest import Parity, Selection
+from dql_core.runtime.choice import Choice, Selection
+from dql_core.runtime.manifest import Parity
 from dql_core.runtime.noise import Noise
 from dql_core.runtime.policy import Decision
 
@@ -37,11 +38,9 @@ def graph() -> PolicyGraph:
 
 def parity(graph: PolicyGraph, distort: Distortion, selection: Selection = "softmax") -> Parity:
     def exported(observation: NDArray[np.float32], noise: Noise) -> Decision:
-        return distort(decide(graph, observation, noise))
+        return distort(graph.decide(observation, noise))
 
-    return measure_parity(
-        graph, exported, OBSERVATIONS, "ten draws", num_candidates=6, selection=selection
-    )
+    return measure_parity(graph, exported, OBSERVATIONS, "ten draws", Choice(6, selection))
 
 
 def unchanged(decision: Decision) -> Decision:

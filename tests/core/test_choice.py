@@ -1,0 +1,44 @@
+import pytest
+
+from dql_core.errors import ConfigError
+from dql_core.runtime.choice import Choice, Selection, resolve_choice
+
+DEFAULT = Choice(50, "softmax")
+
+
+@pytest.mark.parametrize(
+    ("num_candidates", "selection", "expected"),
+    [
+        (None, None, DEFAULT),
+        (8, None, Choice(8, "softmax")),
+        (None, "greedy", Choice(50, "greedy")),
+        (8, "greedy", Choice(8, "greedy")),
+        (None, "first", Choice(1, "first")),
+        (1, "first", Choice(1, "first")),
+    ],
+)
+def test_wishes_override_the_policys_own_choice(
+    num_candidates: int | None, selection: Selection | None, expected: Choice
+) -> None:
+    assert resolve_choice(DEFAULT, True, num_candidates, selection) == expected
+
+
+def test_policy_without_critic_takes_its_only_candidate() -> None:
+    assert resolve_choice(DEFAULT, has_critic=False) == Choice(1, "first")
+
+
+@pytest.mark.parametrize(
+    ("has_critic", "num_candidates", "selection", "words"),
+    [
+        (True, 0, None, "num_candidates is 0: a policy samples at least 1"),
+        (True, 9, "first", "num_candidates is 9, but .* use 1, softmax or greedy"),
+        (False, 9, None, "num_candidates is 9, but selection 'first' looks at one only: use 1$"),
+        (False, None, "greedy", "selection 'greedy' needs a critic, .* use 'first'"),
+        (True, None, "best", "selection is 'best': it must be softmax, greedy or first"),
+    ],
+)
+def test_impossible_choice_is_refused(
+    has_critic: bool, num_candidates: int | None, selection: Selection | None, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        resolve_choice(DEFAULT, has_critic, num_candidates, selection)
