@@ -1,0 +1,113 @@
+"""Import directions: one way, from errors at the bottom to the command line at the top."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# A module imports from layers below its own and from its own package, never sideways or upwards.
+LAYERS = (
+    {"errors"},
+    {"atomic", "spec", "strict_yaml"},
+    {"diffusion", "normalize", "sim", "streams"},
+    {"config", "networks", "runtime"},
+    {"data"},
+    {"algo"},
+    {"training"},
+    {"evaluation", "export"},
+    {"cli"},
+)
+RUNTIME_NEEDS = {"errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}
+ROS_PACKAGES = {"rclpy", "launch", "launch_ros"}
+ROS_FOLDERS = (ROOT / "dql_ros/nodes", ROOT / "dql_ros/cli")
+
+
+def modules(package: str) -> Iterator[Path]:
+    return iter(sorted((ROOT / package).rglob("*.py")))
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that ``path`` imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imported_units(path: Path) -> set[str]:
+    """Return the parts of dql_core that ``path`` imports from."""
+    dotted = (name.split(".") for name in imports(path))
+    return {parts[1] for parts in dotted if parts[0] == "dql_core" and len(parts) > 1}
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(ROOT / "dql_core").parts[0].removesuffix(".py")
+
+
+def layer_of(unit: str) -> int:
+    return next(index for index, units in enumerate(LAYERS) if unit in units)
+
+
+CORE = [path for path in modules("dql_core") if unit_of(path) != "__init__"]
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
+def test_core_module_imports_only_from_layers_below(path: Path) -> None:
+    unit = unit_of(path)
+    assert any(unit in units for units in LAYERS), f"give '{unit}' a place in LAYERS"
+    # dql_core itself holds nothing but the version.
+    needed = imported_units(path) - {unit, "__version__"}
+    wrong = {other for other in needed if layer_of(other) >= layer_of(unit)}
+    assert not wrong, f"{relative(path)} must not import {wrong}"
+
+
+def test_core_knows_nothing_of_ros() -> None:
+    for path in modules("dql_core"):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & (ROS_PACKAGES | {"dql_ros"}), relative(path)
+
+
+def test_runtime_needs_only_the_small_modules_and_no_torch() -> None:
+    for path in modules("dql_core/runtime"):
+        assert imported_units(path) <= RUNTIME_NEEDS, relative(path)
+        assert "torch" not in {name.split(".")[0] for name in imports(path)}, relative(path)
+
+
+def test_rclpy_is_imported_only_by_nodes_and_the_verbs_that_start_them() -> None:
+    for path in modules("dql_ros"):
+        if not any(folder in path.parents for folder in ROS_FOLDERS):
+            roots = {name.split(".")[0] for name in imports(path)}
+            assert not roots & ROS_PACKAGES, relative(path)
+
+
+def test_nothing_is_ever_unpickled() -> None:
+    for path in (*modules("dql_core"), *modules("dql_ros")):
+        roots = {name.split(".")[0] for name in imports(path)}
+        assert not roots & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}, relative(path)
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if _is_load(node)):
+            assert isinstance(call, ast.Call)
+            keywords = {keyword.arg for keyword in call.keywords}
+            assert "weights_only" in keywords, f"{relative(path)}:{call.lineno}"
+
+
+def _is_load(node: ast.AST) -> bool:
+    """Tell calls of torch.load and yaml.load, which can run code."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    owner = node.func.value
+    return (
+        node.func.attr == "load"
+        and isinstance(owner, ast.Name)
+        and owner.id in {"torch", "yaml", "numpy", "np"}
+    )
