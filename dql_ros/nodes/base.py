@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from dql_core.errors import DqlError
+from dql_ros.processes import PARENT_VARIABLE
 
 try:
     from rclpy.experimental.events_executor import EventsExecutor
@@ -32,9 +33,6 @@ except ImportError:  # before Jazzy's rclpy 7.1.4
     EventsExecutor = SingleThreadedExecutor
 
 RCLError = rclpy_implementation.RCLError
-
-# A node started with this variable ends when the process of that id is no longer its parent.
-PARENT_VARIABLE = "DQL_ROS_PARENT_PID"
 
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
@@ -88,9 +86,11 @@ class ManagedNode(LifecycleNode):
 
     Attributes:
         finished: Set to end the process.
+        failure: What made the last failed transition fail.
     """
 
     finished = False
+    failure: Exception | None = None
 
     @abstractmethod
     def configure(self) -> None:
@@ -156,6 +156,7 @@ class ManagedNode(LifecycleNode):
             if on_failure is not None:
                 self._attempt(f"undo '{what}'", on_failure)
             self.get_logger().error(f"could not {what}: {message}")
+            self.failure = error
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 

@@ -24,12 +24,12 @@ class StreamPublisher:
     """Publishes one stream's part of a vector."""
 
     def __init__(
-        self, publisher: Publisher, stream: Stream, part: slice, joint_order: Sequence[str] = ()
+        self, publisher: Any, stream: Stream, part: slice, joint_order: Sequence[str] = ()
     ) -> None:
         """Prepare to publish.
 
         Args:
-            publisher: Of the stream's topic and type.
+            publisher: Of the stream's topic and type; rclpy's, managed by the lifecycle or not.
             stream: What the contract says of it.
             part: Where its values stand in the whole vector.
             joint_order: Order of the joints in its messages; the contract's by default.

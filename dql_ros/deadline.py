@@ -1,0 +1,56 @@
+"""Calls a function at a fixed rate on a thread of its own; knows no ROS."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+
+class DeadlineTicker:
+    """Ticks at absolute deadlines ``t0 + i * period``, so that lateness does not add up.
+
+    A tick that is due while the previous one still runs is left out and counted: a late command
+    must not be followed by a burst of commands.
+
+    Attributes:
+        ticks: How many ticks ran.
+        missed: How many were left out.
+    """
+
+    def __init__(self, period_ns: int, tick: Callable[[], None]) -> None:
+        """Prepare to call ``tick`` every ``period_ns`` nanoseconds of steady time."""
+        self.ticks = 0
+        self.missed = 0
+        self._period_ns = period_ns
+        self._tick = tick
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tick")
+        self._outcome: Future[None] | None = None
+
+    def start(self) -> None:
+        """Begin; the first tick is due at once."""
+        self._outcome = self._pool.submit(self._run)
+
+    def stop(self) -> None:
+        """End after the running tick, which is waited for."""
+        self._stop.set()
+        self._pool.shutdown()
+
+    def raise_failure(self) -> None:
+        """Raise what ended the thread, if an exception did."""
+        if self._outcome is not None and self._outcome.done():
+            self._outcome.result()
+
+    def _run(self) -> None:
+        deadline_ns = time.monotonic_ns()
+        while not self._stop.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
+            self._tick()
+            self.ticks += 1
+            deadline_ns += self._period_ns
+            late_ns = time.monotonic_ns() - deadline_ns
+            if late_ns > 0:
+                left_out = late_ns // self._period_ns
+                self.missed += left_out
+                deadline_ns += left_out * self._period_ns

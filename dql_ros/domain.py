@@ -1,0 +1,80 @@
+"""A ROS domain of one's own, on this machine's loopback interface only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dql_core.errors import SimulationError
+
+# Domains whose ports are clear of Linux's ephemeral ports: docs.ros.org, "The ROS_DOMAIN_ID".
+SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
+
+# They would override the discovery range, or lead the nodes elsewhere.
+_OVERRIDING = {"ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"}
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """Yield a domain id that no other caller on this machine holds, until the block ends.
+
+    Raises:
+        SimulationError: If all are taken.
+    """
+    folder = Path(tempfile.gettempdir()) / f"dql_ros-domains-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for domain in random.sample(SAFE_DOMAINS, len(SAFE_DOMAINS)):
+        with (folder / str(domain)).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if _is_quiet(domain):
+                yield domain
+                return
+    raise SimulationError(
+        f"all {len(SAFE_DOMAINS)} ROS domains of this machine are in use: end other ROS programs"
+    )
+
+
+def environment_of(domain: int) -> dict[str, str]:
+    """This process's environment, changed to keep ROS 2 on ``domain`` and on this machine."""
+    kept = {key: value for key, value in os.environ.items() if key not in _OVERRIDING}
+    return kept | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+@contextmanager
+def inside(domain: int) -> Iterator[None]:
+    """Make this process's environment `environment_of` ``domain`` until the block ends.
+
+    An ``rclpy`` context reads it when it is initialised, and not again.
+    """
+    before = os.environ.copy()
+    changed = environment_of(domain)
+    try:
+        _replace_environment(changed)
+        yield
+    finally:
+        _replace_environment(before)
+
+
+def _is_quiet(domain: int) -> bool:
+    """Whether no participant of the domain listens here, by the port of DDS's first one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", 7400 + 250 * domain + 10))
+        except OSError:
+            return False
+    return True
+
+
+def _replace_environment(wanted: dict[str, str]) -> None:
+    for key in set(os.environ) - set(wanted):
+        del os.environ[key]
+    os.environ.update(wanted)

@@ -1,0 +1,66 @@
+"""Runs an exported policy bundle on a robot: observations in, commands out. Needs no torch."""
+
+from __future__ import annotations
+
+import sys
+
+from rclpy.node import Node
+
+from dql_core.runtime.policy import load_policy
+from dql_core.spec import PolicySpec
+from dql_ros.nodes.base import run
+from dql_ros.nodes.control_loop import LoadedPolicy
+from dql_ros.nodes.control_node import ControlNode
+from dql_ros.nodes.parameters import Parameter, path_of, value_of
+
+PARAMETERS = (
+    Parameter("policy", "", "folder of the policy bundle", required=True),
+    Parameter(
+        "num_candidates", 0, "actions sampled to choose from; 0 for the bundle's own", 0, 100_000
+    ),
+    Parameter(
+        "selection",
+        "bundle",
+        "how one of them is chosen; 'bundle' for the bundle's own way",
+        choices=("bundle", "softmax", "greedy", "first"),
+    ),
+)
+
+
+def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
+    """Load the bundle that the parameters name.
+
+    Raises:
+        BundleError: If it is missing, damaged or foreign.
+        SpecMismatchError: If it was made for another contract.
+    """
+    bundle, selection = path_of(node, "policy"), value_of(node, "selection")
+    policy = load_policy(
+        bundle,
+        num_candidates=value_of(node, "num_candidates") or None,
+        selection=None if selection == "bundle" else selection,
+        spec=spec,
+    )
+    return LoadedPolicy(
+        policy,
+        policy.normalizer,
+        f"bundle {bundle} ({policy.choice.num_candidates} candidates, "
+        f"selection '{policy.choice.selection}')",
+    )
+
+
+def make_node() -> ControlNode:
+    """Make the node, and start it if the parameters say so."""
+    node = ControlNode("policy", PARAMETERS, load_bundle)
+    if value_of(node, "autostart"):
+        node.start()
+    return node
+
+
+def main() -> None:
+    """Run the node."""
+    sys.exit(run(make_node))
+
+
+if __name__ == "__main__":
+    main()

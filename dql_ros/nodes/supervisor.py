@@ -1,0 +1,106 @@
+"""Brings nodes of another process up through their lifecycle, and hears what episodes came to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_msgs.msg import String
+
+from dql_core.errors import SimulationError
+from dql_ros.domain import inside
+from dql_ros.nodes.interfaces import reliable
+from dql_ros.simulation import EpisodeResult
+
+_SPIN_S = 0.05
+
+
+class Supervisor:
+    """A node in this process, beside whatever else the process does with ``rclpy``.
+
+    Attributes:
+        results: Episodes that have ended so far.
+    """
+
+    def __init__(self, domain: int, bridge: str, watch: Callable[[], None]) -> None:
+        """Join ``domain``.
+
+        Args:
+            domain: ROS domain of the nodes.
+            bridge: Name of the simulation bridge.
+            watch: Called while waiting; raises if waiting has become pointless.
+        """
+        self.results: list[EpisodeResult] = []
+        self._watch = watch
+        self._context = Context()
+        with inside(domain):
+            rclpy.init(args=[], context=self._context)
+        self._node = Node(
+            "supervisor",
+            context=self._context,
+            enable_rosout=False,
+            start_parameter_services=False,
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._episodes = self._node.create_subscription(
+            String, f"{bridge}/episode", self._on_episode, reliable(1000, latched=True)
+        )
+
+    def bring_up(self, node: str, timeout_s: float) -> None:
+        """Configure and activate the lifecycle node ``node`` once episodes will be heard.
+
+        Raises:
+            SimulationError: If it refuses, or is not there in time.
+        """
+        client = self._node.create_client(ChangeState, f"{node}/change_state")
+        self.wait_until(self._hears_episodes, timeout_s, "the simulation bridge")
+        self.wait_until(client.service_is_ready, timeout_s, f"node '{node}'")
+        for transition, label in (
+            (Transition.TRANSITION_CONFIGURE, "configure"),
+            (Transition.TRANSITION_ACTIVATE, "activate"),
+        ):
+            answer = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            self.wait_until(answer.done, timeout_s, f"node '{node}' to {label}")
+            if not answer.result().success:
+                raise SimulationError(f"node '{node}' refused to {label}")
+
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Spin until ``condition`` holds.
+
+        Raises:
+            SimulationError: If it does not within ``timeout_s``.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline_s:
+                raise SimulationError(f"waited {timeout_s:.0f} s in vain for {what}")
+            self._watch()
+            self._executor.spin_once(timeout_sec=_SPIN_S)
+
+    def _hears_episodes(self) -> bool:
+        return bool(self._episodes.get_publisher_count() > 0)
+
+    def _on_episode(self, message: Any) -> None:
+        self.results.append(EpisodeResult.from_json(message.data))
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
