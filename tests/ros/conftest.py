@@ -1,6 +1,7 @@
-"""Messages made without ROS: of rosbags' classes, with every field at its default."""
+"""Messages and bags made without ROS."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
+
+from dql_ros.bag.writer import BagWriter
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +22,29 @@ def typestore() -> Typestore:
 def blank(typestore: Typestore) -> Callable[[str], Any]:
     """Make a rosbags message of a type as rclpy's constructors do: zeros and empty lists."""
     return lambda msgtype: _blank(typestore, msgtype)
+
+
+@pytest.fixture(scope="session")
+def record(typestore: Typestore) -> Callable[..., Path]:
+    """Write a bag of (topic, type, log time in ns, message), and silent topics of given types."""
+
+    def write(
+        folder: Path,
+        messages: Iterable[tuple[str, str, int, Any]],
+        silent: dict[str, str] | None = None,
+    ) -> Path:
+        with BagWriter(folder, typestore=typestore) as writer:
+            known: set[str] = set()
+            for topic, msgtype in (silent or {}).items():
+                writer.add_topic(topic, msgtype)
+            for topic, msgtype, log_time_ns, message in messages:
+                if topic not in known:
+                    writer.add_topic(topic, msgtype)
+                    known.add(topic)
+                writer.write(topic, typestore.serialize_cdr(message, msgtype), log_time_ns)
+        return folder
+
+    return write
 
 
 def _blank(typestore: Typestore, msgtype: str) -> Any:
