@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from dql_core.diffusion.schedule import NoiseSchedule, Variance
@@ -58,7 +59,8 @@ def sample(
         epsilon = predict_noise(action, step)
         action = reverse_mean(schedule, step, action, epsilon, clip_denoised)
         if step > 0:
-            action = action + float(std[step]) * noise[schedule.num_steps - step]
+            fresh = noise[schedule.num_steps - step]
+            action = torch.add(action, fresh, alpha=float(std[step]))
     return action.clamp(-1.0, 1.0)
 
 
@@ -80,8 +82,9 @@ def reverse_mean(
     Returns:
         Shape (B, A).
     """
-    alpha_bar = schedule.alpha_bars[step]
-    clean = float(alpha_bar**-0.5) * action - float((1.0 / alpha_bar - 1.0) ** 0.5) * epsilon
+    alpha_bar = float(schedule.alpha_bars[step])
+    clean = torch.sub(action, epsilon, alpha=(1.0 - alpha_bar) ** 0.5) / alpha_bar**0.5
     if clip_denoised:
         clean = clean.clamp(-1.0, 1.0)
-    return float(schedule.clean_weight[step]) * clean + float(schedule.noisy_weight[step]) * action
+    noisy_part = float(schedule.noisy_weight[step]) * action
+    return torch.add(noisy_part, clean, alpha=float(schedule.clean_weight[step]))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dql_core.networks.mish import mish
+
 
 class TwinCritic(nn.Module):
     """E = 2 action-value networks on [observation, action], evaluated in batched products.
@@ -62,7 +64,7 @@ class TwinCritic(nn.Module):
             features = layer(features)
             if self.layer_norm:
                 features = functional.layer_norm(features, features.shape[-1:])
-            features = functional.mish(features)
+            features = mish(features)
         values: Tensor = last(features)
         return values.squeeze(-1)
 

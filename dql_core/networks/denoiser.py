@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dql_core.diffusion.sampler import NoisePrediction
+from dql_core.networks.mish import mish
 
 EMBEDDING_SIZE = 16
 
@@ -81,9 +82,9 @@ class Denoiser(nn.Module):
 
     def _trunk(self, action: Tensor, context: Tensor) -> Tensor:
         weight = self.first.weight[:, : self.action_size]
-        features = functional.mish(torch.addmm(context, action, weight.t()))
+        features = mish(torch.addmm(context, action, weight.t()))
         for layer in self.hidden:
-            features = functional.mish(layer(features))
+            features = mish(layer(features))
         prediction: Tensor = self.last(features)
         return prediction
 

@@ -6,6 +6,7 @@ import torch
 from dql_core.networks.critic import TwinCritic
 from dql_core.networks.denoiser import Denoiser, sinusoids
 from dql_core.networks.ema import frozen_copy, move_towards
+from dql_core.networks.mish import mish
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,18 @@ def test_the_networks_have_the_papers_number_of_parameters(
 ) -> None:
     assert parameter_count(Denoiser(*sizes, num_steps=5)) == policy
     assert parameter_count(TwinCritic(*sizes)) == critics
+
+
+def test_mish_and_its_slope_equal_torchs_own() -> None:
+    x = torch.linspace(-90.0, 90.0, 10_001).requires_grad_()
+    values, reference = mish(x), torch.nn.functional.mish(x)
+    torch.testing.assert_close(values, reference, rtol=1e-6, atol=1e-30)
+    weight = torch.cos(x.detach())
+    (slope,) = torch.autograd.grad((weight * values).sum(), x)
+    (reference_slope,) = torch.autograd.grad((weight * reference).sum(), x)
+    torch.testing.assert_close(slope, reference_slope)
+    with torch.no_grad():
+        assert torch.equal(mish(x), values)
 
 
 def test_the_step_embedding_is_sine_and_cosine_of_falling_frequencies() -> None:

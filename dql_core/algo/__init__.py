@@ -1,0 +1,1 @@
+"""The algorithms: pure losses, Diffusion-QL on one page, and Diffusion-BC."""

@@ -1,0 +1,71 @@
+"""What every algorithm offers to the training loop, the checkpoint and the export."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dql_core.algo.bc import DiffusionBC
+from dql_core.algo.diffusion_policy import DiffusionPolicy
+from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.noise import NoiseSource
+from dql_core.algo.optimization import Descent
+from dql_core.config import TrainConfig
+from dql_core.data.batches import Batch
+from dql_core.networks.critic import TwinCritic
+from dql_core.networks.denoiser import Denoiser
+from dql_core.spec import PolicySpec
+
+
+class Losses(Protocol):
+    """A frozen dataclass of scalar tensors whose field names become metrics."""
+
+    @property
+    def imitation(self) -> Tensor:
+        """Behaviour cloning, which every agent does."""
+
+
+class Agent(Protocol):
+    """An algorithm with all its state.
+
+    Attributes:
+        step: Updates taken so far.
+        policy: The diffusion policy and its average.
+        noise: Source of the updates' randomness.
+        modules: Every network by name.
+        descents: Every optimiser by name.
+    """
+
+    step: int
+    policy: DiffusionPolicy
+    noise: NoiseSource
+    modules: dict[str, nn.Module]
+    descents: dict[str, Descent]
+
+    @property
+    def acting_denoiser(self) -> Denoiser:
+        """The network that acts after training."""
+
+    @property
+    def ranking_critic(self) -> TwinCritic | None:
+        """The critics that rank candidates after training, if the algorithm has any."""
+
+    def update(self, batch: Batch) -> Losses:
+        """Learn from one batch."""
+
+
+def make_agent(config: TrainConfig, spec: PolicySpec, generator: torch.Generator) -> Agent:
+    """Build the agent that ``config`` names.
+
+    Args:
+        config: The training configuration.
+        spec: Gives the widths of observation and action.
+        generator: Source of the updates' randomness, on the device of the networks. The initial
+            weights come from torch's global generator.
+    """
+    sizes = len(spec.observation), len(spec.action)
+    if config.agent == "diffusion_bc":
+        return DiffusionBC(config, *sizes, generator)
+    return DiffusionQL(config, *sizes, generator)
