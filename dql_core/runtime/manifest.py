@@ -66,6 +66,7 @@ class Manifest(StrictModel):
         agent: Algorithm that trained the policy.
         step: Updates after which the checkpoint was taken.
         config_hash: Hash of the training configuration.
+        config: The training configuration itself, with which the weights can be used in torch.
         spec: `PolicySpec.to_json`.
         normalizer: `Normalizer.to_json`.
         sampler: How candidates are sampled.
@@ -82,6 +83,7 @@ class Manifest(StrictModel):
     agent: str
     step: int
     config_hash: str
+    config: dict[str, Any]
     spec: dict[str, Any]
     normalizer: dict[str, Any]
     sampler: SamplerSettings

@@ -73,8 +73,7 @@ class OnnxPolicy:
 
     Attributes:
         manifest: What the bundle says of itself.
-        num_candidates: Candidates K sampled for each action.
-        selection: How one of them is chosen.
+        choice: How many candidates it samples and how it chooses one.
     """
 
     def __init__(
@@ -96,9 +95,9 @@ class OnnxPolicy:
             ConfigError: If the policy cannot choose in this way.
         """
         self.manifest = manifest
-        choice = resolve_choice(manifest.choice, manifest.has_critic, num_candidates, selection)
-        self.num_candidates = choice.num_candidates
-        self.selection = choice.selection
+        self.choice = resolve_choice(
+            manifest.choice, manifest.has_critic, num_candidates, selection
+        )
         self._spec = manifest.policy_spec
         self._graph = graph
 
@@ -128,8 +127,8 @@ class OnnxPolicy:
                 f"'{self._spec.robot}' needs {width}"
             )
         steps = self.manifest.sampler.num_diffusion_steps
-        shape = (steps, self.num_candidates, len(self._spec.action))
-        return self._graph(observation, draw_noise(rng, shape, self.selection))
+        shape = (steps, self.choice.num_candidates, len(self._spec.action))
+        return self._graph(observation, draw_noise(rng, shape, self.choice.selection))
 
 
 def load_policy(
