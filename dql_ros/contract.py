@@ -141,14 +141,22 @@ class ActionStream(Stream):
     """A topic that commands the robot.
 
     Attributes:
+        max_age_s: A recorded command stays in force for at most so long; in seconds. A tick at
+            which none is in force ends the recorded episode.
         frame_id: ``header.frame_id`` of stamped commands.
         time_from_start_s: When the single point of a JointTrajectory is to be reached, seconds.
         qos: Publisher QoS; reliable by default.
     """
 
+    max_age_s: float = Field(default=0.5, gt=0)
     frame_id: str = "base_link"
     time_from_start_s: float = Field(default=0.1, gt=0)
     qos: QualityOfService = QualityOfService(reliability="reliable")
+
+    @property
+    def max_age_ns(self) -> int:
+        """Age limit of a recorded command in nanoseconds."""
+        return round(self.max_age_s * 1e9)
 
     @field_validator("fields")
     @classmethod
@@ -248,6 +256,16 @@ class Contract(StrictModel):
     def period_ns(self) -> int:
         """Control period in nanoseconds."""
         return round(1e9 / self.rate_hz)
+
+    @property
+    def signals(self) -> dict[str, SignalStream]:
+        """The signals that the contract names, by what they tell: reward, terminated, truncated."""
+        named = {
+            "reward": self.reward,
+            "terminated": self.episode.terminated,
+            "truncated": self.episode.truncated,
+        }
+        return {key: value for key, value in named.items() if isinstance(value, SignalStream)}
 
     @property
     def safe_command(self) -> tuple[float, ...]:
