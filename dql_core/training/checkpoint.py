@@ -1,0 +1,192 @@
+"""Checkpoints: the whole state of a run as safetensors and json, never pickled."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dql_core.algo.agent import Agent, make_agent
+from dql_core.algo.optimization import Descent
+from dql_core.atomic import whole_directory
+from dql_core.config import TrainConfig
+from dql_core.errors import CheckpointError
+from dql_core.normalize import Normalizer
+from dql_core.spec import PolicySpec
+from dql_core.strict_yaml import parse
+
+FORMAT_VERSION = 1
+STATE_FILE = "state.safetensors"
+DOCUMENT_FILE = "checkpoint.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+GENERATORS = "generator"
+ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one moment: enough to act, to export and to go on training.
+
+    Attributes:
+        spec: What observation and action mean.
+        config: The resolved training configuration.
+        normalizer: Units of the networks.
+        agent: Networks, averages, targets, optimisers and the updates' generator.
+        batches: Generator of the batches.
+    """
+
+    spec: PolicySpec
+    config: TrainConfig
+    normalizer: Normalizer
+    agent: Agent
+    batches: torch.Generator
+
+    @property
+    def step(self) -> int:
+        """Updates taken so far."""
+        return self.agent.step
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
+    """Write ``run/checkpoints/step-<8 digits>``; it appears whole or not at all.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    target = run / CHECKPOINTS_FOLDER / f"step-{checkpoint.step:08d}"
+    if target.exists():
+        return target
+    document = {
+        "format_version": FORMAT_VERSION,
+        "step": checkpoint.step,
+        "device": checkpoint.agent.noise.generator.device.type,
+        "config_hash": checkpoint.config.hash(),
+        "config": checkpoint.config.model_dump(mode="json"),
+        "spec": checkpoint.spec.to_json(),
+        "normalizer": checkpoint.normalizer.to_json(),
+    }
+    with whole_directory(target) as folder:
+        safetensors.torch.save_file(_state(checkpoint), folder / STATE_FILE)
+        (folder / DOCUMENT_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    return target
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
+    """Rebuild a run from its folder (the latest checkpoint) or from one checkpoint's folder.
+
+    Args:
+        path: A run folder or a checkpoint folder.
+        device: Where the networks are to be.
+
+    Raises:
+        CheckpointError: If there is none, or it is damaged or of an unknown format.
+    """
+    folder = find_checkpoint(path)
+    document = _read_document(folder / DOCUMENT_FILE)
+    config = parse(document["config"], TrainConfig, str(folder / DOCUMENT_FILE), CheckpointError)
+    spec = PolicySpec.from_json(document["spec"])
+    generator = torch.Generator(device=device)
+    with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
+        agent = make_agent(config, spec, generator)
+    normalizer = Normalizer.from_json(document["normalizer"])
+    checkpoint = Checkpoint(spec, config, normalizer, agent, batches=torch.Generator())
+    tensors = _read_state(folder / STATE_FILE)
+    if document["device"] != generator.device.type:
+        # A CUDA generator's state means nothing to the CPU's, and the reverse.
+        tensors[f"{GENERATORS}.updates"] = generator.get_state()
+    agent.step = document["step"]
+    _restore(checkpoint, tensors, str(folder))
+    return checkpoint
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint folder that ``path`` is, or the latest one of the run it is.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if (path / DOCUMENT_FILE).is_file():
+        return path
+    checkpoints = path / CHECKPOINTS_FOLDER
+    steps = [folder for folder in checkpoints.glob("*") if re.fullmatch(r"step-\d+", folder.name)]
+    if not steps:
+        reason = "holds no checkpoint" if path.is_dir() else "no such run folder or checkpoint"
+        raise CheckpointError(f"{path}: {reason}; make one with 'dql train'")
+    return max(steps, key=lambda folder: int(folder.name.removeprefix("step-")))
+
+
+def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Every tensor of the run under a name of its own."""
+    tensors = {
+        f"{GENERATORS}.batches": checkpoint.batches.get_state(),
+        f"{GENERATORS}.updates": checkpoint.agent.noise.generator.get_state(),
+    }
+    for name, module in checkpoint.agent.modules.items():
+        tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
+    for name, descent in checkpoint.agent.descents.items():
+        for index, state in descent.adam.state_dict()["state"].items():
+            tensors |= {_adam_key(name, index, key): value for key, value in state.items()}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy ``tensors`` into the run; every tensor must find its place and every place a tensor."""
+    agent, left = checkpoint.agent, dict(tensors)
+    try:
+        checkpoint.batches.set_state(left.pop(f"{GENERATORS}.batches"))
+        agent.noise.generator.set_state(left.pop(f"{GENERATORS}.updates"))
+        for name, module in agent.modules.items():
+            module.load_state_dict({key: left.pop(f"{name}.{key}") for key in module.state_dict()})
+        for name, descent in agent.descents.items():
+            _restore_adam(name, descent, left)
+    except (KeyError, RuntimeError, TypeError) as cause:
+        reason = " ".join(str(cause).split())
+        raise CheckpointError(f"{where}: does not fit its own configuration: {reason}") from cause
+    if left:
+        raise CheckpointError(f"{where}: unknown tensor '{min(left)}' in {STATE_FILE}")
+
+
+def _restore_adam(name: str, descent: Descent, left: dict[str, Tensor]) -> None:
+    """Fill in Adam's state; a parameter has none before its first update."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for index in range(len(descent.parameters)):
+        keys = {key: _adam_key(name, index, key) for key in ADAM_KEYS}
+        states[index] = {key: left.pop(full) for key, full in keys.items() if full in left}
+    states = {index: state for index, state in states.items() if state}
+    document = descent.adam.state_dict()
+    descent.adam.load_state_dict({**document, "state": states})
+
+
+def _adam_key(name: str, index: int, key: str) -> str:
+    return f"adam.{name}.{index}.{key}"
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as cause:
+        raise CheckpointError(f"{path}: damaged: {' '.join(str(cause).split())}") from cause
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format_version is {version!r}; this version of dql reads {FORMAT_VERSION}: "
+            f"train again"
+        )
+    missing = {"step", "device", "config", "spec", "normalizer"} - set(document)
+    if missing:
+        raise CheckpointError(f"{path}: damaged: key '{min(missing)}' is missing")
+    return dict(document)
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as cause:
+        raise CheckpointError(f"{path}: damaged: {' '.join(str(cause).split())}") from cause
