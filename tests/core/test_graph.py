@@ -51,20 +51,15 @@ def inputs(num_candidates: int, scale: float = 1.0) -> tuple[NDArray[np.float32]
     return observation, draw_noise(rng, (N, num_candidates, A), "softmax")
 
 
-def as_tensors(observation: NDArray[np.float32], noise: Noise) -> list[torch.Tensor]:
-    return [torch.tensor(array) for array in (observation, *noise)]
-
-
 @pytest.mark.parametrize("num_candidates", [1, 2, 3, 50])
 def test_onnx_runtime_computes_what_torch_computes(
     graph: PolicyGraph, exported: OnnxGraph, num_candidates: int
 ) -> None:
     observation, noise = inputs(num_candidates)
-    action, q_values, candidates = graph(*as_tensors(observation, noise))
+    original = graph.decide(observation, noise)
     decision = exported(observation, noise)
-    np.testing.assert_allclose(decision.candidates, candidates.detach(), atol=2e-6)
-    np.testing.assert_allclose(decision.q_values, q_values.detach(), atol=2e-6)
-    np.testing.assert_allclose(decision.action, action.detach(), atol=2e-6)
+    for name, values in vars(original).items():
+        np.testing.assert_allclose(getattr(decision, name), values, atol=2e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e2, 1e4])
@@ -72,25 +67,27 @@ def test_activations_far_out_agree_and_stay_finite(
     graph: PolicyGraph, exported: OnnxGraph, scale: float
 ) -> None:
     observation, noise = inputs(8, scale)
-    _, _, candidates = graph(*as_tensors(observation, noise))
+    original = graph.decide(observation, noise)
     decision = exported(observation, noise)
     assert np.isfinite(decision.q_values).all()
-    np.testing.assert_allclose(decision.candidates, candidates.detach(), atol=1e-4)
+    np.testing.assert_allclose(decision.candidates, original.candidates, atol=1e-4)
 
 
 def test_graph_is_the_sampler_and_the_smaller_critic_in_the_actions_units(
     graph: PolicyGraph,
 ) -> None:
     observation, noise = inputs(6)
-    _, q_values, candidates = graph(*as_tensors(observation, noise))
+    decision = graph.decide(observation, noise)
     normalized = (torch.tensor(observation) - graph.observation_mean) / graph.observation_std
     batch = normalized.expand(6, -1)
     steps = torch.tensor(noise.steps)
     actions = sample(graph.denoiser, graph.schedule, batch, steps)
     assert graph.critic is not None
     low, high = torch.tensor(LOW), torch.tensor(HIGH)
-    torch.testing.assert_close(candidates, low + (actions + 1) / 2 * (high - low))
-    torch.testing.assert_close(q_values, graph.critic(batch, actions).min(dim=0).values)
+    expected = low + (actions + 1) / 2 * (high - low)
+    np.testing.assert_allclose(decision.candidates, expected.detach(), atol=1e-6)
+    values = graph.critic(batch, actions).min(dim=0).values
+    np.testing.assert_allclose(decision.q_values, values.detach(), atol=1e-6)
 
 
 def test_candidates_lie_within_the_bounds(graph: PolicyGraph, exported: OnnxGraph) -> None:
@@ -135,11 +132,9 @@ def test_equal_values_give_equal_scores(graph: PolicyGraph) -> None:
     torch.testing.assert_close(graph.scores(torch.full((5,), 7.0)), torch.zeros(5))
 
 
-def test_policy_without_critic_gives_zero_values_and_the_only_candidate() -> None:
-    imitation = make_graph(with_critic=False)
-    observation, noise = inputs(1)
-    decision = OnnxGraph(to_onnx(imitation))(observation, noise)
-    np.testing.assert_array_equal(decision.q_values, [0.0])
+def test_policy_without_critic_gives_zero_values_and_the_first_candidate() -> None:
+    observation, noise = inputs(3)
+    still = Noise(noise.steps, np.zeros_like(noise.selection))
+    decision = make_graph(with_critic=False).decide(observation, still)
+    np.testing.assert_array_equal(decision.q_values, np.zeros(3))
     np.testing.assert_array_equal(decision.action, decision.candidates[0])
-    action, _, _ = imitation(*as_tensors(observation, noise))
-    np.testing.assert_allclose(decision.action, action.detach(), atol=2e-6)

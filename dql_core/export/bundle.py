@@ -1,0 +1,159 @@
+"""Make a policy bundle: a folder that holds all a robot needs, and the proof that it is right."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+from numpy.typing import NDArray
+
+from dql_core.atomic import whole_directory
+from dql_core.data.dataset import load_dataset
+from dql_core.errors import BundleError, DatasetError, SpecMismatchError
+from dql_core.export.graph import PolicyGraph, to_onnx
+from dql_core.export.parity import measure_parity, require_parity
+from dql_core.export.torch_policy import default_choice, policy_graph
+from dql_core.normalize import Normalizer
+from dql_core.runtime.choice import Choice, Selection, resolve_choice
+from dql_core.runtime.manifest import (
+    FORMAT_VERSION,
+    GRAPH_FILE,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    Manifest,
+    Parity,
+    SamplerSettings,
+)
+from dql_core.runtime.policy import OnnxGraph
+from dql_core.spec import PolicySpec
+from dql_core.training.checkpoint import Checkpoint, load_checkpoint
+
+NUM_OBSERVATIONS = 64
+PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "dql_ros")
+
+_logger = logging.getLogger(__name__)
+
+
+def export_bundle(
+    checkpoint_path: Path,
+    out: Path,
+    *,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+    dataset: str | None = None,
+) -> Manifest:
+    """Export a trained policy; the bundle appears whole or not at all.
+
+    Args:
+        checkpoint_path: A run folder or checkpoint.
+        out: The bundle's folder, which must not exist yet.
+        num_candidates: Candidates K that the bundle samples by default; from the training
+            configuration if not given.
+        selection: How it chooses one by default; likewise.
+        dataset: Whose observations prove the parity; by default the training dataset's, or, where
+            that is out of reach, observations drawn from the normaliser's statistics.
+
+    Returns:
+        The manifest that was written.
+
+    Raises:
+        BundleError: If ``out`` exists or the exported graph is not the policy.
+        CheckpointError: If there is no readable checkpoint.
+        ConfigError: If the policy cannot choose in the wanted way.
+        DatasetError: If ``dataset`` is given and cannot be read.
+        SpecMismatchError: If ``dataset`` describes another robot.
+    """
+    _require_free(out)
+    checkpoint = load_checkpoint(checkpoint_path)
+    agent, config = checkpoint.agent, checkpoint.config
+    choice = resolve_choice(
+        default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
+    )
+    observations, source = _observations(checkpoint, dataset)
+    graph = policy_graph(agent, config, checkpoint.normalizer)
+    model = to_onnx(graph)
+    parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
+    require_parity(parity, str(checkpoint_path))
+    contents = {GRAPH_FILE: model, WEIGHTS_FILE: safetensors.torch.save(graph.state_dict())}
+    manifest = _manifest(checkpoint, graph, choice, parity, contents)
+    _write(out, manifest, contents)
+    return manifest
+
+
+def _require_free(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(f"{out}: already exists; name another --out folder or remove it")
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    graph: PolicyGraph,
+    choice: Choice,
+    parity: Parity,
+    contents: dict[str, bytes],
+) -> Manifest:
+    diffusion = checkpoint.config.diffusion
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        agent=checkpoint.config.agent,
+        step=checkpoint.step,
+        config_hash=checkpoint.config.hash(),
+        config=checkpoint.config.model_dump(mode="json"),
+        spec=checkpoint.spec.to_json(),
+        normalizer=checkpoint.normalizer.to_json(),
+        sampler=SamplerSettings(
+            num_diffusion_steps=diffusion.num_diffusion_steps,
+            schedule=diffusion.schedule,
+            variance=diffusion.variance,
+            clip_denoised=diffusion.clip_denoised,
+        ),
+        has_critic=graph.critic is not None,
+        num_candidates=choice.num_candidates,
+        selection=choice.selection,
+        temperature=graph.temperature,
+        parity=parity,
+        versions={name: metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    )
+
+
+def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
+    try:
+        with whole_directory(out) as folder:
+            for name, content in contents.items():
+                (folder / name).write_bytes(content)
+            (folder / MANIFEST_FILE).write_text(manifest.to_text())
+    except OSError as cause:
+        raise BundleError(f"{out}: cannot be written: {cause}") from cause
+
+
+def _observations(checkpoint: Checkpoint, dataset: str | None) -> tuple[NDArray[np.float32], str]:
+    """Return observations to prove the parity on, shape (M, O), and where they come from."""
+    rng = np.random.default_rng(0)
+    if dataset:
+        return _recorded(dataset, checkpoint.spec, rng), f"observations of {dataset}"
+    trained_on = checkpoint.config.data.dataset
+    try:
+        if trained_on:
+            return _recorded(trained_on, checkpoint.spec, rng), f"observations of {trained_on}"
+    except (DatasetError, SpecMismatchError) as cause:
+        _logger.warning("the parity is not measured on the training dataset: %s", cause)
+    return _drawn(checkpoint.normalizer, rng), "draws from the training data's mean and spread"
+
+
+def _recorded(dataset: str, spec: PolicySpec, rng: np.random.Generator) -> NDArray[np.float32]:
+    loaded = load_dataset(dataset)
+    spec.require_equal(loaded.spec, "the checkpoint", f"dataset {dataset}")
+    rows = np.concatenate([episode.observations for episode in loaded.episodes])
+    return rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
+
+
+def _drawn(normalizer: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:
+    shape = (NUM_OBSERVATIONS, len(normalizer.observation_mean))
+    return normalizer.restore_observation(rng.standard_normal(shape, dtype=np.float32))
