@@ -1,0 +1,107 @@
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dql_core.errors import SimulationError
+from dql_core.spec import FieldSpec, PolicySpec
+from dql_ros.simulation import EpisodeResult, EpisodeRunner, Frame, open_environment
+
+PERIOD_NS = 50_000_000
+PENDULUM = PolicySpec(
+    robot="pendulum",
+    rate_hz=20.0,
+    observation=tuple(FieldSpec(name) for name in ("cos", "sin", "velocity")),
+    action=(FieldSpec("torque", low=-2.0, high=2.0),),
+)
+
+
+def runner(episodes: int = 0, seed: int = 3) -> EpisodeRunner:
+    return EpisodeRunner(
+        open_environment("Pendulum-v1", PENDULUM), PERIOD_NS, seed=seed, episodes=episodes
+    )
+
+
+def play(episode: EpisodeRunner, command: float = 0.7) -> list[Frame]:
+    frames = [episode.begin()]
+    while frames[-1].result is None:
+        frames.append(episode.advance(np.array([command])))
+    return frames
+
+
+def test_an_episode_is_what_gymnasium_gives_for_the_same_seed_and_commands() -> None:
+    episode = runner()
+    play(episode)
+    frames = play(episode)
+    environment = gymnasium.make("Pendulum-v1")
+    observation, _ = environment.reset(seed=4)
+    np.testing.assert_array_equal(frames[0].observation, observation)
+    rewards = []
+    for frame in frames[1:]:
+        observation, reward, *_ = environment.step(np.array([0.7], dtype=np.float32))
+        np.testing.assert_array_equal(frame.observation, observation)
+        rewards.append(reward)
+    assert frames[-1].result == EpisodeResult(
+        episode=1,
+        seed=4,
+        return_=pytest.approx(sum(rewards)),
+        length=200,
+        terminated=False,
+        truncated=True,
+        success=False,
+    )
+
+
+def test_time_advances_by_one_period_also_over_resets() -> None:
+    episode = runner()
+    stamps = [frame.stamp_ns for _ in range(2) for frame in play(episode)]
+    assert stamps == [index * PERIOD_NS for index in range(2 * 201)]
+
+
+def test_commands_are_clipped_to_the_action_space() -> None:
+    wild, tame = runner(), runner()
+    wild.begin()
+    tame.begin()
+    np.testing.assert_array_equal(
+        wild.advance(np.array([50.0])).observation, tame.advance(np.array([2.0])).observation
+    )
+
+
+def test_an_interrupted_episode_is_truncated_and_counts() -> None:
+    episode = runner(episodes=1)
+    episode.begin()
+    frame = episode.advance(np.zeros(1), interrupt=True)
+    assert frame.transition is not None
+    assert (frame.transition.terminated, frame.transition.truncated) == (False, True)
+    assert frame.result is not None
+    assert frame.result.length == 1
+    assert episode.finished
+
+
+def test_no_episode_is_the_last_when_none_was_asked_for() -> None:
+    episode = runner(episodes=0)
+    play(episode)
+    assert not episode.finished
+
+
+def test_a_result_survives_json() -> None:
+    result = EpisodeResult(2, 5, -1.25, 80, True, False, True)
+    assert EpisodeResult.from_json(result.to_json()) == result
+    assert '"return": -1.25' in result.to_json()
+
+
+def test_an_unknown_environment_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(SimulationError, match=r"no environment 'Pendulun-v1'.*'Pendulum-v1'"):
+        open_environment("Pendulun-v1", PENDULUM)
+
+
+def test_an_environment_of_another_width_is_refused() -> None:
+    wider = replace(PENDULUM, observation=(*PENDULUM.observation, FieldSpec("extra")))
+    with pytest.raises(SimulationError, match="contract of 'pendulum' has 4 observation fields"):
+        open_environment("Pendulum-v1", wider)
+
+
+def test_an_environment_with_discrete_actions_is_refused() -> None:
+    with pytest.raises(SimulationError, match=r"action space Discrete\(3\)"):
+        open_environment("Acrobot-v1", replace(PENDULUM, observation=PENDULUM.observation * 2))
