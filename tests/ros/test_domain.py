@@ -1,0 +1,47 @@
+import os
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from dql_core.errors import SimulationError
+from dql_ros import domain
+from dql_ros.domain import SAFE_DOMAINS, environment_of, inside, own_domain
+
+
+def test_domains_held_at_the_same_time_differ() -> None:
+    with ExitStack() as stack:
+        held = [stack.enter_context(own_domain()) for _ in range(10)]
+        assert len(set(held)) == 10
+        assert set(held) <= set(SAFE_DOMAINS)
+
+
+def test_a_domain_on_which_somebody_listens_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with own_domain() as free:
+        pass
+    monkeypatch.setattr(domain, "SAFE_DOMAINS", (free,))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+        participant.bind(("", 7400 + 250 * free + 10))
+        with pytest.raises(SimulationError, match="domains of this machine are in use"):
+            own_domain().__enter__()
+
+
+def test_the_environment_names_the_domain_and_this_machine_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "0")
+    environment = environment_of(7)
+    assert environment["ROS_DOMAIN_ID"] == "7"
+    assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert "ROS_LOCALHOST_ONLY" not in environment
+
+
+def test_the_own_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
+    before = dict(os.environ)
+    with inside(7):
+        assert os.environ["ROS_DOMAIN_ID"] == "7"
+        assert "ROS_LOCALHOST_ONLY" not in os.environ
+    assert dict(os.environ) == before
