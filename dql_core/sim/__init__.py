@@ -1,0 +1,11 @@
+"""Simulated robots; importing this package registers them with Gymnasium."""
+
+import gymnasium
+
+SCARA_ID = "dql_core/ScaraReach-v0"
+
+gymnasium.register(
+    id=SCARA_ID,
+    entry_point="dql_core.sim.scara_env:ScaraReachEnv",
+    max_episode_steps=80,
+)

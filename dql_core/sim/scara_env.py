@@ -1,0 +1,152 @@
+"""The demo robot: a SCARA arm in MuJoCo that must reach a target past a post, either way round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.sim.scara_kinematics import joints_at
+
+CONTROL_PERIOD_S = 0.05
+MAX_JOINT_VELOCITY = 2.0  # rad/s
+
+START_CENTRE = np.array([0.26, -0.19])  # m
+TARGET_CENTRE = np.array([0.26, 0.19])  # m
+REGION_HALF_WIDTH = 0.03  # m, of the squares that start and target are drawn from
+POST_CENTRE = np.array([0.31, 0.0])  # m
+POST_RADIUS = 0.06  # m
+PEG_RADIUS = 0.012  # m
+SUCCESS_RADIUS = 0.025  # m
+
+# The return is about +8 for the short way, +5 for the long one, -10 for a collision or a timeout.
+STEP_COST = 0.2
+PROGRESS_REWARD = 10.0  # per m nearer to the target
+SUCCESS_REWARD = 10.0
+COLLISION_COST = 10.0
+
+Way = Literal["inner", "outer"]
+_MODEL = Path(__file__).with_name("models") / "scara.xml"
+
+
+class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
+    """Reach a target on the table past a post, between base and post or beyond the post.
+
+    Observation, float64 (6,): shoulder and elbow angle (rad), their velocities (rad/s), target x
+    and y (m). Action, float64 (2,): shoulder and elbow velocity (rad/s), held for 0.05 s.
+
+    The reward is ``10 * progress`` towards the target in m, minus 0.2 a step; plus 10 on arrival,
+    minus 10 when the tool hits the post. Both end the episode (``terminated``). The registered
+    time limit of 80 steps truncates it. ``info`` has ``is_success``, ``collision`` and ``way``:
+    on which side the tool passed the post (``"inner"``, ``"outer"``, or ``None`` so far).
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own declaration of it
+        "render_modes": ["rgb_array"],
+        "render_fps": round(1 / CONTROL_PERIOD_S),
+    }
+
+    def __init__(self, render_mode: Literal["rgb_array"] | None = None) -> None:
+        self.render_mode = render_mode
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (6,), np.float64)
+        self.action_space = gymnasium.spaces.Box(
+            -MAX_JOINT_VELOCITY, MAX_JOINT_VELOCITY, (2,), np.float64
+        )
+        self.model = mujoco.MjModel.from_xml_path(str(_MODEL))
+        self.data = mujoco.MjData(self.model)
+        self._substeps = round(CONTROL_PERIOD_S / self.model.opt.timestep)
+        self._target = TARGET_CENTRE.copy()
+        self._distance = 0.0
+        self._way: Way | None = None
+        self._renderer: mujoco.Renderer | None = None
+
+    @property
+    def tip(self) -> NDArray[np.float64]:
+        """Where the tool stands on the table: x and y in m, shape (2,)."""
+        tip: NDArray[np.float64] = self.data.site("tip").xpos[:2].copy()
+        return tip
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """Draw start and target; the same ``seed`` gives the same episode."""
+        super().reset(seed=seed)
+        start, self._target = (
+            centre + self.np_random.uniform(-REGION_HALF_WIDTH, REGION_HALF_WIDTH, 2)
+            for centre in (START_CENTRE, TARGET_CENTRE)
+        )
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:] = joints_at(start)
+        self.data.mocap_pos[0, :2] = self._target
+        mujoco.mj_forward(self.model, self.data)
+        self._distance = self._distance_to_target()
+        self._way = None
+        return self._observation(), self._info(is_success=False, collision=False)
+
+    def step(
+        self, action: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
+        """Command joint velocities, shape (2,) in rad/s, for one control period."""
+        before = self.tip
+        collision = self._advance(np.asarray(action, dtype=np.float64))
+        if self._way is None:
+            self._way = way_past_post(before, self.tip)
+        distance = self._distance_to_target()
+        is_success = distance < SUCCESS_RADIUS and not collision
+        reward = PROGRESS_REWARD * (self._distance - distance) - STEP_COST
+        reward += SUCCESS_REWARD * is_success - COLLISION_COST * collision
+        self._distance = distance
+        info = self._info(is_success=is_success, collision=collision)
+        return self._observation(), reward, is_success or collision, False, info
+
+    def render(self, camera: str = "overview") -> NDArray[np.uint8]:
+        """Picture of the robot, shape (480, 640, 3)."""
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self.model, height=480, width=640)
+        self._renderer.update_scene(self.data, camera)
+        picture: NDArray[np.uint8] = self._renderer.render()
+        return picture
+
+    def close(self) -> None:
+        """Free the renderer."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _advance(self, command: NDArray[np.float64]) -> bool:
+        """Simulate one control period; return whether the tool touched the post in it."""
+        self.data.ctrl[:] = command
+        collision = False
+        for _ in range(self._substeps):
+            mujoco.mj_step(self.model, self.data)
+            collision = collision or self.data.ncon > 0
+        mujoco.mj_kinematics(self.model, self.data)  # a step leaves positions one substep behind
+        return collision
+
+    def _distance_to_target(self) -> float:
+        return float(np.linalg.norm(self.tip - self._target))
+
+    def _observation(self) -> NDArray[np.float64]:
+        return np.concatenate([self.data.qpos, self.data.qvel, self._target])
+
+    def _info(self, *, is_success: bool, collision: bool) -> dict[str, Any]:
+        return {"is_success": is_success, "collision": collision, "way": self._way}
+
+
+def way_past_post(before: NDArray[np.float64], after: NDArray[np.float64]) -> Way | None:
+    """On which side of the post the tool crossed the line from the base through the post.
+
+    Args:
+        before: Tool position, x and y in m, shape (2,).
+        after: The next tool position, shape (2,).
+
+    Returns:
+        The side, or ``None`` when this step did not cross the line.
+    """
+    if not before[1] < POST_CENTRE[1] <= after[1]:
+        return None
+    return "inner" if after[0] < POST_CENTRE[0] else "outer"
