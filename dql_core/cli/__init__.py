@@ -1,0 +1,1 @@
+"""Verbs of the `dql` command that need no ROS, one a file."""

@@ -1,0 +1,28 @@
+"""A policy from whatever a user points at: a run folder, a checkpoint or a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dql_core.errors import CheckpointError
+from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_graph
+from dql_core.runtime.manifest import MANIFEST_FILE
+from dql_core.runtime.policy import Policy, load_policy
+from dql_core.training.checkpoint import load_checkpoint
+
+
+def load_any_policy(path: Path) -> Policy:
+    """Load a policy: a bundle with ONNX Runtime, anything else with its own networks.
+
+    Raises:
+        BundleError: If ``path`` is a damaged bundle.
+        CheckpointError: If it is neither bundle, checkpoint nor run folder, or is damaged.
+    """
+    if (path / MANIFEST_FILE).is_file():
+        return load_policy(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run folder, checkpoint or bundle")
+    checkpoint = load_checkpoint(path)
+    graph = policy_graph(checkpoint.agent, checkpoint.config, checkpoint.normalizer)
+    choice = default_choice(checkpoint.agent, checkpoint.config)
+    return TorchPolicy(graph, checkpoint.spec, choice)

@@ -1,0 +1,135 @@
+"""Rollouts of a policy in a Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
+
+import dql_core.sim  # noqa: F401 - registers the bundled environment
+from dql_core.errors import ConfigError, SpecMismatchError
+from dql_core.evaluation.confidence import Estimate, estimate_mean, estimate_rate
+from dql_core.runtime.policy import Policy
+from dql_core.spec import PolicySpec
+
+SUCCESS_KEY = "is_success"
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Outcomes of E episodes in their order.
+
+    Attributes:
+        returns: Undiscounted return of each episode.
+        lengths: Steps of each episode.
+        successes: Whether each episode succeeded; empty if the environment does not say.
+    """
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    successes: tuple[bool, ...]
+
+    @property
+    def mean_return(self) -> Estimate:
+        """Mean return and its confidence interval."""
+        return estimate_mean(self.returns)
+
+    @property
+    def success_rate(self) -> Estimate | None:
+        """Share of successes and its confidence interval; None if the environment says nothing."""
+        return estimate_rate(self.successes) if self.successes else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready summary."""
+        summary: dict[str, Any] = {
+            "episodes": len(self.returns),
+            "mean_return": self.mean_return.mean,
+            "std_return": float(np.std(self.returns)),
+            "mean_return_ci95": self.mean_return.to_json()["ci95"],
+            "mean_length": float(np.mean(self.lengths)),
+        }
+        if self.success_rate:
+            summary["success_rate"] = self.success_rate.mean
+            summary["success_rate_ci95"] = self.success_rate.to_json()["ci95"]
+        return summary | {name: list(values) for name, values in vars(self).items() if values}
+
+
+def evaluate(
+    policy: Policy,
+    env_id: str,
+    episodes: int,
+    seed: int = 0,
+    report: Callable[[int], None] | None = None,
+) -> EvaluationResult:
+    """Roll ``policy`` out.
+
+    Episode i starts from ``env.reset(seed=seed + i)``; the policy's noise is one stream over all
+    episodes, seeded by ``seed``. The policy node does the same, so equal seeds give equal runs.
+
+    Args:
+        policy: The policy.
+        env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
+        episodes: Number of episodes, at least 1.
+        seed: Seeds environment and policy.
+        report: Called with the number of finished episodes after each.
+
+    Raises:
+        ConfigError: If there is no such environment.
+        SpecMismatchError: If its spaces do not fit the policy.
+    """
+    env = _make(env_id, policy.spec)
+    rng = np.random.default_rng(seed)
+    outcomes = []
+    try:
+        for index in range(episodes):
+            outcomes.append(_episode(env, policy, seed + index, rng))
+            if report:
+                report(index + 1)
+    finally:
+        env.close()
+    returns, lengths, successes = zip(*outcomes, strict=True)
+    known = tuple(success for success in successes if success is not None)
+    return EvaluationResult(returns, lengths, known)
+
+
+def _episode(
+    env: gym.Env[NDArray[Any], NDArray[Any]], policy: Policy, seed: int, rng: np.random.Generator
+) -> tuple[float, int, bool | None]:
+    """Return the episode's return, its length and whether it succeeded, if that is known."""
+    observation, _ = env.reset(seed=seed)
+    policy.reset()
+    total, length, ended = 0.0, 0, False
+    info: Mapping[str, Any] = {}
+    while not ended:
+        decision = policy.act(np.asarray(observation, dtype=np.float32), rng)
+        action = decision.action.astype(env.action_space.dtype)
+        observation, reward, terminated, truncated, info = env.step(action)
+        total, length, ended = total + float(reward), length + 1, terminated or truncated
+    success = info.get(SUCCESS_KEY)
+    return total, length, None if success is None else bool(success)
+
+
+def _make(env_id: str, spec: PolicySpec) -> gym.Env[NDArray[Any], NDArray[Any]]:
+    try:
+        env: gym.Env[NDArray[Any], NDArray[Any]] = gym.make(env_id)
+    except (gym.error.Error, ModuleNotFoundError) as cause:
+        reason = " ".join(str(cause).split())
+        raise ConfigError(
+            f"environment '{env_id}' cannot be made: {reason}; give a Gymnasium id, or module:id "
+            f"to import the module that registers it"
+        ) from cause
+    widths = {"observation": len(spec.observation), "action": len(spec.action)}
+    for kind, width in widths.items():
+        space = getattr(env, f"{kind}_space")
+        if not isinstance(space, Box) or space.shape != (width,):
+            env.close()
+            raise SpecMismatchError(
+                f"environment '{env_id}' and the policy of '{spec.robot}' do not fit: the "
+                f"{kind} space is {space}, the policy has {width} {kind} fields"
+            )
+    return env
