@@ -38,6 +38,11 @@ def policy_driver(bundle: Path, *, seed: int, num_candidates: int | None = None)
     return NodeCommand("dql_ros.nodes.policy_node", _DRIVER, parameters)
 
 
+def demonstrator(*, seed: int) -> NodeCommand:
+    """Return the command for a node in which the scripted operator drives the demo robot."""
+    return NodeCommand("dql_ros.nodes.demonstrator_node", _DRIVER, {"seed": seed})
+
+
 def run_closed_loop(
     contract: Path,
     driver: NodeCommand,

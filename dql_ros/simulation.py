@@ -30,7 +30,8 @@ class EpisodeResult:
         length: Number of transitions.
         terminated: Whether the task itself ended it.
         truncated: Whether a time limit or a reset ended it.
-        success: Whether the environment calls it a success (``info["is_success"]``).
+        success: Whether the environment calls it a success (``info["is_success"]``); ``None`` if
+            it does not say.
     """
 
     episode: int
@@ -39,7 +40,7 @@ class EpisodeResult:
     length: int
     terminated: bool
     truncated: bool
-    success: bool
+    success: bool | None
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -153,7 +154,7 @@ class EpisodeRunner:
             length=len(self._rewards),
             terminated=transition.terminated,
             truncated=transition.truncated,
-            success=bool(info.get("is_success", False)),
+            success=bool(info["is_success"]) if "is_success" in info else None,
         )
 
 

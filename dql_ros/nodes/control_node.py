@@ -40,6 +40,8 @@ PARAMETERS = (
     ),
 )
 
+PolicyLoader = Callable[[Node, PolicySpec], LoadedPolicy]
+
 
 class ControlNode(ManagedNode):
     """Runs a policy on a robot.
@@ -48,12 +50,7 @@ class ControlNode(ManagedNode):
     owns the inference. In lockstep it answers each simulated instant once, in the executor.
     """
 
-    def __init__(
-        self,
-        name: str,
-        parameters: Sequence[Parameter],
-        load: Callable[[Node, PolicySpec], LoadedPolicy],
-    ) -> None:
+    def __init__(self, name: str, parameters: Sequence[Parameter], load: PolicyLoader) -> None:
         """Declare the parameters; everything else waits for `configure`.
 
         Args:
@@ -70,17 +67,24 @@ class ControlNode(ManagedNode):
         self._loop: ControlLoop | None = None
         declare(self, self._declared)
 
-    def start(self) -> None:
-        """Configure and activate, as autostart asks for.
+    @classmethod
+    def started(
+        cls, name: str, parameters: Sequence[Parameter], load: PolicyLoader
+    ) -> ControlNode:
+        """Make a node; configure and activate it if ``autostart`` asks for that.
 
         Raises:
+            ConfigError: If a parameter's value is not allowed.
             Exception: What made a transition fail.
         """
-        outcome = self.trigger_configure()
-        if outcome == TransitionCallbackReturn.SUCCESS:
-            outcome = self.trigger_activate()
-        if outcome != TransitionCallbackReturn.SUCCESS and self.failure is not None:
-            raise self.failure
+        node = cls(name, parameters, load)
+        if value_of(node, "autostart"):
+            outcome = node.trigger_configure()
+            if outcome == TransitionCallbackReturn.SUCCESS:
+                outcome = node.trigger_activate()
+            if outcome != TransitionCallbackReturn.SUCCESS and node.failure is not None:
+                raise node.failure
+        return node
 
     def configure(self) -> None:
         """Load and compare contract and policy, warm the policy up, and open the topics.

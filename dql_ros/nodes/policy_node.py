@@ -51,10 +51,7 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
 
 def make_node() -> ControlNode:
     """Make the node, and start it if the parameters say so."""
-    node = ControlNode("policy", PARAMETERS, load_bundle)
-    if value_of(node, "autostart"):
-        node.start()
-    return node
+    return ControlNode.started("policy", PARAMETERS, load_bundle)
 
 
 def main() -> None:

@@ -107,9 +107,8 @@ class RecorderNode(Node):
 
     def _wanted(self, contract: Contract) -> dict[str, str]:
         """Types of the topics to record; empty where only the publisher knows it."""
-        signals = (contract.reward, contract.episode.terminated, contract.episode.truncated)
-        sources = [s for s in signals if isinstance(s, SignalStream)]
-        streams: list[Stream | SignalStream] = [*contract.observation, *contract.action, *sources]
+        streams: list[Stream | SignalStream] = [*contract.observation, *contract.action]
+        streams += contract.signals.values()
         wanted = {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
         wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}

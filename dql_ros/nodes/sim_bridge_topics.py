@@ -12,7 +12,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from dql_ros.codecs import StreamDecoder
-from dql_ros.contract import ActionStream, Contract, SignalStream
+from dql_ros.contract import ActionStream, Contract
 from dql_ros.nodes.interfaces import message_class, qos_profile, reliable, time_message
 from dql_ros.nodes.stream_io import (
     DELIVERY_TIMEOUT_S,
@@ -77,16 +77,13 @@ class BridgeOutputs:
     def __init__(self, node: Node, contract: Contract) -> None:
         self._clock = node.create_publisher(Clock, "/clock", reliable(_DEPTH))
         self._result = node.create_publisher(String, "~/episode", reliable(_DEPTH, latched=True))
-        sources = (contract.reward, contract.episode.terminated, contract.episode.truncated)
-        self._signals = [
-            None
-            if not isinstance(source, SignalStream)
-            else SignalPublisher(
-                node.create_publisher(message_class(source.type), source.topic, reliable(_DEPTH)),
-                source,
+        self._signals = {
+            name: SignalPublisher(
+                node.create_publisher(message_class(signal.type), signal.topic, reliable(_DEPTH)),
+                signal,
             )
-            for source in sources
-        ]
+            for name, signal in contract.signals.items()
+        }
         self._latched: list[StreamPublisher] = []
         self._live: list[StreamPublisher] = []
         for stream, part in zip(contract.observation, parts(contract.observation), strict=True):
@@ -119,11 +116,8 @@ class BridgeOutputs:
                 output.publish(frame.observation, frame.stamp_ns)
             wait_for_delivery([output.publisher for output in self._latched], DELIVERY_TIMEOUT_S)
         else:
-            outcome = frame.transition
-            values = (outcome.reward, outcome.terminated, outcome.truncated)
-            for signal, value in zip(self._signals, values, strict=True):
-                if signal is not None:
-                    signal.publish(value)
+            for name, signal in self._signals.items():
+                signal.publish(getattr(frame.transition, name))
         self.publish_state(frame)
         if frame.result is not None:
             self._result.publish(String(data=frame.result.to_json()))
@@ -135,7 +129,7 @@ class BridgeOutputs:
 
     @property
     def _signal_publishers(self) -> list[Publisher]:
-        return [signal.publisher for signal in self._signals if signal is not None]
+        return [signal.publisher for signal in self._signals.values()]
 
     @property
     def _state_publishers(self) -> list[Publisher]:

@@ -136,7 +136,8 @@ def test_a_node_ends_when_its_parent_was_killed(tmp_path: Path) -> None:
             process.wait(60)
     """
     contract = Path(__file__).parents[2] / "config" / "contracts" / "scara.yaml"
-    arguments = [sys.executable, "-c", textwrap.dedent(parent), contract, tmp_path / "bag"]
+    arguments = [sys.executable, "-c", textwrap.dedent(parent), str(contract)]
+    arguments.append(str(tmp_path / "bag"))
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
