@@ -111,8 +111,8 @@ class StreamEncoder:
                     )
 
 
-def stamp_ns(message: Any) -> int:
-    """Return a message's header stamp in nanoseconds.
+def stamp_ns(message: Any, topic: str = "message") -> int:
+    """Return a message's header stamp in nanoseconds; ``topic`` is named in the error.
 
     Raises:
         ContractError: If the message has no header.
@@ -121,8 +121,8 @@ def stamp_ns(message: Any) -> int:
         stamp = message.header.stamp
     except AttributeError as cause:
         raise ContractError(
-            f"the message has no header (it has: {', '.join(field_names(message))}); "
-            f"set 'stamp: receive' for its topic in the contract"
+            f"{topic}: no header to take the time from (the message has: "
+            f"{', '.join(field_names(message))}); set 'stamp: receive' for it in the contract"
         ) from cause
     return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
 

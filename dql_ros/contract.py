@@ -259,7 +259,7 @@ class Contract(StrictModel):
 
     @property
     def signals(self) -> dict[str, SignalStream]:
-        """The signals that the contract names, by what they tell: reward, terminated, truncated."""
+        """The signal topics by what they tell: ``reward``, ``terminated``, ``truncated``."""
         named = {
             "reward": self.reward,
             "terminated": self.episode.terminated,

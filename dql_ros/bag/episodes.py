@@ -1,0 +1,334 @@
+"""From aligned streams to episodes of transitions, by the contract's rules; knows no files.
+
+The rules, for a tick grid with period dt that starts at the first instant at which every
+observation stream is available:
+
+* The observation of tick t holds, per stream, the newest value that had arrived by t, whose stamp
+  is not after t, and which is not older than the stream allows.
+* The action of tick t is the first command that arrived in [t, t + dt); where there is none, the
+  newest one before t, if it is not older than the action stream allows.
+* The reward of tick t is the sum of the reward messages that arrived in (t, t + dt].
+* A terminated or truncated signal in (t, t + dt] makes the transition from t the episode's last.
+* Where something is missing, the episode ends (truncated) with the last whole transition and the
+  next one begins as soon as everything is available again. Nothing is filled in.
+* What is still open when the recording stops is truncated.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.streams import Observation, ObservationBuilder, StreamSpec
+from dql_ros.contract import Contract
+
+STOPPED = "the recording stopped"
+BETWEEN = "between episodes"
+
+
+@dataclass(frozen=True)
+class RecordedEpisode:
+    """An episode as the bag has it.
+
+    Attributes:
+        start_ns: Time of its first tick.
+        end_ns: Time of its last observation.
+        observations: Shape (T + 1, O).
+        actions: Shape (T, A), as commanded: not clipped.
+        rewards: Shape (T,), or ``None`` if the contract names no reward topic.
+        terminated: Whether the task itself ended it.
+        truncated: Whether a signal, a gap or the end of the recording ended it.
+        ending: How it ended, in words.
+    """
+
+    start_ns: int
+    end_ns: int
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float64]
+    rewards: NDArray[np.float64] | None
+    terminated: bool
+    truncated: bool
+    ending: str
+
+    def __len__(self) -> int:
+        """Number of transitions, T."""
+        return len(self.actions)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A span of a recording that is in no episode.
+
+    Attributes:
+        start_ns: Where it begins.
+        end_ns: Where it ends.
+        reason: Why nothing could be made of it.
+    """
+
+    start_ns: int
+    end_ns: int
+    reason: str
+
+
+class Arrivals:
+    """What arrived on a topic, and when."""
+
+    def __init__(self) -> None:
+        self._times: list[int] = []
+        self._values: list[NDArray[np.float64]] = []
+
+    def push(self, time_ns: int, value: NDArray[np.float64]) -> None:
+        """Add a value; times must not go back."""
+        self._times.append(time_ns)
+        self._values.append(value)
+
+    def in_force(self, start_ns: int, end_ns: int, max_age_ns: int) -> NDArray[np.float64] | None:
+        """First value that arrived in [start, end), else the one held at ``start_ns``."""
+        index = bisect_left(self._times, start_ns)
+        if index < len(self._times) and self._times[index] < end_ns:
+            return self._values[index]
+        if index > 0 and start_ns - self._times[index - 1] <= max_age_ns:
+            return self._values[index - 1]
+        return None
+
+    def after(self, start_ns: int, end_ns: int) -> list[NDArray[np.float64]]:
+        """Values that arrived in (start, end]."""
+        first = bisect_right(self._times, start_ns)
+        return self._values[first : bisect_right(self._times, end_ns)]
+
+    def forget_before(self, time_ns: int) -> None:
+        """Drop all but the last of the values from before ``time_ns``."""
+        count = bisect_left(self._times, time_ns) - 1
+        if count > 0:
+            del self._times[:count], self._values[:count]
+
+    def clear(self) -> None:
+        """Drop all values."""
+        self._times.clear()
+        self._values.clear()
+
+
+@dataclass(frozen=True)
+class _Transition:
+    action: NDArray[np.float64]
+    reward: float | None
+    observation: Observation
+
+
+@dataclass
+class _Growing:
+    """An episode under construction: what was observed first, and the transitions since."""
+
+    start_ns: int
+    last_ns: int
+    first: Observation
+    transitions: list[_Transition] = field(default_factory=list)
+
+
+class EpisodeAssembler:
+    """Takes the decoded messages of one recording in the order of arrival.
+
+    Attributes:
+        episodes: The episodes found so far.
+        left_out: What is in none of them.
+        ages_ns: For each observation stream, the age of its value at each tick that was used.
+
+    Args:
+        contract: What is needed, at which rate, and where episodes end.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.episodes: list[RecordedEpisode] = []
+        self.left_out: list[LeftOut] = []
+        self.ages_ns: dict[str, list[int]] = {stream.topic: [] for stream in contract.observation}
+        self._contract = contract
+        self._latched = {stream.topic for stream in contract.observation if stream.latched}
+        self._builder = ObservationBuilder(
+            [
+                StreamSpec(stream.topic, stream.width, stream.max_age_ns)
+                for stream in contract.observation
+            ]
+        )
+        self._commands = {stream.topic: Arrivals() for stream in contract.action}
+        self._signals = {signal: Arrivals() for signal in contract.signals}
+        self._growing: _Growing | None = None
+        self._now_ns: int | None = None
+        self._ended_ns: int | None = None
+        self._idle_since_ns = 0
+        self._idle_reason = ""
+
+    def observe(
+        self, topic: str, arrived_ns: int, stamp_ns: int, value: NDArray[np.float64]
+    ) -> None:
+        """Take an observation stream's value, shape (width,)."""
+        self._advance(arrived_ns)
+        is_old = self._ended_ns is not None and stamp_ns <= self._ended_ns
+        if topic in self._latched or not is_old:
+            self._builder.push(topic, stamp_ns, value)
+
+    def command(self, topic: str, arrived_ns: int, value: NDArray[np.float64]) -> None:
+        """Take an action stream's value, shape (width,)."""
+        self._advance(arrived_ns)
+        self._commands[topic].push(arrived_ns, value)
+
+    def signal(self, name: str, arrived_ns: int, value: float) -> None:
+        """Take a value of the ``reward``, ``terminated`` or ``truncated`` signal."""
+        self._advance(arrived_ns)
+        self._signals[name].push(arrived_ns, np.array([value]))
+
+    def finish(self) -> None:
+        """Close the recording."""
+        if self._now_ns is None:
+            return
+        self._settle(self._now_ns, self._now_ns + 1)
+        growing = self._growing
+        if growing is not None and any(self._ends(growing.last_ns, self._now_ns)):
+            # The recording stopped within the very period in which the episode ended.
+            self._tick(growing, self._now_ns)
+            growing = self._growing
+        if growing is not None:
+            self._close(growing, False, True, STOPPED)
+        self._note_left_out(self._now_ns)
+
+    def _advance(self, arrived_ns: int) -> None:
+        if self._now_ns is None:
+            self._idle_since_ns = arrived_ns
+        elif arrived_ns > self._now_ns:
+            self._settle(self._now_ns, arrived_ns)
+        self._now_ns = arrived_ns
+
+    def _settle(self, instant_ns: int, until_ns: int) -> None:
+        """Do what is due from ``instant_ns`` to before ``until_ns``: nothing arrives between."""
+        while True:
+            growing = self._growing or self._begin(instant_ns)
+            if growing is None:
+                return
+            instant_ns = growing.last_ns + self._contract.period_ns
+            if instant_ns >= until_ns:
+                return
+            self._tick(growing, instant_ns)
+
+    def _begin(self, now_ns: int) -> _Growing | None:
+        observation = self._builder.at(now_ns)
+        self._forget_before(now_ns)
+        if observation.values is None:
+            self._wait(f"no {' and no '.join(observation.missing)}")
+            return None
+        self._growing = _Growing(now_ns, now_ns, observation)
+        return self._growing
+
+    def _tick(self, growing: _Growing, now_ns: int) -> None:
+        """Complete the transition from the last tick to ``now_ns``, or end the episode there."""
+        terminated, truncated = self._ends(growing.last_ns, now_ns)
+        transition = self._transition(growing.last_ns, now_ns)
+        if isinstance(transition, _Transition):
+            if not growing.transitions:
+                self._note_left_out(growing.start_ns)
+                self._note_ages(growing.first)
+            self._note_ages(transition.observation)
+            growing.transitions.append(transition)
+            growing.last_ns = now_ns
+            if terminated or truncated:
+                self._close(growing, terminated, truncated, "")
+        else:
+            self._close(growing, False, True, transition)
+        if terminated or truncated:
+            self._forget_episode(now_ns)
+
+    def _transition(self, start_ns: int, now_ns: int) -> _Transition | str:
+        """The transition between two ticks, or what it lacks."""
+        observation = self._builder.at(now_ns)
+        commands = [
+            (
+                stream.topic,
+                self._commands[stream.topic].in_force(start_ns, now_ns, stream.max_age_ns),
+            )
+            for stream in self._contract.action
+        ]
+        rewards = self._signals["reward"].after(start_ns, now_ns) if self._rewarded else None
+        for topic, command in commands:
+            if command is None:
+                return f"no command on {topic}"
+        if observation.values is None:
+            return f"no {' and no '.join(observation.missing)} for too long"
+        if rewards == []:
+            return "no reward"
+        self._forget_before(now_ns)
+        return _Transition(
+            np.concatenate([command for _, command in commands if command is not None]),
+            None if rewards is None else float(np.sum(rewards)),
+            observation,
+        )
+
+    @property
+    def _rewarded(self) -> bool:
+        return "reward" in self._signals
+
+    def _ends(self, start_ns: int, now_ns: int) -> tuple[bool, bool]:
+        """Whether a terminated and a truncated signal arrived in (start, now]."""
+        terminated, truncated = (
+            name in self._signals and any(self._signals[name].after(start_ns, now_ns))
+            for name in ("terminated", "truncated")
+        )
+        return terminated, truncated
+
+    def _close(self, growing: _Growing, terminated: bool, truncated: bool, reason: str) -> None:
+        self._growing = None
+        length, minimum = len(growing.transitions), self._contract.episode.min_length
+        if length == 0:
+            self._wait(reason)
+            return
+        self._idle_since_ns = growing.last_ns
+        self._idle_reason = reason or BETWEEN
+        if length < minimum:
+            reason = f"episode of {length} transitions, shorter than min_length {minimum}"
+            self.left_out.append(LeftOut(growing.start_ns, growing.last_ns, reason))
+            return
+        self.episodes.append(_recorded(growing, terminated, truncated, reason))
+
+    def _forget_episode(self, now_ns: int) -> None:
+        """After an end, the next episode begins with messages from after it."""
+        self._ended_ns = now_ns
+        self._builder.clear(self.ages_ns.keys() - self._latched)
+        for arrivals in self._commands.values():
+            arrivals.clear()
+
+    def _forget_before(self, now_ns: int) -> None:
+        for arrivals in (*self._commands.values(), *self._signals.values()):
+            arrivals.forget_before(now_ns)
+
+    def _note_ages(self, observation: Observation) -> None:
+        for topic, age_ns in observation.ages_ns.items():
+            if age_ns is not None:
+                self.ages_ns[topic].append(age_ns)
+
+    def _wait(self, reason: str) -> None:
+        if self._idle_reason != BETWEEN:
+            self._idle_reason = reason
+
+    def _note_left_out(self, until_ns: int) -> None:
+        if until_ns > self._idle_since_ns:
+            self.left_out.append(
+                LeftOut(self._idle_since_ns, until_ns, self._idle_reason or STOPPED)
+            )
+
+
+def _recorded(
+    growing: _Growing, terminated: bool, truncated: bool, reason: str
+) -> RecordedEpisode:
+    transitions = growing.transitions
+    rewards = [each.reward for each in transitions if each.reward is not None]
+    observations = [growing.first, *(each.observation for each in transitions)]
+    return RecordedEpisode(
+        start_ns=growing.start_ns,
+        end_ns=growing.last_ns,
+        observations=np.stack([each.values for each in observations if each.values is not None]),
+        actions=np.stack([each.action for each in transitions]),
+        rewards=np.array(rewards) if rewards else None,
+        terminated=terminated,
+        truncated=truncated,
+        ending=reason or ("terminated" if terminated else "truncated"),
+    )
