@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_LISTED = 12
+
 
 class DqlError(Exception):
     """A mistake of the user's, with the way to mend it; the command line exits with 2."""
@@ -41,9 +43,11 @@ class SimulationError(DqlError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint: the known name nearest to ``name``, or all known names."""
+    """Return a hint: the known name nearest to ``name``, or the known names."""
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if nearest:
         return f" (did you mean '{nearest[0]}'?)"
+    if len(known) > MAX_LISTED:
+        known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
     return f" (known: {', '.join(known)})" if known else ""

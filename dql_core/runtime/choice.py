@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from dql_core.errors import ConfigError
 
@@ -43,7 +43,7 @@ def resolve_choice(
     """
     if selection is None:
         selection = default.selection if has_critic else "first"
-    if selection not in {"softmax", "greedy", "first"}:
+    if selection not in get_args(Selection):
         raise ConfigError(f"selection is '{selection}': it must be softmax, greedy or first")
     if num_candidates is not None and num_candidates < 1:
         raise ConfigError(f"num_candidates is {num_candidates}: a policy samples at least 1")

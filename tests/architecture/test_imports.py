@@ -12,12 +12,13 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"errors"},
     {"atomic", "spec", "strict_yaml"},
-    {"diffusion", "normalize", "sim", "streams"},
+    {"diffusion", "normalize", "streams"},
     {"config", "networks", "runtime"},
-    {"data"},
+    {"data", "sim"},
     {"algo"},
     {"training"},
-    {"evaluation", "export"},
+    {"export"},
+    {"evaluation"},
     {"cli"},
 )
 RUNTIME_NEEDS = {"errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}

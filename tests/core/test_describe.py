@@ -1,0 +1,77 @@
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dql_core.cli.inspect import describe
+from dql_core.errors import BundleError, CheckpointError
+
+
+def shown(path: Path) -> str:
+    """Return what is printed, with runs of spaces and table lines taken out."""
+    page = describe(path)
+    assert page is not None
+    text = io.StringIO()
+    Console(file=text, width=200).print(page)
+    return " ".join(text.getvalue().replace("│", " ").split())
+
+
+def test_dataset_shows_episodes_returns_rate_and_the_range_of_each_field(
+    tiny_dataset: Path,
+) -> None:
+    text = shown(tiny_dataset)
+    assert "control rate 20 Hz" in text
+    assert "episodes 3 (1 terminated, 2 truncated)" in text
+    assert "transitions 19" in text
+    assert "episode length 6.333 on average, 5 to 8" in text
+    assert "description Random draws." in text
+    assert "0 elbow rad -3 to 3 0." in text
+    assert "1 grip 0 to 0.1 0.0" in text
+    assert shown(tiny_dataset / "data").split("robot")[1] == text.split("robot")[1]
+
+
+def test_run_and_checkpoint_show_agent_updates_and_dataset(
+    tiny_run: Path, tiny_dataset: Path
+) -> None:
+    run, checkpoint = shown(tiny_run), shown(tiny_run / "checkpoints" / "step-00000000")
+    for text in (run, checkpoint):
+        assert "agent diffusion_ql" in text
+        assert "updates 0 of 100,000" in text
+        assert f"trained on {tiny_dataset}" in text
+        assert "diffusion 5 steps, vp" in text
+    assert "checkpoints step-00000000" in run
+
+
+def test_run_shows_its_last_metrics(tiny_run_without_data: Path) -> None:
+    lines = '{"step": 100, "critic": 2.0}\n{"step": 200, "critic": 0.5}\n'
+    (tiny_run_without_data / "metrics.jsonl").write_text(lines)
+    assert "last metrics step 200, critic 0.5" in shown(tiny_run_without_data)
+
+
+def test_bundle_shows_choice_parity_and_hash(tiny_bundle: Path) -> None:
+    text = shown(tiny_bundle)
+    assert "agent diffusion_ql after 0 updates" in text
+    assert "selection softmax of 8, temperature 0.5" in text
+    assert "of the action range on 64 observations of" in text
+    assert "all hashes right" in text
+
+
+def test_damaged_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_bundle, tmp_path / "copy"))
+    (copy / "policy.onnx").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"policy.onnx: its SHA-256"):
+        describe(copy)
+
+
+def test_run_without_checkpoints_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        describe(tmp_path)
+
+
+def test_other_folders_and_files_are_not_described(tmp_path: Path) -> None:
+    assert describe(tmp_path) is None
+    (tmp_path / "file").write_text("")
+    assert describe(tmp_path / "file") is None
