@@ -110,6 +110,8 @@ def _episode(
         action = decision.action.astype(env.action_space.dtype)
         observation, reward, terminated, truncated, info = env.step(action)
         total, length, ended = total + float(reward), length + 1, terminated or truncated
+    # A node answers the last state too, not knowing that it is; the noise must go on alike.
+    policy.act(np.asarray(observation, dtype=np.float32), rng)
     success = info.get(SUCCESS_KEY)
     return total, length, None if success is None else bool(success)
 
