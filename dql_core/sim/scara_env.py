@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dql_core.sim.scara_kinematics import joints_at
 
-CONTROL_PERIOD_S = 0.1
+CONTROL_PERIOD_S = 0.05
 MAX_JOINT_VELOCITY = 2.0  # rad/s
 
 START_CENTRE = np.array([0.26, -0.19])  # m
