@@ -1,6 +1,7 @@
 """A tiny robot, its dataset, an untrained checkpoint and the bundle made from it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ import torch
 from dql_core.algo.agent import make_agent
 from dql_core.config import AgentName, TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
+from dql_core.export import bundle as bundle_module
 from dql_core.export.bundle import export_bundle
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
+
+# The networks of the tests are too small to share among threads.
+torch.set_num_threads(1)
 
 TINY_SPEC = PolicySpec(
     robot="tiny",
@@ -55,13 +60,13 @@ def tiny_episode(rng: np.random.Generator, length: int, terminated: bool) -> Epi
 
 def save_untrained(parent: Path, dataset: Path, agent: AgentName) -> Path:
     """Save a checkpoint with random weights, equal at each call, and return the run's folder."""
-    network = {"width": 16, "depth": 2}
+    network: dict[str, Any] = {"width": 16, "depth": 2}
     config = TrainConfig.model_validate(
         {
             "agent": agent,
             "data": {"dataset": str(dataset)},
             "policy": network,
-            "critic": network,
+            "critic": network | {"layer_norm": True},
             "selection": {"num_candidates": 8, "temperature": 0.5},
         }
     )
@@ -103,3 +108,10 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Pat
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     export_bundle(tiny_run, folder)
     return folder
+
+
+@pytest.fixture
+def without_tracing(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+    """Let an export of `tiny_run`'s weights take the graph of `tiny_bundle`: tracing is slow."""
+    model = (tiny_bundle / "policy.onnx").read_bytes()
+    monkeypatch.setattr(bundle_module, "to_onnx", lambda graph: model)

@@ -77,14 +77,7 @@ def test_weights_are_those_of_the_acting_networks(tiny_run: Path, tiny_bundle: P
             np.testing.assert_array_equal(weights[f"{prefix}.{name}"], values)
 
 
-@pytest.fixture
-def without_exporter(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
-    """Take the graph of `tiny_bundle`, of the same weights: tracing it is the slow part."""
-    model = (tiny_bundle / "policy.onnx").read_bytes()
-    monkeypatch.setattr(bundle_module, "to_onnx", lambda graph: model)
-
-
-@pytest.mark.usefixtures("without_exporter")
+@pytest.mark.usefixtures("without_tracing")
 def test_candidates_and_selection_of_the_configuration_can_be_overridden(
     tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -93,7 +86,7 @@ def test_candidates_and_selection_of_the_configuration_can_be_overridden(
     assert load_policy(tmp_path / "b").choice.num_candidates == 3
 
 
-@pytest.mark.usefixtures("without_exporter")
+@pytest.mark.usefixtures("without_tracing")
 def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws(
     tiny_run_without_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,7 +95,7 @@ def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws
     assert "the parity is not measured on the training dataset" in caplog.text
 
 
-@pytest.mark.usefixtures("without_exporter")
+@pytest.mark.usefixtures("without_tracing")
 def test_parity_can_be_measured_on_another_dataset_of_the_robot(
     tiny_run_without_data: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:
@@ -130,9 +123,7 @@ def test_dataset_of_another_robot_is_refused(
     zeros = np.zeros((2, 3), np.float32), np.zeros((1, 2), np.float32), np.zeros(1)
     other = replace(tiny_spec, rate_hz=10.0)
     write_dataset(tmp_path / "data", [Episode(*zeros, terminated=True, truncated=False)], other)
-    with pytest.raises(
-        SpecMismatchError, match=r"and dataset .* rate_hz is 20.0 .* 10"
-    ):
+    with pytest.raises(SpecMismatchError, match=r"and dataset .* rate_hz is 20.0 .* 10"):
         export_bundle(tiny_run, tmp_path / "b", dataset=str(tmp_path / "data"))
     assert not (tmp_path / "b").exists()
 

@@ -7,6 +7,7 @@ from dql_core.errors import ConfigError
 from dql_core.runtime.policy import load_policy
 
 
+@pytest.mark.usefixtures("without_tracing")
 def test_export_writes_a_bundle_and_says_how_exact_it_is(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

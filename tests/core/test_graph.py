@@ -1,54 +1,34 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from dql_core.diffusion.sampler import sample
-from dql_core.diffusion.schedule import NoiseSchedule
-from dql_core.export.graph import PolicyGraph, to_onnx
-from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser
-from dql_core.normalize import Normalizer
+from dql_core.export.graph import PolicyGraph
+from dql_core.export.torch_policy import policy_graph
 from dql_core.runtime.noise import Noise, draw_noise
 from dql_core.runtime.policy import OnnxGraph
-
-OBSERVATION_SIZE, A, N = 4, 2, 5
-LOW = np.array([-1.0, 2.0], dtype=np.float32)
-HIGH = np.array([3.0, 2.5], dtype=np.float32)
-
-
-def make_graph(temperature: float = 0.5, with_critic: bool = True) -> PolicyGraph:
-    torch.manual_seed(0)
-    observations = (
-        np.random.default_rng(0).normal(3.0, 2.0, size=(100, OBSERVATION_SIZE)).astype(np.float32)
-    )
-    return PolicyGraph(
-        Denoiser(OBSERVATION_SIZE, A, N, width=16, depth=2),
-        TwinCritic(OBSERVATION_SIZE, A, width=16, depth=2, layer_norm=True)
-        if with_critic
-        else None,
-        NoiseSchedule.make("vp", N),
-        Normalizer.fit(observations, LOW, HIGH),
-        variance="posterior",
-        clip_denoised=True,
-        temperature=temperature,
-    )
+from dql_core.spec import PolicySpec
+from dql_core.training.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")
-def graph() -> PolicyGraph:
-    return make_graph()
+def graph(tiny_run: Path) -> PolicyGraph:
+    checkpoint = load_checkpoint(tiny_run)
+    return policy_graph(checkpoint.agent, checkpoint.config, checkpoint.normalizer)
 
 
 @pytest.fixture(scope="module")
-def exported(graph: PolicyGraph) -> OnnxGraph:
-    return OnnxGraph(to_onnx(graph))
+def exported(tiny_bundle: Path) -> OnnxGraph:
+    return OnnxGraph((tiny_bundle / "policy.onnx").read_bytes())
 
 
 def inputs(num_candidates: int, scale: float = 1.0) -> tuple[NDArray[np.float32], Noise]:
     rng = np.random.default_rng(num_candidates)
-    observation = scale * rng.normal(3.0, 2.0, size=OBSERVATION_SIZE).astype(np.float32)
-    return observation, draw_noise(rng, (N, num_candidates, A), "softmax")
+    observation = (scale * rng.normal(size=3)).astype(np.float32)
+    return observation, draw_noise(rng, (5, num_candidates, 2), "softmax")
 
 
 @pytest.mark.parametrize("num_candidates", [1, 2, 3, 50])
@@ -83,17 +63,17 @@ def test_graph_is_the_sampler_and_the_smaller_critic_in_the_actions_units(
     steps = torch.tensor(noise.steps)
     actions = sample(graph.denoiser, graph.schedule, batch, steps)
     assert graph.critic is not None
-    low, high = torch.tensor(LOW), torch.tensor(HIGH)
+    low, high = graph.action_low, graph.action_high
     expected = low + (actions + 1) / 2 * (high - low)
     np.testing.assert_allclose(decision.candidates, expected.detach(), atol=1e-6)
     values = graph.critic(batch, actions).min(dim=0).values
     np.testing.assert_allclose(decision.q_values, values.detach(), atol=1e-6)
 
 
-def test_candidates_lie_within_the_bounds(graph: PolicyGraph, exported: OnnxGraph) -> None:
+def test_candidates_lie_within_the_bounds(exported: OnnxGraph, tiny_spec: PolicySpec) -> None:
     decision = exported(*inputs(500))
-    assert (decision.candidates >= LOW).all()
-    assert (decision.candidates <= HIGH).all()
+    assert (decision.candidates >= tiny_spec.action_low).all()
+    assert (decision.candidates <= tiny_spec.action_high).all()
 
 
 def test_the_action_is_one_of_the_candidates(exported: OnnxGraph) -> None:
@@ -132,9 +112,13 @@ def test_equal_values_give_equal_scores(graph: PolicyGraph) -> None:
     torch.testing.assert_close(graph.scores(torch.full((5,), 7.0)), torch.zeros(5))
 
 
-def test_policy_without_critic_gives_zero_values_and_the_first_candidate() -> None:
+def test_policy_without_critic_gives_zero_values_and_the_first_candidate(
+    tiny_bc_run: Path,
+) -> None:
+    imitation = load_checkpoint(tiny_bc_run)
+    graph = policy_graph(imitation.agent, imitation.config, imitation.normalizer)
     observation, noise = inputs(3)
     still = Noise(noise.steps, np.zeros_like(noise.selection))
-    decision = make_graph(with_critic=False).decide(observation, still)
+    decision = graph.decide(observation, still)
     np.testing.assert_array_equal(decision.q_values, np.zeros(3))
     np.testing.assert_array_equal(decision.action, decision.candidates[0])
