@@ -17,6 +17,7 @@ observation stream is available:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -85,13 +86,19 @@ class Arrivals:
         self._times.append(time_ns)
         self._values.append(value)
 
-    def in_force(self, start_ns: int, end_ns: int, max_age_ns: int) -> NDArray[np.float64] | None:
-        """First value that arrived in [start, end), else the one held at ``start_ns``."""
+    def in_force(
+        self, start_ns: int, end_ns: int, max_age_ns: int
+    ) -> tuple[NDArray[np.float64], int] | None:
+        """First value that arrived in [start, end), else the one held at ``start_ns``.
+
+        Returns:
+            The value, and its age at ``start_ns``: 0 for one that arrived in the interval.
+        """
         index = bisect_left(self._times, start_ns)
         if index < len(self._times) and self._times[index] < end_ns:
-            return self._values[index]
+            return self._values[index], 0
         if index > 0 and start_ns - self._times[index - 1] <= max_age_ns:
-            return self._values[index - 1]
+            return self._values[index - 1], start_ns - self._times[index - 1]
         return None
 
     def after(self, start_ns: int, end_ns: int) -> list[NDArray[np.float64]]:
@@ -114,6 +121,7 @@ class Arrivals:
 @dataclass(frozen=True)
 class _Transition:
     action: NDArray[np.float64]
+    held_ns: dict[str, int]
     reward: float | None
     observation: Observation
 
@@ -134,7 +142,8 @@ class EpisodeAssembler:
     Attributes:
         episodes: The episodes found so far.
         left_out: What is in none of them.
-        ages_ns: For each observation stream, the age of its value at each tick that was used.
+        ages_ns: For each topic of the contract, the age of its value at each tick that was used;
+            that of a command is 0 unless it was held from before the tick.
 
     Args:
         contract: What is needed, at which rate, and where episodes end.
@@ -143,9 +152,11 @@ class EpisodeAssembler:
     def __init__(self, contract: Contract) -> None:
         self.episodes: list[RecordedEpisode] = []
         self.left_out: list[LeftOut] = []
-        self.ages_ns: dict[str, list[int]] = {stream.topic: [] for stream in contract.observation}
+        self.ages_ns: dict[str, list[int]] = {
+            stream.topic: [] for stream in (*contract.observation, *contract.action)
+        }
         self._contract = contract
-        self._latched = {stream.topic for stream in contract.observation if stream.latched}
+        self._fleeting = {stream.topic for stream in contract.observation if not stream.latched}
         self._builder = ObservationBuilder(
             [
                 StreamSpec(stream.topic, stream.width, stream.max_age_ns)
@@ -158,7 +169,7 @@ class EpisodeAssembler:
         self._now_ns: int | None = None
         self._ended_ns: int | None = None
         self._idle_since_ns = 0
-        self._idle_reason = ""
+        self._idle_reasons: list[str] = []
 
     def observe(
         self, topic: str, arrived_ns: int, stamp_ns: int, value: NDArray[np.float64]
@@ -166,7 +177,7 @@ class EpisodeAssembler:
         """Take an observation stream's value, shape (width,)."""
         self._advance(arrived_ns)
         is_old = self._ended_ns is not None and stamp_ns <= self._ended_ns
-        if topic in self._latched or not is_old:
+        if topic not in self._fleeting or not is_old:
             self._builder.push(topic, stamp_ns, value)
 
     def command(self, topic: str, arrived_ns: int, value: NDArray[np.float64]) -> None:
@@ -227,8 +238,9 @@ class EpisodeAssembler:
         if isinstance(transition, _Transition):
             if not growing.transitions:
                 self._note_left_out(growing.start_ns)
-                self._note_ages(growing.first)
-            self._note_ages(transition.observation)
+                self._note_ages(growing.first.ages_ns)
+            self._note_ages(transition.observation.ages_ns)
+            self._note_ages(transition.held_ns)
             growing.transitions.append(transition)
             growing.last_ns = now_ns
             if terminated or truncated:
@@ -241,24 +253,23 @@ class EpisodeAssembler:
     def _transition(self, start_ns: int, now_ns: int) -> _Transition | str:
         """The transition between two ticks, or what it lacks."""
         observation = self._builder.at(now_ns)
-        commands = [
-            (
-                stream.topic,
-                self._commands[stream.topic].in_force(start_ns, now_ns, stream.max_age_ns),
-            )
-            for stream in self._contract.action
-        ]
         rewards = self._signals["reward"].after(start_ns, now_ns) if self._rewarded else None
-        for topic, command in commands:
+        commands, held_ns = [], {}
+        for stream in self._contract.action:
+            arrivals = self._commands[stream.topic]
+            command = arrivals.in_force(start_ns, now_ns, stream.max_age_ns)
             if command is None:
-                return f"no command on {topic}"
+                return f"no command on {stream.topic}"
+            commands.append(command[0])
+            held_ns[stream.topic] = command[1]
         if observation.values is None:
             return f"no {' and no '.join(observation.missing)} for too long"
         if rewards == []:
             return "no reward"
         self._forget_before(now_ns)
         return _Transition(
-            np.concatenate([command for _, command in commands if command is not None]),
+            np.concatenate(commands),
+            held_ns,
             None if rewards is None else float(np.sum(rewards)),
             observation,
         )
@@ -282,7 +293,7 @@ class EpisodeAssembler:
             self._wait(reason)
             return
         self._idle_since_ns = growing.last_ns
-        self._idle_reason = reason or BETWEEN
+        self._idle_reasons = [reason or BETWEEN]
         if length < minimum:
             reason = f"episode of {length} transitions, shorter than min_length {minimum}"
             self.left_out.append(LeftOut(growing.start_ns, growing.last_ns, reason))
@@ -292,7 +303,7 @@ class EpisodeAssembler:
     def _forget_episode(self, now_ns: int) -> None:
         """After an end, the next episode begins with messages from after it."""
         self._ended_ns = now_ns
-        self._builder.clear(self.ages_ns.keys() - self._latched)
+        self._builder.clear(self._fleeting)
         for arrivals in self._commands.values():
             arrivals.clear()
 
@@ -300,20 +311,20 @@ class EpisodeAssembler:
         for arrivals in (*self._commands.values(), *self._signals.values()):
             arrivals.forget_before(now_ns)
 
-    def _note_ages(self, observation: Observation) -> None:
-        for topic, age_ns in observation.ages_ns.items():
+    def _note_ages(self, ages_ns: Mapping[str, int | None]) -> None:
+        for topic, age_ns in ages_ns.items():
             if age_ns is not None:
                 self.ages_ns[topic].append(age_ns)
 
     def _wait(self, reason: str) -> None:
-        if self._idle_reason != BETWEEN:
-            self._idle_reason = reason
+        told = any(known == BETWEEN or known.startswith(reason) for known in self._idle_reasons)
+        if not told:
+            self._idle_reasons.append(reason)
 
     def _note_left_out(self, until_ns: int) -> None:
         if until_ns > self._idle_since_ns:
-            self.left_out.append(
-                LeftOut(self._idle_since_ns, until_ns, self._idle_reason or STOPPED)
-            )
+            reason = ", then ".join(self._idle_reasons) or STOPPED
+            self.left_out.append(LeftOut(self._idle_since_ns, until_ns, reason))
 
 
 def _recorded(

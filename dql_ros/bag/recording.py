@@ -77,7 +77,7 @@ def read_recording(
     statistics = []
     for use in _uses(contract, namespace):
         topic = TopicStatistics(use.topic, use.stream.type, use.role, use.limit_ns)
-        if isinstance(use.stream, ObservationStream) and not use.stream.latched:
+        if use.limit_ns is not None:
             topic.ages_ns = assembler.ages_ns[use.stream.topic]
         sinks.setdefault(use.topic, []).append(_sink(use, assembler, topic))
         statistics.append(topic)

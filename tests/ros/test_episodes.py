@@ -89,18 +89,23 @@ def lockstep(first: int, steps: int, ending: str = "") -> list[tuple[float, str,
     return events
 
 
+def in_force(arrivals: Arrivals, start: int, end: int, max_age: int) -> tuple[float, int] | None:
+    found = arrivals.in_force(start, end, max_age)
+    return None if found is None else (float(found[0][0]), found[1])
+
+
 def test_the_action_is_the_first_command_of_the_interval_else_the_one_held() -> None:
     arrivals = Arrivals()
     for time in (5, 10, 12, 30):
         arrivals.push(time, np.array([time]))
-    assert arrivals.in_force(10, 20, 0) == 10
-    assert arrivals.in_force(11, 20, 0) == 12
-    assert arrivals.in_force(20, 30, 8) == 12
-    assert arrivals.in_force(20, 30, 7) is None
-    assert arrivals.in_force(0, 5, 100) is None
+    assert in_force(arrivals, 10, 20, 0) == (10, 0)
+    assert in_force(arrivals, 11, 20, 0) == (12, 0)
+    assert in_force(arrivals, 20, 30, 8) == (12, 8)
+    assert in_force(arrivals, 20, 30, 7) is None
+    assert in_force(arrivals, 0, 5, 100) is None
     arrivals.forget_before(13)
-    assert arrivals.in_force(13, 20, 10) == 12
-    assert arrivals.in_force(20, 40, 0) == 30
+    assert in_force(arrivals, 13, 20, 10) == (12, 1)
+    assert in_force(arrivals, 20, 40, 0) == (30, 0)
 
 
 def test_signals_belong_to_the_interval_that_they_end() -> None:
@@ -190,7 +195,7 @@ def test_a_gap_splits_the_episode_and_is_never_bridged() -> None:
     assert (first.terminated, first.truncated) == (False, True)
     assert second.observations.ravel().tolist() == list(range(12, 20))
     assert second.actions.ravel().tolist() == list(range(12, 19))
-    assert [span.reason for span in assembler.left_out] == ["no state"]
+    assert [span.reason for span in assembler.left_out] == ["no state for too long"]
 
 
 def test_interval_without_a_command_in_force_ends_the_episode() -> None:
