@@ -171,11 +171,11 @@ class Controller:
     def _substitute(self, now_ns: int) -> NDArray[np.float32]:
         if self._withheld_since_ns is None:
             self._withheld_since_ns = now_ns
-        # A clock that jumped back must not prolong the hold.
-        held_ns = now_ns - self._withheld_since_ns
-        if self._last_sound is not None and 0 <= held_ns < self._fallback.hold_ns:
-            return self._last_sound.copy()
-        return self._safe_command.copy()
+        # A hold ends for good, also where the clock jumps back and passes its time again.
+        if not 0 <= now_ns - self._withheld_since_ns < self._fallback.hold_ns:
+            self._last_sound = None
+        held = self._safe_command if self._last_sound is None else self._last_sound
+        return held.copy()
 
 
 def _present(trip: Trip | None) -> tuple[Trip, ...]:
