@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -63,7 +63,8 @@ def parse(
 
 def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
     location = tuple(problem["loc"])
-    key = ".".join(str(part) for part in location)
+    # pydantic names the chosen member of a union by its class; the yaml has no such key.
+    key = ".".join(str(part) for part in location if not str(part)[:1].isupper())
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{key}'{did_you_mean(str(location[-1]), _keys_at(model, location))}"
     if problem["type"] == "missing":
@@ -82,7 +83,6 @@ def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
         if annotations:
             models = set().union(*(_models_in(annotation) for annotation in annotations))
         elif isinstance(part, str):
-            # pydantic names the chosen member of a union by its class.
             models = {m for m in models if m.__name__ == part} or models
     return {name for each in models for name in each.model_fields}
 
@@ -90,6 +90,6 @@ def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
 def _models_in(annotation: Any) -> set[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
-    if get_origin(annotation) in {Union, types.UnionType, list, tuple, dict}:
+    if get_origin(annotation) in {Annotated, Union, types.UnionType, list, tuple, dict}:
         return set().union(*(_models_in(part) for part in get_args(annotation)))
     return set()

@@ -6,9 +6,9 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from dql_core.errors import ContractError
 from dql_core.spec import FieldSpec, PolicySpec
@@ -192,6 +192,20 @@ class RewardFunction(StrictModel):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
+def _kind_of_reward(section: Any) -> str:
+    is_function = "function" in section if isinstance(section, dict) else False
+    return (
+        "RewardFunction" if is_function or isinstance(section, RewardFunction) else "SignalStream"
+    )
+
+
+Reward = Annotated[
+    Annotated[SignalStream, Tag("SignalStream")]
+    | Annotated[RewardFunction, Tag("RewardFunction")],
+    Discriminator(_kind_of_reward),
+]
+
+
 class EpisodeRules(StrictModel):
     """Where episodes end; without a signal, one bag is one episode that ends truncated.
 
@@ -235,7 +249,7 @@ class Contract(StrictModel):
     rate_hz: float = Field(gt=0, le=2000)
     observation: tuple[ObservationStream, ...] = Field(min_length=1)
     action: tuple[ActionStream, ...] = Field(min_length=1)
-    reward: SignalStream | RewardFunction | None = None
+    reward: Reward | None = None
     episode: EpisodeRules = EpisodeRules()
     on_fault: FaultRules = FaultRules()
 

@@ -104,7 +104,9 @@ def test_relative_topics_follow_the_namespace(topic: str, namespace: str, resolv
         ({"observation": SCARA["observation"][1:]}, "at least one .* must not be latched"),
         ({"observation": SCARA["observation"][:1] * 2}, "appears twice"),
         ({"on_fault": {"command": [0.0]}}, "on_fault.command has 1 entries for 2 action fields"),
-        ({"reward": {"function": "no colon"}}, "reward"),
+        ({"reward": {"function": "no colon"}}, "key 'reward.function' is 'no colon'"),
+        ({"reward": {"topik": "r"}}, r"unknown key 'reward.topik' \(did you mean 'topic'\?\)"),
+        ({"reward": {"topic": "r"}}, "key 'reward.type' is missing"),
     ],
 )
 def test_mistakes_are_one_line_that_names_file_and_key(
