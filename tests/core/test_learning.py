@@ -1,0 +1,81 @@
+"""It learns: of two unequal modes imitation keeps both and Q-guidance takes the better."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dql_core.config import (
+    AgentName,
+    CriticConfig,
+    DiffusionConfig,
+    PolicyConfig,
+    RunConfig,
+    TrainConfig,
+)
+from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.training.loop import prepare
+
+MODE = 0.8
+SPREAD = 0.05
+SPEC = PolicySpec("bandit", 1.0, (FieldSpec("bias"),), (FieldSpec("arm", "", -1.0, 1.0),))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def two_arms(better: float) -> LoadedDataset:
+    """One-step episodes; the arm at ``better`` pays 1, the one opposite pays 0."""
+    rng = np.random.default_rng(0)
+    episodes = []
+    for index in range(400):
+        mode = MODE if index % 2 else -MODE
+        action = np.array([[mode + SPREAD * rng.standard_normal()]], np.float32)
+        reward = np.array([float(mode == better) + 0.2 * rng.standard_normal()])
+        episodes.append(Episode(np.zeros((2, 1), np.float32), action, reward, True, False))
+    return LoadedDataset(SPEC, tuple(episodes), "two arms")
+
+
+def near(mode: float, actions: NDArray[np.float32]) -> float:
+    """Share of the actions that belong to ``mode``."""
+    return float(np.mean(np.abs(actions - mode) < 0.25))
+
+
+def sampled_actions(
+    agent: AgentName, better: float, steps: int, diffusion: DiffusionConfig
+) -> NDArray[np.float32]:
+    config = TrainConfig(
+        agent=agent,
+        run=RunConfig(steps=steps, batch_size=64),
+        diffusion=diffusion,
+        policy=PolicyConfig(width=32, learning_rate=1e-2, eta=4.0, ema_rate=0.02, ema_every=1),
+        critic=CriticConfig(width=32, learning_rate=3e-3, layer_norm=True),
+    )
+    run, batches = prepare(config, two_arms(better))
+    for _ in range(steps):
+        run.agent.update(batches.draw())
+    policy = run.agent.policy
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(policy.schedule.num_steps, 1000, 1, generator=generator)
+    with torch.no_grad():
+        actions = policy.sample(policy.average, torch.zeros(1000, 1), noise)
+    sampled: NDArray[np.float32] = actions.numpy()[:, 0]
+    return sampled
+
+
+def test_diffusion_bc_keeps_both_modes_and_little_between() -> None:
+    # Five vp steps would be too coarse for two modes, even with a perfect noise model.
+    process = DiffusionConfig(schedule="cosine", num_diffusion_steps=8)
+    actions = sampled_actions("diffusion_bc", MODE, 1000, process)
+    assert 0.38 < near(MODE, actions) < 0.55
+    assert 0.38 < near(-MODE, actions) < 0.55
+
+
+@pytest.mark.parametrize("better", [MODE, -MODE])
+def test_diffusion_ql_takes_the_better_mode_whichever_it_is(better: float) -> None:
+    actions = sampled_actions("diffusion_ql", better, 500, DiffusionConfig())
+    assert near(better, actions) > 0.8
+    assert near(-better, actions) < 0.03
