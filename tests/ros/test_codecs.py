@@ -212,9 +212,7 @@ def test_what_the_message_does_not_have_is_said(
 
 
 def test_message_without_header_needs_the_receive_time(make: Callable[[str], Any]) -> None:
-    with pytest.raises(
-        ContractError, match=r"no header .*has: x, y, z\); set 'stamp: receive'"
-    ):
+    with pytest.raises(ContractError, match=r"no header .*has: x, y, z\); set 'stamp: receive'"):
         stamp_ns(make("geometry_msgs/msg/Point"))
 
 
