@@ -1,4 +1,4 @@
-"""`dql evaluate`."""
+"""`dql evaluate`: roll a policy out in a Gymnasium environment."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def evaluate(
 ) -> None:
     """Roll a policy out in a Gymnasium environment.
 
-    Prints the mean return with its 95 % confidence interval, and the success rate if the
-    environment reports 'is_success'. Nothing is learned and nothing is written but FILE.
+    Prints the mean return with its 95 % confidence interval.
+
+    Prints the success rate too if the environment reports 'is_success'.
     """
     console = Console()
     loaded = load_any_policy(policy)

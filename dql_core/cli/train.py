@@ -1,4 +1,4 @@
-"""`dql train`."""
+"""`dql train`: train a policy on a dataset."""
 
 from __future__ import annotations
 
@@ -42,8 +42,11 @@ def train(
 ) -> None:
     """Train a policy on a dataset.
 
-    Diffusion-QL by default, or Diffusion-BC with --set agent=diffusion_bc. Ctrl-C saves a
-    checkpoint and stops. Look at the curves with 'tensorboard --logdir OUT'.
+    Trains Diffusion-QL, or Diffusion-BC with --set agent=diffusion_bc.
+
+    Ctrl-C saves a checkpoint and stops.
+
+    'tensorboard --logdir OUT' shows the curves.
     """
     settings = _settings(config, dataset, overrides or [])
     run = out or Path("runs") / config.stem / time.strftime("%Y%m%d-%H%M%S")

@@ -19,13 +19,13 @@ SPEED = "updates_per_s"
 
 
 class TrainingBar:
-    """Shows the readings of a run; on a terminal as a bar, elsewhere as one line a tenth."""
+    """Shows the readings of a run; on a terminal as a bar, elsewhere as a line every tenth."""
 
     def __init__(self, total: int, label: str, console: Console) -> None:
         self._total = total
         self._label = label
         self._console = console
-        self._next_line = 0.1
+        self._next_line = 0.0
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -59,7 +59,7 @@ class TrainingBar:
         self._progress.update(self._task, completed=step, metrics=text)
         if not self._console.is_terminal and step >= self._next_line * self._total:
             self._console.print(f"{self._label}: {step}/{self._total} {text}", soft_wrap=True)
-            self._next_line = step / self._total + 0.1
+            self._next_line += 0.1
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

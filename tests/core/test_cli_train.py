@@ -1,0 +1,93 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dql_core.cli.train import train
+from dql_core.cli.training_bar import metrics_text
+from dql_core.errors import ConfigError, DatasetError
+from dql_core.training.checkpoint import load_checkpoint
+
+CONFIG = """
+run: {steps: 20, batch_size: 8, log_every: 1, num_threads: 1}
+policy: {width: 8}
+critic: {width: 8}
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_train_follows_the_file_and_the_overrides_and_shows_how_it_goes(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(config_file, str(tiny_dataset), run, ["run.steps=10", "agent=diffusion_bc"])
+    checkpoint = load_checkpoint(run)
+    assert (checkpoint.step, checkpoint.config.agent) == (10, "diffusion_bc")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("diffusion_bc: 1/10 imitation ")
+    assert lines[-1] == f"checkpoint: {run}/checkpoints/step-00000010"
+
+
+def test_the_run_finds_its_dataset_again_from_another_folder(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_dataset.parent)
+    train(config_file, tiny_dataset.name, tmp_path / "run", ["run.steps=1"])
+    assert load_checkpoint(tmp_path / "run").config.data.dataset == str(tiny_dataset)
+
+
+def test_without_out_a_run_gets_a_folder_of_its_own(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(config_file, str(tiny_dataset), None, ["run.steps=1"])
+    (run,) = (tmp_path / "runs" / "tiny").iterdir()
+    assert load_checkpoint(run).step == 1
+
+
+def test_wrong_input_is_refused_before_anything_is_written(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"unknown key 'run.stesp' \(did you mean 'steps'\?\)"):
+        train(config_file, str(tiny_dataset), run, ["run.stesp=1"])
+    with pytest.raises(ConfigError, match="no dataset is named"):
+        train(config_file, None, run)
+    with pytest.raises(DatasetError, match=r"neither a folder.*did you mean 'dataset'"):
+        train(config_file, str(tiny_dataset.with_name("datasets")), run)
+    assert not run.exists()
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_no_traceback(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path
+) -> None:
+    command = [sys.executable, "-m", "dql_ros.cli.main", "train", str(config_file)]
+    options = ["--dataset", str(tiny_dataset), "--out", str(tmp_path / "run")]
+    endless = ["--set", "run.steps=100000000", "--set", "run.log_every=1"]
+    with subprocess.Popen(
+        [*command, *options, *endless],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("diffusion_ql: 1/100000000")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted after" in out
+    assert "Traceback" not in err
+    assert load_checkpoint(tmp_path / "run").step > 0
+
+
+def test_the_bars_text_has_speed_and_losses() -> None:
+    text = metrics_text({"imitation": 0.51234, "critic": 1234.5, "updates_per_s": 87.6})
+    assert text == "88/s imitation 0.512 critic 1.23e+03"
