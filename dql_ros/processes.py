@@ -37,17 +37,20 @@ class NodeCommand:
         module: Python module whose ``main`` runs it.
         node: Name that the node is given.
         parameters: Its parameters.
+        namespace: Its namespace.
     """
 
     module: str
     node: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    namespace: str = "/"
 
     def arguments(self, folder: Path) -> list[str]:
         """Return the command line; its parameters lie in a file in ``folder``."""
         path = folder / f"{self.node}.yaml"
         path.write_text(yaml.safe_dump({"/**": {"ros__parameters": dict(self.parameters)}}))
-        ros_arguments = ["--ros-args", "-r", f"__node:={self.node}", "--params-file", str(path)]
+        names = ["-r", f"__node:={self.node}", "-r", f"__ns:={self.namespace}"]
+        ros_arguments = ["--ros-args", *names, "--params-file", str(path)]
         return [sys.executable, "-m", self.module, *ros_arguments]
 
 
@@ -88,17 +91,18 @@ class NodeProcess:
         """The last line it wrote to stderr, without the logger's prefix."""
         if self.exit_code is not None:
             self._reader.join(timeout=1.0)
-        written = [line for line in self._lines if line.strip()]
+        written = [line for line in list(self._lines) if line.strip()]
         return _LOG_PREFIX.sub("", written[-1]).strip() if written else "it said nothing"
 
-    def interrupt(self) -> None:
-        """Ask it to end, as Ctrl-C does."""
-        self._signal(signal.SIGINT)
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
 
     def stop(self) -> None:
         """End it: SIGINT, then SIGTERM, then SIGKILL."""
         for number, grace_s in zip((signal.SIGINT, signal.SIGTERM), _GRACE_S, strict=True):
-            self._signal(number)
+            self.send_signal(number)
             if self.wait(grace_s):
                 break
         else:
@@ -113,10 +117,6 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             return False
         return True
-
-    def _signal(self, number: int) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(number)
 
     def _read(self) -> None:
         if self._process.stderr is not None:

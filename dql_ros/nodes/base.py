@@ -20,7 +20,6 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
@@ -65,20 +64,20 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     node = None
+    complaint, code = "", 0
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
         _spin(node, make_executor(), stop)
     except DqlError as error:
-        get_logger(_name(node)).fatal(str(error))
-        return 2
+        complaint, code = str(error), 2
     except Exception:  # noqa: BLE001 - the process's last resort
-        get_logger(_name(node)).fatal(traceback.format_exc())
-        return 1
-    else:
-        return 0
-    finally:
-        _tear_down(node)
+        complaint, code = traceback.format_exc(), 1
+    _tear_down(node)
+    if complaint:
+        # Last of all, so that it is what a parent process finds on the last line.
+        get_logger("dql_ros" if node is None else node.get_name()).fatal(complaint)
+    return code
 
 
 class ManagedNode(LifecycleNode):
@@ -188,10 +187,6 @@ def _tear_down(node: Any) -> None:
             node.last_acts()
             node.destroy_node()
     except Exception:  # noqa: BLE001 - the context must be shut down all the same
-        get_logger(_name(node)).error(traceback.format_exc())
+        get_logger(node.get_name()).error(traceback.format_exc())
     finally:
         try_shutdown()
-
-
-def _name(node: Node | None) -> str:
-    return "dql_ros" if node is None else str(node.get_name())

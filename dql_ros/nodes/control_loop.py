@@ -243,9 +243,12 @@ class ControlLoop:
         fault = summary.command.fault if summary.command is not None else None
         reason = fault.reason if fault is not None and self._active else ""
         if state != self._told_state:
-            level = "error" if state in {State.STALE.value, State.FAULT.value} else "info"
-            getattr(self._node.get_logger(), level)(f"{state}{': ' if reason else ''}{reason}")
             self._told_state = state
+            # Two calls, since rclpy raises where one place logs with different severities.
+            if state in {State.STALE.value, State.FAULT.value}:
+                self._node.get_logger().error(f"{state}: {reason}")
+            else:
+                self._node.get_logger().info(state)
         self._reports["status"].publish(
             String(data=json.dumps({"state": state, "reason": reason}))
         )

@@ -88,13 +88,13 @@ def test_a_process_gets_its_parameters_name_and_domain(modules: Path) -> None:
     code = """
         import os, sys, pathlib, yaml
         document = yaml.safe_load(pathlib.Path(sys.argv[-1]).read_text())
-        sys.exit(f"{sys.argv[1:4]} {document} {os.environ['ROS_DOMAIN_ID']}")
+        sys.exit(f"{sys.argv[1:6]} {document} {os.environ['ROS_DOMAIN_ID']}")
     """
     with NodeProcesses(domain=42) as processes:
         process = processes.start(command(modules, "tells", code))
         assert process.wait(20)
         assert process.last_words == (
-            "['--ros-args', '-r', '__node:=tells'] "
+            "['--ros-args', '-r', '__node:=tells', '-r', '__ns:=/'] "
             "{'/**': {'ros__parameters': {'contract': 'arm.yaml', 'seed': 3}}} 42"
         )
 

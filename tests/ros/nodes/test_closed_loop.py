@@ -24,10 +24,10 @@ from dql_ros.closed_loop import demonstrator, policy_driver, run_closed_loop
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.simulation import EpisodeResult
+from tests.ros.nodes.robot import SCARA
 
 pytestmark = pytest.mark.ros
 
-SCARA = Path(__file__).parents[3] / "config" / "contracts" / "scara.yaml"
 Vector = NDArray[np.float64]
 
 
@@ -108,8 +108,8 @@ def test_a_run_over_topics_is_the_run_in_process_step_by_step(
     assert ends == [times[200], times[401]]
 
 
-def test_the_demo_robot_gives_the_returns_of_evaluate(scara_bundle: Path) -> None:
-    results = run_closed_loop(SCARA, policy_driver(scara_bundle, seed=2), episodes=3, seed=2)
+def test_the_demo_robot_gives_the_returns_of_evaluate(scara: Path, scara_bundle: Path) -> None:
+    results = run_closed_loop(scara, policy_driver(scara_bundle, seed=2), episodes=3, seed=2)
     assert summarize(results) == evaluate(load_policy(scara_bundle), SCARA_ID, 3, seed=2)
 
 
@@ -150,15 +150,17 @@ def test_a_bundle_for_another_robot_is_refused_with_the_first_difference(
         )
 
 
-def test_an_environment_that_does_not_fit_is_told_in_one_line(scara_bundle: Path) -> None:
+def test_an_environment_that_does_not_fit_is_told_in_one_line(
+    scara: Path, scara_bundle: Path
+) -> None:
     with pytest.raises(
         SimulationError, match="sim_bridge ended with code 2: environment 'Pendulum-v1' has the"
     ):
-        run_closed_loop(SCARA, policy_driver(scara_bundle, seed=0), episodes=1, env="Pendulum-v1")
+        run_closed_loop(scara, policy_driver(scara_bundle, seed=0), episodes=1, env="Pendulum-v1")
 
 
 def test_no_process_is_left_when_the_caller_fails(
-    scara_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    scara: Path, scara_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DQL_TEST_MARK", "left-behind")
 
@@ -166,7 +168,7 @@ def test_no_process_is_left_when_the_caller_fails(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_closed_loop(SCARA, policy_driver(scara_bundle, seed=0), episodes=100, on_episode=fail)
+        run_closed_loop(scara, policy_driver(scara_bundle, seed=0), episodes=100, on_episode=fail)
     assert not processes_with("DQL_TEST_MARK=left-behind") - {os.getpid()}
 
 

@@ -1,0 +1,238 @@
+"""The policy node as a process, seen from a robot's topics."""
+
+import math
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PointStamped
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from dql_ros.nodes.interfaces import reliable, time_message
+from tests.ros.nodes.robot import SAFE, SCARA, Robot
+
+pytestmark = pytest.mark.ros
+
+NODE = "policy"
+
+
+class Arm:
+    """The topics of a SCARA arm, published by the test."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._probe = robot.probe
+        node = robot.probe.node
+        self.commands = robot.probe.collect(Float64MultiArray, "velocity_controller/commands")
+        self._state = node.create_publisher(JointState, "joint_states", reliable(10))
+        self._target = node.create_publisher(PointStamped, "target", reliable(1, latched=True))
+
+    def aim(self, stamp_ns: int) -> None:
+        """Publish the target once the policy node listens, and wait until it has it."""
+        self._probe.until(lambda: self._target.get_subscription_count() > 0, "a listener")
+        message = PointStamped()
+        message.header.stamp = time_message(stamp_ns)
+        message.point.x, message.point.y = 0.26, 0.19
+        self._target.publish(message)
+        self._probe.until(self._target.wait_for_all_acked, "the target to arrive")
+
+    def show(self, stamp_ns: int, shoulder: float = 0.1) -> None:
+        """Publish a state."""
+        message = JointState(name=["elbow", "shoulder"], velocity=[0.0, 0.0])
+        message.header.stamp = time_message(stamp_ns)
+        message.position = [0.2, shoulder]
+        self._state.publish(message)
+
+    def answered(self, stamp_ns: int, shoulder: float = 0.1) -> list[float]:
+        """Publish a state until there is one more command, and return that."""
+        seen = len(self.commands)
+        ask_at = 0.0
+
+        def has_answer() -> bool:
+            nonlocal ask_at
+            if time.monotonic() >= ask_at:
+                self.show(stamp_ns, shoulder)
+                ask_at = time.monotonic() + 0.1
+            return len(self.commands) > seen
+
+        self._probe.until(has_answer, "a command")
+        return list(self.commands[-1].data)
+
+
+@pytest.fixture(name="safe")
+def _safe(scara: Path, scara_bundle: Path) -> dict[str, Any]:
+    """Parameters of a policy node for an arm with a peculiar safe command."""
+    return {"contract": str(scara), "policy": str(scara_bundle)}
+
+
+def test_the_lifecycle_decides_whether_commands_go_out(robot: Robot, safe: dict[str, Any]) -> None:
+    robot.start(NODE, **safe, mode="lockstep", seed=0)
+    probe, arm = robot.probe, Arm(robot)
+    states = probe.states(NODE)
+    assert probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    arm.aim(0)
+    arm.show(0)
+    assert state_of(robot) == State.PRIMARY_STATE_INACTIVE
+    assert arm.commands == []
+    assert probe.change_state(NODE, Transition.TRANSITION_ACTIVATE)
+    first = arm.answered(0)
+    probe.until(lambda: "running" in states, "the node to run")
+    # The same instant, asked about at once again, is not answered twice.
+    arm.show(0)
+    second = arm.answered(50_000_000)
+    assert [list(command.data) for command in arm.commands] == [first, second]
+    assert all(abs(value) <= 2.0 for value in (*first, *second))
+    assert probe.change_state(NODE, Transition.TRANSITION_DEACTIVATE)
+    probe.until(lambda: len(arm.commands) == 3, "the safe command")
+    assert list(arm.commands[-1].data) == SAFE
+    arm.show(100_000_000)
+    assert state_of(robot) == State.PRIMARY_STATE_INACTIVE
+    assert len(arm.commands) == 3
+    # It can be cleaned up, configured and activated again; the latched target is still known.
+    assert probe.change_state(NODE, Transition.TRANSITION_CLEANUP)
+    probe.activate(NODE)
+    assert arm.answered(150_000_000) == first
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
+    robot: Robot, safe: dict[str, Any], number: signal.Signals
+) -> None:
+    """In real time, in mid-motion."""
+    process = robot.start(NODE, **safe, seed=0, autostart=True)
+    probe, arm = robot.probe, Arm(robot)
+    arm.aim(probe.node.get_clock().now().nanoseconds)
+
+    def moving() -> bool:
+        arm.show(probe.node.get_clock().now().nanoseconds)
+        return sum(list(command.data) != SAFE for command in arm.commands) > 5
+
+    probe.until(moving, "the arm to move")
+    process.send_signal(number)
+    probe.until(lambda: process.wait(0.0), "the process to end")
+    assert process.exit_code == 0
+    probe.until(lambda: list(arm.commands[-1].data) == SAFE, "the safe command")
+    for _ in range(10):
+        probe.spin()
+    assert list(arm.commands[-1].data) == SAFE
+
+
+def test_a_state_stream_that_stops_leads_to_the_safe_command_and_is_told(
+    robot: Robot, safe: dict[str, Any]
+) -> None:
+    robot.start(NODE, **safe, seed=0, autostart=True)
+    probe, arm = robot.probe, Arm(robot)
+    states, diagnostics = probe.states(NODE), probe.collect(DiagnosticArray, "/diagnostics")
+    arm.aim(probe.node.get_clock().now().nanoseconds)
+
+    def running() -> bool:
+        arm.show(probe.node.get_clock().now().nanoseconds)
+        return "running" in states
+
+    probe.until(running, "the node to run")
+    probe.until(lambda: states[-1] == "stale", "the node to notice the silence")
+    probe.until(lambda: list(arm.commands[-1].data) == SAFE, "the safe command")
+
+    def stale() -> Any:
+        levels = {array.status[0].level: array.status[0] for array in diagnostics}
+        return levels.get(DiagnosticStatus.ERROR)
+
+    status = probe.until(stale, "a diagnostic of it")
+    values = {pair.key: pair.value for pair in status.values}
+    assert status.name == "policy: control loop"
+    assert "'joint_states' is 0." in status.message
+    assert values["state"] == "stale"
+    assert int(values["guard stale_stream"]) > 0
+    assert int(values["guard published"]) > 0
+    assert float(values["age of joint_states (s)"]) > 0.2
+    assert float(values["inference p99 (ms)"]) > 0.0
+
+
+def test_a_message_without_the_joint_is_refused_and_the_arm_not_driven(
+    robot: Robot, safe: dict[str, Any]
+) -> None:
+    process = robot.start(NODE, **safe, seed=0, autostart=True)
+    publisher = robot.probe.node.create_publisher(JointState, "joint_states", reliable(10))
+
+    def complains() -> bool:
+        publisher.publish(JointState(name=["wrist"], position=[0.0], velocity=[0.0]))
+        return "joint 'shoulder' is not in the message" in process.last_words
+
+    robot.probe.until(complains, "a complaint")
+
+
+def test_an_observation_that_is_not_finite_is_a_fault(robot: Robot, safe: dict[str, Any]) -> None:
+    robot.start(NODE, **safe, mode="lockstep", seed=0, autostart=True)
+    arm, states = Arm(robot), robot.probe.states(NODE)
+    arm.aim(0)
+    assert arm.answered(0) != SAFE
+    assert arm.answered(50_000_000, shoulder=math.nan) == SAFE
+    robot.probe.until(lambda: states[-1] == "fault", "the fault to be told")
+    assert arm.answered(100_000_000) != SAFE
+
+
+def test_relative_topics_follow_the_namespace(robot: Robot, safe: dict[str, Any]) -> None:
+    robot.start(NODE, namespace="/left_arm", **safe, mode="lockstep", autostart=True)
+    probe = robot.probe
+    names = {"/left_arm/joint_states", "/left_arm/target"}
+
+    def listened() -> bool:
+        return all(probe.node.count_subscribers(name) == 1 for name in names)
+
+    probe.until(listened, "the subscriptions")
+    commands = "/left_arm/velocity_controller/commands"
+    assert probe.until(lambda: probe.node.count_publishers(commands), "the publisher") == 1
+
+
+def test_a_missing_bundle_is_told_and_the_node_stays(robot: Robot, tmp_path: Path) -> None:
+    process = robot.start(NODE, contract=str(SCARA), policy=str(tmp_path / "nowhere"))
+    assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    assert "could not configure" in process.last_words
+    assert "nowhere" in process.last_words
+    assert state_of(robot) == State.PRIMARY_STATE_UNCONFIGURED
+
+
+def test_a_transition_that_the_state_does_not_have_changes_nothing(
+    robot: Robot, safe: dict[str, Any]
+) -> None:
+    """Here rclpy itself raises, and lets a node die that does not catch it."""
+    process = robot.start(NODE, **safe, mode="lockstep")
+    probe = robot.probe
+    client = probe.node.create_client(ChangeState, f"{NODE}/change_state")
+    probe.until(client.service_is_ready, "the service")
+    client.call_async(
+        ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
+    )
+    probe.until(lambda: "Transition is not registered" in process.last_words, "a warning")
+    probe.activate(NODE)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"policy": "x"}, "parameter 'contract' of policy is not set"),
+        ({"contract": "arm.yaml", "policy": "x"}, "arm.yaml: no such file"),
+        ({"mode": "realtime"}, "'mode' of policy is 'realtime', which is no choice.*'real_time'"),
+        ({"max_z_score": -1.0}, "parameter 'max_z_score' of policy: .*range"),
+        ({"seed": "zero"}, "parameter 'seed' of policy: .*INTEGER"),
+    ],
+)
+def test_wrong_parameters_end_an_autostarted_node_with_one_line(
+    robot: Robot, parameters: dict[str, Any], words: str
+) -> None:
+    process = robot.start(NODE, autostart=True, **parameters)
+    assert process.wait(30)
+    assert process.exit_code == 2
+    assert re.search(words, process.last_words), process.last_words
+
+
+def state_of(robot: Robot) -> int:
+    """Return the id of the policy node's lifecycle state."""
+    response = robot.probe.call(GetState, f"{NODE}/get_state", GetState.Request())
+    return int(response.current_state.id)

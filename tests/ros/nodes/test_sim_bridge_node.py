@@ -1,0 +1,168 @@
+"""The simulated robot as a process; the test answers it in place of a policy."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+from geometry_msgs.msg import PointStamped
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64, Float64MultiArray, String
+from std_srvs.srv import Trigger
+
+from dql_ros.codecs import SECOND_NS, stamp_ns
+from dql_ros.nodes.interfaces import reliable
+from tests.ros.nodes.robot import SCARA, Robot
+
+pytestmark = pytest.mark.ros
+
+NODE = "sim_bridge"
+PERIOD_NS = 50_000_000
+
+
+class Driver:
+    """Answers each state of the demo robot once, with a constant command."""
+
+    def __init__(self, robot: Robot, command: tuple[float, float] = (0.5, -0.5)) -> None:
+        self.probe = robot.probe
+        self.states: list[JointState] = []
+        self.targets = robot.probe.collect(PointStamped, "target", latched=True)
+        self.answering = True
+        self._command = Float64MultiArray(data=command)
+        self._answered = -1
+        node = robot.probe.node
+        node.create_subscription(JointState, "joint_states", self._on_state, reliable(1000))
+        self._publisher = node.create_publisher(
+            Float64MultiArray, "velocity_controller/commands", reliable(1)
+        )
+
+    @property
+    def stamps(self) -> list[int]:
+        """Stamps of the states received."""
+        return [stamp_ns(state) for state in self.states]
+
+    def _on_state(self, state: JointState) -> None:
+        self.states.append(state)
+        if self.answering and stamp_ns(state) > self._answered:
+            self._answered = stamp_ns(state)
+            self._publisher.publish(self._command)
+
+
+def nanoseconds(clock: Clock) -> int:
+    return int(clock.clock.sec) * SECOND_NS + int(clock.clock.nanosec)
+
+
+def test_an_episode_in_lockstep_shows_every_step_and_ends_the_process(robot: Robot) -> None:
+    driver, probe = Driver(robot), robot.probe
+    clocks, rewards = probe.collect(Clock, "/clock"), probe.collect(Float64, "reward")
+    terminated = probe.collect(Bool, "terminated")
+    truncated = probe.collect(Bool, "truncated")
+    episodes = probe.collect(String, f"{NODE}/episode", latched=True)
+    process = robot.start(NODE, contract=str(SCARA), episodes=2, seed=7, recorders=0)
+    probe.until(lambda: len(episodes) == 2, "two episodes")
+    results = [json.loads(message.data) for message in episodes]
+    assert [(result["episode"], result["seed"]) for result in results] == [(0, 7), (1, 8)]
+    steps = sum(result["length"] for result in results)
+    probe.until(lambda: len(driver.states) == steps + 2, "the last state")
+    probe.until(lambda: process.wait(0.0), "the process to end")
+    assert process.exit_code == 0
+    assert driver.stamps == [index * PERIOD_NS for index in range(steps + 2)]
+    assert {tuple(state.name) for state in driver.states} == {("elbow", "shoulder")}
+    assert [stamp_ns(target) for target in driver.targets] == [
+        0,
+        (results[0]["length"] + 1) * PERIOD_NS,
+    ]
+    assert sum(message.data for message in rewards) == pytest.approx(
+        sum(result["return"] for result in results)
+    )
+    ends = [one.data or other.data for one, other in zip(terminated, truncated, strict=True)]
+    assert len(ends) == steps
+    assert [index for index, end in enumerate(ends) if end] == [
+        results[0]["length"] - 1,
+        steps - 1,
+    ]
+    assert [nanoseconds(clock) for clock in clocks] == driver.stamps
+
+
+def test_a_state_without_an_answer_is_shown_again_and_time_stands_still(robot: Robot) -> None:
+    driver = Driver(robot)
+    driver.answering = False
+    robot.start(NODE, contract=str(SCARA), episodes=1)
+    robot.probe.until(lambda: len(driver.states) >= 3, "the state to be repeated")
+    assert set(driver.stamps) == {0}
+    driver.answering = True
+    robot.probe.until(lambda: driver.stamps[-1] > PERIOD_NS, "the simulation to go on")
+    assert set(driver.stamps) >= {0, PERIOD_NS, 2 * PERIOD_NS}
+
+
+def test_reset_ends_the_episode_as_truncated_and_begins_another(robot: Robot) -> None:
+    driver, probe = Driver(robot), robot.probe
+    episodes = probe.collect(String, f"{NODE}/episode", latched=True)
+    robot.start(NODE, contract=str(SCARA))
+    probe.until(lambda: len(driver.states) > 2, "the simulation to run")
+    driver.answering = False
+    response = probe.call(Trigger, f"{NODE}/reset", Trigger.Request())
+    assert response.success
+    driver.answering = True
+    result = json.loads(probe.until(lambda: episodes, "the episode's result")[0].data)
+    assert (result["terminated"], result["truncated"]) == (False, True)
+    assert result["length"] < 80
+    probe.until(lambda: len(driver.targets) > 1, "the next episode")
+    assert driver.stamps == sorted(driver.stamps)
+
+
+def test_the_first_episode_waits_for_the_recorder(robot: Robot) -> None:
+    driver, probe = Driver(robot), robot.probe
+    robot.start(NODE, contract=str(SCARA), recorders=1)
+    probe.until(lambda: probe.node.count_publishers("joint_states") > 0, "the bridge")
+    publisher_of_result = f"{NODE}/episode"
+    probe.until(lambda: probe.node.count_publishers(publisher_of_result) > 0, "the bridge")
+    assert probe.call(Trigger, f"{NODE}/reset", Trigger.Request()).message.startswith("no episode")
+    assert driver.states == []
+    # A second listener on every topic plays the recorder.
+    heard = [
+        probe.collect(kind, topic, latched=topic == "target")
+        for kind, topic in (
+            (JointState, "joint_states"),
+            (PointStamped, "target"),
+            (Float64, "reward"),
+            (Bool, "terminated"),
+            (Bool, "truncated"),
+            (Clock, "/clock"),
+        )
+    ]
+    probe.until(lambda: all(heard), "a message on every topic")
+    assert stamp_ns(heard[0][0]) == 0
+
+
+def test_real_time_holds_the_last_command(robot: Robot) -> None:
+    """Ten times as fast as the wall clock, and without an answer to every state."""
+    driver = Driver(robot, command=(1.0, 0.0))
+    robot.start(NODE, contract=str(SCARA), mode="real_time", real_time_factor=10.0)
+    robot.probe.until(lambda: driver.stamps, "the simulation to run")
+    driver.answering = False
+    seen = len(driver.states)
+    started = time.monotonic()
+    robot.probe.until(lambda: len(driver.states) >= seen + 10, "ten steps")
+    # A machine under load may make it slower, never faster.
+    assert time.monotonic() - started > 0.5 * 10 * PERIOD_NS / 1e9 / 10
+    shoulder = [state.velocity[state.name.index("shoulder")] for state in driver.states]
+    assert shoulder[-1] == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"env": "dql_core/ScaraReech-v0"}, "did you mean 'dql_core/ScaraReach-v0'"),
+        ({"contract": "arm.yaml"}, "arm.yaml: no such file"),
+        ({"real_time_factor": 0.0}, "parameter 'real_time_factor' of sim_bridge"),
+    ],
+)
+def test_wrong_parameters_end_it_with_one_line(
+    robot: Robot, change: dict[str, Any], words: str
+) -> None:
+    process = robot.start(NODE, **{"contract": str(SCARA), **change})
+    assert process.wait(30)
+    assert process.exit_code == 2
+    assert words in process.last_words
