@@ -7,5 +7,5 @@ SCARA_ID = "dql_core/ScaraReach-v0"
 gymnasium.register(
     id=SCARA_ID,
     entry_point="dql_core.sim.scara_env:ScaraReachEnv",
-    max_episode_steps=80,
+    max_episode_steps=40,
 )

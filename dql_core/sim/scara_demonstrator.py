@@ -17,7 +17,7 @@ from dql_core.sim.scara_kinematics import tip_jacobian, tip_position
 from dql_core.spec import PolicySpec
 
 INNER_SHARE = 0.5
-CLEARANCE_M = 0.018  # mean distance between peg and post that the operator aims at
+CLEARANCE_M = 0.014  # mean distance between peg and post that the operator aims at
 CLEARANCE_SPREAD_M = 0.022
 SPEED_M_S = 0.30
 SPEED_SPREAD = 0.25  # standard deviation of the logarithm
@@ -68,10 +68,10 @@ class ScaraDemonstrator:
         """Follow the plan for one control period.
 
         Args:
-            observation: Joint angles, velocities and target, shape (6,).
+            observation: Joint angles and target, shape (4,).
             rng: Source of the plan and of the hand's tremble.
         """
-        joints, target = observation[:2].astype(np.float64), observation[4:].astype(np.float64)
+        joints, target = observation[:2].astype(np.float64), observation[2:].astype(np.float64)
         tip = tip_position(joints)
         if self._plan is None or not np.array_equal(self._plan.target, target):
             self._plan = make_plan(tip, target, rng)
