@@ -273,6 +273,24 @@ def test_equal_seeds_give_equal_updates(batch: Batch) -> None:
         assert not moved(snapshot(module), second.modules[name])
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_update_on_cuda_equals_the_one_on_the_cpu(batch: Batch) -> None:
+    here = make_agent(make_config())
+    torch.manual_seed(0)
+    there = DiffusionQL(make_config(), O, A, torch.Generator("cuda").manual_seed(1))
+    noise = here.noise.draw(B)
+    here.update(batch, noise)
+    there.update(
+        Batch(**{key: value.cuda() for key, value in vars(batch).items()}),
+        UpdateNoise(**{key: value.cuda() for key, value in vars(noise).items()}),
+    )
+    for name, module in here.modules.items():
+        for key, value in module.state_dict().items():
+            theirs = there.modules[name].state_dict()[key].cpu()
+            torch.testing.assert_close(value, theirs, atol=1e-5, rtol=1e-4, msg=f"{name}.{key}")
+
+
 def test_the_learning_rate_falls_along_a_cosine_to_the_end_of_the_run() -> None:
     descent = make_agent(make_config({"learning_rate": 0.1})).descents["policy"]
     assert descent.learning_rate(0) == pytest.approx(0.1)

@@ -6,6 +6,8 @@ import yaml
 from dql_core.config import TrainConfig, load_config
 from dql_core.errors import ConfigError
 
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
+
 
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
@@ -18,6 +20,11 @@ def test_a_file_states_only_what_differs_from_the_defaults(config_file: Path) ->
     config = load_config(config_file)
     assert (config.run.steps, config.policy.eta) == (500, 2.5)
     assert config.critic == TrainConfig().critic
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_configuration_that_is_shipped_is_valid(path: Path) -> None:
+    load_config(path)
 
 
 def test_overrides_are_read_as_yaml(config_file: Path) -> None:
