@@ -20,6 +20,7 @@ _BRIDGE = "sim_bridge"
 _DRIVER = "policy"
 _START_TIMEOUT_S = 60.0
 _EPISODE_TIMEOUT_S = 120.0
+_END_TIMEOUT_S = 20.0
 
 
 def policy_driver(bundle: Path, *, seed: int, num_candidates: int | None = None) -> NodeCommand:
@@ -77,21 +78,19 @@ def run_closed_loop(
     common = {"contract": path, "mode": "lockstep", "recorders": recorders}
     with own_domain() as domain, NodeProcesses(domain) as processes:
         recorder = processes.start(_recorder(path, record)) if record is not None else None
-        processes.start(
-            NodeCommand(
-                "dql_ros.nodes.sim_bridge_node",
-                _BRIDGE,
-                {**common, "env": env, "episodes": episodes, "seed": seed},
-            )
-        )
+        simulation = {**common, "env": env, "episodes": episodes, "seed": seed}
+        bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", _BRIDGE, simulation))
         driving = processes.start(
             replace(driver, node=_DRIVER, parameters={**driver.parameters, **common})
         )
         with Supervisor(domain, _BRIDGE, processes.check) as supervisor:
             _bring_up(supervisor, driving)
             for index in range(episodes):
-                _await_episode(supervisor, index, driving)
+                _await_episode(supervisor, index, bridge, driving)
                 on_episode(supervisor.results[index])
+            if recorder is not None:
+                # It ends by itself once the recorder has everything.
+                supervisor.wait_until(lambda: bridge.exit_code == 0, _END_TIMEOUT_S, "the end")
         processes.stop()
         if recorder is not None:
             _require_finished(recorder)
@@ -113,12 +112,19 @@ def _bring_up(supervisor: Supervisor, driving: NodeProcess) -> None:
         raise SimulationError(f"{error}: {driving.last_words}") from error
 
 
-def _await_episode(supervisor: Supervisor, index: int, driving: NodeProcess) -> None:
+def _await_episode(
+    supervisor: Supervisor, index: int, bridge: NodeProcess, driving: NodeProcess
+) -> None:
     def has_ended() -> bool:
         return len(supervisor.results) > index
 
+    def cannot_end() -> bool:
+        return bridge.exit_code is not None
+
     what = f"episode {index} to end (the driver's last line: {driving.last_words})"
-    supervisor.wait_until(has_ended, _EPISODE_TIMEOUT_S, what)
+    supervisor.wait_until(lambda: has_ended() or cannot_end(), _EPISODE_TIMEOUT_S, what)
+    # The last result may still be on its way when its sender has ended.
+    supervisor.wait_until(has_ended, _EPISODE_TIMEOUT_S if not cannot_end() else 2.0, what)
 
 
 def _require_finished(recorder: NodeProcess) -> None:

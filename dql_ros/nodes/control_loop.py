@@ -28,7 +28,7 @@ from dql_ros.loop_statistics import LoopStatistics
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.diagnostics import loop_status
 from dql_ros.nodes.interfaces import message_class, qos_profile, reliable
-from dql_ros.nodes.stream_io import DELIVERY_TIMEOUT_S, StreamPublisher, parts, wait_for_delivery
+from dql_ros.nodes.stream_io import StreamPublisher, parts, wait_for_delivery
 from dql_ros.observer import Observer
 
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
@@ -37,6 +37,7 @@ _WARM_UP_CALLS = 20
 _HEALTH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
 _LOG_PERIOD_S = 1.0
+_DELIVERY_TIMEOUT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class ControlLoop:
                 stamp_ns = self._last_stamp_ns if self._settings.lockstep else self._ros_now_ns()
                 self._publish(self._controller.safe_command, stamp_ns)
                 publishers = [output.publisher for output in self._outputs]
-                wait_for_delivery(publishers, DELIVERY_TIMEOUT_S)
+                wait_for_delivery(publishers, _DELIVERY_TIMEOUT_S)
                 self._report()
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from dql_ros.contract import load_contract
 from dql_ros.nodes.base import run
 from dql_ros.nodes.parameters import Parameter, declare, path_of, require, value_of
 from dql_ros.nodes.sim_bridge_topics import BridgeOutputs, CommandInputs
-from dql_ros.nodes.stream_io import DELIVERY_TIMEOUT_S, wait_for_delivery
+from dql_ros.nodes.stream_io import wait_for_delivery
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeRunner, Frame, open_environment
 
 PARAMETERS = (
@@ -52,6 +52,8 @@ PARAMETERS = (
 _FIRST_RETRY_S = 0.1
 _RETRY_S = 0.5
 _WATCH_PERIOD_S = 0.05
+# Longer than Fast DDS takes to learn what has arrived.
+_DELIVERY_TIMEOUT_S = 5.0
 
 
 class SimBridgeNode(Node):
@@ -93,23 +95,27 @@ class SimBridgeNode(Node):
             self.create_timer(period_s, self._on_real_time_step, clock=steady)
 
     def last_acts(self) -> None:
-        """Wait until everything sent has arrived."""
-        if not wait_for_delivery(self._outputs.publishers, DELIVERY_TIMEOUT_S):
-            self.get_logger().warning("some subscriber did not take all messages")
+        """Nothing is left to be done."""
 
     def _on_watch(self) -> None:
-        """Begin when all who must listen do; then, in lockstep, ask again after a silence."""
+        """Begin when all who must listen do; ask again after a silence; end when all is done."""
+        waited_s = time.monotonic() - self._sent_s
         if self._frame is None:
-            if (
-                self._outputs.are_heard(value_of(self, "recorders"))
-                and self._commands.have_source()
-            ):
+            heard = self._outputs.are_heard(value_of(self, "recorders"))
+            if heard and self._commands.have_source():
                 self._show(self._runner.begin())
-            return
-        retry_s = _RETRY_S if self._answered_once else _FIRST_RETRY_S
-        if self._lockstep and time.monotonic() - self._sent_s > retry_s:
+        elif self._is_over():
+            delivered = wait_for_delivery(self._outputs.publishers)
+            self.finished = delivered or waited_s > _DELIVERY_TIMEOUT_S
+            if self.finished and not delivered:
+                self.get_logger().warning("some subscriber did not take all messages")
+        elif self._lockstep and waited_s > (_RETRY_S if self._answered_once else _FIRST_RETRY_S):
             self._outputs.publish_state(self._frame)
             self._sent_s = time.monotonic()
+
+    def _is_over(self) -> bool:
+        last = self._frame is not None and self._frame.result is not None
+        return last and self._runner.finished
 
     def _on_commands(self) -> None:
         if self._lockstep and self._frame is not None:
@@ -117,18 +123,18 @@ class SimBridgeNode(Node):
             self._proceed(self._commands.take())
 
     def _on_real_time_step(self) -> None:
-        if self._frame is not None and not self.finished:
+        if self._frame is not None:
             self._proceed(self._commands.held)
 
     def _proceed(self, command: NDArray[np.float64]) -> None:
         """Step; after an episode's last state, whose command moves nothing, begin the next."""
+        if self._is_over():
+            return
         if self._frame is not None and self._frame.result is not None:
             self._show(self._runner.begin())
             return
-        frame = self._runner.advance(command, interrupt=self._reset_requested)
+        self._show(self._runner.advance(command, interrupt=self._reset_requested))
         self._reset_requested = False
-        self._show(frame)
-        self.finished = frame.result is not None and self._runner.finished
 
     def _show(self, frame: Frame) -> None:
         self._frame = frame

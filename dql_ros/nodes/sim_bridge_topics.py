@@ -15,7 +15,6 @@ from dql_ros.codecs import StreamDecoder
 from dql_ros.contract import ActionStream, Contract
 from dql_ros.nodes.interfaces import message_class, qos_profile, reliable, time_message
 from dql_ros.nodes.stream_io import (
-    DELIVERY_TIMEOUT_S,
     SignalPublisher,
     StreamPublisher,
     joints_of,
@@ -26,6 +25,7 @@ from dql_ros.simulation import Frame
 
 # Deep enough that a recorder is sent again whatever it missed.
 _DEPTH = 1000
+_DELIVERY_TIMEOUT_S = 2.0
 
 
 class CommandInputs:
@@ -114,7 +114,7 @@ class BridgeOutputs:
         if frame.transition is None:
             for output in self._latched:
                 output.publish(frame.observation, frame.stamp_ns)
-            wait_for_delivery([output.publisher for output in self._latched], DELIVERY_TIMEOUT_S)
+            wait_for_delivery([output.publisher for output in self._latched], _DELIVERY_TIMEOUT_S)
         else:
             for name, signal in self._signals.items():
                 signal.publish(getattr(frame.transition, name))

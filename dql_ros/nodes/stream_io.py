@@ -16,9 +16,6 @@ from dql_ros.contract import SignalStream, Stream
 from dql_ros.message_path import MessagePath
 from dql_ros.nodes.interfaces import message_class
 
-# Subscribers that do not acknowledge within this time are not waited for; in seconds.
-DELIVERY_TIMEOUT_S = 2.0
-
 
 class StreamPublisher:
     """Publishes one stream's part of a vector."""
@@ -74,8 +71,12 @@ def joints_of(stream: Stream) -> tuple[str, ...]:
     return tuple(dict.fromkeys(joint for field in stream.fields for joint in field.joints))
 
 
-def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float) -> bool:
-    """Wait until every reliable subscriber has what was published; say whether all have."""
+def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -> bool:
+    """Wait until every reliable subscriber has acknowledged everything; say whether all have.
+
+    Fast DDS asks for acknowledgements with each message only where the history's depth is used up,
+    as with a depth of 1; otherwise every 3 s.
+    """
     timeout = Duration(seconds=timeout_s)
     delivered = [publisher.wait_for_all_acked(timeout) for publisher in publishers]
     return all(delivered)
