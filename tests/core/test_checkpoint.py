@@ -120,6 +120,22 @@ def test_a_run_folder_stands_for_its_latest_checkpoint(tmp_path: Path) -> None:
     assert latest.name == "step-00000010"
 
 
+def test_saving_twice_at_a_step_keeps_the_first(tmp_path: Path) -> None:
+    run = make_run()
+    folder = save_checkpoint(tmp_path, run)
+    written = (folder / "state.safetensors").stat().st_mtime_ns
+    assert save_checkpoint(tmp_path, run) == folder
+    assert (folder / "state.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_checkpoint_from_another_device_gets_a_fresh_generator(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, make_run())
+    edit_document(folder, device="cuda")
+    loaded = load_checkpoint(folder)
+    fresh = torch.Generator()
+    assert torch.equal(loaded.agent.noise.generator.get_state(), fresh.get_state())
+
+
 def test_what_is_no_run_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint; make one with 'dql train'"):
         load_checkpoint(tmp_path)
@@ -136,6 +152,12 @@ def test_a_foreign_or_damaged_document_is_one_line(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, make_run())
     edit_document(folder, config={"agent": "diffusion_ql", "polcy": {}})
     with pytest.raises(CheckpointError, match=r"unknown key 'polcy' \(did you mean 'policy'\?\)"):
+        load_checkpoint(folder)
+    document = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(
+        json.dumps(document | {"spec": None}).replace("spec", "s")
+    )
+    with pytest.raises(CheckpointError, match="damaged: key 'spec' is missing"):
         load_checkpoint(folder)
     edit_document(folder, format_version=99)
     with pytest.raises(CheckpointError, match="format_version is 99; this version of dql reads 1"):

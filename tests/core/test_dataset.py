@@ -68,6 +68,14 @@ def test_the_data_folder_itself_and_its_parent_are_both_accepted(
     assert len(load_dataset(tmp_path).episodes) == len(load_dataset(tmp_path / "data").episodes)
 
 
+def test_a_local_minari_id_is_accepted(
+    tmp_path: Path, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    write_dataset(tmp_path / "walks" / "short-v0", episodes, SPEC)
+    assert load_dataset("walks/short-v0").num_transitions == 15
+
+
 def make_foreign_dataset(folder: Path, episode: Episode, ends: list[bool]) -> None:
     """A Minari dataset as another program would write it: no spec in its metadata."""
     storage = MinariStorage.new(

@@ -108,6 +108,14 @@ def test_the_checkpoint_carries_what_acting_needs(tmp_path: Path, dataset: Path)
     np.testing.assert_array_equal(checkpoint.normalizer.action_high, [4.0])
 
 
+def test_raw_observations_are_left_as_they_are(tmp_path: Path, dataset: Path) -> None:
+    config, run = make_config(dataset), tmp_path / "run"
+    raw = config.data.model_copy(update={"normalize_observations": False})
+    train(config.model_copy(update={"data": raw}), run)
+    np.testing.assert_array_equal(load_checkpoint(run).normalizer.observation_mean, 0.0)
+    np.testing.assert_array_equal(load_checkpoint(run).normalizer.observation_std, 1.0)
+
+
 def test_equal_seeds_give_equal_weights_and_others_do_not(tmp_path: Path, dataset: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         train(make_config(dataset, seed=seed), tmp_path / name)
