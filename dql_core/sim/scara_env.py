@@ -23,7 +23,8 @@ POST_RADIUS = 0.075  # m
 PEG_RADIUS = 0.012  # m
 SUCCESS_RADIUS = 0.03  # m
 
-# The return is about +5.5 for the short way, +4 for the long one, -14 for a collision, -17 for a timeout.
+# The return is about +5.5 for the short way, +4 for the long one, -14 for a collision and
+# -17 for a timeout.
 STEP_COST = 0.5
 PROGRESS_REWARD = 10.0  # per m nearer to the target
 SUCCESS_REWARD = 10.0
