@@ -1,0 +1,87 @@
+"""`dql demo`: everything, from recording to a driving robot."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dql_core.evaluation.confidence import Estimate
+from dql_ros.demo.driven import Driven
+from dql_ros.demo.narrator import Narrator
+from dql_ros.demo.pipeline import STAGES, DemoSettings, run_demo
+
+INTERRUPTED = 130
+
+
+def demo(
+    out: Annotated[
+        Path,
+        typer.Option(help="Result folder; a previous result there is replaced when all is done."),
+    ] = Path("runs/demo"),
+    episodes: Annotated[
+        int, typer.Option(min=2, help="Episodes that each trained policy drives.")
+    ] = 50,
+    demonstrations: Annotated[int, typer.Option(min=2, help="Episodes to record.")] = 300,
+    seed: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Seeds demonstrations, trainings and drives.")
+    ] = 0,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Updates of each training; 0 for those of config/train/scara*.yaml."
+        ),
+    ] = 0,
+) -> None:
+    """Record, convert, train, export and drive: the whole way, over ROS 2, in one command.
+
+    A simulated arm is driven past a post by a scripted operator, who often fails. Diffusion-BC and
+    Diffusion-QL learn from the recording and drive in turn. OUT then holds index.html with table,
+    film and figures, summary.json, and all bags, datasets, checkpoints and bundles in between.
+    Takes some minutes. Ctrl-C ends every process and leaves a previous result as it was.
+
+    Example: dql demo --out runs/demo
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console()
+    try:
+        driven = run_demo(
+            DemoSettings(out, demonstrations, episodes, seed, steps),
+            Narrator(console, len(STAGES)),
+        )
+    except KeyboardInterrupt:
+        console.print("interrupted; every process is ended and nothing is left behind")
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(_table(driven))
+    console.print(f"open {out / 'index.html'}", soft_wrap=True, highlight=False)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _table(driven: Sequence[Driven]) -> Table:
+    table = Table(caption="in brackets: 95 % interval", caption_justify="left")
+    table.add_column("policy")
+    for heading in ("success rate", "mean return", "episodes"):
+        table.add_column(heading, justify="right")
+    for one in driven:
+        table.add_row(
+            one.label,
+            _with_interval(one.success_rate, ".0%"),
+            _with_interval(one.mean_return, ".2f"),
+            str(len(one.results)),
+        )
+    return table
+
+
+def _with_interval(estimate: Estimate, form: str) -> str:
+    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]".replace(
+        "[", r"\["
+    )

@@ -1,0 +1,1 @@
+"""The demonstration: everything from recording to a driving robot, in one command."""

@@ -1,0 +1,122 @@
+"""A film of recorded episodes, two policies or more side by side.
+
+    python -m dql_ros.demo.film OUT.mp4 EPISODES LABEL=DATASET...
+
+It replays recorded joint angles; nothing is simulated again. Rendering needs an OpenGL driver, and
+a missing one can end the process that asks for it: `video.make_video` starts a process for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dql_core.data.dataset import Episode, load_dataset
+from dql_core.sim.scara_camera import Colour, ScaraCamera
+from dql_ros.demo.driven import JOINTS, TARGET, Outcome, outcome_of, tool_path
+
+POSTER_SUFFIX = ".png"
+
+Picture = NDArray[np.uint8]
+
+_FRAMES_PER_S = 30
+_HOLD_FRAMES = 18  # on the last instant of an episode
+_WIDTH, _HEIGHT, _HEADER = 560, 420, 44  # of a panel, in pixels
+_INK, _PAPER = (31, 41, 51), (255, 255, 255)
+_TRAIL: Colour = (0.13, 0.40, 0.69, 1.0)
+_VERDICTS: dict[Outcome, tuple[str, tuple[int, int, int]]] = {
+    "success": ("reached the target", (42, 157, 99)),
+    "collision": ("hit the post", (208, 69, 63)),
+    "timeout": ("ran out of time", (201, 138, 24)),
+}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Recorded episodes of one policy.
+
+    Attributes:
+        label: The policy's name for people.
+        rate_hz: Rate of the recorded observations.
+        episodes: Its episodes.
+    """
+
+    label: str
+    rate_hz: float
+    episodes: Sequence[Episode]
+
+
+def film(replays: Sequence[Replay], camera: ScaraCamera) -> Iterator[Picture]:
+    """Yield the frames: episode after episode, all policies at the same time."""
+    for episodes in zip(*(replay.episodes for replay in replays), strict=True):
+        panels = [
+            list(_panel_frames(replay, episode, camera))
+            for replay, episode in zip(replays, episodes, strict=True)
+        ]
+        for index in range(max(map(len, panels)) + _HOLD_FRAMES):
+            yield np.hstack([frames[min(index, len(frames) - 1)] for frames in panels])
+
+
+def _panel_frames(replay: Replay, episode: Episode, camera: ScaraCamera) -> Iterator[Picture]:
+    """Yield the frames of one episode of one policy; the last one says how it ended."""
+    times = np.arange(len(episode) + 1) / replay.rate_hz
+    path = tool_path(episode)
+    joints, target = episode.observations[:, JOINTS], episode.observations[-1, TARGET]
+    instants = np.append(np.arange(0.0, times[-1], 1.0 / _FRAMES_PER_S), times[-1])
+    for instant in instants:
+        pose = np.array([np.interp(instant, times, joints[:, joint]) for joint in (0, 1)])
+        trail = path[: np.searchsorted(times, instant, side="right")]
+        picture = camera.take(pose, target.astype(np.float64), trail, _TRAIL)
+        outcome = outcome_of(episode) if instant == times[-1] else None
+        yield _labelled(picture, replay.label, outcome)
+
+
+def _labelled(picture: Picture, label: str, outcome: Outcome | None) -> Picture:
+    """Put the policy's name above a picture, and how the episode ended."""
+    panel = Image.new("RGB", (_WIDTH, _HEIGHT + _HEADER), _PAPER)
+    panel.paste(Image.fromarray(picture), (0, _HEADER))
+    draw = ImageDraw.Draw(panel)
+    draw.text((16, _HEADER / 2), label, fill=_INK, anchor="lm", font=ImageFont.load_default(22))
+    if outcome is not None:
+        text, colour = _VERDICTS[outcome]
+        font = ImageFont.load_default(20)
+        draw.text((_WIDTH - 16, _HEADER / 2), text, fill=colour, anchor="rm", font=font)
+    return np.asarray(panel)
+
+
+def _write(frames: Iterator[Picture], out: Path) -> None:
+    """Write the film, and its middle frame as a still picture beside it."""
+    temporary = out.with_name(f".{out.name}")
+    kept = []
+    writer: Any = imageio.get_writer(
+        temporary, format="FFMPEG", fps=_FRAMES_PER_S, quality=8, macro_block_size=2
+    )
+    with writer:
+        for frame in frames:
+            writer.append_data(frame)
+            kept.append(frame)
+    imageio.imwrite(out.with_suffix(POSTER_SUFFIX), kept[len(kept) // 2])
+    temporary.rename(out)
+
+
+def main() -> None:
+    """Run the process."""
+    out, count, *pairs = sys.argv[1:]
+    replays = []
+    for label, _, folder in (pair.partition("=") for pair in pairs):
+        dataset = load_dataset(folder)
+        replays.append(Replay(label, dataset.spec.rate_hz, dataset.episodes[: int(count)]))
+    with ScaraCamera(_WIDTH, _HEIGHT) as camera:
+        _write(film(replays, camera), Path(out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Tells the user what the demo does: bars while a stage runs, one line when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+@dataclass(frozen=True)
+class FinishedStage:
+    """What a stage did.
+
+    Attributes:
+        name: The stage, one word.
+        text: What came of it, one line.
+        seconds: How long it took.
+    """
+
+    name: str
+    text: str
+    seconds: float
+
+
+class Bar:
+    """One progress bar of a stage."""
+
+    def __init__(self, progress: Progress, label: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, total=total)
+
+    def advance(self) -> None:
+        """Count one more."""
+        self._progress.advance(self._task)
+
+    def show(self, completed: int, total: int | None = None) -> None:
+        """Show how far it is."""
+        self._progress.update(self._task, completed=completed, total=total)
+
+
+class Stage:
+    """A running stage.
+
+    Attributes:
+        text: What came of it; to be set before it ends.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.text = ""
+        self._progress = progress
+
+    def bar(self, label: str, total: int) -> Bar:
+        """Add a progress bar."""
+        return Bar(self._progress, label, total)
+
+
+class Narrator:
+    """Numbers the stages and keeps what became of them.
+
+    Attributes:
+        stages: The finished stages in order.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.stages: list[FinishedStage] = []
+        self._console = console
+        self._total = total
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Run a stage: its bars while the block runs, then its one line."""
+        number, started = f"{len(self.stages) + 1}/{self._total}", time.monotonic()
+        progress = Progress(
+            TextColumn(f"[bold]{number} {name}[/] {{task.description}}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        with progress:
+            stage = Stage(progress)
+            yield stage
+        done = FinishedStage(name, stage.text, time.monotonic() - started)
+        self.stages.append(done)
+        line = f"[bold]{number} {name:<8}[/] {escape(done.text)} [dim]({done.seconds:.0f} s)[/]"
+        self._console.print(line, highlight=False, soft_wrap=True)

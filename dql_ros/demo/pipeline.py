@@ -1,0 +1,252 @@
+"""The whole demo: record, convert, train, export, drive, show."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dql_core.config import load_config
+from dql_core.data.dataset import Episode
+from dql_core.export.bundle import export_bundle
+from dql_core.training.metrics import METRICS_FILE
+from dql_ros.closed_loop import demonstrator, policy_driver
+from dql_ros.demo.driven import Driven
+from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
+from dql_ros.demo.narrator import Narrator
+from dql_ros.demo.recording import Session, convert_bags, record_sessions
+from dql_ros.demo.replacement import replacing_directory
+from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_results
+from dql_ros.demo.training import Training, read_lines, run_trainings
+from dql_ros.demo.training_process import CURVE_FILE
+from dql_ros.demo.video import make_video
+from dql_ros.installed_config import installed_config
+from dql_ros.simulation import EpisodeResult
+
+STAGES = ("record", "convert", "train", "export", "drive", "show")
+LABELS = {
+    "demonstrator": "demonstrator",
+    "diffusion_bc": "Diffusion-BC",
+    "diffusion_ql": "Diffusion-QL",
+}
+CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
+
+EPISODES_A_BAG = 100
+FILM_EPISODES = 5
+CURVE_POINTS = 8
+
+# Episodes begin with seeds of their own, so that no policy is tried on what it was trained on.
+_SEEDS_A_RUN = 100_000
+_DRIVE_SEED, _CURVE_SEED = 50_000, 75_000
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What to demonstrate.
+
+    Attributes:
+        out: Result folder; a previous result there is replaced when all is done.
+        demonstrations: Episodes to record.
+        episodes: Episodes that each trained policy drives.
+        seed: Seeds everything.
+        steps: Updates of each training; 0 for those of the configurations.
+    """
+
+    out: Path
+    demonstrations: int = 300
+    episodes: int = 50
+    seed: int = 0
+    steps: int = 0
+
+    @property
+    def first_seed(self) -> int:
+        """Seed of the first demonstration."""
+        return self.seed * _SEEDS_A_RUN
+
+    @property
+    def command(self) -> str:
+        """The command that demonstrates this."""
+        options = (
+            f"--out {self.out} --episodes {self.episodes} "
+            f"--demonstrations {self.demonstrations} --seed {self.seed}"
+        )
+        return f"dql demo {options}" + (f" --steps {self.steps}" if self.steps else "")
+
+
+class Demo:
+    """The stages, which share a folder and tell a narrator what they do."""
+
+    def __init__(self, settings: DemoSettings, root: Path, narrator: Narrator) -> None:
+        self._settings = settings
+        self._root = root
+        self._narrator = narrator
+        self._contract = installed_config("contracts/scara.yaml")
+
+    def run(self) -> list[Driven]:
+        """Run all stages and return the demonstrator and the two trained policies."""
+        results, bags = self.record()
+        episodes = self.convert(bags, results)
+        demonstrations = _driven("demonstrator", results, episodes)
+        self.train()
+        self.export()
+        driven = [demonstrations, *self.drive()]
+        self.show(driven)
+        return driven
+
+    def record(self) -> tuple[list[EpisodeResult], list[Path]]:
+        """Record demonstrations into bags of at most `EPISODES_A_BAG` episodes."""
+        settings = self._settings
+        sessions: list[Session] = []
+        for first in range(0, settings.demonstrations, EPISODES_A_BAG):
+            count = min(EPISODES_A_BAG, settings.demonstrations - first)
+            bag = self._root / "bags" / f"session_{len(sessions)}"
+            seed = settings.first_seed + first
+            sessions.append(Session(demonstrator(seed=seed), count, seed, bag))
+        with self._narrator.stage("record") as stage:
+            bar = stage.bar("demonstrations over ROS 2", settings.demonstrations)
+            results = record_sessions(self._contract, sessions, bar.advance)
+            succeeded = sum(bool(result.success) for result in results) / len(results)
+            stage.text = (
+                f"{len(results)} demonstrations over ROS 2 in {len(sessions)} MCAP bags, "
+                f"{succeeded:.0%} of them succeed"
+            )
+        return results, [session.bag for session in sessions]
+
+    def convert(
+        self, bags: Sequence[Path], results: Sequence[EpisodeResult]
+    ) -> tuple[Episode, ...]:
+        """Convert the demonstrations into the dataset to train on."""
+        with self._narrator.stage("convert") as stage:
+            bar = stage.bar("bytes of bags", 0)
+            out = self._root / "dataset"
+            report, episodes = convert_bags(self._contract, bags, out, results, bar.show)
+            totals = report["totals"]
+            stage.text = (
+                f"{totals['episodes']} episodes, {totals['transitions']} transitions at "
+                f"{report['rate_hz']:g} Hz to a Minari dataset"
+            )
+        return episodes
+
+    def train(self) -> None:
+        """Train both agents, each on a core."""
+        trainings = [self._training(key) for key in CONFIGS]
+        with self._narrator.stage("train") as stage:
+            bars = {t.key: stage.bar(LABELS[t.key], t.amount) for t in trainings}
+            run_trainings(trainings, bars)
+            stage.text = " and ".join(f"{LABELS[t.key]} {t.steps} updates" for t in trainings)
+
+    def export(self) -> None:
+        """Export both policies as bundles."""
+        with self._narrator.stage("export") as stage:
+            bar = stage.bar("bundles", len(CONFIGS))
+            errors = []
+            for key in CONFIGS:
+                manifest = export_bundle(
+                    self._root / "training" / key,
+                    self._bundle(key),
+                    dataset=str(self._root / "dataset"),
+                )
+                errors.append(manifest.parity.action_error)
+                bar.advance()
+            stage.text = (
+                f"2 ONNX bundles, at most {max(errors):.0e} of the action range from the networks"
+            )
+
+    def drive(self) -> list[Driven]:
+        """Let both policies drive from the same starts."""
+        episodes, seed = self._settings.episodes, self._settings.first_seed + _DRIVE_SEED
+        driven = []
+        with self._narrator.stage("drive") as stage:
+            for key in CONFIGS:
+                bar = stage.bar(LABELS[key], episodes)
+                folder = self._root / "closed_loop" / key
+                driver = policy_driver(self._bundle(key), seed=seed)
+                session = Session(driver, episodes, seed, folder / "bag")
+                results = record_sessions(self._contract, [session], bar.advance)
+                _, recorded = convert_bags(
+                    self._contract, [session.bag], folder / "dataset", results, _ignore
+                )
+                driven.append(_driven(key, results, recorded))
+            stage.text = f"{episodes} episodes each over ROS 2 in lockstep"
+        return driven
+
+    def show(self, driven: Sequence[Driven]) -> None:
+        """Write table, figures, film and page."""
+        root, narrator = self._root, self._narrator
+        with narrator.stage("show") as stage:
+            draw_paths(driven, root / PATHS_FILE)
+            draw_learning_curves(self._curves(), driven[0], root / CURVES_FILE)
+            bar = stage.bar("video", FILM_EPISODES)
+            films = {LABELS[key]: root / "closed_loop" / key / "dataset" for key in CONFIGS}
+            no_film = make_video(root / FILM_FILE, films, FILM_EPISODES)
+            bar.show(FILM_EPISODES)
+            stage.text = (
+                f"figures and page, no video: {no_film}" if no_film else "figures, video and page"
+            )
+        command = self._settings.command
+        write_results(root, driven, narrator.stages, command=command, no_film=no_film)
+
+    def _training(self, key: str) -> Training:
+        config, settings = installed_config(CONFIGS[key]), self._settings
+        overrides = [f"run.seed={settings.seed}", "data.dataset=dataset"]
+        if settings.steps:
+            overrides.append(f"run.steps={settings.steps}")
+        steps = load_config(config, overrides).run.steps
+        every = -(-steps // CURVE_POINTS)
+        return Training(
+            key=key,
+            config=config,
+            overrides=(*overrides, f"run.checkpoint_every={every}"),
+            root=self._root,
+            steps=steps,
+            curve_points=-(-steps // every),
+            curve_seed=settings.first_seed + _CURVE_SEED,
+        )
+
+    def _bundle(self, key: str) -> Path:
+        return self._root / "bundles" / key
+
+    def _curves(self) -> list[LearningCurve]:
+        runs = {key: self._root / "training" / key for key in CONFIGS}
+        return [
+            LearningCurve(
+                key, LABELS[key], read_lines(run / CURVE_FILE), read_lines(run / METRICS_FILE)
+            )
+            for key, run in runs.items()
+        ]
+
+
+def run_demo(settings: DemoSettings, narrator: Narrator) -> list[Driven]:
+    """Run everything; the result folder appears whole or not at all.
+
+    Returns:
+        The demonstrator, Diffusion-BC and Diffusion-QL.
+
+    Raises:
+        DqlError: If a stage fails; processes are ended and nothing is left behind.
+    """
+    with replacing_directory(settings.out) as root, _without_graphics():
+        return Demo(settings, root, narrator).run()
+
+
+def _driven(key: str, results: Sequence[EpisodeResult], episodes: Sequence[Episode]) -> Driven:
+    return Driven(key, LABELS[key], tuple(results), tuple(episodes))
+
+
+def _ignore(_done: int, _total: int) -> None:
+    """Show no progress of what takes a moment."""
+
+
+@contextmanager
+def _without_graphics() -> Iterator[None]:
+    """Keep MuJoCo from loading an OpenGL driver, without which ``import mujoco`` can fail."""
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
+        if before is not None:
+            os.environ["MUJOCO_GL"] = before

@@ -1,0 +1,115 @@
+"""What the demo leaves beside its pictures: the table's figures, the details, the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dql_ros.demo.driven import Driven
+from dql_ros.demo.narrator import FinishedStage
+from dql_ros.demo.page import PageContents, write_page
+from dql_ros.demo.replacement import MARKER
+
+PAGE_FILE, DETAILS_FILE = "index.html", "details.json"
+PATHS_FILE, CURVES_FILE = "paths.png", "learning_curves.png"
+FILM_FILE, POSTER_FILE = "robot.mp4", "robot.png"
+
+
+def write_results(
+    root: Path,
+    driven: Sequence[Driven],
+    stages: Sequence[FinishedStage],
+    *,
+    command: str,
+    no_film: str,
+) -> None:
+    """Write ``summary.json``, ``details.json`` and ``index.html`` into ``root``.
+
+    Args:
+        root: Folder that holds the figures and the film already.
+        driven: The demonstrator and the trained policies.
+        stages: What was done.
+        command: The command that does it again.
+        no_film: Why there is no film; empty if there is one.
+    """
+    _write_json(root / MARKER, summary(driven))
+    _write_json(root / DETAILS_FILE, details(driven, stages, command))
+    contents = PageContents(
+        driven=driven,
+        stages=stages,
+        film="" if no_film else FILM_FILE,
+        poster="" if no_film else POSTER_FILE,
+        film_note=f"There is no video: {no_film}" if no_film else _FILM_NOTE,
+        figures=_FIGURES,
+        links=_LINKS,
+        command=command,
+    )
+    write_page(root / PAGE_FILE, contents)
+
+
+def summary(driven: Sequence[Driven]) -> dict[str, Any]:
+    """The figures of the table; ``ci95`` is the interval's ``[low, high]``."""
+    policies = {
+        one.key: {
+            "success_rate": one.success_rate.to_json(),
+            "return": one.mean_return.to_json(),
+        }
+        for one in driven
+    }
+    return {"policies": policies}
+
+
+def details(
+    driven: Sequence[Driven], stages: Sequence[FinishedStage], command: str
+) -> dict[str, Any]:
+    """What else is worth knowing of a demo."""
+    return {
+        "command": command,
+        "stages": [vars(stage) for stage in stages],
+        "policies": {one.key: _episode_details(one) for one in driven},
+    }
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _episode_details(driven: Driven) -> dict[str, Any]:
+    return {
+        "episodes": len(driven.results),
+        "outcomes": {name: driven.outcomes.count(name) for name in sorted(set(driven.outcomes))},
+        "ways": {way or "none": count for way, count in driven.ways.items()},
+        "returns": [round(result.return_, 4) for result in driven.results],
+    }
+
+
+_FILM_NOTE = (
+    "Recorded episodes, replayed: both policies from the same starts, in real time. The blue line "
+    "is the tool's trail."
+)
+_FIGURES = (
+    (
+        PATHS_FILE,
+        "Paths of the tool",
+        "Each line is one episode, from the joint angles recorded on the topic. The dotted circle "
+        "is where the tool's peg touches the post.",
+    ),
+    (
+        CURVES_FILE,
+        "Learning curves",
+        "Success and return: rollouts of checkpoints, with 95 % intervals. Losses: means between "
+        "two readings.",
+    ),
+)
+_LINKS = (
+    (MARKER, "the table's figures"),
+    (DETAILS_FILE, "outcomes, ways and the return of every episode"),
+    ("dataset/report.html", "what the converter made of the bags"),
+    ("bags/", "the recorded demonstrations, one rosbag2 folder a session"),
+    ("dataset/", "the Minari dataset"),
+    ("training/", "run folders; tensorboard --logdir shows them"),
+    ("bundles/", "the exported policies, ready for a policy node"),
+    ("closed_loop/", "bags and datasets of the policies' own episodes"),
+)

@@ -1,0 +1,111 @@
+"""Trains several agents at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dql_core.errors import DqlError
+from dql_core.training.metrics import METRICS_FILE
+from dql_ros.demo.narrator import Bar
+from dql_ros.demo.training_process import CURVE_FILE
+from dql_ros.processes import NodeProcess
+from dql_ros.simulation import BUNDLED_ENVIRONMENT
+
+CURVE_EPISODES = 20
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training to run.
+
+    Attributes:
+        key: The agent's name in files.
+        config: Training configuration.
+        overrides: ``section.key=value`` on top of it.
+        root: Folder that all other paths are in.
+        steps: Updates it takes.
+        curve_points: Checkpoints it leaves.
+        curve_seed: Seed of their rollouts.
+    """
+
+    key: str
+    config: Path
+    overrides: tuple[str, ...]
+    root: Path
+    steps: int
+    curve_points: int
+    curve_seed: int
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.root / "training" / self.key
+
+    @property
+    def amount(self) -> int:
+        """Work to do, for the progress bar: updates, and rollouts as so many updates."""
+        return self.steps + self.curve_points * self._updates_a_point
+
+    def done(self) -> int:
+        """Work done."""
+        metrics, points = read_lines(self.run / METRICS_FILE), read_lines(self.run / CURVE_FILE)
+        updates = metrics[-1]["step"] if metrics else 0
+        return int(updates) + len(points) * self._updates_a_point
+
+    def command(self) -> list[str]:
+        """Command line of its process."""
+        seed, out = str(self.curve_seed), str(self.run.relative_to(self.root))
+        arguments = [str(self.root), str(self.config), out, BUNDLED_ENVIRONMENT]
+        module = [sys.executable, "-m", "dql_ros.demo.training_process"]
+        return [*module, *arguments, str(CURVE_EPISODES), seed, *self.overrides]
+
+    @property
+    def _updates_a_point(self) -> int:
+        return self.steps // 50 or 1
+
+
+def run_trainings(trainings: Sequence[Training], bars: Mapping[str, Bar]) -> None:
+    """Run all at once and wait for all; whatever happens, no process is left.
+
+    Args:
+        trainings: What to train.
+        bars: Progress bar of each by its key.
+
+    Raises:
+        DqlError: If one fails; the message ends with the last line that it wrote.
+    """
+    processes: list[NodeProcess] = []
+    try:
+        processes += [NodeProcess(t.key, t.command(), os.environ) for t in trainings]
+        while any(process.exit_code is None for process in processes):
+            for training, process in zip(trainings, processes, strict=True):
+                _require_healthy(process)
+                bars[training.key].show(training.done(), training.amount)
+            time.sleep(_POLL_S)
+        for process in processes:
+            _require_healthy(process)
+    finally:
+        for process in processes:
+            process.stop()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a file of JSON lines; a line that is still being written is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
+
+
+def _require_healthy(process: NodeProcess) -> None:
+    if process.exit_code not in {None, 0}:
+        raise DqlError(
+            f"training {process.name} ended with code {process.exit_code}: {process.last_words}"
+        )

@@ -1,0 +1,36 @@
+"""Makes the demo's film in a process of its own, because a broken OpenGL driver may end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from dql_ros.processes import NodeProcess
+
+_TIMEOUT_S = 180.0
+
+
+def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:
+    """Film the first episodes of each dataset.
+
+    Args:
+        out: The film (MP4); a still picture (PNG) is left beside it.
+        datasets: Dataset folders by the policies' names for people.
+        episodes: How many episodes to show.
+
+    Returns:
+        Nothing, or why there is no film.
+    """
+    pairs = [f"{label}={path}" for label, path in datasets.items()]
+    command = [sys.executable, "-m", "dql_ros.demo.film", str(out), str(episodes), *pairs]
+    process = NodeProcess("video", command, os.environ | {"MUJOCO_GL": "egl"})
+    try:
+        if not process.wait(_TIMEOUT_S):
+            return f"rendering took more than {_TIMEOUT_S:.0f} s"
+    finally:
+        process.stop()
+    if process.exit_code == 0 and out.is_file():
+        return ""
+    return f"{process.last_words} (code {process.exit_code})"
