@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
@@ -11,7 +10,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-_MODEL = Path(__file__).with_name("models") / "scara.xml"
+from dql_core.sim.scara_layout import MODEL_FILE
 
 Colour = tuple[float, float, float, float]
 
@@ -27,7 +26,7 @@ class ScaraCamera:
 
     def __init__(self, width: int, height: int) -> None:
         """Make a camera for pictures of shape (height, width, 3)."""
-        self._model = mujoco.MjModel.from_xml_path(str(_MODEL))
+        self._model = mujoco.MjModel.from_xml_path(str(MODEL_FILE))
         self._data = mujoco.MjData(self._model)
         self._renderer = mujoco.Renderer(self._model, height=height, width=width)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
@@ -11,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.sim.scara_kinematics import joints_at
+from dql_core.sim.scara_layout import (
+    CONTROL_PERIOD_S,
+    MODEL_FILE,
+    REGION_HALF_WIDTH,
+    START_CENTRE,
+    SUCCESS_RADIUS,
+    TARGET_CENTRE,
+    Way,
+    way_past_post,
+)
 
-CONTROL_PERIOD_S = 0.1
 MAX_JOINT_VELOCITY = 2.0  # rad/s
-
-START_CENTRE = np.array([0.28, -0.20])  # m
-TARGET_CENTRE = np.array([0.28, 0.20])  # m
-REGION_HALF_WIDTH = 0.02  # m, of the squares that start and target are drawn from
-POST_CENTRE = np.array([0.345, 0.0])  # m
-POST_RADIUS = 0.075  # m
-PEG_RADIUS = 0.012  # m
-SUCCESS_RADIUS = 0.03  # m
 
 # The return is about +5.5 for the short way, +4 for the long one, -14 for a collision and
 # -17 for a timeout.
@@ -29,9 +29,6 @@ STEP_COST = 0.5
 PROGRESS_REWARD = 10.0  # per m nearer to the target
 SUCCESS_REWARD = 10.0
 COLLISION_COST = 10.0
-
-Way = Literal["inner", "outer"]
-_MODEL = Path(__file__).with_name("models") / "scara.xml"
 
 
 class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
@@ -59,7 +56,7 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self.action_space = gymnasium.spaces.Box(
             -MAX_JOINT_VELOCITY, MAX_JOINT_VELOCITY, (2,), np.float64
         )
-        self.model = mujoco.MjModel.from_xml_path(str(_MODEL))
+        self.model = mujoco.MjModel.from_xml_path(str(MODEL_FILE))
         self.data = mujoco.MjData(self.model)
         self._substeps = round(CONTROL_PERIOD_S / self.model.opt.timestep)
         self._target = TARGET_CENTRE.copy()
@@ -138,18 +135,3 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
 
     def _info(self, *, is_success: bool, collision: bool) -> dict[str, Any]:
         return {"is_success": is_success, "collision": collision, "way": self._way}
-
-
-def way_past_post(before: NDArray[np.float64], after: NDArray[np.float64]) -> Way | None:
-    """On which side of the post the tool crossed the line from the base through the post.
-
-    Args:
-        before: Tool position, x and y in m, shape (2,).
-        after: The next tool position, shape (2,).
-
-    Returns:
-        The side, or ``None`` when this step did not cross the line.
-    """
-    if not before[1] < POST_CENTRE[1] <= after[1]:
-        return None
-    return "inner" if after[0] < POST_CENTRE[0] else "outer"

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode
 from dql_core.errors import SimulationError
 from dql_core.evaluation.confidence import Estimate, estimate_mean, estimate_rate
-from dql_core.sim.scara_env import SUCCESS_RADIUS, Way, way_past_post
 from dql_core.sim.scara_kinematics import tip_position
+from dql_core.sim.scara_layout import SUCCESS_RADIUS, Way, way_past_post
 from dql_ros.simulation import EpisodeResult
 
 Outcome = Literal["success", "collision", "timeout"]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from dql_core.sim.scara_env import (
+from dql_core.sim.scara_layout import (
     PEG_RADIUS,
     POST_CENTRE,
     POST_RADIUS,
