@@ -15,6 +15,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
+from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_entity import LaunchDescriptionEntity
@@ -103,7 +104,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                 }
             ),
         ],
-        on_exit=Shutdown(reason="the simulation has ended"),
+        on_exit=_end_launch,
         **common,
     )
     recorder = Node(
@@ -147,6 +148,11 @@ def _transitions(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
         entities=[activate],
     )
     return [RegisterEventHandler(started), RegisterEventHandler(configured)]
+
+
+def _end_launch(_event: ProcessExited, context: LaunchContext) -> Shutdown | None:
+    """End the launch with the simulation, unless that is why the simulation has ended."""
+    return None if context.is_shutdown else Shutdown(reason="the simulation has ended")
 
 
 def _given(parameters: dict[str, str | int | bool]) -> dict[str, str | int | bool]:

@@ -35,6 +35,7 @@ RCLError = rclpy_implementation.RCLError
 
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class RunnableNode(Protocol):
@@ -61,7 +62,7 @@ def run(
         The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.
     """
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _END_SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     node = None
     complaint, code = "", 0
@@ -74,6 +75,9 @@ def run(
     except Exception:  # noqa: BLE001 - the process's last resort
         complaint, code = traceback.format_exc(), 1
     _tear_down(node)
+    for number in _END_SIGNALS:
+        # A second Ctrl-C must not turn a good end into a bad one while the interpreter exits.
+        signal.signal(number, signal.SIG_IGN)
     if complaint:
         # Last of all, so that it is what a parent process finds on the last line.
         get_logger("dql_ros" if node is None else node.get_name()).fatal(complaint)
