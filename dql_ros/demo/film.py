@@ -27,9 +27,9 @@ POSTER_SUFFIX = ".png"
 
 Picture = NDArray[np.uint8]
 
-_FRAMES_PER_S = 30
-_HOLD_FRAMES = 18  # on the last instant of an episode
-_WIDTH, _HEIGHT, _HEADER = 560, 420, 44  # of a panel, in pixels
+_FRAMES_PER_S = 20
+_HOLD_FRAMES = 14  # on the last instant of an episode
+_WIDTH, _HEIGHT, _HEADER = 512, 384, 44  # of a panel, in pixels
 _INK, _PAPER = (31, 41, 51), (255, 255, 255)
 _TRAIL: Colour = (0.13, 0.40, 0.69, 1.0)
 _VERDICTS: dict[Outcome, tuple[str, tuple[int, int, int]]] = {

@@ -34,7 +34,7 @@ LABELS = {
 CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
 
 EPISODES_A_BAG = 100
-FILM_EPISODES = 5
+FILM_EPISODES = 4
 CURVE_POINTS = 8
 
 # Episodes begin with seeds of their own, so that no policy is tried on what it was trained on.
