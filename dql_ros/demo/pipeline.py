@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dql_core.config import load_config
 from dql_core.data.dataset import Episode
 from dql_core.export.bundle import export_bundle
 from dql_core.training.metrics import METRICS_FILE
@@ -19,7 +18,13 @@ from dql_ros.demo.narrator import Narrator
 from dql_ros.demo.recording import Session, convert_bags, record_sessions
 from dql_ros.demo.replacement import replacing_directory
 from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_results
-from dql_ros.demo.training import Training, read_lines, run_trainings
+from dql_ros.demo.training import (
+    CONFIGS,
+    Training,
+    configured_training,
+    read_lines,
+    run_trainings,
+)
 from dql_ros.demo.training_process import CURVE_FILE
 from dql_ros.demo.video import make_video
 from dql_ros.installed_config import installed_config
@@ -31,11 +36,9 @@ LABELS = {
     "diffusion_bc": "Diffusion-BC",
     "diffusion_ql": "Diffusion-QL",
 }
-CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
 
 EPISODES_A_BAG = 100
 FILM_EPISODES = 4
-CURVE_POINTS = 8
 
 # Episodes begin with seeds of their own, so that no policy is tried on what it was trained on.
 _SEEDS_A_RUN = 100_000
@@ -134,7 +137,7 @@ class Demo:
         trainings = [self._training(key) for key in CONFIGS]
         with self._narrator.stage("train") as stage:
             bars = {t.key: stage.bar(LABELS[t.key], t.amount) for t in trainings}
-            run_trainings(trainings, bars)
+            run_trainings(trainings, lambda t: bars[t.key].show(t.done(), t.amount))
             stage.text = " and ".join(f"{LABELS[t.key]} {t.steps} updates" for t in trainings)
 
     def export(self) -> None:
@@ -189,21 +192,9 @@ class Demo:
         write_results(root, driven, narrator.stages, command=command, no_film=no_film)
 
     def _training(self, key: str) -> Training:
-        config, settings = installed_config(CONFIGS[key]), self._settings
-        overrides = [f"run.seed={settings.seed}", "data.dataset=dataset"]
-        if settings.steps:
-            overrides.append(f"run.steps={settings.steps}")
-        steps = load_config(config, overrides).run.steps
-        every = -(-steps // CURVE_POINTS)
-        return Training(
-            key=key,
-            config=config,
-            overrides=(*overrides, f"run.checkpoint_every={every}"),
-            root=self._root,
-            steps=steps,
-            curve_points=-(-steps // every),
-            curve_seed=settings.first_seed + _CURVE_SEED,
-        )
+        settings = self._settings
+        curve_seed = settings.first_seed + _CURVE_SEED
+        return configured_training(key, self._root, settings.seed, curve_seed, settings.steps)
 
     def _bundle(self, key: str) -> Path:
         return self._root / "bundles" / key

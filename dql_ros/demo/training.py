@@ -6,19 +6,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dql_core.config import load_config
 from dql_core.errors import DqlError
 from dql_core.training.metrics import METRICS_FILE
-from dql_ros.demo.narrator import Bar
 from dql_ros.demo.training_process import CURVE_FILE
+from dql_ros.installed_config import installed_config
 from dql_ros.processes import NodeProcess
 from dql_ros.simulation import BUNDLED_ENVIRONMENT
 
-CURVE_EPISODES = 20
+CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
+CURVE_POINTS, CURVE_EPISODES = 8, 20
 _POLL_S = 0.2
 
 
@@ -72,12 +74,43 @@ class Training:
         return self.steps // 50 or 1
 
 
-def run_trainings(trainings: Sequence[Training], bars: Mapping[str, Bar]) -> None:
+def configured_training(
+    key: str, root: Path, seed: int, curve_seed: int, steps: int = 0
+) -> Training:
+    """Prepare the training of one of the demo's agents on the dataset in ``root``.
+
+    Args:
+        key: Which of `CONFIGS`.
+        root: Folder that holds ``dataset``.
+        seed: Seed of the training.
+        curve_seed: Seed of the checkpoints' rollouts.
+        steps: Updates to take; 0 for the configuration's.
+    """
+    config = installed_config(CONFIGS[key])
+    overrides = [f"run.seed={seed}", "data.dataset=dataset"]
+    if steps:
+        overrides.append(f"run.steps={steps}")
+    steps = load_config(config, overrides).run.steps
+    every = -(-steps // CURVE_POINTS)
+    return Training(
+        key=key,
+        config=config,
+        overrides=(*overrides, f"run.checkpoint_every={every}"),
+        root=root,
+        steps=steps,
+        curve_points=-(-steps // every),
+        curve_seed=curve_seed,
+    )
+
+
+def run_trainings(
+    trainings: Sequence[Training], show: Callable[[Training], None] = lambda _: None
+) -> None:
     """Run all at once and wait for all; whatever happens, no process is left.
 
     Args:
         trainings: What to train.
-        bars: Progress bar of each by its key.
+        show: Called for each, several times a second.
 
     Raises:
         DqlError: If one fails; the message ends with the last line that it wrote.
@@ -88,7 +121,7 @@ def run_trainings(trainings: Sequence[Training], bars: Mapping[str, Bar]) -> Non
         while any(process.exit_code is None for process in processes):
             for training, process in zip(trainings, processes, strict=True):
                 _require_healthy(process)
-                bars[training.key].show(training.done(), training.amount)
+                show(training)
             time.sleep(_POLL_S)
         for process in processes:
             _require_healthy(process)
