@@ -109,7 +109,7 @@ def _bring_up(supervisor: Supervisor, driving: NodeProcess) -> None:
         if driving.exit_code is not None or "refused" not in str(error):
             raise
         driving.stop()
-        raise SimulationError(f"{error}: {driving.last_words}") from error
+        raise SimulationError(f"{driving.name}: {driving.last_words}") from error
 
 
 def _await_episode(

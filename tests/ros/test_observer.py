@@ -9,13 +9,32 @@ from dql_core.errors import ContractError
 from dql_ros.contract import Contract, load_contract
 from dql_ros.observer import Observer
 
-SCARA = Path(__file__).parents[2] / "config" / "contracts" / "scara.yaml"
 SECOND_NS = 1_000_000_000
+ARM = """
+robot: arm
+rate_hz: 20.0
+observation:
+  - topic: joint_states
+    type: sensor_msgs/msg/JointState
+    max_age_s: 0.2
+    fields:
+      - {path: position, joints: [shoulder, elbow]}
+      - {path: velocity, joints: [shoulder, elbow]}
+  - topic: target
+    type: geometry_msgs/msg/PointStamped
+    latched: true
+    fields: [{path: point.x}, {path: point.y}]
+action:
+  - topic: commands
+    type: std_msgs/msg/Float64MultiArray
+    fields: [{path: data, indices: [0, 1], low: -2.0, high: 2.0}]
+"""
 
 
 @pytest.fixture(name="contract")
-def _contract() -> Contract:
-    return load_contract(SCARA)
+def _contract(tmp_path: Path) -> Contract:
+    (tmp_path / "arm.yaml").write_text(ARM)
+    return load_contract(tmp_path / "arm.yaml")
 
 
 def state(blank: Callable[[str], Any], stamp_ns: int, shoulder: float = 0.1) -> Any:

@@ -143,7 +143,8 @@ def test_a_bundle_for_another_robot_is_refused_with_the_first_difference(
     scara_bundle: Path, pendulum: Path
 ) -> None:
     with pytest.raises(
-        SimulationError, match=r"refused to configure: .*observation field 0 .* name is 'direction"
+        SimulationError,
+        match=r"policy: could not configure: .*observation field 0 .* name is 'direction",
     ):
         run_closed_loop(
             pendulum, policy_driver(scara_bundle, seed=0), episodes=1, env="Pendulum-v1"
