@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.sim.scara_camera import Colour, ScaraCamera
 from dql_ros.demo.driven import JOINTS, TARGET, Outcome, outcome_of, tool_path
+from dql_ros.demo.video import unfinished_film
 
 POSTER_SUFFIX = ".png"
 
@@ -94,7 +95,7 @@ def _labelled(picture: Picture, label: str, outcome: Outcome | None) -> Picture:
 
 def _write(frames: Iterator[Picture], out: Path) -> None:
     """Write the film, and its middle frame as a still picture beside it."""
-    temporary = out.with_name(f".{out.name}")
+    temporary = unfinished_film(out)
     kept = []
     writer: Any = imageio.get_writer(
         temporary, format="FFMPEG", fps=_FRAMES_PER_S, quality=8, macro_block_size=2

@@ -117,7 +117,8 @@ def run_trainings(
     """
     processes: list[NodeProcess] = []
     try:
-        processes += [NodeProcess(t.key, t.command(), os.environ) for t in trainings]
+        for training in trainings:
+            processes.append(NodeProcess(training.key, training.command(), os.environ))
         while any(process.exit_code is None for process in processes):
             for training, process in zip(trainings, processes, strict=True):
                 _require_healthy(process)

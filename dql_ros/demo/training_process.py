@@ -28,9 +28,10 @@ CURVE_FILE = "learning_curve.jsonl"
 def main() -> None:
     """Run the process; exits with 2 on a user's mistake, 130 when interrupted."""
     root, config_path, out, env, episodes, seed, *overrides = sys.argv[1:]
-    config = load_config(Path(config_path).resolve(), overrides)
-    os.chdir(root)
     try:
+        end_with_parent()
+        config = load_config(Path(config_path).resolve(), overrides)
+        os.chdir(root)
         result = train(config, Path(out), end_with_parent)
         if not result.finished:
             sys.exit(130)

@@ -12,6 +12,11 @@ from dql_ros.processes import NodeProcess
 _TIMEOUT_S = 180.0
 
 
+def unfinished_film(out: Path) -> Path:
+    """Where the film ``out`` is while it is being made; its ending names the format."""
+    return out.with_name(f".{out.name}")
+
+
 def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:
     """Film the first episodes of each dataset.
 
@@ -31,6 +36,7 @@ def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:
             return f"rendering took more than {_TIMEOUT_S:.0f} s"
     finally:
         process.stop()
+        unfinished_film(out).unlink(missing_ok=True)
     if process.exit_code == 0 and out.is_file():
         return ""
     return f"{process.last_words} (code {process.exit_code})"

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from dql_core.errors import ConfigError
+from dql_core.sim.scara_layout import CONTROL_PERIOD_S
+from dql_ros.contract import load_contract
+from dql_ros.installed_config import installed_config
+
+
+def test_the_demo_robots_contract_has_the_rate_of_its_simulation() -> None:
+    contract = load_contract(installed_config("contracts/scara.yaml"))
+    assert contract.period_ns == round(CONTROL_PERIOD_S * 1e9)
+
+
+def test_a_file_is_found_in_a_sourced_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "share/dql_ros/config/train/mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/opt/none:{tmp_path}")
+    assert installed_config("train/mine.yaml") == file
+
+
+def test_a_missing_file_is_named_with_where_it_was_sought() -> None:
+    with pytest.raises(ConfigError, match=r"config/train/no\.yaml: not found under /"):
+        installed_config("train/no.yaml")
