@@ -63,7 +63,7 @@ def main() -> None:
     """Run all seeds, print the figures and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--demonstrations", type=int, default=300)
+    parser.add_argument("--demonstrations", type=int, default=500)
     parser.add_argument("--episodes", type=int, default=200, help="rollouts of each policy")
     arguments = parser.parse_args()
     started = time.monotonic()

@@ -28,7 +28,7 @@ def demo(
     episodes: Annotated[
         int, typer.Option(min=2, help="Episodes that each trained policy drives.")
     ] = 50,
-    demonstrations: Annotated[int, typer.Option(min=2, help="Episodes to record.")] = 300,
+    demonstrations: Annotated[int, typer.Option(min=2, help="Episodes to record.")] = 500,
     seed: Annotated[
         int, typer.Option(min=0, max=10_000, help="Seeds demonstrations, trainings and drives.")
     ] = 0,

@@ -58,7 +58,7 @@ class DemoSettings:
     """
 
     out: Path
-    demonstrations: int = 300
+    demonstrations: int = 500
     episodes: int = 50
     seed: int = 0
     steps: int = 0
