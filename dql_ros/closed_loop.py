@@ -10,7 +10,7 @@ from pathlib import Path
 from dql_core.errors import SimulationError
 from dql_ros.contract import load_contract
 from dql_ros.domain import own_domain
-from dql_ros.nodes.supervisor import Supervisor
+from dql_ros.nodes.supervisor import RefusedTransitionError, Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
 
@@ -105,9 +105,8 @@ def _recorder(contract: str, folder: Path) -> NodeCommand:
 def _bring_up(supervisor: Supervisor, driving: NodeProcess) -> None:
     try:
         supervisor.bring_up(_DRIVER, _START_TIMEOUT_S)
-    except SimulationError as error:
-        if driving.exit_code is not None or "refused" not in str(error):
-            raise
+    except RefusedTransitionError as error:
+        # Its last line says why; all of it is there once the process has ended.
         driving.stop()
         raise SimulationError(f"{driving.name}: {driving.last_words}") from error
 

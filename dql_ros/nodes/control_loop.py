@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from std_msgs.msg import String
 
 from dql_core.errors import ContractError
 from dql_core.normalize import Normalizer
-from dql_core.runtime.controller import Controller, Fallback, State
+from dql_core.runtime.controller import Controller, Fallback
 from dql_core.runtime.guard import GuardLimits, Guards
 from dql_core.runtime.policy import Policy
 from dql_ros.contract import Contract, ObservationStream
@@ -26,8 +23,8 @@ from dql_ros.deadline import DeadlineTicker
 from dql_ros.lockstep import Answer, LockstepTrigger
 from dql_ros.loop_statistics import LoopStatistics
 from dql_ros.nodes.base import ManagedNode
-from dql_ros.nodes.diagnostics import loop_status
-from dql_ros.nodes.interfaces import message_class, qos_profile, reliable
+from dql_ros.nodes.diagnostics import LoopReporter
+from dql_ros.nodes.interfaces import message_class, qos_profile
 from dql_ros.nodes.stream_io import StreamPublisher, parts, wait_for_delivery
 from dql_ros.observer import Observer
 
@@ -99,9 +96,8 @@ class ControlLoop:
         self._episode_begins = threading.Event()
         self._last_command: NDArray[np.float32] | None = None
         self._last_stamp_ns = 0
-        self._told_state = ""
         self._outputs: list[StreamPublisher] = []
-        self._reports: dict[str, Any] = {}
+        self._reporter: LoopReporter | None = None
         self._subscriptions: list[Any] = []
         self._timers: list[Any] = []
         _warm_up(node, loaded.policy, contract.period_ns)
@@ -119,10 +115,7 @@ class ControlLoop:
                 message_class(stream.type), stream.topic, qos
             )
             self._outputs.append(StreamPublisher(publisher, stream, part))
-        self._reports = {
-            "status": node.create_publisher(String, "~/status", reliable(1, latched=True)),
-            "diagnostics": node.create_publisher(DiagnosticArray, "/diagnostics", reliable(10)),
-        }
+        self._reporter = LoopReporter(node)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, act in (
             (_HEALTH_PERIOD_S, self._check_health),
@@ -166,8 +159,8 @@ class ControlLoop:
             node.destroy_subscription(subscription)
         for output in self._outputs:
             node.destroy_lifecycle_publisher(output.publisher)
-        for report in self._reports.values():
-            node.destroy_publisher(report)
+        if self._reporter is not None:
+            self._reporter.close()
 
     def _subscribe(self, stream: ObservationStream) -> Any:
         topic = stream.topic
@@ -233,31 +226,20 @@ class ControlLoop:
         """Tell a change of state at once; let the tick thread's failure end the node."""
         if self._ticker is not None:
             self._ticker.raise_failure()
-        if self._state() != self._told_state:
+        if self._reporter is not None and self._reporter.told_state != self._state():
             self._report()
 
     def _state(self) -> str:
         return self._controller.state.value if self._active else "inactive"
 
     def _report(self) -> None:
-        summary, state = self._statistics.summary(), self._state()
+        if self._reporter is None:
+            return
+        summary = self._statistics.summary()
         fault = summary.command.fault if summary.command is not None else None
         reason = fault.reason if fault is not None and self._active else ""
-        if state != self._told_state:
-            self._told_state = state
-            # Two calls, since rclpy raises where one place logs with different severities.
-            if state in {State.STALE.value, State.FAULT.value}:
-                self._node.get_logger().error(f"{state}: {reason}")
-            else:
-                self._node.get_logger().info(state)
-        self._reports["status"].publish(
-            String(data=json.dumps({"state": state, "reason": reason}))
-        )
         missed = self._ticker.missed if self._ticker is not None else 0
-        status = loop_status(self._node, state, reason, summary, self._controller.counts, missed)
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._reports["diagnostics"].publish(message)
+        self._reporter.tell(self._state(), reason, summary, self._controller.counts, missed)
 
 
 def _controller(contract: Contract, loaded: LoadedPolicy, settings: LoopSettings) -> Controller:

@@ -151,7 +151,7 @@ class RecorderNode(Node):
         return sum(recorded.received for recorded in self._recorded.values()) > before
 
     def _receive(self, topic: str, data: bytes, info: Mapping[str, Any]) -> None:
-        self._count(self._recorded[topic], info["publication_sequence_number"])
+        self._count(self._recorded[topic], info.get("publication_sequence_number"))
         source_ns = info["source_timestamp"]
         if self._order is None:
             self._writer.write(topic, data, info["received_timestamp"], source_ns)

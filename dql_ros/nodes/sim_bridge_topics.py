@@ -75,6 +75,8 @@ class BridgeOutputs:
     """All topics of the bridge, written in an order from which every reader can learn causes."""
 
     def __init__(self, node: Node, contract: Contract) -> None:
+        # The clock first: discovery keeps the order, so that a recorder that has found the other
+        # topics has found the clock, without which it cannot date them.
         self._clock = node.create_publisher(Clock, "/clock", reliable(_DEPTH))
         self._result = node.create_publisher(String, "~/episode", reliable(_DEPTH, latched=True))
         self._signals = {

@@ -23,6 +23,10 @@ from dql_ros.simulation import EpisodeResult
 _SPIN_S = 0.05
 
 
+class RefusedTransitionError(SimulationError):
+    """A node was asked for a lifecycle transition and did not make it."""
+
+
 class Supervisor:
     """A node in this process, beside whatever else the process does with ``rclpy``.
 
@@ -59,7 +63,8 @@ class Supervisor:
         """Configure and activate the lifecycle node ``node`` once episodes will be heard.
 
         Raises:
-            SimulationError: If it refuses, or is not there in time.
+            RefusedTransitionError: If it refuses.
+            SimulationError: If it is not there in time.
         """
         client = self._node.create_client(ChangeState, f"{node}/change_state")
         self.wait_until(self._hears_episodes, timeout_s, "the simulation bridge")
@@ -71,7 +76,7 @@ class Supervisor:
             answer = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
             self.wait_until(answer.done, timeout_s, f"node '{node}' to {label}")
             if not answer.result().success:
-                raise SimulationError(f"node '{node}' refused to {label}")
+                raise RefusedTransitionError(f"node '{node}' refused to {label}")
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
         """Spin until ``condition`` holds.
