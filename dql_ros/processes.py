@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dql_core.errors import SimulationError
+from dql_core.training.interruption import Interruption
 from dql_ros.domain import environment_of
 
 # A node started with this variable ends when the process of that id is no longer its parent.
@@ -124,6 +125,18 @@ class NodeProcess:
                 self._lines.extend(stream)
 
 
+def start_process(
+    running: list[NodeProcess], name: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> NodeProcess:
+    """Start a process and note it in ``running``; no signal can come between the two."""
+    with Interruption() as interruption:
+        process = NodeProcess(name, arguments, environment)
+        running.append(process)
+    if interruption.requested:
+        raise KeyboardInterrupt
+    return process
+
+
 class NodeProcesses:
     """The processes of one run; leaving the block ends them all."""
 
@@ -137,9 +150,7 @@ class NodeProcesses:
         """Start a node."""
         folder = Path(self._folder.name)
         environment = environment_of(self._domain) | {"ROS_LOG_DIR": str(folder)}
-        process = NodeProcess(command.node, command.arguments(folder), environment)
-        self._running.append(process)
-        return process
+        return start_process(self._running, command.node, command.arguments(folder), environment)
 
     def check(self) -> None:
         """See that no process has failed.

@@ -16,7 +16,7 @@ from dql_core.errors import DqlError
 from dql_core.training.metrics import METRICS_FILE
 from dql_ros.demo.training_process import CURVE_FILE
 from dql_ros.installed_config import installed_config
-from dql_ros.processes import NodeProcess
+from dql_ros.processes import NodeProcess, start_process
 from dql_ros.simulation import BUNDLED_ENVIRONMENT
 
 CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
@@ -118,7 +118,7 @@ def run_trainings(
     processes: list[NodeProcess] = []
     try:
         for training in trainings:
-            processes.append(NodeProcess(training.key, training.command(), os.environ))
+            start_process(processes, training.key, training.command(), os.environ)
         while any(process.exit_code is None for process in processes):
             for training, process in zip(trainings, processes, strict=True):
                 _require_healthy(process)

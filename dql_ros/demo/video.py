@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dql_ros.processes import NodeProcess
+from dql_ros.processes import NodeProcess, start_process
 
 _TIMEOUT_S = 180.0
 
@@ -30,12 +30,14 @@ def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:
     """
     pairs = [f"{label}={path}" for label, path in datasets.items()]
     command = [sys.executable, "-m", "dql_ros.demo.film", str(out), str(episodes), *pairs]
-    process = NodeProcess("video", command, os.environ | {"MUJOCO_GL": "egl"})
+    processes: list[NodeProcess] = []
     try:
+        process = start_process(processes, "video", command, os.environ | {"MUJOCO_GL": "egl"})
         if not process.wait(_TIMEOUT_S):
             return f"rendering took more than {_TIMEOUT_S:.0f} s"
     finally:
-        process.stop()
+        for process in processes:
+            process.stop()
         unfinished_film(out).unlink(missing_ok=True)
     if process.exit_code == 0 and out.is_file():
         return ""
