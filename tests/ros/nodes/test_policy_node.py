@@ -136,7 +136,7 @@ def test_a_state_stream_that_stops_leads_to_the_safe_command_and_is_told(
         return "running" in states
 
     probe.until(running, "the node to run")
-    probe.until(lambda: states[-1] == "stale", "the node to notice the silence")
+    probe.until(lambda: states[-1:] == ["stale"], "the node to notice the silence")
     probe.until(lambda: list(arm.commands[-1].data) == SAFE, "the safe command")
 
     def stale() -> Any:
@@ -173,7 +173,7 @@ def test_an_observation_that_is_not_finite_is_a_fault(robot: Robot, safe: dict[s
     arm.aim(0)
     assert arm.answered(0) != SAFE
     assert arm.answered(50_000_000, shoulder=math.nan) == SAFE
-    robot.probe.until(lambda: states[-1] == "fault", "the fault to be told")
+    robot.probe.until(lambda: states[-1:] == ["fault"], "the fault to be told")
     assert arm.answered(100_000_000) != SAFE
 
 
