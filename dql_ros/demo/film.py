@@ -55,15 +55,18 @@ class Replay:
     episodes: Sequence[Episode]
 
 
-def film(replays: Sequence[Replay], camera: ScaraCamera) -> Iterator[Picture]:
-    """Yield the frames: episode after episode, all policies at the same time."""
+def film(replays: Sequence[Replay], camera: ScaraCamera) -> Iterator[list[Picture]]:
+    """Yield the frames of one episode after the other, all policies at the same time."""
     for episodes in zip(*(replay.episodes for replay in replays), strict=True):
         panels = [
             list(_panel_frames(replay, episode, camera))
             for replay, episode in zip(replays, episodes, strict=True)
         ]
-        for index in range(max(map(len, panels)) + _HOLD_FRAMES):
-            yield np.hstack([frames[min(index, len(frames) - 1)] for frames in panels])
+        count = max(map(len, panels)) + _HOLD_FRAMES
+        yield [
+            np.hstack([frames[min(index, len(frames) - 1)] for frames in panels])
+            for index in range(count)
+        ]
 
 
 def _panel_frames(replay: Replay, episode: Episode, camera: ScaraCamera) -> Iterator[Picture]:
@@ -93,18 +96,18 @@ def _labelled(picture: Picture, label: str, outcome: Outcome | None) -> Picture:
     return np.asarray(panel)
 
 
-def _write(frames: Iterator[Picture], out: Path) -> None:
-    """Write the film, and its middle frame as a still picture beside it."""
+def _write(scenes: Iterator[list[Picture]], out: Path) -> None:
+    """Write the film, and the end of its first scene as a still picture beside it."""
     temporary = unfinished_film(out)
-    kept = []
     writer: Any = imageio.get_writer(
         temporary, format="FFMPEG", fps=_FRAMES_PER_S, quality=8, macro_block_size=2
     )
     with writer:
-        for frame in frames:
-            writer.append_data(frame)
-            kept.append(frame)
-    imageio.imwrite(out.with_suffix(POSTER_SUFFIX), kept[len(kept) // 2])
+        for number, frames in enumerate(scenes):
+            if number == 0:
+                imageio.imwrite(out.with_suffix(POSTER_SUFFIX), frames[-1])
+            for frame in frames:
+                writer.append_data(frame)
     temporary.rename(out)
 
 
