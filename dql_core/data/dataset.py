@@ -93,7 +93,7 @@ def write_dataset(
             already there.
     """
     _require_shapes(directory, episodes, spec)
-    target = directory / DATA_FOLDER
+    target = directory.absolute() / DATA_FOLDER  # Minari appends a relative path to itself
     metadata = {
         "dataset_id": f"{re.sub(r'[^-_0-9A-Za-z]', '_', spec.robot) or 'robot'}-v0",
         "minari_version": minari.__version__,

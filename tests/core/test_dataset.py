@@ -61,6 +61,15 @@ def test_minari_itself_opens_the_data_folder(tmp_path: Path, episodes: list[Epis
     np.testing.assert_array_equal(dataset.action_space.low, SPEC.action_low)
 
 
+def test_a_path_may_be_relative(
+    tmp_path: Path, episodes: list[Episode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset(Path("runs") / "set", episodes, SPEC)
+    assert load_dataset("runs/set").num_transitions == 15
+    assert load_dataset(tmp_path / "runs" / "set").num_transitions == 15
+
+
 def test_the_data_folder_itself_and_its_parent_are_both_accepted(
     tmp_path: Path, episodes: list[Episode]
 ) -> None:
