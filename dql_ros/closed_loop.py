@@ -76,21 +76,24 @@ def run_closed_loop(
     load_contract(contract)
     path, recorders = str(contract.resolve()), int(record is not None)
     common = {"contract": path, "mode": "lockstep", "recorders": recorders}
-    with own_domain() as domain, NodeProcesses(domain) as processes:
+    with (
+        own_domain() as domain,
+        NodeProcesses(domain) as processes,
+        Supervisor(domain, _BRIDGE, _DRIVER, processes.check) as supervisor,
+    ):
         recorder = processes.start(_recorder(path, record)) if record is not None else None
         simulation = {**common, "env": env, "episodes": episodes, "seed": seed}
         bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", _BRIDGE, simulation))
         driving = processes.start(
             replace(driver, node=_DRIVER, parameters={**driver.parameters, **common})
         )
-        with Supervisor(domain, _BRIDGE, processes.check) as supervisor:
-            _bring_up(supervisor, driving)
-            for index in range(episodes):
-                _await_episode(supervisor, index, bridge, driving)
-                on_episode(supervisor.results[index])
-            if recorder is not None:
-                # It ends by itself once the recorder has everything.
-                supervisor.wait_until(lambda: bridge.exit_code == 0, _END_TIMEOUT_S, "the end")
+        _bring_up(supervisor, driving)
+        for index in range(episodes):
+            _await_episode(supervisor, index, bridge, driving)
+            on_episode(supervisor.results[index])
+        if recorder is not None:
+            # The bridge ends by itself once the recorder has everything.
+            supervisor.wait_until(lambda: bridge.exit_code == 0, _END_TIMEOUT_S, "the end")
         processes.stop()
         if recorder is not None:
             _require_finished(recorder)
@@ -104,7 +107,7 @@ def _recorder(contract: str, folder: Path) -> NodeCommand:
 
 def _bring_up(supervisor: Supervisor, driving: NodeProcess) -> None:
     try:
-        supervisor.bring_up(_DRIVER, _START_TIMEOUT_S)
+        supervisor.bring_up(_START_TIMEOUT_S)
     except RefusedTransitionError as error:
         # Its last line says why; all of it is there once the process has ended.
         driving.stop()

@@ -19,6 +19,9 @@ SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
 # They would override the discovery range, or lead the nodes elsewhere.
 _OVERRIDING = {"ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"}
 
+_PROFILES = Path(__file__).with_name("fastdds.xml")
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
 
 @contextmanager
 def own_domain() -> Iterator[int]:
@@ -44,16 +47,21 @@ def own_domain() -> Iterator[int]:
 
 
 def environment_of(domain: int) -> dict[str, str]:
-    """This process's environment, changed to keep ROS 2 on ``domain`` and on this machine."""
+    """This process's environment, changed to keep ROS 2 on ``domain`` and on this machine.
+
+    Fast DDS profiles that the user has chosen are kept; else those of this package are used.
+    """
     kept = {key: value for key, value in os.environ.items() if key not in _OVERRIDING}
-    return kept | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    chosen = dict.fromkeys(_PROFILE_VARIABLES, str(_PROFILES))
+    own = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return chosen | kept | own
 
 
 @contextmanager
 def inside(domain: int) -> Iterator[None]:
     """Make this process's environment `environment_of` ``domain`` until the block ends.
 
-    An ``rclpy`` context reads it when it is initialised, and not again.
+    ``rclpy`` reads it when a context is initialised and its first node is made, and not again.
     """
     before = os.environ.copy()
     changed = environment_of(domain)

@@ -52,7 +52,7 @@ PARAMETERS = (
 _FIRST_RETRY_S = 0.1
 _RETRY_S = 0.5
 _WATCH_PERIOD_S = 0.05
-# Longer than Fast DDS takes to learn what has arrived.
+# Longer than Fast DDS takes by default to learn what has arrived.
 _DELIVERY_TIMEOUT_S = 5.0
 
 

@@ -34,12 +34,13 @@ class Supervisor:
         results: Episodes that have ended so far.
     """
 
-    def __init__(self, domain: int, bridge: str, watch: Callable[[], None]) -> None:
+    def __init__(self, domain: int, bridge: str, driver: str, watch: Callable[[], None]) -> None:
         """Join ``domain``.
 
         Args:
             domain: ROS domain of the nodes.
             bridge: Name of the simulation bridge.
+            driver: Name of the lifecycle node that drives.
             watch: Called while waiting; raises if waiting has become pointless.
         """
         self.results: list[EpisodeResult] = []
@@ -47,26 +48,28 @@ class Supervisor:
         self._context = Context()
         with inside(domain):
             rclpy.init(args=[], context=self._context)
-        self._node = Node(
-            "supervisor",
-            context=self._context,
-            enable_rosout=False,
-            start_parameter_services=False,
-        )
+            self._node = Node(
+                "supervisor",
+                context=self._context,
+                enable_rosout=False,
+                start_parameter_services=False,
+            )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._episodes = self._node.create_subscription(
             String, f"{bridge}/episode", self._on_episode, reliable(1000, latched=True)
         )
+        self._driver = driver
+        self._client = self._node.create_client(ChangeState, f"{driver}/change_state")
 
-    def bring_up(self, node: str, timeout_s: float) -> None:
-        """Configure and activate the lifecycle node ``node`` once episodes will be heard.
+    def bring_up(self, timeout_s: float) -> None:
+        """Configure and activate the driver once episodes will be heard.
 
         Raises:
             RefusedTransitionError: If it refuses.
             SimulationError: If it is not there in time.
         """
-        client = self._node.create_client(ChangeState, f"{node}/change_state")
+        node, client = self._driver, self._client
         self.wait_until(self._hears_episodes, timeout_s, "the simulation bridge")
         self.wait_until(client.service_is_ready, timeout_s, f"node '{node}'")
         for transition, label in (

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import State
@@ -50,6 +51,7 @@ def test_the_installed_package_is_complete(workspace: Workspace) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(str(workspace.prefix)) == 2
+    assert Path(result.stdout.split()[0]).with_name("fastdds.xml").is_file()
 
 
 @pytest.mark.ros

@@ -1,6 +1,7 @@
 import os
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,14 @@ def test_the_environment_names_the_domain_and_this_machine_only(
     assert environment["ROS_DOMAIN_ID"] == "7"
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert "ROS_LOCALHOST_ONLY" not in environment
+
+
+def test_profiles_that_the_user_has_chosen_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = "FASTRTPS_DEFAULT_PROFILES_FILE"
+    monkeypatch.delenv(variable, raising=False)
+    assert Path(environment_of(7)[variable]).name == "fastdds.xml"
+    monkeypatch.setenv(variable, "/mine.xml")
+    assert environment_of(7)[variable] == "/mine.xml"
 
 
 def test_the_own_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:

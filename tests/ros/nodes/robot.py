@@ -40,7 +40,7 @@ class Probe:
         self._context = Context()
         with inside(domain):
             rclpy.init(args=[], context=self._context)
-        self.node = Node("probe", context=self._context, enable_rosout=False)
+            self.node = Node("probe", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 
