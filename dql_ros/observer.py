@@ -35,7 +35,7 @@ class Observer:
         Args:
             topic: Of its stream, as the contract names it.
             message: Of the stream's type.
-            received_ns: Now, on the clock of the header stamps.
+            received_ns: Now, on the clock of the header stamps; used only for a stream without.
 
         Returns:
             The message's time in nanoseconds.

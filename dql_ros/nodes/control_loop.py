@@ -167,8 +167,9 @@ class ControlLoop:
         asks = stream in self._triggers
 
         def receive(message: Any) -> None:
+            received_ns = self._ros_now_ns() if stream.stamp == "receive" else 0
             try:
-                stamp_ns = self._observer.receive(topic, message, self._ros_now_ns())
+                stamp_ns = self._observer.receive(topic, message, received_ns)
             except ContractError as error:
                 self._node.get_logger().error(str(error), throttle_duration_sec=_LOG_PERIOD_S)
                 return
