@@ -13,7 +13,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["dql_core", "dql_core.*", "dql_ros", "dql_ros.*"]),
-    package_data={"dql_core": ["py.typed", "sim/models/*.xml"], "dql_ros": ["py.typed", "fastdds.xml"]},
+    package_data={
+        "dql_core": ["py.typed", "sim/models/*.xml"],
+        "dql_ros": ["py.typed", "fastdds.xml"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
