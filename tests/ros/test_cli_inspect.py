@@ -7,7 +7,7 @@ import pytest
 from dql_core.errors import BagError, ContractError, DqlError
 from dql_ros.cli.inspect import inspect
 
-SCARA = Path(__file__).parents[2] / "config/contracts/scara.yaml"
+ARM = Path(__file__).with_name("arm.yaml")
 SECOND = 1_000_000_000
 
 
@@ -49,8 +49,8 @@ def test_single_file_of_a_bag_is_shown_too(bag: Path, capsys: pytest.CaptureFixt
 def test_contract_shows_streams_fields_and_the_safe_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    text = shown(SCARA, capsys)
-    assert "robot scara" in text
+    text = shown(ARM, capsys)
+    assert "robot arm" in text
     assert "control rate 20 Hz" in text
     assert "joint_states sensor_msgs/JointState best_effort, volatile 0.2 s" in text
     assert "target geometry_msgs/PointStamped reliable, transient_local none (latched)" in text

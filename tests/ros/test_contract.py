@@ -8,19 +8,20 @@ from dql_core.errors import ContractError
 from dql_ros.contract import Contract, load_contract, resolve_topic
 
 CONTRACTS = sorted((Path(__file__).parents[2] / "config" / "contracts").glob("*.yaml"))
-SCARA = yaml.safe_load(CONTRACTS[-1].read_text())
+ARM_FILE = Path(__file__).with_name("arm.yaml")
+ARM = yaml.safe_load(ARM_FILE.read_text())
 
 
 def write(folder: Path, **changes: Any) -> Path:
-    """Write the SCARA contract with some of its sections replaced; ``None`` removes one."""
-    document = {key: value for key, value in {**SCARA, **changes}.items() if value is not None}
+    """Write the arm contract with some of its sections replaced; ``None`` removes one."""
+    document = {key: value for key, value in {**ARM, **changes}.items() if value is not None}
     path = folder / "robot.yaml"
     path.write_text(yaml.safe_dump(document))
     return path
 
 
 def action(**changes: Any) -> list[dict[str, Any]]:
-    (stream,) = SCARA["action"]
+    (stream,) = ARM["action"]
     (field,) = stream["fields"]
     return [{**stream, "fields": [{**field, **changes}]}]
 
@@ -35,7 +36,7 @@ def test_bundled_contracts_are_valid(path: Path) -> None:
 
 
 def test_spec_lists_the_fields_in_the_contracts_order() -> None:
-    spec = load_contract(CONTRACTS[-1]).policy_spec()
+    spec = load_contract(ARM_FILE).policy_spec()
     assert [field.name for field in spec.observation] == [
         "joint_states.position.shoulder",
         "joint_states.position.elbow",
@@ -52,7 +53,7 @@ def test_spec_lists_the_fields_in_the_contracts_order() -> None:
 
 
 def test_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path) -> None:
-    original = load_contract(CONTRACTS[-1])
+    original = load_contract(ARM_FILE)
     path = write(tmp_path)
     path.write_text("# a comment\n" + path.read_text())
     assert load_contract(path).hash() == original.hash()
@@ -61,14 +62,14 @@ def test_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path) -> None:
 
 
 def test_signals_are_the_topics_among_reward_and_ends(tmp_path: Path) -> None:
-    assert list(load_contract(CONTRACTS[-1]).signals) == ["reward", "terminated", "truncated"]
+    assert list(load_contract(ARM_FILE).signals) == ["reward", "terminated", "truncated"]
     function = {"function": "dql_ros.rewards:negative_distance"}
     contract = load_contract(write(tmp_path, reward=function, episode=None))
     assert contract.signals == {}
 
 
 def test_latched_streams_are_reliable_and_have_no_age() -> None:
-    joints, target = load_contract(CONTRACTS[-1]).observation
+    joints, target = load_contract(ARM_FILE).observation
     assert joints.max_age_ns == 200_000_000
     assert joints.qos.reliability == "best_effort"
     assert target.max_age_ns is None
@@ -101,8 +102,8 @@ def test_relative_topics_follow_the_namespace(topic: str, namespace: str, resolv
         ({"action": action(indices=[-1, 0])}, "'indices' count from 0"),
         ({"action": action(joints=["a", "b"])}, "give 'joints' or 'indices', not both"),
         ({"action": action(names=["a", "a"])}, "action field 'a' appears twice"),
-        ({"observation": SCARA["observation"][1:]}, "at least one .* must not be latched"),
-        ({"observation": SCARA["observation"][:1] * 2}, "appears twice"),
+        ({"observation": ARM["observation"][1:]}, "at least one .* must not be latched"),
+        ({"observation": ARM["observation"][:1] * 2}, "appears twice"),
         ({"on_fault": {"command": [0.0]}}, "on_fault.command has 1 entries for 2 action fields"),
         ({"reward": {"function": "no colon"}}, "key 'reward.function' is 'no colon'"),
         ({"reward": {"topik": "r"}}, r"unknown key 'reward.topik' \(did you mean 'topic'\?\)"),
@@ -119,7 +120,7 @@ def test_mistakes_are_one_line_that_names_file_and_key(
 
 
 def test_unbounded_actions_are_refused() -> None:
-    document = {**SCARA, "action": action()}
+    document = {**ARM, "action": action()}
     del document["action"][0]["fields"][0]["low"]
     with pytest.raises(ValueError, match="action 'data' needs a finite 'low' and 'high'"):
         Contract.model_validate(document)

@@ -17,7 +17,7 @@ from dql_ros.bag.convert import Source, convert
 from dql_ros.cli.main import main
 from dql_ros.contract import Contract, load_contract
 
-SCARA = Path(__file__).parents[2] / "config" / "contracts" / "scara.yaml"
+ARM = Path(__file__).with_name("arm.yaml")
 PERIOD = 50_000_000
 JOINTS = "sensor_msgs/msg/JointState"
 POINT = "geometry_msgs/msg/PointStamped"
@@ -28,7 +28,7 @@ Message = tuple[str, str, int, Any]
 
 
 class Robot:
-    """Makes the messages of the SCARA arm's topics."""
+    """Makes the messages of the arm's topics."""
 
     def __init__(self, blank: Callable[[str], Any], namespace: str = "") -> None:
         self._blank = blank
@@ -101,7 +101,7 @@ def robot(blank: Callable[[str], Any]) -> Robot:
 
 @pytest.fixture
 def contract() -> Contract:
-    return load_contract(SCARA)
+    return load_contract(ARM)
 
 
 def changed(contract: Contract, **changes: Any) -> Contract:
@@ -244,7 +244,7 @@ def test_report_accounts_for_what_was_read_and_left_out(
     messages = robot.run({"terminated 1": 8, "truncated": 20, "terminated 2": 4})
     cut = [m for m in messages if not (m[1] == JOINTS and 15 * PERIOD < m[2] <= 22 * PERIOD)]
     bag = record(tmp_path / "bag", cut)
-    report = convert(Source(contract, [bag], contract_name="scara.yaml"), tmp_path / "out")
+    report = convert(Source(contract, [bag], contract_name="arm.yaml"), tmp_path / "out")
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["ending"] for row in report["episodes"]] == [
         "terminated",
@@ -281,7 +281,7 @@ def test_dataset_carries_the_contract_and_the_hashes_of_its_inputs(
     robot: Robot, record: Callable[..., Path], contract: Contract, tmp_path: Path
 ) -> None:
     bag = record(tmp_path / "bag", robot.run({"terminated": 6}))
-    text = SCARA.read_text()
+    text = ARM.read_text()
     report = convert(Source(contract, [bag], contract_text=text), tmp_path / "out")
     metadata = load_dataset(tmp_path / "out").metadata
     assert metadata["dql_contract"] == text
@@ -411,13 +411,13 @@ def test_command_line_writes_the_dataset_and_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     bag = record(tmp_path / "bag", robot.run({"terminated": 9}))
-    assert run_dql(monkeypatch, "convert", SCARA, bag, "--out", tmp_path / "out") == 0
+    assert run_dql(monkeypatch, "convert", ARM, bag, "--out", tmp_path / "out") == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"{tmp_path / 'out'}: 1 episodes (1 terminated), 9 transitions at 20 Hz")
     assert out.count("\n") == 1
     assert err == ""
     assert sorted(os.listdir(tmp_path / "out")) == ["data", "report.html", "report.json"]
-    assert run_dql(monkeypatch, "convert", SCARA, bag, "--out", tmp_path / "b", "--json") == 0
+    assert run_dql(monkeypatch, "convert", ARM, bag, "--out", tmp_path / "b", "--json") == 0
     assert json.loads(capsys.readouterr().out)["totals"]["transitions"] == 9
 
 
@@ -448,7 +448,7 @@ def test_command_line_tells_a_mistake_in_one_line(
     error: str,
 ) -> None:
     record(tmp_path / "bag", robot.run({"terminated": 9}))
-    document = {**yaml.safe_load(SCARA.read_text()), **contract_change}
+    document = {**yaml.safe_load(ARM.read_text()), **contract_change}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(document))
     arguments = ("convert", tmp_path / "c.yaml", tmp_path / bag_name, "--out", tmp_path / "out")
     assert run_dql(monkeypatch, *arguments) == 2
