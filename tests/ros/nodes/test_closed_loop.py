@@ -52,11 +52,17 @@ def steps_in_process(
 
 
 def recorded(bag_path: Path) -> dict[str, list[tuple[int, Any]]]:
-    """Return the messages of a bag with their log times, by topic."""
+    """Return the messages of a bag with their log times, by topic.
+
+    A state that the simulator showed again, because the answer took long, counts once.
+    """
     messages: dict[str, list[tuple[int, Any]]] = {}
     with Bag(bag_path) as bag:
         for topic, log_time_ns, message in bag.messages(frozenset(bag.topics)):
-            messages.setdefault(topic, []).append((log_time_ns, message))
+            found = messages.setdefault(topic, [])
+            shown_again = found and hasattr(message, "header") and found[-1][0] == log_time_ns
+            if not shown_again:
+                found.append((log_time_ns, message))
     return messages
 
 
