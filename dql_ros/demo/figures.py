@@ -116,23 +116,23 @@ def _draw_table(axes: Axes) -> None:
 
     The robot's y axis points right on the page and its x axis up, so points are given as (y, x).
     """
-    for centre, colour, name in (
-        (START_CENTRE, "#9aa5b1", "start"),
-        (TARGET_CENTRE, OUTCOME_COLOURS["success"], "target"),
+    for centre, colour, name, side in (
+        (START_CENTRE, "#9aa5b1", "start", -1),
+        (TARGET_CENTRE, OUTCOME_COLOURS["success"], "target", 1),
     ):
         corner = (centre[1] - REGION_HALF_WIDTH, centre[0] - REGION_HALF_WIDTH)
-        side = 2 * REGION_HALF_WIDTH
-        axes.add_patch(Rectangle(corner, side, side, color=colour, alpha=0.25, lw=0))
-        axes.annotate(
-            name, (centre[1], corner[1] - 0.008), ha="center", va="top", fontsize=9, color=_INK
-        )
+        width = 2 * REGION_HALF_WIDTH
+        axes.add_patch(Rectangle(corner, width, width, color=colour, alpha=0.25, lw=0))
+        beside = (centre[1] + side * 1.5 * REGION_HALF_WIDTH, centre[0])
+        align = "right" if side < 0 else "left"
+        axes.annotate(name, beside, ha=align, va="center", fontsize=9, color=_INK)
     post, reach = (POST_CENTRE[1], POST_CENTRE[0]), POST_RADIUS + PEG_RADIUS
     axes.add_patch(Circle(post, POST_RADIUS, color="#c9493f", alpha=0.9, lw=0))
     axes.add_patch(Circle(post, reach, fill=False, color="#c9493f", ls=":", lw=1))
     axes.annotate("post", post, ha="center", va="center", fontsize=9, color="white")
     axes.add_patch(Circle((0, 0), 0.045, color="#323f4b", lw=0))
     axes.annotate("base", (0, 0), ha="center", va="center", fontsize=8, color="white")
-    axes.set(xlim=(-0.31, 0.31), ylim=(-0.06, 0.62), aspect="equal", xlabel="y (m)")
+    axes.set(xlim=(-0.32, 0.32), ylim=(-0.06, 0.62), aspect="equal", xlabel="y (m)")
     axes.set_ylabel("x (m)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
