@@ -58,17 +58,23 @@ class NoiseSchedule:
     @cached_property
     def posterior_variance(self) -> NDArray[np.float64]:
         r"""Variance of :math:`q(a^{i-1} | a^i, a^0)`, shape (N,); 0 at the first step."""
-        return self.betas * (1.0 - self.previous_alpha_bars) / (1.0 - self.alpha_bars)
+        removed: NDArray[np.float64] = 1.0 - self.previous_alpha_bars
+        variance: NDArray[np.float64] = self.betas * removed / (1.0 - self.alpha_bars)
+        return variance
 
     @cached_property
     def clean_weight(self) -> NDArray[np.float64]:
         r"""Weight of :math:`a^0` in the mean of :math:`q(a^{i-1} | a^i, a^0)`, shape (N,)."""
-        return self.betas * np.sqrt(self.previous_alpha_bars) / (1.0 - self.alpha_bars)
+        kept: NDArray[np.float64] = np.sqrt(self.previous_alpha_bars)
+        weight: NDArray[np.float64] = self.betas * kept / (1.0 - self.alpha_bars)
+        return weight
 
     @cached_property
     def noisy_weight(self) -> NDArray[np.float64]:
         r"""Weight of :math:`a^i` in the mean of :math:`q(a^{i-1} | a^i, a^0)`, shape (N,)."""
-        return (1.0 - self.previous_alpha_bars) * np.sqrt(self.alphas) / (1.0 - self.alpha_bars)
+        removed: NDArray[np.float64] = 1.0 - self.previous_alpha_bars
+        weight: NDArray[np.float64] = removed * np.sqrt(self.alphas) / (1.0 - self.alpha_bars)
+        return weight
 
     def reverse_std(self, variance: Variance) -> NDArray[np.float64]:
         """Standard deviation of the noise of each reverse step, shape (N,).

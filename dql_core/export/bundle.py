@@ -151,7 +151,8 @@ def _recorded(dataset: str, spec: PolicySpec, rng: np.random.Generator) -> NDArr
     loaded = load_dataset(dataset)
     spec.require_equal(loaded.spec, "the checkpoint", f"dataset {dataset}")
     rows = np.concatenate([episode.observations for episode in loaded.episodes])
-    return rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
+    drawn: NDArray[np.float32] = rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
+    return drawn
 
 
 def _drawn(normalizer: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:

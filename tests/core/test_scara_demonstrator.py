@@ -60,7 +60,8 @@ def test_both_ways_are_well_represented_among_the_successes(
 
 
 def observation_at(tip: Vector, target: Vector) -> NDArray[np.float32]:
-    return np.concatenate([joints_at(tip), target]).astype(np.float32)
+    observation: NDArray[np.float32] = np.concatenate([joints_at(tip), target]).astype(np.float32)
+    return observation
 
 
 def test_commands_keep_to_the_bounds_and_depend_on_the_generator_alone() -> None:

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dql_core.streams import HoldBuffer, ObservationBuilder, StreamSpec, TickGrid
 
 STAMPS = st.lists(st.integers(-(10**12), 10**12), max_size=30)
 
 
-def value(number: float) -> np.ndarray:
+def value(number: float) -> NDArray[np.float64]:
     return np.array([number], dtype=np.float64)
 
 
