@@ -48,7 +48,9 @@ def demo(
 
     Example: dql demo --out runs/demo
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts background jobs with SIGINT ignored; a demo can be interrupted all the same.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     console = Console()
     try:
         driven = run_demo(
