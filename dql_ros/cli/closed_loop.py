@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
-from dql_core.atomic import write_text
-from dql_core.cli.facts import facts_table
-from dql_core.evaluation.confidence import Estimate
+from dql_core.cli.outcome import outcome_table, write_outcome
 from dql_core.evaluation.rollout import EvaluationResult
 from dql_ros.closed_loop import policy_driver, run_closed_loop
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
@@ -78,11 +74,9 @@ def closed_loop(
             on_episode=lambda _: bar.advance(task),
         )
     result = summarize(results)
-    console.print(_table(f"{bundle} over topics", result))
+    console.print(outcome_table(f"{bundle} over topics", result))
     if json_file:
-        summary = {"policy": str(bundle), "env": env, "seed": seed, **result.to_json()}
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(json_file, json.dumps(summary, indent=2) + "\n")
+        write_outcome(json_file, result, policy=bundle, env=env, seed=seed)
 
 
 def summarize(results: Sequence[EpisodeResult]) -> EvaluationResult:
@@ -92,18 +86,3 @@ def summarize(results: Sequence[EpisodeResult]) -> EvaluationResult:
         lengths=tuple(result.length for result in results),
         successes=tuple(result.success for result in results if result.success is not None),
     )
-
-
-def _table(title: str, result: EvaluationResult) -> Table:
-    facts: dict[str, object] = {
-        "episodes": len(result.returns),
-        "mean return": _with_interval(result.mean_return, ".2f"),
-        "mean length": f"{sum(result.lengths) / len(result.lengths):.1f}",
-    }
-    if result.success_rate:
-        facts["success rate"] = _with_interval(result.success_rate, ".1%")
-    return facts_table(title, facts)
-
-
-def _with_interval(estimate: Estimate, form: str) -> str:
-    return f"{estimate.mean:{form}} (95 %: {estimate.low:{form}} to {estimate.high:{form}})"
