@@ -140,24 +140,3 @@ class ObservationBuilder:
         """Drop what is known of ``streams``; of all by default."""
         for name in self._buffers if streams is None else streams:
             self._buffers[name].clear()
-
-
-@dataclass(frozen=True)
-class TickGrid:
-    """Equally spaced ticks; integers, so that the thousandth is as exact as the first.
-
-    Attributes:
-        start_ns: Time of tick 0.
-        period_ns: Time from one tick to the next.
-    """
-
-    start_ns: int
-    period_ns: int
-
-    def time_ns(self, index: int) -> int:
-        """Time of tick ``index``."""
-        return self.start_ns + index * self.period_ns
-
-    def index_at(self, now_ns: int) -> int:
-        """Index of the last tick at or before ``now_ns``; negative before the first."""
-        return (now_ns - self.start_ns) // self.period_ns

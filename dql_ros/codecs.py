@@ -127,15 +127,6 @@ def stamp_ns(message: Any, topic: str = "message") -> int:
     return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
 
 
-def read_path(message: Any, path: str, topic: str = "message") -> float:
-    """Return the number or flag at a dotted path, as a signal's ``data``.
-
-    Raises:
-        ContractError: If the message has no such number.
-    """
-    return MessagePath(path, topic).number(message)
-
-
 def _reader(selection: FieldSelection, topic: str) -> Callable[[Any], NDArray[np.float64] | float]:
     path = MessagePath(selection.path, topic)
     if selection.joints:

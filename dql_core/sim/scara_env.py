@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -43,15 +43,10 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
     minus 10 when the tool hits the post. Both end the episode (``terminated``). The registered
     time limit of 40 steps truncates it. ``info`` has ``is_success``, ``collision`` and ``way``:
     on which side the tool passed the post (``"inner"``, ``"outer"``, or ``None`` so far).
+    It draws no pictures; `ScaraCamera` does.
     """
 
-    metadata: dict[str, Any] = {  # noqa: RUF012 - Gymnasium's own declaration of it
-        "render_modes": ["rgb_array"],
-        "render_fps": round(1 / CONTROL_PERIOD_S),
-    }
-
-    def __init__(self, render_mode: Literal["rgb_array"] | None = None) -> None:
-        self.render_mode = render_mode
+    def __init__(self) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
         self.action_space = gymnasium.spaces.Box(
             -MAX_JOINT_VELOCITY, MAX_JOINT_VELOCITY, (2,), np.float64
@@ -62,7 +57,6 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self._target = TARGET_CENTRE.copy()
         self._distance = 0.0
         self._way: Way | None = None
-        self._renderer: mujoco.Renderer | None = None
 
     @property
     def tip(self) -> NDArray[np.float64]:
@@ -102,20 +96,6 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self._distance = distance
         info = self._info(is_success=is_success, collision=collision)
         return self._observation(), reward, is_success or collision, False, info
-
-    def render(self, camera: str = "overview") -> NDArray[np.uint8]:
-        """Picture of the robot, shape (480, 640, 3)."""
-        if self._renderer is None:
-            self._renderer = mujoco.Renderer(self.model, height=480, width=640)
-        self._renderer.update_scene(self.data, camera)
-        picture: NDArray[np.uint8] = self._renderer.render()
-        return picture
-
-    def close(self) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
 
     def _advance(self, command: NDArray[np.float64]) -> bool:
         """Simulate one control period; return whether the tool touched the post in it."""

@@ -59,7 +59,8 @@ def closed_loop(
     result is that of 'dql evaluate'. The processes have a ROS domain of their own on the loopback
     interface and are ended in any case.
 
-    Example: dql closed-loop runs/scara/bundle --contract config/contracts/scara.yaml
+    Example: dql closed-loop runs/demo/bundles/diffusion_ql --contract
+    config/contracts/scara.yaml
     """
     console = Console()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -30,7 +30,7 @@ def convert(
     Each observation is made of what had arrived by its tick; nothing is interpolated or filled
     in. Where something the contract needs is missing, the episode ends and the report says so.
 
-    Example: dql convert config/contracts/scara.yaml runs/demo/bags/* --out runs/demo/dataset
+    Example: dql convert config/contracts/scara.yaml runs/demo/bags/* --out data/scara
     """
     source = Source(
         contract=load_contract(contract),

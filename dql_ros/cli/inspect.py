@@ -32,7 +32,7 @@ def inspect(
     Fields come with their units and bounds; a bundle is also checked for
     damage: every file's hash is compared with the manifest.
 
-    Example: dql inspect runs/demo/bundle
+    Example: dql inspect runs/demo/bundles/diffusion_ql
     """
     Console().print(_describe(path))
 

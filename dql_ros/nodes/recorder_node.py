@@ -99,9 +99,11 @@ class RecorderNode(Node):
             self._write_stamped(self._order.flush())
         self._writer.close()
         lost = sum(recorded.lost for recorded in self._recorded.values())
-        level = "warning" if lost else "info"
+        late, dropped = (self._order.late, self._order.dropped) if self._order else (0, 0)
+        level = "warning" if lost or late or dropped else "info"
         getattr(self.get_logger(), level)(
-            f"recorded {self._written} messages in {value_of(self, 'out')}, lost {lost}: "
+            f"recorded {self._written} messages in {value_of(self, 'out')}, lost {lost}, "
+            f"late {late}, dropped from before the first clock {dropped}: "
             + ", ".join(f"{topic} {r.received}" for topic, r in self._recorded.items())
         )
 

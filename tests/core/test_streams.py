@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dql_core.streams import HoldBuffer, ObservationBuilder, StreamSpec, TickGrid
+from dql_core.streams import HoldBuffer, ObservationBuilder, StreamSpec
 
 STAMPS = st.lists(st.integers(-(10**12), 10**12), max_size=30)
 
@@ -107,11 +107,3 @@ def test_observation_vectors_are_independent_of_each_other(builder: ObservationB
     assert second is not None
     assert first.tolist() == [0, 0, 0]
     assert second.tolist() == [1, 1, 0]
-
-
-def test_the_grid_does_not_drift() -> None:
-    grid = TickGrid(start_ns=1_747_919_552_739_717_185, period_ns=33_333_333)
-    assert grid.time_ns(10**6) - grid.start_ns == 33_333_333 * 10**6
-    assert grid.index_at(grid.time_ns(12_345)) == 12_345
-    assert grid.index_at(grid.time_ns(12_345) - 1) == 12_344
-    assert grid.index_at(grid.start_ns - 1) == -1

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dql_core.errors import ContractError
-from dql_ros.codecs import StreamDecoder, StreamEncoder, read_path, stamp_ns
+from dql_ros.codecs import StreamDecoder, StreamEncoder, stamp_ns
 from dql_ros.contract import ActionStream, ObservationStream
+from dql_ros.message_path import MessagePath
 
 JOINTS = ("shoulder", "elbow", "wrist")
 
@@ -245,7 +246,7 @@ def test_joint_order_must_be_of_the_contracts_joints() -> None:
 def test_signals_read_as_numbers(make: Callable[[str], Any]) -> None:
     flag, number = make("std_msgs/msg/Bool"), make("std_msgs/msg/Float64")
     flag.data, number.data = True, -0.5
-    assert read_path(flag, "data") == 1.0
-    assert read_path(number, "data") == -0.5
+    assert MessagePath("data", "signal").number(flag) == 1.0
+    assert MessagePath("data", "signal").number(number) == -0.5
     with pytest.raises(ContractError, match=r"no field 'value' .*known: data"):
-        read_path(flag, "value")
+        MessagePath("value", "signal").number(flag)
