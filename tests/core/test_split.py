@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.data.split import split_episodes
+from dql_core.errors import DatasetError
+from dql_core.spec import FieldSpec, PolicySpec
+
+SPEC = PolicySpec("cart", 10.0, (FieldSpec("x"),), (FieldSpec("push", "N", -1.0, 1.0),))
+
+
+def dataset_of(count: int) -> LoadedDataset:
+    """Episode i holds nothing but the number i."""
+    episodes = (
+        Episode(np.full((3, 1), i, "f4"), np.zeros((2, 1), "f4"), np.zeros(2), False, True)
+        for i in range(count)
+    )
+    return LoadedDataset(SPEC, tuple(episodes), "cart data", {"made": "here"})
+
+
+def numbers(dataset: LoadedDataset | None) -> list[int]:
+    assert dataset is not None
+    return [int(episode.observations[0, 0]) for episode in dataset.episodes]
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"), [(10, 0.3, 3), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1)]
+)
+def test_each_episode_is_in_one_part_and_neither_is_empty(
+    count: int, share: float, expected: int
+) -> None:
+    learned, held_out = split_episodes(dataset_of(count), share, seed=0)
+    assert len(numbers(held_out)) == expected
+    assert sorted(numbers(learned) + numbers(held_out)) == list(range(count))
+    assert numbers(learned) == sorted(numbers(learned))
+    assert learned.metadata == {"made": "here"}
+
+
+def test_the_seed_alone_decides_which_episodes_are_held_out() -> None:
+    held_out = [numbers(split_episodes(dataset_of(40), 0.2, seed)[1]) for seed in (3, 3, 4)]
+    assert held_out[0] == held_out[1] != held_out[2]
+
+
+def test_nothing_is_held_out_for_a_share_of_zero() -> None:
+    dataset = dataset_of(1)
+    assert split_episodes(dataset, 0.0, seed=0) == (dataset, None)
+
+
+def test_one_episode_cannot_be_split() -> None:
+    with pytest.raises(DatasetError, match=r"holds one episode and validation.held_out is 0\.1"):
+        split_episodes(dataset_of(1), 0.1, seed=0)
