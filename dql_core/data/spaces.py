@@ -1,0 +1,115 @@
+"""Gymnasium spaces as flat vectors: the order of their fields, and the way there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Space, Tuple
+from numpy.typing import NDArray
+
+from dql_core.errors import DatasetError
+from dql_core.spec import FieldSpec, PolicySpec
+
+
+def spec_from_spaces(
+    observation_space: Space[Any], action_space: Space[Any], robot: str, where: str
+) -> PolicySpec:
+    """Describe a dataset or environment that brings no contract.
+
+    Observations are Boxes of floats, alone or in nested Dicts and Tuples, and become fields in
+    the order of `flatten`: ``observation[0]``, ``observation.achieved_goal[0]``,
+    ``observation.1[0,2]``. Actions are one Box.
+
+    Args:
+        observation_space: Of the dataset or environment.
+        action_space: Of the dataset or environment.
+        robot: Name of the spec.
+        where: What the spaces belong to, for messages.
+
+    Raises:
+        DatasetError: If a space is of another kind, or the actions are unbounded.
+    """
+    if not isinstance(action_space, Box):
+        raise DatasetError(
+            f"{where}: the action space is {_text(action_space)}; a Box is needed, since the "
+            f"policy's actions are continuous"
+        )
+    action = tuple(_fields("action", action_space, where))
+    with np.errstate(over="ignore"):
+        half_range = (action_space.high - action_space.low).astype(np.float32) / 2
+    if not (np.isfinite(half_range) & (half_range > 0)).all():
+        raise DatasetError(
+            f"{where}: the action space {_text(action_space)} is unbounded or empty; the policy "
+            f"needs a finite 'low' below a finite 'high' for each action: convert with a contract "
+            f"that states them"
+        )
+    return PolicySpec(
+        robot=robot,
+        rate_hz=0.0,
+        observation=tuple(_fields("observation", observation_space, where)),
+        action=action,
+    )
+
+
+def flatten(space: Space[Any], value: Any, leading: tuple[int, ...] = ()) -> NDArray[np.float32]:
+    """Lay a value of a space out as one vector, or many values as many vectors.
+
+    The order is that of `gymnasium.spaces.utils.flatten`: a Box row by row, a Tuple as it stands,
+    a Dict by its sorted keys (an unsorted one too, since Minari sorts what it stores).
+
+    Args:
+        space: The space of one value, as `spec_from_spaces` accepts it.
+        value: An element of ``space``; with ``leading``, arrays that have these axes in front,
+            as an episode (T + 1) or the observation of a vector environment (its environments).
+        leading: The axes in front.
+
+    Returns:
+        Shape (*leading, n).
+    """
+    leaves = [
+        np.asarray(leaf, dtype=np.float32).reshape(*leading, -1) for leaf in _leaves(space, value)
+    ]
+    return leaves[0] if len(leaves) == 1 else np.concatenate(leaves, axis=-1)
+
+
+def unflatten_action(space: Box, action: NDArray[np.floating[Any]]) -> NDArray[Any]:
+    """Bring flat actions, shape (..., A), to the shape and number type of their space."""
+    return action.reshape(*action.shape[:-1], *space.shape).astype(space.dtype)
+
+
+def _leaves(space: Space[Any], value: Any) -> Iterator[Any]:
+    if isinstance(space, Box):
+        yield value
+    else:
+        for key, part in _parts(space):
+            yield from _leaves(part, value[key])
+
+
+def _fields(name: str, space: Space[Any], where: str) -> Iterator[FieldSpec]:
+    if isinstance(space, (Dict, Tuple)):
+        for key, part in _parts(space):
+            yield from _fields(f"{name}.{key}", part, where)
+        return
+    if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
+        raise DatasetError(
+            f"{where}: the space of '{name}' is {_text(space)}; Boxes of floats are needed, alone "
+            f"or in Dicts and Tuples: leave it out, or make floats of it"
+        )
+    for index in np.ndindex(*space.shape):
+        position = f"[{','.join(map(str, index))}]" if index else ""
+        yield FieldSpec(name + position, "", float(space.low[index]), float(space.high[index]))
+
+
+def _parts(space: Space[Any]) -> list[tuple[Any, Space[Any]]]:
+    """Return keys and spaces of a Dict or Tuple in the order in which they are laid out."""
+    if isinstance(space, Dict):
+        return sorted(space.spaces.items())
+    if isinstance(space, Tuple):
+        return list(enumerate(space.spaces))
+    raise TypeError(f"{space} is no space that spec_from_spaces accepts")
+
+
+def _text(space: Space[Any]) -> str:
+    return " ".join(str(space).split())
