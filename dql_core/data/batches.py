@@ -17,9 +17,10 @@ class Batch:
     Attributes:
         observation: Shape (B, O).
         action: In [-1, 1], shape (B, A).
-        reward: Shape (B,).
+        reward: Of the step, or of all steps that an n-step transition spans; shape (B,).
         next_observation: Shape (B, O).
-        bootstrap: 1 where a value follows, 0 where the task terminated, shape (B,).
+        bootstrap: How much of the discounted next value counts: 0 where the task terminated, else
+            1, or less after several steps (see `TransitionTable`); shape (B,).
     """
 
     observation: Tensor
@@ -39,24 +40,26 @@ class BatchSampler:
     def __init__(
         self, table: TransitionTable, batch_size: int, generator: torch.Generator, device: str
     ) -> None:
-        """Copy ``table`` to ``device`` once."""
+        """Bring ``table`` to ``device`` once; on the CPU its arrays are used as they are."""
         self.generator = generator
         self._batch_size = batch_size
-        self._observations = torch.tensor(table.observations, device=device)
-        self._rows = torch.tensor(table.rows, device=device)
-        self._actions = torch.tensor(table.actions, device=device)
-        self._rewards = torch.tensor(table.rewards, device=device)
-        self._bootstraps = torch.tensor(table.bootstraps, device=device)
+        self._observations = torch.as_tensor(table.observations, device=device)
+        self._rows = torch.as_tensor(table.rows, device=device)
+        self._next_rows = torch.as_tensor(table.next_rows, device=device)
+        self._actions = torch.as_tensor(table.actions, device=device)
+        self._rewards = torch.as_tensor(table.rewards, device=device)
+        self._bootstraps = torch.as_tensor(table.bootstraps, device=device)
 
     def draw(self) -> Batch:
         """Draw the next batch."""
         index = torch.randint(len(self._rows), (self._batch_size,), generator=self.generator)
         index = index.to(self._rows.device, non_blocking=True)
-        row = self._rows[index]
+        rows = self._rows.index_select(0, index)
+        next_rows = self._next_rows.index_select(0, index)
         return Batch(
-            observation=self._observations[row],
-            action=self._actions[index],
-            reward=self._rewards[index],
-            next_observation=self._observations[row + 1],
-            bootstrap=self._bootstraps[index],
+            observation=self._observations.index_select(0, rows),
+            action=self._actions.index_select(0, index),
+            reward=self._rewards.index_select(0, index),
+            next_observation=self._observations.index_select(0, next_rows),
+            bootstrap=self._bootstraps.index_select(0, index),
         )

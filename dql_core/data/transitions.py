@@ -8,27 +8,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import LoadedDataset
+from dql_core.data.rewards import RewardTransform
 from dql_core.normalize import Normalizer
+
+AS_RECORDED = RewardTransform()
 
 
 @dataclass(frozen=True)
 class TransitionTable:
     """M transitions over R observation rows; R = M + the number of episodes.
 
-    Transition m leads from row ``rows[m]`` to row ``rows[m] + 1`` of ``observations``. The last
-    row of an episode starts no transition, so none crosses into the next episode.
+    Transition m leads from row ``rows[m]`` to row ``next_rows[m]`` of ``observations``, which is
+    ``n_step`` rows further, or the last row of the episode if that comes first. That row starts
+    no transition, so none crosses into the next episode.
 
     Attributes:
         observations: Normalised observations of all episodes, shape (R, O), float32.
         rows: Where each transition starts, shape (M,), int64.
+        next_rows: Where it leads to, shape (M,), int64.
         actions: In [-1, 1], shape (M, A), float32.
-        rewards: Scaled rewards, shape (M,), float32.
-        bootstraps: Whether a value follows: 0 where the task terminated, else 1 (a truncation
-            does not end the value), shape (M,), float32.
+        rewards: Transformed rewards of the k steps between the rows, the later ones discounted:
+            sum over i < k of discount^i r_i; shape (M,), float32.
+        bootstraps: How much of the discounted value that follows counts: 0 where the task
+            terminated, else discount^(k - 1), which is 1 for a single step; a truncation does
+            not end the value. The target is rewards + discount * bootstraps * value. Shape (M,),
+            float32.
     """
 
     observations: NDArray[np.float32]
     rows: NDArray[np.int64]
+    next_rows: NDArray[np.int64]
     actions: NDArray[np.float32]
     rewards: NDArray[np.float32]
     bootstraps: NDArray[np.float32]
@@ -39,27 +48,62 @@ class TransitionTable:
 
 
 def make_transitions(
-    dataset: LoadedDataset, normalizer: Normalizer, reward_scale: float = 1.0
+    dataset: LoadedDataset,
+    normalizer: Normalizer,
+    rewards: RewardTransform = AS_RECORDED,
+    *,
+    n_step: int = 1,
+    discount: float = 1.0,
 ) -> TransitionTable:
-    """Lay the episodes of ``dataset`` out as one table.
+    """Lay the episodes of ``dataset`` out as one table, one at a time: no row is copied twice.
 
     Args:
         dataset: Episodes in their own units.
         normalizer: Brings observations and actions to the units of the networks.
-        reward_scale: Multiplies every reward.
+        rewards: Brings rewards to the units of the critics.
+        n_step: Steps that a transition spans, unless its episode ends before.
+        discount: Weight of a reward that is one step further; matters if ``n_step`` is not 1.
     """
-    episodes = dataset.episodes
+    episodes, spec = dataset.episodes, dataset.spec
     lengths = np.array([len(episode) for episode in episodes])
-    first_rows = np.concatenate([[0], np.cumsum(lengths + 1)[:-1]])
-    rows = [first + np.arange(n) for first, n in zip(first_rows, lengths, strict=True)]
-    bootstraps = np.ones(lengths.sum(), dtype=np.float32)
-    last_transitions = np.cumsum(lengths) - 1
-    bootstraps[last_transitions] = [0.0 if episode.terminated else 1.0 for episode in episodes]
-    rewards = np.concatenate([episode.rewards for episode in episodes]) * reward_scale
+    ends = np.cumsum(lengths)  # transition after the last of each episode
+    observations = np.empty((ends[-1] + len(episodes), len(spec.observation)), dtype=np.float32)
+    actions = np.empty((ends[-1], len(spec.action)), dtype=np.float32)
+    single_step = np.empty(ends[-1])
+    for index, (episode, end) in enumerate(zip(episodes, ends.tolist(), strict=True)):
+        first = end - len(episode)
+        observations[first + index : end + index + 1] = normalizer.observation(
+            episode.observations
+        )
+        actions[first:end] = normalizer.action(episode.actions)
+        single_step[first:end] = rewards(episode.rewards)
+    rows = np.arange(ends[-1]) + np.repeat(np.arange(len(episodes)), lengths)
+    steps = np.minimum(n_step, np.repeat(ends, lengths) - np.arange(ends[-1]))
     return TransitionTable(
-        observations=normalizer.observation(np.concatenate([e.observations for e in episodes])),
-        rows=np.concatenate(rows).astype(np.int64),
-        actions=normalizer.action(np.concatenate([episode.actions for episode in episodes])),
-        rewards=rewards.astype(np.float32),
-        bootstraps=bootstraps,
+        observations=observations,
+        rows=rows,
+        next_rows=rows + steps,
+        actions=actions,
+        rewards=_summed(single_step, steps, discount).astype(np.float32),
+        bootstraps=_bootstraps(dataset, ends, steps, discount),
     )
+
+
+def _summed(
+    rewards: NDArray[np.float64], steps: NDArray[np.int64], discount: float
+) -> NDArray[np.float64]:
+    """Return the discounted sum of the next ``steps[m]`` rewards from each m on, shape (M,)."""
+    total = rewards.copy()
+    for ahead in range(1, int(steps.max())):
+        spanning = np.flatnonzero(steps > ahead)
+        total[spanning] += discount**ahead * rewards[spanning + ahead]
+    return total
+
+
+def _bootstraps(
+    dataset: LoadedDataset, ends: NDArray[np.int64], steps: NDArray[np.int64], discount: float
+) -> NDArray[np.float32]:
+    terminated = np.zeros(len(steps) + 1, dtype=bool)
+    terminated[ends] = [episode.terminated for episode in dataset.episodes]
+    reached = terminated[np.arange(len(steps)) + steps]
+    return np.where(reached, 0.0, discount ** (steps - 1.0)).astype(np.float32)

@@ -14,7 +14,8 @@ from dql_core.config import TrainConfig
 from dql_core.data.batches import BatchSampler
 from dql_core.data.checks import require_finite, require_rewards, within_bounds
 from dql_core.data.dataset import LoadedDataset, load_dataset
-from dql_core.data.transitions import make_transitions
+from dql_core.data.rewards import fit_rewards
+from dql_core.data.transitions import AS_RECORDED, make_transitions
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
@@ -103,7 +104,14 @@ def prepare(config: TrainConfig, dataset: LoadedDataset) -> tuple[Checkpoint, Ba
         torch.set_num_threads(config.run.num_threads)
     seeds, device = RunSeeds.derive(config.run.seed), resolve_device(config.run.device)
     normalizer = fit_normalizer(config, dataset)
-    table = make_transitions(dataset, normalizer, config.data.reward_scale)
+    learns_values = config.agent != "diffusion_bc"
+    table = make_transitions(
+        dataset,
+        normalizer,
+        fit_rewards(dataset, config.data) if learns_values else AS_RECORDED,
+        n_step=config.data.n_step,
+        discount=config.critic.discount,
+    )
     batch_generator = make_generator(seeds.batches, "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.weights)

@@ -5,6 +5,7 @@ import torch
 from dql_core.data.batches import BatchSampler
 from dql_core.data.checks import require_finite, require_rewards, within_bounds
 from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.data.rewards import RewardTransform
 from dql_core.data.transitions import TransitionTable, make_transitions
 from dql_core.errors import DatasetError
 from dql_core.normalize import Normalizer
@@ -43,12 +44,12 @@ def dataset() -> LoadedDataset:
 
 @pytest.fixture
 def table(dataset: LoadedDataset) -> TransitionTable:
-    return make_transitions(dataset, RAW, reward_scale=10.0)
+    return make_transitions(dataset, RAW, RewardTransform(10.0))
 
 
 def test_no_transition_crosses_the_end_of_an_episode(table: TransitionTable) -> None:
     starts = table.observations[table.rows, 0]
-    nexts = table.observations[table.rows + 1, 0]
+    nexts = table.observations[table.next_rows, 0]
     assert starts.tolist() == [0, 1, 2, 100, 200, 201]
     assert (nexts - starts).tolist() == [1] * 6
 
@@ -67,6 +68,45 @@ def test_the_table_holds_each_observation_once(table: TransitionTable) -> None:
     assert table.observations.shape == (9, 2)
     arrays = (table.observations, table.actions, table.rewards, table.bootstraps)
     assert {array.dtype for array in arrays} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("n_step", [1, 2, 3, 10])
+def test_n_steps_are_summed_and_bootstrapped_as_if_walked_one_by_one(n_step: int) -> None:
+    rng = np.random.default_rng(0)
+    lengths, terminated = (4, 1, 3, 2, 1, 7), (True, False, False, True, True, False)
+    episodes = tuple(
+        Episode(
+            observations=rng.normal(size=(length + 1, 2)).astype(np.float32),
+            actions=rng.uniform(-4, 4, size=(length, 1)).astype(np.float32),
+            rewards=rng.normal(size=length),
+            terminated=ended,
+            truncated=not ended,
+        )
+        for length, ended in zip(lengths, terminated, strict=True)
+    )
+    discount, value = 0.9, np.float64(7.0)
+    table = make_transitions(
+        LoadedDataset(SPEC, episodes, "cart data"), RAW, n_step=n_step, discount=discount
+    )
+    index = 0
+    for episode in episodes:
+        for start in range(len(episode)):
+            target, weight, step = 0.0, 1.0, start
+            while step < len(episode) and step < start + n_step:
+                target += weight * episode.rewards[step]
+                weight, step = weight * discount, step + 1
+            if not (episode.terminated and step == len(episode)):
+                target += weight * value
+            found = table.rewards[index] + discount * table.bootstraps[index] * value
+            np.testing.assert_allclose(found, target, rtol=1e-5)
+            np.testing.assert_array_equal(
+                table.observations[table.rows[index]], episode.observations[start]
+            )
+            np.testing.assert_array_equal(
+                table.observations[table.next_rows[index]], episode.observations[step]
+            )
+            index += 1
+    assert index == len(table)
 
 
 def make_sampler(table: TransitionTable, batch_size: int, seed: int) -> BatchSampler:
