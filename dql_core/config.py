@@ -1,25 +1,25 @@
-"""The training configuration: strict sections, yaml in, hash out.
+"""The training configuration: strict sections, hashed and saved with each run.
 
 Every key has a default, so a file states only what differs; the resolved configuration is saved
-with each run. Names follow the paper (arXiv 2208.06193) where it has one.
+with each run. Names follow the paper (arXiv 2208.06193) where it has one. Where the paper's code
+does otherwise than the default, the key says so: `preset: paper` sets all of these at once, and
+docs/explanation/deviations.md tells why the defaults differ.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dql_core.diffusion.schedule import ScheduleName, Variance
-from dql_core.errors import ConfigError
-from dql_core.strict_yaml import StrictModel, parse, read_yaml
+from dql_core.diffusion.schedule import Prediction, Sampler, ScheduleName, Variance
+from dql_core.presets import PresetName, with_preset
+from dql_core.strict_yaml import StrictModel
 
-AgentName = Literal["diffusion_ql", "diffusion_bc"]
+AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
 
 
 class RunConfig(StrictModel):
@@ -29,21 +29,33 @@ class RunConfig(StrictModel):
         steps: Number of updates.
         batch_size: Transitions in an update, B.
         seed: Seeds initial weights, batches and the diffusion's noise.
-        learning_rate_decay: ``cosine`` falls to zero over all steps, one step at a time.
+        learning_rate_decay: ``cosine`` falls to zero over all steps, one step at a time;
+            ``cosine_every_50_epochs`` moves along that curve once in 50,000 updates by what one
+            of 1,000 should move, as the paper's code does: practically no decay at all.
         log_every: Updates between two lines of metrics.
         checkpoint_every: Updates between two checkpoints; the last update always makes one.
         device: Where the networks are; ``auto`` takes CUDA if there is one.
         num_threads: Threads of a CPU operation; 0 leaves the choice to torch.
+        execution: ``compiled`` turns an update into machine code of its own, which takes a
+            minute before the first one; ``eager`` runs it operation by operation; ``auto``
+            compiles what is long enough to gain from it. On CUDA, ``compiled`` and ``auto``
+            capture the update as a CUDA graph.
+        precision: Of the matrix products; weights, losses and optimisers are float32 always.
+        needless_gradients: Compute, as the paper's code does, gradients that nothing uses; the
+            result is the same, later.
     """
 
     steps: int = Field(default=100_000, ge=1)
     batch_size: int = Field(default=256, ge=1)
     seed: int = Field(default=0, ge=0)
-    learning_rate_decay: Literal["cosine", "constant"] = "cosine"
+    learning_rate_decay: Literal["cosine", "constant", "cosine_every_50_epochs"] = "cosine"
     log_every: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=10_000, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     num_threads: int = Field(default=0, ge=0)
+    execution: Literal["auto", "eager", "compiled"] = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    needless_gradients: bool = False
 
 
 class DataConfig(StrictModel):
@@ -52,13 +64,22 @@ class DataConfig(StrictModel):
     Attributes:
         dataset: Folder or Minari id; ``--dataset`` overrides it.
         normalize_observations: Standardise observations; the paper's code uses them raw.
+        reward_transform: One of the paper's reward tunings, before `reward_scale`.
+        reward_boundaries: What ends a return in ``iql_locomotion``: every ``episode`` end, or a
+            ``termination`` only, as in the paper's code, where time limits run on.
         reward_scale: Every reward is multiplied by it.
+        n_step: Rewards summed before the bootstrap; 1 as in the paper.
         out_of_bounds: What to do with actions beyond the bounds of the spec.
     """
 
     dataset: str = ""
     normalize_observations: bool = True
+    reward_transform: Literal[
+        "none", "normalize", "iql_locomotion", "iql_antmaze", "cql_antmaze", "antmaze"
+    ] = "none"
+    reward_boundaries: Literal["episode", "termination"] = "episode"
     reward_scale: float = Field(default=1.0, gt=0)
+    n_step: int = Field(default=1, ge=1)
     out_of_bounds: Literal["refuse", "clip"] = "refuse"
 
 
@@ -68,15 +89,34 @@ class DiffusionConfig(StrictModel):
     Attributes:
         num_diffusion_steps: Steps from noise to action, N.
         schedule: ``vp`` as in the paper, ``cosine``, or ``linear`` (for N in the hundreds).
-        variance: Covariance of a reverse step: ``posterior`` as in the paper's code, ``beta`` as
-            in the paper.
+        prediction: What the network tells of a noisy action: the noise in it (``epsilon``, as in
+            the paper) or the clean action (``x0``).
+        sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
+        num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
+        variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
+            as in the paper.
         clip_denoised: Clip the clean action that each reverse step predicts to the bounds.
     """
 
     num_diffusion_steps: int = Field(default=5, ge=1)
     schedule: ScheduleName = "vp"
+    prediction: Prediction = "epsilon"
+    sampler: Sampler = "ddpm"
+    num_sampling_steps: int | None = Field(default=None, ge=1)
     variance: Variance = "posterior"
     clip_denoised: bool = True
+
+    @model_validator(mode="after")
+    def _sampling_steps_fit(self) -> DiffusionConfig:
+        steps = self.num_sampling_steps
+        if steps is not None and self.sampler == "ddpm":
+            raise ValueError("num_sampling_steps needs sampler: ddim; ddpm takes every step")
+        if steps is not None and steps > self.num_diffusion_steps:
+            raise ValueError(
+                f"num_sampling_steps is {steps}: it must be at most num_diffusion_steps "
+                f"({self.num_diffusion_steps})"
+            )
+        return self
 
 
 class PolicyConfig(StrictModel):
@@ -89,8 +129,13 @@ class PolicyConfig(StrictModel):
         gradient_clip: Largest norm of the gradient; null for no limit.
         eta: Weight of the values against the imitation of the data; larger trusts the critics
             more. No part of Diffusion-BC.
+        policy_gradient: Where the gradient of the values enters: at the end of the whole reverse
+            ``chain`` as in the paper, or at the clean action that ``one_step`` predicts from a
+            noised action of the data (Efficient Diffusion Policy, arXiv 2305.20081).
         ema_rate: How far the averaged policy moves towards the policy at a time.
         ema_every: Updates between two such moves.
+        ema_start: Updates before the first such move; 1000 in the paper's code, whose average
+            stays the initial random network until then.
     """
 
     width: int = Field(default=256, ge=1)
@@ -98,8 +143,10 @@ class PolicyConfig(StrictModel):
     learning_rate: float = Field(default=3e-4, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     eta: float = Field(default=1.0, ge=0)
+    policy_gradient: Literal["chain", "one_step"] = "chain"
     ema_rate: float = Field(default=0.005, gt=0, le=1)
     ema_every: int = Field(default=5, ge=1)
+    ema_start: int = Field(default=0, ge=0)
 
 
 class CriticConfig(StrictModel):
@@ -127,33 +174,105 @@ class CriticConfig(StrictModel):
     max_q_samples: int = Field(default=1, ge=1)
 
 
+class Td3Config(StrictModel):
+    """What only TD3+BC has (arXiv 2106.06860); the rest it takes from `policy` and `critic`.
+
+    Attributes:
+        alpha: Weight of the values against the imitation of the data.
+        target_noise: Standard deviation of the noise on target actions, in [-1, 1] units.
+        target_noise_clip: Largest such noise.
+        policy_every: Critic updates for each update of the policy.
+    """
+
+    alpha: float = Field(default=2.5, ge=0)
+    target_noise: float = Field(default=0.2, ge=0)
+    target_noise_clip: float = Field(default=0.5, ge=0)
+    policy_every: int = Field(default=2, ge=1)
+
+
 class SelectionConfig(StrictModel):
     """How the trained policy chooses an action; an exported bundle takes these as its defaults.
 
     Attributes:
         num_candidates: Actions sampled for a decision, K.
         rule: ``softmax`` draws a candidate by its value, ``greedy`` takes the best, ``first``
-            takes the first; Diffusion-BC has no values and takes the first.
-        temperature: Of ``softmax``, in standard deviations of the value over the candidates.
-        weights: The averaged policy (``ema``) or the one of the last update (``online``).
+            takes the first; a policy without values takes the first.
+        temperature: Of ``softmax``.
+        temperature_scale: What the temperature counts in: ``relative`` to the standard deviation
+            of the values over the candidates, or ``raw`` values as in the paper, where the choice
+            depends on the scale of the rewards.
+        weights: The averaged policy (``ema``) or the one of the last update (``online``), which
+            the paper's code evaluates.
+        critics: Which critics rank: the ``target`` critics, those of the last update
+            (``online``), or ``untrained`` ones, with which the paper's code is left after it has
+            loaded a model.
     """
 
     num_candidates: int = Field(default=50, ge=1)
     rule: Literal["softmax", "greedy", "first"] = "softmax"
     temperature: float = Field(default=1.0, gt=0)
+    temperature_scale: Literal["relative", "raw"] = "relative"
     weights: Literal["ema", "online"] = "ema"
+    critics: Literal["target", "online", "untrained"] = "target"
+
+
+class ValidationConfig(StrictModel):
+    """What is measured without an environment, and which checkpoint is called the best.
+
+    Attributes:
+        rule: What makes a checkpoint ``best_offline``: the imitation loss since the checkpoint
+            before (``bc_loss``, the paper's), the critics' error on held-out episodes
+            (``td_error``), or the distance of their values from the returns there
+            (``value_error``).
+        held_out: Share of the episodes kept from training to measure on.
+        bc_loss_rank: Which checkpoint ``bc_loss`` takes: 0 has the smallest loss, 1 the next one
+            (the paper's top_k).
+        bc_loss_ranking: ``by_loss``, or ``paper_code``, which mistakes the rank of the n-th
+            checkpoint for the checkpoint of the n-th rank.
+        divergence_factor: Mean |Q| beyond this multiple of the largest discounted return in the
+            data raises an alarm.
+    """
+
+    rule: Literal["bc_loss", "td_error", "value_error"] = "bc_loss"
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    bc_loss_rank: int = Field(default=0, ge=0)
+    bc_loss_ranking: Literal["by_loss", "paper_code"] = "by_loss"
+    divergence_factor: float = Field(default=10.0, gt=0)
+
+
+class EvaluationConfig(StrictModel):
+    """Rollouts during training; ``--eval-env`` overrides `env`.
+
+    Attributes:
+        env: Gymnasium id; empty for none.
+        episodes: Episodes for each checkpoint, all at once.
+        seed: Episode i starts from ``reset(seed=seed + i)``.
+    """
+
+    env: str = ""
+    episodes: int = Field(default=20, ge=1)
+    seed: int = Field(default=10_000, ge=0)
 
 
 class TrainConfig(StrictModel):
     """Everything that decides what a training run computes."""
 
     agent: AgentName = "diffusion_ql"
+    preset: PresetName | None = None
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     policy: PolicyConfig = PolicyConfig()
     critic: CriticConfig = CriticConfig()
+    td3: Td3Config = Td3Config()
     selection: SelectionConfig = SelectionConfig()
+    validation: ValidationConfig = ValidationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, document: Any) -> Any:
+        return with_preset(document)
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as a yaml document."""
@@ -164,39 +283,3 @@ class TrainConfig(StrictModel):
         """SHA-256 of the configuration's meaning: comments and key order do not change it."""
         document = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration file and apply ``section.key=value`` overrides to it.
-
-    Args:
-        path: The yaml file.
-        overrides: As on the command line; the value is read as yaml.
-
-    Raises:
-        ConfigError: Naming the file or the override, the key, its value and the rule it breaks.
-    """
-    document = read_yaml(path, ConfigError)
-    config = parse(document, TrainConfig, str(path), ConfigError)
-    for override in overrides:
-        _apply(document, override)
-        config = parse(document, TrainConfig, f"--set {override}", ConfigError)
-    return config
-
-
-def _apply(document: dict[str, Any], override: str) -> None:
-    """Set one dotted key of ``document`` in place."""
-    key, equals, text = override.partition("=")
-    *sections, last = key.strip().split(".")
-    if not equals or not all([*sections, last]):
-        raise ConfigError(f"--set {override}: must have the form section.key=value")
-    for section in sections:
-        if document.get(section) is None:
-            document[section] = {}
-        document = document[section]
-        if not isinstance(document, dict):
-            raise ConfigError(f"--set {override}: '{section}' is a value and has no keys")
-    try:
-        document[last] = yaml.safe_load(text)
-    except yaml.YAMLError as cause:
-        raise ConfigError(f"--set {override}: the value is not valid yaml") from cause

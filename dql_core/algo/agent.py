@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from dql_core.algo.bc import DiffusionBC
-from dql_core.algo.diffusion_policy import DiffusionPolicy
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import NoiseSource
 from dql_core.algo.optimization import Descent
-from dql_core.config import TrainConfig
+from dql_core.algo.td3_bc import TD3BC
+from dql_core.config import AgentName, TrainConfig
 from dql_core.data.batches import Batch
+from dql_core.networks.action_sampler import ActionSampler
 from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser
 from dql_core.spec import PolicySpec
 
 
@@ -32,21 +32,19 @@ class Agent(Protocol):
 
     Attributes:
         step: Updates taken so far.
-        policy: The diffusion policy and its average.
         noise: Source of the updates' randomness.
         modules: Every network by name.
         descents: Every optimiser by name.
     """
 
     step: int
-    policy: DiffusionPolicy
     noise: NoiseSource
     modules: dict[str, nn.Module]
     descents: dict[str, Descent]
 
     @property
-    def acting_denoiser(self) -> Denoiser:
-        """The network that acts after training."""
+    def acting_sampler(self) -> ActionSampler:
+        """What acts after training."""
 
     @property
     def ranking_critic(self) -> TwinCritic | None:
@@ -54,6 +52,13 @@ class Agent(Protocol):
 
     def update(self, batch: Batch) -> Losses:
         """Learn from one batch."""
+
+
+AGENTS: dict[AgentName, type[DiffusionQL] | type[DiffusionBC] | type[TD3BC]] = {
+    "diffusion_ql": DiffusionQL,
+    "diffusion_bc": DiffusionBC,
+    "td3_bc": TD3BC,
+}
 
 
 def make_agent(config: TrainConfig, spec: PolicySpec, generator: torch.Generator) -> Agent:
@@ -66,6 +71,4 @@ def make_agent(config: TrainConfig, spec: PolicySpec, generator: torch.Generator
             weights come from torch's global generator.
     """
     sizes = len(spec.observation), len(spec.action)
-    if config.agent == "diffusion_bc":
-        return DiffusionBC(config, *sizes, generator)
-    return DiffusionQL(config, *sizes, generator)
+    return AGENTS[config.agent](config, *sizes, generator)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dql_core.algo.acceleration import Acceleration
+from dql_core.algo.averaging import PolicyAverage
 from dql_core.algo.diffusion_policy import DiffusionPolicy
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimization import Descent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
+from dql_core.networks.action_sampler import ActionSampler
 from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,11 @@ class DiffusionBC:
         self.step = 0
         self.policy = DiffusionPolicy(config, observation_size, action_size).to(generator.device)
         self.noise = NoiseSource(
-            generator, config.diffusion.num_diffusion_steps, action_size, num_target_samples=0
+            generator,
+            config.diffusion.num_diffusion_steps,
+            self.policy.process.num_noises,
+            action_size,
+            num_target_samples=0,
         )
         self.modules: dict[str, nn.Module] = {"policy": self.policy}
         self.descents = {
@@ -57,17 +63,19 @@ class DiffusionBC:
                 self.policy.online.parameters(),
                 config.policy.learning_rate,
                 config.policy.gradient_clip,
-                config.run.learning_rate_decay,
-                config.run.steps,
+                config.run,
             )
         }
+        self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
+        acceleration = Acceleration(config.run, generator.device)
+        self._loss = acceleration.function(self._compute_loss)
+        self._learn = acceleration.update(self._learn_from)
 
     @property
-    def acting_denoiser(self) -> Denoiser:
-        """The network that acts after training."""
-        use_average = self._config.selection.weights == "ema"
-        return self.policy.average if use_average else self.policy.online
+    def acting_sampler(self) -> ActionSampler:
+        """What acts after training."""
+        return self.policy.sampler(averaged=self._config.selection.weights == "ema")
 
     @property
     def ranking_critic(self) -> TwinCritic | None:
@@ -83,8 +91,17 @@ class DiffusionBC:
         """
         if noise is None:
             noise = self.noise.draw(len(batch.reward))
-        imitation = self.policy.imitation_loss(batch, noise)
-        self.descents["policy"].descend(imitation, self.step)
+        self.descents["policy"].schedule(self.step)
+        self._average.schedule(self.step)
+        losses = self._learn(batch, noise)
         self.step += 1
-        self.policy.move_average(self.step)
-        return BCLosses(imitation=imitation.detach())
+        return losses
+
+    def _learn_from(self, batch: Batch, noise: UpdateNoise) -> BCLosses:
+        loss = self._loss(batch, noise)
+        self.descents["policy"].descend(loss)
+        self._average.move()
+        return BCLosses(imitation=loss.detach())
+
+    def _compute_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+        return self.policy.denoise(batch, noise).loss

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -9,10 +11,31 @@ from dql_core.algo.losses import imitation_loss, noised_action
 from dql_core.algo.noise import UpdateNoise
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.diffusion.sampler import sample
+from dql_core.diffusion.sampler import make_process
 from dql_core.diffusion.schedule import NoiseSchedule
+from dql_core.networks.action_sampler import DiffusionSampler
 from dql_core.networks.denoiser import Denoiser
-from dql_core.networks.ema import frozen_copy, move_towards
+from dql_core.networks.ema import frozen_copy
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What the learning network makes of the data's actions after noise was put into them.
+
+    Attributes:
+        predicted: The network's output, shape (B, A).
+        target: What it should have been, shape (B, A).
+        clean: The clean action that its output implies, shape (B, A).
+    """
+
+    predicted: Tensor
+    target: Tensor
+    clean: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        """Behaviour cloning, L_d, a scalar."""
+        return imitation_loss(self.predicted, self.target)
 
 
 class DiffusionPolicy(nn.Module):
@@ -22,32 +45,37 @@ class DiffusionPolicy(nn.Module):
         online: The network that learns.
         average: Its exponential moving average, equal to it at the start.
         schedule: Noise schedule with N steps.
+        process: The reverse process.
     """
 
     alpha_bars: Tensor
 
     def __init__(self, config: TrainConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
-        self.schedule = NoiseSchedule.make(
-            config.diffusion.schedule, config.diffusion.num_diffusion_steps
+        diffusion, policy = config.diffusion, config.policy
+        self.schedule = NoiseSchedule.make(diffusion.schedule, diffusion.num_diffusion_steps)
+        self.process = make_process(
+            self.schedule,
+            sampler=diffusion.sampler,
+            num_sampling_steps=diffusion.num_sampling_steps,
+            variance=diffusion.variance,
+            prediction=diffusion.prediction,
+            clip_denoised=diffusion.clip_denoised,
         )
         self.online = Denoiser(
-            observation_size,
-            action_size,
-            self.schedule.num_steps,
-            config.policy.width,
-            config.policy.depth,
+            observation_size, action_size, self.schedule.num_steps, policy.width, policy.depth
         )
         self.average = frozen_copy(self.online)
         alpha_bars = torch.tensor(self.schedule.alpha_bars, dtype=torch.float32)
         self.register_buffer("alpha_bars", alpha_bars, persistent=False)
-        self._config = config
 
-    def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
-        """Return how badly the policy tells the noise in the data's actions, a scalar."""
-        alpha_bar = self.alpha_bars[noise.step]
+    def denoise(self, batch: Batch, noise: UpdateNoise) -> Denoised:
+        """Put noise into the data's actions and let the learning network tell it."""
+        alpha_bar = self.alpha_bars[noise.step][:, None]
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
-        return imitation_loss(self.online(noisy, noise.step, batch.observation), noise.imitation)
+        predicted = self.online(noisy, noise.step, batch.observation)
+        target = noise.imitation if self.process.prediction == "epsilon" else batch.action
+        return Denoised(predicted, target, self.process.clean_action(noisy, predicted, alpha_bar))
 
     def sample(self, denoiser: Denoiser, observation: Tensor, noise: Tensor) -> Tensor:
         """Sample actions with one of the two networks.
@@ -55,22 +83,13 @@ class DiffusionPolicy(nn.Module):
         Args:
             denoiser: `online` or `average`.
             observation: Shape (B, O).
-            noise: Shape (N, B, A).
+            noise: Shape (S, B, A).
 
         Returns:
             Shape (B, A); differentiable through the whole chain.
         """
-        diffusion = self._config.diffusion
-        return sample(
-            denoiser,
-            self.schedule,
-            observation,
-            noise,
-            variance=diffusion.variance,
-            clip_denoised=diffusion.clip_denoised,
-        )
+        return self.process.sample(denoiser, observation, noise)
 
-    def move_average(self, step: int) -> None:
-        """Let the average follow after the update number ``step`` (from 1)."""
-        if step % self._config.policy.ema_every == 0:
-            move_towards(self.average, self.online, self._config.policy.ema_rate)
+    def sampler(self, *, averaged: bool) -> DiffusionSampler:
+        """Return what acts after training; it shares its network with this policy."""
+        return DiffusionSampler(self.average if averaged else self.online, self.process)

@@ -11,15 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dql_core.algo.acceleration import Acceleration
+from dql_core.algo.averaging import PolicyAverage
+from dql_core.algo.critics import Critics
 from dql_core.algo.diffusion_policy import DiffusionPolicy
-from dql_core.algo.losses import bootstrapped_target, critic_loss, improvement_loss
+from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimization import Descent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
+from dql_core.networks.action_sampler import ActionSampler
 from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser
-from dql_core.networks.ema import frozen_copy, move_towards
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,7 @@ class DiffusionQL:
     Attributes:
         step: Updates taken so far.
         policy: The diffusion policy and its average.
-        critic: Twin critics.
-        target_critic: Their slow copy, which makes the targets and ranks candidates.
+        critics: Twin critics and their slow copies.
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
         descents: Every optimiser by name.
@@ -65,54 +66,42 @@ class DiffusionQL:
         device = generator.device
         self.step = 0
         self.policy = DiffusionPolicy(config, observation_size, action_size).to(device)
-        self.critic = TwinCritic(
-            observation_size,
-            action_size,
-            config.critic.width,
-            config.critic.depth,
-            layer_norm=config.critic.layer_norm,
-        ).to(device)
-        self.target_critic = frozen_copy(self.critic)
+        self.policy.average.requires_grad_(config.run.needless_gradients)
+        self.critics = Critics(config, observation_size, action_size, device)
         self.noise = NoiseSource(
             generator,
             config.diffusion.num_diffusion_steps,
+            self.policy.process.num_noises,
             action_size,
             config.critic.max_q_samples,
         )
-        self.modules: dict[str, nn.Module] = {
-            "policy": self.policy,
-            "critic": self.critic,
-            "target_critic": self.target_critic,
-        }
-        decay, steps = config.run.learning_rate_decay, config.run.steps
+        self.modules: dict[str, nn.Module] = {"policy": self.policy, **self.critics.modules}
         self.descents = {
             "policy": Descent(
                 self.policy.online.parameters(),
                 config.policy.learning_rate,
                 config.policy.gradient_clip,
-                decay,
-                steps,
+                config.run,
             ),
-            "critic": Descent(
-                self.critic.parameters(),
-                config.critic.learning_rate,
-                config.critic.gradient_clip,
-                decay,
-                steps,
-            ),
+            "critic": self.critics.descent,
         }
+        self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
+        acceleration = Acceleration(config.run, device)
+        self._target = acceleration.function(self._compute_target)
+        self._critic_losses = acceleration.function(self._compute_critic_losses)
+        self._policy_losses = acceleration.function(self._compute_policy_losses)
+        self._learn = acceleration.update(self._learn_from)
 
     @property
-    def acting_denoiser(self) -> Denoiser:
-        """The network that acts after training."""
-        use_average = self._config.selection.weights == "ema"
-        return self.policy.average if use_average else self.policy.online
+    def acting_sampler(self) -> ActionSampler:
+        """What acts after training."""
+        return self.policy.sampler(averaged=self._config.selection.weights == "ema")
 
     @property
     def ranking_critic(self) -> TwinCritic:
         """The critics that rank candidates after training."""
-        return self.target_critic
+        return self.critics.ranking
 
     def update(self, batch: Batch, noise: UpdateNoise | None = None) -> QLLosses:
         """Improve the critics, then the policy, then let the slow copies follow.
@@ -123,39 +112,53 @@ class DiffusionQL:
         """
         if noise is None:
             noise = self.noise.draw(len(batch.reward))
-
-        target = self._target(batch, noise.target)
-        q_values = self.critic(batch.observation, batch.action)
-        loss_critic = critic_loss(q_values, target)
-        self.descents["critic"].descend(loss_critic, self.step)
-
-        imitation = self.policy.imitation_loss(batch, noise)
-        action = self.policy.sample(self.policy.online, batch.observation, noise.policy)
-        improvement = improvement_loss(self.critic(batch.observation, action), noise.guide)
-        loss_policy = imitation + self._config.policy.eta * improvement
-        self.descents["policy"].descend(loss_policy, self.step)
-
+        for descent in self.descents.values():
+            descent.schedule(self.step)
+        self._average.schedule(self.step)
+        losses = self._learn(batch, noise)
         self.step += 1
-        self.policy.move_average(self.step)
-        move_towards(self.target_critic, self.critic, self._config.critic.tau)
+        return losses
+
+    def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
+        target = self._target(batch, noise.target)
+        loss_critic, q_data = self._critic_losses(batch, target)
+        self.descents["critic"].descend(loss_critic)
+
+        loss_policy, imitation, improvement = self._policy_losses(batch, noise)
+        self.descents["policy"].descend(loss_policy)
+
+        self._average.move()
+        self.critics.average.move()
         return QLLosses(
             imitation=imitation.detach(),
             improvement=improvement.detach(),
             critic=loss_critic.detach(),
-            q_data=q_values.detach().mean(),
+            q_data=q_data.detach(),
             q_target=target.mean(),
         )
 
-    @torch.no_grad()
-    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
+    def _compute_target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrapped values of the batch, shape (B,), from the slow copies alone."""
-        samples = self._config.critic.max_q_samples
-        observation = batch.next_observation.repeat_interleave(samples, dim=0)  # (B * S, O)
-        action = self.policy.sample(self.policy.average, observation, noise)
-        next_q_values = self.target_critic(observation, action)  # (E, B * S)
-        return bootstrapped_target(
-            batch.reward,
-            batch.bootstrap,
-            next_q_values.unflatten(1, (-1, samples)),
-            self._config.critic.discount,
-        )
+        with torch.set_grad_enabled(self._config.run.needless_gradients):
+            samples = self._config.critic.max_q_samples
+            observation = batch.next_observation.repeat_interleave(samples, dim=0)  # (B * S, O)
+            next_action = self.policy.sample(self.policy.average, observation, noise)
+            return self.critics.bootstrapped(batch, next_action).detach()
+
+    def _compute_critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared error of the critics, and their mean value of the data's actions."""
+        q_values = self.critics.online(batch.observation, batch.action).float()
+        return critic_loss(q_values, target), q_values.mean()
+
+    def _compute_policy_losses(
+        self, batch: Batch, noise: UpdateNoise
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The policy's loss and its two parts, L_d and L_q."""
+        denoised = self.policy.denoise(batch, noise)
+        if self._config.policy.policy_gradient == "one_step":
+            action = denoised.clean
+        else:
+            action = self.policy.sample(self.policy.online, batch.observation, noise.policy)
+        q_values = self.critics.online(batch.observation, action).float()
+        improvement = improvement_loss(q_values, noise.guide)
+        return denoised.loss + self._config.policy.eta * improvement, denoised.loss, improvement

@@ -5,6 +5,7 @@ Shapes: B batch, A action, E critics (2), S sampled next actions.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,25 +16,25 @@ def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     Args:
         action: Clean actions, shape (B, A).
         noise: Standard normal, shape (B, A).
-        alpha_bar: Of each row's diffusion step, shape (B,).
+        alpha_bar: Of each row's diffusion step, shape (B, 1).
 
     Returns:
         Shape (B, A).
     """
-    return alpha_bar.sqrt()[:, None] * action + (1.0 - alpha_bar).sqrt()[:, None] * noise
+    return alpha_bar.sqrt() * action + (1.0 - alpha_bar).sqrt() * noise
 
 
-def imitation_loss(predicted_noise: Tensor, noise: Tensor) -> Tensor:
+def imitation_loss(predicted: Tensor, target: Tensor) -> Tensor:
     r"""Behaviour cloning, :math:`L_d` (equation 2), as a mean over batch and dimensions.
 
     Args:
-        predicted_noise: The policy network's output for the noised actions, shape (B, A).
-        noise: The noise that is in them, shape (B, A).
+        predicted: The policy network's output for the noised actions, shape (B, A).
+        target: The noise that is in them, or the clean actions, shape (B, A).
 
     Returns:
         Scalar.
     """
-    return functional.mse_loss(predicted_noise, noise)
+    return functional.mse_loss(predicted.float(), target)
 
 
 def improvement_loss(q_values: Tensor, guide: Tensor) -> Tensor:
@@ -52,7 +53,8 @@ def improvement_loss(q_values: Tensor, guide: Tensor) -> Tensor:
     mean_q = q_values.mean(dim=1)
     mean_magnitude = q_values.detach().abs().mean(dim=1)
     # With two critics, reversing the order pairs each with the other one's magnitude.
-    return -(mean_q / mean_magnitude.flip(0))[guide]
+    first, second = mean_q / mean_magnitude.flip(0)
+    return -torch.where(guide == 0, first, second)
 
 
 def bootstrapped_target(
@@ -86,3 +88,25 @@ def critic_loss(q_values: Tensor, target: Tensor) -> Tensor:
         Scalar.
     """
     return (q_values - target).square().mean(dim=1).sum()
+
+
+def td3_bc_loss(
+    action: Tensor, data_action: Tensor, q_values: Tensor, alpha: float
+) -> tuple[Tensor, Tensor]:
+    r"""Policy loss of TD3+BC (arXiv 2106.06860, equations 4 and 5).
+
+    :math:`-\lambda\, \overline{Q_1(s, \pi(s))} + \overline{(\pi(s) - a)^2}` with
+    :math:`\lambda = \alpha / \overline{|Q_1|}`, which is not differentiated.
+
+    Args:
+        action: Of the policy, shape (B, A).
+        data_action: Of the data, shape (B, A).
+        q_values: Both critics on `action`, shape (2, B).
+        alpha: Weight of the values.
+
+    Returns:
+        The loss and its imitation part, scalars.
+    """
+    first = q_values[0]
+    imitation = functional.mse_loss(action, data_action)
+    return imitation - alpha * first.mean() / first.detach().abs().mean(), imitation

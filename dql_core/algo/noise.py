@@ -15,8 +15,8 @@ class UpdateNoise:
     Attributes:
         step: Diffusion step of each row's imitation loss, integer, shape (B,).
         imitation: Noise put into the data's actions, shape (B, A).
-        policy: Noise of the policy's reverse chain, shape (N, B, A).
-        target: Noise of the target policy's reverse chain, shape (N, B * S, A).
+        policy: Noise of the policy's reverse chain, shape (Z, B, A).
+        target: Noise of the target policy's reverse chain, shape (Z, B * S, A).
         guide: Index of the critic that guides the policy, shape ().
     """
 
@@ -34,23 +34,25 @@ class NoiseSource:
     Attributes:
         generator: Source of all randomness of the updates, on the networks' device.
         num_diffusion_steps: N.
+        num_noises: Draws that a reverse chain needs for each action dimension, Z.
         action_size: A.
         num_target_samples: S.
     """
 
     generator: torch.Generator
     num_diffusion_steps: int
+    num_noises: int
     action_size: int
     num_target_samples: int
 
     def draw(self, batch_size: int) -> UpdateNoise:
         """Draw the noise of one update of ``batch_size`` rows."""
-        n, a = self.num_diffusion_steps, self.action_size
+        z, a = self.num_noises, self.action_size
         return UpdateNoise(
-            step=self._integers(n, (batch_size,)),
+            step=self._integers(self.num_diffusion_steps, (batch_size,)),
             imitation=self._normal((batch_size, a)),
-            policy=self._normal((n, batch_size, a)),
-            target=self._normal((n, batch_size * self.num_target_samples, a)),
+            policy=self._normal((z, batch_size, a)),
+            target=self._normal((z, batch_size * self.num_target_samples, a)),
             guide=self._integers(2, ()),
         )
 

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from dql_core.cli.training_bar import TrainingBar
-from dql_core.config import TrainConfig, load_config
+from dql_core.config import TrainConfig
+from dql_core.config_file import load_config
 from dql_core.training.loop import train as run_training
 
 INTERRUPTED = 130

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ScheduleName = Literal["vp", "cosine", "linear"]
+Prediction = Literal["epsilon", "x0"]
+Sampler = Literal["ddpm", "ddim"]
 Variance = Literal["posterior", "beta"]
 
 

@@ -106,16 +106,12 @@ def _manifest(
         config=checkpoint.config.model_dump(mode="json"),
         spec=checkpoint.spec.to_json(),
         normalizer=checkpoint.normalizer.to_json(),
-        sampler=SamplerSettings(
-            num_diffusion_steps=diffusion.num_diffusion_steps,
-            schedule=diffusion.schedule,
-            variance=diffusion.variance,
-            clip_denoised=diffusion.clip_denoised,
-        ),
+        sampler=SamplerSettings(num_noises=graph.sampler.num_noises, **diffusion.model_dump()),
         has_critic=graph.critic is not None,
         num_candidates=choice.num_candidates,
         selection=choice.selection,
         temperature=graph.temperature,
+        temperature_scale=checkpoint.config.selection.temperature_scale,
         parity=parity,
         versions={name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},

@@ -12,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dql_core.diffusion.sampler import sample
-from dql_core.diffusion.schedule import NoiseSchedule, Variance
+from dql_core.networks.action_sampler import ActionSampler
 from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser
 from dql_core.normalize import Normalizer
 from dql_core.runtime.noise import Noise
 from dql_core.runtime.policy import Decision
@@ -29,8 +27,9 @@ class PolicyGraph(nn.Module):
 
     The choice is :math:`\arg\max_k \; (Q_k - \max_j Q_j) / (\tau \sigma) + g_k` with
     :math:`\sigma` the standard deviation of Q over the candidates. With Gumbel noise g this is a
-    draw from a softmax whose temperature :math:`\tau` does not depend on the scale of rewards
-    (the paper's code takes the softmax of the raw Q); with g = 0 it is the best candidate.
+    draw from a softmax whose temperature :math:`\tau` does not depend on the scale of rewards;
+    with g = 0 it is the best candidate. As in the paper's code, :math:`\sigma = 1` takes the
+    softmax of the raw Q.
     """
 
     observation_mean: Tensor
@@ -40,41 +39,35 @@ class PolicyGraph(nn.Module):
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        sampler: ActionSampler,
         critic: TwinCritic | None,
-        schedule: NoiseSchedule,
         normalizer: Normalizer,
         *,
-        variance: Variance,
-        clip_denoised: bool,
         temperature: float,
+        raw_temperature: bool = False,
     ) -> None:
         """Assemble the function.
 
         Args:
-            denoiser: The policy's network.
+            sampler: Samples the candidates.
             critic: Ranks the candidates; without one the Q values are zeros.
-            schedule: Noise schedule with N steps.
             normalizer: Units of the networks.
-            variance: As in `sample`.
-            clip_denoised: As in `sample`.
             temperature: tau above.
+            raw_temperature: Leave the spread of Q out of the temperature.
         """
         super().__init__()
-        self.denoiser = denoiser
+        self.sampler = sampler
         self.critic = critic
-        self.schedule = schedule
-        self.variance: Variance = variance
-        self.clip_denoised = clip_denoised
         self.temperature = temperature
+        self.raw_temperature = raw_temperature
         for name, values in vars(normalizer).items():
             self.register_buffer(name, torch.tensor(values))
         self.eval()
 
     @property
     def noise_shape(self) -> tuple[int, int, int]:
-        """Shape of the noise for a single candidate, (N, 1, A)."""
-        return self.schedule.num_steps, 1, len(self.action_low)
+        """Shape of the noise for a single candidate, (S, 1, A)."""
+        return self.sampler.num_noises, 1, len(self.action_low)
 
     def forward(
         self, observation: Tensor, noise: Tensor, selection_noise: Tensor
@@ -83,7 +76,7 @@ class PolicyGraph(nn.Module):
 
         Args:
             observation: Raw observation, shape (O,).
-            noise: Standard normal, shape (N, K, A).
+            noise: Standard normal, shape (S, K, A).
             selection_noise: Added to the candidates' scores, shape (K,).
 
         Returns:
@@ -91,14 +84,7 @@ class PolicyGraph(nn.Module):
         """
         # One row serves all candidates: what depends on it alone is computed once.
         normalized = ((observation - self.observation_mean) / self.observation_std)[None]
-        sampled = sample(
-            self.denoiser,
-            self.schedule,
-            normalized,
-            noise,
-            variance=self.variance,
-            clip_denoised=self.clip_denoised,
-        )
+        sampled = self.sampler(normalized, noise)
         q_values = self._rank(normalized, sampled)
         candidates = self._restore(sampled)
         choice = (self.scores(q_values) + selection_noise).argmax()
@@ -111,9 +97,12 @@ class PolicyGraph(nn.Module):
         return Decision(*(output.numpy() for output in outputs))
 
     def scores(self, q_values: Tensor) -> Tensor:
-        """Return logits of the choice, shape (K,), whose scale does not depend on the rewards'."""
-        spread = (q_values - q_values.mean()).square().mean().sqrt().clamp(min=MIN_SPREAD)
-        return (q_values - q_values.max()) / (self.temperature * spread)
+        """Return the logits of the choice, shape (K,)."""
+        advantages = (q_values - q_values.max()) / self.temperature
+        if self.raw_temperature:
+            return advantages
+        spread = (q_values - q_values.mean()).square().mean().sqrt()
+        return advantages / spread.clamp(min=MIN_SPREAD)
 
     def _rank(self, observation: Tensor, sampled: Tensor) -> Tensor:
         if self.critic is None:

@@ -18,13 +18,11 @@ from dql_core.spec import PolicySpec
 def policy_graph(agent: Agent, config: TrainConfig, normalizer: Normalizer) -> PolicyGraph:
     """Assemble the acting function of a trained agent; it shares the agent's weights."""
     return PolicyGraph(
-        agent.acting_denoiser,
+        agent.acting_sampler,
         agent.ranking_critic,
-        agent.policy.schedule,
         normalizer,
-        variance=config.diffusion.variance,
-        clip_denoised=config.diffusion.clip_denoised,
         temperature=config.selection.temperature,
+        raw_temperature=config.selection.temperature_scale == "raw",
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dql_core.diffusion.sampler import NoisePrediction
+from dql_core.diffusion.sampler import StepPrediction
 from dql_core.networks.mish import mish
 
 EMBEDDING_SIZE = 16
@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
         """
         return self._trunk(action, self._observation_part(observation) + self._step_part()[step])
 
-    def condition(self, observation: Tensor) -> NoisePrediction:
+    def condition(self, observation: Tensor) -> StepPrediction:
         """Return the noise prediction of (action (B, A), step) for ``observation`` (B, O)."""
         context = self._observation_part(observation)
         step_part = self._step_part()

@@ -18,21 +18,29 @@ from dql_core.strict_yaml import StrictModel, parse
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "policy.onnx"
 WEIGHTS_FILE = "weights.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class SamplerSettings(StrictModel):
     """How candidates are sampled, as it is built into the graph.
 
     Attributes:
-        num_diffusion_steps: Reverse steps from noise to action, N.
+        num_noises: Standard normal draws that an action needs for each of its dimensions, S.
+        num_diffusion_steps: Steps from noise to action, N.
         schedule: Name of the noise schedule.
+        prediction: What the network predicts, ``epsilon`` or ``x0``.
+        sampler: ``ddpm`` or ``ddim``.
+        num_sampling_steps: Steps taken of the N; None for all.
         variance: Covariance of a reverse step, ``posterior`` or ``beta``.
         clip_denoised: Whether each step's estimate of the action is clipped to the bounds.
     """
 
+    num_noises: int = Field(ge=1)
     num_diffusion_steps: int = Field(ge=1)
     schedule: str
+    prediction: str
+    sampler: str
+    num_sampling_steps: int | None
     variance: str
     clip_denoised: bool
 
@@ -73,7 +81,9 @@ class Manifest(StrictModel):
         has_critic: Whether candidates can be ranked; without a critic the first one is taken.
         num_candidates: Candidates K sampled for an action unless the caller wants otherwise.
         selection: How one of them is chosen unless the caller wants otherwise.
-        temperature: Temperature of ``softmax`` in standard deviations of Q over the candidates.
+        temperature: Temperature of ``softmax``.
+        temperature_scale: ``relative`` to the standard deviation of Q over the candidates, or
+            ``raw``.
         parity: How far the graph is from the original.
         versions: Versions of the packages that made the bundle.
         files: SHA-256 of every other file of the bundle, by name.
@@ -91,6 +101,7 @@ class Manifest(StrictModel):
     num_candidates: int = Field(ge=1)
     selection: Selection
     temperature: float = Field(gt=0)
+    temperature_scale: str
     parity: Parity
     versions: dict[str, str]
     files: dict[str, str]

@@ -15,7 +15,7 @@ class Noise(NamedTuple):
 
     Attributes:
         steps: Standard normal; ``steps[0]`` starts the reverse chain, ``steps[i]`` is added in
-            its i-th later step; shape (N, K, A).
+            its i-th later step; shape (S, K, A).
         selection: Gumbel noise on the candidates' scores, so that their argmax is a draw from
             the softmax; zeros where the best is wanted; shape (K,).
     """
@@ -31,7 +31,7 @@ def draw_noise(
 
     Args:
         rng: Source of all randomness.
-        shape: Diffusion steps, candidates, action width: (N, K, A).
+        shape: Draws for each action dimension, candidates, action width: (S, K, A).
         selection: How a candidate is chosen.
     """
     steps = rng.standard_normal(shape, dtype=np.float32)

@@ -126,8 +126,11 @@ class OnnxPolicy:
                 f"the observation has shape {observation.shape}, the policy of "
                 f"'{self._spec.robot}' needs {width}"
             )
-        steps = self.manifest.sampler.num_diffusion_steps
-        shape = (steps, self.choice.num_candidates, len(self._spec.action))
+        shape = (
+            self.manifest.sampler.num_noises,
+            self.choice.num_candidates,
+            len(self._spec.action),
+        )
         return self._graph(observation, draw_noise(rng, shape, self.choice.selection))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dql_core.config import load_config
+from dql_core.config_file import load_config
 from dql_core.errors import DqlError
 from dql_core.training.metrics import METRICS_FILE
 from dql_ros.demo.training_process import CURVE_FILE

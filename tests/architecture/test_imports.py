@@ -11,10 +11,10 @@ ROOT = Path(__file__).parents[2]
 # A module imports from layers below its own and from its own package, never sideways or upwards.
 LAYERS = (
     {"errors"},
-    {"atomic", "spec", "strict_yaml"},
+    {"atomic", "presets", "spec", "strict_yaml"},
     {"diffusion", "normalize", "streams"},
     {"config", "networks", "runtime"},
-    {"data", "sim"},
+    {"config_file", "data", "sim"},
     {"algo"},
     {"training"},
     {"export"},

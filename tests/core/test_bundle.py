@@ -13,6 +13,7 @@ from dql_core.export import bundle as bundle_module
 from dql_core.export.bundle import NUM_OBSERVATIONS, export_bundle
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_graph
+from dql_core.networks.action_sampler import DiffusionSampler
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_bundle
 from dql_core.runtime.policy import load_policy
 from dql_core.spec import PolicySpec
@@ -72,7 +73,9 @@ def test_weights_are_those_of_the_acting_networks(tiny_run: Path, tiny_bundle: P
     weights = safetensors.torch.load_file(tiny_bundle / WEIGHTS_FILE)
     agent = load_checkpoint(tiny_run).agent
     assert agent.ranking_critic is not None
-    for prefix, network in (("denoiser", agent.acting_denoiser), ("critic", agent.ranking_critic)):
+    sampler = agent.acting_sampler
+    assert isinstance(sampler, DiffusionSampler)
+    for prefix, network in (("sampler", sampler), ("critic", agent.ranking_critic)):
         for name, values in network.state_dict().items():
             np.testing.assert_array_equal(weights[f"{prefix}.{name}"], values)
 
@@ -134,7 +137,7 @@ def test_graph_that_is_not_the_policy_is_refused_and_nothing_is_written(
     model = (tiny_bundle / "policy.onnx").read_bytes()
 
     def export_other_weights(graph: PolicyGraph) -> bytes:
-        next(graph.denoiser.parameters()).data.add_(0.1)
+        next(graph.parameters()).data.add_(0.1)
         return model
 
     monkeypatch.setattr(bundle_module, "to_onnx", export_other_weights)
@@ -219,7 +222,7 @@ def rewrite(old: str, new: str) -> Callable[[Path], None]:
         (remove_manifest, "manifest.json: missing from the bundle; export it again"),
         (remove_graph, "policy.onnx: missing from the bundle; export it again"),
         (shutil.rmtree, "copy: no such bundle; make one with 'dql export'"),
-        (rewrite('"format_version": 1', '"format_version": 9'), "format_version is 9; .* reads 1"),
+        (rewrite('"format_version": 2', '"format_version": 9'), "format_version is 9; .* reads 2"),
         (rewrite('"high": 0.1', '"high": 0.2'), "manifest.json: .* damaged or was edited"),
         (rewrite('"step"', '"stpe"'), r"unknown key 'stpe' \(did you mean 'step'\?\)"),
         (rewrite("{", "["), "manifest.json: damaged, not valid JSON"),

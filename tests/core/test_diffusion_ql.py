@@ -104,8 +104,8 @@ def naive_update(
     agent: DiffusionQL, batch: Batch, noise: UpdateNoise, config: TrainConfig
 ) -> None:
     """The update of the paper's code, section 1.4 of its description, without any short cut."""
-    online, critic = agent.policy.online, agent.critic
-    average, target_critic = agent.policy.average, agent.target_critic
+    online, critic = agent.policy.online, agent.critics.online
+    average, target_critic = agent.policy.average, agent.critics.target
 
     next_action = naive_chain(average, batch.next_observation, noise.target)
     next_q = [naive_critic(target_critic, e, batch.next_observation, next_action) for e in (0, 1)]
@@ -188,23 +188,36 @@ def test_the_average_equals_the_policy_at_first_and_moves_only_every_so_often(
     batch: Batch,
 ) -> None:
     agent = make_agent(make_config({"ema_every": 3, "ema_rate": 0.25}))
+    assert not moved(snapshot(agent.policy.average), agent.policy.online)
+    for step in range(7):
+        before = snapshot(agent.policy.average)
+        agent.update(batch)
+        rate = 0.25 if step in (0, 3, 6) else 0.0
+        for name, value in agent.policy.average.state_dict().items():
+            expected = (1 - rate) * before[name] + rate * agent.policy.online.state_dict()[name]
+            torch.testing.assert_close(value, expected)
+
+
+def test_the_average_of_the_papers_code_stays_the_random_network_for_a_thousand_updates(
+    batch: Batch,
+) -> None:
+    agent = make_agent(make_config({"ema_start": 1000}))
     start = snapshot(agent.policy.average)
-    assert not moved(start, agent.policy.online)
-    for _ in range(2):
+    for step in (0, 1, 995, 999):
+        agent.step = step
         agent.update(batch)
     assert not moved(start, agent.policy.average)
+    assert agent.step == 1000
     agent.update(batch)
-    for name, value in agent.policy.average.state_dict().items():
-        expected = 0.75 * start[name] + 0.25 * agent.policy.online.state_dict()[name]
-        torch.testing.assert_close(value, expected)
+    assert moved(start, agent.policy.average)
 
 
 def test_target_critics_follow_at_their_rate_every_update(batch: Batch) -> None:
     agent = make_agent(make_config(critic={"tau": 0.25}))
-    start = snapshot(agent.target_critic)
+    start = snapshot(agent.critics.target)
     agent.update(batch)
-    for name, value in agent.target_critic.state_dict().items():
-        expected = 0.75 * start[name] + 0.25 * agent.critic.state_dict()[name]
+    for name, value in agent.critics.target.state_dict().items():
+        expected = 0.75 * start[name] + 0.25 * agent.critics.online.state_dict()[name]
         torch.testing.assert_close(value, expected)
 
 
@@ -212,7 +225,7 @@ def test_the_policys_step_leaves_the_critics_alone(batch: Batch) -> None:
     timid, bold = make_agent(make_config({"eta": 0.0})), make_agent(make_config({"eta": 9.0}))
     timid.update(batch)
     bold.update(batch)
-    assert not moved(snapshot(timid.critic), bold.critic)
+    assert not moved(snapshot(timid.critics.online), bold.critics.online)
     assert moved(snapshot(timid.policy), bold.policy)
 
 
@@ -231,9 +244,9 @@ def test_without_guidance_it_is_diffusion_bc(batch: Batch) -> None:
 
 def test_targets_come_from_the_slow_copies_alone(batch: Batch) -> None:
     agent = make_agent(make_config())
-    disturbed = copy.deepcopy(agent)
+    disturbed = make_agent(make_config())
     noise = agent.noise.draw(B)
-    for fast in (disturbed.policy.online, disturbed.critic):
+    for fast in (disturbed.policy.online, disturbed.critics.online):
         for parameter in fast.parameters():
             nn.init.normal_(parameter)
     expected = agent.update(batch, noise).q_target
@@ -258,7 +271,7 @@ def test_max_q_backup_takes_the_best_of_several_next_actions(batch: Batch, sampl
             observation = batch.next_observation[row : row + 1].expand(samples, -1)
             own = noise.target[:, row * samples : (row + 1) * samples]
             action = naive_chain(agent.policy.average, observation, own)
-            each = [naive_critic(agent.target_critic, e, observation, action) for e in (0, 1)]
+            each = [naive_critic(agent.critics.target, e, observation, action) for e in (0, 1)]
             values[row] = min(q.max() for q in each)
     target = batch.reward + config.critic.discount * batch.bootstrap * values
     torch.testing.assert_close(agent.update(batch, noise).q_target, target.mean())

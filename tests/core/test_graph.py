@@ -5,7 +5,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dql_core.diffusion.sampler import sample
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.torch_policy import policy_graph
 from dql_core.runtime.noise import Noise, draw_noise
@@ -61,7 +60,7 @@ def test_graph_is_the_sampler_and_the_smaller_critic_in_the_actions_units(
     normalized = (torch.tensor(observation) - graph.observation_mean) / graph.observation_std
     batch = normalized.expand(6, -1)
     steps = torch.tensor(noise.steps)
-    actions = sample(graph.denoiser, graph.schedule, batch, steps)
+    actions = graph.sampler(batch, steps)
     assert graph.critic is not None
     low, high = graph.action_low, graph.action_high
     expected = low + (actions + 1) / 2 * (high - low)

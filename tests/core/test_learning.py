@@ -57,11 +57,11 @@ def sampled_actions(
     run, batches = prepare(config, two_arms(better))
     for _ in range(steps):
         run.agent.update(batches.draw())
-    policy = run.agent.policy
+    sampler = run.agent.acting_sampler
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(policy.schedule.num_steps, 1000, 1, generator=generator)
+    noise = torch.randn(sampler.num_noises, 1000, 1, generator=generator)
     with torch.no_grad():
-        actions = policy.sample(policy.average, torch.zeros(1000, 1), noise)
+        actions = sampler(torch.zeros(1000, 1), noise)
     sampled: NDArray[np.float32] = actions.numpy()[:, 0]
     return sampled
 

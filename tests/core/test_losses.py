@@ -19,7 +19,7 @@ def tensor(values: object) -> torch.Tensor:
 def test_the_forward_process_mixes_action_and_noise_row_by_row() -> None:
     action, noise = RNG.normal(size=(4, 2)), RNG.normal(size=(4, 2))
     alpha_bar = np.array([1.0, 0.8, 0.1, 0.0])
-    mixed = noised_action(tensor(action), tensor(noise), tensor(alpha_bar)).numpy()
+    mixed = noised_action(tensor(action), tensor(noise), tensor(alpha_bar)[:, None]).numpy()
     for row in range(4):
         signal, rest = np.sqrt(alpha_bar[row]), np.sqrt(1 - alpha_bar[row])
         np.testing.assert_allclose(mixed[row], signal * action[row] + rest * noise[row])

@@ -5,7 +5,7 @@ import torch
 
 from dql_core.networks.critic import TwinCritic
 from dql_core.networks.denoiser import Denoiser, sinusoids
-from dql_core.networks.ema import frozen_copy, move_towards
+from dql_core.networks.ema import MovingAverage, frozen_copy
 from dql_core.networks.mish import mish
 
 
@@ -112,6 +112,6 @@ def test_a_frozen_copy_is_equal_and_takes_no_gradient() -> None:
 def test_an_average_moves_by_its_rate_towards_the_source() -> None:
     target, source = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     before = [parameter.detach().clone() for parameter in target.parameters()]
-    move_towards(target, source, 0.25)
+    MovingAverage(target, source, 0.25).move()
     for old, new, its in zip(before, target.parameters(), source.parameters(), strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * its)

@@ -6,10 +6,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dql_core.diffusion.sampler import make_process
 from dql_core.diffusion.schedule import NoiseSchedule
 from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.parity import measure_parity, require_parity
+from dql_core.networks.action_sampler import DiffusionSampler
 from dql_core.networks.critic import TwinCritic
 from dql_core.networks.denoiser import Denoiser
 from dql_core.normalize import Normalizer
@@ -26,12 +28,11 @@ Distortion = Callable[[Decision], Decision]
 def graph() -> PolicyGraph:
     torch.manual_seed(0)
     return PolicyGraph(
-        Denoiser(3, 2, 5, width=16, depth=2),
+        DiffusionSampler(
+            Denoiser(3, 2, 5, width=16, depth=2), make_process(NoiseSchedule.make("vp", 5))
+        ),
         TwinCritic(3, 2, width=16, depth=2),
-        NoiseSchedule.make("vp", 5),
         Normalizer.for_actions_only(3, [-2.0, 0.0], [2.0, 0.1]),
-        variance="posterior",
-        clip_denoised=True,
         temperature=0.5,
     )
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dql_core.config import TrainConfig, load_config
+from dql_core.config import TrainConfig
+from dql_core.config_file import load_config
 from dql_core.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
@@ -59,7 +60,7 @@ def test_the_hash_depends_on_meaning_not_on_writing(tmp_path: Path, config_file:
         ("run: {step: 3}", r"reach.yaml: unknown key 'run.step' \(did you mean 'steps'\?\)"),
         ("polcy: {}", r"unknown key 'polcy' \(did you mean 'policy'\?\)"),
         ("run: {steps: 0}", "key 'run.steps' is 0: .*greater than or equal to 1"),
-        ("agent: sac", "key 'agent' is 'sac': .*'diffusion_ql' or 'diffusion_bc'"),
+        ("agent: sac", "key 'agent' is 'sac': .*'diffusion_ql', 'diffusion_bc' or 'td3_bc'"),
         ("run: {device: gpu}", "key 'run.device' is 'gpu'"),
         ("- 1", "must hold a mapping"),
     ],

@@ -1,0 +1,80 @@
+"""How the functions of an update are run: one by one, compiled, or captured as a CUDA graph."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from dql_core.algo.capture import CapturedUpdate
+from dql_core.config import RunConfig
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Compiling takes about as long as this many updates gain from it.
+WORTH_COMPILING = 20_000
+
+_logger = logging.getLogger(__name__)
+
+
+class Acceleration:
+    """Wraps the parts of an update; what they compute stays the same.
+
+    Attributes:
+        compiles: Whether functions are compiled.
+        captures: Whether whole updates are captured.
+    """
+
+    def __init__(self, run: RunConfig, device: torch.device) -> None:
+        """Decide what is possible; says in one line why a wanted compilation is not."""
+        self.captures = device.type == "cuda" and run.execution != "eager"
+        self.compiles = device.type == "cpu" and _wants_compilation(run)
+        if self.compiles and (reason := compiler_missing()):
+            self.compiles = False
+            if run.execution == "compiled":
+                _logger.warning("updates are not compiled and take longer: %s", reason)
+        self._autocast = functools.partial(
+            torch.autocast, device.type, torch.bfloat16, enabled=run.precision == "bfloat16"
+        )
+
+    def function(self, function: Function) -> Function:
+        """Return ``function`` with the run's precision, compiled if so decided.
+
+        A compiled function is built at its first call, for the shapes of that call.
+        """
+
+        @functools.wraps(function)
+        def in_precision(*arguments: Any) -> Any:
+            with self._autocast():
+                return function(*arguments)
+
+        if self.compiles:
+            return torch.compile(in_precision, fullgraph=True, dynamic=False)  # type: ignore[return-value]
+        return in_precision  # type: ignore[return-value]
+
+    def update(self, update: Function) -> Function:
+        """Return ``update``, a function of a batch and noise, captured if so decided."""
+        return CapturedUpdate(update) if self.captures else update  # type: ignore[return-value]
+
+
+def compiler_missing() -> str | None:
+    """Return what torch's compiler lacks on this machine, or None if nothing."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        return f"no C++ compiler '{compiler}' (on Debian and Ubuntu: apt install g++)"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return "Python's headers are missing (on Debian and Ubuntu: apt install python3-dev)"
+    return None
+
+
+def _wants_compilation(run: RunConfig) -> bool:
+    return run.execution == "compiled" or (
+        run.execution == "auto" and run.steps >= WORTH_COMPILING
+    )
