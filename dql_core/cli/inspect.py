@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rich.console import Group
 
 from dql_core.cli.facts import Columns, facts_table, fields_table, spec_facts
-from dql_core.data.dataset import DATA_FOLDER, load_dataset
+from dql_core.data.dataset import load_dataset
+from dql_core.data.location import DATA_FOLDER
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, read_bundle
 from dql_core.training.checkpoint import (

@@ -9,21 +9,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import minari
 import numpy as np
 from gymnasium.spaces import Box, Space
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.episode_data import EpisodeData
 from minari.dataset.minari_storage import MinariStorage
-from minari.storage.datasets_root_dir import get_dataset_path
 from numpy.typing import NDArray
 
 from dql_core.atomic import whole_directory
-from dql_core.errors import DatasetError, did_you_mean
+from dql_core.data.location import DATA_FOLDER, find_dataset
+from dql_core.data.spaces import flatten, spec_from_spaces
+from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
-DATA_FOLDER = "data"
 SPEC_KEY = "dql_policy_spec"
+# What Minari, h5py, pyarrow and Gymnasium raise for a damaged or foreign dataset.
+UNREADABLE = (
+    OSError,
+    KeyError,
+    ValueError,
+    AssertionError,
+    NotImplementedError,
+    gymnasium.error.Error,
+)
 
 
 @dataclass(frozen=True)
@@ -119,15 +129,16 @@ def write_dataset(
 
 
 def load_dataset(source: str | Path) -> LoadedDataset:
-    """Load a Minari dataset with flat Box spaces into memory.
+    """Load a Minari dataset, stored as HDF5 or Arrow, into memory.
 
     Args:
         source: The folder that holds ``data/``, the data folder itself, or a Minari id.
 
     Raises:
-        DatasetError: If there is no such dataset, it is damaged, or its spaces do not fit.
+        DatasetError: If there is no such dataset, it is damaged, or its spaces do not fit (see
+            `spec_from_spaces`).
     """
-    data_path = _data_path(source)
+    data_path = find_dataset(source)
     where = str(source)
     try:
         dataset = minari.MinariDataset(data_path)
@@ -135,49 +146,20 @@ def load_dataset(source: str | Path) -> LoadedDataset:
         spec = _spec(metadata, where)
         if dataset.total_episodes == 0:
             raise DatasetError(f"{where}: holds no episode; record or convert some first")
-        episodes = tuple(_episode(data, spec, where) for data in dataset.iterate_episodes())
-    except (OSError, KeyError, ValueError, AssertionError) as cause:
+        spaces = dataset.observation_space, dataset.action_space
+        episodes = tuple(
+            _episode(data, spaces, spec, where) for data in dataset.iterate_episodes()
+        )
+    except UNREADABLE as cause:
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise DatasetError(f"{where}: not a readable Minari dataset: {reason}") from cause
-    return LoadedDataset(spec, episodes, where, metadata)
-
-
-def spec_from_spaces(
-    observation_space: Space[Any], action_space: Space[Any], robot: str, where: str
-) -> PolicySpec:
-    """Describe a dataset or environment that brings no contract.
-
-    Raises:
-        DatasetError: If a space is not a flat Box, or the actions are unbounded.
-    """
-    observation = _fields("observation", observation_space, where)
-    action = _fields("action", action_space, where)
-    if not all(np.isfinite([bounds.low, bounds.high]).all() for bounds in action):
+    loaded = LoadedDataset(spec, episodes, where, metadata)
+    if loaded.num_transitions != dataset.total_steps:
         raise DatasetError(
-            f"{where}: the action space {action_space} is unbounded; the policy needs a finite "
-            f"'low' and 'high' for each action: convert with a contract that states them"
+            f"{where}: {loaded.num_transitions} transitions were read and its metadata tells of "
+            f"{dataset.total_steps}; write it again, with episodes of at most 100,000 steps"
         )
-    return PolicySpec(robot=robot, rate_hz=0.0, observation=observation, action=action)
-
-
-def _data_path(source: str | Path) -> Path:
-    folder = Path(source)
-    for candidate in (folder / DATA_FOLDER, folder):
-        if (candidate / "metadata.json").is_file():
-            return candidate
-    if folder.exists():
-        raise DatasetError(
-            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/metadata.json); "
-            f"make one with 'dql convert'"
-        )
-    if not folder.is_absolute():
-        stored: Path = get_dataset_path(str(source)) / DATA_FOLDER
-        if stored.is_dir():
-            return stored
-    siblings = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
-    raise DatasetError(
-        f"{source}: neither a folder nor a local Minari id{did_you_mean(folder.name, siblings)}"
-    )
+    return loaded
 
 
 def _spec(metadata: Mapping[str, Any], where: str) -> PolicySpec:
@@ -186,13 +168,6 @@ def _spec(metadata: Mapping[str, Any], where: str) -> PolicySpec:
     return spec_from_spaces(
         metadata["observation_space"], metadata["action_space"], metadata["dataset_id"], where
     )
-
-
-def _fields(kind: str, space: Space[Any], where: str) -> tuple[FieldSpec, ...]:
-    if not isinstance(space, Box) or len(space.shape) != 1:
-        raise DatasetError(f"{where}: the {kind} space is {space}; a flat Box is needed")
-    bounds = zip(space.low.tolist(), space.high.tolist(), strict=True)
-    return tuple(FieldSpec(f"{kind}[{i}]", "", low, high) for i, (low, high) in enumerate(bounds))
 
 
 def _box(fields: tuple[FieldSpec, ...]) -> Box:
@@ -213,7 +188,9 @@ def _buffer(episode: Episode) -> EpisodeBuffer:
     )
 
 
-def _episode(data: EpisodeData, spec: PolicySpec, where: str) -> Episode:
+def _episode(
+    data: EpisodeData, spaces: tuple[Space[Any], Space[Any]], spec: PolicySpec, where: str
+) -> Episode:
     if np.any(data.terminations[:-1]) or np.any(data.truncations[:-1]):
         step = int(np.flatnonzero(data.terminations | data.truncations)[0])
         raise DatasetError(
@@ -222,8 +199,8 @@ def _episode(data: EpisodeData, spec: PolicySpec, where: str) -> Episode:
         )
     terminated = bool(len(data) and data.terminations[-1])
     episode = Episode(
-        observations=np.asarray(data.observations, dtype=np.float32),
-        actions=np.asarray(data.actions, dtype=np.float32),
+        observations=flatten(spaces[0], data.observations, batch_dims=1),
+        actions=flatten(spaces[1], data.actions, batch_dims=1),
         rewards=np.asarray(data.rewards),
         terminated=terminated,
         truncated=not terminated,

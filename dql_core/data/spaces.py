@@ -53,7 +53,7 @@ def spec_from_spaces(
     )
 
 
-def flatten(space: Space[Any], value: Any, leading: tuple[int, ...] = ()) -> NDArray[np.float32]:
+def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.float32]:
     """Lay a value of a space out as one vector, or many values as many vectors.
 
     The order is that of `gymnasium.spaces.utils.flatten`: a Box row by row, a Tuple as it stands,
@@ -61,16 +61,17 @@ def flatten(space: Space[Any], value: Any, leading: tuple[int, ...] = ()) -> NDA
 
     Args:
         space: The space of one value, as `spec_from_spaces` accepts it.
-        value: An element of ``space``; with ``leading``, arrays that have these axes in front,
-            as an episode (T + 1) or the observation of a vector environment (its environments).
-        leading: The axes in front.
+        value: An element of ``space``, or its arrays with further axes in front: 1 for an episode
+            or for the observation of a vector environment.
+        batch_dims: Number of axes in front.
 
     Returns:
-        Shape (*leading, n).
+        Shape (..., n).
     """
-    leaves = [
-        np.asarray(leaf, dtype=np.float32).reshape(*leading, -1) for leaf in _leaves(space, value)
-    ]
+    leaves = []
+    for leaf in _leaves(space, value):
+        array = np.asarray(leaf, dtype=np.float32)
+        leaves.append(array.reshape(*array.shape[:batch_dims], -1))
     return leaves[0] if len(leaves) == 1 else np.concatenate(leaves, axis=-1)
 
 

@@ -1,6 +1,8 @@
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import minari
@@ -9,7 +11,7 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from dql_core.data.dataset import Episode, load_dataset, spec_from_spaces, write_dataset
+from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
@@ -85,49 +87,136 @@ def test_a_local_minari_id_is_accepted(
     assert load_dataset("walks/short-v0").num_transitions == 15
 
 
-def make_foreign_dataset(folder: Path, episode: Episode, ends: list[bool]) -> None:
+STATE = gym.spaces.Box(-np.inf, np.inf, (3,))
+COMMAND = gym.spaces.Box(-2.0, 2.0, (2,), dtype=np.float32)
+
+
+def make_foreign_dataset(
+    folder: Path,
+    buffers: Sequence[EpisodeBuffer],
+    data_format: str = "hdf5",
+    observation_space: gym.Space[Any] = STATE,
+    action_space: gym.Space[Any] = COMMAND,
+) -> None:
     """A Minari dataset as another program would write it: no spec in its metadata."""
+    (folder / "data").mkdir()
     storage = MinariStorage.new(
-        folder / "data",
-        observation_space=gym.spaces.Box(-np.inf, np.inf, (3,)),
-        action_space=gym.spaces.Box(-2.0, 2.0, (2,), dtype=np.float32),
+        folder / "data", observation_space, action_space, data_format=data_format
     )
     storage.update_metadata({"dataset_id": "pendulum-v3", "minari_version": minari.__version__})
-    if ends:
-        storage.update_episodes(
-            [
-                EpisodeBuffer(
-                    observations=episode.observations,
-                    actions=episode.actions,
-                    rewards=episode.rewards,
-                    terminations=np.array(ends),
-                    truncations=np.zeros(len(episode), dtype=bool),
-                )
-            ]
-        )
+    if buffers:
+        storage.update_episodes(buffers)
 
 
+def foreign(episode: Episode, ends: list[bool]) -> EpisodeBuffer:
+    return EpisodeBuffer(
+        observations=episode.observations,
+        actions=episode.actions,
+        rewards=episode.rewards,
+        terminations=np.array(ends),
+        truncations=np.zeros(len(episode), dtype=bool),
+    )
+
+
+FORMATS = pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+
+
+@FORMATS
 def test_a_foreign_dataset_gets_a_spec_from_its_spaces(
-    tmp_path: Path, episodes: list[Episode]
+    tmp_path: Path, episodes: list[Episode], data_format: str
 ) -> None:
-    make_foreign_dataset(tmp_path, episodes[0], [False] * 5)
+    ends = [False] * 5
+    buffers = [foreign(episodes[0], [*ends[1:], True]), foreign(episodes[0], ends)]
+    make_foreign_dataset(tmp_path, buffers, data_format)
     loaded = load_dataset(tmp_path)
     assert loaded.spec.robot == "pendulum-v3"
     assert [field.name for field in loaded.spec.action] == ["action[0]", "action[1]"]
     assert (loaded.spec.action[0].low, loaded.spec.observation[2].high) == (-2.0, np.inf)
-    assert loaded.episodes[0].truncated
+    assert [(episode.terminated, episode.truncated) for episode in loaded.episodes] == [
+        (True, False),
+        (False, True),
+    ]
+    for episode in loaded.episodes:
+        np.testing.assert_array_equal(episode.observations, episodes[0].observations)
+        np.testing.assert_array_equal(episode.actions, episodes[0].actions)
+        np.testing.assert_array_equal(episode.rewards, episodes[0].rewards)
+        assert episode.observations.dtype == episode.actions.dtype == np.float32
+
+
+@FORMATS
+def test_nested_spaces_are_flattened_in_the_order_of_their_fields(
+    tmp_path: Path, data_format: str
+) -> None:
+    space = gym.spaces.Dict(
+        speed=gym.spaces.Box(-9.0, 9.0, (2,), dtype=np.float64),
+        pose=gym.spaces.Tuple((gym.spaces.Box(-1.0, 1.0, (2, 2)), gym.spaces.Box(0.0, 5.0, (1,)))),
+    )
+    buffer = EpisodeBuffer(
+        observations={
+            "speed": np.array([[1.0, 2.0], [3.0, 4.0]]),
+            "pose": (
+                np.array([[[0.1, 0.2], [0.3, 0.4]], [[0.5, 0.6], [0.7, 0.8]]], "f4"),
+                np.array([[5.0], [4.0]], "f4"),
+            ),
+        },
+        actions=np.array([[[0.5], [-0.5]]], "f4"),
+        rewards=[1.0],
+        terminations=[False],
+        truncations=[True],
+    )
+    make_foreign_dataset(tmp_path, [buffer], data_format, space, gym.spaces.Box(-1.0, 1.0, (2, 1)))
+    loaded = load_dataset(tmp_path)
+    fields = dict(
+        zip(
+            [field.name for field in loaded.spec.observation],
+            loaded.episodes[0].observations[0].tolist(),
+            strict=True,
+        )
+    )
+    assert fields == pytest.approx(
+        {
+            "observation.pose.0[0,0]": 0.1,
+            "observation.pose.0[0,1]": 0.2,
+            "observation.pose.0[1,0]": 0.3,
+            "observation.pose.0[1,1]": 0.4,
+            "observation.pose.1[0]": 5.0,
+            "observation.speed[0]": 1.0,
+            "observation.speed[1]": 2.0,
+        }
+    )
+    assert loaded.episodes[0].observations[1, 4:].tolist() == [4.0, 3.0, 4.0]
+    assert [field.name for field in loaded.spec.action] == ["action[0,0]", "action[1,0]"]
+    assert loaded.episodes[0].actions.tolist() == [[0.5, -0.5]]
+
+
+def test_a_dataset_with_discrete_actions_is_refused(tmp_path: Path) -> None:
+    make_foreign_dataset(tmp_path, [], action_space=gym.spaces.Discrete(4))
+    with pytest.raises(DatasetError, match=r"the action space is Discrete\(4\)"):
+        load_dataset(tmp_path)
+
+
+def test_fewer_transitions_than_the_metadata_tells_of_are_refused(
+    tmp_path: Path, episodes: list[Episode]
+) -> None:
+    write_dataset(tmp_path, episodes, SPEC)
+    path = tmp_path / "data" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"total_steps": 16}))
+    with pytest.raises(
+        DatasetError, match="15 transitions were read and its metadata tells of 16"
+    ):
+        load_dataset(tmp_path)
 
 
 def test_an_episode_that_goes_on_after_its_end_is_refused(
     tmp_path: Path, episodes: list[Episode]
 ) -> None:
-    make_foreign_dataset(tmp_path, episodes[0], [False, True, False, False, True])
+    make_foreign_dataset(tmp_path, [foreign(episodes[0], [False, True, False, False, True])])
     with pytest.raises(DatasetError, match="episode 0 ends at step 1 of 5"):
         load_dataset(tmp_path)
 
 
-def test_a_dataset_without_episodes_is_refused(tmp_path: Path, episodes: list[Episode]) -> None:
-    make_foreign_dataset(tmp_path, episodes[0], [])
+def test_a_dataset_without_episodes_is_refused(tmp_path: Path) -> None:
+    make_foreign_dataset(tmp_path, [])
     with pytest.raises(DatasetError, match="holds no episode"):
         load_dataset(tmp_path)
 
@@ -189,18 +278,3 @@ def test_a_foreign_version_of_the_metadata_is_refused(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"minari_version": "9.9.9"}))
     with pytest.raises(DatasetError, match=re.escape("9.9.9")):
         load_dataset(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("space", "words"),
-    [
-        (gym.spaces.Discrete(3), "the action space is Discrete"),
-        (gym.spaces.Box(-1.0, 1.0, (2, 2)), "a flat Box is needed"),
-        (gym.spaces.Box(-np.inf, np.inf, (2,)), "is unbounded"),
-    ],
-)
-def test_action_spaces_that_cannot_be_learned_are_refused(
-    space: gym.Space[object], words: str
-) -> None:
-    with pytest.raises(DatasetError, match=words):
-        spec_from_spaces(gym.spaces.Box(-1.0, 1.0, (2,)), space, "robot", "here")

@@ -47,7 +47,7 @@ def test_many_values_are_laid_out_at_once() -> None:
         "achieved_goal": np.arange(6.0).reshape(3, 2),
         "more": (np.array([7.0, 8.0, 9.0]), {"z": np.zeros((3, 1))}),
     }
-    vectors = flatten(NESTED, value, (3,))
+    vectors = flatten(NESTED, value, batch_dims=1)
     assert vectors.dtype == np.float32
     assert vectors.tolist()[1] == [2, 3, 8, 0, 4, 5, 6, 7]
 
@@ -56,7 +56,7 @@ def test_a_vector_environments_observation_is_laid_out_by_environment() -> None:
     space = gym.vector.utils.batch_space(NESTED, 4)
     space.seed(0)
     batch = space.sample()
-    vectors = flatten(NESTED, batch, (4,))
+    vectors = flatten(NESTED, batch, batch_dims=1)
     assert vectors.shape == (4, 8)
     np.testing.assert_array_equal(vectors[:, :2], batch["achieved_goal"].astype(np.float32))
 
