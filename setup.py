@@ -32,7 +32,7 @@ setup(
         "imageio-ffmpeg",
         "matplotlib",
         "mcap",
-        "minari[hdf5]>=0.5.3",
+        "minari[arrow,hdf5]>=0.5.3",
         "mujoco>=3.2",
         "numpy",
         "onnx",

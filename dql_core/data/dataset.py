@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
 from dql_core.atomic import whole_directory
+from dql_core.data.arrow_episodes import ARROW_FORMATS, iterate_arrow_episodes
 from dql_core.data.location import DATA_FOLDER, find_dataset
 from dql_core.data.spaces import flatten, spec_from_spaces
 from dql_core.errors import DatasetError
@@ -147,9 +148,8 @@ def load_dataset(source: str | Path) -> LoadedDataset:
         if dataset.total_episodes == 0:
             raise DatasetError(f"{where}: holds no episode; record or convert some first")
         spaces = dataset.observation_space, dataset.action_space
-        episodes = tuple(
-            _episode(data, spaces, spec, where) for data in dataset.iterate_episodes()
-        )
+        stored = _stored_episodes(dataset, metadata["data_format"])
+        episodes = tuple(_episode(data, spaces, spec, where) for data in stored)
     except UNREADABLE as cause:
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise DatasetError(f"{where}: not a readable Minari dataset: {reason}") from cause
@@ -157,7 +157,7 @@ def load_dataset(source: str | Path) -> LoadedDataset:
     if loaded.num_transitions != dataset.total_steps:
         raise DatasetError(
             f"{where}: {loaded.num_transitions} transitions were read and its metadata tells of "
-            f"{dataset.total_steps}; write it again, with episodes of at most 100,000 steps"
+            f"{dataset.total_steps}: a part of it is missing; make or download it again"
         )
     return loaded
 
@@ -168,6 +168,13 @@ def _spec(metadata: Mapping[str, Any], where: str) -> PolicySpec:
     return spec_from_spaces(
         metadata["observation_space"], metadata["action_space"], metadata["dataset_id"], where
     )
+
+
+def _stored_episodes(dataset: minari.MinariDataset, data_format: str) -> Iterable[EpisodeData]:
+    if data_format in ARROW_FORMATS:
+        return iterate_arrow_episodes(dataset, data_format)
+    episodes: Iterable[EpisodeData] = dataset.iterate_episodes()
+    return episodes
 
 
 def _box(fields: tuple[FieldSpec, ...]) -> Box:

@@ -118,7 +118,7 @@ def foreign(episode: Episode, ends: list[bool]) -> EpisodeBuffer:
     )
 
 
-FORMATS = pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+FORMATS = pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])
 
 
 @FORMATS
@@ -187,6 +187,18 @@ def test_nested_spaces_are_flattened_in_the_order_of_their_fields(
     assert loaded.episodes[0].observations[1, 4:].tolist() == [4.0, 3.0, 4.0]
     assert [field.name for field in loaded.spec.action] == ["action[0,0]", "action[1,0]"]
     assert loaded.episodes[0].actions.tolist() == [[0.5, -0.5]]
+
+
+@FORMATS
+def test_a_long_episode_is_read_to_its_end(tmp_path: Path, data_format: str) -> None:
+    length = 70_000
+    rows = np.arange(length + 1, dtype=np.float32)
+    long = Episode(rows[:, None], rows[:-1, None], rows[:-1], False, True)
+    space = gym.spaces.Box(0.0, length, (1,))
+    make_foreign_dataset(tmp_path, [foreign(long, [False] * length)], data_format, space, space)
+    (episode,) = load_dataset(tmp_path).episodes
+    np.testing.assert_array_equal(episode.observations[:, 0], rows)
+    np.testing.assert_array_equal(episode.actions[:, 0], rows[:-1])
 
 
 def test_a_dataset_with_discrete_actions_is_refused(tmp_path: Path) -> None:
@@ -262,9 +274,14 @@ def test_a_folder_without_a_dataset_says_what_is_missing(tmp_path: Path) -> None
         load_dataset(tmp_path)
 
 
-def test_a_damaged_file_is_one_line(tmp_path: Path, episodes: list[Episode]) -> None:
-    write_dataset(tmp_path, episodes, SPEC)
-    (tmp_path / "data" / "main_data.hdf5").write_bytes(b"not hdf5")
+@pytest.mark.parametrize(
+    ("data_format", "file"), [("hdf5", "main_data.hdf5"), ("arrow", "0/part-0.arrow")]
+)
+def test_a_damaged_file_is_one_line(
+    tmp_path: Path, episodes: list[Episode], data_format: str, file: str
+) -> None:
+    make_foreign_dataset(tmp_path, [foreign(episodes[0], [False] * 5)], data_format)
+    (tmp_path / "data" / file).write_bytes(b"not a dataset")
     with pytest.raises(DatasetError, match="not a readable Minari dataset") as caught:
         load_dataset(tmp_path)
     assert "\n" not in str(caught.value)
