@@ -53,7 +53,7 @@ def train(
     run = out or Path("runs") / config.stem / time.strftime("%Y%m%d-%H%M%S")
     console = Console()
     with TrainingBar(settings.run.steps, settings.agent, console) as bar:
-        result = run_training(settings, run, bar.report)
+        result = run_training(settings, run, bar.report, bar.tell)
     console.print(f"checkpoint: {result.checkpoint}", soft_wrap=True, highlight=False)
     if not result.finished:
         console.print(f"interrupted after {result.step} of {settings.run.steps} updates")

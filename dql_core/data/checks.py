@@ -7,12 +7,36 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.data.findings import Finding, constant_dimensions, reward_scale, short_episodes
+from dql_core.data.rewards import fit_rewards
 from dql_core.errors import DatasetError
 from dql_core.spec import PolicySpec
 
 # Rounding of a recorded bound is not a breach of it; relative to the action's range.
 BOUND_TOLERANCE = 1e-5
+
+
+def check_dataset(
+    dataset: LoadedDataset, config: TrainConfig
+) -> tuple[LoadedDataset, tuple[Finding, ...]]:
+    """Check everything that training relies on.
+
+    Returns:
+        The dataset with its actions within their bounds, and what is odd about it.
+
+    Raises:
+        DatasetError: If it cannot be learned from.
+    """
+    require_finite(dataset)
+    findings = [*constant_dimensions(dataset), *short_episodes(dataset, config.data.n_step)]
+    if config.agent != "diffusion_bc":
+        require_rewards(dataset, config.agent)
+        rewards = fit_rewards(dataset, config.data)
+        findings += reward_scale(dataset, rewards, config.critic.discount)
+    bounded, clipped = within_bounds(dataset, clip=config.data.out_of_bounds == "clip")
+    return bounded, (*findings, *clipped)
 
 
 def require_finite(dataset: LoadedDataset) -> None:
@@ -24,8 +48,9 @@ def require_finite(dataset: LoadedDataset) -> None:
     for index, episode in enumerate(dataset.episodes):
         for kind in ("observations", "actions", "rewards"):
             values = getattr(episode, kind)
-            bad = np.argwhere(~np.isfinite(values))
-            if len(bad):
+            finite = np.isfinite(values)
+            if not finite.all():
+                bad = np.argwhere(~finite)
                 field = _field_name(dataset.spec, kind, bad[0])
                 raise DatasetError(
                     f"{dataset.source}: {field} is {values[tuple(bad[0])]} in episode {index} at "
@@ -34,7 +59,7 @@ def require_finite(dataset: LoadedDataset) -> None:
                 )
 
 
-def require_rewards(dataset: LoadedDataset) -> None:
+def require_rewards(dataset: LoadedDataset, agent: str) -> None:
     """Refuse a dataset in which nothing was ever rewarded: no value can be learned from it.
 
     Raises:
@@ -42,43 +67,51 @@ def require_rewards(dataset: LoadedDataset) -> None:
     """
     if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
         raise DatasetError(
-            f"{dataset.source}: every reward is 0 and diffusion_ql learns from rewards; name a "
+            f"{dataset.source}: every reward is 0 and {agent} learns from rewards; name a "
             f"reward in the contract and convert again, or imitate with agent: diffusion_bc"
         )
 
 
-def within_bounds(dataset: LoadedDataset, *, clip: bool) -> LoadedDataset:
+def within_bounds(
+    dataset: LoadedDataset, *, clip: bool
+) -> tuple[LoadedDataset, tuple[Finding, ...]]:
     """Return a dataset whose actions lie within the bounds of its spec.
 
     Args:
         dataset: The dataset.
         clip: Clip actions beyond the bounds instead of refusing them.
 
+    Returns:
+        The dataset, and a finding if anything was clipped.
+
     Raises:
         DatasetError: If actions are beyond the bounds and are not to be clipped; names the worst.
     """
     low, high = dataset.spec.action_low, dataset.spec.action_high
-    actions = np.concatenate([episode.actions for episode in dataset.episodes])
-    excess = np.maximum(low - actions, actions - high)  # (M, A)
-    beyond = excess > BOUND_TOLERANCE * (high - low)
-    if beyond.any() and not clip:
-        raise DatasetError(_beyond_bounds(dataset, actions, excess, beyond))
+    count, worst = 0, (-np.inf, 0, np.float32(0))  # excess in ranges, column, value
+    for episode in dataset.episodes:
+        excess = np.maximum(low - episode.actions, episode.actions - high) / (high - low)
+        count += int((excess > BOUND_TOLERANCE).any(axis=1).sum())
+        row, column = np.unravel_index(np.argmax(excess), excess.shape)
+        worst = max(worst, (excess[row, column], int(column), episode.actions[row, column]))
+    if worst[0] <= 0:
+        return dataset, ()
+    told = _beyond_bounds(dataset, count, *worst[1:])
+    if count and not clip:
+        raise DatasetError(
+            f"{dataset.source}: {told}; widen the bounds (contract, --low and --high of "
+            f"'dql import'), or set data.out_of_bounds=clip"
+        )
     episodes = tuple(_clipped(episode, low, high) for episode in dataset.episodes)
-    return dataclasses.replace(dataset, episodes=episodes)
+    findings = (Finding(f"{told}: clipped"),) if count else ()
+    return dataclasses.replace(dataset, episodes=episodes), findings
 
 
-def _beyond_bounds(
-    dataset: LoadedDataset,
-    actions: NDArray[np.float32],
-    excess: NDArray[np.float32],
-    beyond: NDArray[np.bool_],
-) -> str:
-    row, column = np.unravel_index(np.argmax(excess), excess.shape)
-    field = dataset.spec.action[int(column)]
+def _beyond_bounds(dataset: LoadedDataset, count: int, column: int, value: np.float32) -> str:
+    field = dataset.spec.action[column]
     return (
-        f"{dataset.source}: {int(beyond.any(axis=1).sum())} of {len(actions)} actions are beyond "
-        f"their bounds, the farthest is {field.name} = {actions[row, column]:g} outside "
-        f"[{field.low:g}, {field.high:g}]; widen the contract, or set data.out_of_bounds=clip"
+        f"{count} of {dataset.num_transitions} actions are beyond their bounds, the farthest is "
+        f"{field.name} = {value:g} outside [{field.low:g}, {field.high:g}]"
     )
 
 

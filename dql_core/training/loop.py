@@ -12,8 +12,9 @@ import torch
 from dql_core.algo.agent import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import BatchSampler
-from dql_core.data.checks import require_finite, require_rewards, within_bounds
+from dql_core.data.checks import check_dataset
 from dql_core.data.dataset import LoadedDataset, load_dataset
+from dql_core.data.findings import Finding
 from dql_core.data.rewards import fit_rewards
 from dql_core.data.transitions import AS_RECORDED, make_transitions
 from dql_core.errors import ConfigError
@@ -25,6 +26,7 @@ from dql_core.training.run_folder import create_run_folder, require_free
 from dql_core.training.seeding import RunSeeds, make_generator, resolve_device
 
 Report = Callable[[int, Mapping[str, float]], None]
+Tell = Callable[[Finding], None]
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,16 @@ class TrainingResult:
     finished: bool
 
 
-def train(config: TrainConfig, out: Path, report: Report | None = None) -> TrainingResult:
+def train(
+    config: TrainConfig, out: Path, report: Report | None = None, tell: Tell | None = None
+) -> TrainingResult:
     """Train an agent and leave its metrics and checkpoints in ``out``.
 
     Args:
         config: What to train, on which dataset, for how long.
         out: The run's folder; it must not exist yet, or be empty.
         report: Called with the step and the metrics after every reading.
+        tell: Called with each finding on the dataset before training starts.
 
     Raises:
         ConfigError: If ``out`` holds something already, or no dataset is named.
@@ -58,8 +63,11 @@ def train(config: TrainConfig, out: Path, report: Report | None = None) -> Train
         DqlError: If a loss is no number any more.
     """
     require_free(out)
-    dataset = load_training_data(config)
-    create_run_folder(out, config, dataset)
+    dataset, findings = load_training_data(config)
+    if tell:
+        for finding in findings:
+            tell(finding)
+    create_run_folder(out, config, dataset, findings)
     run, batches = prepare(config, dataset)
     agent, average = run.agent, LossAverage()
     with Interruption() as interruption, MetricsLog(out) as log:
@@ -78,8 +86,11 @@ def train(config: TrainConfig, out: Path, report: Report | None = None) -> Train
     return TrainingResult(out, checkpoint, agent.step, agent.step == config.run.steps)
 
 
-def load_training_data(config: TrainConfig) -> LoadedDataset:
+def load_training_data(config: TrainConfig) -> tuple[LoadedDataset, tuple[Finding, ...]]:
     """Load the configured dataset and refuse what cannot be learned from.
+
+    Returns:
+        The dataset, and what is odd about it.
 
     Raises:
         ConfigError: If no dataset is named.
@@ -87,11 +98,7 @@ def load_training_data(config: TrainConfig) -> LoadedDataset:
     """
     if not config.data.dataset:
         raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
-    dataset = load_dataset(config.data.dataset)
-    require_finite(dataset)
-    if config.agent != "diffusion_bc":
-        require_rewards(dataset)
-    return within_bounds(dataset, clip=config.data.out_of_bounds == "clip")
+    return check_dataset(load_dataset(config.data.dataset), config)
 
 
 def prepare(config: TrainConfig, dataset: LoadedDataset) -> tuple[Checkpoint, BatchSampler]:

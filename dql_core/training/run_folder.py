@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dql_core import __version__
 from dql_core.atomic import write_text
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
+from dql_core.data.findings import Finding
 from dql_core.errors import ConfigError
 
 CONFIG_FILE = "config.yaml"
@@ -31,7 +33,12 @@ def require_free(folder: Path) -> None:
         raise ConfigError(f"{folder}: already exists and is not empty; name another --out folder")
 
 
-def create_run_folder(folder: Path, config: TrainConfig, dataset: LoadedDataset) -> None:
+def create_run_folder(
+    folder: Path,
+    config: TrainConfig,
+    dataset: LoadedDataset,
+    findings: Sequence[Finding] = (),
+) -> None:
     """Make ``folder`` and write ``config.yaml``, ``spec.json`` and ``run.json`` into it.
 
     Raises:
@@ -48,6 +55,7 @@ def create_run_folder(folder: Path, config: TrainConfig, dataset: LoadedDataset)
             "transitions": dataset.num_transitions,
             "mean_return": float(np.mean(returns)),
             "std_return": float(np.std(returns)),
+            "findings": [finding.text for finding in findings],
         },
         "versions": {name: metadata.version(name) for name in PACKAGES}
         | {"dql": __version__, "python": platform.python_version()},

@@ -79,6 +79,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_traceback(
         text=True,
     ) as process:
         assert process.stdout is not None
+        assert process.stdout.readline().startswith("data: rewards, as learned: ")
         assert process.stdout.readline().startswith("diffusion_ql: 1/100000000")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

@@ -3,11 +3,9 @@ import pytest
 import torch
 
 from dql_core.data.batches import BatchSampler
-from dql_core.data.checks import require_finite, require_rewards, within_bounds
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.rewards import RewardTransform
 from dql_core.data.transitions import TransitionTable, make_transitions
-from dql_core.errors import DatasetError
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 
@@ -140,51 +138,3 @@ def test_the_generators_state_is_all_that_resuming_needs(table: TransitionTable)
     resumed = make_sampler(table, 32, seed=99)
     resumed.generator.set_state(state)
     assert torch.equal(resumed.draw().observation, expected.observation)
-
-
-def with_episode(dataset: LoadedDataset, episode: Episode) -> LoadedDataset:
-    return LoadedDataset(dataset.spec, (*dataset.episodes, episode), dataset.source)
-
-
-@pytest.mark.parametrize(
-    ("kind", "position", "words"),
-    [
-        ("observations", (1, 1), "observation 'v' is nan in episode 3 at step 1"),
-        ("actions", (0, 0), "action 'push' is nan in episode 3 at step 0"),
-        ("rewards", (1,), "the reward is nan in episode 3 at step 1"),
-    ],
-)
-def test_a_value_that_is_no_number_is_refused_with_its_place(
-    dataset: LoadedDataset, kind: str, position: tuple[int, ...], words: str
-) -> None:
-    require_finite(dataset)
-    episode = counted_episode(0, 2, terminated=False)
-    getattr(episode, kind)[position] = np.nan
-    with pytest.raises(DatasetError, match=f"cart data: {words}"):
-        require_finite(with_episode(dataset, episode))
-
-
-def test_a_dataset_in_which_nothing_is_rewarded_is_refused(dataset: LoadedDataset) -> None:
-    require_rewards(dataset)
-    unrewarded = LoadedDataset(SPEC, (dataset.episodes[1],), "cart data")
-    with pytest.raises(DatasetError, match=r"every reward is 0 .* agent: diffusion_bc"):
-        require_rewards(unrewarded)
-
-
-def test_actions_beyond_the_bounds_are_counted_or_clipped(dataset: LoadedDataset) -> None:
-    episode = counted_episode(0, 3, terminated=False)
-    episode.actions[:] = [[4.0], [4.5], [-9.0]]
-    wild = with_episode(dataset, episode)
-    words = r"2 of 9 actions .* push = -9 outside \[-4, 4\]; .* data.out_of_bounds=clip"
-    with pytest.raises(DatasetError, match=words):
-        within_bounds(wild, clip=False)
-    clipped = within_bounds(wild, clip=True)
-    assert clipped.episodes[3].actions.tolist() == [[4.0], [4.0], [-4.0]]
-    assert episode.actions.tolist() == [[4.0], [4.5], [-9.0]]
-
-
-def test_rounding_at_a_bound_is_no_breach_and_does_not_stay(dataset: LoadedDataset) -> None:
-    episode = counted_episode(0, 1, terminated=False)
-    episode.actions[:] = np.nextafter(np.float32(4.0), np.float32(5.0))
-    checked = within_bounds(with_episode(dataset, episode), clip=False)
-    assert checked.episodes[3].actions.tolist() == [[4.0]]
