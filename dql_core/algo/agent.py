@@ -7,9 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from dql_core.algo.acceleration import Acceleration
 from dql_core.algo.bc import DiffusionBC
+from dql_core.algo.critics import Critics
 from dql_core.algo.diffusion_ql import DiffusionQL
-from dql_core.algo.noise import NoiseSource
+from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimization import Descent
 from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import AgentName, TrainConfig
@@ -35,12 +37,22 @@ class Agent(Protocol):
         noise: Source of the updates' randomness.
         modules: Every network by name.
         descents: Every optimiser by name.
+        acceleration: How its updates are run.
     """
 
     step: int
     noise: NoiseSource
     modules: dict[str, nn.Module]
     descents: dict[str, Descent]
+    acceleration: Acceleration
+
+    @property
+    def critics(self) -> Critics | None:
+        """The action values, if the algorithm learns any."""
+
+    @property
+    def target_sampler(self) -> ActionSampler:
+        """What takes the next actions in the critics' targets."""
 
     @property
     def acting_sampler(self) -> ActionSampler:
@@ -52,6 +64,9 @@ class Agent(Protocol):
 
     def update(self, batch: Batch) -> Losses:
         """Learn from one batch."""
+
+    def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+        """Return what behaviour cloning minimises, a scalar, without learning."""
 
 
 AGENTS: dict[AgentName, type[DiffusionQL] | type[DiffusionBC] | type[TD3BC]] = {

@@ -38,7 +38,11 @@ class DiffusionBC:
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
         descents: Every optimiser by name.
+        acceleration: How its updates are run.
+        critics: None: imitation knows no values.
     """
+
+    critics = None
 
     def __init__(
         self,
@@ -68,14 +72,19 @@ class DiffusionBC:
         }
         self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
-        acceleration = Acceleration(config.run, generator.device)
-        self._loss = acceleration.function(self._compute_loss)
-        self._learn = acceleration.update(self._learn_from)
+        self.acceleration = Acceleration(config.run, generator.device)
+        self._loss = self.acceleration.function(self.imitation_loss)
+        self._learn = self.acceleration.update(self._learn_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
         """What acts after training."""
         return self.policy.sampler(averaged=self._config.selection.weights == "ema")
+
+    @property
+    def target_sampler(self) -> ActionSampler:
+        """The averaged policy."""
+        return self.policy.sampler(averaged=True)
 
     @property
     def ranking_critic(self) -> TwinCritic | None:
@@ -103,5 +112,6 @@ class DiffusionBC:
         self._average.move()
         return BCLosses(imitation=loss.detach())
 
-    def _compute_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+    def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+        """Behaviour cloning, L_d, a scalar."""
         return self.policy.denoise(batch, noise).loss

@@ -33,6 +33,7 @@ class QLLosses:
         improvement: Policy improvement, L_q, before its weight eta.
         critic: Squared error of both critics.
         q_data: Mean value of the data's actions.
+        q_magnitude: Mean absolute value of the data's actions.
         q_target: Mean target of the critics.
     """
 
@@ -40,6 +41,7 @@ class QLLosses:
     improvement: Tensor
     critic: Tensor
     q_data: Tensor
+    q_magnitude: Tensor
     q_target: Tensor
 
 
@@ -53,6 +55,7 @@ class DiffusionQL:
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
         descents: Every optimiser by name.
+        acceleration: How its updates are run.
     """
 
     def __init__(
@@ -87,16 +90,21 @@ class DiffusionQL:
         }
         self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
-        acceleration = Acceleration(config.run, device)
-        self._target = acceleration.function(self._compute_target)
-        self._critic_losses = acceleration.function(self._compute_critic_losses)
-        self._policy_losses = acceleration.function(self._compute_policy_losses)
-        self._learn = acceleration.update(self._learn_from)
+        self.acceleration = Acceleration(config.run, device)
+        self._target = self.acceleration.function(self._compute_target)
+        self._critic_losses = self.acceleration.function(self._compute_critic_losses)
+        self._policy_losses = self.acceleration.function(self._compute_policy_losses)
+        self._learn = self.acceleration.update(self._learn_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
         """What acts after training."""
         return self.policy.sampler(averaged=self._config.selection.weights == "ema")
+
+    @property
+    def target_sampler(self) -> ActionSampler:
+        """What takes the next actions in the critics' targets: the averaged policy."""
+        return self.policy.sampler(averaged=True)
 
     @property
     def ranking_critic(self) -> TwinCritic:
@@ -119,9 +127,13 @@ class DiffusionQL:
         self.step += 1
         return losses
 
+    def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+        """Behaviour cloning, L_d, a scalar, without learning."""
+        return self.policy.denoise(batch, noise).loss
+
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         target = self._target(batch, noise.target)
-        loss_critic, q_data = self._critic_losses(batch, target)
+        loss_critic, q_data, q_magnitude = self._critic_losses(batch, target)
         self.descents["critic"].descend(loss_critic)
 
         loss_policy, imitation, improvement = self._policy_losses(batch, noise)
@@ -134,6 +146,7 @@ class DiffusionQL:
             improvement=improvement.detach(),
             critic=loss_critic.detach(),
             q_data=q_data.detach(),
+            q_magnitude=q_magnitude.detach(),
             q_target=target.mean(),
         )
 
@@ -145,10 +158,12 @@ class DiffusionQL:
             next_action = self.policy.sample(self.policy.average, observation, noise)
             return self.critics.bootstrapped(batch, next_action).detach()
 
-    def _compute_critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared error of the critics, and their mean value of the data's actions."""
+    def _compute_critic_losses(
+        self, batch: Batch, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared error of the critics; mean and mean magnitude of the data's values."""
         q_values = self.critics.online(batch.observation, batch.action).float()
-        return critic_loss(q_values, target), q_values.mean()
+        return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
     def _compute_policy_losses(
         self, batch: Batch, noise: UpdateNoise

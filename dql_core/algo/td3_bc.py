@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dql_core.algo.acceleration import Acceleration
 from dql_core.algo.critics import Critics
@@ -32,12 +33,14 @@ class TD3BCLosses:
         imitation: Squared distance to the data's actions, of the last update of the policy.
         critic: Squared error of both critics.
         q_data: Mean value of the data's actions.
+        q_magnitude: Mean absolute value of the data's actions.
         q_target: Mean target of the critics.
     """
 
     imitation: Tensor
     critic: Tensor
     q_data: Tensor
+    q_magnitude: Tensor
     q_target: Tensor
 
 
@@ -51,6 +54,7 @@ class TD3BC:
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
         descents: Every optimiser by name.
+        acceleration: How its updates are run.
     """
 
     def __init__(
@@ -70,9 +74,11 @@ class TD3BC:
         self._average = MovingAverage(self._target_actor, self.actor, config.critic.tau)
         self.critics = Critics(config, observation_size, action_size, device)
         self.noise = NoiseSource(generator, 1, 1, action_size, num_target_samples=1)
+        self._last = _LastLosses(device)
         self.modules: dict[str, nn.Module] = {
             "actor": self.actor,
             "target_actor": self._target_actor,
+            "last_losses": self._last,
             **self.critics.modules,
         }
         self.descents = {
@@ -82,17 +88,20 @@ class TD3BC:
             "critic": self.critics.descent,
         }
         self._config = config
-        # Zero until the policy's first update, which comes after the critics'.
-        self._imitation = torch.zeros((), device=device)
-        acceleration = Acceleration(config.run, device)
-        self._target = acceleration.function(self._compute_target)
-        self._critic_losses = acceleration.function(self._compute_critic_losses)
-        self._policy_losses = acceleration.function(self._compute_policy_losses)
+        self.acceleration = Acceleration(config.run, device)
+        self._target = self.acceleration.function(self._compute_target)
+        self._critic_losses = self.acceleration.function(self._compute_critic_losses)
+        self._policy_losses = self.acceleration.function(self._compute_policy_losses)
 
     @property
     def acting_sampler(self) -> ActionSampler:
         """What acts after training: the policy itself, which TD3+BC does not average."""
         return self.actor
+
+    @property
+    def target_sampler(self) -> ActionSampler:
+        """What takes the next actions in the critics' targets, before they are smoothed."""
+        return self._target_actor
 
     @property
     def ranking_critic(self) -> TwinCritic | None:
@@ -111,16 +120,26 @@ class TD3BC:
         for descent in self.descents.values():
             descent.schedule(self.step)
         target = self._target(batch, noise.target[0])
-        loss_critic, q_data = self._critic_losses(batch, target)
+        loss_critic, q_data, q_magnitude = self._critic_losses(batch, target)
         self.descents["critic"].descend(loss_critic)
         self.step += 1
         if self.step % self._config.td3.policy_every == 0:
             loss_policy, imitation = self._policy_losses(batch)
             self.descents["policy"].descend(loss_policy)
-            self._imitation = imitation.detach()
+            self._last.imitation.copy_(imitation.detach())
             self._average.move()
             self.critics.average.move()
-        return TD3BCLosses(self._imitation, loss_critic.detach(), q_data.detach(), target.mean())
+        return TD3BCLosses(
+            imitation=self._last.imitation.clone(),
+            critic=loss_critic.detach(),
+            q_data=q_data.detach(),
+            q_magnitude=q_magnitude.detach(),
+            q_target=target.mean(),
+        )
+
+    def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+        """Squared distance to the data's actions, a scalar, without learning."""
+        return functional.mse_loss(self.actor.action(batch.observation), batch.action)
 
     @torch.no_grad()
     def _compute_target(self, batch: Batch, noise: Tensor) -> Tensor:
@@ -131,11 +150,26 @@ class TD3BC:
         action = self._target_actor.action(batch.next_observation).float()
         return self.critics.bootstrapped(batch, (action + smoothing).clamp(-1.0, 1.0))
 
-    def _compute_critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute_critic_losses(
+        self, batch: Batch, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         q_values = self.critics.online(batch.observation, batch.action).float()
-        return critic_loss(q_values, target), q_values.mean()
+        return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
     def _compute_policy_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         action = self.actor.action(batch.observation).float()
         q_values = self.critics.online(batch.observation, action).float()
         return td3_bc_loss(action, batch.action, q_values, self._config.td3.alpha)
+
+
+class _LastLosses(nn.Module):
+    """What the last update of the policy minimised: zero before it, which is after the critics'.
+
+    A module, so that a checkpoint keeps it and a resumed run tells the same losses.
+    """
+
+    imitation: Tensor
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.register_buffer("imitation", torch.zeros((), device=device))
