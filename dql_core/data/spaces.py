@@ -42,8 +42,8 @@ def spec_from_spaces(
     if not (np.isfinite(half_range) & (half_range > 0)).all():
         raise DatasetError(
             f"{where}: the action space {_text(action_space)} is unbounded or empty; the policy "
-            f"needs a finite 'low' below a finite 'high' for each action: convert with a contract "
-            f"that states them"
+            f"needs a finite 'low' below a finite 'high' for each action: state them in a "
+            f"contract, or with --low and --high of 'dql import'"
         )
     return PolicySpec(
         robot=robot,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import logging
 import sys
 from typing import Any
@@ -12,10 +13,15 @@ from typer.core import TyperCommand, TyperGroup
 
 from dql_core.errors import DqlError
 
-# Verb -> module that holds a function of the verb's name, and what `dql --help` says of it.
+# Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
+# name for itself), and what `dql --help` says of it.
 # The module is imported when its verb runs, so that no verb waits for another's libraries.
 VERBS = {
     "convert": ("dql_ros.cli.convert", "Turn recorded bags into a Minari dataset."),
+    "import": (
+        "dql_core.cli.import_dataset",
+        "Turn a d3rlpy, D4RL or .npz file into a Minari dataset.",
+    ),
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),
     "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),
@@ -67,7 +73,8 @@ def main() -> None:
 def _load(verb: str) -> Any:
     module = importlib.import_module(VERBS[verb][0])
     single = typer.Typer(add_completion=False)
-    single.command(verb)(getattr(module, verb.replace("-", "_")))
+    name = verb.replace("-", "_")
+    single.command(verb)(getattr(module, f"{name}_" if keyword.iskeyword(name) else name))
     return typer.main.get_command(single)
 
 

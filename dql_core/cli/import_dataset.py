@@ -1,0 +1,96 @@
+"""`dql import`: turn a flat file of another library into a Minari dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from dql_core.cli.facts import facts_table, fields_table
+from dql_core.data.importers.importing import FileFormat, ImportResult, import_file
+from dql_core.errors import ConfigError
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; never a pickle.")],
+    file_format: Annotated[
+        FileFormat,
+        typer.Option(
+            "--format",
+            help="d3rlpy: an MDPDataset of d3rlpy 1.x (.h5). d4rl: D4RL's .hdf5. npz: "
+            "trajectories of the imitation library.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the dataset to make.")],
+    time_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps after which the environment cuts an episode off. A termination after so "
+            "many steps is then a truncation: its value goes on. Where FILE does not tell ends, "
+            "episodes end there.",
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(help="Gymnasium id of the environment, for its spaces and action bounds."),
+    ] = None,
+    low: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X[,X...]",
+            help="Lower bounds of the actions, one for all or one for each. Without --env, --low "
+            "and --high the bounds are the extremes of the data.",
+        ),
+    ] = None,
+    high: Annotated[
+        str | None, typer.Option(metavar="X[,X...]", help="Upper bounds of the actions.")
+    ] = None,
+) -> None:
+    """Turn a flat file of another library into a Minari dataset.
+
+    Terminations stop the value, time limits do not: see --time-limit.
+
+    Example: dql import pendulum.npz --format npz --time-limit 200
+    --env Pendulum-v1 --out data/pendulum
+    """
+    result = import_file(
+        file,
+        file_format,
+        out,
+        time_limit=time_limit,
+        env_id=env,
+        low=_numbers("--low", low),
+        high=_numbers("--high", high),
+    )
+    _show(result, out)
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(number) for number in text.split(",")]
+    except ValueError as cause:
+        raise ConfigError(
+            f"{option} is '{text}'; give numbers between commas, such as {option}=-1,-0.5"
+        ) from cause
+
+
+def _show(result: ImportResult, out: Path) -> None:
+    console = Console()
+    episodes = result.episodes
+    terminated = sum(episode.terminated for episode in episodes)
+    returns = [float(episode.rewards.sum()) for episode in episodes]
+    facts = {
+        "episodes": f"{len(episodes):,} ({terminated} terminated, "
+        f"{len(episodes) - terminated} truncated)",
+        "transitions": f"{sum(len(episode) for episode in episodes):,}",
+        "mean return": f"{np.mean(returns):.4f}",
+    }
+    console.print(facts_table(f"dataset {out}", facts))
+    console.print(fields_table(result.spec))
+    for note in result.notes:
+        console.print(Text(f"note: {note}", "yellow"), soft_wrap=True)

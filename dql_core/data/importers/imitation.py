@@ -1,0 +1,75 @@
+"""Trajectories of the imitation library, as its `types.save` wrote them to one .npz file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.data.dataset import Episode
+from dql_core.data.importers.content import (
+    FileContent,
+    flat_rows,
+    require_continuous,
+    require_rows,
+)
+from dql_core.data.importers.files import read_npz
+from dql_core.errors import DatasetError
+
+
+def read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
+    """Read obs (T + 1 rows an episode), acts, rews, indices (where acts are split) and terminal.
+
+    Args:
+        path: The file; its ``infos``, which are pickles, stay closed.
+        time_limit: The library calls an episode ``terminal`` that merely reached the end of its
+            time; one that has so many steps is taken as truncated.
+
+    Raises:
+        DatasetError: If the file is of another kind, or its spaces cannot be learned.
+    """
+    arrays = read_npz(path, ["obs", "acts", "indices", "terminal"], ["rews"])
+    observations, actions = arrays["obs"], arrays["acts"]
+    require_continuous(path, observations, actions)
+    stops = [*arrays["indices"].tolist(), len(actions)]
+    notes = []
+    if "rews" not in arrays:
+        notes.append("the file holds no rewards ('rews'): all are 0, for agent: diffusion_bc")
+    rewards = arrays.get("rews", np.zeros(len(actions))).astype(np.float64)
+    require_rows(path, len(actions) + len(stops), obs=observations)
+    require_rows(path, len(actions), rews=rewards)
+    require_rows(path, len(stops), terminal=arrays["terminal"])
+    terminated = _terminated(arrays["terminal"], np.diff(stops, prepend=0), time_limit, path)
+    flat_observations, flat_actions = flat_rows(observations), flat_rows(actions)
+    episodes = tuple(
+        Episode(
+            # Each episode before has one more observation than actions.
+            observations=flat_observations[first + index : stop + index + 1],
+            actions=flat_actions[first:stop],
+            rewards=rewards[first:stop],
+            terminated=ended,
+            truncated=not ended,
+        )
+        for index, (first, stop, ended) in enumerate(
+            zip([0, *stops], stops, terminated.tolist(), strict=False)
+        )
+    )
+    limits = int(arrays["terminal"].sum() - terminated.sum())
+    if limits:
+        notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
+    return FileContent(episodes, observations.shape[1:], actions.shape[1:], tuple(notes))
+
+
+def _terminated(
+    terminal: NDArray[Any], lengths: NDArray[np.int64], time_limit: int | None, path: Path
+) -> NDArray[np.bool_]:
+    if time_limit is None:
+        return terminal.astype(bool)
+    if lengths.max() > time_limit:
+        raise DatasetError(
+            f"{path}: episode {int(lengths.argmax())} has {lengths.max()} steps, and --time-limit "
+            f"is {time_limit}; give the environment's limit, or none"
+        )
+    return terminal.astype(bool) & (lengths < time_limit)

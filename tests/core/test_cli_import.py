@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from dql_core.data.dataset import load_dataset
+
+
+@pytest.fixture
+def d3rlpy_file(tmp_path: Path) -> Path:
+    """Return a file of two episodes of four steps, the second of which terminates."""
+    flags = np.zeros((2, 8))
+    flags[0, 7], flags[1, [3, 7]] = 1, 1
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["observations"] = np.arange(8, dtype=np.float32)[:, None]
+        file["actions"] = np.linspace(-0.5, 0.5, 8)[:, None]
+        file["rewards"] = np.ones(8)
+        file["terminals"], file["episode_terminals"] = flags
+        file["version"] = "1.0"
+    return tmp_path / "two.h5"
+
+
+def dql_import(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dql_ros.cli.main", "import", str(file), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_dataset_is_written_and_told(tmp_path: Path, d3rlpy_file: Path) -> None:
+    out = tmp_path / "out"
+    options = ["--format", "d3rlpy", "--out", str(out), "--low=-1", "--high", "1"]
+    result = dql_import(d3rlpy_file, *options)
+    assert result.returncode == 0, result.stderr
+    for words in ("2 (1 terminated, 1 truncated)", "-1 to 1", "note: 1 of 8 rows make no trans"):
+        assert words in result.stdout
+    assert load_dataset(out).num_transitions == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--low", "-1;1", "--high", "1"], "--low is '-1;1'; give numbers between commas"),
+        (["--time-limit", "3"], "has 4 steps, and --time-limit is 3"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    tmp_path: Path, d3rlpy_file: Path, options: list[str], words: str
+) -> None:
+    out = tmp_path / "out"
+    result = dql_import(d3rlpy_file, "--format", "d3rlpy", "--out", str(out), *options)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not out.exists()
