@@ -40,3 +40,12 @@ def write_text(target: Path, text: str) -> None:
     temporary = target.with_name(f".{target.name}.partial-{os.getpid()}")
     temporary.write_text(text)
     temporary.replace(target)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left unfinished in ``folder``."""
+    for left in folder.glob(".*.partial-*"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)

@@ -16,12 +16,8 @@ from dql_core.data.dataset import load_dataset
 from dql_core.data.location import DATA_FOLDER
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, read_bundle
-from dql_core.training.checkpoint import (
-    CHECKPOINTS_FOLDER,
-    DOCUMENT_FILE,
-    Checkpoint,
-    load_checkpoint,
-)
+from dql_core.training.checkpoint import Checkpoint, load_checkpoint
+from dql_core.training.locate import CHECKPOINTS_FOLDER, DOCUMENT_FILE
 from dql_core.training.metrics import METRICS_FILE
 
 

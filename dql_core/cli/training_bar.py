@@ -14,9 +14,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
-
-from dql_core.data.findings import Finding
 
 SPEED = "updates_per_s"
 
@@ -63,11 +60,6 @@ class TrainingBar:
         if not self._console.is_terminal and step >= self._next_line * self._total:
             self._console.print(f"{self._label}: {step}/{self._total} {text}", soft_wrap=True)
             self._next_line += 0.1
-
-    def tell(self, finding: Finding) -> None:
-        """Print a finding on the dataset, a warning in yellow."""
-        style = "yellow" if finding.is_warning else ""
-        self._console.print(Text(f"data: {finding.text}", style), soft_wrap=True)
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

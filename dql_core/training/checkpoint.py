@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ from dql_core.errors import CheckpointError
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
+from dql_core.training.locate import DOCUMENT_FILE, Which, checkpoint_folder, find_checkpoint
+from dql_core.training.progress import Progress
+from dql_core.training.seeding import RunSeeds
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATE_FILE = "state.safetensors"
-DOCUMENT_FILE = "checkpoint.json"
-CHECKPOINTS_FOLDER = "checkpoints"
 GENERATORS = "generator"
 ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -40,6 +40,7 @@ class Checkpoint:
         normalizer: Units of the networks.
         agent: Networks, averages, targets, optimisers and the updates' generator.
         batches: Generator of the batches.
+        progress: What is summed up and not yet written down.
     """
 
     spec: PolicySpec
@@ -47,6 +48,7 @@ class Checkpoint:
     normalizer: Normalizer
     agent: Agent
     batches: torch.Generator
+    progress: Progress = field(default_factory=Progress)
 
     @property
     def step(self) -> int:
@@ -60,7 +62,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     Returns:
         The checkpoint's folder.
     """
-    target = run / CHECKPOINTS_FOLDER / f"step-{checkpoint.step:08d}"
+    target = checkpoint_folder(run, checkpoint.step)
     if target.exists():
         return target
     document = {
@@ -71,6 +73,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "config": checkpoint.config.model_dump(mode="json"),
         "spec": checkpoint.spec.to_json(),
         "normalizer": checkpoint.normalizer.to_json(),
+        "progress": checkpoint.progress.to_json(),
     }
     with whole_directory(target) as folder:
         safetensors.torch.save_file(_state(checkpoint), folder / STATE_FILE)
@@ -78,17 +81,18 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
-    """Rebuild a run from its folder (the latest checkpoint) or from one checkpoint's folder.
+def load_checkpoint(path: Path, device: str = "cpu", which: Which = "last") -> Checkpoint:
+    """Rebuild a run from its folder or from one checkpoint's folder.
 
     Args:
         path: A run folder or a checkpoint folder.
         device: Where the networks are to be.
+        which: Which checkpoint of a run.
 
     Raises:
         CheckpointError: If there is none, or it is damaged or of an unknown format.
     """
-    folder = find_checkpoint(path)
+    folder = find_checkpoint(path, which)
     document = _read_document(folder / DOCUMENT_FILE)
     config = parse(document["config"], TrainConfig, str(folder / DOCUMENT_FILE), CheckpointError)
     spec = PolicySpec.from_json(document["spec"])
@@ -96,30 +100,16 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
         agent = make_agent(config, spec, generator)
     normalizer = Normalizer.from_json(document["normalizer"])
-    checkpoint = Checkpoint(spec, config, normalizer, agent, batches=torch.Generator())
+    progress = Progress.from_json(document["progress"])
+    checkpoint = Checkpoint(spec, config, normalizer, agent, torch.Generator(), progress)
     tensors = _read_state(folder / STATE_FILE)
+    agent.step = document["step"]
     if document["device"] != generator.device.type:
         # A CUDA generator's state means nothing to the CPU's, and the reverse.
+        generator.manual_seed(RunSeeds.derive(config.run.seed).updates + agent.step)
         tensors[f"{GENERATORS}.updates"] = generator.get_state()
-    agent.step = document["step"]
     _restore(checkpoint, tensors, str(folder))
     return checkpoint
-
-
-def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that ``path`` is, or the latest one of the run it is.
-
-    Raises:
-        CheckpointError: If there is none.
-    """
-    if (path / DOCUMENT_FILE).is_file():
-        return path
-    checkpoints = path / CHECKPOINTS_FOLDER
-    steps = [folder for folder in checkpoints.glob("*") if re.fullmatch(r"step-\d+", folder.name)]
-    if not steps:
-        reason = "holds no checkpoint" if path.is_dir() else "no such run folder or checkpoint"
-        raise CheckpointError(f"{path}: {reason}; make one with 'dql train'")
-    return max(steps, key=lambda folder: int(folder.name.removeprefix("step-")))
 
 
 def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -179,7 +169,7 @@ def _read_document(path: Path) -> dict[str, Any]:
             f"{path}: format_version is {version!r}; this version of dql reads {FORMAT_VERSION}: "
             f"train again"
         )
-    missing = {"step", "device", "config", "spec", "normalizer"} - set(document)
+    missing = {"step", "device", "config", "spec", "normalizer", "progress"} - set(document)
     if missing:
         raise CheckpointError(f"{path}: damaged: key '{min(missing)}' is missing")
     return dict(document)

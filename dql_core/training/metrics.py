@@ -1,54 +1,35 @@
-"""Metrics of a run: averaged on the device, read rarely, written as lines and as curves."""
+"""Metrics of a run, written as lines and as TensorBoard curves."""
 
 from __future__ import annotations
 
 import json
-import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-import torch
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from dql_core.algo.agent import Losses
-from dql_core.errors import DqlError
+from dql_core.training.records import drop_after
 
 METRICS_FILE = "metrics.jsonl"
-
-
-class LossAverage:
-    """Mean of each loss since it was last read; nothing waits for the device in between."""
-
-    def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
-        self._sums: Tensor | None = None
-        self._count = 0
-
-    def add(self, losses: Losses) -> None:
-        """Add one update's losses."""
-        self._names = tuple(vars(losses))
-        values = torch.stack(list(vars(losses).values()))
-        self._sums = values if self._sums is None else self._sums.add_(values)
-        self._count += 1
-
-    def read(self) -> dict[str, float]:
-        """Return the means by name and start again; the one place that waits for the device."""
-        if self._sums is None:
-            return {}
-        means = (self._sums / self._count).tolist()
-        self._sums, self._count = None, 0
-        return dict(zip(self._names, means, strict=True))
 
 
 class MetricsLog:
     """Writes ``metrics.jsonl``, one line a reading, and the same values as TensorBoard curves."""
 
-    def __init__(self, run: Path) -> None:
-        """Append to the files in the folder ``run``."""
+    def __init__(self, run: Path, step: int = 0) -> None:
+        """Begin, or go on.
+
+        Args:
+            run: The run's folder.
+            step: Updates taken so far; what the files tell of later ones is dropped.
+        """
+        drop_after(run / METRICS_FILE, step)
         self._lines = (run / METRICS_FILE).open("a")
-        self._curves = SummaryWriter(str(run))
+        # TensorBoard hides what older files tell of this step and later ones.
+        self._curves = SummaryWriter(str(run), purge_step=step + 1 if step else None)
         self._last: tuple[int, float] | None = None
 
     def __enter__(self) -> MetricsLog:
@@ -65,7 +46,7 @@ class MetricsLog:
         self._lines.close()
         self._curves.close()
 
-    def write(self, step: int, values: dict[str, float]) -> dict[str, float]:
+    def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Write one reading.
 
         Args:
@@ -75,28 +56,33 @@ class MetricsLog:
         Returns:
             The values and the speed, ``updates_per_s``, since the last reading.
         """
-        values = values | self._speed(step)
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        reading = dict(values) | self._speed(step)
+        self._lines.write(json.dumps({"step": step, **reading}) + "\n")
         self._lines.flush()
+        self.curves(step, reading)
+        return reading
+
+    def curves(self, step: int, values: Mapping[str, float]) -> None:
+        """Add points to TensorBoard's curves only."""
         for name, value in values.items():
             self._curves.add_scalar(name, value, step)
-        return values
+
+    def start_clock(self, step: int) -> None:
+        """Measure the speed from now on, where ``step`` updates were taken."""
+        self._last = step, time.perf_counter()
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Do something that the speed of the updates does not count."""
+        started = time.perf_counter()
+        yield
+        if self._last is not None:
+            step, since = self._last
+            self._last = step, since + time.perf_counter() - started
 
     def _speed(self, step: int) -> dict[str, float]:
-        now, last = time.perf_counter(), self._last
-        self._last = step, now
-        return {} if last is None else {"updates_per_s": (step - last[0]) / (now - last[1])}
-
-
-def require_finite_losses(step: int, values: dict[str, float]) -> None:
-    """Stop a run that has diverged.
-
-    Raises:
-        DqlError: Naming the step and the losses that are no number any more.
-    """
-    broken = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if broken:
-        raise DqlError(
-            f"training diverged before step {step}: {', '.join(broken)}; lower the learning rates "
-            f"or policy.eta, or set critic.layer_norm=true"
-        )
+        last = self._last
+        self.start_clock(step)
+        if last is None or step == last[0]:
+            return {}
+        return {"updates_per_s": (step - last[0]) / (time.perf_counter() - last[1])}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from dql_core import __version__
 from dql_core.atomic import write_text
 from dql_core.config import TrainConfig
-from dql_core.data.dataset import LoadedDataset
-from dql_core.data.findings import Finding
-from dql_core.errors import ConfigError
+from dql_core.config_file import load_config
+from dql_core.errors import CheckpointError, ConfigError
+from dql_core.training.dataset_facts import dataset_facts
+from dql_core.training.preparation import TrainingData
 
 CONFIG_FILE = "config.yaml"
 SPEC_FILE = "spec.json"
@@ -30,15 +32,13 @@ def require_free(folder: Path) -> None:
         ConfigError: If it does.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder}: already exists and is not empty; name another --out folder")
+        raise ConfigError(
+            f"{folder}: already exists and is not empty; name another --out folder, or go on with "
+            f"this run by --resume"
+        )
 
 
-def create_run_folder(
-    folder: Path,
-    config: TrainConfig,
-    dataset: LoadedDataset,
-    findings: Sequence[Finding] = (),
-) -> None:
+def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> None:
     """Make ``folder`` and write ``config.yaml``, ``spec.json`` and ``run.json`` into it.
 
     Raises:
@@ -46,20 +46,81 @@ def create_run_folder(
     """
     require_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    returns = [float(episode.rewards.sum()) for episode in dataset.episodes]
-    document = {
+    facts: dict[str, Any] = {
         "config_hash": config.hash(),
-        "dataset": {
-            "source": dataset.source,
-            "episodes": len(returns),
-            "transitions": dataset.num_transitions,
-            "mean_return": float(np.mean(returns)),
-            "std_return": float(np.std(returns)),
-            "findings": [finding.text for finding in findings],
+        "dataset": dataset_facts(data.recorded)
+        | {
+            "held_out_episodes": len(data.held_out.episodes) if data.held_out else 0,
+            "findings": [finding.text for finding in data.findings],
         },
-        "versions": {name: metadata.version(name) for name in PACKAGES}
-        | {"dql": __version__, "python": platform.python_version()},
+        "versions": package_versions(),
+        "q_alarms": [],
+        "failure": None,
     }
+    _write_facts(folder, facts)
+    write_text(folder / SPEC_FILE, json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
+    # Last, because a folder that has it is a run that can go on.
     write_text(folder / CONFIG_FILE, config.to_yaml())
-    write_text(folder / SPEC_FILE, json.dumps(dataset.spec.to_json(), indent=2) + "\n")
-    write_text(folder / RUN_FILE, json.dumps(document, indent=2) + "\n")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that may decide the last bit of a result."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return versions | {"dql": __version__, "python": platform.python_version()}
+
+
+def saved_config(folder: Path) -> TrainConfig:
+    """Return the configuration that a run was started with.
+
+    Raises:
+        CheckpointError: If ``folder`` is no run.
+        ConfigError: If its configuration is damaged.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(f"{folder}: no run of 'dql train', since it has no {CONFIG_FILE}")
+    return load_config(folder / CONFIG_FILE)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
+    except (OSError, ValueError) as cause:
+        reason = " ".join(str(cause).split())
+        raise CheckpointError(f"{folder / RUN_FILE}: damaged: {reason}") from cause
+    return facts
+
+
+def note_facts(folder: Path, **facts: Any) -> None:
+    """Add to ``run.json``, or replace what it says of the same names."""
+    _write_facts(folder, read_facts(folder) | facts)
+
+
+def note_alarm(folder: Path, step: int, q_magnitude: float, limit: float) -> None:
+    """Add to ``run.json`` that values left their limit."""
+    alarm = {"step": step, "q_magnitude": q_magnitude, "limit": limit}
+    note_facts(folder, q_alarms=[*read_facts(folder)["q_alarms"], alarm])
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Let no other process train in ``folder`` as long as this one does.
+
+    Raises:
+        ConfigError: If one does already.
+    """
+    with (folder / CONFIG_FILE).open() as file:
+        try:
+            # The lock ends with the process, however that ends.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            raise ConfigError(f"{folder}: another process is training this run") from cause
+        yield
+
+
+def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    write_text(folder / RUN_FILE, json.dumps(facts, indent=2) + "\n")

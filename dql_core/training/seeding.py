@@ -16,17 +16,19 @@ class RunSeeds:
         weights: Initial weights.
         batches: Choice of the batches.
         updates: Noise of the updates.
+        held_out: Choice of the held-out episodes, and noise of what is measured on them.
     """
 
     weights: int
     batches: int
     updates: int
+    held_out: int
 
     @classmethod
     def derive(cls, seed: int) -> RunSeeds:
         """Derive the streams of a run from its one seed."""
-        weights, batches, updates = np.random.SeedSequence(seed).generate_state(3)
-        return cls(int(weights), int(batches), int(updates))
+        # A new use goes to the end: then the seeds of the others stay as they were.
+        return cls(*np.random.SeedSequence(seed).generate_state(4).tolist())
 
 
 def make_generator(seed: int, device: str) -> torch.Generator:

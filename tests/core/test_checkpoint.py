@@ -12,12 +12,8 @@ from dql_core.data.batches import Batch
 from dql_core.errors import CheckpointError
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.checkpoint import (
-    Checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from dql_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from dql_core.training.locate import find_checkpoint
 
 SPEC = PolicySpec(
     robot="cart",
@@ -64,7 +60,7 @@ def all_tensors(path: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path / "state.safetensors")
 
 
-@pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc"])
+@pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc", "td3_bc"])
 @pytest.mark.parametrize("updates", [0, 3])
 def test_a_checkpoint_comes_back_to_the_last_bit(
     tmp_path: Path, agent: AgentName, updates: int
@@ -128,12 +124,14 @@ def test_saving_twice_at_a_step_keeps_the_first(tmp_path: Path) -> None:
     assert (folder / "state.safetensors").stat().st_mtime_ns == written
 
 
-def test_a_checkpoint_from_another_device_gets_a_fresh_generator(tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path, make_run())
-    edit_document(folder, device="cuda")
-    loaded = load_checkpoint(folder)
-    fresh = torch.Generator()
-    assert torch.equal(loaded.agent.noise.generator.get_state(), fresh.get_state())
+def test_a_checkpoint_from_another_device_gets_a_generator_of_its_own(tmp_path: Path) -> None:
+    def drawn(updates: int) -> torch.Tensor:
+        folder = save_checkpoint(tmp_path, make_run(updates=updates))
+        edit_document(folder, device="cuda")
+        return load_checkpoint(folder).agent.noise.draw(8).imitation
+
+    assert torch.equal(drawn(3), drawn(3))
+    assert not torch.equal(drawn(3), drawn(4))
 
 
 def test_what_is_no_run_is_told_apart(tmp_path: Path) -> None:
@@ -160,7 +158,7 @@ def test_a_foreign_or_damaged_document_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="damaged: key 'spec' is missing"):
         load_checkpoint(folder)
     edit_document(folder, format_version=99)
-    with pytest.raises(CheckpointError, match="format_version is 99; this version of dql reads 1"):
+    with pytest.raises(CheckpointError, match="format_version is 99; this version of dql reads 2"):
         load_checkpoint(folder)
     (folder / "checkpoint.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"checkpoint.json: damaged: ") as caught:

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,12 +67,39 @@ def test_wrong_input_is_refused_before_anything_is_written(
     assert not run.exists()
 
 
+def test_an_interrupted_run_goes_on_where_it_is(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(config_file, str(tiny_dataset), run)
+    shutil.rmtree(run / "checkpoints" / "step-00000020")
+    train(resume=run)
+    train(config_file, str(tiny_dataset), resume=run)
+    assert load_checkpoint(run).step == 20
+    assert "step-00000020" in capsys.readouterr().out
+
+
+def test_going_on_takes_no_other_settings(
+    tmp_path: Path, config_file: Path, tiny_dataset: Path
+) -> None:
+    run = tmp_path / "run"
+    train(config_file, str(tiny_dataset), run)
+    with pytest.raises(ConfigError, match=r"began with policy\.width=8 and cannot go on with"):
+        train(config_file, str(tiny_dataset), None, ["policy.width=16"], run)
+    with pytest.raises(ConfigError, match="leave --dataset and --set away"):
+        train(None, str(tiny_dataset), resume=run)
+    with pytest.raises(ConfigError, match=r"--resume goes on in .*run; leave --out away"):
+        train(None, None, tmp_path / "other", resume=run)
+    with pytest.raises(ConfigError, match="name a configuration, or a run to go on with"):
+        train()
+
+
 def test_ctrl_c_leaves_a_checkpoint_and_no_traceback(
     tmp_path: Path, config_file: Path, tiny_dataset: Path
 ) -> None:
     command = [sys.executable, "-m", "dql_ros.cli.main", "train", str(config_file)]
     options = ["--dataset", str(tiny_dataset), "--out", str(tmp_path / "run")]
-    endless = ["--set", "run.steps=100000000", "--set", "run.log_every=1"]
+    endless = ["--set", "run.steps=100000000", "--set", "run.execution=eager"]
     with subprocess.Popen(
         [*command, *options, *endless],
         stdout=subprocess.PIPE,

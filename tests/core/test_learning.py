@@ -15,7 +15,7 @@ from dql_core.config import (
 )
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.loop import prepare
+from dql_core.training.preparation import prepare
 
 MODE = 0.8
 SPREAD = 0.05

@@ -1,0 +1,120 @@
+"""What a run needs before its first update: data, normaliser, agent, source of batches."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dql_core.algo.agent import make_agent
+from dql_core.config import TrainConfig
+from dql_core.data.batches import BatchSampler
+from dql_core.data.checks import check_dataset
+from dql_core.data.dataset import LoadedDataset, load_dataset
+from dql_core.data.findings import Finding
+from dql_core.data.rewards import RewardTransform, fit_rewards
+from dql_core.data.split import split_episodes
+from dql_core.data.transitions import AS_RECORDED, make_transitions
+from dql_core.errors import ConfigError
+from dql_core.normalize import Normalizer
+from dql_core.training.checkpoint import Checkpoint
+from dql_core.training.seeding import RunSeeds, make_generator, resolve_device
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A dataset that passed the checks.
+
+    Attributes:
+        recorded: All of it, its actions within their bounds.
+        learned: The episodes to learn from.
+        held_out: The episodes to measure on, if any.
+        findings: What is odd about it.
+    """
+
+    recorded: LoadedDataset
+    learned: LoadedDataset
+    held_out: LoadedDataset | None
+    findings: tuple[Finding, ...]
+
+
+def load_training_data(config: TrainConfig) -> TrainingData:
+    """Load the configured dataset, refuse what cannot be learned from, tell what is odd.
+
+    Raises:
+        ConfigError: If no dataset is named.
+        DatasetError: If it cannot be read or breaks a rule.
+    """
+    if not config.data.dataset:
+        raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
+    dataset, findings = check_dataset(load_dataset(config.data.dataset), config)
+    for finding in findings:
+        _logger.log(
+            logging.WARNING if finding.is_warning else logging.INFO, "data: %s", finding.text
+        )
+    seed = RunSeeds.derive(config.run.seed).held_out
+    learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
+    return TrainingData(dataset, learned, held_out, findings)
+
+
+def prepare(config: TrainConfig, dataset: LoadedDataset) -> tuple[Checkpoint, BatchSampler]:
+    """Build everything a run needs, seeded by ``config.run.seed``.
+
+    Returns:
+        The run before its first update, and the source of its batches.
+    """
+    run = new_run(config, dataset)
+    return run, make_batches(run, dataset)
+
+
+def new_run(config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
+    """Build a run before its first update."""
+    set_threads(config)
+    seeds, device = RunSeeds.derive(config.run.seed), resolve_device(config.run.device)
+    normalizer = fit_normalizer(config, dataset)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.weights)
+        agent = make_agent(config, dataset.spec, make_generator(seeds.updates, device))
+    batches = make_generator(seeds.batches, "cpu")
+    return Checkpoint(dataset.spec, config, normalizer, agent, batches)
+
+
+def set_threads(config: TrainConfig) -> None:
+    """Let torch use as many threads as configured, in all of this process."""
+    if config.run.num_threads:
+        torch.set_num_threads(config.run.num_threads)
+
+
+def make_batches(run: Checkpoint, dataset: LoadedDataset) -> BatchSampler:
+    """Return the source of a run's batches, which goes on where the run is."""
+    config = run.config
+    table = make_transitions(
+        dataset,
+        run.normalizer,
+        learned_rewards(config, dataset),
+        n_step=config.data.n_step,
+        discount=config.critic.discount,
+    )
+    device = str(run.agent.noise.generator.device)
+    return BatchSampler(table, config.run.batch_size, run.batches, device)
+
+
+def learned_rewards(config: TrainConfig, dataset: LoadedDataset) -> RewardTransform:
+    """Return what makes the critics' rewards of the recorded ones, fitted to ``dataset``."""
+    return fit_rewards(dataset, config.data) if config.agent != "diffusion_bc" else AS_RECORDED
+
+
+def fit_normalizer(config: TrainConfig, dataset: LoadedDataset) -> Normalizer:
+    """Measure the observations of ``dataset``, or leave them raw if so configured."""
+    low, high = dataset.spec.action_low, dataset.spec.action_high
+    if not config.data.normalize_observations:
+        return Normalizer.for_actions_only(
+            len(dataset.spec.observation), low.tolist(), high.tolist()
+        )
+    # The row after the last action is never acted on, so it does not count.
+    rows = [episode.observations[:-1] for episode in dataset.episodes]
+    return Normalizer.fit(np.concatenate(rows), low, high)
