@@ -1,4 +1,4 @@
-"""What training needs beside its imports for a million transitions: one JSON line a storage.
+"""What training on a million transitions needs beside its imports: one JSON line each.
 
 The dataset has HalfCheetah's widths (17 and 6, float32) in 1000 episodes of 1000 steps; the
 networks have the paper's size. A fresh process loads it, checks it, and takes a few updates.
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Literal
 
 import gymnasium as gym
 import minari
@@ -31,6 +32,7 @@ OBSERVATION_SIZE, ACTION_SIZE = 17, 6
 EPISODES, EPISODE_LENGTH = 1000, 1000
 UPDATES = 20
 STORAGES = ("hdf5", "arrow")
+EXECUTIONS = ("eager", "compiled")
 
 
 def main() -> None:
@@ -38,15 +40,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--storage", choices=STORAGES, help="Measure this one only.")
+    parser.add_argument(
+        "--execution", choices=EXECUTIONS, help="Measure this one only (run.execution)."
+    )
     arguments = parser.parse_args()
     if arguments.measure:
-        measure(arguments.measure, arguments.storage)
+        measure(arguments.measure, arguments.storage, arguments.execution)
         return
     for storage in [arguments.storage] if arguments.storage else STORAGES:
         with tempfile.TemporaryDirectory() as folder:
             write_random(Path(folder), storage)
-            command = [sys.executable, __file__, "--storage", storage, "--measure", folder]
-            subprocess.run(command, check=True)
+            for execution in [arguments.execution] if arguments.execution else EXECUTIONS:
+                options = ["--storage", storage, "--execution", execution, "--measure", folder]
+                subprocess.run([sys.executable, __file__, *options], check=True)
 
 
 def write_random(folder: Path, storage: str) -> None:
@@ -74,10 +80,10 @@ def write_random(folder: Path, storage: str) -> None:
     )
 
 
-def measure(folder: Path, storage: str) -> None:
+def measure(folder: Path, storage: str, execution: Literal["eager", "compiled"]) -> None:
     """Load alone, then train, and print what both needed."""
     config = TrainConfig(
-        run=RunConfig(steps=UPDATES, log_every=UPDATES, device="cpu", execution="eager"),
+        run=RunConfig(steps=UPDATES, log_every=UPDATES, device="cpu", execution=execution),
         data=DataConfig(dataset=str(folder)),
     )
     imports_mb = resident_mb("VmRSS")
@@ -85,18 +91,17 @@ def measure(folder: Path, storage: str) -> None:
     load_dataset(folder)
     loaded_s = time.perf_counter() - started
     forget_peak()
-    started = time.perf_counter()
-    train(config, folder / "run")
+    train(config, folder / f"run-{execution}")
     line = {
         "benchmark": "data_memory",
         "storage": storage,
+        "execution": execution,
         "transitions": EPISODES * EPISODE_LENGTH,
         "raw_data_mb": EPISODES * EPISODE_LENGTH * (OBSERVATION_SIZE + ACTION_SIZE + 1) * 4 >> 20,
         "imports_mb": imports_mb,
         "peak_above_imports_mb": resident_mb("VmHWM") - imports_mb,
         "after_training_above_imports_mb": resident_mb("VmRSS") - imports_mb,
         "load_s": round(loaded_s, 2),
-        "load_prepare_and_update_s": round(time.perf_counter() - started, 2),
         "updates": UPDATES,
         "threads": torch.get_num_threads(),
         "cpus": os.cpu_count(),
