@@ -230,7 +230,7 @@ class ValidationConfig(StrictModel):
         bc_loss_ranking: ``by_loss``, or ``paper_code``, which mistakes the rank of the n-th
             checkpoint for the checkpoint of the n-th rank.
         divergence_factor: Mean |Q| beyond this multiple of the largest discounted return in the
-            data raises an alarm.
+            data raises an alarm; a truncated episode counts as if it went on as it went.
     """
 
     rule: Literal["bc_loss", "td_error", "value_error"] = "bc_loss"
@@ -238,6 +238,14 @@ class ValidationConfig(StrictModel):
     bc_loss_rank: int = Field(default=0, ge=0)
     bc_loss_ranking: Literal["by_loss", "paper_code"] = "by_loss"
     divergence_factor: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _rule_has_episodes_to_measure_on(self) -> ValidationConfig:
+        if self.rule != "bc_loss" and self.held_out == 0:
+            raise ValueError(
+                f"rule: {self.rule} is measured on held-out episodes: set held_out, such as 0.1"
+            )
+        return self
 
 
 class EvaluationConfig(StrictModel):
@@ -273,6 +281,15 @@ class TrainConfig(StrictModel):
     @classmethod
     def _fill_in_preset(cls, document: Any) -> Any:
         return with_preset(document)
+
+    @model_validator(mode="after")
+    def _rule_has_values_to_measure(self) -> TrainConfig:
+        if self.agent == "diffusion_bc" and self.validation.rule != "bc_loss":
+            raise ValueError(
+                f"validation.rule: {self.validation.rule} is measured on values, which "
+                f"diffusion_bc does not learn: use bc_loss"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as a yaml document."""

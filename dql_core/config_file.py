@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         ConfigError: Naming the file or the override, the key, its value and the rule it breaks.
     """
     document = read_yaml(path, ConfigError)
-    config = parse(document, TrainConfig, str(path), ConfigError)
+    parse(document, TrainConfig, str(path), ConfigError)
+    changed = copy.deepcopy(document)
     for override in overrides:
-        _apply(document, override)
-        config = parse(document, TrainConfig, f"--set {override}", ConfigError)
-    return config
+        _apply(changed, override)
+    try:
+        return parse(changed, TrainConfig, str(path), ConfigError)
+    except ConfigError:
+        # Only all of them together must fit; the first that does not fit alone is to blame.
+        for override in overrides:
+            _apply(document, override)
+            parse(document, TrainConfig, f"--set {override}", ConfigError)
+        raise
 
 
 def _apply(document: dict[str, Any], override: str) -> None:

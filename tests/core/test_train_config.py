@@ -97,3 +97,12 @@ def test_a_wrong_override_is_one_line_that_names_it(
 def test_a_missing_file_suggests_the_nearest(config_file: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such file \(did you mean 'reach.yaml'\?\)"):
         load_config(config_file.with_name("raech.yaml"))
+
+
+def test_only_all_overrides_together_must_fit(config_file: Path) -> None:
+    together = ["validation.rule=td_error", "validation.held_out=0.2"]
+    assert load_config(config_file, together).validation.rule == "td_error"
+    with pytest.raises(ConfigError, match=r"--set validation.rule=td_error: .*set held_out"):
+        load_config(config_file, together[:1])
+    with pytest.raises(ConfigError, match="which diffusion_bc does not learn: use bc_loss"):
+        load_config(config_file, [*together, "agent=diffusion_bc"])
