@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         ConfigError: Naming the file or the override, the key, its value and the rule it breaks.
     """
     document = read_yaml(path, ConfigError)
-    parse(document, TrainConfig, str(path), ConfigError)
-    changed = copy.deepcopy(document)
+    config = parse(document, TrainConfig, str(path), ConfigError)
+    breach: ConfigError | None = None
     for override in overrides:
-        _apply(changed, override)
-    try:
-        return parse(changed, TrainConfig, str(path), ConfigError)
-    except ConfigError:
-        # Only all of them together must fit; the first that does not fit alone is to blame.
-        for override in overrides:
-            _apply(document, override)
-            parse(document, TrainConfig, f"--set {override}", ConfigError)
-        raise
+        _apply(document, override)
+        try:
+            config = parse(document, TrainConfig, f"--set {override}", ConfigError)
+            breach = None
+        except ConfigError as error:
+            breach = breach or error  # which a later override may mend
+    if breach:
+        raise breach
+    return config
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
