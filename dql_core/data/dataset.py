@@ -29,7 +29,7 @@ SPEC_KEY = "dql_policy_spec"
 # What Minari, h5py, pyarrow and Gymnasium raise for a damaged or foreign dataset.
 UNREADABLE = (
     OSError,
-    KeyError,
+    LookupError,
     ValueError,
     AssertionError,
     NotImplementedError,

@@ -97,7 +97,7 @@ def _refuse_pickle(path: Path) -> None:
         raise DatasetError(f"{path}: no such file")
     with path.open("rb") as file:
         start = file.read(2)
-    if PICKLE_SUFFIXES & set(path.suffixes) or start in PICKLE_OPCODES:
+    if path.suffix in PICKLE_SUFFIXES or start in PICKLE_OPCODES:
         raise DatasetError(
             f"{path}: is a pickle, and opening one runs whatever code is in it; save its arrays "
             f"as .npz or HDF5 where you trust it, and import that"
