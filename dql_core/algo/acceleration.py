@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from dql_core.algo.capture import CapturedUpdate
+from dql_core.algo.compilation import CompiledUpdate
 from dql_core.config import RunConfig
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -40,28 +40,20 @@ class Acceleration:
             self.compiles = False
             if run.execution == "compiled":
                 _logger.warning("updates are not compiled and take longer: %s", reason)
-        self._autocast = functools.partial(
-            torch.autocast, device.type, torch.bfloat16, enabled=run.precision == "bfloat16"
-        )
+        self._device = device.type
+        self._reduced = run.precision == "bfloat16"
+
+    def precision(self) -> torch.autocast:
+        """Return the context in which matrix products have the run's precision."""
+        return torch.autocast(self._device, torch.bfloat16, enabled=self._reduced)
 
     def function(self, function: Function) -> Function:
-        """Return ``function`` with the run's precision, compiled if so decided.
-
-        A compiled function is built at its first call, for the shapes of that call.
-        """
-
-        @functools.wraps(function)
-        def in_precision(*arguments: Any) -> Any:
-            with self._autocast():
-                return function(*arguments)
-
-        if self.compiles:
-            return torch.compile(in_precision, fullgraph=True, dynamic=False)  # type: ignore[return-value]
-        return in_precision  # type: ignore[return-value]
+        """Return ``function``, compiled if so decided."""
+        return CompiledUpdate(function) if self.compiles else function  # type: ignore[return-value]
 
     def update(self, update: Function) -> Function:
-        """Return ``update``, a function of a batch and noise, captured if so decided."""
-        return CapturedUpdate(update) if self.captures else update  # type: ignore[return-value]
+        """Return ``update``, a function of a batch and noise, compiled or captured."""
+        return CapturedUpdate(update) if self.captures else self.function(update)  # type: ignore[return-value]
 
 
 def compiler_missing() -> str | None:

@@ -73,7 +73,6 @@ class DiffusionBC:
         self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
         self.acceleration = Acceleration(config.run, generator.device)
-        self._loss = self.acceleration.function(self.imitation_loss)
         self._learn = self.acceleration.update(self._learn_from)
 
     @property
@@ -107,7 +106,8 @@ class DiffusionBC:
         return losses
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> BCLosses:
-        loss = self._loss(batch, noise)
+        with self.acceleration.precision():
+            loss = self.imitation_loss(batch, noise)
         self.descents["policy"].descend(loss)
         self._average.move()
         return BCLosses(imitation=loss.detach())

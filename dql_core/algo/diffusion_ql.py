@@ -91,9 +91,7 @@ class DiffusionQL:
         self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
         self.acceleration = Acceleration(config.run, device)
-        self._target = self.acceleration.function(self._compute_target)
-        self._critic_losses = self.acceleration.function(self._compute_critic_losses)
-        self._policy_losses = self.acceleration.function(self._compute_policy_losses)
+        self._needless = self.critics.descent.parameters if config.run.needless_gradients else []
         self._learn = self.acceleration.update(self._learn_from)
 
     @property
@@ -137,7 +135,7 @@ class DiffusionQL:
         self.descents["critic"].descend(loss_critic)
 
         loss_policy, imitation, improvement = self._policy_losses(batch, noise)
-        self.descents["policy"].descend(loss_policy)
+        self.descents["policy"].descend(loss_policy, self._needless)
 
         self._average.move()
         self.critics.average.move()
@@ -150,30 +148,31 @@ class DiffusionQL:
             q_target=target.mean(),
         )
 
-    def _compute_target(self, batch: Batch, noise: Tensor) -> Tensor:
+    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrapped values of the batch, shape (B,), from the slow copies alone."""
-        with torch.set_grad_enabled(self._config.run.needless_gradients):
+        learning = torch.set_grad_enabled(self._config.run.needless_gradients)
+        with learning, self.acceleration.precision():
             samples = self._config.critic.max_q_samples
             observation = batch.next_observation.repeat_interleave(samples, dim=0)  # (B * S, O)
             next_action = self.policy.sample(self.policy.average, observation, noise)
             return self.critics.bootstrapped(batch, next_action).detach()
 
-    def _compute_critic_losses(
-        self, batch: Batch, target: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Squared error of the critics; mean and mean magnitude of the data's values."""
-        q_values = self.critics.online(batch.observation, batch.action).float()
+    def _critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Squared error of the critics, and mean and mean magnitude of their values."""
+        with self.acceleration.precision():
+            q_values = self.critics.online(batch.observation, batch.action).float()
         return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
-    def _compute_policy_losses(
-        self, batch: Batch, noise: UpdateNoise
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor, Tensor]:
         """The policy's loss and its two parts, L_d and L_q."""
-        denoised = self.policy.denoise(batch, noise)
-        if self._config.policy.policy_gradient == "one_step":
-            action = denoised.clean
-        else:
-            action = self.policy.sample(self.policy.online, batch.observation, noise.policy)
-        q_values = self.critics.online(batch.observation, action).float()
-        improvement = improvement_loss(q_values, noise.guide)
+        with self.acceleration.precision():
+            denoised = self.policy.denoise(batch, noise)
+            if self._config.policy.policy_gradient == "one_step":
+                action = denoised.clean
+            else:
+                action = self.policy.sample(self.policy.online, batch.observation, noise.policy)
+            guiding = self.critics.online.one(noise.guide, batch.observation, action)
+            with torch.no_grad():
+                other = self.critics.online.one(1 - noise.guide, batch.observation, action)
+        improvement = improvement_loss(guiding.float(), other.float())
         return denoised.loss + self._config.policy.eta * improvement, denoised.loss, improvement

@@ -5,7 +5,6 @@ Shapes: B batch, A action, E critics (2), S sampled next actions.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,24 +36,20 @@ def imitation_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return functional.mse_loss(predicted.float(), target)
 
 
-def improvement_loss(q_values: Tensor, guide: Tensor) -> Tensor:
+def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
     r"""Policy improvement, :math:`L_q` (equation 3), with the scale of the values divided out.
 
     One critic guides and the other one's mean magnitude divides, as in the paper's code; which is
     which is drawn anew for each update. The divisor is not differentiated.
 
     Args:
-        q_values: Both critics on actions of the policy, shape (2, B).
-        guide: Index of the guiding critic, 0 or 1, shape ().
+        guiding: The guiding critic on actions of the policy, shape (B,).
+        other: The other critic on the same actions, shape (B,).
 
     Returns:
         Scalar; to be weighted with eta.
     """
-    mean_q = q_values.mean(dim=1)
-    mean_magnitude = q_values.detach().abs().mean(dim=1)
-    # With two critics, reversing the order pairs each with the other one's magnitude.
-    first, second = mean_q / mean_magnitude.flip(0)
-    return -torch.where(guide == 0, first, second)
+    return -guiding.mean() / other.detach().abs().mean()
 
 
 def bootstrapped_target(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim.adam import adam
 
 from dql_core.config import RunConfig
 
@@ -18,9 +19,10 @@ UPDATES_PER_EPOCH, EPOCHS_PER_EVALUATION = 1000, 50
 class Descent:
     """Adam with a clipped gradient and a learning rate that is a function of the step.
 
+    It uses torch's Adam as a function, which can be part of a compiled or captured update.
+
     Attributes:
         parameters: What it moves.
-        adam: Torch's optimiser, for checkpoints.
     """
 
     def __init__(
@@ -38,32 +40,82 @@ class Descent:
             gradient_clip: Largest norm over all parameters together; ``None`` for no limit.
             run: Length of the run and shape of the learning rate's decay.
         """
-        self.parameters: Sequence[Parameter] = list(parameters)
-        # A tensor, because an update that is captured as a CUDA graph would keep a number.
-        rate = torch.tensor(learning_rate, device=self.parameters[0].device)
-        self.adam = torch.optim.Adam(self.parameters, lr=rate, fused=True, capturable=rate.is_cuda)
+        self.parameters: list[Tensor] = list(parameters)
+        device = self.parameters[0].device
+        # Tensors, because a captured or compiled update would keep a number as it was.
+        self._rate = torch.tensor(learning_rate, device=device)
+        self._steps = [torch.zeros((), device=device) for _ in self.parameters]
+        self._exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._learning_rate = learning_rate
         self._gradient_clip = gradient_clip
         self._run = run
 
     def schedule(self, step: int) -> None:
         """Set the learning rate of the step number ``step`` (from 0)."""
-        for group in self.adam.param_groups:
-            group["lr"].fill_(self.learning_rate(step))
+        self._rate.fill_(self.learning_rate(step))
 
-    def descend(self, loss: Tensor) -> None:
-        """Take one step down the gradient of ``loss``."""
-        self.adam.zero_grad(set_to_none=True)
-        torch.autograd.backward(
-            loss, inputs=None if self._run.needless_gradients else self.parameters
-        )
-        if self._gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self._gradient_clip, foreach=True)
-        self.adam.step()
+    def descend(self, loss: Tensor, needless: Sequence[Tensor] = ()) -> None:
+        """Take one step down the gradient of ``loss``.
+
+        Args:
+            loss: Scalar.
+            needless: Further tensors whose gradient is computed and not used.
+        """
+        gradients = torch.autograd.grad(loss, [*self.parameters, *needless])
+        clipped = self._clip(list(gradients[: len(self.parameters)]))
+        compiling = torch.compiler.is_compiling()
+        with torch.no_grad():
+            adam(
+                self.parameters,
+                clipped,
+                self._exp_avgs,
+                self._exp_avg_sqs,
+                [],
+                self._steps,
+                # A compiler fuses better than the fused kernel, which it cannot look into.
+                foreach=False,
+                fused=not compiling,
+                capturable=compiling or self._rate.is_cuda,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=self._rate,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the step number ``step`` (from 0)."""
         return self._learning_rate * _decay(self._run, step)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return Adam's state by parameter number and name; the tensors are those in use."""
+        columns = {"step": self._steps, "exp_avg": self._exp_avgs, "exp_avg_sq": self._exp_avg_sqs}
+        return {
+            f"{index}.{name}": tensor
+            for name, tensors in columns.items()
+            for index, tensor in enumerate(tensors)
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Copy Adam's state from what `state_dict` returned.
+
+        Raises:
+            KeyError: If an entry is missing.
+            RuntimeError: If one has another shape.
+        """
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+
+    def _clip(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Scale the gradients so that their common norm is at most the limit."""
+        if self._gradient_clip is None:
+            return gradients
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        scale = (self._gradient_clip / (norm + 1e-6)).clamp(max=1.0)
+        return list(torch._foreach_mul(gradients, scale))
 
 
 def _decay(run: RunConfig, step: int) -> float:

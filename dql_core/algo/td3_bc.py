@@ -89,9 +89,8 @@ class TD3BC:
         }
         self._config = config
         self.acceleration = Acceleration(config.run, device)
-        self._target = self.acceleration.function(self._compute_target)
-        self._critic_losses = self.acceleration.function(self._compute_critic_losses)
-        self._policy_losses = self.acceleration.function(self._compute_policy_losses)
+        self._learn_values = self.acceleration.function(self._learn_values_from)
+        self._learn_policy = self.acceleration.function(self._learn_policy_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
@@ -119,47 +118,46 @@ class TD3BC:
             noise = self.noise.draw(len(batch.reward))
         for descent in self.descents.values():
             descent.schedule(self.step)
-        target = self._target(batch, noise.target[0])
-        loss_critic, q_data, q_magnitude = self._critic_losses(batch, target)
-        self.descents["critic"].descend(loss_critic)
+        values = self._learn_values(batch, noise)
         self.step += 1
         if self.step % self._config.td3.policy_every == 0:
-            loss_policy, imitation = self._policy_losses(batch)
-            self.descents["policy"].descend(loss_policy)
-            self._last.imitation.copy_(imitation.detach())
-            self._average.move()
-            self.critics.average.move()
-        return TD3BCLosses(
-            imitation=self._last.imitation.clone(),
-            critic=loss_critic.detach(),
-            q_data=q_data.detach(),
-            q_magnitude=q_magnitude.detach(),
-            q_target=target.mean(),
-        )
+            self._learn_policy(batch)
+        return TD3BCLosses(self._last.imitation.clone(), *values)
 
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
         """Squared distance to the data's actions, a scalar, without learning."""
         return functional.mse_loss(self.actor.action(batch.observation), batch.action)
 
+    def _learn_values_from(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, ...]:
+        """Improve the critics; returns their losses in the order of `TD3BCLosses`."""
+        target = self._target(batch, noise.target[0])
+        with self.acceleration.precision():
+            q_values = self.critics.online(batch.observation, batch.action).float()
+        loss = critic_loss(q_values, target)
+        self.descents["critic"].descend(loss)
+        values = q_values.detach()
+        return loss.detach(), values.mean(), values.abs().mean(), target.mean()
+
+    def _learn_policy_from(self, batch: Batch) -> None:
+        """Improve the policy and let the slow copies follow."""
+        with self.acceleration.precision():
+            action = self.actor.action(batch.observation).float()
+            q_values = self.critics.online(batch.observation, action).float()
+        loss, imitation = td3_bc_loss(action, batch.action, q_values, self._config.td3.alpha)
+        self.descents["policy"].descend(loss)
+        self._last.imitation.copy_(imitation.detach())
+        self._average.move()
+        self.critics.average.move()
+
     @torch.no_grad()
-    def _compute_target(self, batch: Batch, noise: Tensor) -> Tensor:
+    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrapped values of smoothed next actions, shape (B,)."""
         td3 = self._config.td3
         limit = td3.target_noise_clip
         smoothing = (td3.target_noise * noise).clamp(-limit, limit)
-        action = self._target_actor.action(batch.next_observation).float()
-        return self.critics.bootstrapped(batch, (action + smoothing).clamp(-1.0, 1.0))
-
-    def _compute_critic_losses(
-        self, batch: Batch, target: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        q_values = self.critics.online(batch.observation, batch.action).float()
-        return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
-
-    def _compute_policy_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        action = self.actor.action(batch.observation).float()
-        q_values = self.critics.online(batch.observation, action).float()
-        return td3_bc_loss(action, batch.action, q_values, self._config.td3.alpha)
+        with self.acceleration.precision():
+            action = self._target_actor.action(batch.next_observation).float()
+            return self.critics.bootstrapped(batch, (action + smoothing).clamp(-1.0, 1.0))
 
 
 class _LastLosses(nn.Module):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from typing import cast
 
 from torch import Tensor, nn
 
+from dql_core.networks.affine import affine
 from dql_core.networks.mish import mish
 
 
@@ -33,8 +36,8 @@ class DeterministicActor(nn.Module):
     def action(self, observation: Tensor) -> Tensor:
         """Return the action for normalised observations: (B, O) -> (B, A)."""
         features = observation
-        for layer in self.hidden:
-            features = mish(layer(features))
+        for layer in cast("Iterable[nn.Linear]", self.hidden):
+            features = mish(affine(features, layer.weight, layer.bias))
         squashed: Tensor = self.last(features).tanh()
         return squashed
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dql_core.networks.affine import batched_affine
 from dql_core.networks.mish import mish
 
 
@@ -57,16 +60,43 @@ class TwinCritic(nn.Module):
         Returns:
             Shape (E, B).
         """
+        layers = [(layer.weight, layer.bias) for layer in self._layers()]
+        return self._values(layers, observation, action)
+
+    def one(self, index: Tensor, observation: Tensor, action: Tensor) -> Tensor:
+        """Estimate the return with a single critic, at the price of one.
+
+        Args:
+            index: Which one, integer, shape ().
+            observation: As in `forward`.
+            action: As in `forward`.
+
+        Returns:
+            Shape (B,).
+        """
+        chosen = index.reshape(1)
+        layers = [
+            (layer.weight.index_select(0, chosen), layer.bias.index_select(0, chosen))
+            for layer in self._layers()
+        ]
+        return self._values(layers, observation, action).squeeze(0)
+
+    def _layers(self) -> Iterable[_BatchedLinear]:
+        return cast("Iterable[_BatchedLinear]", self.layers)
+
+    def _values(
+        self, layers: list[tuple[Tensor, Tensor]], observation: Tensor, action: Tensor
+    ) -> Tensor:
+        """Evaluate critics with the given weights (E, in, out) and biases (E, 1, out): (E, B)."""
         inputs = torch.cat([observation, action], dim=-1)
-        features = inputs.expand(self.num_critics, *inputs.shape)  # (E, B, O + A)
-        *hidden, last = self.layers
-        for layer in hidden:
-            features = layer(features)
+        features = inputs.expand(len(layers[0][0]), *inputs.shape)  # (E, B, O + A)
+        *hidden, last = layers
+        for weight, bias in hidden:
+            features = batched_affine(features, weight, bias)
             if self.layer_norm:
                 features = functional.layer_norm(features, features.shape[-1:])
             features = mish(features)
-        values: Tensor = last(features)
-        return values.squeeze(-1)
+        return batched_affine(features, *last).squeeze(-1)
 
 
 class _BatchedLinear(nn.Module):
@@ -79,7 +109,3 @@ class _BatchedLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(num_critics, 1, out_size))
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Apply layer e to ``features[e]``: (E, B, in) -> (E, B, out)."""
-        return torch.baddbmm(self.bias, features, self.weight)

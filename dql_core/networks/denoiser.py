@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dql_core.diffusion.sampler import StepPrediction
+from dql_core.networks.affine import affine
 from dql_core.networks.mish import mish
 
 EMBEDDING_SIZE = 16
@@ -74,7 +77,7 @@ class Denoiser(nn.Module):
 
     def _observation_part(self, observation: Tensor) -> Tensor:
         weight = self.first.weight[:, self.action_size + EMBEDDING_SIZE :]
-        return functional.linear(observation, weight, self.first.bias)  # (B, width)
+        return affine(observation, weight, self.first.bias)  # (B, width)
 
     def _step_part(self) -> Tensor:
         weight = self.first.weight[:, self.action_size : self.action_size + EMBEDDING_SIZE]
@@ -82,11 +85,10 @@ class Denoiser(nn.Module):
 
     def _trunk(self, action: Tensor, context: Tensor) -> Tensor:
         weight = self.first.weight[:, : self.action_size]
-        features = mish(torch.addmm(context, action, weight.t()))
-        for layer in self.hidden:
-            features = mish(layer(features))
-        prediction: Tensor = self.last(features)
-        return prediction
+        features = mish(affine(action, weight, context))
+        for layer in cast("Iterable[nn.Linear]", self.hidden):
+            features = mish(affine(features, layer.weight, layer.bias))
+        return affine(features, self.last.weight, self.last.bias)
 
 
 def sinusoids(num_steps: int, size: int) -> Tensor:

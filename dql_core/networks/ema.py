@@ -34,7 +34,7 @@ class MovingAverage:
     @torch.no_grad()
     def move(self) -> None:
         """Move every parameter of the copy by `rate` towards the original, in place."""
-        if self.rate.is_cpu:
+        if self.rate.is_cpu and not torch.compiler.is_compiling():
             if rate := self.rate.item():
                 torch._foreach_lerp_(self._followers, self._leaders, rate)
             return

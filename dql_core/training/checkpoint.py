@@ -13,7 +13,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dql_core.algo.agent import Agent, make_agent
-from dql_core.algo.optimization import Descent
 from dql_core.atomic import whole_directory
 from dql_core.config import TrainConfig
 from dql_core.errors import CheckpointError
@@ -27,7 +26,6 @@ from dql_core.training.seeding import RunSeeds
 FORMAT_VERSION = 2
 STATE_FILE = "state.safetensors"
 GENERATORS = "generator"
-ADAM_KEYS = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,7 @@ def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     for name, module in checkpoint.agent.modules.items():
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     for name, descent in checkpoint.agent.descents.items():
-        for index, state in descent.adam.state_dict()["state"].items():
-            tensors |= {_adam_key(name, index, key): value for key, value in state.items()}
+        tensors |= {f"adam.{name}.{key}": value for key, value in descent.state_dict().items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -135,27 +132,13 @@ def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], where: str) -> 
         for name, module in agent.modules.items():
             module.load_state_dict({key: left.pop(f"{name}.{key}") for key in module.state_dict()})
         for name, descent in agent.descents.items():
-            _restore_adam(name, descent, left)
+            state = {key: left.pop(f"adam.{name}.{key}") for key in descent.state_dict()}
+            descent.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError) as cause:
         reason = " ".join(str(cause).split())
         raise CheckpointError(f"{where}: does not fit its own configuration: {reason}") from cause
     if left:
         raise CheckpointError(f"{where}: unknown tensor '{min(left)}' in {STATE_FILE}")
-
-
-def _restore_adam(name: str, descent: Descent, left: dict[str, Tensor]) -> None:
-    """Fill in Adam's state; a parameter has none before its first update."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for index in range(len(descent.parameters)):
-        keys = {key: _adam_key(name, index, key) for key in ADAM_KEYS}
-        states[index] = {key: left.pop(full) for key, full in keys.items() if full in left}
-    states = {index: state for index, state in states.items() if state}
-    document = descent.adam.state_dict()
-    descent.adam.load_state_dict({**document, "state": states})
-
-
-def _adam_key(name: str, index: int, key: str) -> str:
-    return f"adam.{name}.{index}.{key}"
 
 
 def _read_document(path: Path) -> dict[str, Any]:

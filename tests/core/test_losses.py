@@ -38,14 +38,14 @@ def test_improvement_divides_the_guide_by_the_other_critics_magnitude() -> None:
     q_values = RNG.normal(size=(2, 6))
     for guide in (0, 1):
         expected = -q_values[guide].mean() / np.abs(q_values[1 - guide]).mean()
-        loss = improvement_loss(tensor(q_values), torch.tensor(guide))
+        loss = improvement_loss(tensor(q_values[guide]), tensor(q_values[1 - guide]))
         np.testing.assert_allclose(loss.item(), expected)
 
 
 def test_improvement_climbs_the_guide_and_does_not_differentiate_the_divisor() -> None:
     q_values = tensor(RNG.normal(size=(2, 6))).requires_grad_()
     for guide in (0, 1):
-        loss = improvement_loss(q_values, torch.tensor(guide))
+        loss = improvement_loss(q_values[guide], q_values[1 - guide])
         (gradient,) = torch.autograd.grad(loss, q_values)
         scale = q_values[1 - guide].detach().abs().mean().item()
         np.testing.assert_allclose(gradient[guide].numpy(), -1 / 6 / scale)
@@ -54,8 +54,8 @@ def test_improvement_climbs_the_guide_and_does_not_differentiate_the_divisor() -
 
 def test_improvement_does_not_depend_on_the_scale_of_the_rewards() -> None:
     q_values = tensor(RNG.normal(size=(2, 6)))
-    small = improvement_loss(q_values, torch.tensor(0))
-    torch.testing.assert_close(improvement_loss(1000 * q_values, torch.tensor(0)), small)
+    small = improvement_loss(q_values[0], q_values[1])
+    torch.testing.assert_close(improvement_loss(1000 * q_values[0], 1000 * q_values[1]), small)
 
 
 def test_the_target_takes_the_best_sample_of_each_critic_and_then_the_lower_critic() -> None:
