@@ -9,15 +9,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from dql_core.cli.best import label
 from dql_core.cli.outcome import outcome_table, write_outcome
 from dql_core.cli.policy_source import load_any_policy
 from dql_core.evaluation.rollout import evaluate as roll_out
+from dql_core.training.locate import Which
 
 
 def evaluate(
-    policy: Annotated[
-        Path, typer.Argument(help="Run folder (its latest checkpoint), checkpoint or bundle.")
-    ],
+    policy: Annotated[Path, typer.Argument(help="Run folder, checkpoint or bundle.")],
     env: Annotated[
         str, typer.Option(help="Gymnasium id; module:id imports a module that registers it.")
     ],
@@ -25,6 +25,10 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, help="Episode i starts from env.reset(seed=SEED + i).")
     ] = 0,
+    checkpoint: Annotated[
+        Which,
+        typer.Option(help="Which checkpoint of a run: the last, or the best by its own rules."),
+    ] = "last",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file as well.")
     ] = None,
@@ -36,10 +40,10 @@ def evaluate(
     Prints the success rate too if the environment reports 'is_success'.
     """
     console = Console()
-    loaded = load_any_policy(policy)
+    loaded = load_any_policy(policy, checkpoint)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("episodes", total=episodes)
         result = roll_out(loaded, env, episodes, seed, lambda _: bar.advance(task))
-    console.print(outcome_table(f"{policy} in {env}", result))
+    console.print(outcome_table(f"{label(policy, checkpoint)} in {env}", result))
     if json_file:
-        write_outcome(json_file, result, policy=policy, env=env, seed=seed)
+        write_outcome(json_file, result, policy=policy, checkpoint=checkpoint, env=env, seed=seed)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.choice import Selection
+from dql_core.training.locate import Which, find_checkpoint
 
 
 def export(
@@ -17,12 +18,19 @@ def export(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A run folder (its latest checkpoint) or one checkpoint's folder.",
+            help="A run folder or one checkpoint's folder.",
         ),
     ],
     out: Annotated[
         Path, typer.Option("--out", help="Folder of the bundle; it must not exist yet.")
     ],
+    which: Annotated[
+        Which,
+        typer.Option(
+            "--checkpoint",
+            help="Which checkpoint of a run: the last, or the best by its own rules.",
+        ),
+    ] = "last",
     candidates: Annotated[
         int | None,
         typer.Option(
@@ -61,7 +69,11 @@ def export(
     console = Console()
     with console.status("exporting and comparing"):
         manifest = export_bundle(
-            checkpoint, out, num_candidates=candidates, selection=selection, dataset=dataset
+            find_checkpoint(checkpoint, which),
+            out,
+            num_candidates=candidates,
+            selection=selection,
+            dataset=dataset,
         )
     parity = manifest.parity
     console.print(

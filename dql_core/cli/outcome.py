@@ -26,10 +26,17 @@ def outcome_table(title: str, result: EvaluationResult) -> Table:
 
 
 def write_outcome(
-    path: Path, result: EvaluationResult, *, policy: Path, env: str, seed: int
+    path: Path,
+    result: EvaluationResult,
+    *,
+    policy: Path,
+    env: str,
+    seed: int,
+    checkpoint: str = "",
 ) -> None:
     """Write the figures, and what they are of, as JSON; the file appears whole or not at all."""
-    summary = {"policy": str(policy), "env": env, "seed": seed, **result.to_json()}
+    source = {"policy": str(policy)} | ({"checkpoint": checkpoint} if checkpoint else {})
+    summary = {**source, "env": env, "seed": seed, **result.to_json()}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(summary, indent=2) + "\n")
 

@@ -9,20 +9,28 @@ from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_gra
 from dql_core.runtime.manifest import MANIFEST_FILE
 from dql_core.runtime.policy import Policy, load_policy
 from dql_core.training.checkpoint import load_checkpoint
+from dql_core.training.locate import Which
 
 
-def load_any_policy(path: Path) -> Policy:
+def load_any_policy(path: Path, which: Which = "last") -> Policy:
     """Load a policy: a bundle with ONNX Runtime, anything else with its own networks.
+
+    Args:
+        path: A bundle, checkpoint or run folder.
+        which: Which checkpoint of a run.
 
     Raises:
         BundleError: If ``path`` is a damaged bundle.
-        CheckpointError: If it is neither bundle, checkpoint nor run folder, or is damaged.
+        CheckpointError: If it is neither bundle, checkpoint nor run folder, or is damaged, or
+            has no such checkpoint.
     """
     if (path / MANIFEST_FILE).is_file():
+        if which != "last":
+            raise CheckpointError(f"{path}: a bundle holds one policy; give its run for '{which}'")
         return load_policy(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder, checkpoint or bundle")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, which=which)
     graph = policy_graph(checkpoint.agent, checkpoint.config, checkpoint.normalizer)
     choice = default_choice(checkpoint.agent, checkpoint.config)
     return TorchPolicy(graph, checkpoint.spec, choice)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 
 SPEED = "updates_per_s"
+SHOWN = ("imitation", "improvement", "critic", "q_data")
 
 
 class TrainingBar:
@@ -58,6 +60,7 @@ class TrainingBar:
         text = metrics_text(metrics)
         self._progress.update(self._task, completed=step, metrics=text)
         if not self._console.is_terminal and step >= self._next_line * self._total:
+            text += time_left(self._total - step, metrics)
             self._console.print(f"{self._label}: {step}/{self._total} {text}", soft_wrap=True)
             self._next_line += 0.1
 
@@ -65,5 +68,12 @@ class TrainingBar:
 def metrics_text(metrics: Mapping[str, float]) -> str:
     """Return the speed and the losses as one line."""
     speed = f"{metrics[SPEED]:.0f}/s " if SPEED in metrics else ""
-    losses = (f"{name} {value:.3g}" for name, value in metrics.items() if name != SPEED)
+    losses = (f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
     return speed + " ".join(losses)
+
+
+def time_left(steps_left: int, metrics: Mapping[str, float]) -> str:
+    """Return how long the rest takes at the speed of the last updates, if that is known."""
+    if not steps_left or not metrics.get(SPEED):
+        return ""
+    return f" ({timedelta(seconds=round(steps_left / metrics[SPEED]))} left)"

@@ -9,13 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
-from numpy.typing import NDArray
 
-import dql_core.sim  # noqa: F401 - registers the bundled environment
-from dql_core.errors import ConfigError, SpecMismatchError
+from dql_core.data.spaces import flatten, unflatten_action
 from dql_core.evaluation.confidence import Estimate, estimate_mean, estimate_rate
+from dql_core.evaluation.environment import make_environment
 from dql_core.runtime.policy import Policy
-from dql_core.spec import PolicySpec
 
 SUCCESS_KEY = "is_success"
 
@@ -82,7 +80,7 @@ def evaluate(
         ConfigError: If there is no such environment.
         SpecMismatchError: If its spaces do not fit the policy.
     """
-    env = _make(env_id, policy.spec)
+    env = make_environment(env_id, policy.spec)
     rng = np.random.default_rng(seed)
     outcomes = []
     try:
@@ -98,7 +96,7 @@ def evaluate(
 
 
 def _episode(
-    env: gym.Env[NDArray[Any], NDArray[Any]], policy: Policy, seed: int, rng: np.random.Generator
+    env: gym.Env[Any, Any], policy: Policy, seed: int, rng: np.random.Generator
 ) -> tuple[float, int, bool | None]:
     """Return the episode's return, its length and whether it succeeded, if that is known."""
     observation, _ = env.reset(seed=seed)
@@ -106,32 +104,12 @@ def _episode(
     total, length, ended = 0.0, 0, False
     info: Mapping[str, Any] = {}
     while not ended:
-        decision = policy.act(np.asarray(observation, dtype=np.float32), rng)
-        action = decision.action.astype(env.action_space.dtype)
+        decision = policy.act(flatten(env.observation_space, observation), rng)
+        assert isinstance(env.action_space, Box)  # or it would not fit
+        action = unflatten_action(env.action_space, decision.action)
         observation, reward, terminated, truncated, info = env.step(action)
         total, length, ended = total + float(reward), length + 1, terminated or truncated
     # A node answers the last state too, not knowing that it is; the noise must go on alike.
-    policy.act(np.asarray(observation, dtype=np.float32), rng)
+    policy.act(flatten(env.observation_space, observation), rng)
     success = info.get(SUCCESS_KEY)
     return total, length, None if success is None else bool(success)
-
-
-def _make(env_id: str, spec: PolicySpec) -> gym.Env[NDArray[Any], NDArray[Any]]:
-    try:
-        env: gym.Env[NDArray[Any], NDArray[Any]] = gym.make(env_id)
-    except (gym.error.Error, ModuleNotFoundError) as cause:
-        reason = " ".join(str(cause).split())
-        raise ConfigError(
-            f"environment '{env_id}' cannot be made: {reason}; give a Gymnasium id, or module:id "
-            f"to import the module that registers it"
-        ) from cause
-    widths = {"observation": len(spec.observation), "action": len(spec.action)}
-    for kind, width in widths.items():
-        space = getattr(env, f"{kind}_space")
-        if not isinstance(space, Box) or space.shape != (width,):
-            env.close()
-            raise SpecMismatchError(
-                f"environment '{env_id}' and the policy of '{spec.robot}' do not fit: the "
-                f"{kind} space is {space}, the policy has {width} {kind} fields"
-            )
-    return env

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dql_core.config import RunConfig, TrainConfig
+from dql_core.evaluation.environment import require_environment
+from dql_core.training.appraisal import Appraiser
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.divergence import value_limit
 from dql_core.training.interruption import Interruption
@@ -20,6 +22,7 @@ from dql_core.training.resume import (
     require_same_data,
 )
 from dql_core.training.run_folder import create_run_folder, only_writer, require_free
+from dql_core.training.selection import write_best
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -63,12 +66,18 @@ def train(
     run, data = _resume(config, out) if resume else _start(config, out)
     agent, batches = run.agent, make_batches(run, data.learned)
     limit = value_limit(config, data.learned) if agent.critics else None
-    with only_writer(out), Interruption() as interruption, MetricsLog(out, run.step) as log:
+    with (
+        only_writer(out),
+        Interruption() as interruption,
+        MetricsLog(out, run.step) as log,
+        Appraiser(out, run, data, log) as appraiser,
+    ):
         forget_after(out, run.step)
         monitor = Monitor(out, run, batches, log, limit)
         while not interruption.requested:
             if _is_due(config.run, agent.step, config.run.checkpoint_every):
                 monitor.save()
+                appraiser.appraise(run, interruption)
                 run.progress.since_checkpoint.reset()
             if agent.step == config.run.steps:
                 break
@@ -78,12 +87,15 @@ def train(
                 if report:
                     report(agent.step, metrics)
         checkpoint = monitor.save()
+        write_best(out, config)
     return TrainingResult(out, checkpoint, agent.step, agent.step == config.run.steps)
 
 
 def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
     require_free(out)
     data = load_training_data(config)
+    if config.evaluation.env:
+        require_environment(config.evaluation.env, data.recorded.spec)
     create_run_folder(out, config, data)
     return new_run(config, data.learned), data
 

@@ -15,10 +15,9 @@ LAYERS = (
     {"diffusion", "normalize", "streams"},
     {"config", "networks", "runtime"},
     {"config_file", "data", "sim"},
-    {"algo"},
+    {"algo", "evaluation"},
     {"training"},
     {"export"},
-    {"evaluation"},
     {"cli"},
 )
 RUNTIME_NEEDS = {"errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}

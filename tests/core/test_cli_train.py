@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dql_core.cli.train import train
-from dql_core.cli.training_bar import metrics_text
+from dql_core.cli.training_bar import metrics_text, time_left
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.training.checkpoint import load_checkpoint
 
@@ -34,7 +34,8 @@ def test_train_follows_the_file_and_the_overrides_and_shows_how_it_goes(
     assert (checkpoint.step, checkpoint.config.agent) == (10, "diffusion_bc")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("diffusion_bc: 1/10 imitation ")
-    assert lines[-1] == f"checkpoint: {run}/checkpoints/step-00000010"
+    assert lines[-2] == f"last: {run}/checkpoints/step-00000010"
+    assert lines[-1].startswith(f"best_offline: {run}/checkpoints/step-00000010 (imitation loss ")
 
 
 def test_the_run_finds_its_dataset_again_from_another_folder(
@@ -85,8 +86,8 @@ def test_going_on_takes_no_other_settings(
     run = tmp_path / "run"
     train(config_file, str(tiny_dataset), run)
     with pytest.raises(ConfigError, match=r"began with policy\.width=8 and cannot go on with"):
-        train(config_file, str(tiny_dataset), None, ["policy.width=16"], run)
-    with pytest.raises(ConfigError, match="leave --dataset and --set away"):
+        train(config_file, str(tiny_dataset), None, ["policy.width=16"], resume=run)
+    with pytest.raises(ConfigError, match="leave --dataset, --eval-env and --set away"):
         train(None, str(tiny_dataset), resume=run)
     with pytest.raises(ConfigError, match=r"--resume goes on in .*run; leave --out away"):
         train(None, None, tmp_path / "other", resume=run)
@@ -117,6 +118,9 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_traceback(
     assert load_checkpoint(tmp_path / "run").step > 0
 
 
-def test_the_bars_text_has_speed_and_losses() -> None:
-    text = metrics_text({"imitation": 0.51234, "critic": 1234.5, "updates_per_s": 87.6})
-    assert text == "88/s imitation 0.512 critic 1.23e+03"
+def test_the_bars_text_has_speed_losses_and_the_time_left() -> None:
+    metrics = {"imitation": 0.51234, "critic": 1234.5, "q_alarm": 0.0, "updates_per_s": 87.6}
+    assert metrics_text(metrics) == "88/s imitation 0.512 critic 1.23e+03"
+    assert time_left(8760, metrics) == " (0:01:40 left)"
+    assert time_left(0, metrics) == ""
+    assert time_left(100, {"imitation": 0.5}) == ""

@@ -1,0 +1,24 @@
+"""Which checkpoint of a run is which, for people to read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dql_core.training.locate import BEST_FILE, CHECKPOINTS_FOLDER, Which
+
+
+def best_lines(run: Path) -> Iterator[str]:
+    """Tell the last checkpoint of a run, and its best ones with what they are best in."""
+    best: dict[str, Any] = json.loads((run / BEST_FILE).read_text())
+    for name, chosen in best.items():
+        if chosen:
+            why = f" ({chosen['criterion']}: {chosen['value']:.4g})" if name != "last" else ""
+            yield f"{name}: {run / chosen['checkpoint']}{why}"
+
+
+def label(policy: Path, which: Which) -> str:
+    """Name a policy together with the checkpoint that was taken."""
+    return f"{policy} ({which})" if (policy / CHECKPOINTS_FOLDER).is_dir() else str(policy)

@@ -1,0 +1,125 @@
+"""Many episodes at once in a vectorised Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import VectorEnv
+
+from dql_core.data.spaces import flatten, unflatten_action
+from dql_core.evaluation.batched_policy import BatchedPolicy
+from dql_core.evaluation.environment import require_environment
+from dql_core.evaluation.rollout import SUCCESS_KEY, EvaluationResult
+from dql_core.spec import PolicySpec
+
+MAX_ENVIRONMENTS = 64
+
+
+class ParallelEpisodes:
+    """The same E episodes for every policy, up to 64 of them side by side.
+
+    Episode i starts from ``reset(seed=seed + i)``, and its noise comes from a generator of its
+    own, seeded by ``(seed, i)``: what happens in it does not depend on the others.
+    """
+
+    def __init__(self, env_id: str, spec: PolicySpec, episodes: int, seed: int) -> None:
+        """Make the environments.
+
+        Args:
+            env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
+            spec: What the policies take and give.
+            episodes: Number of episodes, E.
+            seed: Seeds the environments and the noise.
+
+        Raises:
+            ConfigError: If there is no such environment.
+            SpecMismatchError: If its spaces do not fit the policies.
+        """
+        require_environment(env_id, spec)
+        self._envs: VectorEnv[Any, Any, Any] = gym.make_vec(
+            env_id, min(episodes, MAX_ENVIRONMENTS), vectorization_mode="sync"
+        )
+        assert isinstance(self._envs.single_action_space, Box)  # or it would not fit
+        self._action_space = self._envs.single_action_space
+        self._episodes, self._seed = episodes, seed
+        self._idle_action = (spec.action_low + spec.action_high) / 2
+
+    def run(
+        self, policy: BatchedPolicy, stop: Callable[[], bool] = lambda: False
+    ) -> EvaluationResult | None:
+        """Roll a policy out.
+
+        Args:
+            policy: The policy.
+            stop: Asked before every step whether to leave it.
+
+        Returns:
+            The outcomes in the order of the episodes; None if it was left.
+        """
+        outcomes: list[_Outcome] = []
+        for first in range(0, self._episodes, self._envs.num_envs):
+            count = min(self._envs.num_envs, self._episodes - first)
+            wave = self._side_by_side(policy, range(first, first + count), stop)
+            if wave is None:
+                return None
+            outcomes += wave
+        return EvaluationResult(
+            returns=tuple(outcome.total for outcome in outcomes),
+            lengths=tuple(outcome.length for outcome in outcomes),
+            successes=tuple(each.success for each in outcomes if each.success is not None),
+        )
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._envs.close()
+
+    def _side_by_side(
+        self, policy: BatchedPolicy, episodes: range, stop: Callable[[], bool]
+    ) -> list[_Outcome] | None:
+        """Roll out as many episodes as there are environments, or fewer."""
+        outcomes = [_Outcome() for _ in episodes]
+        rngs = [np.random.default_rng((self._seed, index)) for index in episodes]
+        observations, _ = self._envs.reset(seed=self._seed + episodes[0])  # of the first one
+        actions = np.tile(self._idle_action, (self._envs.num_envs, 1))
+        running = list(range(len(episodes)))
+        while running:
+            if stop():
+                return None
+            flat = flatten(self._envs.single_observation_space, observations, batch_dims=1)
+            noises = [policy.draw_noise(rngs[slot]) for slot in running]
+            actions[running] = policy.act(flat[running], noises)
+            # An environment whose episode ended goes on with another one, which nobody looks at.
+            observations, rewards, terminated, truncated, infos = self._envs.step(
+                unflatten_action(self._action_space, actions)
+            )
+            ended = terminated | truncated
+            for slot in running:
+                outcomes[slot].add(float(rewards[slot]))
+                if ended[slot]:
+                    outcomes[slot].success = _success(infos, slot)
+            running = [slot for slot in running if not ended[slot]]
+        return outcomes
+
+
+@dataclass
+class _Outcome:
+    """What came of an episode so far."""
+
+    total: float = 0.0
+    length: int = 0
+    success: bool | None = None
+
+    def add(self, reward: float) -> None:
+        self.total += reward
+        self.length += 1
+
+
+def _success(infos: Mapping[str, Any], slot: int) -> bool | None:
+    """Return whether an episode succeeded, if its last info says so."""
+    told = infos.get(f"_{SUCCESS_KEY}")
+    return bool(infos[SUCCESS_KEY][slot]) if told is not None and told[slot] else None

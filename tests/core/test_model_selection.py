@@ -1,0 +1,283 @@
+"""Which checkpoint is called the best, and what it is judged by."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dql_core.algo.agent import Agent
+from dql_core.cli.best import best_lines
+from dql_core.cli.evaluate import evaluate
+from dql_core.cli.export import export
+from dql_core.config import TrainConfig, ValidationConfig
+from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
+from dql_core.data.rewards import RewardTransform
+from dql_core.errors import CheckpointError
+from dql_core.evaluation.rank_correlation import rank_correlation
+from dql_core.normalize import Normalizer
+from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.training.checkpoint import load_checkpoint
+from dql_core.training.held_out import HeldOut
+from dql_core.training.locate import find_checkpoint
+from dql_core.training.loop import train
+from dql_core.training.preparation import load_training_data, prepare
+from dql_core.training.selection import best_offline, best_online
+
+SPEC = PolicySpec(
+    "cart", 10.0, (FieldSpec("x"), FieldSpec("v")), (FieldSpec("push", "N", -4.0, 4.0),)
+)
+LENGTHS = (4, 7, 5, 6, 3)
+
+
+def make_dataset() -> LoadedDataset:
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            observations=rng.normal(2.0, 3.0, (length + 1, 2)).astype(np.float32),
+            actions=rng.uniform(-4.0, 4.0, (length, 1)).astype(np.float32),
+            rewards=rng.normal(size=length),
+            terminated=length % 2 == 0,
+            truncated=length % 2 == 1,
+        )
+        for length in LENGTHS
+    ]
+    return LoadedDataset(SPEC, tuple(episodes), "test")
+
+
+def make_config(**changes: Any) -> TrainConfig:
+    return TrainConfig.model_validate(
+        {
+            "run": {"steps": 20, "batch_size": 8, "log_every": 4, "checkpoint_every": 5},
+            "policy": {"width": 8},
+            "critic": {"width": 8, "discount": 0.9},
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    write_dataset(tmp_path / "dataset", make_dataset().episodes, SPEC)
+    return tmp_path / "dataset"
+
+
+def records(*losses: float) -> list[dict[str, Any]]:
+    return [{"step": 10 * i, "imitation": loss} for i, loss in enumerate(losses, start=1)]
+
+
+@pytest.mark.parametrize(("rank", "step"), [(0, 30), (1, 40), (2, 20), (3, 10)])
+def test_the_rule_of_the_paper_takes_the_nth_smallest_imitation_loss(rank: int, step: int) -> None:
+    best = best_offline(records(4.0, 3.0, 1.0, 2.0), ValidationConfig(bc_loss_rank=rank))
+    assert best is not None
+    assert (best.step, best.rule) == (step, "bc_loss")
+
+
+def test_the_papers_code_takes_the_checkpoint_whose_number_has_that_loss_rank() -> None:
+    losses = [4.0, 3.0, 1.0, 2.0, 0.5]
+    for rank in range(5):
+        config = ValidationConfig(bc_loss_rank=rank, bc_loss_ranking="paper_code")
+        best = best_offline(records(*losses), config)
+        assert best is not None
+        # main.py of the paper's code: np.argsort(bc_loss) == top_k
+        (expected,) = np.flatnonzero(np.argsort(losses) == rank)
+        assert best.step == 10 * (expected + 1)
+        assert "mistaken as in the paper's code" in best.criterion
+
+
+def test_both_rankings_agree_where_the_loss_only_falls() -> None:
+    for rank in range(3):
+        steps = set()
+        for ranking in ("by_loss", "paper_code"):
+            document = {"bc_loss_rank": rank, "bc_loss_ranking": ranking}
+            config = ValidationConfig.model_validate(document)
+            best = best_offline(records(3.0, 2.0, 1.0), config)
+            assert best is not None
+            steps.add(best.step)
+        assert steps == {30 - 10 * rank}
+
+
+def test_there_is_no_best_before_there_are_checkpoints_enough() -> None:
+    assert best_offline(records(), ValidationConfig()) is None
+    assert best_offline(records(1.0, 2.0), ValidationConfig(bc_loss_rank=2)) is None
+    assert best_online(records(1.0), "Cart-v0") is None
+
+
+@pytest.mark.parametrize("rule", ["td_error", "value_error"])
+def test_errors_on_held_out_episodes_choose_the_smallest(rule: str) -> None:
+    measured = [
+        record | {f"held_out_{rule}": error}
+        for record, error in zip(records(3.0, 2.0, 1.0), (0.3, 0.1, 0.2), strict=True)
+    ]
+    best = best_offline(measured, ValidationConfig(rule=rule, held_out=0.1))
+    assert best is not None
+    assert (best.step, best.rule, best.value) == (20, rule, 0.1)
+
+
+def test_rollouts_choose_the_largest_mean_return() -> None:
+    measured = [
+        record | {"online": {"mean_return": value, "episodes": 7}}
+        for record, value in zip(records(3.0, 2.0, 1.0), (-5.0, -1.0, -3.0), strict=True)
+    ]
+    best = best_online(measured, "Cart-v0")
+    assert best is not None
+    assert (best.step, best.rule, best.value) == (20, "mean_return", -1.0)
+    assert best.criterion == "largest mean return of 7 episodes in Cart-v0"
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    x = np.array([10.0, 20.0, 30.0, 40.0, 50.0])
+    assert rank_correlation(x, x**3) == pytest.approx(1.0)
+    assert rank_correlation(x, -x) == pytest.approx(-1.0)
+    # Without ties it is 1 - 6 sum d^2 / (n (n^2 - 1)).
+    y = np.array([2.0, 1.0, 4.0, 3.0, 5.0])
+    assert rank_correlation(x, y) == pytest.approx(1 - 6 * 4 / (5 * 24))
+    # Equal values share their mean rank: 1.5, 1.5, 3.
+    expected = np.corrcoef([1.5, 1.5, 3.0], [1.0, 2.0, 3.0])[0, 1]
+    assert rank_correlation(np.array([7.0, 7.0, 9.0]), np.arange(3.0)) == pytest.approx(expected)
+    assert rank_correlation(np.ones(3), np.arange(3.0)) == 0.0
+
+
+def q_values(agent: Agent, observation: torch.Tensor, action: torch.Tensor) -> NDArray[Any]:
+    assert agent.critics is not None
+    values: NDArray[Any] = agent.critics.online(observation, action).detach().double().numpy()
+    return values
+
+
+def test_held_out_errors_equal_an_independent_computation() -> None:
+    """A deterministic policy, so that no noise is to be known: TD3+BC."""
+    config, dataset = make_config(agent="td3_bc"), make_dataset()
+    run, batches = prepare(config, dataset)
+    for _ in range(20):
+        run.agent.update(batches.draw())
+    rewards = RewardTransform(2.0, 0.5)
+    measured = HeldOut(config, dataset, run.normalizer, rewards, "cpu").measure(run.agent)
+    agent, imitation, td, value, estimate = run.agent, [], [], [], []
+    assert agent.critics is not None
+    for episode in dataset.episodes:
+        observation = torch.tensor(run.normalizer.observation(episode.observations))
+        action = torch.tensor(run.normalizer.action(episode.actions))
+        policy = agent.acting_sampler(observation, torch.zeros(1, len(observation), 1)).detach()
+        next_action = agent.target_sampler(observation, torch.zeros(1, len(observation), 1))
+        v = agent.critics.target(observation, next_action).detach().double().numpy().min(axis=0)
+        q = q_values(agent, observation[:-1], action)
+        reward = 2.0 * episode.rewards + 0.5
+        bootstrap = np.ones(len(episode))
+        bootstrap[-1] = not episode.terminated
+        td += list(np.mean((q - (reward + 0.9 * bootstrap * v[1:])) ** 2, axis=0))
+        g = 0.0 if episode.terminated else v[-1]
+        returns: list[float] = []
+        for r in reward[::-1]:
+            g = r + 0.9 * g
+            returns.insert(0, g)
+        value += returns
+        estimate += list(q.min(axis=0))
+        imitation += list(((policy[:-1] - action) ** 2).mean(dim=1).numpy())
+    assert measured["held_out_imitation"] == pytest.approx(np.mean(imitation), rel=1e-5)
+    assert measured["held_out_td_error"] == pytest.approx(np.mean(td), rel=1e-5)
+    error = np.abs(np.array(estimate) - value).mean()
+    assert measured["held_out_value_error"] == pytest.approx(error, rel=1e-5)
+    rank = rank_correlation(np.array(estimate), np.array(value))
+    assert measured["held_out_value_rank"] == pytest.approx(rank, rel=1e-5)
+
+
+@pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc"])
+def test_an_agent_is_measured_with_the_same_noise_each_time_and_is_not_changed(agent: str) -> None:
+    config, dataset = make_config(agent=agent), make_dataset()
+    run, batches = prepare(config, dataset)
+    held_out = HeldOut(config, dataset, run.normalizer, RewardTransform(), "cpu")
+    generator = run.agent.noise.generator.get_state()
+    first = held_out.measure(run.agent)
+    assert held_out.measure(run.agent) == first
+    assert torch.equal(run.agent.noise.generator.get_state(), generator)
+    for _ in range(5):
+        run.agent.update(batches.draw())
+    assert held_out.measure(run.agent) != first
+    assert ("held_out_td_error" in first) == (agent == "diffusion_ql")
+
+
+def test_large_data_is_measured_on_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dql_core.training.held_out.MAX_TRANSITIONS", 9)
+    monkeypatch.setattr("dql_core.training.held_out.ROWS_AT_ONCE", 4)
+    config, dataset = make_config(), make_dataset()
+    run, _ = prepare(config, dataset)
+    held_out = HeldOut(config, dataset, run.normalizer, RewardTransform(), "cpu")
+    assert np.isfinite(list(held_out.measure(run.agent).values())).all()
+
+
+def test_a_run_tells_its_best_checkpoint_and_why(tmp_path: Path, dataset: Path) -> None:
+    validation = {"held_out": 0.4, "rule": "td_error"}
+    config = make_config(data={"dataset": str(dataset)}, validation=validation)
+    run = tmp_path / "run"
+    train(config, run)
+    lines = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20]
+    smallest = min(lines, key=lambda line: float(line["held_out_td_error"]))
+    best = json.loads((run / "best.json").read_text())
+    assert best["last"] == {"checkpoint": "checkpoints/step-00000020", "step": 20}
+    assert best["best_offline"]["step"] == smallest["step"]
+    assert best["best_offline"]["rule"] == "td_error"
+    assert best["best_offline"]["value"] == smallest["held_out_td_error"]
+    assert best["best_online"] is None
+    folder = find_checkpoint(run, "best_offline")
+    assert load_checkpoint(run, which="best_offline").step == smallest["step"]
+    assert f"best_offline: {folder} (smallest error of the critics" in "\n".join(best_lines(run))
+
+
+def test_held_out_episodes_are_not_learned_from(dataset: Path) -> None:
+    config = make_config(data={"dataset": str(dataset)}, validation={"held_out": 0.4})
+    data = load_training_data(config)
+    assert data.held_out is not None
+    assert len(data.held_out.episodes) == 2
+    run, batches = prepare(config, data.learned)
+    everything = prepare(config, data.recorded)[0].normalizer
+    assert isinstance(run.normalizer, Normalizer)
+    assert not np.array_equal(run.normalizer.observation_mean, everything.observation_mean)
+    held_out = run.normalizer.observation(
+        np.concatenate([episode.observations for episode in data.held_out.episodes])
+    )
+    drawn = np.concatenate([batches.draw().observation.numpy() for _ in range(20)])
+    assert not set(map(tuple, drawn.tolist())) & set(map(tuple, held_out.tolist()))
+
+
+def test_the_imitation_loss_is_that_since_the_checkpoint_before(
+    tmp_path: Path, dataset: Path
+) -> None:
+    config = make_config(data={"dataset": str(dataset)})
+    every = config.run.model_copy(update={"log_every": 1})
+    train(config.model_copy(update={"run": every}), tmp_path / "run")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    losses = np.array([json.loads(line)["imitation"] for line in lines]).reshape(4, 5)
+    records = (tmp_path / "run" / "validation.jsonl").read_text().splitlines()
+    recorded = [json.loads(line)["imitation"] for line in records]
+    assert recorded == pytest.approx(losses.mean(axis=1))
+
+
+def test_a_checkpoint_that_does_not_exist_is_one_line(tmp_path: Path, tiny_run: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no 'best_online' checkpoint: it was trained w"):
+        find_checkpoint(tiny_run, "best_online")
+    with pytest.raises(CheckpointError, match="is a single checkpoint; give its run for 'best_o"):
+        find_checkpoint(find_checkpoint(tiny_run), "best_offline")
+    with pytest.raises(CheckpointError, match="has no 'best_offline' checkpoint"):
+        export(tiny_run, tmp_path / "bundle", "best_offline")
+    with pytest.raises(CheckpointError, match="has no 'best_online' checkpoint"):
+        evaluate(tiny_run, "Pendulum-v1", checkpoint="best_online")
+
+
+def test_a_bundle_holds_one_policy_only(tiny_bundle: Path) -> None:
+    with pytest.raises(CheckpointError, match="a bundle holds one policy; give its run"):
+        evaluate(tiny_bundle, "Pendulum-v1", checkpoint="best_online")
+
+
+def test_a_damaged_list_of_the_best_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match=r"best\.json: damaged: ") as caught:
+        find_checkpoint(tmp_path, "best_offline")
+    assert "\n" not in str(caught.value)
+    best = {"best_offline": {"checkpoint": "checkpoints/step-00000005"}}
+    (tmp_path / "best.json").write_text(json.dumps(best))
+    with pytest.raises(CheckpointError, match=r"'best_offline' checkpoint of .* is gone"):
+        find_checkpoint(tmp_path, "best_offline")
