@@ -113,7 +113,8 @@ class Descent:
         """Scale the gradients so that their common norm is at most the limit."""
         if self._gradient_clip is None:
             return gradients
-        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        foreach = not torch.compiler.is_compiling()
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=foreach)
         scale = (self._gradient_clip / (norm + 1e-6)).clamp(max=1.0)
         return list(torch._foreach_mul(gradients, scale))
 

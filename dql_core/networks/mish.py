@@ -8,6 +8,7 @@ before it on a CPU.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def mish(x: Tensor) -> Tensor:
 
 def _fusible(x: Tensor) -> Tensor:
     """Compute it with the fewest operations, for a compiler that makes one loop of them."""
-    exponential = torch.exp(x.clamp(max=SATURATION))
+    # A power of two takes fewer instructions than one of e.
+    exponential = torch.exp2(x.clamp(max=SATURATION) * math.log2(math.e))
     product = exponential * (exponential + 2.0)
     return x * (product / (product + 2.0))
 
