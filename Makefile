@@ -35,7 +35,7 @@ fmt: $(STAMP)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 
 bench: $(STAMP)  ## run the benchmarks, results in benchmarks/results
-	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py); done
 
 clean:  ## remove the environment and all that was produced
 	rm -rf $(VENV) runs build install log

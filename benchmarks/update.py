@@ -1,7 +1,7 @@
 """How fast an update is: ratios against a plain eager PyTorch step, one JSON line a measurement.
 
-    python benchmarks/update.py            # one and two threads, and how the cost grows
-    python benchmarks/update.py --threads 1
+    python -m benchmarks.update             # one and two threads, and how the cost grows
+    python -m benchmarks.update --threads 1
 
 Sizes are the paper's: batch 256, 3 x 256 Mish, N = 5; observation 17 and action 6 wide. Each
 variant and the yardstick (`yardstick.py`) take turns, a few updates at a time, so that whatever
@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from yardstick import Yardstick
 
+from benchmarks.yardstick import Yardstick
 from dql_core.algo.agent import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
@@ -59,7 +59,9 @@ def main() -> None:
         compare(threads)
         return
     for count in (1, 2):
-        subprocess.run([sys.executable, __file__, "--threads", str(count)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "benchmarks.update", "--threads", str(count)], check=True
+        )
     torch.set_num_threads(1)
     cost_curves()
 
