@@ -37,7 +37,6 @@ setup(
         "numpy",
         "onnx",
         "onnxruntime",
-        "onnxscript",
         "pydantic>=2",
         "pyyaml",
         "rich",

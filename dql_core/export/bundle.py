@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from dql_core.atomic import whole_directory
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BundleError, DatasetError, SpecMismatchError
-from dql_core.export.graph import PolicyGraph, to_onnx
+from dql_core.export.graph import PolicyGraph
+from dql_core.export.onnx_graph import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
 from dql_core.export.torch_policy import default_choice, policy_graph
 from dql_core.normalize import Normalizer
@@ -29,12 +30,12 @@ from dql_core.runtime.manifest import (
     Parity,
     SamplerSettings,
 )
-from dql_core.runtime.policy import OnnxGraph
+from dql_core.runtime.onnx_graph import OnnxGraph
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 
 NUM_OBSERVATIONS = 64
-PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch", "dql_ros")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
 
 _logger = logging.getLogger(__name__)
 

@@ -1,11 +1,6 @@
-"""The whole choice of an action as one pure function, in torch and as an ONNX graph."""
+"""The whole choice of an action as one pure function."""
 
 from __future__ import annotations
-
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -87,8 +82,9 @@ class PolicyGraph(nn.Module):
         sampled = self.sampler(normalized, noise)
         q_values = self._rank(normalized, sampled)
         candidates = self._restore(sampled)
-        choice = (self.scores(q_values) + selection_noise).argmax()
-        return candidates[choice], q_values, candidates
+        choice = (self.scores(q_values) + selection_noise).argmax(dim=0, keepdim=True)
+        # Indexing by a tensor would read it on the host.
+        return candidates.index_select(0, choice).squeeze(0), q_values, candidates
 
     def decide(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
         """Choose an action for a raw observation, shape (O,), in numpy's arrays."""
@@ -117,40 +113,3 @@ class PolicyGraph(nn.Module):
         # Rounding may step over the bounds by a bit.
         restored = sampled * half_range + centre
         return torch.minimum(torch.maximum(restored, self.action_low), self.action_high)
-
-
-def to_onnx(graph: PolicyGraph) -> bytes:
-    """Return ``graph`` as an ONNX model whose number of candidates is free."""
-    example_k = 3
-    observation = torch.zeros_like(graph.observation_mean)
-    steps, _, width = graph.noise_shape
-    example = (observation, torch.zeros(steps, example_k, width), torch.zeros(example_k))
-    candidates = torch.export.Dim.DYNAMIC
-    with torch.no_grad(), _quiet_exporter():
-        program = torch.onnx.export(
-            graph,
-            example,
-            dynamo=True,
-            verbose=False,
-            external_data=False,
-            input_names=["observation", "noise", "selection_noise"],
-            output_names=["action", "q_values", "candidates"],
-            dynamic_shapes=(None, {1: candidates}, {0: candidates}),
-        )
-    assert program is not None
-    model: bytes = program.model_proto.SerializeToString()
-    return model
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Hide what the exporter says of its own parts; it concerns no user of this project."""
-    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registration.level
-    registration.setLevel(logging.ERROR)  # it warns that torchvision is not installed
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-            yield
-    finally:
-        registration.setLevel(level)

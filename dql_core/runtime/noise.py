@@ -32,9 +32,9 @@ def draw_noise(
     Args:
         rng: Source of all randomness.
         shape: Draws for each action dimension, candidates, action width: (S, K, A).
-        selection: How a candidate is chosen.
+        selection: How a candidate is chosen. A single one needs no draw.
     """
     steps = rng.standard_normal(shape, dtype=np.float32)
-    if selection == "softmax":
+    if selection == "softmax" and shape[1] > 1:
         return Noise(steps, rng.gumbel(size=shape[1]).astype(np.float32))
     return Noise(steps, np.zeros(shape[1], dtype=np.float32))

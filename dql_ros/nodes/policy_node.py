@@ -6,7 +6,7 @@ import sys
 
 from rclpy.node import Node
 
-from dql_core.runtime.policy import load_policy
+from dql_core.runtime.bundle_policy import load_policy
 from dql_core.spec import PolicySpec
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_loop import LoadedPolicy

@@ -10,7 +10,6 @@ import torch
 from dql_core.algo.agent import make_agent
 from dql_core.config import AgentName, TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
-from dql_core.export import bundle as bundle_module
 from dql_core.export.bundle import export_bundle
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
@@ -108,10 +107,3 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Pat
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     export_bundle(tiny_run, folder)
     return folder
-
-
-@pytest.fixture
-def without_tracing(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
-    """Let an export of `tiny_run`'s weights take the graph of `tiny_bundle`: tracing is slow."""
-    model = (tiny_bundle / "policy.onnx").read_bytes()
-    monkeypatch.setattr(bundle_module, "to_onnx", lambda graph: model)

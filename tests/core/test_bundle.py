@@ -14,8 +14,8 @@ from dql_core.export.bundle import NUM_OBSERVATIONS, export_bundle
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_graph
 from dql_core.networks.action_sampler import DiffusionSampler
+from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_bundle
-from dql_core.runtime.policy import load_policy
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 
@@ -80,7 +80,6 @@ def test_weights_are_those_of_the_acting_networks(tiny_run: Path, tiny_bundle: P
             np.testing.assert_array_equal(weights[f"{prefix}.{name}"], values)
 
 
-@pytest.mark.usefixtures("without_tracing")
 def test_candidates_and_selection_of_the_configuration_can_be_overridden(
     tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -89,7 +88,6 @@ def test_candidates_and_selection_of_the_configuration_can_be_overridden(
     assert load_policy(tmp_path / "b").choice.num_candidates == 3
 
 
-@pytest.mark.usefixtures("without_tracing")
 def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws(
     tiny_run_without_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,7 +96,6 @@ def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws
     assert "the parity is not measured on the training dataset" in caplog.text
 
 
-@pytest.mark.usefixtures("without_tracing")
 def test_parity_can_be_measured_on_another_dataset_of_the_robot(
     tiny_run_without_data: Path, tiny_dataset: Path, tmp_path: Path
 ) -> None:

@@ -4,10 +4,9 @@ import pytest
 
 from dql_core.cli.export import export
 from dql_core.errors import ConfigError
-from dql_core.runtime.policy import load_policy
+from dql_core.runtime.bundle_policy import load_policy
 
 
-@pytest.mark.usefixtures("without_tracing")
 def test_export_writes_a_bundle_and_says_how_exact_it_is(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.torch_policy import policy_graph
 from dql_core.runtime.noise import Noise, draw_noise
-from dql_core.runtime.policy import OnnxGraph
+from dql_core.runtime.onnx_graph import OnnxGraph
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 

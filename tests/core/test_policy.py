@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from dql_core.errors import ConfigError, SpecMismatchError
+from dql_core.runtime.bundle_policy import BundlePolicy, load_policy
 from dql_core.runtime.choice import Selection
-from dql_core.runtime.policy import Decision, OnnxPolicy, load_policy
+from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 
 OBSERVATION = np.array([0.5, -1.0, 3.0], dtype=np.float32)
 
 
-def act(policy: OnnxPolicy, seed: int = 0) -> Decision:
+def act(policy: BundlePolicy, seed: int = 0) -> Decision:
     return policy.act(OBSERVATION, np.random.default_rng(seed))
 
 
@@ -130,7 +131,7 @@ sys.meta_path.insert(0, Refuse())
 from pathlib import Path
 import numpy as np
 import dql_core.runtime.controller, dql_core.runtime.guard
-from dql_core.runtime.policy import load_policy
+from dql_core.runtime.bundle_policy import load_policy
 
 policy = load_policy(Path(sys.argv[1]))
 decision = policy.act(np.array([0.5, -1.0, 3.0], np.float32), np.random.default_rng(0))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from dql_core.errors import SimulationError
 from dql_core.evaluation.rollout import evaluate
-from dql_core.runtime.policy import Policy, load_policy
+from dql_core.runtime.bundle_policy import load_policy
+from dql_core.runtime.policy import Policy
 from dql_core.sim import SCARA_ID
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_ros.bag.reader import Bag

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dql_core.data.dataset import load_dataset
-from dql_core.runtime.policy import load_policy
+from dql_core.runtime.bundle_policy import load_policy
 from dql_ros.processes import PARENT_VARIABLE
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]

@@ -1,0 +1,117 @@
+"""The policy of an exported bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.errors import SpecMismatchError
+from dql_core.normalize import Normalizer
+from dql_core.runtime.choice import Selection, resolve_choice
+from dql_core.runtime.manifest import Manifest, read_bundle
+from dql_core.runtime.noise import draw_noise
+from dql_core.runtime.onnx_graph import OnnxBackend
+from dql_core.runtime.policy import Decision, Graph
+from dql_core.spec import PolicySpec
+
+# Makes the graph from a bundle's manifest and the content of its other files by name.
+Backend = Callable[[Manifest, Mapping[str, bytes]], Graph]
+
+
+class BundlePolicy:
+    """Samples actions from a bundle; keeps no state.
+
+    Attributes:
+        manifest: What the bundle says of itself.
+        choice: How many candidates it samples and how it chooses one.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        graph: Graph,
+        num_candidates: int | None = None,
+        selection: Selection | None = None,
+    ) -> None:
+        """Prepare inference.
+
+        Args:
+            manifest: The bundle's manifest.
+            graph: The bundle's graph.
+            num_candidates: Overrides the manifest's K.
+            selection: Overrides the manifest's way to choose.
+
+        Raises:
+            ConfigError: If the policy cannot choose in this way.
+        """
+        self.manifest = manifest
+        self.choice = resolve_choice(
+            manifest.choice, manifest.has_critic, num_candidates, selection
+        )
+        self._spec = manifest.policy_spec
+        self._observation_shape = (len(self._spec.observation),)
+        self._noise_shape = (
+            manifest.sampler.num_noises,
+            self.choice.num_candidates,
+            len(self._spec.action),
+        )
+        self._graph = graph
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What observation and action mean."""
+        return self._spec
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """Statistics of the training data."""
+        return self.manifest.observation_normalizer
+
+    def reset(self) -> None:
+        """Begin a new episode; nothing is carried from one to the next."""
+
+    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+        """Sample an action for a raw observation, shape (O,).
+
+        Raises:
+            SpecMismatchError: If the observation does not have the spec's width.
+        """
+        if observation.shape != self._observation_shape:
+            raise SpecMismatchError(
+                f"the observation has shape {observation.shape}, the policy of "
+                f"'{self._spec.robot}' needs {self._observation_shape}"
+            )
+        return self._graph(observation, draw_noise(rng, self._noise_shape, self.choice.selection))
+
+
+def load_policy(
+    bundle: Path,
+    *,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+    spec: PolicySpec | None = None,
+    backend: Backend | None = None,
+) -> BundlePolicy:
+    """Load a policy bundle for inference.
+
+    Args:
+        bundle: The bundle's folder.
+        num_candidates: Candidates K for each action; the bundle's own number by default.
+        selection: How one is chosen; the bundle's own way by default.
+        spec: What the robot's contract says; compared with the bundle's.
+        backend: What computes; ONNX Runtime on one CPU thread by default. Others by their names:
+            `dql_core.export.backends.named_backend`.
+
+    Raises:
+        BundleError: If a file of the bundle is missing, damaged or foreign.
+        ConfigError: If the policy cannot choose in the wanted way, or the back end cannot run.
+        SpecMismatchError: Naming the first difference between ``spec`` and the bundle's.
+    """
+    manifest, contents = read_bundle(Path(bundle))
+    if spec is not None:
+        spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
+    graph = (backend or OnnxBackend())(manifest, contents)
+    return BundlePolicy(manifest, graph, num_candidates, selection)
