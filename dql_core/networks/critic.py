@@ -60,7 +60,9 @@ class TwinCritic(nn.Module):
         Returns:
             Shape (E, B).
         """
-        layers = [(layer.weight, layer.bias) for layer in self._layers()]
+        layers: list[tuple[Tensor, Tensor]] = [
+            (layer.weight, layer.bias) for layer in self._layers()
+        ]
         return self._values(layers, observation, action)
 
     def one(self, index: Tensor, observation: Tensor, action: Tensor) -> Tensor:
