@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,15 +10,20 @@ import typer
 from rich.console import Console
 
 from dql_core.cli.best import best_lines
-from dql_core.cli.log_lines import log_lines, shown_on
-from dql_core.cli.training_bar import TrainingBar
+from dql_core.cli.console_lines import ConsoleLines
+from dql_core.cli.train_seeds import INTERRUPTED, train_seeds
+from dql_core.cli.train_settings import Request, continued_seeds, continued_settings, settings
+from dql_core.cli.training_bar import TrainingBars
 from dql_core.config import TrainConfig
-from dql_core.config_file import load_config
 from dql_core.errors import ConfigError
+from dql_core.training.log_lines import log_lines
 from dql_core.training.loop import train as run_training
-from dql_core.training.run_folder import saved_config
-
-INTERRUPTED = 130
+from dql_core.training.seed_folder import (
+    create_seed_folder,
+    is_seed_folder,
+    parse_seeds,
+    seed_runs,
+)
 
 
 def train(
@@ -55,84 +59,62 @@ def train(
             "checkpoint out there and tell the best one as best_online. Overrides evaluation.env.",
         ),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0,1,2",
+            help="Train once with each of these seeds, at most one a core and each on one "
+            "thread, in OUT/seed-0 and so on; ends with the means over the seeds.",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with this run folder from its last checkpoint, as it began; CONFIG and "
-            "the other options may be left out, and must say the same if given.",
+            help="Go on with this folder of a run, or of several seeds, from the last "
+            "checkpoint, as it began. CONFIG and the other options may be left out; if given, "
+            "they must say what they said then.",
         ),
     ] = None,
 ) -> None:
     """Train a policy on a dataset.
 
-    Trains Diffusion-QL, or Diffusion-BC with --set agent=diffusion_bc.
+    Trains Diffusion-QL, or what --set agent=... names.
 
     Ctrl-C saves a checkpoint and stops; --resume RUN goes on from there, or
     from the last checkpoint after a crash.
 
     'tensorboard --logdir OUT' shows the curves.
     """
-    overridden = Overrides(dataset, eval_env, tuple(overrides or ()))
-    settings, run = _resolve(config, overridden, out, resume)
+    request = Request(config, dataset, eval_env, tuple(overrides or ()))
     console = Console()
-    with (
-        TrainingBar(settings.run.steps, settings.agent, console) as bar,
-        log_lines(shown_on(console)),
-    ):
-        result = run_training(settings, run, bar.report, resume=resume is not None)
+    if resume is not None:
+        if out is not None:
+            raise ConfigError(f"--out {out}: --resume goes on in {resume}; leave --out away")
+        if seeds is not None or is_seed_folder(resume):
+            began, wanted = continued_seeds(resume, request, seeds)
+            train_seeds(resume, seed_runs(resume, began, wanted), console)
+        else:
+            _train_one(continued_settings(resume, request), resume, console, resume=True)
+        return
+    configured, folder = settings(request), out or _new_folder(config)
+    if seeds is None:
+        _train_one(configured, folder, console, resume=False)
+    else:
+        wanted = parse_seeds(seeds)
+        create_seed_folder(folder, configured, wanted)
+        train_seeds(folder, seed_runs(folder, configured, wanted), console)
+
+
+def _train_one(config: TrainConfig, run: Path, console: Console, *, resume: bool) -> None:
+    with TrainingBars(config.run.steps, console) as bars, log_lines(ConsoleLines(console)):
+        result = run_training(config, run, bars.add(config.agent, run), resume=resume)
     for line in best_lines(run):
         console.print(line, soft_wrap=True, highlight=False)
     if not result.finished:
-        console.print(f"interrupted after {result.step} of {settings.run.steps} updates")
+        console.print(f"interrupted after {result.step} of {config.run.steps} updates")
         raise typer.Exit(INTERRUPTED)
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line changes of a configuration.
-
-    Attributes:
-        dataset: Folder or Minari id.
-        eval_env: Gymnasium id.
-        values: ``section.key=value`` each.
-    """
-
-    dataset: str | None
-    eval_env: str | None
-    values: tuple[str, ...]
-
-
-def _resolve(
-    path: Path | None, overrides: Overrides, out: Path | None, resume: Path | None
-) -> tuple[TrainConfig, Path]:
-    """Return the configuration and the folder of the run that the command line asks for."""
-    if resume is None:
-        if path is None:
-            raise ConfigError("name a configuration, or a run to go on with: --resume RUN")
-        run = out or Path("runs") / path.stem / time.strftime("%Y%m%d-%H%M%S")
-        return _settings(path, overrides), run
-    if out is not None:
-        raise ConfigError(f"--out {out}: --resume goes on in {resume}; leave --out away")
-    if path is None:
-        if overrides != Overrides(None, None, ()):
-            raise ConfigError(
-                "--resume goes on as the run began; leave --dataset, --eval-env and --set away, "
-                "or name its CONFIG as well"
-            )
-        return saved_config(resume), resume
-    return _settings(path, overrides), resume
-
-
-def _settings(path: Path, overrides: Overrides) -> TrainConfig:
-    config = load_config(path, overrides.values)
-    source = overrides.dataset or config.data.dataset
-    if Path(source).is_dir():
-        # The run must find its data again from any other folder.
-        source = str(Path(source).resolve()) if source else ""
-    env = config.evaluation.env if overrides.eval_env is None else overrides.eval_env
-    changes = {
-        "data": config.data.model_copy(update={"dataset": source}),
-        "evaluation": config.evaluation.model_copy(update={"env": env}),
-    }
-    return config.model_copy(update=changes)
+def _new_folder(config: Path | None) -> Path:
+    return Path("runs") / (config.stem if config else "") / time.strftime("%Y%m%d-%H%M%S")

@@ -1,9 +1,10 @@
-"""The progress bar of a training run: speed, losses, time left."""
+"""The progress of training runs: speed, losses, time left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
@@ -16,18 +17,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dql_core.training.locate import checkpoint_steps
+
 SPEED = "updates_per_s"
 SHOWN = ("imitation", "improvement", "critic", "q_data")
 
 
-class TrainingBar:
-    """Shows the readings of a run; on a terminal as a bar, elsewhere as a line every tenth."""
+class TrainingBars:
+    """Shows the readings of runs; on a terminal as a bar each, elsewhere as a line a tenth."""
 
-    def __init__(self, total: int, label: str, console: Console) -> None:
+    def __init__(self, total: int, console: Console) -> None:
+        """Prepare for runs of ``total`` updates."""
         self._total = total
-        self._label = label
         self._console = console
-        self._next_line = 0.0
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -39,9 +41,8 @@ class TrainingBar:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task(label, total=total, metrics="")
 
-    def __enter__(self) -> TrainingBar:
+    def __enter__(self) -> TrainingBars:
         """Start to show."""
         self._progress.start()
         return self
@@ -55,14 +56,22 @@ class TrainingBar:
         """Leave the last state on the screen."""
         self._progress.stop()
 
-    def report(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Show one reading."""
-        text = metrics_text(metrics)
-        self._progress.update(self._task, completed=step, metrics=text)
-        if not self._console.is_terminal and step >= self._next_line * self._total:
-            text += time_left(self._total - step, metrics)
-            self._console.print(f"{self._label}: {step}/{self._total} {text}", soft_wrap=True)
-            self._next_line += 0.1
+    def add(self, label: str, run: Path) -> Callable[[int, Mapping[str, float]], None]:
+        """Add a run, new or not, and return what shows a reading of it: its step and metrics."""
+        done = (checkpoint_steps(run) or [0])[-1]
+        task = self._progress.add_task(label, total=self._total, completed=done, metrics="")
+        tenths = 0
+
+        def report(step: int, metrics: Mapping[str, float]) -> None:
+            nonlocal tenths
+            text = metrics_text(metrics)
+            self._progress.update(task, completed=step, metrics=text)
+            if not self._console.is_terminal and 10 * step >= tenths * self._total:
+                text += time_left(self._total - step, metrics)
+                self._console.print(f"{label}: {step}/{self._total} {text}", soft_wrap=True)
+                tenths = 10 * step // self._total + 1
+
+        return report
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

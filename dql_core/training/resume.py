@@ -29,11 +29,19 @@ def require_same_config(out: Path, config: TrainConfig) -> None:
         CheckpointError: If ``out`` is no run.
         ConfigError: Naming the first key that differs.
     """
-    began, wanted = saved_config(out).model_dump(), config.model_dump()
-    if difference := _first_difference(began, wanted):
+    require_equal(out, saved_config(out), config)
+
+
+def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
+    """Refuse a configuration that differs from the one that a run began with.
+
+    Raises:
+        ConfigError: Naming the first key that differs.
+    """
+    if difference := _first_difference(began.model_dump(), wanted.model_dump()):
         key, before, now = difference
         raise ConfigError(
-            f"{out}: began with {key}={before} and cannot go on with {key}={now}: a run goes on "
+            f"{where}: began with {key}={before} and cannot go on with {key}={now}: a run goes on "
             f"as it began; train a new one in another --out folder"
         )
 

@@ -1,0 +1,83 @@
+"""What several runs with different seeds came to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dql_core.evaluation.confidence import Estimate, estimate_mean
+from dql_core.training.locate import BEST_FILE, VALIDATION_FILE
+from dql_core.training.metrics import METRICS_FILE
+from dql_core.training.records import read_records
+
+# Of the last line of metrics; the others describe the run rather than its end.
+LOSSES = ("imitation", "critic", "q_data")
+_OFFLINE = "held_out_"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of every run.
+
+    Attributes:
+        values: The number by seed; a run that lacks it is left out.
+    """
+
+    values: Mapping[int, float]
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean and 95 % interval over the seeds."""
+        return estimate_mean(list(self.values.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document."""
+        values = {str(seed): value for seed, value in self.values.items()}
+        return self.estimate.to_json() | {"by_seed": values}
+
+
+def summarize(runs: Mapping[int, Path]) -> dict[str, Figure]:
+    """Return the final figures of finished runs.
+
+    Where they were rolled out: returns and success rates at ``last``, ``best_offline`` and
+    ``best_online``. Elsewhere: losses of the last reading, and errors on held-out episodes at
+    ``last`` and ``best_offline``.
+
+    Args:
+        runs: Run folders by seed.
+    """
+    by_seed = {seed: _figures(run) for seed, run in runs.items()}
+    names = dict.fromkeys(name for figures in by_seed.values() for name in figures)
+    return {
+        name: Figure({seed: figures[name] for seed, figures in by_seed.items() if name in figures})
+        for name in names
+    }
+
+
+def _figures(run: Path) -> dict[str, float]:
+    records = {record["step"]: record for record in read_records(run / VALIDATION_FILE)}
+    chosen = {
+        which: records[best["step"]]
+        for which, best in json.loads((run / BEST_FILE).read_text()).items()
+        if best and best["step"] in records
+    }
+    online = {
+        f"{name} ({which})": record["online"][key]
+        for key, name in (("mean_return", "return"), ("success_rate", "success rate"))
+        for which, record in chosen.items()
+        if key in record.get("online", {})
+    }
+    return online or _losses(run) | {
+        f"{name.replace('held_out_', 'held-out ').replace('_', ' ')} ({which})": value
+        for which, record in chosen.items()
+        for name, value in record.items()
+        if name.startswith(_OFFLINE)
+    }
+
+
+def _losses(run: Path) -> dict[str, float]:
+    *_, last = read_records(run / METRICS_FILE)
+    return {f"{name} (last)": last[name] for name in LOSSES if name in last}
