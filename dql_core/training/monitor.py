@@ -51,9 +51,7 @@ class Monitor:
         self._drawn_from = batches.generator.get_state()
         self._started: float | None = time.perf_counter()
         if run.agent.acceleration.compiles:
-            _logger.info(
-                "compiling the update: about half a minute; later runs take it from a cache"
-            )
+            _logger.info("compiling the update, about a minute; later runs take it from a cache")
 
     def add(self, losses: Losses) -> None:
         """Add one update's losses."""
