@@ -16,7 +16,7 @@ from dql_core.atomic import whole_directory
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BundleError, DatasetError, SpecMismatchError
 from dql_core.export.graph import PolicyGraph
-from dql_core.export.onnx_graph import to_onnx
+from dql_core.export.onnx_model import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
 from dql_core.export.torch_policy import default_choice, policy_graph
 from dql_core.normalize import Normalizer

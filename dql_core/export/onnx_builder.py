@@ -27,7 +27,7 @@ class OnnxBuilder:
 
     def constant(self, values: ArrayLike, dtype: type = np.float32) -> str:
         """Store an array, equal ones once, and return its name."""
-        array = np.array(values, dtype, order="C")
+        array: NDArray[Any] = np.array(values, dtype, order="C")
         key = array.dtype, array.shape, array.tobytes()
         if key not in self._constants:
             name = f"constant_{len(self._constants)}"

@@ -1,4 +1,7 @@
-"""Runs an exported policy bundle on a robot: observations in, commands out. Needs no torch."""
+"""Runs an exported policy bundle on a robot: observations in, commands out.
+
+It imports torch only if its parameters choose that.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sys
 
 from rclpy.node import Node
 
+from dql_core.export.backends import named_backend
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.spec import PolicySpec
 from dql_ros.nodes.base import run
@@ -24,6 +28,13 @@ PARAMETERS = (
         "how one of them is chosen; 'bundle' for the bundle's own way",
         choices=("bundle", "softmax", "greedy", "first"),
     ),
+    Parameter(
+        "backend",
+        "auto",
+        "what computes actions: ONNX Runtime, torch, or the faster of these on the device",
+        choices=("auto", "onnx", "torch"),
+    ),
+    Parameter("device", "cpu", "where actions are computed: cpu, cuda, cuda:0, cuda:1, …"),
 )
 
 
@@ -32,6 +43,7 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
 
     Raises:
         BundleError: If it is missing, damaged or foreign.
+        ConfigError: If the back end or device is not there, or the policy cannot choose so.
         SpecMismatchError: If it was made for another contract.
     """
     bundle, selection = path_of(node, "policy"), value_of(node, "selection")
@@ -40,6 +52,7 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
         num_candidates=value_of(node, "num_candidates") or None,
         selection=None if selection == "bundle" else selection,
         spec=spec,
+        backend=named_backend(value_of(node, "backend"), value_of(node, "device")),
     )
     return LoadedPolicy(
         policy,

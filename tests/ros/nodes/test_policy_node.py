@@ -4,6 +4,7 @@ import math
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,20 @@ def test_the_lifecycle_decides_whether_commands_go_out(robot: Robot, safe: dict[
     assert probe.change_state(NODE, Transition.TRANSITION_CLEANUP)
     probe.activate(NODE)
     assert arm.answered(150_000_000) == first
+
+
+def test_torch_can_compute_the_commands_instead(robot: Robot, safe: dict[str, Any]) -> None:
+    commands = []
+    for backend in ("onnx", "torch"):
+        process = robot.start(
+            NODE, **safe, mode="lockstep", seed=0, backend=backend, autostart=True
+        )
+        arm = Arm(robot)
+        arm.aim(0)
+        commands.append([arm.answered(0), arm.answered(50_000_000)])
+        process.send_signal(signal.SIGINT)
+        robot.probe.until(partial(process.wait, 0.0), "the process to end")
+    assert commands[1] == [pytest.approx(command, abs=1e-4) for command in commands[0]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -219,6 +234,11 @@ def test_a_transition_that_the_state_does_not_have_changes_nothing(
         ({"policy": "x"}, "parameter 'contract' of policy is not set"),
         ({"contract": "arm.yaml", "policy": "x"}, "arm.yaml: no such file"),
         ({"mode": "realtime"}, "'mode' of policy is 'realtime', which is no choice.*'real_time'"),
+        ({"backend": "tensor"}, "'backend' of policy is 'tensor', which is no choice"),
+        (
+            {"contract": str(SCARA), "policy": "x", "device": "gpu"},
+            "device is 'gpu': it must be cpu, cuda or cuda:0",
+        ),
         ({"max_z_score": -1.0}, "parameter 'max_z_score' of policy: .*range"),
         ({"seed": "zero"}, "parameter 'seed' of policy: .*INTEGER"),
     ],

@@ -1,0 +1,41 @@
+"""What can run a bundle, by name; torch is imported only if it is chosen."""
+
+# ruff: noqa: PLC0415 - the node that runs a bundle with ONNX Runtime must not wait for torch.
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import Literal, get_args
+
+from dql_core.errors import ConfigError
+from dql_core.runtime.bundle_policy import Backend
+from dql_core.runtime.onnx_graph import OnnxBackend
+
+BackendName = Literal["auto", "onnx", "torch"]
+
+
+def named_backend(name: BackendName = "auto", device: str = "cpu") -> Backend:
+    """Return what runs bundles.
+
+    Args:
+        name: ``onnx`` is ONNX Runtime, on one CPU thread or with its CUDA provider. ``torch`` is
+            torch, on CUDA as one captured graph. ``auto`` is the faster one that is installed:
+            ``onnx`` on the CPU; on CUDA ``torch``, or ``onnx`` without it.
+        device: ``cpu``, ``cuda`` or ``cuda:i``.
+
+    Raises:
+        ConfigError: If there is no such back end or device, or torch is wanted and missing.
+    """
+    if name not in get_args(BackendName):
+        raise ConfigError(f"backend is '{name}': it must be auto, onnx or torch")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ConfigError(f"device is '{device}': it must be cpu, cuda or cuda:0, cuda:1, …")
+    has_torch = importlib.util.find_spec("torch") is not None
+    if name == "onnx" or (name == "auto" and (device == "cpu" or not has_torch)):
+        return OnnxBackend(device)
+    if not has_torch:
+        raise ConfigError("backend is 'torch', which is not installed: use onnx, or install torch")
+    from dql_core.export.torch_graph import TorchBackend
+
+    return TorchBackend(device)
