@@ -73,7 +73,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--demonstrations", type=int, default=500)
     parser.add_argument("--episodes", type=int, default=200, help="rollouts of each policy")
-    parser.add_argument("--steps", type=int, default=0, help="updates, at least 100, if not the configured ones")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="updates, at least 100, if not the configured ones"
+    )
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
