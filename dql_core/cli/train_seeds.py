@@ -15,8 +15,9 @@ from dql_core.cli.console_lines import print_message
 from dql_core.cli.facts import plain_table
 from dql_core.cli.training_bar import TrainingBars
 from dql_core.errors import DqlError
+from dql_core.training.seed_child import SeedOutcome, SeedRun
 from dql_core.training.seed_folder import SUMMARY_FILE
-from dql_core.training.seed_runs import SeedOutcome, SeedRun, cores, run_seeds
+from dql_core.training.seed_runs import cores, run_seeds
 from dql_core.training.summary import Figure, summarize
 
 INTERRUPTED = 130

@@ -12,7 +12,7 @@ from dql_core.config import TrainConfig
 from dql_core.errors import CheckpointError, ConfigError
 from dql_core.strict_yaml import parse
 from dql_core.training.run_folder import CONFIG_FILE, require_free
-from dql_core.training.seed_runs import SeedRun
+from dql_core.training.seed_child import SeedRun
 
 SEEDS_FILE = "seeds.json"
 SUMMARY_FILE = "summary.json"
