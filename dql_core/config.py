@@ -222,8 +222,8 @@ class ValidationConfig(StrictModel):
     Attributes:
         rule: What makes a checkpoint ``best_offline``: the imitation loss since the checkpoint
             before (``bc_loss``, the paper's), the critics' error on held-out episodes
-            (``td_error``), or the distance of their values from the returns there
-            (``value_error``).
+            (``td_error``, which is small, too, before they have learned anything), or the distance
+            of their values from the returns there (``value_error``).
         held_out: Share of the episodes kept from training to measure on.
         bc_loss_rank: Which checkpoint ``bc_loss`` takes: 0 has the smallest loss, 1 the next one
             (the paper's top_k).
