@@ -1,0 +1,53 @@
+"""The paper's bandit in small: imitation keeps four modes, Q-guidance finds the best one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dql_core.config import DiffusionConfig
+from examples import bandit
+
+
+def test_the_recorded_actions_are_the_papers() -> None:
+    table = bandit.record(best=1)
+    assert len(table) == 10_000
+    np.testing.assert_allclose(bandit.near(table.actions), 0.25, atol=1e-3)
+    for corner, pays in enumerate([1.5, 5.0, 3.0, 0.0]):
+        here = slice(2500 * corner, 2500 * (corner + 1))
+        np.testing.assert_allclose(
+            table.actions[here].mean(axis=0), bandit.CORNERS[corner], atol=0.01
+        )
+        np.testing.assert_allclose(table.actions[here].std(axis=0), 0.05, atol=0.003)
+        assert table.rewards[here].mean() == pytest.approx(pays, abs=0.05)
+        assert table.rewards[here].std() == pytest.approx(0.5, abs=0.03)
+    assert np.abs(table.actions).max() <= 1.0
+
+
+def test_the_example_runs_and_draws_its_figure(tmp_path: Path) -> None:
+    bandit.main(tmp_path / "bandit.png", shorter=500)
+    assert (tmp_path / "bandit.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_diffusion_bc_keeps_the_four_modes_and_hardly_anything_between() -> None:
+    torch.set_num_threads(1)
+    config = bandit.settings("diffusion_bc", 6000)
+    share = bandit.near(bandit.act(bandit.train(config, bandit.record()), 5000))
+    assert share.sum() >= 0.97
+    assert share.min() > 0.2
+    assert share.max() < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("best", range(4))
+def test_diffusion_ql_takes_the_best_corner_whichever_it_is(best: int) -> None:
+    torch.set_num_threads(1)
+    config = bandit.settings("diffusion_ql", 600)
+    # Five steps that predict the action itself learn a single mode in seconds.
+    process = DiffusionConfig(prediction="x0", schedule="cosine")
+    policy = config.policy.model_copy(update={"eta": 16.0})
+    config = config.model_copy(update={"diffusion": process, "policy": policy})
+    share = bandit.near(bandit.act(bandit.train(config, bandit.record(best)), 5000))
+    assert share[best] >= 0.95
