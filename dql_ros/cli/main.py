@@ -25,6 +25,7 @@ VERBS = {
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),
     "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),
+    "bench": ("dql_core.cli.bench", "Measure how fast a bundle chooses actions on this machine."),
     "inspect": ("dql_ros.cli.inspect", "Show what a bag, dataset, checkpoint or bundle holds."),
     "closed-loop": ("dql_ros.cli.closed_loop", "Drive the simulated robot over ROS 2 topics."),
     "demo": ("dql_ros.cli.demo", "Run everything, from recording to a driving robot."),

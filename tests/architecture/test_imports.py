@@ -18,6 +18,7 @@ LAYERS = (
     {"algo", "evaluation"},
     {"training"},
     {"export"},
+    {"latency"},
     {"cli"},
 )
 RUNTIME_NEEDS = {"errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}

@@ -1,0 +1,1 @@
+"""How long decisions take on this machine, and plain eager PyTorch to compare with."""
