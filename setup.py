@@ -23,6 +23,7 @@ setup(
         (f"share/{PACKAGE}/launch", glob("launch/*launch.[pxy][yma]*")),
         (f"share/{PACKAGE}/config/contracts", glob("config/contracts/*.yaml")),
         (f"share/{PACKAGE}/config/train", glob("config/train/*.yaml")),
+        (f"share/{PACKAGE}/config/train/d4rl", glob("config/train/d4rl/*.*")),
         (f"share/{PACKAGE}/config/nodes", glob("config/nodes/*.yaml")),
     ],
     zip_safe=False,

@@ -7,7 +7,7 @@ from dql_core.config import TrainConfig
 from dql_core.config_file import load_config
 from dql_core.errors import ConfigError
 
-SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").rglob("*.yaml"))
 
 
 @pytest.fixture
