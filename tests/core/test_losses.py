@@ -7,6 +7,7 @@ from dql_core.algo.losses import (
     imitation_loss,
     improvement_loss,
     noised_action,
+    td3_bc_loss,
 )
 
 RNG = np.random.default_rng(0)
@@ -76,3 +77,25 @@ def test_the_critics_errors_are_averaged_over_the_batch_and_added() -> None:
     q_values, target = RNG.normal(size=(2, 7)), RNG.normal(size=7)
     expected = np.mean((q_values[0] - target) ** 2) + np.mean((q_values[1] - target) ** 2)
     np.testing.assert_allclose(critic_loss(tensor(q_values), tensor(target)).item(), expected)
+
+
+def test_td3_bc_divides_the_value_by_its_magnitude_and_adds_the_squared_distance() -> None:
+    action, data, q_values = (
+        RNG.normal(size=(5, 2)),
+        RNG.normal(size=(5, 2)),
+        RNG.normal(size=(2, 5)),
+    )
+    loss, imitation = td3_bc_loss(tensor(action), tensor(data), tensor(q_values), 2.5)
+    distance = np.mean((action - data) ** 2)
+    np.testing.assert_allclose(imitation.item(), distance)
+    expected = distance - 2.5 * q_values[0].mean() / np.abs(q_values[0]).mean()
+    np.testing.assert_allclose(loss.item(), expected)
+
+
+def test_td3_bc_climbs_the_first_critic_and_does_not_differentiate_the_divisor() -> None:
+    action, q_values = tensor(RNG.normal(size=(5, 2))), tensor(RNG.normal(size=(2, 5)))
+    loss, _ = td3_bc_loss(action, action, q_values.requires_grad_(), 2.5)
+    (gradient,) = torch.autograd.grad(loss, q_values)
+    scale = q_values[0].detach().abs().mean().item()
+    np.testing.assert_allclose(gradient[0].numpy(), -2.5 / 5 / scale)
+    np.testing.assert_array_equal(gradient[1].numpy(), 0.0)
