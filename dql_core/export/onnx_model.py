@@ -86,8 +86,10 @@ def _scores(builder: OnnxBuilder, graph: PolicyGraph, q_values: str) -> str:
 def _restored(builder: OnnxBuilder, graph: PolicyGraph, sampled: str) -> str:
     """Return candidates in the action's own units and within its bounds, shape (K, A)."""
     low, high = array_of(graph.action_low), array_of(graph.action_high)
-    half_range = builder.add("Mul", sampled, builder.constant((high - low) / 2))
-    restored = builder.add("Add", half_range, builder.constant((high + low) / 2))
-    # Rounding may step over the bounds by a bit.
-    above = builder.add("Max", restored, builder.constant(low))
-    return builder.add("Min", above, builder.constant(high), output="candidates")
+    centre = ((low + high) / 2).astype(np.float32)
+    # Rounded down, so that rounding later, which keeps the order, cannot step over a bound.
+    exact = np.minimum(high - centre, centre - low)
+    nearest = exact.astype(np.float32)
+    half_range = np.where(nearest > exact, np.nextafter(nearest, np.float32(0.0)), nearest)
+    scaled = builder.add("Mul", sampled, builder.constant(half_range))
+    return builder.add("Add", scaled, builder.constant(centre), output="candidates")

@@ -16,8 +16,6 @@ from dql_core.runtime.policy import Decision
 
 Array = NDArray[np.float32]
 
-INPUTS = ("observation", "noise", "selection_noise")
-OUTPUTS = ("action", "q_values", "candidates")
 CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
@@ -63,18 +61,20 @@ class OnnxGraph:
 
     def __call__(self, observation: Array, noise: Noise) -> Decision:
         """Choose an action for a raw observation, shape (O,)."""
-        if self._bound is None or self._bound.noise_shape != noise.steps.shape:
+        if self._bound is None or self._bound.noise.shape != noise.steps.shape:
             self._bound = _BoundArrays(self._session, observation.shape, noise.steps.shape)
-        for array, values in zip(self._bound.inputs, (observation, *noise), strict=True):
-            array[...] = values
-        self._session.run_with_iobinding(self._bound.binding)
-        return Decision(*(array.copy() for array in self._bound.outputs))
+        bound = self._bound
+        bound.observation[...] = observation
+        bound.noise[...] = noise.steps
+        bound.selection_noise[...] = noise.selection
+        self._session.run_with_iobinding(bound.binding)
+        return Decision(bound.action.copy(), bound.q_values.copy(), bound.candidates.copy())
 
 
 class _BoundArrays:
     """Arrays in which a session finds its inputs and leaves its outputs.
 
-    Handing arrays over in each call would cost a tenth of the time of a single candidate.
+    Handing arrays over in each call would take a tenth of the time of a single candidate.
     """
 
     def __init__(
@@ -84,20 +84,19 @@ class _BoundArrays:
         noise_shape: tuple[int, ...],
     ) -> None:
         _, count, width = noise_shape
-        self.noise_shape = noise_shape
         self.binding = session.io_binding()
-        self.inputs = _arrays(observation_shape, noise_shape, (count,))
-        self.outputs = _arrays((width,), (count,), (count, width))
-        for bind, names, arrays in (
-            (self.binding.bind_input, INPUTS, self.inputs),
-            (self.binding.bind_output, OUTPUTS, self.outputs),
-        ):
-            for name, array in zip(names, arrays, strict=True):
-                bind(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
+        self.observation = self._bound("observation", observation_shape)
+        self.noise = self._bound("noise", noise_shape)
+        self.selection_noise = self._bound("selection_noise", (count,))
+        self.action = self._bound("action", (width,), output=True)
+        self.q_values = self._bound("q_values", (count,), output=True)
+        self.candidates = self._bound("candidates", (count, width), output=True)
 
-
-def _arrays(*shapes: tuple[int, ...]) -> tuple[Array, ...]:
-    return tuple(np.empty(shape, np.float32) for shape in shapes)
+    def _bound(self, name: str, shape: tuple[int, ...], *, output: bool = False) -> Array:
+        array = np.empty(shape, np.float32)
+        bind = self.binding.bind_output if output else self.binding.bind_input
+        bind(name, "cpu", 0, np.float32, shape, array.ctypes.data)
+        return array
 
 
 def _providers(device: str) -> list[str | tuple[str, dict[str, int]]]:

@@ -117,6 +117,22 @@ def test_a_deterministic_policy_gives_equal_candidates_whatever_the_noise() -> N
     np.testing.assert_array_equal(decision.q_values, np.zeros(4))
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.1, 0.3), (-0.7, 0.1), (1000.0, 1000.001), (-1000.0, 1.6e-5), (2.0, 2.0)]
+)
+def test_no_rounding_leads_out_of_the_bounds(low: float, high: float) -> None:
+    graph = untrained(agent="td3_bc")
+    graph.action_low, graph.action_high = torch.full((2,), low), torch.full((2,), high)
+    for sign in (-1.0, 1.0):  # the squashed output is -1 or 1 exactly
+        graph.get_parameter("sampler.last.bias").data.fill_(sign * 100.0)
+        exported = OnnxGraph(to_onnx(graph))
+        noise = draw_noise(np.random.default_rng(0), (1, 1, 2), "first")
+        action = exported(np.zeros(3, np.float32), noise).action
+        assert (action >= np.float32(low)).all()
+        assert (action <= np.float32(high)).all()
+        np.testing.assert_allclose(action, low if sign < 0 else high, rtol=1e-6, atol=1e-4)
+
+
 def test_equal_models_are_equal_to_the_byte() -> None:
     assert to_onnx(untrained()) == to_onnx(untrained())
 
