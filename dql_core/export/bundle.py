@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import platform
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
-from numpy.typing import NDArray
 
 from dql_core.atomic import whole_directory
-from dql_core.data.dataset import load_dataset
-from dql_core.errors import BundleError, DatasetError, SpecMismatchError
+from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
+from dql_core.export.observations import comparison_observations
 from dql_core.export.onnx_model import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
 from dql_core.export.torch_policy import default_choice, policy_graph
-from dql_core.normalize import Normalizer
 from dql_core.runtime.choice import Choice, Selection, resolve_choice
 from dql_core.runtime.manifest import (
     FORMAT_VERSION,
@@ -31,13 +27,9 @@ from dql_core.runtime.manifest import (
     SamplerSettings,
 )
 from dql_core.runtime.onnx_graph import OnnxGraph
-from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 
-NUM_OBSERVATIONS = 64
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
-
-_logger = logging.getLogger(__name__)
 
 
 def export_bundle(
@@ -75,7 +67,7 @@ def export_bundle(
     choice = resolve_choice(
         default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
     )
-    observations, source = _observations(checkpoint, dataset)
+    observations, source = comparison_observations(checkpoint, checkpoint_path, dataset)
     graph = policy_graph(agent, config, checkpoint.normalizer)
     model = to_onnx(graph)
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
@@ -128,30 +120,3 @@ def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
             (folder / MANIFEST_FILE).write_text(manifest.to_text())
     except OSError as cause:
         raise BundleError(f"{out}: cannot be written: {cause}") from cause
-
-
-def _observations(checkpoint: Checkpoint, dataset: str | None) -> tuple[NDArray[np.float32], str]:
-    """Return observations to prove the parity on, shape (M, O), and where they come from."""
-    rng = np.random.default_rng(0)
-    if dataset:
-        return _recorded(dataset, checkpoint.spec, rng), f"observations of {dataset}"
-    trained_on = checkpoint.config.data.dataset
-    try:
-        if trained_on:
-            return _recorded(trained_on, checkpoint.spec, rng), f"observations of {trained_on}"
-    except (DatasetError, SpecMismatchError) as cause:
-        _logger.warning("the parity is not measured on the training dataset: %s", cause)
-    return _drawn(checkpoint.normalizer, rng), "draws from the training data's mean and spread"
-
-
-def _recorded(dataset: str, spec: PolicySpec, rng: np.random.Generator) -> NDArray[np.float32]:
-    loaded = load_dataset(dataset)
-    spec.require_equal(loaded.spec, "the checkpoint", f"dataset {dataset}")
-    rows = np.concatenate([episode.observations for episode in loaded.episodes])
-    drawn: NDArray[np.float32] = rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
-    return drawn
-
-
-def _drawn(normalizer: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:
-    shape = (NUM_OBSERVATIONS, len(normalizer.observation_mean))
-    return normalizer.restore_observation(rng.standard_normal(shape, dtype=np.float32))

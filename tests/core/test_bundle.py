@@ -10,14 +10,16 @@ import safetensors.torch
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.errors import BundleError, CheckpointError, ConfigError, SpecMismatchError
 from dql_core.export import bundle as bundle_module
-from dql_core.export.bundle import NUM_OBSERVATIONS, export_bundle
+from dql_core.export.bundle import export_bundle
 from dql_core.export.graph import PolicyGraph
+from dql_core.export.observations import NUM_OBSERVATIONS
 from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_graph
 from dql_core.networks.action_sampler import DiffusionSampler
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_bundle
-from dql_core.spec import PolicySpec
+from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
+from tests.core.conftest import save_untrained
 
 
 def test_bundle_acts_like_the_checkpoint_on_equal_generators(
@@ -94,6 +96,23 @@ def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws
     manifest = export_bundle(tiny_run_without_data, tmp_path / "b")
     assert manifest.parity.source == "draws from the training data's mean and spread"
     assert "the parity is not measured on the training dataset" in caplog.text
+
+
+@pytest.mark.parametrize("checkpoint", ["run", "run/checkpoints/step-00000000"])
+def test_dataset_that_a_run_names_relatively_is_found_from_the_run_upwards(
+    tiny_dataset: Path, tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo = tmp_path / "demo"
+    save_untrained(demo / "runs", Path("dataset"), "diffusion_ql")
+    shutil.copytree(tiny_dataset, demo / "dataset")
+    # Another robot's dataset of the same name is nearer.
+    zeros = np.zeros((2, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros(1)
+    other = PolicySpec("other", 0.0, (FieldSpec("x"),), (FieldSpec("y", "", -1.0, 1.0),))
+    episode = Episode(*zeros, terminated=True, truncated=False)
+    write_dataset(demo / "runs" / "dataset", [episode], other)
+    monkeypatch.chdir(demo / "runs")
+    manifest = export_bundle(demo / "runs" / checkpoint, tmp_path / "b")
+    assert manifest.parity.source == "observations of dataset"
 
 
 def test_parity_can_be_measured_on_another_dataset_of_the_robot(
