@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from rich.console import Group
 
 from dql_core.cli.facts import Columns, facts_table, fields_table, spec_facts
+from dql_core.config import DiffusionConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.data.location import DATA_FOLDER
 from dql_core.normalize import Normalizer
-from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, read_bundle
+from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.locate import CHECKPOINTS_FOLDER, DOCUMENT_FILE
 from dql_core.training.metrics import METRICS_FILE
@@ -100,7 +101,7 @@ def _checkpoint_facts(checkpoint: Checkpoint) -> dict[str, object]:
         "agent": config.agent,
         "updates": f"{checkpoint.step:,} of {config.run.steps:,}",
         "trained on": config.data.dataset,
-        "diffusion": f"{config.diffusion.num_diffusion_steps} steps, {config.diffusion.schedule}",
+        "diffusion": _diffusion(config.agent, config.diffusion),
         "configuration": config.hash()[:12],
     }
 
@@ -111,7 +112,7 @@ def _bundle(path: Path) -> Group:
     facts = {
         **spec_facts(manifest.policy_spec),
         "agent": f"{manifest.agent} after {manifest.step:,} updates",
-        "diffusion": f"{manifest.sampler.num_diffusion_steps} steps, {manifest.sampler.schedule}",
+        "diffusion": _diffusion(manifest.agent, manifest.sampler),
         "selection": _selection(manifest),
         "parity": f"within {manifest.parity.action_error:.1e} of the action range on "
         f"{manifest.parity.observations} {manifest.parity.source}",
@@ -127,8 +128,20 @@ def _bundle(path: Path) -> Group:
     )
 
 
+def _diffusion(agent: str, settings: DiffusionConfig | SamplerSettings) -> str:
+    """Tell how actions are sampled; empty where they are not."""
+    if agent == "td3_bc":
+        return ""
+    taken = f"{settings.num_sampling_steps} of " if settings.num_sampling_steps else ""
+    return (
+        f"{taken}{settings.num_diffusion_steps} steps, {settings.schedule}, "
+        f"predicts {settings.prediction}, {settings.sampler}"
+    )
+
+
 def _selection(manifest: Manifest) -> str:
-    temperature = f", temperature {manifest.temperature:g}"
+    scale = "" if manifest.temperature_scale == "relative" else " of raw values"
+    temperature = f", temperature {manifest.temperature:g}{scale}"
     return (
         f"{manifest.selection} of {manifest.num_candidates}"
         f"{temperature if manifest.selection == 'softmax' else ''}"

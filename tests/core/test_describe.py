@@ -7,6 +7,8 @@ from rich.console import Console
 
 from dql_core.cli.inspect import describe
 from dql_core.errors import BundleError, CheckpointError
+from dql_core.export.bundle import export_bundle
+from tests.core.conftest import save_untrained
 
 
 def shown(path: Path) -> str:
@@ -40,7 +42,7 @@ def test_run_and_checkpoint_show_agent_updates_and_dataset(
         assert "agent diffusion_ql" in text
         assert "updates 0 of 100,000" in text
         assert f"trained on {tiny_dataset}" in text
-        assert "diffusion 5 steps, vp" in text
+        assert "diffusion 5 steps, vp, predicts epsilon, ddpm" in text
     assert "checkpoints step-00000000" in run
 
 
@@ -56,6 +58,16 @@ def test_bundle_shows_choice_parity_and_hash(tiny_bundle: Path) -> None:
     assert "selection softmax of 8, temperature 0.5" in text
     assert "of the action range on 64 observations of" in text
     assert "all hashes right" in text
+
+
+def test_a_policy_that_samples_nothing_shows_no_diffusion(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run = save_untrained(tmp_path, tiny_dataset, "td3_bc")
+    export_bundle(run, tmp_path / "bundle")
+    for path in (run, tmp_path / "bundle"):
+        assert "diffusion" not in shown(path)
+    assert "selection first of 1" in shown(tmp_path / "bundle")
 
 
 def test_damaged_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
