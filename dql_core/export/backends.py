@@ -21,7 +21,7 @@ def named_backend(name: BackendName = "auto", device: str = "cpu") -> Backend:
     Args:
         name: ``onnx`` is ONNX Runtime, on one CPU thread or with its CUDA provider. ``torch`` is
             torch, on CUDA as one captured graph. ``auto`` is the faster one that is installed:
-            ``onnx`` on the CPU; on CUDA ``torch``, or ``onnx`` without it.
+            ``onnx`` on the CPU; on CUDA ``torch``, or ``onnx`` if torch has no CUDA.
         device: ``cpu``, ``cuda`` or ``cuda:i``.
 
     Raises:
@@ -32,10 +32,18 @@ def named_backend(name: BackendName = "auto", device: str = "cpu") -> Backend:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ConfigError(f"device is '{device}': it must be cpu, cuda or cuda:0, cuda:1, …")
     has_torch = importlib.util.find_spec("torch") is not None
-    if name == "onnx" or (name == "auto" and (device == "cpu" or not has_torch)):
+    if name == "onnx" or (name == "auto" and device == "cpu"):
         return OnnxBackend(device)
-    if not has_torch:
+    if not has_torch and name == "torch":
         raise ConfigError("backend is 'torch', which is not installed: use onnx, or install torch")
+    if not has_torch or (name == "auto" and not _torch_has_cuda()):
+        return OnnxBackend(device)
     from dql_core.export.torch_graph import TorchBackend
 
     return TorchBackend(device)
+
+
+def _torch_has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -115,9 +115,16 @@ def test_auto_is_onnx_on_the_cpu() -> None:
     assert named_backend() == OnnxBackend("cpu")
 
 
-def test_auto_on_cuda_is_torch_or_without_torch_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_on_cuda_is_torch_if_that_has_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert named_backend("auto", "cuda:1") == TorchBackend("cuda:1")
     assert named_backend("onnx", "cuda") == OnnxBackend("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert named_backend("auto", "cuda:1") == OnnxBackend("cuda:1")
+    assert named_backend("torch", "cuda") == TorchBackend("cuda")
+
+
+def test_without_torch_there_is_onnx_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert named_backend("auto", "cuda:1") == OnnxBackend("cuda:1")
     with pytest.raises(ConfigError, match="backend is 'torch', which is not installed"):
