@@ -38,8 +38,8 @@ def make_agent(config: TrainConfig) -> DiffusionQL:
     return DiffusionQL(config, O, A, torch.Generator().manual_seed(1))
 
 
-def make_batch() -> Batch:
-    generator = torch.Generator().manual_seed(2)
+def make_batch(seed: int = 2) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
     return Batch(
         observation=torch.randn(B, O, generator=generator),
         action=torch.rand(B, A, generator=generator) * 2 - 1,
