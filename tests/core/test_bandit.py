@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from dql_core.config import DiffusionConfig
+from dql_core.diffusion.sampler import StepPrediction, make_process
+from dql_core.diffusion.schedule import NoiseSchedule, ScheduleName
 from examples import bandit
 
 
@@ -28,6 +30,40 @@ def test_the_recorded_actions_are_the_papers() -> None:
 def test_the_example_runs_and_draws_its_figure(tmp_path: Path) -> None:
     bandit.main(tmp_path / "bandit.png", shorter=500)
     assert (tmp_path / "bandit.png").read_bytes().startswith(b"\x89PNG")
+
+
+class PerfectModel:
+    """The noise in an action of four Gaussians at the corners, by Bayes' rule."""
+
+    def __init__(self, schedule: NoiseSchedule) -> None:
+        self.alpha_bars = torch.tensor(schedule.alpha_bars)
+
+    def condition(self, observation: torch.Tensor) -> StepPrediction:
+        return self.noise
+
+    def noise(self, action: torch.Tensor, step: int) -> torch.Tensor:
+        kept, corners, variance = self.alpha_bars[step], torch.tensor(bandit.CORNERS), 0.05**2
+        offset = action[:, None] - kept.sqrt() * corners  # (B, 4, A)
+        spread = kept * variance + 1 - kept
+        belief = (-0.5 * offset.square().sum(dim=-1) / spread).softmax(dim=-1)
+        each = corners + kept.sqrt() * variance / spread * offset
+        clean = (belief[..., None] * each).sum(dim=1)
+        return (action - kept.sqrt() * clean) / (1 - kept).sqrt()
+
+
+@pytest.mark.parametrize(
+    ("name", "num_steps", "expected"),
+    [("vp", 5, 0.55), ("cosine", 5, 0.81), ("vp", 10, 0.94), ("cosine", 10, 0.99)],
+)
+def test_too_few_steps_blur_the_modes_even_with_a_perfect_noise_model(
+    name: ScheduleName, num_steps: int, expected: float
+) -> None:
+    schedule = NoiseSchedule.make(name, num_steps)
+    process = make_process(schedule)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(process.num_noises, 10_000, 2, generator=generator, dtype=torch.float64)
+    actions = process.sample(PerfectModel(schedule), torch.zeros(1, 2), noise)
+    assert bandit.near(actions.numpy()).sum() == pytest.approx(expected, abs=0.015)
 
 
 @pytest.mark.slow
