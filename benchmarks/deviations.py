@@ -2,8 +2,8 @@
 
     python -m benchmarks.deviations
 
-Prints one JSON line for each switch and leaves results/deviations.md; about four minutes on one
-core. docs/explanation/deviations.md tells what the switches are.
+Prints one JSON line for each switch and leaves results/deviations.md; about five minutes of
+one core. docs/explanation/deviations.md tells what the switches are.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def main() -> None:
     """Run all, print the figures and write the results."""
     torch.set_num_threads(1)
     sections = []
-    started = time.monotonic()
+    begun_at, started = commit(), time.monotonic()
     for switch, measure in MEASURES.items():
         figures = measure()
         print(json.dumps({"benchmark": "deviations", "switch": switch, **figures}), flush=True)
         sections.append(section(switch, measure, figures))
     minutes = (time.monotonic() - started) / 60
-    RESULTS.write_text("\n".join([heading(minutes), *sections]))
+    RESULTS.write_text("\n".join([heading(begun_at, minutes), *sections]))
 
 
-def heading(minutes: float) -> str:
+def heading(begun_at: str, minutes: float) -> str:
     """What made the results."""
     return (
         "# What the deviations from the paper's code change\n\n"
         "    .venv/bin/python -m benchmarks.deviations\n\n"
-        f"Commit {commit()}, Python {platform.python_version()}, torch {torch.__version__}, one "
+        f"Commit {begun_at}, Python {platform.python_version()}, torch {torch.__version__}, one "
         f"thread of {os.cpu_count()} cores (shared with other work), {minutes:.1f} minutes. The "
         "table is [docs/explanation/deviations.md](../../docs/explanation/deviations.md). "
         "*Near* a corner of the bandit (`examples/bandit.py`) is within "
