@@ -21,3 +21,7 @@ def test_only_softmax_disturbs_the_scores() -> None:
     assert draw_noise(rng, (5, 4, 2), "softmax").selection.any()
     assert not draw_noise(rng, (5, 4, 2), "greedy").selection.any()
     assert not draw_noise(rng, (5, 4, 2), "first").selection.any()
+
+
+def test_a_single_candidate_needs_no_noise_on_its_score() -> None:
+    assert not draw_noise(np.random.default_rng(0), (5, 1, 2), "softmax").selection.any()
