@@ -149,12 +149,12 @@ def test_mish_is_exact_and_finite_everywhere() -> None:
     builder = OnnxBuilder()
     negated = builder.add("Neg", "x")
     builder.add("Neg", negated_mish(builder, negated), output="y")
-    model = builder.model({"x": ["N"]}, {"y": ["N"]}, "")
+    model = builder.model({"x": [1, "N"]}, {"y": [1, "N"]}, "")
     x = np.concatenate([np.linspace(-30, 30, 2001), [-1e30, -300.0, -88.0, 88.0, 300.0, 1e30]])
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, {"x": x.astype(np.float32)})
+    (y,) = session.run(None, {"x": x[None].astype(np.float32)})
     expected = x * np.tanh(np.logaddexp(0.0, x))
-    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(y[0], expected, rtol=1e-5, atol=1e-30)
 
 
 def test_an_unknown_kind_of_policy_is_refused() -> None:
