@@ -4,7 +4,7 @@
     python -m benchmarks.update --threads 1
 
 Sizes are the paper's: batch 256, 3 x 256 Mish, N = 5; observation 17 and action 6 wide. Each
-variant and the yardstick (`yardstick.py`) take turns, a few updates at a time, so that whatever
+variant and the yardstick (`yardstick.py`) take turns of 20 updates, so that whatever
 else the machine does falls on all of them; the ratio is the median over the turns.
 """
 
@@ -30,7 +30,7 @@ from dql_core.data.batches import Batch
 from dql_core.spec import FieldSpec, PolicySpec
 
 OBSERVATION_SIZE, ACTION_SIZE, BATCH_SIZE = 17, 6, 256
-ROUNDS, UPDATES_A_TURN, WARM_UP = 40, 4, 5
+ROUNDS, UPDATES_A_TURN, WARM_UP = 10, 20, 5
 VARIANTS: dict[str, dict[str, Any]] = {
     "eager float32": {"run": {"execution": "eager"}},
     "compiled float32": {"run": {"execution": "compiled"}},
@@ -115,7 +115,7 @@ def cost_curves() -> None:
     for name, value, settings, batch_size in points:
         update = updater(settings, batch_size)
         turn_ms(update, WARM_UP)
-        times = [turn_ms(update, UPDATES_A_TURN) for _ in range(ROUNDS // 4)]
+        times = [turn_ms(update, UPDATES_A_TURN) for _ in range(ROUNDS // 2)]
         report(curve=name, value=value, threads=1, median_ms=round(statistics.median(times), 2))
 
 
