@@ -19,7 +19,7 @@ from dql_core.networks.critic import TwinCritic
 def critic_values(
     builder: OnnxBuilder, critic: TwinCritic, observation: Observation, actions: str
 ) -> list[str]:
-    """Return the value of ``actions``, (K, A) in [-1, 1], by each critic, shape (K, 1).
+    """Return the value of ``actions``, (K, A) in [-1, 1], by each critic, shape (1, K).
 
     The first layers of all critics are one matrix, whose part on the observation is applied once.
     The later ones are matrices of their own, since a batched product is not prepared in advance.
@@ -35,7 +35,9 @@ def critic_values(
                 features = _normalized_mish(builder, output_layer(builder, features, layer), layer)
             else:
                 features = hidden_layer(builder, features, layer)
-        values.append(output_layer(builder, features, last))
+        # The one weight vector on the left: ONNX Runtime pads a single column to sixteen.
+        weight, bias = builder.constant(-last.weight.T), builder.constant(last.bias)
+        values.append(builder.add("Gemm", weight, features, bias, transB=1))
     return values
 
 

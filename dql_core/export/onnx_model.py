@@ -91,5 +91,5 @@ def _restored(builder: OnnxBuilder, graph: PolicyGraph, sampled: str) -> str:
     exact = np.minimum(high - centre, centre - low)
     nearest = exact.astype(np.float32)
     half_range = np.where(nearest > exact, np.nextafter(nearest, np.float32(0.0)), nearest)
-    scaled = builder.add("Mul", sampled, builder.constant(half_range))
-    return builder.add("Add", scaled, builder.constant(centre), output="candidates")
+    weight = builder.constant(np.diag(half_range))
+    return builder.add("Gemm", sampled, weight, builder.constant(centre), output="candidates")
