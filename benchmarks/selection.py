@@ -6,9 +6,10 @@
 Sizes are the paper's: 3 x 256 Mish, N = 5; observation 17 and action 6 wide. Our side is an
 exported bundle as a node runs it, on one thread, with the drawing of its noise; the yardstick
 (`yardstick.py`) has one thread, then two. They take turns, so that whatever else the machine does
-falls on both; the ratio is the median over the turns of the ratio of their medians. The ``cpu``
-clock runs while the measured thread does: on a machine that others use too, it tells what the
-code takes, and the ``wall`` clock what is left of it.
+falls on both; the ratio is the median over the turns of the ratio of their medians. Where memory
+comes to lie decides five per cent of either, so it is measured in several processes: a line has
+the median over them, and the range of the ratio. The ``cpu`` clock runs while the measured thread
+does: on a machine that others use too, it tells what the code takes.
 """
 
 # The process that measures what a robot needs must not import torch.
@@ -20,6 +21,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -33,12 +35,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 OBSERVATION_SIZE, ACTION_SIZE = 17, 6
-ROUNDS, CALLS = 40, 20
+PROCESSES, ROUNDS, CALLS = 7, 15, 20
 # What threads of the yardstick beside the calling one do is in no clock of its own.
 CLOCKS: dict[int, dict[str, Callable[[], int]]] = {
     1: {"wall": time.perf_counter_ns, "cpu": time.thread_time_ns},
     2: {"wall": time.perf_counter_ns},
 }
+PERCENTILES = {"p50_us": 50, "p95_us": 95, "p99_us": 99, "max_us": 100}
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 512)
 DIFFUSION_STEPS = (1, 2, 5, 10, 20, 50)
 OBSERVATION = np.random.default_rng(0).standard_normal(OBSERVATION_SIZE, dtype=np.float32)
@@ -56,27 +59,41 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         bundles = {n: str(export_untrained(Path(folder) / str(n), n)) for n in DIFFUSION_STEPS}
-        for part in (["compare", bundles[5], "1"], ["compare", bundles[5], "2"]):
-            run_part(part)
-        run_part(["start", bundles[5]])
-        curves = [
-            *run_part(["curve", bundles[5], "num_candidates", *map(str, CANDIDATES)]),
-            *(
-                line
-                for n in DIFFUSION_STEPS
-                for line in run_part(["curve", bundles[n], "num_diffusion_steps", "50"])
-            ),
-        ]
+        for threads in CLOCKS:
+            part = ["compare", bundles[5], str(threads)]
+            show(summary([run_part(part) for _ in range(PROCESSES)]))
+        show(run_part(["start", bundles[5]]))
+        curves = run_part(["curve", bundles[5], "num_candidates", *map(str, CANDIDATES)])
+        for n in DIFFUSION_STEPS:
+            curves += run_part(["curve", bundles[n], "num_diffusion_steps", "50"])
+        show(curves)
     if arguments.figure:
         draw(curves, arguments.figure)
 
 
 def run_part(part: Sequence[str]) -> list[dict[str, Any]]:
-    """Measure in a new process, pass its lines on and return them."""
+    """Measure in a new process and return its lines."""
     command = [sys.executable, "-m", "benchmarks.selection", "--part", *part]
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    print(finished.stdout, end="", flush=True)
     return [json.loads(line) for line in finished.stdout.splitlines()]
+
+
+def summary(processes: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Make one line of the equal lines of several processes."""
+    lines = []
+    for same in zip(*processes, strict=True):
+        line = dict(same[0])
+        for name in (*PERCENTILES, "times_the_yardstick", "load"):
+            line[name] = statistics.median(each[name] for each in same)
+        ratios = [each["times_the_yardstick"] for each in same]
+        lines.append(line | {"ratio_range": [min(ratios), max(ratios)], "processes": len(same)})
+    return lines
+
+
+def show(lines: list[dict[str, Any]]) -> None:
+    """Print JSON lines."""
+    for line in lines:
+        print(json.dumps(line), flush=True)
 
 
 def export_untrained(folder: Path, num_diffusion_steps: int) -> Path:
@@ -125,23 +142,20 @@ def compare(bundle: Path, threads: str) -> None:
         1: partial(yardstick.chain, OBSERVATION),
     }
     for count, choose in plain.items():
-        functions = {
-            "yardstick": choose,
-            "bundle": decisions(bundle, count),
-            "bundle, torch back end": decisions(bundle, count, "torch"),
-        }
+        functions = {"yardstick": choose, "bundle": decisions(bundle, count)}
+        if threads == "1":
+            functions["bundle, torch back end"] = decisions(bundle, count, "torch")
         for clock_name, clock in CLOCKS[int(threads)].items():
-            times = take_turns(functions, rounds=ROUNDS // int(threads), calls=CALLS, clock=clock)
+            times = take_turns(functions, rounds=ROUNDS, calls=CALLS, clock=clock)
             for name in functions:
-                low, middle, high = speed_ratio(times["yardstick"], times[name])
+                _, ratio, _ = speed_ratio(times["yardstick"], times[name])
                 report(
                     variant=name,
                     num_candidates=count,
                     yardstick_threads=int(threads),
                     clock=clock_name,
                     **percentiles(times[name]),
-                    times_the_yardstick=round(middle, 2),
-                    ratio_quartiles=[round(low, 2), round(high, 2)],
+                    times_the_yardstick=round(ratio, 2),
                 )
 
 
@@ -152,7 +166,7 @@ def curve(bundle: Path, name: str, *counts: str) -> None:
 
     steps = read_manifest(bundle).sampler.num_diffusion_steps
     functions = {count: decisions(bundle, int(count)) for count in counts}
-    times = take_turns(functions, rounds=ROUNDS // 2, calls=10, clock=time.thread_time_ns)
+    times = take_turns(functions, rounds=ROUNDS, calls=10, clock=time.thread_time_ns)
     for count in counts:
         report(
             curve=name,
@@ -189,9 +203,8 @@ def decisions(bundle: Path, num_candidates: int, backend: str = "onnx") -> Calla
 
 def percentiles(times_us: NDArray[np.float64]) -> dict[str, int]:
     """Return the percentiles that are reported, in microseconds."""
-    values = np.percentile(times_us, [50, 95, 99, 100])
-    names = ("p50_us", "p95_us", "p99_us", "max_us")
-    return {name: round(float(value)) for name, value in zip(names, values, strict=True)}
+    values = np.percentile(times_us, list(PERCENTILES.values()))
+    return {name: round(float(value)) for name, value in zip(PERCENTILES, values, strict=True)}
 
 
 def report(**values: Any) -> None:
