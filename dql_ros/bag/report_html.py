@@ -116,7 +116,7 @@ def _bag(bag: dict[str, Any]) -> str:
             "" if topic["rate_hz"] is None else f"{topic['rate_hz']:.2f}",
             f"{topic['longest_pause_s']:.3f}",
             "" if topic["limit_s"] is None else f"{topic['gaps']} over {topic['limit_s']:g} s",
-            *(topic.get("age_at_tick_ms", {}).get(key, "") for key in ("p50", "p95", "max")),
+            *((topic["age_at_tick_ms"] or {}).get(key, "") for key in ("p50", "p95", "max")),
         )
         for topic in bag["topics"]
     )

@@ -1,70 +1,139 @@
-"""What is told of a topic: how much came, how evenly, and how old it was when it was used."""
+"""What is told of a topic: how much came, how evenly, how stamped, and how old when used."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from dql_ros.bag.pauses import Pauses
+from dql_ros.bag.quantiles import QuantileSample
 
 
-@dataclass
 class TopicStatistics:
-    """Counts and spacing of one topic's messages.
+    """Figures of one use of a topic, in bounded memory and the same however blocks are cut.
 
     Attributes:
         topic: Absolute topic name.
         msgtype: Message type.
         role: What the contract uses it for.
-        ages_ns: Age of its value at each tick that used one.
+
+    Args:
+        topic: Absolute topic name.
+        msgtype: Message type.
+        role: What the contract uses it for.
         limit_ns: A longer pause counts as a gap; ``None`` where pauses are in order.
-        count: Number of messages.
-        first_ns: Arrival of the first.
-        last_ns: Arrival of the last.
-        longest_ns: Longest pause between two.
-        gaps: Number of pauses longer than the limit.
     """
 
-    topic: str
-    msgtype: str
-    role: str
-    limit_ns: int | None = None
-    ages_ns: list[int] = field(default_factory=list)
-    count: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    longest_ns: int = 0
-    gaps: int = 0
+    def __init__(self, topic: str, msgtype: str, role: str, limit_ns: int | None = None) -> None:
+        self.topic = topic
+        self.msgtype = msgtype
+        self.role = role
+        self._pauses = Pauses(limit_ns)
+        self._stamps = _Stamps()
+        self._ages = QuantileSample()
+        self.ages_ns: list[int] = []
+        self._loose: list[int] = []
 
-    def add(self, arrived_ns: int) -> None:
-        """Take note of a message."""
-        if self.count == 0:
-            self.first_ns = arrived_ns
-        else:
-            pause_ns = arrived_ns - self.last_ns
-            self.longest_ns = max(self.longest_ns, pause_ns)
-            self.gaps += self.limit_ns is not None and pause_ns > self.limit_ns
-        self.last_ns = arrived_ns
-        self.count += 1
+    @property
+    def count(self) -> int:
+        """Number of messages."""
+        return self._pauses.count
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures in the units of people."""
-        span_ns = self.last_ns - self.first_ns
-        document: dict[str, Any] = {
+    @property
+    def gaps(self) -> int:
+        """Number of pauses longer than the limit."""
+        return self._pauses.gaps
+
+    def add(
+        self,
+        log_times_ns: NDArray[np.int64] | int,
+        stamps_ns: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Take note of messages that follow those of the last call.
+
+        Args:
+            log_times_ns: When each was received, in order; shape (n,).
+            stamps_ns: Their header stamps, if they have any; shape (n,).
+        """
+        if isinstance(log_times_ns, int):
+            self._loose.append(log_times_ns)
+            return
+        self._pauses.add(log_times_ns)
+        if stamps_ns is not None:
+            self._stamps.add(log_times_ns, stamps_ns)
+
+    def add_ages(self, ages_ns: NDArray[np.int64]) -> None:
+        """Take note of the age of its value at each of some ticks that used one, shape (n,)."""
+        self._ages.add(ages_ns)
+
+    def to_json(self, start_ns: int | None = None) -> dict[str, Any]:
+        """Return the figures in the units of people.
+
+        Args:
+            start_ns: The bag's start, from which the times of gaps are counted; by default the
+                topic's first message.
+        """
+        self._take_loose()
+        return {
             "topic": self.topic,
             "type": self.msgtype,
             "role": self.role,
             "count": self.count,
-            "rate_hz": round((self.count - 1) / span_ns * 1e9, 3) if span_ns else None,
-            "longest_pause_s": round(self.longest_ns / 1e9, 6),
-            "limit_s": None if self.limit_ns is None else self.limit_ns / 1e9,
-            "gaps": self.gaps,
+            **self._pauses.to_json(start_ns),
+            **self._stamps.to_json(),
+            "age_at_tick_ms": _quantiles_ms(self._ages),
         }
-        if self.ages_ns:
-            p50, p95, worst = np.percentile(self.ages_ns, [50, 95, 100]) / 1e6
-            document["age_at_tick_ms"] = {
-                "p50": round(p50, 3),
-                "p95": round(p95, 3),
-                "max": round(worst, 3),
-            }
-        return document
+
+    def _take_loose(self) -> None:
+        """Take what was given one by one."""
+        self._pauses.add(np.array(self._loose, dtype=np.int64))
+        self._ages.add(np.array(self.ages_ns, dtype=np.int64))
+        self._loose, self.ages_ns = [], []
+
+
+class _Stamps:
+    """Header stamps of a topic's messages, beside the times of receipt."""
+
+    def __init__(self) -> None:
+        self._seen = False
+        self._zero = self._backwards = self._duplicate = 0
+        self._last_ns: int | None = None
+        self._delays = QuantileSample()
+
+    def add(self, log_times_ns: NDArray[np.int64], stamps_ns: NDArray[np.int64]) -> None:
+        self._seen = True
+        is_set = stamps_ns != 0
+        stamps = stamps_ns[is_set]
+        self._zero += len(stamps_ns) - len(stamps)
+        if len(stamps) == 0:
+            return
+        self._delays.add(log_times_ns[is_set] - stamps)
+        before = stamps[:1] if self._last_ns is None else np.array([self._last_ns])
+        steps = np.diff(stamps, prepend=before)
+        steps = steps[1:] if self._last_ns is None else steps
+        self._backwards += int((steps < 0).sum())
+        self._duplicate += int((steps == 0).sum())
+        self._last_ns = int(stamps[-1])
+
+    def to_json(self) -> dict[str, Any]:
+        if not self._seen:
+            return {"receive_minus_header_ms": None, "stamps": None}
+        return {
+            "receive_minus_header_ms": _quantiles_ms(self._delays),
+            "stamps": {
+                "backwards": self._backwards,
+                "duplicate": self._duplicate,
+                "zero": self._zero,
+            },
+        }
+
+
+def _quantiles_ms(sample: QuantileSample) -> dict[str, float | bool] | None:
+    if sample.count == 0:
+        return None
+    p50, p95 = sample.quantiles(0.5, 0.95)
+    figures = {"min": sample.minimum, "p50": p50, "p95": p95, "max": sample.maximum}
+    named = {name: round(value / 1e6, 6) for name, value in figures.items()}
+    return {**named, "sampled": sample.is_thinned}
