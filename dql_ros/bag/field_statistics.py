@@ -35,7 +35,7 @@ class FieldStatistics:
         self._beyond = np.zeros(width, dtype=np.int64)
         self._histogram = np.zeros((width, BINS), dtype=np.int64)
 
-    def add(self, values: NDArray[np.float32]) -> None:
+    def add(self, values: NDArray[np.floating[Any]]) -> None:
         """First pass: take finite values, shape (n, F)."""
         if len(values) == 0:
             return
@@ -51,7 +51,7 @@ class FieldStatistics:
         self._mean += distance * (len(wide) / total)
         self._count = total
 
-    def count(self, values: NDArray[np.float32]) -> None:
+    def count(self, values: NDArray[np.floating[Any]]) -> None:
         """Second pass: count the same values, shape (n, F), into histograms."""
         low, high = self.ranges
         scaled = (values.astype(np.float64) - low) / (high - low) * BINS
@@ -102,11 +102,12 @@ class FieldStatistics:
 
 
 class DatasetStatistics:
-    """Figures of a dataset's observations and actions.
+    """Figures of a dataset's observations, actions and rewards.
 
     Attributes:
         observation: Of all observations, the last one of each episode included.
         action: Of all actions, as the dataset has them.
+        reward: Of all rewards.
 
     Args:
         spec: Names and bounds of the fields.
@@ -115,6 +116,7 @@ class DatasetStatistics:
     def __init__(self, spec: PolicySpec) -> None:
         self.observation = FieldStatistics(spec.observation)
         self.action = FieldStatistics(spec.action)
+        self.reward = FieldStatistics((FieldSpec("reward"),))
 
     @classmethod
     def of(cls, spec: PolicySpec, episodes: Callable[[], Iterable[Episode]]) -> DatasetStatistics:
@@ -128,9 +130,11 @@ class DatasetStatistics:
         for episode in episodes():
             statistics.observation.add(episode.observations)
             statistics.action.add(episode.actions)
+            statistics.reward.add(episode.rewards[:, None])
         for episode in episodes():
             statistics.observation.count(episode.observations)
             statistics.action.count(episode.actions)
+            statistics.reward.count(episode.rewards[:, None])
         return statistics
 
 
