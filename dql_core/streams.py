@@ -14,8 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+# A stamp so much older than the last one means that its clock was set back; in nanoseconds.
+CLOCK_JUMP_NS = 1_000_000_000
+
+
 class HoldBuffer:
     """The recent values of one stream, read by zero-order hold.
+
+    When the stamps' clock is set back, what was known by the old clock is dropped.
 
     Args:
         capacity: How many values are kept; the oldest go first. Only values whose stamps lie
@@ -26,9 +32,13 @@ class HoldBuffer:
         self._capacity = capacity
         self._stamps: list[int] = []
         self._values: list[NDArray[np.float64]] = []
+        self._last_pushed_ns: int | None = None
 
     def push(self, stamp_ns: int, value: NDArray[np.float64]) -> None:
         """Add a value; stamps may come in any order, of equal ones the last pushed counts."""
+        if self._last_pushed_ns is not None and stamp_ns < self._last_pushed_ns - CLOCK_JUMP_NS:
+            self.clear()
+        self._last_pushed_ns = stamp_ns
         index = bisect_right(self._stamps, stamp_ns)
         self._stamps.insert(index, stamp_ns)
         self._values.insert(index, value)

@@ -9,9 +9,6 @@ from dql_core.streams import Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import Contract, ObservationStream
 
-# A stamp so much older than the last one means that the clock was set back; in nanoseconds.
-_CLOCK_JUMP_NS = 1_000_000_000
-
 
 class Observer:
     """Decodes messages on one thread and tells on another what was known at a time."""
@@ -21,7 +18,6 @@ class Observer:
         self._lock = threading.Lock()
         self._streams = {stream.topic: stream for stream in contract.observation}
         self._decoders = {topic: StreamDecoder(stream) for topic, stream in self._streams.items()}
-        self._last_stamp_ns: dict[str, int] = {}
         self._builder = ObservationBuilder(
             [
                 StreamSpec(stream.topic, stream.width, stream.max_age_ns)
@@ -46,9 +42,6 @@ class Observer:
         value = self._decoders[topic](message)
         time_ns = _time_of(message, self._streams[topic], received_ns)
         with self._lock:
-            if time_ns < self._last_stamp_ns.get(topic, time_ns) - _CLOCK_JUMP_NS:
-                self._builder.clear([topic])
-            self._last_stamp_ns[topic] = time_ns
             self._builder.push(topic, time_ns, value)
         return time_ns
 
