@@ -56,9 +56,34 @@ def parse(
     try:
         return model.model_validate(document)
     except ValidationError as cause:
-        # An unknown key is often the cause of the missing one, so it is told first.
-        problems = sorted(cause.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-        raise error(f"{where}: {_sentence(dict(problems[0]), model)}") from cause
+        raise error(f"{where}: {_sentences(cause, model)[0]}") from cause
+
+
+def problems_in(document: dict[str, Any], model: type[StrictModel]) -> list[str]:
+    """Return all that is wrong with a parsed yaml document, a sentence each.
+
+    What concerns several keys is looked at once each of them is right by itself.
+
+    Args:
+        document: The mapping to validate.
+        model: The strict model that it is to become.
+    """
+    try:
+        model.model_validate(document)
+    except ValidationError as cause:
+        return _sentences(cause, model)
+    return []
+
+
+def _sentences(cause: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Tell each problem; a validator that found several gives a line each."""
+    # An unknown key is often the cause of the missing one, so it is told first.
+    problems = sorted(cause.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    return [
+        _sentence({**problem, "msg": line}, model)
+        for problem in problems
+        for line in problem["msg"].splitlines()
+    ]
 
 
 def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:

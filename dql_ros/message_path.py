@@ -76,14 +76,14 @@ class MessagePath:
     def assign(
         self,
         message: Any,
-        value: float | NDArray[np.float64],
+        value: float | str | NDArray[np.float64],
         new_element: Callable[[], Any] | None = None,
     ) -> None:
         """Replace what lies at the path, in the type that is there already.
 
         Args:
             message: The message to change.
-            value: A number, or an array of shape (n,).
+            value: A number, a string, or an array of shape (n,).
             new_element: Makes the element of a list that is one too short for the path.
 
         Raises:
@@ -139,7 +139,7 @@ def _kind(found: Any) -> str:
     return f"a {type(found).__name__}"
 
 
-def _in_type_of(present: Any, value: float | NDArray[np.float64]) -> Any:
+def _in_type_of(present: Any, value: float | str | NDArray[np.float64]) -> Any:
     """Convert to what the message class wants: rclpy and rosbags store arrays differently."""
     if isinstance(present, array.array):
         return array.array(present.typecode, np.asarray(value).tolist())

@@ -22,14 +22,15 @@ _DURABILITY = {
 
 
 def message_class(type_name: str) -> Any:
-    """Return the class of ``package/msg/Name``.
+    """Return the class of ``package/msg/Name``, or of a service's ``package/srv/Name_Event``.
 
     Raises:
         ContractError: If the package is not installed or has no such message.
     """
-    package, _, name = type_name.split("/")
+    package, kind, name = type_name.split("/")
     try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
+        found = getattr(importlib.import_module(f"{package}.{kind}"), name.removesuffix("_Event"))
+        return found.Event if kind == "srv" else found
     except (ModuleNotFoundError, AttributeError) as error:
         raise ContractError(
             f"message type '{type_name}' is not installed here ({error}): install the ROS package "

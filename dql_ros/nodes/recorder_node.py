@@ -18,7 +18,14 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 
 from dql_ros.bag.sim_time import SimTimeOrder
 from dql_ros.bag.writer import BagWriter
-from dql_ros.contract import Contract, QualityOfService, SignalStream, Stream, load_contract
+from dql_ros.contract import (
+    Contract,
+    Event,
+    QualityOfService,
+    SignalStream,
+    Stream,
+    load_contract,
+)
 from dql_ros.nodes.base import run
 from dql_ros.nodes.interfaces import message_class, qos_profile
 from dql_ros.nodes.parameters import Parameter, declare, path_of, require, value_of
@@ -109,8 +116,8 @@ class RecorderNode(Node):
 
     def _wanted(self, contract: Contract) -> dict[str, str]:
         """Types of the topics to record; empty where only the publisher knows it."""
-        streams: list[Stream | SignalStream] = [*contract.observation, *contract.action]
-        streams += contract.signals.values()
+        streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
+        streams += [*contract.signals.values(), *contract.events.values()]
         wanted = {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
         wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}

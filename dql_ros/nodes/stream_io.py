@@ -12,7 +12,7 @@ from rclpy.publisher import Publisher
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dql_ros.codecs import StreamEncoder
-from dql_ros.contract import SignalStream, Stream
+from dql_ros.contract import FlagStream, SignalStream, Stream
 from dql_ros.message_path import MessagePath
 from dql_ros.nodes.interfaces import message_class
 
@@ -51,10 +51,12 @@ class SignalPublisher:
         self.publisher = publisher
         self._message = message_class(signal.type)()
         self._path = MessagePath(signal.path, signal.topic)
+        self._flag = signal if isinstance(signal, FlagStream) else None
 
     def publish(self, value: float) -> None:
-        """Send ``value``."""
-        self._path.assign(self._message, value)
+        """Send ``value``; that of a flag is whether it is raised."""
+        sent = value if self._flag is None else self._flag.value_of(bool(value))
+        self._path.assign(self._message, sent)
         self.publisher.publish(self._message)
 
 
@@ -68,7 +70,7 @@ def parts(streams: Sequence[Stream]) -> Iterator[slice]:
 
 def joints_of(stream: Stream) -> tuple[str, ...]:
     """Names of the joints that a stream selects, without repetition."""
-    return tuple(dict.fromkeys(joint for field in stream.fields for joint in field.joints))
+    return stream.joints
 
 
 def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -> bool:

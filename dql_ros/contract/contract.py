@@ -1,0 +1,160 @@
+"""The whole contract, and how it is read from its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from dql_core.errors import ContractError
+from dql_core.spec import PolicySpec
+from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
+from dql_ros.contract.episode import EpisodeRules
+from dql_ros.contract.reward import Reward, RewardFunction
+from dql_ros.contract.signal import Event, SignalStream
+from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
+
+
+class FaultRules(StrictModel):
+    """What the robot is sent when no action can be sampled.
+
+    Attributes:
+        hold_s: The last command is kept for at most so long; in seconds.
+        command: The safe command that follows, length A; zeros by default.
+    """
+
+    hold_s: float = Field(default=0.0, ge=0)
+    command: tuple[float, ...] = ()
+
+
+class Contract(StrictModel):
+    """Everything the two sides must agree on about one robot.
+
+    Attributes:
+        robot: Name of the robot.
+        rate_hz: Control rate in Hz.
+        tick: What the ticks of a recording are: a grid of that rate, or the stamps of the first
+            action topic's own messages.
+        observation: Streams whose fields make up the observation vector, in order.
+        action: Streams whose fields make up the action vector, in order.
+        reward: Where the reward comes from; `None` if the log is only imitated.
+        episode: Where episodes begin and end.
+        nonfinite: What becomes of a NaN or an infinity in a needed field of a recording: it is
+            refused, the ticks that it reaches are dropped, or the episode is split there.
+        beyond_bounds: What becomes of recorded actions beyond the bounds: they are clipped, they
+            are refused, or the dataset's bounds are widened.
+        on_fault: The safe command.
+    """
+
+    robot: str
+    rate_hz: float = Field(gt=0, le=2000)
+    tick: Literal["grid", "action"] = "grid"
+    observation: tuple[ObservationStream, ...] = Field(min_length=1)
+    action: tuple[ActionStream, ...] = Field(min_length=1)
+    reward: Reward | None = None
+    episode: EpisodeRules = EpisodeRules()
+    nonfinite: Literal["refuse", "drop", "split"] = "refuse"
+    beyond_bounds: Literal["clip", "refuse", "widen"] = "clip"
+    on_fault: FaultRules = FaultRules()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Contract:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        for kind in ("observation", "action"):
+            streams: tuple[Stream, ...] = getattr(self, kind)
+            names = [spec.name for stream in streams for spec in stream.specs]
+            yield from _twins(names, f"{kind} field")
+            yield from _twins([stream.topic for stream in streams], f"{kind} topic")
+        if all(stream.latched for stream in self.observation):
+            yield "at least one observation stream must not be latched"
+        safe, width = self.on_fault.command, sum(stream.width for stream in self.action)
+        if safe and len(safe) != width:
+            yield f"on_fault.command has {len(safe)} entries for {width} action fields"
+
+    @property
+    def period_ns(self) -> int:
+        """Control period in nanoseconds."""
+        return round(1e9 / self.rate_hz)
+
+    @property
+    def signals(self) -> dict[str, SignalStream]:
+        """The signal topics by what they tell: ``reward``, ``terminated``, ``truncated``."""
+        named = {
+            "reward": self.reward,
+            "terminated": self.episode.terminated,
+            "truncated": self.episode.truncated,
+        }
+        return {key: value for key, value in named.items() if isinstance(value, SignalStream)}
+
+    @property
+    def events(self) -> dict[str, Event]:
+        """The event topics by what they tell: ``start``, ``stop``, ``during``."""
+        named = {
+            "start": self.episode.start,
+            "stop": self.episode.stop,
+            "during": self.episode.during,
+        }
+        return {key: value for key, value in named.items() if value is not None}
+
+    @property
+    def reward_functions(self) -> tuple[RewardFunction, ...]:
+        """The functions whose weighted sum is the reward; empty if it comes from a topic."""
+        if isinstance(self.reward, RewardFunction):
+            return (self.reward,)
+        return self.reward if isinstance(self.reward, tuple) else ()
+
+    @property
+    def safe_command(self) -> tuple[float, ...]:
+        """What is sent when no action can be sampled, length A."""
+        return self.on_fault.command or (0.0,) * len(self.policy_spec().action)
+
+    def policy_spec(self) -> PolicySpec:
+        """The contract as the policy side sees it."""
+        return PolicySpec(
+            robot=self.robot,
+            rate_hz=self.rate_hz,
+            observation=tuple(spec for stream in self.observation for spec in stream.specs),
+            action=tuple(spec for stream in self.action for spec in stream.specs),
+            contract_hash=self.hash(),
+        )
+
+    def hash(self) -> str:
+        """SHA-256 of the contract's meaning.
+
+        Comments, the order of keys and keys that repeat their default do not change it.
+        """
+        meaning = self.model_dump(mode="json", exclude_defaults=True)
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def load_contract(path: Path) -> Contract:
+    """Read and validate a contract file.
+
+    Raises:
+        ContractError: Naming the file, the key, its value and the rule it breaks.
+    """
+    return parse(read_yaml(path, ContractError), Contract, str(path), ContractError)
+
+
+def contract_problems(path: Path) -> list[str]:
+    """Return all that is wrong with a contract file by itself, a sentence each.
+
+    Raises:
+        ContractError: If there is no such file, or it is no yaml mapping.
+    """
+    return problems_in(read_yaml(path, ContractError), Contract)
+
+
+def _twins(names: list[str], what: str) -> Iterator[str]:
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield f"{what} '{name}' appears twice"

@@ -1,0 +1,193 @@
+"""One entry of a stream's ``fields``: which numbers of a message, in which form and unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from dql_core.spec import FieldSpec
+from dql_core.strict_yaml import StrictModel
+from dql_ros.contract.slices import expand_slice
+from dql_ros.units import conversion, half_turn
+
+# What the vector has of a rotation: two columns of its matrix, or the angle about z.
+ROTATION_PARTS = {
+    "6d": tuple(f"{column}_axis.{row}" for column in "xy" for row in "xyz"),
+    "yaw": ("yaw",),
+}
+
+
+class Element(NamedTuple):
+    """One number of a message.
+
+    Attributes:
+        path: Dotted path to the number, or to the array that it is part of.
+        key: Joint name or index in the array; ``None`` where the path leads to a number.
+    """
+
+    path: str
+    key: str | int | None
+
+
+class FieldSelection(StrictModel):
+    """Which numbers of a message belong to the vector: a dotted path, then joints or indices.
+
+    Attributes:
+        path: Dotted path to a number or an array in the message (``pose.position.x``).
+        constant: A value that no message carries. Without a path it is an element of the
+            observation; with one it is sent in each command and is no part of the action.
+        joints: Joint names that select elements of the array by the message's own name list.
+        indices: Positions in the array, for messages that carry no names.
+        slice: The same as ``start:stop:step``; the stop is needed.
+        rotation: Turns the quaternion at ``path`` into the first two columns of its rotation
+            matrix (``6d``) or its angle about z (``yaw``).
+        quaternion_order: Order of the quaternion's numbers where it lies in an array.
+        names: Field names of the vector; by default made from topic, path and joint or index.
+        unit: REP-103 unit of every selected number.
+        message_unit: The unit that the message has them in, if another.
+        low: Lower bound in ``unit``, one for all or one each; actions need it.
+        high: Upper bound, likewise.
+    """
+
+    path: str = ""
+    constant: float | None = Field(default=None, allow_inf_nan=False)
+    joints: tuple[str, ...] = ()
+    indices: tuple[int, ...] = ()
+    # The indices tell its meaning, so that it is neither dumped nor hashed.
+    slice: str | None = Field(default=None, exclude=True)
+    rotation: Literal["6d", "yaw"] | None = None
+    quaternion_order: Literal["xyzw", "wxyz"] = "xyzw"
+    names: tuple[str, ...] = ()
+    unit: str = ""
+    message_unit: str = ""
+    low: float | tuple[float, ...] = -math.inf
+    high: float | tuple[float, ...] = math.inf
+
+    @property
+    def width(self) -> int:
+        """How many numbers the selection contributes to the vector."""
+        if self.constant is not None:
+            return 0 if self.path else len(self.names)
+        if self.rotation is not None:
+            return len(ROTATION_PARTS[self.rotation])
+        return len(self.joints) or len(self.indices) or 1
+
+    @property
+    def elements(self) -> tuple[Element, ...]:
+        """The message's numbers that it is made of; a quaternion's in the order x, y, z, w."""
+        if not self.path:
+            return ()
+        if self.rotation is not None and not self.indices:
+            return tuple(Element(f"{self.path}.{axis}", None) for axis in "xyzw")
+        keys: tuple[str | int | None, ...] = self.joints or self.indices or (None,)
+        if self.rotation is not None and self.quaternion_order == "wxyz":
+            keys = (*keys[1:], keys[0])
+        return tuple(Element(self.path, key) for key in keys)
+
+    @property
+    def vector_unit(self) -> str:
+        """Unit of the numbers in the vector."""
+        return self.unit or ("rad" if self.rotation == "yaw" else "")
+
+    def fields(self, topic: str) -> tuple[FieldSpec, ...]:
+        """Fields of the vector that this selection fills, in order."""
+        if self.width == 0:
+            return ()
+        names = self.names or self._default_names(topic)
+        bounds = zip(names, self._bounds("low"), self._bounds("high"), strict=True)
+        return tuple(FieldSpec(name, self.vector_unit, low, high) for name, low, high in bounds)
+
+    def _default_names(self, topic: str) -> tuple[str, ...]:
+        prefix = f"{topic.rsplit('/', 1)[-1]}.{self.path}"
+        keys: tuple[object, ...] = self.joints or self.indices
+        if self.rotation is not None:
+            keys = ROTATION_PARTS[self.rotation]
+        return tuple(f"{prefix}.{key}" for key in keys) or (prefix,)
+
+    def _bounds(self, side: Literal["low", "high"]) -> tuple[float, ...]:
+        bound: float | tuple[float, ...] = getattr(self, side)
+        if isinstance(bound, tuple):
+            return bound
+        if self.rotation is not None and math.isinf(bound):
+            # A rotation's numbers are bounded by what they are.
+            limit = 1.0 if self.rotation == "6d" else half_turn(self.vector_unit)
+            bound = math.copysign(limit, bound)
+        return (bound,) * self.width
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_slice(cls, section: Any) -> Any:
+        if not isinstance(section, dict) or not isinstance(section.get("slice"), str):
+            return section
+        if "indices" in section or "joints" in section:
+            raise ValueError("give one of 'joints', 'indices' and 'slice'")
+        return {**section, "indices": expand_slice(section["slice"])}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FieldSelection:
+        problems = [*self._selection_problems(), *self._constant_problems()]
+        problems += [*self._rotation_problems(), *self._unit_problems()]
+        problems = problems or list(self._bound_problems())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _selection_problems(self) -> Iterator[str]:
+        if not self.path and self.constant is None:
+            yield "'path' is missing: it says where in the message the numbers are"
+        if self.joints and self.indices:
+            yield "give 'joints' or 'indices', not both"
+        for key in ("joints", "indices"):
+            if len(set(getattr(self, key))) != len(getattr(self, key)):
+                yield f"'{key}' must not name an element twice"
+        if any(index < 0 for index in self.indices):
+            yield "'indices' count from 0"
+        if self.names and self.width and len(self.names) != self.width:
+            yield f"'names' has {len(self.names)} entries for {self.width} fields"
+
+    def _constant_problems(self) -> Iterator[str]:
+        if self.constant is None:
+            return
+        if self.rotation is not None:
+            yield "give 'constant' or 'rotation', not both"
+        if self.path and self.names:
+            yield "a constant that is sent is no field of the vector; take its 'names' out"
+        if not self.path and (self.joints or self.indices or self.message_unit):
+            yield "a constant without 'path' has no message to select from"
+        if not self.path and not self.names:
+            yield "a constant needs 'names', or the 'path' that it is sent to"
+
+    def _rotation_problems(self) -> Iterator[str]:
+        if self.rotation is None:
+            if self.quaternion_order != "xyzw":
+                yield "'quaternion_order' is for fields with 'rotation'"
+            return
+        if self.joints or len(self.indices) not in {0, 4}:
+            yield "'rotation' needs a quaternion: its path, or four 'indices' of an array"
+        if self.quaternion_order != "xyzw" and not self.indices:
+            yield "'quaternion_order' is for arrays; a quaternion message names its parts"
+        if self.message_unit:
+            yield "a quaternion has no 'message_unit'"
+        if self.rotation == "6d" and self.unit:
+            yield "the columns of a rotation matrix have no 'unit'"
+
+    def _unit_problems(self) -> Iterator[str]:
+        source = "rad" if self.rotation == "yaw" else self.message_unit
+        if source:
+            try:
+                conversion(source, self.vector_unit or "1")
+            except ValueError as cause:
+                yield f"'message_unit' and 'unit': {cause}"
+
+    def _bound_problems(self) -> Iterator[str]:
+        bounds = {"low": self._bounds("low"), "high": self._bounds("high")}
+        wrong = {key: each for key, each in bounds.items() if len(each) != self.width}
+        for key, each in wrong.items():
+            yield f"'{key}' has {len(each)} entries for {self.width} fields"
+        if not wrong:
+            for low, high in zip(*bounds.values(), strict=True):
+                if not low < high:
+                    yield f"'low' must be below 'high', not {low} and {high}"

@@ -1,0 +1,136 @@
+"""The topics that an observation or an action is made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from dql_core.spec import FieldSpec
+from dql_ros.contract.field import FieldSelection
+from dql_ros.contract.topic import MessageType, QualityOfService, Topic
+
+SECOND_NS = 1_000_000_000
+
+
+class Stream(Topic):
+    """One topic and what it contributes to a vector.
+
+    Attributes:
+        type: Message type, ``package/msg/Name``.
+        fields: Selections, in the vector's order.
+        stamp: Time of a message in a recording: its header's stamp, or when it was received.
+        max_skew_s: Header stamps that are farther from the time of receipt are of another clock
+            and refused; in seconds, without limit if null.
+        unnamed: What a message with an empty list of joint names means: it is refused, or its
+            elements are those of the contract's joints, in the order of their first mention.
+    """
+
+    type: MessageType
+    fields: tuple[FieldSelection, ...] = Field(min_length=1)
+    stamp: Literal["header", "receive"] = "header"
+    max_skew_s: float | None = Field(default=60.0, gt=0)
+    unnamed: Literal["refuse", "by_index"] = "refuse"
+
+    @property
+    def specs(self) -> tuple[FieldSpec, ...]:
+        """The vector's fields that this stream fills, in order."""
+        return tuple(spec for selection in self.fields for spec in selection.fields(self.topic))
+
+    @property
+    def width(self) -> int:
+        """How many numbers the stream contributes."""
+        return sum(selection.width for selection in self.fields)
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Names of the joints that the stream selects, each once, in order of first mention."""
+        return tuple(dict.fromkeys(joint for field in self.fields for joint in field.joints))
+
+    @property
+    def max_skew_ns(self) -> int | None:
+        """Limit on the distance of header stamp and receipt in nanoseconds."""
+        return None if self.max_skew_s is None else round(self.max_skew_s * SECOND_NS)
+
+
+class ObservationStream(Stream):
+    """A topic that the policy observes.
+
+    Attributes:
+        max_age_s: Older values count as missing; in seconds.
+        latched: Sent once an episode and valid until replaced; its age has no limit.
+        qos: Subscription QoS; by default best effort, or reliable and transient local if latched.
+    """
+
+    max_age_s: float = Field(default=0.5, gt=0)
+    latched: bool = False
+    qos: QualityOfService = Field(
+        default_factory=lambda section: (
+            QualityOfService(reliability="reliable", durability="transient_local")
+            if section.get("latched")
+            else QualityOfService(reliability="best_effort")
+        )
+    )
+
+    @property
+    def max_age_ns(self) -> int | None:
+        """Age limit in nanoseconds; ``None`` for a latched stream."""
+        return None if self.latched else round(self.max_age_s * SECOND_NS)
+
+    @field_validator("fields")
+    @classmethod
+    def _observed(cls, fields: tuple[FieldSelection, ...]) -> tuple[FieldSelection, ...]:
+        for selection in fields:
+            if selection.constant is not None and selection.path:
+                raise ValueError(
+                    f"an observed constant comes from no message; give it 'names' instead of the "
+                    f"'path' '{selection.path}'"
+                )
+        return fields
+
+
+class ActionStream(Stream):
+    """A topic that commands the robot.
+
+    Attributes:
+        stamp: Time of a recorded command: when it was received, or its header's stamp.
+        command: Which recorded command is the action of the tick t: the ``first`` in [t, t + dt),
+            else the one held; or the one ``held`` at t, the newest that is not from after it.
+        max_age_s: A recorded command stays in force for at most so long; in seconds. A tick at
+            which none is in force ends the recorded episode.
+        frame_id: ``header.frame_id`` of stamped commands.
+        time_from_start_s: When the single point of a JointTrajectory is to be reached, seconds.
+        qos: Publisher QoS; reliable by default.
+    """
+
+    stamp: Literal["header", "receive"] = "receive"
+    command: Literal["first", "held"] = "first"
+    max_age_s: float = Field(default=0.5, gt=0)
+    frame_id: str = "base_link"
+    time_from_start_s: float = Field(default=0.1, gt=0)
+    qos: QualityOfService = QualityOfService(reliability="reliable")
+
+    @property
+    def max_age_ns(self) -> int:
+        """Age limit of a recorded command in nanoseconds."""
+        return round(self.max_age_s * SECOND_NS)
+
+    @field_validator("fields")
+    @classmethod
+    def _commanded(cls, fields: tuple[FieldSelection, ...]) -> tuple[FieldSelection, ...]:
+        problems = [problem for selection in fields for problem in _command_problems(selection)]
+        if all(selection.width == 0 for selection in fields):
+            problems.append("at least one field must not be a constant")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return fields
+
+
+def _command_problems(selection: FieldSelection) -> Iterator[str]:
+    if selection.constant is not None and not selection.path:
+        yield f"the constant '{selection.names[0]}' needs the 'path' that it is sent to"
+    specs = selection.fields("action")
+    if not all(math.isfinite(spec.low) and math.isfinite(spec.high) for spec in specs):
+        yield f"action '{selection.path or selection.names}' needs a finite 'low' and 'high'"
