@@ -1,4 +1,4 @@
-"""Rewards of common tasks; all are sums of what `dql_core.rewards` says of their step."""
+"""Rewards of common tasks: distances, efforts, successes and limits."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ VERBS = {
         "dql_core.cli.import_dataset",
         "Turn a d3rlpy, D4RL or .npz file into a Minari dataset.",
     ),
+    "relabel": ("dql_core.cli.relabel", "Give a dataset other rewards."),
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),
     "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),

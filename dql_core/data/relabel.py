@@ -1,0 +1,158 @@
+"""Gives a dataset other rewards: everything else of it stays as it is."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from minari.dataset.minari_storage import MinariStorage
+from numpy.typing import NDArray
+
+import dql_core
+from dql_core.atomic import whole_directory
+from dql_core.data.episode_reader import EpisodeReader
+from dql_core.data.location import DATA_FOLDER, find_dataset
+from dql_core.data.reward_storage import reward_writer
+from dql_core.errors import ContractError, DatasetError
+from dql_core.rewards.call import Rewards, load_rewards
+from dql_core.rewards.lookup import source_sha256
+from dql_core.rewards.named import RewardFunction
+
+# The metadata key of what was done, as JSON: one entry a relabelling, the last one at the end.
+RELABEL_KEY = "dql_relabelled"
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class RewardFigures:
+    """What the rewards of a dataset come to, taken episode by episode.
+
+    Attributes:
+        returns: Sum of each episode's rewards.
+        low: Smallest reward.
+        high: Largest reward.
+    """
+
+    returns: list[float] = field(default_factory=list)
+    low: float = math.inf
+    high: float = -math.inf
+
+    def add(self, rewards: NDArray[np.floating[Any]]) -> None:
+        """Count in the rewards of one episode, shape (T,)."""
+        self.returns.append(float(rewards.sum(dtype=np.float64)))
+        self.low = min(self.low, float(rewards.min(initial=math.inf)))
+        self.high = max(self.high, float(rewards.max(initial=-math.inf)))
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the figures; one that is not finite is ``None``."""
+        figures = {
+            "mean_return": float(np.mean(self.returns)),
+            "min_return": min(self.returns),
+            "max_return": max(self.returns),
+            "min_reward": self.low,
+            "max_reward": self.high,
+        }
+        return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+@dataclass(frozen=True)
+class RelabelResult:
+    """What was written.
+
+    Attributes:
+        transitions: Number of transitions.
+        functions: The functions as the dataset's metadata tells them.
+        before: The rewards that were there.
+        after: The rewards that are there now.
+    """
+
+    transitions: int
+    functions: list[dict[str, Any]]
+    before: RewardFigures
+    after: RewardFigures
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything JSON-ready."""
+        return {
+            "episodes": len(self.after.returns),
+            "transitions": self.transitions,
+            "reward": self.functions,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+        }
+
+
+def relabel(
+    source: str | Path,
+    functions: Sequence[RewardFunction],
+    out: Path,
+    progress: Progress = lambda done, total: None,
+) -> RelabelResult:
+    """Copy a dataset and replace its rewards by a weighted sum of functions, episode by episode.
+
+    Args:
+        source: The folder that holds ``data/``, the data folder itself, or a local Minari id.
+        functions: At least one.
+        out: The folder to make, with the dataset in ``data/``; it appears whole or not at all.
+        progress: Told after each episode how many of how many are done.
+
+    Raises:
+        ContractError: If a function cannot be called, or does not fit an episode.
+        DatasetError: If the dataset cannot be read, or ``out`` already holds something.
+    """
+    rewards = load_rewards(functions)
+    data_path = find_dataset(source).absolute()
+    reader = EpisodeReader(data_path, str(source))
+    out = out.absolute()
+    if data_path in (out, *out.parents):
+        raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
+    try:
+        with whole_directory(out) as temporary:
+            shutil.copytree(data_path, temporary / DATA_FOLDER)
+            result = _relabel_copy(temporary / DATA_FOLDER, reader, rewards, functions, progress)
+    except FileExistsError as cause:
+        raise DatasetError(
+            f"{out}: already exists; name another --out folder or remove it"
+        ) from cause
+    return result
+
+
+def _relabel_copy(
+    copy: Path,
+    reader: EpisodeReader,
+    rewards: Rewards,
+    functions: Sequence[RewardFunction],
+    progress: Progress,
+) -> RelabelResult:
+    before, after, transitions = RewardFigures(), RewardFigures(), 0
+    with reward_writer(copy, reader.data_format) as write:
+        for stored in reader:
+            try:
+                new = rewards(stored.episode)
+            except ContractError as cause:
+                raise ContractError(f"{reader.where}: episode {stored.index}: {cause}") from cause
+            write(stored.index, new)
+            before.add(stored.rewards)
+            after.add(new)
+            transitions += len(new)
+            progress(len(after.returns), reader.num_episodes)
+    told = [_told(function) for function in functions]
+    entry = {"version": dql_core.__version__, "reward": told}
+    storage = MinariStorage.read(copy)
+    earlier = json.loads(storage.metadata.get(RELABEL_KEY, "[]"))
+    storage.update_metadata({RELABEL_KEY: json.dumps([*earlier, entry])})
+    return RelabelResult(transitions, told, before, after)
+
+
+def _told(function: RewardFunction) -> dict[str, Any]:
+    """Tell a function JSON-ready, with the hash of its source."""
+    document = function.model_dump() | {"source_sha256": source_sha256(function.function)}
+    told: dict[str, Any] = json.loads(json.dumps(document, default=str))
+    return told
