@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from dql_core.cli.facts import facts_table, plain_table
@@ -58,8 +59,8 @@ def relabel(
     actions, ends and metadata to the bit, and tells in its metadata what
     was done: the function, its arguments and the hash of its source.
 
-    Example: dql relabel data/arm --reward dql_core.rewards:distance_to_goal
-    --argument position=[x,y] --argument goal=[0.5,0.5] --out data/arm-near
+    Example: dql relabel data/arm --reward dql_core.rewards:action_cost
+    --argument weights=0.1 --out data/arm-effort
     """
     functions = _functions(reward, argument or [], contract)
     with _progress() as bar:
@@ -139,7 +140,9 @@ def _show(result: RelabelResult, out: Path) -> None:
     facts = {"episodes": f"{told['episodes']:,}", "transitions": f"{told['transitions']:,}"}
     for place, function in enumerate(told["reward"], start=1):
         arguments = ", ".join(f"{key}={value}" for key, value in function["arguments"].items())
-        facts[f"reward {place}"] = f"{function['weight']:g} x {function['function']}({arguments})"
+        facts[f"reward {place}"] = (
+            f"{function['weight']:g} x {function['function']}({escape(arguments)})"
+        )
     table = plain_table("", "before", "after")
     for name in told["before"]:
         table.add_row(

@@ -15,12 +15,14 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from dql_core.data.dataset import load_dataset
+from dql_core.data.importers.importing import import_file
 from dql_core.data.relabel import RELABEL_KEY, relabel
 from dql_core.errors import ContractError, DatasetError
 from dql_core.rewards import LoggedEpisode, functions
 from dql_core.rewards.named import RewardFunction
 from dql_ros.cli.main import main
 
+SAMPLES = Path(__file__).parents[3] / "shared/data/offline"
 DISTANCE = RewardFunction(
     function="dql_core.rewards:distance_to_goal",
     arguments={"position": ["elbow"], "goal": ["target"]},
@@ -223,6 +225,34 @@ def test_rewards_that_were_not_finite_may_be_replaced(tmp_path: Path) -> None:
 def load_dataset_rewards(folder: Path) -> Any:
     episodes = minari.MinariDataset(folder / "data").iterate_episodes()
     return np.concatenate([episode.rewards for episode in episodes])
+
+
+PENDULUM = """
+import numpy as np
+
+def cost(episode):
+    cosine, sine, speed = episode.observations[:-1].astype(float).T
+    torque = episode.actions[:, 0].astype(float)
+    return -(np.arctan2(sine, cosine) ** 2 + 0.1 * speed**2 + 0.001 * torque**2)
+"""
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not SAMPLES.is_dir(), reason="no files in ../shared/data/offline")
+def test_pendulums_equation_gives_the_rewards_that_others_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = SAMPLES / "pendulum_random_v1.1.0.h5"
+    import_file(file, "d3rlpy", tmp_path / "recorded", env_id="Pendulum-v1")
+    (tmp_path / "pendulum_cost.py").write_text(PENDULUM)
+    monkeypatch.syspath_prepend(tmp_path)
+    relabel(
+        tmp_path / "recorded", [RewardFunction(function="pendulum_cost:cost")], tmp_path / "out"
+    )
+    recorded, computed = load_dataset(tmp_path / "recorded"), load_dataset(tmp_path / "out")
+    assert computed.num_transitions == 99_000
+    for one, other in zip(recorded.episodes, computed.episodes, strict=True):
+        np.testing.assert_allclose(one.rewards, other.rewards, rtol=1e-4, atol=1e-5)
 
 
 def test_failing_function_tells_the_episode_and_leaves_nothing(
