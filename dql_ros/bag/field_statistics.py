@@ -64,10 +64,11 @@ class FieldStatistics:
     @property
     def ranges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Ends of the histograms, shapes (F,): all values and the finite bounds lie within."""
-        low = np.minimum(self._min, np.where(np.isfinite(self._low), self._low, np.inf))
-        high = np.maximum(self._max, np.where(np.isfinite(self._high), self._high, -np.inf))
+        ends = np.stack((self._min, self._max, self._low, self._high))
+        is_known = np.isfinite(ends)
+        low = np.where(is_known, ends, np.inf).min(axis=0)
+        high = np.where(is_known, ends, -np.inf).max(axis=0)
         low = np.where(np.isfinite(low), low, 0.0)
-        high = np.where(np.isfinite(high), high, low)
         return low, np.where(high > low, high, low + np.maximum(1.0, np.abs(low)))
 
     def to_json(self) -> list[dict[str, Any]]:

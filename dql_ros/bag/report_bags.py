@@ -19,15 +19,16 @@ TOPIC_HEADER = (
     "Hz",
     ("jitter ms", ("p50", "p95", "max")),
     ("pauses", ("longest s", "limit s", "gaps", "missing")),
-    ("receipt after stamp ms", ("p50", "max")),
+    ("delay ms", ("p50", "max")),
     ("stamps", ("back", "twice", "zero")),
     ("age at tick ms", ("p50", "p95", "max")),
 )
 TOPIC_NOTE = (
-    "Jitter is the distance of a pause from the median pause. What is missing is estimated: it is "
-    "how many messages fit into pauses that are a multiple of the median; no number where most "
-    "pauses are uneven or of any length. An age of 0 is a command that came within the tick's "
-    "period."
+    "Jitter is the distance of a pause from the median pause, delay the time of receipt less the "
+    "header's stamp. What is missing is estimated: it is how many messages fit into pauses that "
+    "are a multiple of the median; no number where most pauses are uneven or of any length. An "
+    "age of 0 is a command that came within the tick's period. Quantiles of more than 65,536 "
+    "values are taken from an evenly spread sample; smallest and largest are always exact."
 )
 
 
@@ -45,7 +46,7 @@ def bags(report: dict[str, Any]) -> str:
     )
     hidden = len(entries) - MAX_BAGS
     rest = soft(f"The other {hidden:,} are in report.json.") if hidden > 0 else ""
-    return _overview(entries) + (soft(TOPIC_NOTE) if entries else "") + shown + rest
+    return _overview(entries) + shown + rest + (soft(TOPIC_NOTE) if entries else "")
 
 
 def inputs(digests: dict[str, dict[str, str]]) -> str:
@@ -82,7 +83,7 @@ def _bag(bag: dict[str, Any], episodes: list[dict[str, Any]]) -> str:
         + subsection("Left out", _left_out(bag))
         + subsection("What else", bullets(_what_else(bag)))
         + subsection("Lost", table(*_losses(bag), long=(1,)))
-        + subsection("Topics of unknown types, skipped", table(*_skipped(bag)))
+        + subsection("Topics of unknown types, skipped", table(*_skipped(bag), long=(1,)))
     )
 
 
@@ -91,7 +92,7 @@ def _topic(topic: dict[str, Any]) -> tuple[object, ...]:
     stamps, ages = topic["stamps"] or {}, topic["age_at_tick_ms"] or {}
     limit, rate = topic["limit_s"], topic["rate_hz"]
     return (
-        f"{topic['topic']} ({topic['type']})",
+        (topic["topic"], topic["type"]),
         topic["role"],
         f"{topic['count']:,}",
         None if rate is None else f"{rate:.2f}",

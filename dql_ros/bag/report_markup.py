@@ -43,32 +43,39 @@ def table(
 
     Args:
         header: Column titles; a pair is a title over several columns and their own titles.
-        rows: One cell a column; ``None`` is shown as a dash.
-        long: Columns of running text, which may be broken into lines.
+        rows: One cell a column; ``None`` is shown as a dash, a pair as a word and small print.
+        long: Columns of running text, which may be broken into lines; not under a pair.
     """
     wrapped = frozenset(long)
     body = "".join(f"<tr>{_cells(row, wrapped)}</tr>" for row in rows)
-    return f"<div class=wide><table>{_head(header)}{body}</table></div>" if body else ""
+    return f"<div class=wide><table>{_head(header, wrapped)}{body}</table></div>" if body else ""
 
 
 def _cells(row: Sequence[object], wrapped: frozenset[int]) -> str:
     return "".join(
-        f"<td{' class=long' if index in wrapped else ''}>"
-        f"{'&ndash;' if cell is None else escape(str(cell))}</td>"
+        f"<td{' class=long' if index in wrapped else ''}>{_cell(cell)}</td>"
         for index, cell in enumerate(row)
     )
 
 
-def _head(header: Sequence[str | tuple[str, Sequence[str]]]) -> str:
+def _cell(cell: object) -> str:
+    if isinstance(cell, tuple):
+        word, small = cell
+        return f"{escape(str(word))}<br><span class=soft>{escape(str(small))}</span>"
+    return "&ndash;" if cell is None else escape(str(cell))
+
+
+def _head(header: Sequence[str | tuple[str, Sequence[str]]], wrapped: frozenset[int]) -> str:
     grouped = any(isinstance(each, tuple) for each in header)
     above, below = [], []
-    for each in header:
+    for index, each in enumerate(header):
         if isinstance(each, tuple):
             title, columns = each
             above.append(f"<th colspan={len(columns)}>{escape(title)}</th>")
             below += [f"<th>{escape(column)}</th>" for column in columns]
         else:
             span = " rowspan=2" if grouped else ""
-            above.append(f"<th{span}>{escape(each)}</th>")
+            kind = " class=long" if index in wrapped else ""
+            above.append(f"<th{span}{kind}>{escape(each)}</th>")
     second = f"<tr>{''.join(below)}</tr>" if grouped else ""
     return f"<tr>{''.join(above)}</tr>{second}"

@@ -59,7 +59,7 @@ def _about_episodes(report: dict[str, Any], contract: Contract) -> Iterator[str]
         if reward["min"] == reward["max"]:
             yield f"Every reward is {reward['min']:g}: no action is better than another."
     if contract.episode.terminated is not None and totals["episodes"] and not totals["terminated"]:
-        yield "The contract names a terminal signal, and it never came: no episode is terminated."
+        yield "The contract says what ends the task, and it never happened: no episode is terminated."
     splits = sum(
         row["episodes"]
         for row in report["endings"]
@@ -85,7 +85,7 @@ def _about_values(report: dict[str, Any], contract: Contract) -> Iterator[str]:
     if totals["clipped_actions"]:
         yield (
             f"{totals['clipped_actions']} action values lay beyond the contract's bounds and "
-            f"{BEYOND[getattr(contract, 'beyond_bounds', 'clip')]}."
+            f"{BEYOND[contract.beyond_bounds]}."
         )
     if totals["by_index_messages"]:
         yield (

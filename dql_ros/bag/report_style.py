@@ -19,15 +19,18 @@ h3 { font-size: .95rem; margin: 1.2rem 0 .4rem }
 .totals span, .soft, figcaption { color: var(--soft); font-size: .85rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .9rem .25rem 0; text-align: right;
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .7rem .25rem 0; text-align: right;
   white-space: nowrap; vertical-align: top }
-th { font-weight: 600; color: var(--soft) } th[colspan] { text-align: center }
-th:first-child, td:first-child, .text { text-align: left }
-td.long { white-space: normal; text-align: left; min-width: 14rem }
+th { font-weight: 600; color: var(--soft) }
+th[colspan] { text-align: center; border: 0; padding-bottom: 0 }
+th[rowspan] { vertical-align: bottom }
+tr:first-child th:first-child, td:first-child { text-align: left }
+.long { text-align: left } td.long { white-space: normal; min-width: 14rem }
 details { border: 1px solid var(--line); border-radius: 6px; padding: .4rem .9rem;
   margin: .7rem 0 }
 summary { cursor: pointer; font-weight: 600 }
-.plots { display: grid; gap: 1.2rem 1rem;
+h2 ~ .wide + .plots { margin-top: 1rem }
+.plots { display: grid; gap: 1.2rem 1.6rem;
   grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)) }
 figure { margin: 0 } figcaption b { color: var(--ink) }
 svg { width: 100%; height: auto; display: block } svg.time { height: 22px; margin: .6rem 0 .2rem }
