@@ -59,7 +59,9 @@ def _about_episodes(report: dict[str, Any], contract: Contract) -> Iterator[str]
         if reward["min"] == reward["max"]:
             yield f"Every reward is {reward['min']:g}: no action is better than another."
     if contract.episode.terminated is not None and totals["episodes"] and not totals["terminated"]:
-        yield "The contract says what ends the task, and it never happened: no episode is terminated."
+        yield (
+            "The contract says what ends the task, and it never happened: no episode is terminated."
+        )
     splits = sum(
         row["episodes"]
         for row in report["endings"]
