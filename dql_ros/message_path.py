@@ -89,16 +89,31 @@ class MessagePath:
         Raises:
             ContractError: Naming the part that the message does not have, and what it has.
         """
-        *ancestors, leaf = self._parts
-        owner = message
         try:
-            for part in ancestors:
-                if part.isdigit() and new_element is not None and len(owner) == int(part):
-                    owner.append(new_element())
-                owner = _step(owner, part)
+            owner = self._owner(message, new_element)
+            leaf = self._parts[-1]
             setattr(owner, leaf, _in_type_of(getattr(owner, leaf), value))
         except (AttributeError, IndexError) as cause:
             raise self._missing(message) from cause
+
+    def replace(self, message: Any, value: Any) -> None:
+        """Put ``value`` at the path as it is.
+
+        Raises:
+            ContractError: Naming the part that the message does not have, and what it has.
+        """
+        try:
+            setattr(self._owner(message), self._parts[-1], value)
+        except (AttributeError, IndexError) as cause:
+            raise self._missing(message) from cause
+
+    def _owner(self, message: Any, new_element: Callable[[], Any] | None = None) -> Any:
+        owner = message
+        for part in self._parts[:-1]:
+            if part.isdigit() and new_element is not None and len(owner) == int(part):
+                owner.append(new_element())
+            owner = _step(owner, part)
+        return owner
 
     def _walk(self, message: Any) -> Any:
         for part in self._parts:

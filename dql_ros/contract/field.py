@@ -77,7 +77,7 @@ class FieldSelection(StrictModel):
 
     @property
     def elements(self) -> tuple[Element, ...]:
-        """The message's numbers that it is made of; a quaternion's in the order x, y, z, w."""
+        """The message's numbers that it fills; a quaternion's in the order x, y, z, w."""
         if not self.path:
             return ()
         if self.rotation is not None and not self.indices:
@@ -86,6 +86,11 @@ class FieldSelection(StrictModel):
         if self.rotation is not None and self.quaternion_order == "wxyz":
             keys = (*keys[1:], keys[0])
         return tuple(Element(self.path, key) for key in keys)
+
+    @property
+    def read_elements(self) -> tuple[Element, ...]:
+        """The message's numbers that the vector is made of: those filled, but for constants."""
+        return () if self.constant is not None else self.elements
 
     @property
     def vector_unit(self) -> str:

@@ -250,3 +250,132 @@ def test_signals_read_as_numbers(make: Callable[[str], Any]) -> None:
     assert MessagePath("data", "signal").number(number) == -0.5
     with pytest.raises(ContractError, match=r"no field 'value' .*known: data"):
         MessagePath("value", "signal").number(flag)
+
+
+def observe(msgtype: str, *fields: dict[str, Any], **keys: Any) -> ObservationStream:
+    return ObservationStream.model_validate(
+        {"topic": "state", "type": msgtype, "fields": fields, **keys}
+    )
+
+
+def command(msgtype: str, *fields: dict[str, Any]) -> ActionStream:
+    return ActionStream.model_validate({"topic": "command", "type": msgtype, "fields": fields})
+
+
+def test_units_are_converted_both_ways(make: Callable[[str], Any]) -> None:
+    degrees = {"path": "velocity", "joints": ["a", "b"], "unit": "rad/s", "message_unit": "deg/s"}
+    stream = command("sensor_msgs/msg/JointState", {**degrees, "low": -9, "high": 9})
+    message = StreamEncoder(stream).encode([np.pi, -np.pi / 2], make(stream.type), 0)
+    np.testing.assert_allclose(message.velocity, [180.0, -90.0], rtol=1e-15)
+    np.testing.assert_allclose(StreamDecoder(stream)(message), [np.pi, -np.pi / 2], rtol=1e-15)
+
+
+def test_quaternions_become_columns_or_yaw_and_come_back(make: Callable[[str], Any]) -> None:
+    stream = command(
+        "geometry_msgs/msg/PoseStamped",
+        {"path": "pose.position.x", "low": -1, "high": 1},
+        {"path": "pose.orientation", "rotation": "6d"},
+    )
+    turn = np.array([0.5, 0, 1, 0, -1, 0, 0])  # x to y, y to -x: a quarter turn to the left
+    message = StreamEncoder(stream).encode(turn, make(stream.type), 0)
+    q = message.pose.orientation
+    np.testing.assert_allclose([q.x, q.y, q.z, q.w], [0, 0, np.sqrt(0.5), np.sqrt(0.5)])
+    np.testing.assert_allclose(StreamDecoder(stream)(message), turn, atol=1e-15)
+    yaw = command(stream.type, {"path": "pose.orientation", "rotation": "yaw", "unit": "deg"})
+    np.testing.assert_allclose(StreamDecoder(yaw)(message), [90.0])
+    StreamEncoder(yaw).encode([-30.0], message, 0)
+    np.testing.assert_allclose(StreamDecoder(yaw)(message), [-30.0])
+
+
+@pytest.mark.parametrize(("order", "numbers"), [("xyzw", [0, 0, 1, 2]), ("wxyz", [2, 0, 0, 1])])
+def test_quaternion_in_an_array_has_a_stated_order(
+    make: Callable[[str], Any], order: str, numbers: list[float]
+) -> None:
+    field = {"path": "data", "slice": "1:5", "rotation": "yaw", "quaternion_order": order}
+    stream = observe("std_msgs/msg/Float64MultiArray", field)
+    message = make(stream.type)
+    message.data = np.array([9.0, *numbers])
+    np.testing.assert_allclose(StreamDecoder(stream)(message), [2 * np.arctan2(1, 2)])
+    sent = command(
+        stream.type, {**field, "slice": "0:4"}, {"path": "data", "indices": [4], "constant": 7.0}
+    )
+    StreamEncoder(sent).encode([2 * np.arctan2(1, 2)], message, 0)
+    np.testing.assert_allclose(message.data, [*(np.array(numbers) / np.sqrt(5)), 7.0], atol=1e-15)
+    np.testing.assert_allclose(StreamDecoder(sent)(message), [2 * np.arctan2(1, 2)])
+
+
+def test_constants_are_added_to_observations_and_commands(make: Callable[[str], Any]) -> None:
+    seen = observe(
+        "geometry_msgs/msg/Twist",
+        {"constant": 0.25, "names": ["payload"]},
+        {"path": "linear.x"},
+        {"constant": -1.0, "names": ["one", "two"]},
+    )
+    message = make(seen.type)
+    message.linear.x = 3.0
+    assert StreamDecoder(seen)(message).tolist() == [0.25, 3.0, -1.0, -1.0]
+    sent = command(
+        seen.type,
+        {"path": "linear.y", "constant": 500, "unit": "m/s", "message_unit": "mm/s"},
+        {"path": "angular.z", "low": -1, "high": 1},
+    )
+    StreamEncoder(sent).encode([0.5], message, 0)
+    assert (message.linear.x, message.linear.y, message.angular.z) == (3.0, 500_000.0, 0.5)
+    assert StreamDecoder(sent)(message).tolist() == [0.5]
+
+
+def test_element_with_two_values_cannot_be_sent() -> None:
+    twice = {"path": "data", "indices": [0], "low": -1, "high": 1}
+    with pytest.raises(ContractError, match="gives element 0 two values"):
+        StreamEncoder(command("std_msgs/msg/Float64MultiArray", twice, twice))
+
+
+def test_unnamed_joints_are_read_in_the_contracts_order_where_it_says_so(
+    make: Callable[[str], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    fields = (
+        {"path": "position", "joints": ["shoulder", "elbow"]},
+        {"path": "velocity", "joints": ["elbow"]},
+    )
+    message = make("sensor_msgs/msg/JointState")
+    message.position, message.velocity = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    strict = StreamDecoder(observe("sensor_msgs/msg/JointState", *fields))
+    with pytest.raises(ContractError, match="which names: none; set 'unnamed: by_index'"):
+        strict(message)
+    decode = StreamDecoder(observe("sensor_msgs/msg/JointState", *fields, unnamed="by_index"))
+    for _ in range(3):
+        assert decode(message).tolist() == [1.0, 2.0, 4.0]
+    assert decode.by_index == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "state: messages name no joints; they are read in the contract's order, as it allows"
+    ]
+    message.name = ["elbow", "shoulder"]
+    assert decode(message).tolist() == [2.0, 1.0, 3.0]
+    assert decode.by_index == 3
+    message.name, message.position = [], np.zeros(3)
+    with pytest.raises(ContractError, match="3 entries for 2 joints of the contract"):
+        decode(message)
+
+
+def test_names_are_found_beside_an_array_inside_another_message(
+    make: Callable[[str], Any],
+) -> None:
+    class Wrapper:
+        name = "arm"  # one string is no list of joints
+        state = make("sensor_msgs/msg/JointState")
+
+    Wrapper.state.name, Wrapper.state.position = ["a", "b"], np.array([1.0, 2.0])
+    decode = StreamDecoder(
+        observe("any/msg/Wrapper", {"path": "state.position", "joints": ["b", "a"]})
+    )
+    assert decode(Wrapper).tolist() == [2.0, 1.0]
+
+
+def test_length_of_an_array_is_checked_again_when_it_changes(make: Callable[[str], Any]) -> None:
+    message = make("sensor_msgs/msg/JointState")
+    message.name, message.position = ["a", "b"], np.array([1.0, 2.0])
+    decode = StreamDecoder(joint_states(joints=["b"]))
+    assert decode(message).tolist() == [2.0]
+    message.position = np.zeros(1)
+    with pytest.raises(ContractError, match="'position' has 1 entries for 2 joint names"):
+        decode(message)

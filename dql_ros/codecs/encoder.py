@@ -1,0 +1,139 @@
+"""Vector -> message: the inverse of decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dql_core.errors import ContractError
+from dql_ros.codecs.joints import name_list_path
+from dql_ros.codecs.stamp import SECOND_NS, set_time
+from dql_ros.codecs.transform import StreamTransform
+from dql_ros.contract import ActionStream, Element, Stream
+from dql_ros.message_path import MessagePath
+
+
+class StreamEncoder:
+    """Fills messages of one topic from their part of the vector.
+
+    Args:
+        stream: The contract's description of the topic.
+        joint_order: Order of the joints in the message; the contract's by default.
+
+    Raises:
+        ContractError: If an element of an array would be left without a value.
+    """
+
+    def __init__(self, stream: Stream, joint_order: Sequence[str] = ()) -> None:
+        self._stream = stream
+        self._transform = StreamTransform(stream.fields)
+        self._joints = _joints(stream, joint_order)
+        elements = [element for selection in stream.fields for element in selection.elements]
+        self._numbers = [
+            (MessagePath(element.path, stream.topic), position)
+            for position, element in enumerate(elements)
+            if element.key is None
+        ]
+        self._arrays = _array_positions(stream.topic, elements, self._joints)
+        self._named = next((field.path for field in stream.fields if field.joints), "")
+        self._names_path: MessagePath | None = None
+
+    def encode(
+        self,
+        values: ArrayLike,
+        message: Any,
+        stamp_ns: int,
+        point_factory: Callable[[], Any] | None = None,
+    ) -> Any:
+        """Fill ``message`` in place; fields that the contract does not name keep their values.
+
+        Args:
+            values: The stream's part of the vector, shape (width,).
+            message: A message of the stream's type.
+            stamp_ns: Time for the header, if the message has one; in nanoseconds.
+            point_factory: Makes a ``JointTrajectoryPoint``; only a JointTrajectory needs it.
+
+        Returns:
+            The same message.
+
+        Raises:
+            ContractError: Naming a field that the message does not have.
+        """
+        numbers = self._transform.encode(np.asarray(values, dtype=np.float64))
+        for path, position in self._numbers:
+            path.assign(message, float(numbers[position]), point_factory)
+        for path, positions in self._arrays:
+            path.assign(message, numbers[positions], point_factory)
+        self._name_joints(message)
+        self._stamp(message, stamp_ns)
+        return message
+
+    def _name_joints(self, message: Any) -> None:
+        if not self._joints:
+            return
+        if self._names_path is None:
+            topic = self._stream.topic
+            self._names_path = MessagePath(name_list_path(message, self._named, topic), topic)
+        self._names_path.replace(message, list(self._joints))
+
+    def _stamp(self, message: Any, stamp_ns: int) -> None:
+        header = getattr(message, "header", None)
+        if header is not None:
+            set_time(header.stamp, stamp_ns)
+        if isinstance(self._stream, ActionStream):
+            if header is not None:
+                header.frame_id = self._stream.frame_id
+            for point in getattr(message, "points", ()):
+                if hasattr(point, "time_from_start"):
+                    due_ns = round(self._stream.time_from_start_s * SECOND_NS)
+                    set_time(point.time_from_start, due_ns)
+
+
+def _joints(stream: Stream, joint_order: Sequence[str]) -> tuple[str, ...]:
+    """Joint names in the order in which the message is to list them."""
+    if not joint_order:
+        return stream.joints
+    if sorted(joint_order) != sorted(stream.joints):
+        raise ContractError(
+            f"{stream.topic}: the joints to send are {', '.join(joint_order)}, but those of the "
+            f"contract are {', '.join(stream.joints) or 'none'}"
+        )
+    return tuple(joint_order)
+
+
+def _array_positions(
+    topic: str, elements: Sequence[Element], joints: tuple[str, ...]
+) -> list[tuple[MessagePath, NDArray[np.intp]]]:
+    """For each array of the message, which of the numbers fills each element."""
+    arrays: dict[str, dict[int | str, int]] = {}
+    for position, element in enumerate(elements):
+        if element.key is not None:
+            sources = arrays.setdefault(element.path, {})
+            if element.key in sources:
+                raise ContractError(
+                    f"{topic}: '{element.path}' cannot be sent, since the contract gives element "
+                    f"{element.key!r} two values"
+                )
+            sources[element.key] = position
+    return [
+        (MessagePath(path, topic), _order(topic, path, sources, joints))
+        for path, sources in arrays.items()
+    ]
+
+
+def _order(
+    topic: str, path: str, sources: dict[int | str, int], joints: tuple[str, ...]
+) -> NDArray[np.intp]:
+    by_name = any(isinstance(element, str) for element in sources)
+    elements: Sequence[int | str] = joints if by_name else range(len(sources))
+    for element in elements:
+        if element not in sources:
+            raise ContractError(
+                f"{topic}: '{path}' cannot be sent, since the contract gives "
+                f"{'joint' if by_name else 'index'} {element!r} no value; select all elements "
+                f"of the array"
+            )
+    return np.array([sources[element] for element in elements], dtype=np.intp)

@@ -1,0 +1,118 @@
+"""From a message's numbers to the vector's and back: units, rotations and constants.
+
+The bulk decoder of bags and the live decoder share these functions. Each row's result is the same
+to the bit whatever rows it is computed with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_ros.contract import FieldSelection
+from dql_ros.rotation import (
+    columns_of_quaternions,
+    quaternion_of_columns,
+    quaternion_of_yaw,
+    yaws_of_quaternions,
+)
+from dql_ros.units import Conversion, conversion
+
+
+class FieldTransform:
+    """What one selection makes of its numbers.
+
+    Attributes:
+        is_identity: Whether it leaves them as they are.
+
+    Args:
+        selection: The contract's description of the numbers.
+    """
+
+    def __init__(self, selection: FieldSelection) -> None:
+        self._selection = selection
+        self._convert = _conversion(selection)
+        self.is_identity = (
+            selection.constant is None
+            and selection.rotation is None
+            and self._convert == Conversion()
+        )
+
+    def decode(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the vector's numbers, shape (n, width), from the message's, (n, elements)."""
+        selection = self._selection
+        if selection.constant is not None:
+            return np.full((len(numbers), selection.width), selection.constant)
+        if selection.rotation == "6d":
+            return columns_of_quaternions(numbers)
+        if selection.rotation == "yaw":
+            numbers = yaws_of_quaternions(numbers)
+        return self._convert(numbers)
+
+    def encode(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the message's numbers, shape (elements,), from the vector's, (width,)."""
+        selection = self._selection
+        if selection.constant is not None:
+            values = np.full(len(selection.elements), selection.constant)
+        if selection.rotation == "6d":
+            return quaternion_of_columns(values)
+        values = self._convert.inverse(values)
+        return quaternion_of_yaw(float(values[0])) if selection.rotation == "yaw" else values
+
+
+class StreamTransform:
+    """What a stream's selections together make of their numbers.
+
+    Attributes:
+        num_read: How many numbers of a message are decoded.
+        num_sent: How many are encoded: the same, and the constants.
+        width: How many numbers the vector has.
+
+    Args:
+        selections: The stream's selections.
+    """
+
+    def __init__(self, selections: Sequence[FieldSelection]) -> None:
+        self._transforms = [FieldTransform(selection) for selection in selections]
+        self._read = _slices(len(selection.read_elements) for selection in selections)
+        self._sent = _slices(len(selection.elements) for selection in selections)
+        self._fields = _slices(selection.width for selection in selections)
+        self.num_read, self.num_sent = self._read[-1].stop, self._sent[-1].stop
+        self.width = self._fields[-1].stop
+        self._is_identity = all(transform.is_identity for transform in self._transforms)
+
+    def decode(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the vectors, shape (n, width), of the messages' numbers, (n, num_read)."""
+        if self._is_identity:
+            return numbers
+        vectors = np.empty((len(numbers), self.width))
+        for transform, read, fields in zip(
+            self._transforms, self._read, self._fields, strict=True
+        ):
+            vectors[:, fields] = transform.decode(numbers[:, read])
+        return vectors
+
+    def encode(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the message's numbers, shape (num_sent,), of a vector, (width,)."""
+        if self._is_identity:
+            return vector
+        numbers = np.empty(self.num_sent)
+        for transform, sent, fields in zip(
+            self._transforms, self._sent, self._fields, strict=True
+        ):
+            numbers[sent] = transform.encode(vector[fields])
+        return numbers
+
+
+def _slices(widths: Iterable[int]) -> list[slice]:
+    """Places of parts of these widths, one after the other."""
+    ends = list(accumulate(widths))
+    return [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
+
+
+def _conversion(selection: FieldSelection) -> Conversion:
+    source = "rad" if selection.rotation == "yaw" else selection.message_unit
+    return conversion(source, selection.vector_unit or "1") if source else Conversion()
