@@ -60,7 +60,8 @@ def _about_episodes(report: dict[str, Any], contract: Contract) -> Iterator[str]
             yield f"Every reward is {reward['min']:g}: no action is better than another."
     if contract.episode.terminated is not None and totals["episodes"] and not totals["terminated"]:
         yield (
-            "The contract says what ends the task, and it never happened: no episode is terminated."
+            "The contract says what ends the task, and it never happened: no episode is "
+            "terminated."
         )
     splits = sum(
         row["episodes"]
