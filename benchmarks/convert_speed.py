@@ -170,7 +170,8 @@ def table(lines: list[Line]) -> str:
         f"yardstick is the plain loop: rosbags iterates and\ndeserialises, numbers go to lists "
         f"and become numpy arrays. `convert` is the whole of `dql convert`,\nwith rewards, "
         f"dataset and report. Both take turns in one process; medians over "
-        f"{lines[0]['processes']} processes,\nin brackets the range of their ratios.\n\n{markdown_table(headings, rows)}"
+        f"{lines[0]['processes']} processes,\nin brackets the range of their ratios.\n\n"
+        f"{markdown_table(headings, rows)}"
     )
 
 
