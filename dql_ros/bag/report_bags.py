@@ -14,7 +14,6 @@ MAX_BAGS = 200
 Table = tuple[tuple[str, ...], list[tuple[object, ...]]]
 TOPIC_HEADER = (
     "topic",
-    "used as",
     "messages",
     "Hz",
     ("jitter ms", ("p50", "p95", "max")),
@@ -54,7 +53,7 @@ def inputs(digests: dict[str, dict[str, str]]) -> str:
     rows = (
         (bag, name, digest) for bag, files in digests.items() for name, digest in files.items()
     )
-    return table(("bag", "file", "SHA-256"), rows)
+    return table(("bag", "file", "SHA-256"), rows, long=(1, 2))
 
 
 def _overview(entries: list[dict[str, Any]]) -> str:
@@ -92,8 +91,7 @@ def _topic(topic: dict[str, Any]) -> tuple[object, ...]:
     stamps, ages = topic["stamps"] or {}, topic["age_at_tick_ms"] or {}
     limit, rate = topic["limit_s"], topic["rate_hz"]
     return (
-        (topic["topic"], topic["type"]),
-        topic["role"],
+        (topic["topic"], topic["role"], topic["type"]),
         f"{topic['count']:,}",
         None if rate is None else f"{rate:.2f}",
         *(_ms(jitter.get(key)) for key in ("p50", "p95", "max")),
@@ -136,13 +134,13 @@ def _what_else(bag: dict[str, Any]) -> Iterable[str]:
     if bag["between_episodes_s"]:
         yield f"{bag['between_episodes_s']:.2f} s lie between episodes."
     if bag["dropped_ticks"]:
-        yield f"{bag['dropped_ticks']:,} ticks were dropped: a number was not finite."
+        yield f"Ticks dropped at a number that was not finite: {bag['dropped_ticks']:,}."
     if bag["split_nonfinite"]:
-        yield f"{bag['split_nonfinite']:,} times a number that was not finite split an episode."
+        yield f"Episodes split at a number that was not finite: {bag['split_nonfinite']:,}."
     if any(bag["clipped"]):
-        yield f"{sum(bag['clipped']):,} action values lay beyond the bounds."
+        yield f"Action values beyond the bounds: {sum(bag['clipped']):,}."
     if bag["by_index_warnings"]:
-        yield f"{bag['by_index_warnings']:,} messages without joint names were read by position."
+        yield f"Messages without joint names, read by position: {bag['by_index_warnings']:,}."
 
 
 def _losses(bag: dict[str, Any]) -> Table:

@@ -92,7 +92,7 @@ def _caption(row: dict[str, Any]) -> str:
     unit = f" [{row['unit']}]" if row["unit"] else ""
     lines = [
         f"<b>{escape(row['name'])}</b>{escape(unit)}",
-        f"{row['min']:.4g} to {row['max']:.4g}, mean {row['mean']:.4g} ± {row['std']:.3g}",
+        f"{row['min']:.4g} to {row['max']:.4g}, mean {row['mean']:.3g} ± {row['std']:.3g}",
     ]
     bounds = [("low", row["low"]), ("high", row["high"])]
     told = ", ".join(f"{name} {bound:.4g}" for name, bound in bounds if bound is not None)

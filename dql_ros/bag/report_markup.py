@@ -43,7 +43,8 @@ def table(
 
     Args:
         header: Column titles; a pair is a title over several columns and their own titles.
-        rows: One cell a column; ``None`` is shown as a dash, a pair as a word and small print.
+        rows: One cell a column; ``None`` is shown as a dash, a tuple as a word over
+            lines of small print.
         long: Columns of running text, which may be broken into lines; not under a pair.
     """
     wrapped = frozenset(long)
@@ -60,8 +61,8 @@ def _cells(row: Sequence[object], wrapped: frozenset[int]) -> str:
 
 def _cell(cell: object) -> str:
     if isinstance(cell, tuple):
-        word, small = cell
-        return f"{escape(str(word))}<br><span class=soft>{escape(str(small))}</span>"
+        word, *small = (escape(str(each)) for each in cell)
+        return word + "".join(f"<br><span class=soft>{line}</span>" for line in small)
     return "&ndash;" if cell is None else escape(str(cell))
 
 

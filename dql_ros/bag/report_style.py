@@ -19,7 +19,7 @@ h3 { font-size: .95rem; margin: 1.2rem 0 .4rem }
 .totals span, .soft, figcaption { color: var(--soft); font-size: .85rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .88rem }
-th, td { border-bottom: 1px solid var(--line); padding: .25rem .7rem .25rem 0; text-align: right;
+th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem .25rem 0; text-align: right;
   white-space: nowrap; vertical-align: top }
 th { font-weight: 600; color: var(--soft) }
 th[colspan] { text-align: center; border: 0; padding-bottom: 0 }

@@ -68,7 +68,7 @@ def test_everything_that_happened_is_on_the_page() -> None:
         "a chunk is cut off",
         "/map",
         "metadata.yaml names other files",
-        "4 ticks were dropped",
+        "Ticks dropped at a number that was not finite: 4.",
         "no command on /commands",
         "recorded -7 to 1",
         "ab" * 32,
