@@ -65,7 +65,7 @@ class HeldColumn:
         clock = len(self._set_back) + np.cumsum(jumped)
         self._set_back = np.concatenate([self._set_back, arrived_ns[jumped]])
         self._last_stamp_ns = int(stamps_ns[-1])
-        new = (arrived_ns > self._ended_ns) & (stamps_ns > self._ended_ns)
+        new = self._is_new(arrived_ns, stamps_ns, clock)
         self._arrived = np.concatenate([self._arrived, arrived_ns[new]])
         self._stamps = np.concatenate([self._stamps, stamps_ns[new]])
         self._values = np.concatenate([self._values, values[new]])
@@ -108,9 +108,21 @@ class HeldColumn:
             self._keep(ahead | _at_least(key, leader))
 
     def forget_until(self, ended_ns: int) -> None:
-        """Drop, now and later, what arrived or was stamped at or before ``ended_ns``."""
+        """Drop, now and later, what arrived or was stamped at or before ``ended_ns``.
+
+        Stamps of a clock that was set back after it are not compared with it.
+        """
         self._ended_ns = ended_ns
-        self._keep((self._arrived > ended_ns) & (self._stamps > ended_ns))
+        self._keep(self._is_new(self._arrived, self._stamps, self._clock))
+
+    def _is_new(
+        self, arrived_ns: Times, stamps_ns: Times, clock: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        ended_clock = np.searchsorted(self._set_back, self._ended_ns, side="right")
+        is_new: NDArray[np.bool_] = (arrived_ns > self._ended_ns) & (
+            (stamps_ns > self._ended_ns) | (clock > ended_clock)
+        )
+        return is_new
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         if not kept.all():

@@ -5,290 +5,227 @@ observation stream is available:
 
 * The observation of tick t holds, per stream, the newest value that had arrived by t, whose stamp
   is not after t, and which is not older than the stream allows.
-* The action of tick t is the first command that arrived in [t, t + dt); where there is none, the
-  newest one before t, if it is not older than the action stream allows.
-* The reward of tick t is the sum of the reward messages that arrived in (t, t + dt].
+* The action of tick t is the first command of [t, t + dt); where there is none, the newest one
+  before t, if it is not older than the action stream allows. With ``command: held`` it is always
+  the newest at or before t.
+* The reward of tick t is the sum of the reward messages that arrived in (t, t + dt], or in
+  [t, t + dt) with ``tick: begun``.
 * A terminated or truncated signal in (t, t + dt] makes the transition from t the episode's last.
 * Where something is missing, the episode ends (truncated) with the last whole transition and the
   next one begins as soon as everything is available again. Nothing is filled in.
+* Start and stop events, or a state, say when an episode may run; what they end is truncated.
 * What is still open when the recording stops is truncated.
+
+With ``tick: action`` the times of the first action topic's commands are the ticks instead.
+
+The result depends on what arrived when, not on how the recording is divided for reading.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.streams import Observation, ObservationBuilder, StreamSpec
+from dql_ros.bag.alignment import Alignment, Flags, Found
+from dql_ros.bag.columns import Times
+from dql_ros.bag.recorded import BETWEEN, MARKED, NO_TICK, STOPPED, LeftOut, RecordedEpisode
+from dql_ros.bag.ticks import END_OF_TIME_NS, MAX_TICKS, Ticks
+from dql_ros.bag.transitions import Transitions, transitions
 from dql_ros.contract import Contract
-
-STOPPED = "the recording stopped"
-BETWEEN = "between episodes"
-
-
-@dataclass(frozen=True)
-class RecordedEpisode:
-    """An episode as the bag has it.
-
-    Attributes:
-        start_ns: Time of its first tick.
-        end_ns: Time of its last observation.
-        observations: Shape (T + 1, O).
-        actions: Shape (T, A), as commanded: not clipped.
-        rewards: Shape (T,), or ``None`` if the contract names no reward topic.
-        terminated: Whether the task itself ended it.
-        truncated: Whether a signal, a gap or the end of the recording ended it.
-        ending: How it ended, in words.
-    """
-
-    start_ns: int
-    end_ns: int
-    observations: NDArray[np.float32]
-    actions: NDArray[np.float64]
-    rewards: NDArray[np.float64] | None
-    terminated: bool
-    truncated: bool
-    ending: str
-
-    def __len__(self) -> int:
-        """Number of transitions, T."""
-        return len(self.actions)
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A span of a recording that is in no episode.
-
-    Attributes:
-        start_ns: Where it begins.
-        end_ns: Where it ends.
-        reason: Why nothing could be made of it.
-    """
-
-    start_ns: int
-    end_ns: int
-    reason: str
-
-
-class Arrivals:
-    """What arrived on a topic, and when."""
-
-    def __init__(self) -> None:
-        self._times: list[int] = []
-        self._values: list[NDArray[np.float64]] = []
-
-    def push(self, time_ns: int, value: NDArray[np.float64]) -> None:
-        """Add a value; times must not go back."""
-        self._times.append(time_ns)
-        self._values.append(value)
-
-    def in_force(
-        self, start_ns: int, end_ns: int, max_age_ns: int
-    ) -> tuple[NDArray[np.float64], int] | None:
-        """First value that arrived in [start, end), else the one held at ``start_ns``.
-
-        Returns:
-            The value, and its age at ``start_ns``: 0 for one that arrived in the interval.
-        """
-        index = bisect_left(self._times, start_ns)
-        if index < len(self._times) and self._times[index] < end_ns:
-            return self._values[index], 0
-        if index > 0 and start_ns - self._times[index - 1] <= max_age_ns:
-            return self._values[index - 1], start_ns - self._times[index - 1]
-        return None
-
-    def after(self, start_ns: int, end_ns: int) -> list[NDArray[np.float64]]:
-        """Values that arrived in (start, end]."""
-        first = bisect_right(self._times, start_ns)
-        return self._values[first : bisect_right(self._times, end_ns)]
-
-    def forget_before(self, time_ns: int) -> None:
-        """Drop all but the last of the values from before ``time_ns``."""
-        count = bisect_left(self._times, time_ns) - 1
-        if count > 0:
-            del self._times[:count], self._values[:count]
-
-    def clear(self) -> None:
-        """Drop all values."""
-        self._times.clear()
-        self._values.clear()
-
-
-@dataclass(frozen=True)
-class _Transition:
-    action: NDArray[np.float64]
-    held_ns: dict[str, int]
-    reward: float | None
-    observation: Observation
 
 
 @dataclass
 class _Growing:
-    """An episode under construction: what was observed first, and the transitions since."""
+    """An episode under construction: rows of its columns so far."""
 
     start_ns: int
     last_ns: int
-    first: Observation
-    transitions: list[_Transition] = field(default_factory=list)
+    first_ages_ns: dict[str, Times]
+    observations: list[NDArray[np.float32]]
+    actions: list[NDArray[np.float64]] = field(default_factory=list)
+    rewards: list[NDArray[np.float64]] = field(default_factory=list)
+    length: int = 0
 
 
 class EpisodeAssembler:
-    """Takes the decoded messages of one recording in the order of arrival.
+    """Cuts the messages of one recording into episodes.
 
     Attributes:
-        episodes: The episodes found so far.
-        left_out: What is in none of them.
-        ages_ns: For each topic of the contract, the age of its value at each tick that was used;
-            that of a command is 0 unless it was held from before the tick.
+        left_out: What is in no episode so far.
+        dropped_ticks: Ticks that were left out of episodes for a value that is no number.
+        split_nonfinite: Episodes that such a value ended.
 
     Args:
         contract: What is needed, at which rate, and where episodes end.
+        on_episode: Takes each episode when it is complete.
+        on_ages: Takes, for a topic of the contract, the ages in nanoseconds of its value at ticks
+            that are used, shape (n,); a command's is 0 unless it was held from before the tick.
     """
 
-    def __init__(self, contract: Contract) -> None:
-        self.episodes: list[RecordedEpisode] = []
+    def __init__(
+        self,
+        contract: Contract,
+        on_episode: Callable[[RecordedEpisode], None],
+        on_ages: Callable[[str, Times], None] = lambda _topic, _ages: None,
+    ) -> None:
         self.left_out: list[LeftOut] = []
-        self.ages_ns: dict[str, list[int]] = {
-            stream.topic: [] for stream in (*contract.observation, *contract.action)
-        }
+        self.dropped_ticks = 0
+        self.split_nonfinite = 0
         self._contract = contract
-        self._fleeting = {stream.topic for stream in contract.observation if not stream.latched}
-        self._builder = ObservationBuilder(
-            [
-                StreamSpec(stream.topic, stream.width, stream.max_age_ns)
-                for stream in contract.observation
-            ]
-        )
-        self._commands = {stream.topic: Arrivals() for stream in contract.action}
-        self._signals = {signal: Arrivals() for signal in contract.signals}
+        self._on_episode, self._on_ages = on_episode, on_ages
+        self._alignment = Alignment(contract)
+        self._lag_ns = self._alignment.lag_ns
+        self._ticks = Ticks(contract, self._alignment)
         self._growing: _Growing | None = None
-        self._now_ns: int | None = None
-        self._ended_ns: int | None = None
-        self._idle_since_ns = 0
+        self._ended_ns: int | None = None  # a signal ended the last episode then
+        self._from_ns = 0  # the next episode begins at or after this
+        self._from_is_instant = False
+        self._idle_since_ns: int | None = None
         self._idle_reasons: list[str] = []
 
-    def observe(
-        self, topic: str, arrived_ns: int, stamp_ns: int, value: NDArray[np.float64]
-    ) -> None:
-        """Take an observation stream's value, shape (width,)."""
-        self._advance(arrived_ns)
-        is_old = self._ended_ns is not None and stamp_ns <= self._ended_ns
-        if topic not in self._fleeting or not is_old:
-            self._builder.push(topic, stamp_ns, value)
+    def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
+        """Take in messages; see `Alignment.push`."""
+        self._alignment.push(kind, name, arrived_ns, *columns)
 
-    def command(self, topic: str, arrived_ns: int, value: NDArray[np.float64]) -> None:
-        """Take an action stream's value, shape (width,)."""
-        self._advance(arrived_ns)
-        self._commands[topic].push(arrived_ns, value)
-
-    def signal(self, name: str, arrived_ns: int, value: float) -> None:
-        """Take a value of the ``reward``, ``terminated`` or ``truncated`` signal."""
-        self._advance(arrived_ns)
-        self._signals[name].push(arrived_ns, np.array([value]))
+    def advance(self, until_ns: int) -> None:
+        """Do what is due, now that all that arrived before ``until_ns`` is pushed."""
+        self._alignment.release(until_ns)
+        self._settle(until_ns - self._lag_ns, is_finished=False)
 
     def finish(self) -> None:
         """Close the recording."""
-        if self._now_ns is None:
+        self._alignment.release(END_OF_TIME_NS)
+        now_ns = self._alignment.last_arrival_ns
+        if now_ns is None:
             return
-        self._settle(self._now_ns, self._now_ns + 1)
-        growing = self._growing
-        if growing is not None and any(self._ends(growing.last_ns, self._now_ns)):
-            # The recording stopped within the very period in which the episode ended.
-            self._tick(growing, self._now_ns)
-            growing = self._growing
-        if growing is not None:
-            self._close(growing, False, True, STOPPED)
-        self._note_left_out(self._now_ns)
+        self._settle(now_ns + 1, is_finished=True)
+        if self._growing is not None:
+            self._stop(self._growing, now_ns, STOPPED)
+        self._note_left_out(now_ns)
 
-    def _advance(self, arrived_ns: int) -> None:
-        if self._now_ns is None:
-            self._idle_since_ns = arrived_ns
-        elif arrived_ns > self._now_ns:
-            self._settle(self._now_ns, arrived_ns)
-        self._now_ns = arrived_ns
-
-    def _settle(self, instant_ns: int, until_ns: int) -> None:
-        """Do what is due from ``instant_ns`` to before ``until_ns``: nothing arrives between."""
+    def _settle(self, horizon_ns: int, *, is_finished: bool) -> None:
+        """Do all that is decided by what is known before ``horizon_ns``."""
+        if self._idle_since_ns is None:
+            if not len(self._alignment.instants_ns):
+                return
+            self._idle_since_ns = self._from_ns = int(self._alignment.instants_ns[0])
         while True:
-            growing = self._growing or self._begin(instant_ns)
-            if growing is None:
-                return
-            instant_ns = growing.last_ns + self._contract.period_ns
-            if instant_ns >= until_ns:
-                return
-            self._tick(growing, instant_ns)
+            growing = self._growing or self._begin(horizon_ns)
+            if growing is None or not self._grow(growing, horizon_ns, is_finished=is_finished):
+                break
+        self._alignment.forget_before(
+            self._growing.last_ns if self._growing is not None else self._from_ns
+        )
 
-    def _begin(self, now_ns: int) -> _Growing | None:
-        observation = self._builder.at(now_ns)
-        self._forget_before(now_ns)
-        if observation.values is None:
-            self._wait(f"no {' and no '.join(observation.missing)}")
-            return None
-        self._growing = _Growing(now_ns, now_ns, observation)
+    def _begin(self, horizon_ns: int) -> _Growing | None:
+        """Begin an episode at the first instant at which everything is there."""
+        candidates = self._ticks.candidates(
+            self._from_ns, horizon_ns, is_instant=self._from_is_instant
+        )
+        is_open = self._alignment.gate.is_open(candidates)
+        if self._ended_ns is not None and self._alignment.gate.has_opening:
+            opening = self._alignment.gate.next_opening(self._ended_ns)
+            is_open &= candidates >= (END_OF_TIME_NS if opening is None else opening)
+        for start in range(0, len(candidates), MAX_TICKS):
+            ticks = candidates[start : start + MAX_TICKS]
+            observed = self._alignment.observation_at(ticks)
+            usable = observed.known & observed.finite & is_open[start : start + MAX_TICKS]
+            found = int(np.argmax(usable)) if usable.any() else len(ticks)
+            self._wait_for(observed, is_open[start : start + MAX_TICKS], found)
+            if found < len(ticks):
+                return self._start(int(ticks[found]), observed, found)
+        if horizon_ns > self._from_ns:
+            self._from_ns, self._from_is_instant = horizon_ns, False
+        return None
+
+    def _start(self, tick_ns: int, observed: Found, row: int) -> _Growing:
+        ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
+        first = observed.values[row : row + 1].astype(np.float32)
+        self._growing = _Growing(tick_ns, tick_ns, ages, [first])
+        self._ended_ns = None
         return self._growing
 
-    def _tick(self, growing: _Growing, now_ns: int) -> None:
-        """Complete the transition from the last tick to ``now_ns``, or end the episode there."""
-        terminated, truncated = self._ends(growing.last_ns, now_ns)
-        transition = self._transition(growing.last_ns, now_ns)
-        if isinstance(transition, _Transition):
-            if not growing.transitions:
-                self._note_left_out(growing.start_ns)
-                self._note_ages(growing.first.ages_ns)
-            self._note_ages(transition.observation.ages_ns)
-            self._note_ages(transition.held_ns)
-            growing.transitions.append(transition)
-            growing.last_ns = now_ns
-            if terminated or truncated:
-                self._close(growing, terminated, truncated, "")
+    def _grow(self, growing: _Growing, horizon_ns: int, *, is_finished: bool) -> bool:
+        """Append what is decided; returns whether there is more to do before the horizon."""
+        last_ns = growing.last_ns
+        decided_ns = self._ticks.decided_before(horizon_ns, is_finished=is_finished)
+        stop_ns = self._alignment.gate.next_event(growing.start_ns)
+        limit_ns = decided_ns - 1 if stop_ns is None else min(decided_ns - 1, stop_ns)
+        deadline_ns = last_ns + self._ticks.longest_ns
+        ticks = self._ticks.after(last_ns, limit_ns)
+        if len(ticks):
+            self._append(growing, self._transitions(last_ns, ticks))
+        elif stop_ns is not None and stop_ns < min(decided_ns, deadline_ns + 1):
+            self._stop(growing, stop_ns, MARKED)
+        elif decided_ns > deadline_ns:
+            self._close(growing, False, True, NO_TICK)
+            self._from_ns, self._from_is_instant = last_ns + 1, False
         else:
-            self._close(growing, False, True, transition)
-        if terminated or truncated:
-            self._forget_episode(now_ns)
+            return False
+        return True
 
-    def _transition(self, start_ns: int, now_ns: int) -> _Transition | str:
-        """The transition between two ticks, or what it lacks."""
-        observation = self._builder.at(now_ns)
-        rewards = self._signals["reward"].after(start_ns, now_ns) if self._rewarded else None
-        commands, held_ns = [], {}
-        for stream in self._contract.action:
-            arrivals = self._commands[stream.topic]
-            command = arrivals.in_force(start_ns, now_ns, stream.max_age_ns)
-            if command is None:
-                return f"no command on {stream.topic}"
-            commands.append(command[0])
-            held_ns[stream.topic] = command[1]
-        if observation.values is None:
-            return f"no {' and no '.join(observation.missing)} for too long"
-        if rewards == []:
-            return "no reward"
-        self._forget_before(now_ns)
-        return _Transition(
-            np.concatenate(commands),
-            held_ns,
-            None if rewards is None else float(np.sum(rewards)),
-            observation,
-        )
+    def _transitions(self, last_ns: int, ticks: Times) -> Transitions:
+        return transitions(self._alignment, self._contract, last_ns, ticks, self._ticks.longest_ns)
 
-    @property
-    def _rewarded(self) -> bool:
-        return "reward" in self._signals
+    def _append(self, growing: _Growing, found: Transitions) -> None:
+        """Append the transitions up to the first that ends the episode."""
+        ended = (found.terminated | found.truncated) & ~found.too_long
+        halts = ended | ~found.usable
+        stop = int(np.argmax(halts)) if halts.any() else len(halts)
+        count = stop + int(stop < len(halts) and found.usable[stop])
+        if count:
+            self._append_rows(growing, found, count)
+        if stop == len(halts):
+            return
+        tick_ns = int(found.ticks_ns[stop])
+        if found.usable[stop]:
+            self._close(growing, bool(found.terminated[stop]), bool(found.truncated[stop]), "")
+        else:
+            reason = found.lack(stop)
+            self.split_nonfinite += reason.startswith("no finite value")
+            self._close(growing, False, True, reason)
+        self._from_ns, self._from_is_instant = tick_ns, True
+        if found.too_long[stop]:
+            self._from_ns, self._from_is_instant = growing.last_ns + 1, False
+        if ended[stop]:
+            self._ended_ns = tick_ns
+            self._alignment.forget_episode(tick_ns)
 
-    def _ends(self, start_ns: int, now_ns: int) -> tuple[bool, bool]:
-        """Whether a terminated and a truncated signal arrived in (start, now]."""
-        terminated, truncated = (
-            name in self._signals and any(self._signals[name].after(start_ns, now_ns))
-            for name in ("terminated", "truncated")
-        )
-        return terminated, truncated
+    def _append_rows(self, growing: _Growing, found: Transitions, count: int) -> None:
+        if growing.length == 0:
+            self._note_left_out(growing.start_ns)
+            for topic, ages in growing.first_ages_ns.items():
+                self._on_ages(topic, ages)
+        for column in (found.observed, found.commanded):
+            for topic, ages in column.ages_ns.items():
+                self._on_ages(topic, ages[:count])
+        if self._ticks.are_on_grid:
+            span = int(found.ticks_ns[count - 1]) - growing.last_ns
+            self.dropped_ticks += max(-(-span // self._contract.period_ns) - count, 0)
+        growing.observations.append(found.observed.values[:count].astype(np.float32))
+        growing.actions.append(found.commanded.values[:count])
+        if found.rewards is not None:
+            growing.rewards.append(found.rewards[0][:count])
+        growing.length += count
+        growing.last_ns = int(found.ticks_ns[count - 1])
+
+    def _stop(self, growing: _Growing, now_ns: int, reason: str) -> None:
+        """End the episode at ``now_ns``, within a period."""
+        end_ns = self._alignment.next_end(growing.last_ns)
+        if end_ns is not None and end_ns <= now_ns:
+            # It stopped within the very period in which the task ended.
+            self._append(growing, self._transitions(growing.last_ns, np.array([now_ns])))
+        if self._growing is not None:
+            self._close(growing, False, True, reason)
+            self._from_ns, self._from_is_instant = now_ns, True
 
     def _close(self, growing: _Growing, terminated: bool, truncated: bool, reason: str) -> None:
         self._growing = None
-        length, minimum = len(growing.transitions), self._contract.episode.min_length
+        length, minimum = growing.length, self._contract.episode.min_length
         if length == 0:
             self._wait(reason)
             return
@@ -298,23 +235,22 @@ class EpisodeAssembler:
             reason = f"episode of {length} transitions, shorter than min_length {minimum}"
             self.left_out.append(LeftOut(growing.start_ns, growing.last_ns, reason))
             return
-        self.episodes.append(_recorded(growing, terminated, truncated, reason))
+        self._on_episode(_recorded(growing, terminated, truncated, reason))
 
-    def _forget_episode(self, now_ns: int) -> None:
-        """After an end, the next episode begins with messages from after it."""
-        self._ended_ns = now_ns
-        self._builder.clear(self._fleeting)
-        for arrivals in self._commands.values():
-            arrivals.clear()
-
-    def _forget_before(self, now_ns: int) -> None:
-        for arrivals in (*self._commands.values(), *self._signals.values()):
-            arrivals.forget_before(now_ns)
-
-    def _note_ages(self, ages_ns: Mapping[str, int | None]) -> None:
-        for topic, age_ns in ages_ns.items():
-            if age_ns is not None:
-                self.ages_ns[topic].append(age_ns)
+    def _wait_for(self, observed: Found, is_open: Flags, count: int) -> None:
+        """Note why no episode began at the first ``count`` candidates."""
+        topics = list(observed.missing)
+        lacks = np.stack([observed.missing[topic][:count] for topic in topics], axis=1)
+        codes = np.where(is_open[:count], lacks @ (1 << np.arange(len(topics))), -1)
+        different, firsts = np.unique(codes, return_index=True)
+        for code in different[np.argsort(firsts)].tolist():
+            missing = [topic for bit, topic in enumerate(topics) if code >> bit & 1]
+            if code < 0:
+                self._wait(BETWEEN)
+            elif missing:
+                self._wait(f"no {' and no '.join(missing)}")
+            else:
+                self._wait("no finite value")
 
     def _wait(self, reason: str) -> None:
         told = any(known == BETWEEN or known.startswith(reason) for known in self._idle_reasons)
@@ -322,7 +258,7 @@ class EpisodeAssembler:
             self._idle_reasons.append(reason)
 
     def _note_left_out(self, until_ns: int) -> None:
-        if until_ns > self._idle_since_ns:
+        if self._idle_since_ns is not None and until_ns > self._idle_since_ns:
             reason = ", then ".join(self._idle_reasons) or STOPPED
             self.left_out.append(LeftOut(self._idle_since_ns, until_ns, reason))
 
@@ -330,15 +266,12 @@ class EpisodeAssembler:
 def _recorded(
     growing: _Growing, terminated: bool, truncated: bool, reason: str
 ) -> RecordedEpisode:
-    transitions = growing.transitions
-    rewards = [each.reward for each in transitions if each.reward is not None]
-    observations = [growing.first, *(each.observation for each in transitions)]
     return RecordedEpisode(
         start_ns=growing.start_ns,
         end_ns=growing.last_ns,
-        observations=np.stack([each.values for each in observations if each.values is not None]),
-        actions=np.stack([each.action for each in transitions]),
-        rewards=np.array(rewards) if rewards else None,
+        observations=np.concatenate(growing.observations),
+        actions=np.concatenate(growing.actions),
+        rewards=np.concatenate(growing.rewards) if growing.rewards else None,
         terminated=terminated,
         truncated=truncated,
         ending=reason or ("terminated" if terminated else "truncated"),

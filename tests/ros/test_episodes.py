@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dql_ros.bag.episodes import BETWEEN, STOPPED, Arrivals, EpisodeAssembler, RecordedEpisode
+from dql_ros.bag.recorded import BETWEEN, STOPPED, RecordedEpisode
 from dql_ros.contract import Contract
+from tests.ros.fed_assembler import Arrival, Fed
 
 PERIOD = 100_000_000
 
@@ -54,22 +55,19 @@ def contract(*, goal: bool = False, **changes: Any) -> Contract:
     return Contract.model_validate({**DOCUMENT, "observation": observation, **changes})
 
 
-def assemble(rules: Contract, *events: tuple[float, str, float]) -> EpisodeAssembler:
+def arrival(seconds: float, name: str, value: float) -> Arrival:
+    kinds = {"state": "observation", "goal": "observation", "command": "action"}
+    kind = "event" if name in {"start", "stop", "during"} else kinds.get(name, "signal")
+    return Arrival(round(seconds * 1e9), kind, name, value)
+
+
+def assemble(rules: Contract, *events: tuple[float, str, float]) -> Fed:
     """Feed (time in s, topic, value), in the order of time and as given among equal times."""
-    assembler = EpisodeAssembler(rules)
-    for seconds, topic, value in sorted(events, key=lambda event: event[0]):
-        now = round(seconds * 1e9)
-        if topic in {"state", "goal"}:
-            assembler.observe(topic, now, now, np.array([value]))
-        elif topic == "command":
-            assembler.command(topic, now, np.array([value]))
-        else:
-            assembler.signal(topic, now, value)
-    assembler.finish()
-    return assembler
+    arrivals = [arrival(*event) for event in sorted(events, key=lambda event: event[0])]
+    return Fed(rules, arrivals)
 
 
-def only(assembler: EpisodeAssembler) -> RecordedEpisode:
+def only(assembler: Fed) -> RecordedEpisode:
     (episode,) = assembler.episodes
     return episode
 
@@ -87,33 +85,6 @@ def lockstep(first: int, steps: int, ending: str = "") -> list[tuple[float, str,
         if not is_last:
             events.append((now, "command", 100 * tick))
     return events
-
-
-def in_force(arrivals: Arrivals, start: int, end: int, max_age: int) -> tuple[float, int] | None:
-    found = arrivals.in_force(start, end, max_age)
-    return None if found is None else (float(found[0][0]), found[1])
-
-
-def test_the_action_is_the_first_command_of_the_interval_else_the_one_held() -> None:
-    arrivals = Arrivals()
-    for time in (5, 10, 12, 30):
-        arrivals.push(time, np.array([time]))
-    assert in_force(arrivals, 10, 20, 0) == (10, 0)
-    assert in_force(arrivals, 11, 20, 0) == (12, 0)
-    assert in_force(arrivals, 20, 30, 8) == (12, 8)
-    assert in_force(arrivals, 20, 30, 7) is None
-    assert in_force(arrivals, 0, 5, 100) is None
-    arrivals.forget_before(13)
-    assert in_force(arrivals, 13, 20, 10) == (12, 1)
-    assert in_force(arrivals, 20, 40, 0) == (30, 0)
-
-
-def test_signals_belong_to_the_interval_that_they_end() -> None:
-    arrivals = Arrivals()
-    for time in (10, 15, 20):
-        arrivals.push(time, np.array([time]))
-    assert arrivals.after(10, 20) == [15, 20]
-    assert arrivals.after(20, 30) == []
 
 
 def test_a_lockstep_episode_comes_out_as_it_was() -> None:
@@ -235,22 +206,16 @@ def test_short_episodes_are_dropped_and_said() -> None:
 
 
 def test_message_that_is_stamped_before_the_tick_but_arrives_after_it_is_not_used() -> None:
-    assembler = EpisodeAssembler(contract())
-    for tick in range(4):
+    def measured(tick: int) -> Arrival:
+        # At the tick, received 8 ms later: at the tick only the one before was known.
         now = tick * PERIOD
-        assembler.command("command", now, np.zeros(1))
-        # Measured at the tick, received 8 ms later: at the tick only the one before was known.
-        assembler.observe("state", now + 8_000_000, now, np.array([tick]))
-    assembler.finish()
-    assert only(assembler).start_ns == 8_000_000
-    assembler = EpisodeAssembler(contract())
-    assembler.observe("state", 0, 0, np.array([-1.0]))
-    for tick in range(1, 4):
-        now = tick * PERIOD
-        assembler.command("command", now, np.zeros(1))
-        assembler.observe("state", now + 8_000_000, now, np.array([tick]))
-    assembler.finish()
-    assert only(assembler).observations.ravel().tolist() == [-1, 1, 2]
+        return Arrival(now + 8_000_000, "observation", "state", tick, now)
+
+    sent = [arrival(tick / 10, "command", 0) for tick in range(4)]
+    both = sorted([*sent, *map(measured, range(4))])
+    assert only(Fed(contract(), both)).start_ns == 8_000_000
+    both = sorted([arrival(0, "state", -1), *sent[1:], *map(measured, range(1, 4))])
+    assert only(Fed(contract(), both)).observations.ravel().tolist() == [-1, 1, 2]
 
 
 @given(
@@ -260,14 +225,9 @@ def test_message_that_is_stamped_before_the_tick_but_arrives_after_it_is_not_use
 def test_no_transition_holds_anything_from_after_it_or_too_old(
     states: list[int], commands: list[int]
 ) -> None:
-    assembler = EpisodeAssembler(contract())
-    events = [(time, "state") for time in states] + [(time, "command") for time in commands]
-    for time, topic in sorted(events):
-        if topic == "state":
-            assembler.observe(topic, time, time, np.array([float(time)]))
-        else:
-            assembler.command(topic, time, np.array([float(time)]))
-    assembler.finish()
+    sent = [Arrival(time, "observation", "state", time) for time in states]
+    sent += [Arrival(time, "action", "command", time) for time in commands]
+    assembler = Fed(contract(), sorted(sent))
     for episode in assembler.episodes:
         ticks = episode.start_ns + PERIOD * np.arange(len(episode) + 1)
         assert episode.end_ns == ticks[-1]
@@ -291,3 +251,143 @@ def test_no_transition_holds_anything_from_after_it_or_too_old(
 def test_nothing_is_made_of_a_recording_without_a_whole_transition(steps: int) -> None:
     events = [(0.0, "state", 1.0), (0.0, "command", 1.0)]
     assert assemble(contract(), *events[:steps]).episodes == []
+
+
+def test_the_command_held_at_the_tick_may_be_chosen_instead_of_the_first_after_it() -> None:
+    events = [(i / 10, "state", i) for i in range(5)]
+    events += [(i / 10 + 0.05, "command", i) for i in range(-1, 4)]
+    held = [{**DOCUMENT["action"][0], "command": "held"}]
+    assert only(assemble(contract(action=held), *events)).actions.ravel().tolist() == [-1, 0, 1, 2]
+    assert only(assemble(contract(), *events)).actions.ravel().tolist() == [0, 1, 2, 3]
+
+
+def test_reward_of_a_tick_may_be_sent_as_it_begins() -> None:
+    begun = {**SIGNALS, "reward": {**SIGNALS["reward"], "tick": "begun"}}
+    events = [(i / 10, topic, i) for i in range(5) for topic in ("state", "command", "reward")]
+    rewards = [only(assemble(contract(**rules), *events)).rewards for rules in (begun, SIGNALS)]
+    assert [None if each is None else each.tolist() for each in rewards] == [
+        [0, 1, 2, 3],
+        [1, 2, 3, 4],
+    ]
+
+
+def test_the_commands_own_times_may_be_the_ticks() -> None:
+    times = [0.013, 0.12, 0.2, 0.34, 0.6, 0.7]
+    events = [(i / 100, "state", i) for i in range(90)]
+    events += [(time, "command", index) for index, time in enumerate(times)]
+    assembler = assemble(contract(tick="action"), *events)
+    first, second = assembler.episodes
+    assert first.observations.ravel().tolist() == [1, 12, 20, 34]
+    assert first.actions.ravel().tolist() == [0, 1, 2]
+    assert first.ending == "no usable tick for too long"
+    assert second.observations.ravel().tolist() == [60, 70]
+    assert second.actions.ravel().tolist() == [4]
+
+
+def test_an_end_after_the_last_command_gives_the_terminal_observation() -> None:
+    events = [(i / 100, "state", i) for i in range(60)]
+    events += [(0.1, "command", 1), (0.2, "command", 2), (0.25, "terminated", 1)]
+    rules = contract(tick="action", episode=SIGNALS["episode"])
+    episode = only(assemble(rules, *events))
+    assert episode.observations.ravel().tolist() == [10, 20, 25]
+    assert episode.actions.ravel().tolist() == [1, 2]
+    assert episode.terminated
+
+
+MARKERS: dict[str, Any] = {
+    name: {"topic": name, "type": FLAG, "path": "data"} for name in ("start", "stop", "during")
+}
+RUN = [(i / 10, topic, i) for i in range(20) for topic in ("state", "command")]
+
+
+def test_markers_say_when_an_episode_runs() -> None:
+    rules = contract(episode={name: MARKERS[name] for name in ("start", "stop")})
+    events = [*RUN, (0.25, "start", 1), (0.65, "stop", 1), (1.2, "start", 1), (1.6, "stop", 1)]
+    first, second = assemble(rules, *events).episodes
+    assert (first.start_ns, first.end_ns) == (250_000_000, 650_000_000)
+    assert first.observations.ravel().tolist() == [2, 3, 4, 5, 6]
+    assert first.actions.ravel().tolist() == [3, 4, 5, 6]
+    assert (first.truncated, first.ending) == (True, "stopped by its marker")
+    assert second.observations.ravel().tolist() == [12, 13, 14, 15, 16]
+
+
+def test_a_state_says_when_an_episode_runs() -> None:
+    rules = contract(episode={"during": MARKERS["during"]})
+    states = [(0.0, 0), (0.2, 1), (0.4, 1), (0.8, 0), (0.9, 0), (1.5, 1)]
+    first, second = assemble(rules, *RUN, *((t, "during", v) for t, v in states)).episodes
+    assert (first.start_ns, first.end_ns) == (200_000_000, 800_000_000)
+    assert (second.start_ns, second.ending) == (1_500_000_000, STOPPED)
+
+
+def test_a_start_without_a_stop_separates_episodes() -> None:
+    rules = contract(episode={"start": MARKERS["start"]})
+    first, second = assemble(rules, *RUN, (0.5, "start", 1), (1.0, "start", 1)).episodes
+    assert first.observations.ravel().tolist() == [5, 6, 7, 8, 9, 10]
+    assert second.observations.ravel().tolist() == list(range(10, 20))
+
+
+def test_after_its_end_an_episode_waits_for_the_next_start() -> None:
+    rules = contract(
+        episode={"start": MARKERS["start"], "terminated": SIGNALS["episode"]["terminated"]}
+    )
+    events = [*RUN, (0.2, "start", 1), (0.5, "terminated", 1), (1.5, "start", 1)]
+    first, second = assemble(rules, *events).episodes
+    assert (first.terminated, first.end_ns) == (True, 500_000_000)
+    assert second.start_ns == 1_500_000_000
+
+
+def test_task_that_ends_just_before_the_stop_is_terminated() -> None:
+    rules = contract(
+        episode={
+            "start": MARKERS["start"],
+            "stop": MARKERS["stop"],
+            "terminated": SIGNALS["episode"]["terminated"],
+        }
+    )
+    events = [*RUN, (0.2, "start", 1), (0.52, "terminated", 1), (0.54, "stop", 1)]
+    episode = only(assemble(rules, *events))
+    assert (episode.terminated, episode.end_ns) == (True, 540_000_000)
+
+
+NAN = float("nan")
+
+
+def test_a_value_that_is_no_number_splits_the_episode() -> None:
+    events = [event for event in RUN if event[:2] not in {(0.5, "state"), (1.2, "command")}]
+    events += [(0.5, "state", NAN), (1.2, "command", NAN)]
+    assembler = assemble(contract(nonfinite="split"), *events)
+    assert [episode.observations.ravel().tolist() for episode in assembler.episodes] == [
+        [0, 1, 2, 3, 4],
+        [6, 7, 8, 9, 10, 11, 12],
+        [13, 14, 15, 16, 17, 18, 19],
+    ]
+    assert [episode.ending for episode in assembler.episodes[:2]] == [
+        "no finite value on state",
+        "no finite value on command",
+    ]
+    assert assembler.split_nonfinite == 2
+
+
+def test_a_tick_without_a_number_may_be_dropped_and_the_episode_goes_on() -> None:
+    events = [event for event in RUN if event[:2] not in {(0.5, "state"), (1.2, "command")}]
+    events += [(0.5, "state", NAN), (1.2, "command", NAN)]
+    assembler = assemble(
+        contract(nonfinite="drop", reward=SIGNALS["reward"]),
+        *events,
+        *[(i / 10, "reward", i) for i in range(20)],
+    )
+    kept = [i for i in range(20) if i not in {5, 12}]
+    episode = only(assembler)
+    assert episode.observations.ravel().tolist() == kept
+    assert episode.actions.ravel().tolist() == kept[:-1]
+    assert episode.rewards is not None
+    assert episode.rewards.tolist()[3:6] == [4, 5 + 6, 7]
+    assert assembler.dropped_ticks == 2
+
+
+def test_no_transition_reaches_over_ticks_dropped_for_too_long() -> None:
+    events = [event for event in RUN if not 0.5 <= event[0] < 0.9 or event[1] == "command"]
+    events += [(i / 10, "state", NAN) for i in range(5, 9)]
+    first, second = assemble(contract(nonfinite="drop"), *events).episodes
+    assert first.observations.ravel().tolist() == [0, 1, 2, 3, 4]
+    assert second.observations.ravel().tolist() == list(range(9, 20))
