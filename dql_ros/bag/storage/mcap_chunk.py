@@ -1,0 +1,190 @@
+"""The messages of an MCAP chunk, found without a step of Python for each."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from mcap.opcode import Opcode
+from numpy.typing import NDArray
+
+from dql_ros.bag.block import MessageBlock
+from dql_ros.bag.storage.damage import DamageError
+from dql_ros.bag.storage.decompress import decompress, decompress_partly
+from dql_ros.bag.storage.mcap_records import HEAD_BYTES, parse_chunk_head, records_in
+from dql_ros.bag.storage.part import MAX_TIME_NS, Channel
+
+# A message record up to its payload; the fields are not aligned.
+MESSAGE = np.dtype(
+    [
+        ("opcode", "u1"),
+        ("length", "<u8"),
+        ("channel", "<u2"),
+        ("sequence", "<u4"),
+        ("log_time", "<u8"),
+        ("publish_time", "<u8"),
+    ]
+)
+# So many bytes of a message record's content come before its payload.
+_FIELD_BYTES = MESSAGE.itemsize - HEAD_BYTES
+
+
+def open_chunk(content: bytes | memoryview) -> bytes | memoryview:
+    """Return a chunk's records, decompressed and compared with its checksum if it has one.
+
+    Args:
+        content: The chunk record's content.
+
+    Raises:
+        DamageError: If it cannot be decompressed, or differs from its checksum.
+    """
+    head = parse_chunk_head(content)
+    if head.data_offset + head.data_length > len(content):
+        raise DamageError(f"a chunk of {len(content)} bytes says it has {head.data_length}")
+    compressed = memoryview(content)[head.data_offset : head.data_offset + head.data_length]
+    data = decompress(head.compression, compressed, head.size)
+    if head.crc and zlib.crc32(data) != head.crc:
+        raise DamageError("a chunk differs from its checksum")
+    return data
+
+
+def open_cut_chunk(content: bytes | memoryview) -> bytes | memoryview:
+    """Return the whole records of a chunk whose end is missing; there is no checksum for them.
+
+    Raises:
+        DamageError: If its compression is not known.
+    """
+    head = parse_chunk_head(content)
+    data = decompress_partly(head.compression, memoryview(content)[head.data_offset :])
+    end = 0
+    try:
+        for record in records_in(data, 0, len(data)):
+            end = record.end
+    except DamageError:
+        pass  # The record that the cut goes through.
+    return data[:end]
+
+
+def find_messages(
+    data: bytes | memoryview, hint: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return where the message records of a chunk begin, in their order; shape (n,).
+
+    The index of a chunk has no checksum. It is believed only if walking through the records
+    would give the same: if what it points at are message records, and what lies between them are
+    whole records of other kinds. Otherwise the records are walked through.
+
+    Args:
+        data: The decompressed chunk.
+        hint: Where the chunk's index says they begin.
+
+    Raises:
+        DamageError: If the chunk ends within a record.
+    """
+    if hint is not None and _is_right(data, hint := np.sort(hint)):
+        return hint
+    return np.array(
+        [
+            record.offset
+            for record in records_in(data, 0, len(data))
+            if record.opcode == Opcode.MESSAGE and _is_long_enough(record.length)
+        ],
+        dtype=np.int64,
+    )
+
+
+def blocks_of(
+    data: bytes | memoryview,
+    offsets: NDArray[np.int64],
+    channels: Mapping[int, Channel],
+    known: NDArray[np.bool_],
+) -> tuple[tuple[Channel, MessageBlock], ...]:
+    """Return a chunk's messages by channel, each in the order of the log times.
+
+    Args:
+        data: The decompressed chunk.
+        offsets: Where its message records begin, from `find_messages`.
+        channels: The wanted channels by their number in the file.
+        known: Which channel numbers the file defines, shape (65536,).
+
+    Raises:
+        DamageError: If a time stamp is none, or a message is on a channel that is not defined.
+    """
+    heads = _heads(data, offsets)
+    numbers = heads["channel"]
+    if not known[numbers].all():
+        stranger = int(numbers[~known[numbers]][0])
+        raise DamageError(f"a message is on channel {stranger}, which the file does not define")
+    content = np.frombuffer(data, np.uint8)
+    blocks = []
+    for number, channel in channels.items():
+        mine = np.flatnonzero(numbers == number)
+        if not len(mine):
+            continue
+        times = heads["log_time"][mine]
+        if times.max() > MAX_TIME_NS:
+            raise DamageError(f"a message of {channel.topic} has a time stamp of {times.max()} ns")
+        log_times = times.astype(np.int64)
+        if (log_times[1:] < log_times[:-1]).any():
+            order = np.argsort(log_times, kind="stable")
+            mine, log_times = mine[order], log_times[order]
+        starts = offsets[mine] + MESSAGE.itemsize
+        lengths = heads["length"][mine].astype(np.int64) - _FIELD_BYTES
+        block = MessageBlock(channel.topic, channel.msgtype, log_times, content, starts, lengths)
+        blocks.append((channel, block))
+    return tuple(blocks)
+
+
+def count_by_channel(data: bytes | memoryview, offsets: NDArray[np.int64]) -> dict[int, int]:
+    """Return how many messages of each channel a chunk has."""
+    numbers, counts = np.unique(_heads(data, offsets)["channel"], return_counts=True)
+    return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+
+
+def span_of(data: bytes | memoryview, offsets: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the first and the last log time of a chunk's messages, of which there is one."""
+    times = _heads(data, offsets)["log_time"]
+    return int(times.min()), int(times.max())
+
+
+def _heads(data: bytes | memoryview, offsets: NDArray[np.int64]) -> NDArray[np.void]:
+    """The message records' fields; offsets are known to lie in the data."""
+    if not len(offsets):
+        return np.empty(0, MESSAGE)
+    everywhere: NDArray[np.void] = np.ndarray(
+        (len(data) - MESSAGE.itemsize + 1,), MESSAGE, buffer=data, strides=(1,)
+    )
+    return everywhere[offsets]
+
+
+def _is_right(data: bytes | memoryview, offsets: NDArray[np.int64]) -> bool:
+    """Whether walking through the records gives these ascending offsets and no others."""
+    if not len(offsets) or offsets[0] < 0 or offsets[-1] + MESSAGE.itemsize > len(data):
+        return False
+    heads = _heads(data, offsets)
+    lengths = heads["length"]
+    if (
+        (heads["opcode"] != Opcode.MESSAGE).any()
+        or (lengths < _FIELD_BYTES).any()
+        or (lengths > len(data)).any()
+    ):
+        return False
+    ends = np.concatenate([[0], offsets + HEAD_BYTES + lengths.astype(np.int64)])
+    nexts = np.concatenate([offsets, [len(data)]])
+    if (ends > nexts).any():
+        return False
+    for gap in np.flatnonzero(ends != nexts):
+        records = records_in(data, int(ends[gap]), int(nexts[gap]))
+        try:
+            if any(record.opcode == Opcode.MESSAGE for record in records):
+                return False
+        except DamageError:
+            return False
+    return True
+
+
+def _is_long_enough(length: int) -> bool:
+    if length < _FIELD_BYTES:
+        raise DamageError(f"a message record has {length} bytes, less than its fields need")
+    return True

@@ -1,0 +1,125 @@
+"""What every kind of file is to the reader: channels, counts, and parts read one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dql_ros.bag.block import MessageBlock
+from dql_ros.bag.storage.damage import DamageError, Loss
+
+MAX_TIME_NS = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A message type's definition, as a file carries it.
+
+    Attributes:
+        format: ``ros2msg``, ``ros2idl``, ``ros1msg``; empty if the file has none.
+        text: The definition with those of the types that it uses.
+    """
+
+    format: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Messages of one topic, type and serialisation in a file.
+
+    Attributes:
+        topic: Topic name as recorded.
+        msgtype: Message type, ``package/msg/Name``.
+        encoding: Serialisation: ``cdr``, ``ros1``, or one that is not understood.
+        definition: The type's definition in the file.
+    """
+
+    topic: str
+    msgtype: str
+    encoding: str
+    definition: Definition
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one step of reading a part yields.
+
+    Attributes:
+        blocks: Messages by channel.
+        until_ns: No later piece of the part has a message with a log time before this one.
+    """
+
+    blocks: tuple[tuple[Channel, MessageBlock], ...]
+    until_ns: int = MAX_TIME_NS
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that is read by itself: a chunk, or the whole of it.
+
+    Attributes:
+        start_ns: No message of it has a log time before this one.
+        size_bytes: Its share of the file.
+        counts: Messages of each wanted topic that it should have; ``None`` if nobody knows.
+        read: Yields its messages; raises one of `DAMAGE`, after what could be read.
+    """
+
+    start_ns: int
+    size_bytes: int
+    counts: Mapping[str, int] | None
+    read: Callable[[], Iterator[Piece]]
+
+
+class Storage(Protocol):
+    """An opened file of a bag."""
+
+    @property
+    def path(self) -> Path:
+        """The file, as it lies in the bag."""
+
+    @property
+    def channels(self) -> Collection[Channel]:
+        """All channels, also those without a message."""
+
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last log time; ``None`` without a message."""
+
+    @property
+    def metadata_text(self) -> str | None:
+        """The bag's metadata, yaml, if the file carries it."""
+
+    @property
+    def distribution(self) -> str:
+        """The ROS distribution that recorded it; empty if it does not say."""
+
+    @property
+    def losses(self) -> Collection[Loss]:
+        """What is known to be lost since the file was opened."""
+
+    @property
+    def notes(self) -> Collection[str]:
+        """What the user should know about the file although nothing is lost by it."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the number of messages of each topic by the file's own count."""
+
+    def parts(self, topics: Collection[str]) -> list[Part]:
+        """Return the parts that have messages of the topics, by their start."""
+
+    def close(self) -> None:
+        """Release what is held open."""
+
+
+def checked_time(time_ns: int) -> int:
+    """Return a time that fits 63 bits.
+
+    Raises:
+        DamageError: If it does not.
+    """
+    if not 0 <= time_ns <= MAX_TIME_NS:
+        raise DamageError(f"has a time stamp of {time_ns} ns, which is none")
+    return time_ns

@@ -1,0 +1,127 @@
+"""What sqlite left beside a file that was not closed: its write-ahead log or its journal.
+
+Source: https://www.sqlite.org/fileformat2.html, section 4, "The Write-Ahead Log".
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_ros.bag.storage.bounded_file import BoundedFile
+from dql_ros.bag.storage.damage import DamageError
+
+SIDE_SUFFIXES = ("-wal", "-journal")
+
+_HEADER = struct.Struct(">8I")
+_FRAME = struct.Struct(">6I")
+# The last bit says whether the checksums take the words as big-endian.
+_MAGIC = 0x377F0682
+
+
+@dataclass(frozen=True)
+class LogState:
+    """How far a write-ahead log is good.
+
+    Attributes:
+        committed_bytes: Up to the end of its last whole transaction.
+        lost_bytes: What belongs to a transaction that was not finished, or is damaged.
+    """
+
+    committed_bytes: int
+    lost_bytes: int
+
+
+def side_files(path: Path) -> list[Path]:
+    """Return the side files of a sqlite file that are not empty."""
+    found = [path.with_name(path.name + suffix) for suffix in SIDE_SUFFIXES]
+    return [file for file in found if file.is_file() and file.stat().st_size > 0]
+
+
+def copy_with_side_files(path: Path, folder: Path) -> Path:
+    """Copy a file and its side files, so that sqlite can finish its work without touching them.
+
+    Returns:
+        The copy.
+    """
+    for file in (path, *side_files(path)):
+        shutil.copyfile(file, folder / file.name)
+    return folder / path.name
+
+
+def look_at_log(path: Path) -> LogState:
+    """Follow a write-ahead log's checksums, which sqlite stops at without a word.
+
+    Frames of an earlier round, which have other salts, are what the log was overwriting: they
+    are neither good nor lost.
+
+    Raises:
+        DamageError: If the log has no valid header.
+    """
+    with BoundedFile(path) as file:
+        raw = file.read(0, min(file.size, _HEADER.size))
+        if len(raw) < _HEADER.size:
+            return LogState(0, file.size)
+        magic, _, page_size, _, *salts, first, second = _HEADER.unpack(raw)
+        if magic & ~1 != _MAGIC or page_size not in {1 << shift for shift in range(9, 17)}:
+            raise DamageError(f"has a write-ahead log ({path.name}) without a valid header")
+        words = np.dtype(">u4" if magic & 1 else "<u4")
+        sums = _Checksum(page_size, words)
+        if sums.after(np.zeros(2, np.uint32), raw[:24]) != (first, second):
+            raise DamageError(f"has a write-ahead log ({path.name}) with a wrong checksum")
+        return _follow(file, page_size, (salts[0], salts[1]), sums, (first, second))
+
+
+def _follow(
+    file: BoundedFile,
+    page_size: int,
+    salts: tuple[int, int],
+    sums: _Checksum,
+    state: tuple[int, int],
+) -> LogState:
+    offset = committed = _HEADER.size
+    frame_bytes = _FRAME.size + page_size
+    while offset + frame_bytes <= file.size:
+        frame = file.read(offset, frame_bytes)
+        _, pages, salt1, salt2, first, second = _FRAME.unpack_from(frame)
+        if (salt1, salt2) != salts:
+            return LogState(committed, offset - committed)
+        state = sums.after(np.array(state, np.uint32), frame[:8] + frame[_FRAME.size :])
+        if state != (first, second):
+            break
+        offset += frame_bytes
+        committed = offset if pages else committed
+    return LogState(committed, file.size - committed)
+
+
+class _Checksum:
+    """The log's checksum: s0 += x[i] + s1; s1 += x[i+1] + s0, modulo 2^32.
+
+    Being linear, it is a sum of all words with fixed weights.
+    """
+
+    def __init__(self, page_size: int, words: np.dtype[np.uint32]) -> None:
+        self._words = words
+        steps = (page_size + 8) // 8
+        # powers[k]: what k steps make of the state, as a matrix of shape (2, 2).
+        powers = [np.eye(2, dtype=np.uint32)]
+        step = np.array([[1, 1], [1, 2]], np.uint32)
+        for _ in range(steps):
+            powers.append(step @ powers[-1])
+        self._powers: NDArray[np.uint32] = np.array(powers)
+
+    def after(self, state: NDArray[np.uint32], content: bytes) -> tuple[int, int]:
+        """Return the state after eight bytes times so many steps."""
+        pairs = np.frombuffer(content, self._words).astype(np.uint32).reshape(-1, 2)
+        steps = len(pairs)
+        # One step maps (s0, s1) to (s0 + s1 + x, s0 + 2 s1 + x + y).
+        inputs = np.stack([pairs[:, 0], pairs[:, 0] + pairs[:, 1]], axis=1)
+        weights = self._powers[:steps][::-1]
+        total = (weights * inputs[:, None, :]).sum(axis=(0, 2), dtype=np.uint32)
+        total = total + self._powers[steps] @ state
+        return int(total[0]), int(total[1])

@@ -1,0 +1,197 @@
+"""sqlite files as one part each, read in the order of the time stamps.
+
+Source: the tables of rosbag2_storage_sqlite3, schema versions 1 to 4.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
+from functools import cached_property, partial
+from pathlib import Path
+
+from rosbags.typesys.msg import normalize_msgtype
+
+from dql_ros.bag.storage.damage import DAMAGE, DamageError, Loss
+from dql_ros.bag.storage.part import Channel, Definition, Part, Piece
+from dql_ros.bag.storage.sqlite_rows import blocks_of, row_batches
+from dql_ros.bag.storage.sqlite_salvage import Window, readable_rows, readable_windows
+
+# sqlite's steps are counted, so that a damaged tree that leads back into itself ends too.
+_STEPS_AT_LEAST = 2_000_000
+_STEPS_PER_BYTE = 100
+_STEPS_BETWEEN_LOOKS = 100_000
+
+
+class SqliteStorage:
+    """A sqlite file.
+
+    Args:
+        path: The file to read.
+        name: The file as it lies in the bag, if another one is read in its place.
+        salvage: Read what can be read of a damaged file.
+        losses: What was lost before it was opened.
+        notes: What the user should know about the file.
+
+    Raises:
+        DamageError: If it is none of rosbag2's.
+        sqlite3.Error: If it is damaged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: Path,
+        *,
+        salvage: bool,
+        losses: Collection[Loss] = (),
+        notes: Collection[str] = (),
+    ) -> None:
+        self.path = name
+        self._file = path
+        self._salvage = salvage
+        self.losses = losses
+        self.notes = notes
+        with closing(self._connect()) as connection:
+            self._channels = _channels(connection)
+            self.metadata_text, self.distribution = _metadata(connection)
+
+    @property
+    def channels(self) -> Collection[Channel]:
+        """All topics."""
+        return self._channels.values()
+
+    @cached_property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last log time."""
+        query = "SELECT MIN(timestamp), MAX(timestamp) FROM messages"
+        try:
+            with closing(self._connect()) as connection:
+                first, last = connection.execute(query).fetchone()
+        except DAMAGE:
+            if not self._salvage:
+                raise
+            spans = [(window.start_ns, window.end_ns) for window in self._windows]
+            first = min((start for start, _ in spans), default=None)
+            last = max((end for _, end in spans), default=None)
+        if first is None:
+            return None
+        if not (isinstance(first, int) and isinstance(last, int)):
+            raise DamageError(f"has time stamps that are no whole numbers: {first!r}, {last!r}")
+        return first, last
+
+    def counts(self) -> Mapping[str, int]:
+        """Messages of each topic, counted by sqlite."""
+        counts = {channel.topic: 0 for channel in self.channels}
+        with closing(self._connect()) as connection:
+            rows = connection.execute("SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id")
+            for number, count in rows:
+                if number not in self._channels:
+                    raise DamageError(f"has {count} messages of topic {number!r}, which it lacks")
+                counts[self._channels[number].topic] += count
+        return counts
+
+    def parts(self, topics: Collection[str]) -> list[Part]:
+        """The whole file, or windows of its rows if it is salvaged."""
+        wanted = {
+            number: channel
+            for number, channel in self._channels.items()
+            if channel.topic in topics
+        }
+        size = self._file.stat().st_size
+        if not wanted or self.span_ns is None:
+            return []
+        if not self._salvage:
+            return [Part(self.span_ns[0], size, None, partial(self._read, wanted))]
+        share = size // max(len(self._windows), 1)
+        return sorted(
+            (
+                Part(window.start_ns, share, None, partial(self._read_window, window, wanted))
+                for window in self._windows
+            ),
+            key=lambda part: part.start_ns,
+        )
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    @cached_property
+    def _windows(self) -> tuple[Window, ...]:
+        with closing(self._connect()) as connection:
+            return tuple(readable_windows(connection))
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file for reading, without locks and with an end to every query."""
+        uri = f"{self._file.resolve().as_uri()}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True)
+        left = _STEPS_AT_LEAST + _STEPS_PER_BYTE * self._file.stat().st_size
+
+        def look() -> bool:
+            nonlocal left
+            left -= _STEPS_BETWEEN_LOOKS
+            return left < 0
+
+        connection.set_progress_handler(look, _STEPS_BETWEEN_LOOKS)
+        return connection
+
+    def _read(self, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+        which = "" if len(wanted) == len(self._channels) else _is_in("topic_id", wanted)
+        query = f"SELECT topic_id, timestamp, data FROM messages {which} ORDER BY timestamp, rowid"
+        with closing(self._connect()) as connection:
+            for rows in row_batches(connection.execute(query)):
+                yield Piece(blocks_of(rows, wanted), until_ns=rows[-1][1])
+
+    def _read_window(self, window: Window, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+        with closing(self._connect()) as connection:
+            rows, lost = readable_rows(connection, window)
+        if rows:
+            yield Piece(blocks_of([row for row in rows if row[0] in wanted], wanted))
+        if lost:
+            raise DamageError(f"has {lost} rows that cannot be read after row {window.after}")
+
+
+def _is_in(column: str, numbers: Collection[int]) -> str:
+    return f"WHERE {column} IN ({', '.join(str(int(number)) for number in numbers)})"
+
+
+def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
+    tables = {
+        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
+    }
+    if missing := {"topics", "messages"} - tables:
+        raise DamageError(f"has no table {' and no table '.join(sorted(missing))}")
+    definitions: dict[str, Definition] = {}
+    if "message_definitions" in tables:
+        query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+        definitions = {
+            _msgtype(str(name)): Definition(str(encoding), str(text))
+            for name, encoding, text in connection.execute(query)
+        }
+    channels = {}
+    for number, topic, msgtype, encoding in connection.execute(
+        "SELECT id, name, type, serialization_format FROM topics"
+    ):
+        if not (isinstance(number, int) and isinstance(topic, str) and isinstance(msgtype, str)):
+            raise DamageError(f"has a topic {topic!r} of type {msgtype!r}")
+        name = _msgtype(msgtype)
+        channels[number] = Channel(topic, name, str(encoding), definitions.get(name, Definition()))
+    return channels
+
+
+def _metadata(connection: sqlite3.Connection) -> tuple[str | None, str]:
+    """The bag's metadata and the distribution, which files since Iron carry."""
+    text: str | None = None
+    distribution = ""
+    try:
+        for (value,) in connection.execute("SELECT metadata FROM metadata ORDER BY id"):
+            text = str(value)
+        for (value,) in connection.execute("SELECT ros_distro FROM schema"):
+            distribution = str(value)
+    except sqlite3.OperationalError:
+        pass  # Older files have no such tables.
+    return text, distribution
+
+
+def _msgtype(name: str) -> str:
+    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
