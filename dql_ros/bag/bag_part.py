@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from dql_core.errors import BagError
 from dql_core.strict_yaml import StrictModel, parse
+from dql_ros.bag.topic_row import TopicRow
 
 
 class EpisodeRow(StrictModel):
@@ -98,7 +99,7 @@ class BagPart(StrictModel):
     start_ns: int = 0
     duration_s: float = 0.0
     message_count: int = 0
-    topics: tuple[dict[str, Any], ...] = ()
+    topics: tuple[TopicRow, ...] = ()
     skipped_topics: tuple[SkippedTopic, ...] = ()
     episodes: tuple[EpisodeRow, ...] = ()
     left_out: tuple[LeftOutRow, ...] = ()

@@ -88,7 +88,7 @@ def _totals(parts: Sequence[BagPart]) -> dict[str, Any]:
         "truncated": sum(row.truncated for row in episodes),
         "mean_length": float(np.mean(lengths)) if lengths else None,
         "mean_return": float(np.mean(returns)) if returns else None,
-        "gaps": sum(topic["gaps"] for part in converted for topic in part.topics),
+        "gaps": sum(topic.gaps for part in converted for topic in part.topics),
         "losses": sum(len(part.losses) for part in converted),
         "dropped_ticks": sum(part.dropped_ticks for part in converted),
         "nonfinite_splits": sum(part.split_nonfinite for part in converted),

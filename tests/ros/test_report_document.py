@@ -140,7 +140,7 @@ def test_rewards_and_fields_that_never_change_are_told() -> None:
 def test_stamps_that_cannot_be_trusted_are_told_once_a_topic() -> None:
     one = part("bags/a", lengths=(9,))
     stamps = {"backwards": 2, "duplicate": 0, "zero": 7}
-    odd = {**one.topics[0], "stamps": stamps}
+    odd = {**one.topics[0].model_dump(), "stamps": stamps}
     remarks = report([part("bags/a", lengths=(9,), topics=(odd, {**odd, "role": "action"}))])
     assert remarks["remarks"] == [
         "bags/a: /joint_states: 2 header stamps went backwards.",

@@ -126,7 +126,7 @@ def test_more_rows_than_a_browser_likes_are_left_to_the_json() -> None:
 
 def test_more_gaps_than_are_listed_are_counted() -> None:
     one = part("bags/a")
-    topics = ({**one.topics[0], "gaps": 31}, one.topics[1])
+    topics = (one.topics[0].model_copy(update={"gaps": 31}), one.topics[1])
     text, _ = rendered(part("bags/a", topics=topics))
     assert "and 30 more" in text
 

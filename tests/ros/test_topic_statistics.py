@@ -1,4 +1,5 @@
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dql_ros.bag.reader import Bag
+from dql_ros.bag.topic_row import TopicRow
 from dql_ros.bag.topic_statistics import TopicStatistics
+from dql_ros.codecs import stamp_ns
 
 MS = 1_000_000
+FLIGHTS = Path(__file__).parents[3] / "shared" / "data" / "bags" / "crazyflie"
 JOINTS = "sensor_msgs/msg/JointState"
 
 
@@ -167,3 +172,34 @@ def test_a_silent_topic_and_a_single_message_have_no_rate() -> None:
             None,
         )
         assert (figures["longest_pause_s"], figures["gaps"]) == (0.0, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 100])
+@pytest.mark.parametrize("stamped", [True, False])
+def test_the_figures_are_a_row_of_the_report(count: int, stamped: bool) -> None:
+    times = np.arange(count) * 60.0
+    figures = told(times, stamps_ms=times - 3 if stamped else None)
+    assert TopicRow.model_validate(figures).model_dump(mode="json") == figures
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not FLIGHTS.is_dir(), reason="../shared/data is not here")
+@pytest.mark.parametrize("flight", ["pitch0bag", "rollbag", "yx1bag"])
+def test_a_real_flight_has_the_rates_and_delays_that_its_readme_tells(flight: str) -> None:
+    name = "/vicon/Group466CF/Group466CF/pose"
+    with Bag(FLIGHTS / flight) as bag:
+        messages = [
+            (each.log_time_ns, stamp_ns(each.message, name))
+            for each in bag.messages(frozenset({name}))
+        ]
+        times, stamps = np.array(messages, dtype=np.int64).T
+        topic = TopicStatistics(name, "geometry_msgs/msg/PoseStamped", "observation", 200 * MS)
+        topic.add(times, stamps)
+        assert topic.count == bag.topics[name].count
+    figures = topic.to_json(bag.start_ns)
+    assert figures["rate_hz"] == pytest.approx(100, abs=2)
+    assert figures["median_pause_ms"] == pytest.approx(10, abs=0.1)
+    assert figures["receive_minus_header_ms"]["p50"] == pytest.approx(8, abs=2)
+    lost = (times[-1] - times[0]) / 1e7 + 1 - len(times)
+    assert figures["missing_estimate"] == pytest.approx(lost, abs=3)
+    assert figures["stamps"]["zero"] == 0
