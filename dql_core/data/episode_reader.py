@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from dql_core.data.spaces import flatten, spec_from_spaces
 from dql_core.errors import DatasetError
 from dql_core.rewards import LoggedEpisode
 from dql_core.spec import PolicySpec
+
+# An open HDF5 file remembers all episodes that were read: it is opened anew after so many.
+EPISODES_A_FILE = 64
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,13 @@ class EpisodeReader:
                 f"{expected}: a part of it is missing; make or download it again"
             )
 
-    def _stored(self) -> Iterable[EpisodeData]:
+    def _stored(self) -> Iterator[EpisodeData]:
         if self.data_format in ARROW_FORMATS:
-            return iterate_arrow_episodes(self._dataset, self.data_format)
-        episodes: Iterable[EpisodeData] = self._dataset.iterate_episodes()
-        return episodes
+            yield from iterate_arrow_episodes(self._dataset, self.data_format)
+            return
+        for first in range(0, self.num_episodes, EPISODES_A_FILE):
+            indices = self._dataset.episode_indices[first : first + EPISODES_A_FILE]
+            yield from self._dataset.iterate_episodes(indices)
 
     def _episode(self, data: EpisodeData) -> StoredEpisode:
         terminated = bool(len(data) and data.terminations[-1])

@@ -18,7 +18,7 @@ import dql_core
 from dql_core.atomic import whole_directory
 from dql_core.data.episode_reader import EpisodeReader
 from dql_core.data.location import DATA_FOLDER, find_dataset
-from dql_core.data.reward_storage import reward_writer
+from dql_core.data.reward_storage import replace_rewards
 from dql_core.errors import ContractError, DatasetError
 from dql_core.rewards.call import Rewards, load_rewards
 from dql_core.rewards.lookup import source_sha256
@@ -132,17 +132,16 @@ def _relabel_copy(
     progress: Progress,
 ) -> RelabelResult:
     before, after, transitions = RewardFigures(), RewardFigures(), 0
-    with reward_writer(copy, reader.data_format) as write:
-        for stored in reader:
-            try:
-                new = rewards(stored.episode)
-            except ContractError as cause:
-                raise ContractError(f"{reader.where}: episode {stored.index}: {cause}") from cause
-            write(stored.index, new)
-            before.add(stored.rewards)
-            after.add(new)
-            transitions += len(new)
-            progress(len(after.returns), reader.num_episodes)
+    for stored in reader:
+        try:
+            new = rewards(stored.episode)
+        except ContractError as cause:
+            raise ContractError(f"{reader.where}: episode {stored.index}: {cause}") from cause
+        replace_rewards(copy, reader.data_format, stored.index, new)
+        before.add(stored.rewards)
+        after.add(new)
+        transitions += len(new)
+        progress(len(after.returns), reader.num_episodes)
     told = [_told(function) for function in functions]
     entry = {"version": dql_core.__version__, "reward": told}
     storage = MinariStorage.read(copy)

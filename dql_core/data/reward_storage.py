@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 import numpy as np
@@ -14,39 +11,30 @@ import pyarrow.dataset
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from dql_core.data.arrow_episodes import ARROW_FORMATS
 from dql_core.errors import DatasetError
 
 HDF5_FILE = "main_data.hdf5"
 
 
-class RewardWriter(Protocol):
-    """Replaces the rewards of one episode."""
-
-    def __call__(self, episode: int, rewards: NDArray[np.float64]) -> None:
-        """Write the T rewards of an episode of T steps, shape (T,)."""
-
-
-@contextmanager
-def reward_writer(data_path: Path, data_format: str) -> Iterator[RewardWriter]:
-    """Open the data folder of a dataset to replace rewards in it.
+def replace_rewards(
+    data_path: Path, data_format: str, episode: int, rewards: NDArray[np.float64]
+) -> None:
+    """Replace the rewards of one episode of T steps.
 
     Args:
-        data_path: The folder with the episodes.
+        data_path: The dataset's data folder.
         data_format: ``hdf5``, ``arrow`` or ``parquet``.
-
-    Yields:
-        What replaces the rewards of one episode.
+        episode: Its number.
+        rewards: The new ones, shape (T,).
 
     Raises:
         DatasetError: If the format is another one.
     """
     if data_format == "hdf5":
-        with h5py.File(data_path / HDF5_FILE, "r+") as file:
-            yield lambda episode, rewards: _replace_in_hdf5(file[f"episode_{episode}"], rewards)
-    elif data_format == "arrow":
-        yield lambda episode, rewards: _replace_in_files(data_path, episode, rewards, "arrow")
-    elif data_format == "parquet":
-        yield lambda episode, rewards: _replace_in_files(data_path, episode, rewards, "parquet")
+        _replace_in_hdf5(data_path / HDF5_FILE, episode, rewards)
+    elif data_format in ARROW_FORMATS:
+        _replace_in_files(data_path / str(episode), data_format, rewards)
     else:
         raise DatasetError(
             f"{data_path}: is stored as '{data_format}', and rewards can be replaced in hdf5, "
@@ -54,22 +42,24 @@ def reward_writer(data_path: Path, data_format: str) -> Iterator[RewardWriter]:
         )
 
 
-def _replace_in_hdf5(group: h5py.Group, rewards: NDArray[np.float64]) -> None:
-    old = group["rewards"]
-    if old.dtype == rewards.dtype and old.shape == rewards.shape:
-        old[...] = rewards
-        return
-    attributes = dict(old.attrs)
-    storage = {"compression": old.compression, "compression_opts": old.compression_opts}
-    del group["rewards"]
-    new = group.create_dataset("rewards", data=rewards, chunks=True, maxshape=(None,), **storage)
-    new.attrs.update(attributes)
+def _replace_in_hdf5(path: Path, episode: int, rewards: NDArray[np.float64]) -> None:
+    # An open file remembers every episode that was touched; a million would fill the memory.
+    with h5py.File(path, "r+") as file:
+        group = file[f"episode_{episode}"]
+        old = group["rewards"]
+        if old.dtype == rewards.dtype and old.shape == rewards.shape:
+            old[...] = rewards
+            return
+        attributes = dict(old.attrs)
+        storage = {"compression": old.compression, "compression_opts": old.compression_opts}
+        del group["rewards"]
+        new = group.create_dataset(
+            "rewards", data=rewards, chunks=True, maxshape=(None,), **storage
+        )
+        new.attrs.update(attributes)
 
 
-def _replace_in_files(
-    data_path: Path, episode: int, rewards: NDArray[np.float64], data_format: str
-) -> None:
-    folder = data_path / str(episode)
+def _replace_in_files(folder: Path, data_format: str, rewards: NDArray[np.float64]) -> None:
     found = pa.dataset.dataset(folder, format=data_format, ignore_prefixes=["metadata"])
     done = 0
     for name in found.files:
