@@ -68,20 +68,22 @@ class Conversion:
     offset: float = 0.0
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convert ``values``, of any shape."""
-        if self.multiplier != 1.0:
-            values = values * self.multiplier
-        if self.divisor != 1.0:
-            values = values / self.divisor
-        return values + self.offset if self.offset else values
+        """Convert ``values``, of any shape; what is too large becomes infinite."""
+        with np.errstate(over="ignore"):
+            if self.multiplier != 1.0:
+                values = values * self.multiplier
+            if self.divisor != 1.0:
+                values = values / self.divisor
+            return values + self.offset if self.offset else values
 
     def inverse(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Convert back; exact up to rounding."""
-        if self.offset:
-            values = values - self.offset
-        if self.divisor != 1.0:
-            values = values * self.divisor
-        return values / self.multiplier if self.multiplier != 1.0 else values
+        with np.errstate(over="ignore"):
+            if self.offset:
+                values = values - self.offset
+            if self.divisor != 1.0:
+                values = values * self.divisor
+            return values / self.multiplier if self.multiplier != 1.0 else values
 
 
 def _unit(factor: Any = 1, pi: int = 0, offset: Any = 0, **powers: int) -> Unit:

@@ -80,8 +80,9 @@ class StreamTransform:
         self._read = _slices(len(selection.read_elements) for selection in selections)
         self._sent = _slices(len(selection.elements) for selection in selections)
         self._fields = _slices(selection.width for selection in selections)
-        self.num_read, self.num_sent = self._read[-1].stop, self._sent[-1].stop
-        self.width = self._fields[-1].stop
+        self.num_read = sum(len(selection.read_elements) for selection in selections)
+        self.num_sent = sum(len(selection.elements) for selection in selections)
+        self.width = sum(selection.width for selection in selections)
         self._is_identity = all(transform.is_identity for transform in self._transforms)
 
     def decode(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
