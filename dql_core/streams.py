@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
 # A stamp so much older than the last one means that its clock was set back; in nanoseconds.
 CLOCK_JUMP_NS = 1_000_000_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class LoadedDataset:
 
 def write_dataset(
     directory: Path,
-    episodes: Sequence[Episode],
+    episodes: Iterable[Episode],
     spec: PolicySpec,
     *,
     description: str = "",
@@ -94,7 +94,7 @@ def write_dataset(
 
     Args:
         directory: Folder of the dataset; `minari.MinariDataset(directory / "data")` opens it.
-        episodes: At least one episode whose widths agree with ``spec``.
+        episodes: At least one, whose widths agree with ``spec``; one is in memory at a time.
         spec: What the vectors mean; stored under the metadata key ``dql_policy_spec``.
         description: One sentence for the dataset's metadata.
         extra_metadata: Further JSON-ready metadata.
@@ -103,7 +103,6 @@ def write_dataset(
         DatasetError: If there is no episode, a shape disagrees with ``spec``, or a dataset is
             already there.
     """
-    _require_shapes(directory, episodes, spec)
     target = directory.absolute() / DATA_FOLDER  # Minari appends a relative path to itself
     metadata = {
         "dataset_id": f"{re.sub(r'[^-_0-9A-Za-z]', '_', spec.robot) or 'robot'}-v0",
@@ -122,7 +121,7 @@ def write_dataset(
                 data_format="hdf5",
             )
             storage.update_metadata(metadata)
-            storage.update_episodes(_buffer(episode) for episode in episodes)
+            storage.update_episodes(_buffers(directory, episodes, spec))
     except FileExistsError as cause:
         raise DatasetError(
             f"{target}: already exists; name another --out folder or remove it"
@@ -183,6 +182,17 @@ def _box(fields: tuple[FieldSpec, ...]) -> Box:
     return Box(low, high, dtype=np.float32)
 
 
+def _buffers(
+    where: Path, episodes: Iterable[Episode], spec: PolicySpec
+) -> Iterator[EpisodeBuffer]:
+    index = -1
+    for index, episode in enumerate(episodes):
+        _require_shape(str(where), index, episode, spec)
+        yield _buffer(episode)
+    if index < 0:
+        raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
+
+
 def _buffer(episode: Episode) -> EpisodeBuffer:
     ended = np.zeros((2, len(episode)), dtype=bool)
     ended[:, -1] = episode.terminated, episode.truncated
@@ -214,13 +224,6 @@ def _episode(
     )
     _require_shape(where, int(data.id), episode, spec)
     return episode
-
-
-def _require_shapes(where: Path, episodes: Sequence[Episode], spec: PolicySpec) -> None:
-    if not episodes:
-        raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
-    for index, episode in enumerate(episodes):
-        _require_shape(str(where), index, episode, spec)
 
 
 def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from dql_ros.contract import Contract, RewardTopic
 UNLIMITED_NS = 1 << 62
 
 Flags = NDArray[np.bool_]
+OnArrivals = Callable[[str, str, Times, tuple[NDArray[Any], ...]], None]
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,16 @@ class Alignment:
 
     Args:
         contract: Names the streams and what may be held for how long.
+        on_arrivals: Takes what was pushed in the order of arrival: kind, name, times, columns.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
+    ) -> None:
         self._contract = contract
+        self._on_arrivals = on_arrivals
         self._observed = {s.topic: HeldColumn(s.width) for s in contract.observation}
         self._commanded = {s.topic: CommandColumn(s.width) for s in contract.action}
         self._signals = {name: SignalColumn() for name in contract.signals}
@@ -89,8 +96,10 @@ class Alignment:
         for (kind, name), backlog in self._backlogs.items():
             released = backlog.release(until_ns)
             if released is not None:
-                self._extend(kind, name, *released)
-                arrivals.append(released[0])
+                arrived_ns, *columns = released
+                self._extend(kind, name, arrived_ns, *columns)
+                self._on_arrivals(kind, name, arrived_ns, tuple(columns))
+                arrivals.append(arrived_ns)
         if len(arrivals) > 1:
             self.instants_ns = np.unique(np.concatenate(arrivals))
             self.last_arrival_ns = int(self.instants_ns[-1])

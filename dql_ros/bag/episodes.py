@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_ros.bag.alignment import Alignment, Flags, Found
+from dql_ros.bag.alignment import Alignment, Flags, Found, OnArrivals
 from dql_ros.bag.columns import Times
 from dql_ros.bag.recorded import BETWEEN, MARKED, NO_TICK, STOPPED, LeftOut, RecordedEpisode
 from dql_ros.bag.ticks import END_OF_TIME_NS, MAX_TICKS, Ticks
@@ -44,6 +44,7 @@ class _Growing:
 
     start_ns: int
     last_ns: int
+    ticks_ns: list[Times]
     first_ages_ns: dict[str, Times]
     observations: list[NDArray[np.float32]]
     actions: list[NDArray[np.float64]] = field(default_factory=list)
@@ -62,22 +63,25 @@ class EpisodeAssembler:
     Args:
         contract: What is needed, at which rate, and where episodes end.
         on_episode: Takes each episode when it is complete.
-        on_ages: Takes, for a topic of the contract, the ages in nanoseconds of its value at ticks
-            that are used, shape (n,); a command's is 0 unless it was held from before the tick.
+        on_ages: Takes, for an ``observation`` or ``action`` and its topic, the ages in nanoseconds
+            of its value at ticks that are used, shape (n,); a command's is 0 unless it was held
+            from before the tick.
+        on_arrivals: See `Alignment`.
     """
 
     def __init__(
         self,
         contract: Contract,
         on_episode: Callable[[RecordedEpisode], None],
-        on_ages: Callable[[str, Times], None] = lambda _topic, _ages: None,
+        on_ages: Callable[[str, str, Times], None] = lambda _kind, _topic, _ages: None,
+        on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
     ) -> None:
         self.left_out: list[LeftOut] = []
         self.dropped_ticks = 0
         self.split_nonfinite = 0
         self._contract = contract
         self._on_episode, self._on_ages = on_episode, on_ages
-        self._alignment = Alignment(contract)
+        self._alignment = Alignment(contract, on_arrivals)
         self._lag_ns = self._alignment.lag_ns
         self._ticks = Ticks(contract, self._alignment)
         self._growing: _Growing | None = None
@@ -137,15 +141,18 @@ class EpisodeAssembler:
             found = int(np.argmax(usable)) if usable.any() else len(ticks)
             self._wait_for(observed, is_open[start : start + MAX_TICKS], found)
             if found < len(ticks):
-                return self._start(int(ticks[found]), observed, found)
+                return self._start(ticks, observed, found)
         if horizon_ns > self._from_ns:
             self._from_ns, self._from_is_instant = horizon_ns, False
         return None
 
-    def _start(self, tick_ns: int, observed: Found, row: int) -> _Growing:
+    def _start(self, observed_at: Times, observed: Found, row: int) -> _Growing:
+        tick_ns = int(observed_at[row])
         ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
         first = observed.values[row : row + 1].astype(np.float32)
-        self._growing = _Growing(tick_ns, tick_ns, ages, [first])
+        self._growing = _Growing(
+            tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first]
+        )
         self._ended_ns = None
         return self._growing
 
@@ -199,13 +206,14 @@ class EpisodeAssembler:
         if growing.length == 0:
             self._note_left_out(growing.start_ns)
             for topic, ages in growing.first_ages_ns.items():
-                self._on_ages(topic, ages)
-        for column in (found.observed, found.commanded):
+                self._on_ages("observation", topic, ages)
+        for kind, column in (("observation", found.observed), ("action", found.commanded)):
             for topic, ages in column.ages_ns.items():
-                self._on_ages(topic, ages[:count])
+                self._on_ages(kind, topic, ages[:count])
         if self._ticks.are_on_grid:
             span = int(found.ticks_ns[count - 1]) - growing.last_ns
             self.dropped_ticks += max(-(-span // self._contract.period_ns) - count, 0)
+        growing.ticks_ns.append(found.ticks_ns[:count])
         growing.observations.append(found.observed.values[:count].astype(np.float32))
         growing.actions.append(found.commanded.values[:count])
         if found.rewards is not None:
@@ -267,8 +275,7 @@ def _recorded(
     growing: _Growing, terminated: bool, truncated: bool, reason: str
 ) -> RecordedEpisode:
     return RecordedEpisode(
-        start_ns=growing.start_ns,
-        end_ns=growing.last_ns,
+        ticks_ns=np.concatenate(growing.ticks_ns),
         observations=np.concatenate(growing.observations),
         actions=np.concatenate(growing.actions),
         rewards=np.concatenate(growing.rewards) if growing.rewards else None,

@@ -18,8 +18,7 @@ class RecordedEpisode:
     """An episode as the bag has it.
 
     Attributes:
-        start_ns: Time of its first tick.
-        end_ns: Time of its last observation.
+        ticks_ns: When each observation is of, shape (T + 1,).
         observations: Shape (T + 1, O).
         actions: Shape (T, A), as commanded: not clipped.
         rewards: Shape (T,), or ``None`` if the contract names no reward topic.
@@ -28,14 +27,23 @@ class RecordedEpisode:
         ending: How it ended, in words.
     """
 
-    start_ns: int
-    end_ns: int
+    ticks_ns: NDArray[np.int64]
     observations: NDArray[np.float32]
     actions: NDArray[np.float64]
     rewards: NDArray[np.float64] | None
     terminated: bool
     truncated: bool
     ending: str
+
+    @property
+    def start_ns(self) -> int:
+        """Time of its first tick."""
+        return int(self.ticks_ns[0])
+
+    @property
+    def end_ns(self) -> int:
+        """Time of its last observation."""
+        return int(self.ticks_ns[-1])
 
     def __len__(self) -> int:
         """Number of transitions, T."""

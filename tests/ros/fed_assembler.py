@@ -54,7 +54,7 @@ class Fed:
         self.dropped_ticks = assembler.dropped_ticks
         self.split_nonfinite = assembler.split_nonfinite
 
-    def _note(self, topic: str, ages_ns: Times) -> None:
+    def _note(self, _kind: str, topic: str, ages_ns: Times) -> None:
         self.ages_ns[topic] += ages_ns.tolist()
 
 

@@ -93,6 +93,7 @@ class _Transition:
     held_ns: dict[str, int]
     reward: float | None
     observation: Observation
+    end_ns: int
 
 
 @dataclass
@@ -274,6 +275,7 @@ class NaiveAssembler:
             held_ns,
             None if rewards is None else float(np.sum(rewards)),
             observation,
+            now_ns,
         )
 
     def _rewards(self, start_ns: int, now_ns: int) -> list[NDArray[np.float64]] | None:
@@ -341,8 +343,7 @@ def _recorded(
     rewards = [each.reward for each in transitions if each.reward is not None]
     observations = [growing.first, *(each.observation for each in transitions)]
     return RecordedEpisode(
-        start_ns=growing.start_ns,
-        end_ns=growing.last_ns,
+        ticks_ns=np.array([growing.start_ns, *(each.end_ns for each in transitions)]),
         observations=np.stack([each.values for each in observations if each.values is not None]),
         actions=np.stack([each.action for each in transitions]),
         rewards=np.array(rewards) if rewards else None,

@@ -297,7 +297,9 @@ def test_an_end_after_the_last_command_gives_the_terminal_observation() -> None:
 MARKERS: dict[str, Any] = {
     name: {"topic": name, "type": FLAG, "path": "data"} for name in ("start", "stop", "during")
 }
-RUN = [(i / 10, topic, i) for i in range(20) for topic in ("state", "command")]
+RUN: list[tuple[float, str, float]] = [
+    (i / 10, topic, i) for i in range(20) for topic in ("state", "command")
+]
 
 
 def test_markers_say_when_an_episode_runs() -> None:

@@ -1,0 +1,179 @@
+"""The uses that a contract makes of a recording's topics, and how each takes in messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.typesys.store import Typestore
+
+from dql_core.errors import BagError
+from dql_ros.bag.block import MessageBlock
+from dql_ros.bag.block_decoder import BlockDecoder, MessageError
+from dql_ros.bag.columns import Times
+from dql_ros.contract import (
+    ActionStream,
+    Contract,
+    Event,
+    FieldSelection,
+    FlagStream,
+    ObservationStream,
+    SignalStream,
+    Stream,
+    matches,
+)
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use that the contract makes of a topic.
+
+    Attributes:
+        topic: Absolute topic name.
+        rule: What the contract says of it.
+        kind: As `Alignment.push` names it: ``observation``, ``action``, ``signal`` or ``event``.
+        name: The stream's topic as in the contract, or the name of the signal or event.
+    """
+
+    topic: str
+    rule: Stream | SignalStream | Event
+    kind: str
+    name: str
+
+    @property
+    def role(self) -> str:
+        """What the topic is used as, in one word."""
+        return self.name if self.kind in {"signal", "event"} else self.kind
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Whether the bag may have the topic without a message: a flag that was never raised."""
+        return self.role in {"terminated", "truncated", "stop"}
+
+    @property
+    def limit_ns(self) -> int | None:
+        """Pause from which on the topic counts as interrupted."""
+        rule = self.rule
+        return rule.max_age_ns if isinstance(rule, ObservationStream | ActionStream) else None
+
+
+def uses_of(contract: Contract, namespace: str) -> list[Use]:
+    """All uses of topics; relative names are those under ``namespace``."""
+    found = [
+        *((stream, "observation", stream.topic) for stream in contract.observation),
+        *((stream, "action", stream.topic) for stream in contract.action),
+        *((signal, "signal", name) for name, signal in contract.signals.items()),
+        *((event, "event", name) for name, event in contract.events.items()),
+    ]
+    return [Use(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found]
+
+
+class Intake:
+    """Turns the blocks of one use into columns.
+
+    Attributes:
+        decoder: Counts how messages were decoded.
+
+    Args:
+        use: The use.
+        typestore: Knows the topic's type.
+        refuses_nonfinite: Whether a needed number that is none is an error.
+    """
+
+    def __init__(self, use: Use, typestore: Typestore, *, refuses_nonfinite: bool) -> None:
+        self._use = use
+        self._refuses = refuses_nonfinite
+        rule = use.rule
+        self._stamped = isinstance(rule, Stream) and rule.stamp == "header"
+        fields = rule.fields if isinstance(rule, Stream) else (FieldSelection(path=_path(rule)),)
+        self._names = (
+            tuple(spec.name for spec in rule.specs) if isinstance(rule, Stream) else (_path(rule),)
+        )
+        unnamed = rule.unnamed if isinstance(rule, Stream) else "refuse"
+        self.decoder = BlockDecoder(
+            use.topic, fields, unnamed, typestore, rule.type, stamped=self._stamped
+        )
+
+    def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
+        """Return when the messages arrived, and their columns for `Alignment.push`.
+
+        Raises:
+            MessageError: At the first message that does not fit the contract.
+        """
+        rule = self._use.rule
+        if isinstance(rule, Event) or (isinstance(rule, FlagStream) and rule.equals is not None):
+            return block.log_times_ns, (self._matches(block, rule),)
+        decoded = self.decoder.decode(block)
+        if not isinstance(rule, Stream):
+            return self._numbers(block.log_times_ns, decoded.values)
+        times = block.log_times_ns
+        if decoded.stamps_ns is not None:
+            times = decoded.stamps_ns
+            _require_one_clock(rule, self._use.topic, times, block.log_times_ns)
+        self._require_finite(decoded.values)
+        return block.log_times_ns, (times, decoded.values)
+
+    def _numbers(
+        self, arrived_ns: Times, values: NDArray[np.float64]
+    ) -> tuple[Times, tuple[NDArray[Any], ...]]:
+        self._require_finite(values)
+        finite = np.isfinite(values[:, 0])  # what is no number counts as not sent
+        return arrived_ns[finite], (values[finite, 0],)
+
+    def _matches(self, block: MessageBlock, rule: Event | FlagStream) -> NDArray[np.float64]:
+        if rule.path is None:
+            return np.ones(len(block))
+        found = self.decoder.decode_objects(block, rule.path)
+        return np.array([float(matches(each, rule.equals)) for each in found])
+
+    def _require_finite(self, values: NDArray[np.float64]) -> None:
+        if self._refuses and not np.isfinite(values).all():
+            row, column = (int(each[0]) for each in np.nonzero(~np.isfinite(values)))
+            raise MessageError(
+                f"{self._use.topic}: '{self._names[column]}' is {values[row, column]}; set "
+                f"'nonfinite: split' or 'drop' in the contract, or cut this part out of the "
+                f"recording",
+                row,
+            )
+
+
+def _path(rule: SignalStream | Event) -> str:
+    return rule.path or ""
+
+
+def _require_one_clock(rule: Stream, topic: str, stamps_ns: Times, arrived_ns: Times) -> None:
+    """Check that header stamps and log times are of the same clock."""
+    limit_ns = rule.max_skew_ns
+    if limit_ns is None:
+        return
+    strange = np.flatnonzero(np.abs(arrived_ns - stamps_ns) > limit_ns)
+    if not len(strange):
+        return
+    row = int(strange[0])
+    if stamps_ns[row] == 0:
+        raise MessageError(
+            f"{topic}: the header stamp is zero, so the publisher did not set it; set "
+            f"'stamp: receive' in the contract",
+            row,
+        )
+    raise MessageError(
+        f"{topic}: header stamp and log time are {(arrived_ns[row] - stamps_ns[row]) / 1e9:.1f} s "
+        f"apart (limit {limit_ns / 1e9:g} s), so they are of different clocks; set "
+        f"'stamp: receive' in the contract, record with use_sim_time, or raise 'max_skew_s'",
+        row,
+    )
+
+
+def located(cause: MessageError, block: MessageBlock, start_ns: int, where: object) -> BagError:
+    """Say in which bag and when a message came that does not fit.
+
+    Args:
+        cause: What is wrong with it.
+        block: The block that has it.
+        start_ns: The bag's first log time.
+        where: The bag.
+    """
+    seconds = (int(block.log_times_ns[cause.index]) - start_ns) / 1e9
+    return BagError(f"{where}, {seconds:.3f} s from its start: {cause}")
