@@ -7,9 +7,10 @@ The bag has JointState(7) at 500 Hz and Twist at 50 Hz (`benchmarks/bags.py`). T
 the loop that people write: rosbags iterates and deserialises, numbers are appended to lists and
 become numpy arrays at the end; it aligns, rewards, checks and writes nothing. ``convert`` is the
 whole of ``dql convert``: read, decode, align, cut into episodes, reward, hash the input, write
-the Minari dataset and the report. Both run in one process with one thread for numpy's products and
-take turns, so that whatever else the machine does falls on both; the ratio is the median over the
-turns of the ratio of their times, then over several processes, with its range.
+the Minari dataset and the report; its stages are measured by themselves, too. All run in one
+process with one thread for numpy's products and take turns, so that whatever else the machine
+does falls on all; the ratio is the median over the turns of the ratio of their times, then over
+several processes, with its range.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.bags import STORAGES, TOPICS, message_count, write_bag, write_contract
+from benchmarks.convert_stages import stages
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_core.latency.turns import speed_ratio, take_turns
 from dql_ros.bag.convert import Source, convert
@@ -86,9 +88,11 @@ def compare(contract: Path, bag: Path, seconds: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         functions: dict[str, Callable[[], object]] = {
             "yardstick": partial(plain_loop, bag),
+            **stages(bag, load_contract(contract)),
             "convert": conversion(contract, bag, Path(folder)),
         }
-        functions["convert"]()
+        for function in functions.values():
+            function()
         times = take_turns(functions, rounds=rounds, calls=1, warm_up=0)
     for name, taken in times.items():
         seconds_taken = float(np.median(taken)) / 1e6
@@ -169,7 +173,7 @@ def table(lines: list[Line]) -> str:
         f"{lines[0]['messages']:,} messages:\nJointState(7) at 500 Hz and Twist at 50 Hz. The "
         f"yardstick is the plain loop: rosbags iterates and\ndeserialises, numbers go to lists "
         f"and become numpy arrays. `convert` is the whole of `dql convert`,\nwith rewards, "
-        f"dataset and report. Both take turns in one process; medians over "
+        f"dataset and report. All take turns in one process; medians over "
         f"{lines[0]['processes']} processes,\nin brackets the range of their ratios.\n\n"
         f"{markdown_table(headings, rows)}"
     )
