@@ -1,49 +1,37 @@
-"""Reads rosbag2 folders and single .mcap or .db3 files, lazily and without a ROS installation."""
+"""Reads rosbag2 folders, single .mcap and .db3 files and ROS 1 bags, as streams, without ROS."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import apsw
-from rosbags.interfaces import Connection, MessageDefinitionFormat
-from rosbags.rosbag2 import Reader, ReaderError
-from rosbags.serde import SerdeError
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, did_you_mean
+from dql_ros.bag.block import Batch, MessageBlock
+from dql_ros.bag.storage.bag_files import BagFiles
+from dql_ros.bag.storage.damage import DAMAGE, DamageError, Loss, sentence
+from dql_ros.bag.storage.definitions import check_encoding
+from dql_ros.bag.storage.layout import STORAGE_SUFFIXES, is_storage
+from dql_ros.bag.storage.ordered import in_time_order
+from dql_ros.bag.storage.part import Channel, Definition
+from dql_ros.bag.storage.reading import Reading
 
-if sys.version_info >= (3, 14):
-    from compression.zstd import ZstdError
-else:
-    from backports.zstd import ZstdError
-
-STORAGE_SUFFIXES = (".mcap", ".db3")
-
-# What rosbags, sqlite and the decompressors raise on damaged files.
-DAMAGE = (
-    ReaderError,
-    apsw.Error,
-    ZstdError,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    MemoryError,
-    struct.error,
-)
+__all__ = [
+    "STORAGE_SUFFIXES",
+    "Bag",
+    "BagMessage",
+    "BagTopic",
+    "Loss",
+    "is_storage",
+    "sha256",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class BagTopic:
     """One topic of a bag.
 
     Attributes:
-        name: Absolute topic name.
+        name: Topic name as recorded.
         msgtype: Message type, ``package/msg/Name``; several, joined by `` and ``, if the topic
             was recorded with more than one.
         count: Number of messages that the bag says it has.
@@ -66,7 +54,7 @@ class BagMessage(NamedTuple):
     """One message of a bag.
 
     Attributes:
-        topic: Absolute topic name.
+        topic: Topic name as recorded.
         log_time_ns: When it was received, on the recording's clock.
         message: An object of rosbags' message classes.
     """
@@ -80,39 +68,78 @@ class Bag:
     """An opened bag; a context manager.
 
     Args:
-        path: A rosbag2 folder, or a single ``.mcap`` or ``.db3`` file.
+        path: A rosbag2 folder, or a single ``.mcap``, ``.db3`` or ROS 1 ``.bag`` file; the former
+            two also compressed, as ``.zstd``.
+        salvage: Read what can be read of a damaged bag, and tell of the rest in ``losses``.
+
+    Attributes:
+        path: As given.
+        files: The files that hold its messages.
+        size_bytes: Their size.
+        topics: Its topics by name.
+        message_count: Number of messages that it says it has.
+        start_ns: Log time of the first message; 0 without any.
+        end_ns: Log time of the last message; 0 without any.
+        custom_data: The texts that the recording carries, such as its contract.
 
     Raises:
-        BagError: If there is no such bag, it is unfinished, or it cannot be read.
+        BagError: If there is no such bag, or it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
         self.path = path
-        self.files = _storage_files(path)
-        self._standard_types = get_typestore(Stores.ROS2_JAZZY)
+        self._salvage = salvage
+        self._reading: Reading | None = None
         try:
-            self._reader = Reader(path)
-            self._reader.open()
-            self.start_ns, self.end_ns = self._reader.start_time, self._reader.end_time
-            self.topics = {
-                name: BagTopic(name, _types(info.connections), info.msgcount)
-                for name, info in self._reader.topics.items()
-            }
+            self._files = BagFiles(path, salvage=salvage)
         except DAMAGE as cause:
-            raise _damaged(path, cause) from cause
+            raise self._damaged(cause) from cause
+        try:
+            self._describe()
+        except DAMAGE as cause:
+            self.close()
+            raise self._damaged(cause) from cause
+
+    def _describe(self) -> None:
+        files = self._files
+        self.files, self.size_bytes = files.files, files.size_bytes
+        self.start_ns = min((start for start, _ in files.spans), default=0)
+        self.end_ns = max((end for _, end in files.spans), default=0)
+        self.custom_data = dict(files.metadata.custom_data)
+        counts = files.own_counts if files.stated_counts is None else files.stated_counts
+        self.topics = {
+            name: BagTopic(name, " and ".join(files.types(name)), (counts or {}).get(name, 0))
+            for name in files.channels
+        }
         self.message_count = sum(topic.count for topic in self.topics.values())
-        self.size_bytes = sum(file.stat().st_size for file in self.files)
 
     @property
-    def custom_data(self) -> dict[str, str]:
-        """The texts that the recording carries, such as its contract; empty for a single file."""
-        return dict(self._reader.storage.metadata.custom or {})
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know about the bag although nothing is lost by it."""
+        return self._files.notes
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What could not be read; complete once the messages were read, empty unless salvaged."""
+        if self._reading is None:
+            return tuple(self._files.losses)
+        return tuple(self._reading.losses)
+
+    @cached_property
+    def unknown_types(self) -> tuple[BagTopic, ...]:
+        """Topics whose messages nobody can read: of an unknown type, or not in CDR."""
+        known = self._files.definitions.is_known
+        return tuple(
+            self.topics[name]
+            for name, channels in self._files.channels.items()
+            if not all(known(channel) for channel in channels)
+        )
 
     def require_topic(self, name: str, msgtype: str, why: str, *, may_be_silent: bool) -> None:
         """Check that the bag has a topic of a type, with messages.
 
         Args:
-            name: Absolute topic name.
+            name: Topic name.
             msgtype: The type that the contract states.
             why: What the contract needs the topic for, for the message.
             may_be_silent: Accept the topic without messages, as a flag that was never raised.
@@ -132,44 +159,72 @@ class Bag:
                 f"{self.path}: {name} is of type {found.msgtype}, in the contract of type "
                 f"{msgtype}; correct the contract"
             )
-        if found.count == 0 and not may_be_silent:
+        if found.count == 0 and not may_be_silent and not self._salvage:
             raise BagError(
                 f"{self.path}: {name}, which the contract needs as {why}, has no message; "
                 f"record it while its publisher runs"
             )
 
-    def messages(self, topics: frozenset[str]) -> Iterator[BagMessage]:
-        """Yield the messages of ``topics`` in the order of their log times.
+    def typestore(self, topic: str) -> Typestore:
+        """Return the type store that knows a topic's type: the bag's own definition, if any.
 
         Raises:
-            BagError: If a type is unknown, the bag is damaged, or it yields another number of
-                messages than it says it has.
+            BagError: If the bag has no such topic, or nobody defines its type.
         """
-        connections = [c for c in self._reader.connections if c.topic in topics]
-        if not connections:
-            return
-        typestores = {c.msgtype: self._typestore(c) for c in connections}
-        read: Counter[str] = Counter()
-        for topic, msgtype, log_time_ns, raw in self._raw(connections):
-            read[topic] += 1
-            try:
-                message = typestores[msgtype].deserialize_cdr(raw, msgtype)
-            except (SerdeError, *DAMAGE) as cause:
-                raise BagError(
-                    f"{self.path}: message {read[topic]} of {topic} is no valid {msgtype}: "
-                    f"{_sentence(cause)}"
-                ) from cause
-            yield BagMessage(topic, log_time_ns, message)
+        if topic not in self.topics:
+            raise BagError(f"{self.path}: no topic {topic}{did_you_mean(topic, self.topics)}")
+        if len(types := self._files.types(topic)) > 1:
+            raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
+        return self._typestore(topic, types[0])
+
+    def batches(self, topics: frozenset[str]) -> Iterator[Batch]:
+        """Yield the messages of topics, serialised in CDR, as they lie in the files.
+
+        The last batch has no block; all bytes are done then, and `losses` are complete.
+
+        Raises:
+            BagError: If the bag is damaged, has another number of messages than it says, or a
+                topic is serialised in a way that is not understood.
+        """
         for topic in topics & self.topics.keys():
-            if read[topic] != self.topics[topic].count:
-                raise BagError(
-                    f"{self.path}: {topic} has {self.topics[topic].count} messages by the bag's "
-                    f"own count, but {read[topic]} could be read; the bag is damaged"
-                )
+            for channel in self._files.channels[topic]:
+                try:
+                    check_encoding(channel)
+                except DamageError as cause:
+                    raise BagError(f"{self.path}: {topic} cannot be read: {cause}") from cause
+        self._reading = Reading(self._files, topics & self.topics.keys(), self._typestore)
+        batches = self._reading.batches(salvage=self._salvage)
+        while True:
+            try:
+                batch = next(batches, None)
+            except DAMAGE as cause:
+                raise self._damaged(cause) from cause
+            if batch is None:
+                return
+            yield batch
+
+    def messages(self, topics: frozenset[str]) -> Iterator[BagMessage]:
+        """Yield the messages of topics in the order of their log times.
+
+        Raises:
+            BagError: As `batches`; and if a type is unknown, or a message does not fit its type.
+        """
+        known = topics & self.topics.keys()
+        stores = {
+            (topic, msgtype): self._typestore(topic, msgtype)
+            for topic in known
+            for msgtype in self._files.types(topic)
+            if self._files.channels[topic]
+        }
+        read: Counter[str] = Counter()
+        for block, index in in_time_order(self.batches(known)):
+            read[block.topic] += 1
+            message = self._deserialised(block, index, stores, read[block.topic])
+            yield BagMessage(block.topic, int(block.log_times_ns[index]), message)
 
     def close(self) -> None:
-        """Close the files."""
-        self._reader.close()
+        """Close the files and remove temporary copies."""
+        self._files.close()
 
     def __enter__(self) -> Bag:
         return self
@@ -182,37 +237,35 @@ class Bag:
     ) -> None:
         self.close()
 
-    def _raw(self, connections: list[Connection]) -> Iterator[tuple[str, str, int, bytes]]:
-        messages = self._reader.messages(connections)
-        while True:
-            try:
-                connection, log_time_ns, raw = next(messages)
-            except StopIteration:
-                return
-            except DAMAGE as cause:
-                raise _damaged(self.path, cause) from cause
-            yield connection.topic, connection.msgtype, log_time_ns, raw
-
-    def _typestore(self, connection: Connection) -> Typestore:
-        """Types as the bag itself defines them, else ROS 2's standard ones."""
-        definition, msgtype = connection.msgdef, connection.msgtype
-        if definition.format == MessageDefinitionFormat.MSG and definition.data:
-            typestore = get_typestore(Stores.EMPTY)
-            try:
-                typestore.register(get_types_from_msg(definition.data, msgtype))
-                typestore.get_msgdef(msgtype)
-            except (TypesysError, *DAMAGE) as cause:
-                raise BagError(
-                    f"{self.path}: the definition of {msgtype} ({connection.topic}) inside the "
-                    f"bag is not valid: {_sentence(cause)}"
-                ) from cause
-            return typestore
-        if msgtype not in self._standard_types.fielddefs:
+    def _deserialised(
+        self,
+        block: MessageBlock,
+        index: int,
+        stores: dict[tuple[str, str], Typestore],
+        number: int,
+    ) -> Any:
+        try:
+            store = stores[block.topic, block.msgtype]
+            return store.deserialize_cdr(block.payload(index), block.msgtype)
+        except DAMAGE as cause:
             raise BagError(
-                f"{self.path}: {connection.topic} is of type {msgtype}, which the bag does not "
-                f"define and which is none of ROS 2's standard types; record it as MCAP"
-            )
-        return self._standard_types
+                f"{self.path}: message {number} of {block.topic} is no valid {block.msgtype}: "
+                f"{sentence(cause)}"
+            ) from cause
+
+    def _typestore(self, topic: str, msgtype: str) -> Typestore:
+        channels = [each for each in self._files.channels[topic] if each.msgtype == msgtype]
+        try:
+            undefined = [Channel(topic, msgtype, "cdr", Definition())]
+            return self._files.definitions.typestore(channels or undefined)
+        except DamageError as cause:
+            raise BagError(f"{self.path}: {topic} cannot be read: {cause}") from cause
+
+    def _damaged(self, cause: BaseException) -> BagError:
+        advice = "" if self._salvage else ": --salvage reads what is left of it"
+        return BagError(
+            f"{self.path}: cannot be read: {sentence(cause)}; the bag is damaged{advice}"
+        )
 
 
 def sha256(file: Path) -> str:
@@ -222,43 +275,3 @@ def sha256(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _storage_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the bag's messages."""
-    if not path.exists():
-        siblings = [other.name for other in path.parent.glob("*")]
-        raise BagError(f"{path}: no such bag{did_you_mean(path.name, siblings)}")
-    if path.is_file():
-        if path.suffix not in STORAGE_SUFFIXES:
-            raise BagError(
-                f"{path}: not a bag; name a rosbag2 folder or a {' or '.join(STORAGE_SUFFIXES)} "
-                f"file"
-            )
-        files: tuple[Path, ...] = (path,)
-    else:
-        endings = (*STORAGE_SUFFIXES, *(f"{suffix}.zstd" for suffix in STORAGE_SUFFIXES))
-        files = tuple(sorted(file for file in path.iterdir() if file.name.endswith(endings)))
-        if not (path / "metadata.yaml").is_file():
-            advice = (
-                f"the recording was not finished; name {files[0].name} in it to read what is there"
-                if files
-                else "it is no rosbag2 folder"
-            )
-            raise BagError(f"{path}: has no metadata.yaml: {advice}")
-    for file in files:
-        if file.stat().st_size == 0:
-            raise BagError(f"{file}: is empty; the recording failed")
-    return files
-
-
-def _types(connections: list[Connection]) -> str:
-    return " and ".join(sorted({connection.msgtype for connection in connections}))
-
-
-def _damaged(path: Path, cause: BaseException) -> BagError:
-    return BagError(f"{path}: cannot be read: {_sentence(cause)}; the bag is damaged")
-
-
-def _sentence(cause: BaseException) -> str:
-    return " ".join(str(cause).split()).rstrip(".") or type(cause).__name__

@@ -120,7 +120,7 @@ class McapStorage:
             counts = _by_topic(stretch, wanted)
             if counts is None or counts:
                 read = partial(self._read, stretch, wanted)
-                parts.append(Part(stretch.start_ns, stretch.length, counts, read))
+                parts.append(Part(stretch.start_ns, stretch.length, counts, read, is_small=True))
         return sorted(parts, key=lambda part: part.start_ns)
 
     def close(self) -> None:

@@ -65,12 +65,14 @@ class Part:
         size_bytes: Its share of the file.
         counts: Messages of each wanted topic that it should have; ``None`` if nobody knows.
         read: Yields its messages; raises one of `DAMAGE`, after what could be read.
+        is_small: Whether it is read at once, so that it may be read ahead.
     """
 
     start_ns: int
     size_bytes: int
     counts: Mapping[str, int] | None
     read: Callable[[], Iterator[Piece]]
+    is_small: bool = False
 
 
 class Storage(Protocol):

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from dql_ros.bag.storage.bounded_file import BoundedFile
 from dql_ros.bag.storage.damage import DamageError
 
-SIDE_SUFFIXES = ("-wal", "-journal")
-
 _HEADER = struct.Struct(">8I")
 _FRAME = struct.Struct(">6I")
 # The last bit says whether the checksums take the words as big-endian.
 _MAGIC = 0x377F0682
+# How a journal begins whose transaction was not finished.
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,15 @@ class LogState:
 
 
 def side_files(path: Path) -> list[Path]:
-    """Return the side files of a sqlite file that are not empty."""
-    found = [path.with_name(path.name + suffix) for suffix in SIDE_SUFFIXES]
-    return [file for file in found if file.is_file() and file.stat().st_size > 0]
+    """Return the side files of a sqlite file that hold something it needs."""
+    log = path.with_name(path.name + "-wal")
+    journal = path.with_name(path.name + "-journal")
+    found = [log] if log.is_file() and log.stat().st_size > 0 else []
+    if journal.is_file():
+        with journal.open("rb") as stream:
+            if stream.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC:
+                found.append(journal)
+    return found
 
 
 def copy_with_side_files(path: Path, folder: Path) -> Path:
