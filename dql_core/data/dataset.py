@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC_KEY = "dql_policy_spec"
+EPISODES_AT_ONCE = 64
 # What Minari, h5py, pyarrow and Gymnasium raise for a damaged or foreign dataset.
 UNREADABLE = (
     OSError,
@@ -121,7 +123,10 @@ def write_dataset(
                 data_format="hdf5",
             )
             storage.update_metadata(metadata)
-            storage.update_episodes(_buffers(directory, episodes, spec))
+            buffers = _buffers(directory, episodes, spec)
+            # An open HDF5 file keeps what it knows of each episode in memory.
+            while group := list(islice(buffers, EPISODES_AT_ONCE)):
+                storage.update_episodes(group)
     except FileExistsError as cause:
         raise DatasetError(
             f"{target}: already exists; name another --out folder or remove it"

@@ -98,7 +98,10 @@ class EpisodeAssembler:
     def advance(self, until_ns: int) -> None:
         """Do what is due, now that all that arrived before ``until_ns`` is pushed."""
         self._alignment.release(until_ns)
-        self._settle(until_ns - self._lag_ns, is_finished=False)
+        now_ns = self._alignment.last_arrival_ns
+        if now_ns is not None:
+            # After the last arrival the recording may be over, and nothing is known of it.
+            self._settle(min(until_ns, now_ns + 1) - self._lag_ns, is_finished=False)
 
     def finish(self) -> None:
         """Close the recording."""
@@ -150,9 +153,7 @@ class EpisodeAssembler:
         tick_ns = int(observed_at[row])
         ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
         first = observed.values[row : row + 1].astype(np.float32)
-        self._growing = _Growing(
-            tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first]
-        )
+        self._growing = _Growing(tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first])
         self._ended_ns = None
         return self._growing
 

@@ -93,7 +93,7 @@ def read_recording(
         left_out=tuple(assembler.left_out),
         dropped_ticks=assembler.dropped_ticks,
         split_nonfinite=assembler.split_nonfinite,
-        by_index=sum(intake.decoder.by_index for intake in intakes),
+        by_index=sum(intake.by_index for intake in intakes),
     )
 
 

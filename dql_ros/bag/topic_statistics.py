@@ -33,8 +33,6 @@ class TopicStatistics:
         self._pauses = Pauses(limit_ns)
         self._stamps = _Stamps()
         self._ages = QuantileSample()
-        self.ages_ns: list[int] = []
-        self._loose: list[int] = []
 
     @property
     def count(self) -> int:
@@ -48,7 +46,7 @@ class TopicStatistics:
 
     def add(
         self,
-        log_times_ns: NDArray[np.int64] | int,
+        log_times_ns: NDArray[np.int64],
         stamps_ns: NDArray[np.int64] | None = None,
     ) -> None:
         """Take note of messages that follow those of the last call.
@@ -57,9 +55,6 @@ class TopicStatistics:
             log_times_ns: When each was received, in order; shape (n,).
             stamps_ns: Their header stamps, if they have any; shape (n,).
         """
-        if isinstance(log_times_ns, int):
-            self._loose.append(log_times_ns)
-            return
         self._pauses.add(log_times_ns)
         if stamps_ns is not None:
             self._stamps.add(log_times_ns, stamps_ns)
@@ -75,7 +70,6 @@ class TopicStatistics:
             start_ns: The bag's start, from which the times of gaps are counted; by default the
                 topic's first message.
         """
-        self._take_loose()
         return {
             "topic": self.topic,
             "type": self.msgtype,
@@ -85,12 +79,6 @@ class TopicStatistics:
             **self._stamps.to_json(),
             "age_at_tick_ms": _quantiles_ms(self._ages),
         }
-
-    def _take_loose(self) -> None:
-        """Take what was given one by one."""
-        self._pauses.add(np.array(self._loose, dtype=np.int64))
-        self._ages.add(np.array(self.ages_ns, dtype=np.int64))
-        self._loose, self.ages_ns = [], []
 
 
 class _Stamps:

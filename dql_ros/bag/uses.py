@@ -13,16 +13,14 @@ from dql_core.errors import BagError
 from dql_ros.bag.block import MessageBlock
 from dql_ros.bag.block_decoder import BlockDecoder, MessageError
 from dql_ros.bag.columns import Times
+from dql_ros.bag.signal_decoder import SignalDecoder
 from dql_ros.contract import (
     ActionStream,
     Contract,
     Event,
-    FieldSelection,
-    FlagStream,
     ObservationStream,
     SignalStream,
     Stream,
-    matches,
 )
 
 
@@ -61,7 +59,7 @@ class Use:
 
 def uses_of(contract: Contract, namespace: str) -> list[Use]:
     """All uses of topics; relative names are those under ``namespace``."""
-    found = [
+    found: list[tuple[Stream | SignalStream | Event, str, str]] = [
         *((stream, "observation", stream.topic) for stream in contract.observation),
         *((stream, "action", stream.topic) for stream in contract.action),
         *((signal, "signal", name) for name, signal in contract.signals.items()),
@@ -73,9 +71,6 @@ def uses_of(contract: Contract, namespace: str) -> list[Use]:
 class Intake:
     """Turns the blocks of one use into columns.
 
-    Attributes:
-        decoder: Counts how messages were decoded.
-
     Args:
         use: The use.
         typestore: Knows the topic's type.
@@ -86,15 +81,24 @@ class Intake:
         self._use = use
         self._refuses = refuses_nonfinite
         rule = use.rule
-        self._stamped = isinstance(rule, Stream) and rule.stamp == "header"
-        fields = rule.fields if isinstance(rule, Stream) else (FieldSelection(path=_path(rule)),)
-        self._names = (
-            tuple(spec.name for spec in rule.specs) if isinstance(rule, Stream) else (_path(rule),)
-        )
-        unnamed = rule.unnamed if isinstance(rule, Stream) else "refuse"
-        self.decoder = BlockDecoder(
-            use.topic, fields, unnamed, typestore, rule.type, stamped=self._stamped
-        )
+        self._streams: BlockDecoder | None = None
+        self._signals: SignalDecoder | None = None
+        if isinstance(rule, Stream):
+            self._streams = BlockDecoder(
+                use.topic,
+                rule.fields,
+                rule.unnamed,
+                typestore,
+                rule.type,
+                stamped=rule.stamp == "header",
+            )
+        else:
+            self._signals = SignalDecoder(rule, use.topic, typestore)
+
+    @property
+    def by_index(self) -> int:
+        """Messages without joint names that were read in the contract's order."""
+        return 0 if self._streams is None else self._streams.by_index
 
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return when the messages arrived, and their columns for `Alignment.push`.
@@ -102,45 +106,33 @@ class Intake:
         Raises:
             MessageError: At the first message that does not fit the contract.
         """
-        rule = self._use.rule
-        if isinstance(rule, Event) or (isinstance(rule, FlagStream) and rule.equals is not None):
-            return block.log_times_ns, (self._matches(block, rule),)
-        decoded = self.decoder.decode(block)
-        if not isinstance(rule, Stream):
-            return self._numbers(block.log_times_ns, decoded.values)
-        times = block.log_times_ns
+        arrived_ns = block.log_times_ns
+        if self._signals is not None:
+            values = self._signals.decode(block)
+            self._require_finite(values[:, None])
+            finite = np.isfinite(values)  # what is no number counts as not sent
+            return arrived_ns[finite], (values[finite],)
+        assert self._streams is not None
+        assert isinstance(self._use.rule, Stream)
+        decoded = self._streams.decode(block)
+        times = arrived_ns
         if decoded.stamps_ns is not None:
             times = decoded.stamps_ns
-            _require_one_clock(rule, self._use.topic, times, block.log_times_ns)
+            _require_one_clock(self._use.rule, self._use.topic, times, arrived_ns)
         self._require_finite(decoded.values)
-        return block.log_times_ns, (times, decoded.values)
-
-    def _numbers(
-        self, arrived_ns: Times, values: NDArray[np.float64]
-    ) -> tuple[Times, tuple[NDArray[Any], ...]]:
-        self._require_finite(values)
-        finite = np.isfinite(values[:, 0])  # what is no number counts as not sent
-        return arrived_ns[finite], (values[finite, 0],)
-
-    def _matches(self, block: MessageBlock, rule: Event | FlagStream) -> NDArray[np.float64]:
-        if rule.path is None:
-            return np.ones(len(block))
-        found = self.decoder.decode_objects(block, rule.path)
-        return np.array([float(matches(each, rule.equals)) for each in found])
+        return arrived_ns, (times, decoded.values)
 
     def _require_finite(self, values: NDArray[np.float64]) -> None:
         if self._refuses and not np.isfinite(values).all():
             row, column = (int(each[0]) for each in np.nonzero(~np.isfinite(values)))
+            rule = self._use.rule
+            names = [s.name for s in rule.specs] if isinstance(rule, Stream) else [rule.path]
             raise MessageError(
-                f"{self._use.topic}: '{self._names[column]}' is {values[row, column]}; set "
+                f"{self._use.topic}: '{names[column]}' is {values[row, column]}; set "
                 f"'nonfinite: split' or 'drop' in the contract, or cut this part out of the "
                 f"recording",
                 row,
             )
-
-
-def _path(rule: SignalStream | Event) -> str:
-    return rule.path or ""
 
 
 def _require_one_clock(rule: Stream, topic: str, stamps_ns: Times, arrived_ns: Times) -> None:

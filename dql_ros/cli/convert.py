@@ -11,24 +11,46 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dql_ros.bag.convert import REPORT_HTML, Source
+from dql_ros.bag.convert import REPORT_HTML, Interrupted, Manner, Source
 from dql_ros.bag.convert import convert as convert_bags
 from dql_ros.contract import load_contract
+
+# Some bags were converted and others were not.
+INCOMPLETE = 3
+INTERRUPTED = 130
 
 
 def convert(
     contract: Path = typer.Argument(help="The robot's contract (yaml)."),
     bags: list[Path] = typer.Argument(
-        help="rosbag2 folders, or single .mcap or .db3 files; their episodes keep this order."
+        help="rosbag2 folders, or single .mcap, .db3 or ROS 1 .bag files, also with .zstd; their "
+        "episodes keep this order."
     ),
     out: Path = typer.Option(help="Folder to make: data/ (Minari), report.json, report.html."),
     namespace: str = typer.Option("/", help="Namespace of the contract's relative topics."),
+    salvage: bool = typer.Option(
+        False, "--salvage", help="Read damaged bags up to the damage, and say how much is lost."
+    ),
+    keep_going: bool = typer.Option(
+        False, "--keep-going", help="Leave out bags that do not convert, and list them."
+    ),
+    resume: bool = typer.Option(
+        False, "--resume", help="Skip the bags that an interrupted conversion to OUT has done."
+    ),
+    workers: int = typer.Option(1, min=1, help="How many bags are converted at a time."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Do everything but write: tell what would come out."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON on stdout."),
 ) -> None:
     """Turn recorded bags into a Minari dataset, with a report of what was done.
 
     Each observation is made of what had arrived by its tick; nothing is interpolated or filled
     in. Where something the contract needs is missing, the episode ends and the report says so.
+    The dataset is the same whatever the number of workers.
+
+    Exits with 0 if all went well, 2 on a mistake that it names, and 3 if --keep-going left out a
+    bag.
 
     Example: dql convert config/contracts/scara.yaml runs/demo/bags/* --out data/scara
     """
@@ -39,15 +61,36 @@ def convert(
         contract_name=contract.name,
         contract_text=contract.read_text(),
     )
+    manner = Manner(
+        salvage=salvage, keep_going=keep_going, resume=resume, workers=workers, dry_run=dry_run
+    )
+    report = _convert(source, out, manner)
+    typer.echo(json.dumps(report, indent=2) if as_json else _summary(report, out, dry_run))
+    for failed in report["failed"]:
+        typer.echo(f"dql: left out: {failed['error']}", err=True)
+    if report["failed"]:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _convert(source: Source, out: Path, manner: Manner) -> dict[str, Any]:
     with _progress() as bar:
         task = bar.add_task("Converting", total=None)
-        report = convert_bags(
-            source, out, lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-        return
-    typer.echo(_summary(report, out))
+        try:
+            return convert_bags(
+                source,
+                out,
+                manner,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except Interrupted as stop:
+            bar.stop()
+            text = f"dql: interrupted; {out} was not made"
+            if stop.finished:
+                text += (
+                    f"; {stop.finished} of {len(source.bags)} bags are done, go on with --resume"
+                )
+            typer.echo(text, err=True)
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _progress() -> Progress:
@@ -62,13 +105,13 @@ def _progress() -> Progress:
     )
 
 
-def _summary(report: dict[str, Any], out: Path) -> str:
+def _summary(report: dict[str, Any], out: Path, dry_run: bool) -> str:
     totals = report["totals"]
     remarks = len(report["remarks"])
     return (
-        f"{out}: {totals['episodes']} episodes ({totals['terminated']} terminated), "
-        f"{totals['transitions']} transitions at {report['rate_hz']:g} Hz, "
-        f"mean return {totals['mean_return']:.4g}"
+        f"{'would make ' if dry_run else ''}{out}: {totals['episodes']} episodes "
+        f"({totals['terminated']} terminated), {totals['transitions']} transitions at "
+        f"{report['rate_hz']:g} Hz, mean return {totals['mean_return']:.4g}"
         + (f"; {remarks} remarks" if remarks else "")
-        + f"; see {out / REPORT_HTML}"
+        + ("" if dry_run else f"; see {out / REPORT_HTML}")
     )

@@ -11,10 +11,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from dql_core.errors import ContractError
+from dql_core.rewards.named import RewardFunction
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.contract.episode import EpisodeRules
-from dql_ros.contract.reward import Reward, RewardFunction
+from dql_ros.contract.reward import Reward
 from dql_ros.contract.signal import Event, SignalStream
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from dql_core.rewards.named import NamedFunction
 from dql_core.strict_yaml import StrictModel
-from dql_ros.contract.reward import Function
 from dql_ros.contract.signal import Event, FlagStream
 
 
-class Predicate(Function):
+class Predicate(NamedFunction):
     """A function that says of each transition whether the task ended with it, shape (T,).
 
     Attributes:

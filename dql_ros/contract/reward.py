@@ -6,30 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from dql_core.strict_yaml import StrictModel
+from dql_core.rewards.named import RewardFunction
 from dql_ros.contract.signal import RewardTopic
-
-
-class Function(StrictModel):
-    """A Python function over one episode.
-
-    Attributes:
-        function: ``module:function``.
-        arguments: Keyword arguments for it.
-    """
-
-    function: str = Field(pattern=r"^[\w.]+:\w+$")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-
-
-class RewardFunction(Function):
-    """A function that returns an episode's rewards, shape (T,).
-
-    Attributes:
-        weight: Factor of its rewards, where several functions are added.
-    """
-
-    weight: float = Field(default=1.0, allow_inf_nan=False)
 
 
 def _kind_of_reward(section: Any) -> str:

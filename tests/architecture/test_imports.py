@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[2]
 LAYERS = (
     {"errors"},
     {"atomic", "presets", "spec", "strict_yaml"},
-    {"diffusion", "normalize", "streams"},
+    {"diffusion", "normalize", "rewards", "streams"},
+    {"held_column"},
     {"config", "networks", "runtime"},
     {"config_file", "data", "sim"},
     {"algo", "evaluation"},

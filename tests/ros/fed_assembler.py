@@ -9,6 +9,7 @@ import numpy as np
 from dql_ros.bag.columns import Times
 from dql_ros.bag.episodes import EpisodeAssembler
 from dql_ros.bag.recorded import LeftOut, RecordedEpisode
+from dql_ros.bag.ticks import END_OF_TIME_NS
 from dql_ros.contract import Contract
 from tests.ros.naive_episodes import NaiveAssembler
 
@@ -49,6 +50,7 @@ class Fed:
             _push(assembler, arrivals[start:end])
             if end < len(arrivals):
                 assembler.advance(arrivals[end].arrived_ns)
+        assembler.advance(END_OF_TIME_NS)
         assembler.finish()
         self.left_out: list[LeftOut] = assembler.left_out
         self.dropped_ticks = assembler.dropped_ticks

@@ -73,7 +73,7 @@ def test_hash_is_of_the_meaning_not_of_the_text(tmp_path: Path) -> None:
 
 def test_signals_are_the_topics_among_reward_and_ends(tmp_path: Path) -> None:
     assert list(load_contract(ARM_FILE).signals) == ["reward", "terminated", "truncated"]
-    function = {"function": "dql_ros.rewards:negative_distance"}
+    function = {"function": "dql_core.rewards:distance_to_goal"}
     contract = load_contract(write(tmp_path, reward=function, episode=None))
     assert contract.signals == {}
 

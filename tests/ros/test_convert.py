@@ -206,7 +206,10 @@ def test_actions_beyond_the_bounds_are_clipped_and_counted(
     assert actions[2].tolist() == [2.0, -2.0]
     assert actions[3].tolist() == [2.0, -2.0]
     assert [field["clipped"] for field in report["action"]] == [1, 2]
-    assert [field["max"] for field in report["action"]] == [5.0, pytest.approx(1.5, abs=0.5)]
+    assert [field["recorded_max"] for field in report["action"]] == [
+        5.0,
+        pytest.approx(1.5, abs=0.5),
+    ]
     assert (
         "3 action values lay beyond the contract's bounds and were clipped." in report["remarks"]
     )
@@ -219,7 +222,7 @@ def test_reward_may_be_a_function_of_the_episode(
     valued = changed(
         contract,
         reward={
-            "function": "dql_ros.rewards:negative_distance",
+            "function": "dql_core.rewards:distance_to_goal",
             "arguments": {"position": fields[:2], "goal": fields[4:]},
         },
     )
@@ -273,7 +276,7 @@ def test_html_report_needs_no_network_and_escapes_names(
     convert(Source(changed(contract, robot="<b>&"), [bag]), tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<h1>Conversion of &lt;b&gt;&amp;</h1>" in page
-    assert page.count("<svg") == 8
+    assert page.count("<svg") >= 8
     assert not any(word in page for word in ("http:", "https:", "<script", "src="))
 
 
@@ -293,7 +296,7 @@ def test_progress_goes_by_bytes_to_the_end(
 ) -> None:
     bags = [record(tmp_path / f"bag{i}", robot.run({"terminated": 6}, i)) for i in range(3)]
     told: list[tuple[int, int]] = []
-    convert(Source(contract, bags), tmp_path / "out", lambda *step: told.append(step))
+    convert(Source(contract, bags), tmp_path / "out", progress=lambda *step: told.append(step))
     total = sum(file.stat().st_size for bag in bags for file in bag.glob("*.mcap"))
     assert told == sorted(told)
     assert told[-1] == (total, total)
@@ -333,7 +336,7 @@ def spoil(messages: list[Message], topic: str, **fields: Any) -> list[Message]:
         ),
         (
             lambda messages: spoil(messages, "/joint_states", name=["shoulder", "ellbow"]),
-            r"bag, 0.450 s from its start: joint_states: joint 'elbow' is not .*shoulder, ellbow",
+            r"bag, 0.450 s from its start: /joint_states: joint 'elbow' is not .*shoulder, ellbow",
         ),
         (
             lambda messages: spoil(messages, "/joint_states", velocity=np.array([0.0, np.nan])),
@@ -344,11 +347,14 @@ def spoil(messages: list[Message], topic: str, **fields: Any) -> list[Message]:
             r"0.500 s from its start: /reward: 'data' is inf",
         ),
         (
-            lambda messages: [
-                (topic, kind, time + 3600 * 10**9, message)
-                for topic, kind, time, message in messages
-            ],
-            r"target: header stamp and log time are 3600.0 s apart .*different clocks",
+            lambda messages: (
+                [
+                    (topic, kind, time + 3600 * 10**9, message)
+                    for topic, kind, time, message in without(messages, "/target")[1:]
+                ]
+                + messages[:1]
+            ),
+            r"joint_states: header stamp and log time are 3600.0 s apart .*different clocks",
         ),
         (lambda messages: messages[:1], r"no topic /joint_states, .* \(known: /target\)"),
     ],
@@ -431,9 +437,9 @@ def test_command_line_writes_the_dataset_and_one_line(
             r"c.yaml: unknown key 'rate_hertz' \(did you mean 'rate_hz'\?\)",
         ),
         (
-            {"reward": {"function": "dql_ros.rewards:negative_distanse"}},
+            {"reward": {"function": "dql_core.rewards:distance_to_gaol"}},
             "bag",
-            r"no function 'negative_distanse' \(did you mean 'negative_distance'\?\)",
+            r"no function 'distance_to_gaol' \(did you mean 'distance_to_goal'\?\)",
         ),
     ],
 )
