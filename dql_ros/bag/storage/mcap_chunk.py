@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from mcap.opcode import Opcode
@@ -66,10 +67,33 @@ def open_cut_chunk(content: bytes | memoryview) -> bytes | memoryview:
     return data[:end]
 
 
-def find_messages(
-    data: bytes | memoryview, hint: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Return where the message records of a chunk begin, in their order; shape (n,).
+@dataclass(frozen=True)
+class Messages:
+    """The message records of a chunk, in their order.
+
+    Attributes:
+        data: The decompressed chunk.
+        offsets: Where they begin, shape (n,).
+        heads: Their fields, a structured array of `MESSAGE`, shape (n,).
+    """
+
+    data: bytes | memoryview
+    offsets: NDArray[np.int64]
+    heads: NDArray[np.void]
+
+    def counts(self) -> dict[int, int]:
+        """Return how many messages each channel has."""
+        numbers, counts = np.unique(self.heads["channel"], return_counts=True)
+        return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+
+    def span_ns(self) -> tuple[int, int]:
+        """Return the first and the last log time; there must be a message."""
+        times = self.heads["log_time"]
+        return int(times.min()), int(times.max())
+
+
+def find_messages(data: bytes | memoryview, hint: NDArray[np.int64] | None = None) -> Messages:
+    """Find the message records of a chunk.
 
     The index of a chunk has no checksum. It is believed only if walking through the records
     would give the same: if what it points at are message records, and what lies between them are
@@ -82,9 +106,9 @@ def find_messages(
     Raises:
         DamageError: If the chunk ends within a record.
     """
-    if hint is not None and _is_right(data, hint := np.sort(hint)):
-        return hint
-    return np.array(
+    if hint is not None and (indexed := _indexed(data, np.sort(hint))) is not None:
+        return indexed
+    offsets = np.array(
         [
             record.offset
             for record in records_in(data, 0, len(data))
@@ -92,31 +116,28 @@ def find_messages(
         ],
         dtype=np.int64,
     )
+    return Messages(data, offsets, _heads(data, offsets))
 
 
 def blocks_of(
-    data: bytes | memoryview,
-    offsets: NDArray[np.int64],
-    channels: Mapping[int, Channel],
-    known: NDArray[np.bool_],
+    messages: Messages, channels: Mapping[int, Channel], known: NDArray[np.bool_]
 ) -> tuple[tuple[Channel, MessageBlock], ...]:
     """Return a chunk's messages by channel, each in the order of the log times.
 
     Args:
-        data: The decompressed chunk.
-        offsets: Where its message records begin, from `find_messages`.
+        messages: The chunk's messages.
         channels: The wanted channels by their number in the file.
         known: Which channel numbers the file defines, shape (65536,).
 
     Raises:
         DamageError: If a time stamp is none, or a message is on a channel that is not defined.
     """
-    heads = _heads(data, offsets)
+    offsets, heads = messages.offsets, messages.heads
     numbers = heads["channel"]
     if not known[numbers].all():
         stranger = int(numbers[~known[numbers]][0])
         raise DamageError(f"a message is on channel {stranger}, which the file does not define")
-    content = np.frombuffer(data, np.uint8)
+    content = np.frombuffer(messages.data, np.uint8)
     blocks = []
     for number, channel in channels.items():
         mine = np.flatnonzero(numbers == number)
@@ -136,18 +157,6 @@ def blocks_of(
     return tuple(blocks)
 
 
-def count_by_channel(data: bytes | memoryview, offsets: NDArray[np.int64]) -> dict[int, int]:
-    """Return how many messages of each channel a chunk has."""
-    numbers, counts = np.unique(_heads(data, offsets)["channel"], return_counts=True)
-    return {int(number): int(count) for number, count in zip(numbers, counts, strict=True)}
-
-
-def span_of(data: bytes | memoryview, offsets: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the first and the last log time of a chunk's messages, of which there is one."""
-    times = _heads(data, offsets)["log_time"]
-    return int(times.min()), int(times.max())
-
-
 def _heads(data: bytes | memoryview, offsets: NDArray[np.int64]) -> NDArray[np.void]:
     """The message records' fields; offsets are known to lie in the data."""
     if not len(offsets):
@@ -158,10 +167,10 @@ def _heads(data: bytes | memoryview, offsets: NDArray[np.int64]) -> NDArray[np.v
     return everywhere[offsets]
 
 
-def _is_right(data: bytes | memoryview, offsets: NDArray[np.int64]) -> bool:
-    """Whether walking through the records gives these ascending offsets and no others."""
+def _indexed(data: bytes | memoryview, offsets: NDArray[np.int64]) -> Messages | None:
+    """The messages at ascending offsets, if walking through the records gives these."""
     if not len(offsets) or offsets[0] < 0 or offsets[-1] + MESSAGE.itemsize > len(data):
-        return False
+        return None
     heads = _heads(data, offsets)
     lengths = heads["length"]
     if (
@@ -169,19 +178,23 @@ def _is_right(data: bytes | memoryview, offsets: NDArray[np.int64]) -> bool:
         or (lengths < _FIELD_BYTES).any()
         or (lengths > len(data)).any()
     ):
-        return False
+        return None
     ends = np.concatenate([[0], offsets + HEAD_BYTES + lengths.astype(np.int64)])
     nexts = np.concatenate([offsets, [len(data)]])
     if (ends > nexts).any():
+        return None
+    gaps = np.flatnonzero(ends != nexts)
+    if not all(_has_no_message(data, int(ends[gap]), int(nexts[gap])) for gap in gaps):
+        return None
+    return Messages(data, offsets, heads)
+
+
+def _has_no_message(data: bytes | memoryview, start: int, end: int) -> bool:
+    """Whether there are only whole records of other kinds."""
+    try:
+        return all(record.opcode != Opcode.MESSAGE for record in records_in(data, start, end))
+    except DamageError:
         return False
-    for gap in np.flatnonzero(ends != nexts):
-        records = records_in(data, int(ends[gap]), int(nexts[gap]))
-        try:
-            if any(record.opcode == Opcode.MESSAGE for record in records):
-                return False
-        except DamageError:
-            return False
-    return True
 
 
 def _is_long_enough(length: int) -> bool:

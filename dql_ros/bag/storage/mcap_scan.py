@@ -11,11 +11,9 @@ from dql_ros.bag.storage.bounded_file import BoundedFile
 from dql_ros.bag.storage.damage import DAMAGE, DamageError, sentence
 from dql_ros.bag.storage.decompress import MAX_CHUNK_BYTES
 from dql_ros.bag.storage.mcap_chunk import (
-    count_by_channel,
     find_messages,
     open_chunk,
     open_cut_chunk,
-    span_of,
 )
 from dql_ros.bag.storage.mcap_contents import Contents, Stretch
 from dql_ros.bag.storage.mcap_records import (
@@ -117,14 +115,12 @@ class _Walk:
             return
         begin, end = self._run
         self._run = None
-        data = self._file.read(begin, end - begin)
-        offsets = find_messages(data)
-        if len(offsets):
+        messages = find_messages(self._file.read(begin, end - begin))
+        if len(messages.offsets):
             self.found_runs = True
-            start_ns, end_ns = span_of(data, offsets)
-            counts = count_by_channel(data, offsets)
+            start_ns, end_ns = messages.span_ns()
             self._contents.stretches.append(
-                Stretch(begin, end - begin, 0, start_ns, end_ns, counts, is_chunk=False)
+                Stretch(begin, end - begin, 0, start_ns, end_ns, messages.counts(), is_chunk=False)
             )
 
     def _extend_run(self, record: Record) -> None:
@@ -162,7 +158,7 @@ class _Walk:
         self._take_definitions(data)
         if chunk.counts is not None:
             return chunk
-        return replace(chunk, counts=count_by_channel(data, find_messages(data)))
+        return replace(chunk, counts=find_messages(data).counts())
 
     def _take_cut_chunk(self, offset: int) -> None:
         length = self._file.size - offset

@@ -131,7 +131,7 @@ class McapStorage:
             raw = memoryview(file.read(stretch.offset, stretch.length + stretch.index_length))
         if stretch.is_cut:
             data = open_cut_chunk(raw[HEAD_BYTES:])
-            yield Piece(blocks_of(data, find_messages(data), wanted, self._known))
+            yield Piece(blocks_of(find_messages(data), wanted, self._known))
             assert self._contents.damage is not None
             raise DamageError(self._contents.damage[0])
         if stretch.is_chunk:
@@ -139,11 +139,10 @@ class McapStorage:
             if chunk.opcode != Opcode.CHUNK:
                 raise DamageError(f"has no chunk at byte {stretch.offset}, where its summary says")
             data = open_chunk(raw[HEAD_BYTES : chunk.end])
-            offsets = find_messages(data, _hint(raw, indices))
+            messages = find_messages(data, _hint(raw, indices))
         else:
-            data = raw
-            offsets = find_messages(data)
-        yield Piece(blocks_of(data, offsets, wanted, self._known))
+            messages = find_messages(raw)
+        yield Piece(blocks_of(messages, wanted, self._known))
 
     def _check_totals(self, *, salvage: bool) -> None:
         statistics = self._contents.statistics

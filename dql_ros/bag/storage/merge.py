@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +15,10 @@ from dql_ros.bag.storage.part import MAX_TIME_NS, Channel, Part, Piece, Storage
 # Told of a part that could not be read wholly: its storage, the part, what could be read of each
 # topic, and why. It raises, or takes note of the loss.
 OnDamage = Callable[[Storage, Part, Counter[str], Exception], None]
+
+
+# So many threads read ahead; decompression and checksums leave the interpreter to the others.
+READERS = 1
 
 
 @dataclass(frozen=True)
@@ -91,15 +95,15 @@ def _from(block: MessageBlock, time_ns: int) -> MessageBlock:
 
 
 def _ahead(sources: Sequence[_Source]) -> Iterator[tuple[_Source, Iterator[Piece]]]:
-    """Yield the sources with their pieces; small ones are read while the last is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming: Future[_Read] | None = None
+    """Yield the sources with their pieces; small ones are read while others are worked on."""
+    coming: deque[Future[_Read] | None] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
         for number, source in enumerate(sources):
-            pieces = source.part.read() if coming is None else coming.result().pieces()
-            coming = None
-            if number + 1 < len(sources) and sources[number + 1].part.is_small:
-                coming = pool.submit(_read, sources[number + 1].part)
-            yield source, pieces
+            for following in sources[number + len(coming) : number + 1 + READERS]:
+                small = following.part.is_small
+                coming.append(pool.submit(_read, following.part) if small else None)
+            reading = coming.popleft()
+            yield source, source.part.read() if reading is None else reading.result().pieces()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +20,20 @@ BATCH_ROWS = 8192
 BATCH_BYTES = 4 << 20
 # So few rows are asked for at a time that even large images do not fill the memory.
 _STEP_ROWS = 32
+_PAYLOAD = itemgetter(2)
 
 
 def row_batches(cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
     """Yield a query's rows in lists that are neither long nor large; none is empty.
 
     Raises:
-        DamageError: If a payload is none.
+        TypeError: If a payload has no length.
     """
     rows: list[Row] = []
     size = 0
     while step := cursor.fetchmany(_STEP_ROWS):
         rows += step
-        size += sum(_length(row) for row in step)
+        size += sum(map(len, map(_PAYLOAD, step)))
         if size >= BATCH_BYTES or len(rows) >= BATCH_ROWS:
             yield rows
             rows, size = [], 0
@@ -84,9 +86,3 @@ def _block(
     return MessageBlock(
         channel.topic, channel.msgtype, log_times[mine], data, starts[mine], lengths[mine]
     )
-
-
-def _length(row: Row) -> int:
-    if not isinstance(row[2], bytes):
-        raise DamageError("has a message without bytes")
-    return len(row[2])
