@@ -178,14 +178,13 @@ def _stretch(index: ChunkIndex) -> Stretch:
     """A chunk as the summary tells of it; how many messages follows from its indices' lengths."""
     begins = sorted((offset, number) for number, offset in index.message_index_offsets.items())
     end = index.chunk_start_offset + index.chunk_length + index.message_index_length
-    counts: dict[int, int] | None = {}
-    for (offset, number), following in zip(
-        begins, [*(offset for offset, _ in begins[1:]), end], strict=True
-    ):
+    counts: dict[int, int] = {}
+    ends = [*(offset for offset, _ in begins[1:]), end]
+    for (offset, number), following in zip(begins, ends, strict=False):
         count, rest = divmod(following - offset - _INDEX_OVERHEAD, _INDEX_ENTRY)
         if rest or count < 0:
             raise DamageError("has a summary whose message indices overlap")
-        if counts is not None and count:
+        if count:
             counts[number] = count
     return Stretch(
         offset=index.chunk_start_offset,

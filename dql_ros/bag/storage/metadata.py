@@ -54,7 +54,7 @@ def parse_metadata(text: str) -> Metadata:
         raise DamageError(f"{METADATA_NAME} is over {MAX_METADATA_BYTES} bytes long")
     try:
         # The loader in C overruns its stack on deep nesting; this one raises RecursionError.
-        document = yaml.load(text, yaml.SafeLoader)
+        document = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as cause:
         raise DamageError(f"{METADATA_NAME} is no valid yaml: {sentence(cause)}") from cause
     content = _mapping(document, "its content")

@@ -15,8 +15,8 @@ from dql_ros.bag.storage.mcap_storage import McapStorage
 from dql_ros.bag.storage.part import Storage
 from dql_ros.bag.storage.ros1_storage import Ros1Storage
 from dql_ros.bag.storage.sqlite_side_files import (
-    copy_with_side_files,
     look_at_log,
+    merged_copy,
     side_files,
 )
 from dql_ros.bag.storage.sqlite_storage import SqliteStorage
@@ -81,7 +81,7 @@ def _open_sqlite(path: Path, name: Path, folder: Callable[[], Path], *, salvage:
         raise DamageError(
             f"was not closed by the recorder, and of {losses[0].file} {losses[0].reason}"
         )
-    copy = copy_with_side_files(path, folder())
+    copy = merged_copy(path, folder())
     note = f"{name.name}: read with {', '.join(file.name for file in beside)}, which it needs"
     return SqliteStorage(copy, name, salvage=salvage, losses=losses, notes=[note])
 

@@ -127,8 +127,8 @@ def _from_info(file: BoundedFile, record: Record, data: bytes) -> Chunk:
     return Chunk(
         offset=offset,
         length=chunk.end - offset,
-        start_ns=time_of(record.header["start_time"]),
-        end_ns=time_of(record.header["end_time"]),
+        start_ns=time_of(record.header["start_time"]) if pairs else 0,
+        end_ns=time_of(record.header["end_time"]) if pairs else 0,
         counts=dict(pairs),
     )
 

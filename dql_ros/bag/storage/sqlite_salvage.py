@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from dql_ros.bag.storage.damage import DAMAGE
@@ -34,19 +34,32 @@ class Window(NamedTuple):
     end_ns: int
 
 
-def readable_windows(connection: sqlite3.Connection) -> Iterator[Window]:
-    """Yield windows over all rows that can be reached, from both ends towards the damage."""
-    reached: int | None = None
-    for rows, is_last in _stretches(connection, "ORDER BY rowid"):
-        if window := _window(rows):
-            yield window
-        reached = rows[-1][0] if rows else reached
-        if is_last:
-            return
-    after = f"WHERE rowid > {reached} " if reached is not None else ""
-    for rows, _ in _stretches(connection, f"{after}ORDER BY rowid DESC"):
-        if window := _window(rows[::-1]):
-            yield window
+@dataclass(frozen=True)
+class Readable:
+    """What can be reached of a file.
+
+    Attributes:
+        windows: All rows that can be.
+        damage: Which rows cannot; empty if all can.
+    """
+
+    windows: tuple[Window, ...]
+    damage: str = ""
+
+
+def readable(connection: sqlite3.Connection) -> Readable:
+    """Find the rows that can be reached, from both ends towards the damage."""
+    windows, is_all = _windows(connection, "ORDER BY rowid")
+    if is_all:
+        return Readable(windows)
+    last = windows[-1].last if windows else None
+    after = f"WHERE rowid > {last} " if windows else ""
+    behind, _ = _windows(connection, f"{after}ORDER BY rowid DESC")
+    first = behind[-1].after + 1 if behind else None
+    return Readable(
+        (*windows, *behind),
+        f"the rows after row {last or 'none'} and before row {first or 'none'} cannot be reached",
+    )
 
 
 def readable_rows(connection: sqlite3.Connection, window: Window) -> tuple[list[Row], int]:
@@ -72,29 +85,34 @@ def _row(connection: sqlite3.Connection, number: int) -> Row:
     return row or _NO_ROW
 
 
-def _stretches(connection: sqlite3.Connection, order: str) -> Iterator[tuple[list[_Place], bool]]:
-    """Rows in windows up to the first that cannot be reached; whether the end was, with them."""
+def _windows(connection: sqlite3.Connection, order: str) -> tuple[tuple[Window, ...], bool]:
+    """Rows in windows up to the first that cannot be reached, and whether all could."""
+    windows: list[Window | None] = []
     rows: list[_Place] = []
     size = 0
+    before: int | None = None
     step = -1 if order.endswith("DESC") else 1
+    is_all = False
     try:
         for place in connection.execute(f"{_PLACES} {order}"):
-            if rows and (place[0] - rows[-1][0]) * step <= 0:
+            if before is not None and (place[0] - before) * step <= 0:
                 break  # The tree leads back into itself.
+            before = place[0]
             rows.append(place)
             size += place[2] or 0
             if len(rows) >= WINDOW_ROWS or size >= BATCH_BYTES:
-                yield rows, False
+                windows.append(_window(rows[::step]))
                 rows, size = [], 0
         else:
-            yield rows, True
-            return
+            is_all = True
     except DAMAGE:
-        pass  # Told as a loss of the rows between both ends.
-    yield rows, False
+        pass  # Told by the caller as rows that cannot be reached.
+    windows.append(_window(rows[::step]))
+    return tuple(window for window in windows if window is not None), is_all
 
 
 def _window(rows: list[_Place]) -> Window | None:
+    """Ascending rows as a window, if they have a time."""
     times = [time_ns for _, time_ns, _ in rows if isinstance(time_ns, int)]
     return Window(rows[0][0] - 1, rows[-1][0], min(times), max(times)) if times else None
 

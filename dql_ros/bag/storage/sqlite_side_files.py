@@ -6,7 +6,9 @@ Source: https://www.sqlite.org/fileformat2.html, section 4, "The Write-Ahead Log
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import struct
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +51,21 @@ def side_files(path: Path) -> list[Path]:
     return found
 
 
-def copy_with_side_files(path: Path, folder: Path) -> Path:
-    """Copy a file and its side files, so that sqlite can finish its work without touching them.
+def merged_copy(path: Path, folder: Path) -> Path:
+    """Copy a file and let sqlite work what lies beside it into the copy.
 
     Returns:
-        The copy.
+        The copy, which needs nothing beside it.
+
+    Raises:
+        sqlite3.Error: If sqlite finds the files damaged.
     """
+    copy = folder / path.name
     for file in (path, *side_files(path)):
         shutil.copyfile(file, folder / file.name)
-    return folder / path.name
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    return copy
 
 
 def look_at_log(path: Path) -> LogState:

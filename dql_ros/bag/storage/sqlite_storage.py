@@ -13,10 +13,10 @@ from pathlib import Path
 
 from rosbags.typesys.msg import normalize_msgtype
 
-from dql_ros.bag.storage.damage import DAMAGE, DamageError, Loss
+from dql_ros.bag.storage.damage import DamageError, Loss
 from dql_ros.bag.storage.part import Channel, Definition, Part, Piece
 from dql_ros.bag.storage.sqlite_rows import blocks_of, row_batches
-from dql_ros.bag.storage.sqlite_salvage import Window, readable_rows, readable_windows
+from dql_ros.bag.storage.sqlite_salvage import Readable, Window, readable, readable_rows
 
 # sqlite's steps are counted, so that a damaged tree that leads back into itself ends too.
 _STEPS_AT_LEAST = 2_000_000
@@ -65,16 +65,14 @@ class SqliteStorage:
     @cached_property
     def span_ns(self) -> tuple[int, int] | None:
         """First and last log time."""
+        if self._salvage:
+            windows = self._readable.windows
+            if not windows:
+                return None
+            return min(each.start_ns for each in windows), max(each.end_ns for each in windows)
         query = "SELECT MIN(timestamp), MAX(timestamp) FROM messages"
-        try:
-            with closing(self._connect()) as connection:
-                first, last = connection.execute(query).fetchone()
-        except DAMAGE:
-            if not self._salvage:
-                raise
-            spans = [(window.start_ns, window.end_ns) for window in self._windows]
-            first = min((start for start, _ in spans), default=None)
-            last = max((end for _, end in spans), default=None)
+        with closing(self._connect()) as connection:
+            first, last = connection.execute(query).fetchone()
         if first is None:
             return None
         if not (isinstance(first, int) and isinstance(last, int)):
@@ -108,22 +106,27 @@ class SqliteStorage:
             return []
         if not self._salvage:
             return [Part(self.span_ns[0], size, None, partial(self._read, wanted))]
-        share = size // max(len(self._windows), 1)
-        return sorted(
-            (
-                Part(window.start_ns, share, None, partial(self._read_window, window, wanted))
-                for window in self._windows
-            ),
-            key=lambda part: part.start_ns,
-        )
+        windows = self._readable.windows
+        share = size // len(windows)
+        parts = [
+            Part(window.start_ns, share, None, partial(self._read_window, window, wanted))
+            for window in windows
+        ]
+        if self._readable.damage:
+            parts.append(Part(self.span_ns[1], 0, None, self._tell_damage))
+        return sorted(parts, key=lambda part: part.start_ns)
 
     def close(self) -> None:
         """Nothing is held open."""
 
     @cached_property
-    def _windows(self) -> tuple[Window, ...]:
+    def _readable(self) -> Readable:
         with closing(self._connect()) as connection:
-            return tuple(readable_windows(connection))
+            return readable(connection)
+
+    def _tell_damage(self) -> Iterator[Piece]:
+        raise DamageError(self._readable.damage)
+        yield Piece(())
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file for reading, without locks and with an end to every query."""
