@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timezone
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, Group
@@ -13,8 +12,11 @@ from rich.console import Console, Group
 from dql_core.cli.facts import facts_table, fields_table, plain_table, spec_facts
 from dql_core.cli.inspect import describe
 from dql_core.errors import DqlError, did_you_mean
-from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
+from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage
+from dql_ros.cli.inspect_bag import bag_document, bag_tables
+from dql_ros.cli.reading_bar import reading_bar
 from dql_ros.contract import Contract, QualityOfService, load_contract
+from dql_ros.survey.topics import survey
 
 
 def inspect(
@@ -22,31 +24,57 @@ def inspect(
         Path,
         typer.Argument(
             metavar="PATH",
-            help="A bag (rosbag2 folder, .mcap or .db3 file), dataset, run folder, checkpoint, "
-            "policy bundle or contract.",
+            help="A bag (rosbag2 folder, .mcap, .db3 or ROS 1 .bag file), dataset, run folder, "
+            "checkpoint, policy bundle or contract.",
         ),
     ],
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage", help="Read a damaged bag up to the damage, and say how much is lost."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what is known of a bag as JSON.")
+    ] = False,
 ) -> None:
     """Show what a bag, dataset, run, checkpoint, bundle or contract holds.
 
-    Fields come with their units and bounds; a bundle is also checked for
-    damage: every file's hash is compared with the manifest.
+    A bag is read from start to end, so that all of it is known to be readable: its topics come
+    with their rates, how even they are, and what their header stamps tell. Fields come with their
+    units and bounds; a bundle is also checked for damage: every file's hash is compared with the
+    manifest.
 
     Example: dql inspect runs/demo/bundles/diffusion_ql
     """
-    Console().print(_describe(path))
+    known = describe(path)
+    if known is None and _looks_like_bag(path):
+        document = _surveyed(path, salvage=salvage)
+        if as_json:
+            typer.echo(json.dumps(document, indent=2))
+        else:
+            Console().print(bag_tables(document))
+        return
+    if as_json or salvage:
+        raise DqlError(f"{path}: is no bag; --json and --salvage are for bags")
+    Console().print(known or _others(path))
 
 
-def _describe(path: Path) -> Group:
+def _looks_like_bag(path: Path) -> bool:
+    if not path.is_dir():
+        return path.is_file() and is_storage(path)
+    return (path / "metadata.yaml").is_file() or any(map(is_storage, path.iterdir()))
+
+
+def _surveyed(path: Path, *, salvage: bool) -> dict[str, Any]:
+    with Bag(path, salvage=salvage) as bag, reading_bar("Reading", bag.size_bytes) as progress:
+        return bag_document(bag, survey(bag, progress))
+
+
+def _others(path: Path) -> Group:
     if not path.exists():
         siblings = [other.name for other in path.parent.glob("*")]
         raise DqlError(f"{path}: no such file or folder{did_you_mean(path.name, siblings)}")
-    known = describe(path)
-    if known is not None:
-        return known
-    if _looks_like_bag(path):
-        with Bag(path) as bag:
-            return _bag(bag)
     if path.suffix in {".yaml", ".yml"}:
         return _contract(path, load_contract(path))
     raise DqlError(
@@ -54,30 +82,6 @@ def _describe(path: Path) -> Group:
         f"metadata.yaml, {' or '.join(STORAGE_SUFFIXES)} files), datasets, run folders, "
         f"checkpoints, policy bundles and contracts (.yaml)"
     )
-
-
-def _looks_like_bag(path: Path) -> bool:
-    if path.is_file():
-        return path.suffix in STORAGE_SUFFIXES
-    inside = {other.suffix for other in path.iterdir()}
-    return (path / "metadata.yaml").is_file() or bool(inside & set(STORAGE_SUFFIXES))
-
-
-def _bag(bag: Bag) -> Group:
-    duration_s = (bag.end_ns - bag.start_ns) / 1e9
-    started = datetime.fromtimestamp(bag.start_ns / 1e9, tz=timezone.utc)
-    facts: Mapping[str, object] = {
-        "starts": f"{bag.start_ns / 1e9:.3f} s ({started:%Y-%m-%d %H:%M:%S} UTC)",
-        "duration": f"{duration_s:.3f} s",
-        "messages": f"{bag.message_count:,}",
-        "files": f"{', '.join(file.name for file in bag.files)} ({bag.size_bytes / 1e6:.2f} MB)",
-        "carries": ", ".join(bag.custom_data),
-    }
-    topics = plain_table("topic", "type", "messages", "mean rate")
-    for topic in sorted(bag.topics.values(), key=lambda topic: topic.name):
-        rate = f"{(topic.count - 1) / duration_s:.1f} Hz" if duration_s and topic.count > 1 else ""
-        topics.add_row(topic.name, _short(topic.msgtype), f"{topic.count:,}", rate)
-    return Group(facts_table(f"bag {bag.path}", facts), topics)
 
 
 def _contract(path: Path, contract: Contract) -> Group:

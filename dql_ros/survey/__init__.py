@@ -1,0 +1,1 @@
+"""What a bag holds, told from its messages without any contract."""
