@@ -81,13 +81,22 @@ class McapStorage:
 
     @property
     def losses(self) -> Collection[Loss]:
-        """The end of a file that breaks off where no chunk does."""
-        if self._contents.damage is None or any(
-            stretch.is_cut for stretch in self._contents.stretches
-        ):
-            return ()
-        reason, offset = self._contents.damage
-        return (Loss(self.path.name, reason, None, self._file.stat().st_size - offset),)
+        """The end of a file that breaks off, and messages on channels that nothing defines."""
+        losses = []
+        stretches = self._contents.stretches
+        if self._contents.damage is not None and not any(each.is_cut for each in stretches):
+            reason, offset = self._contents.damage
+            losses.append(Loss(self.path.name, reason, None, self._file.stat().st_size - offset))
+        undefined = sum(
+            count
+            for each in stretches
+            for number, count in (each.counts or {}).items()
+            if number not in self._contents.channels
+        )
+        if undefined:
+            reason = "the definitions of their channels cannot be read"
+            losses.append(Loss(self.path.name, reason, undefined, None))
+        return losses
 
     @property
     def notes(self) -> Collection[str]:
