@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import yaml
-from mcap.writer import CompressionType, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dql_core.atomic import write_text
+from dql_core.atomic import remove_partial, write_text
 from dql_core.errors import BagError
+from dql_ros.bag.bag_metadata import METADATA_NAME, TopicMetadata, dump, information
+from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput, Tally
 from dql_ros.contract import QualityOfService
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.
 CONTRACT_KEY = "dql_contract"
 
-# RMW_DURATION_INFINITE, as rosbag2 writes it.
-INFINITE = {"sec": 9223372036, "nsec": 854775807}
-
-
-@dataclass
-class _Topic:
-    metadata: dict[str, Any]
-    channel: int
-    count: int = 0
-
 
 class BagWriter:
-    """One recording: a folder with ``<folder>_0.mcap`` and, once closed, ``metadata.yaml``.
+    """One recording: a folder with ``<folder>_0.mcap``, … and, once closed, ``metadata.yaml``.
+
+    Each file carries what `custom_data` holds when it is begun, so that a recording whose writer
+    was killed still has its contract.
 
     As a context manager it closes the recording; after an exception it leaves the messages
     without ``metadata.yaml``, which readers take for an unfinished recording.
@@ -43,9 +36,16 @@ class BagWriter:
         custom_data: Further texts to carry.
         ros_distro: Distribution named in the metadata.
         typestore: Where message definitions come from; Jazzy's standard types by default.
+        compression: ``zstd``, ``lz4`` or ``none``; of the chunks within the files.
+        max_file_bytes: A file of at least so many bytes is followed by another; 0 for never.
+        max_file_ns: So is one whose messages span so much log time; 0 for never.
+
+    Attributes:
+        directory: As given.
+        custom_data: The texts that it carries; those that are there when it is closed count.
 
     Raises:
-        BagError: If the folder already holds something.
+        BagError: If the folder already holds something or cannot be made.
     """
 
     def __init__(
@@ -56,24 +56,42 @@ class BagWriter:
         custom_data: Mapping[str, str] | None = None,
         ros_distro: str = "jazzy",
         typestore: Typestore | None = None,
+        compression: str = "zstd",
+        max_file_bytes: int = 0,
+        max_file_ns: int = 0,
     ) -> None:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise BagError(f"{directory}: already exists; name another folder for the recording")
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
-        self._custom_data = dict(custom_data or {})
+        self.directory = directory
+        self.custom_data = dict(custom_data or {})
         if contract_text:
-            self._custom_data[CONTRACT_KEY] = contract_text
+            self.custom_data[CONTRACT_KEY] = contract_text
         self._ros_distro = ros_distro
         self._typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
-        self._topics: dict[str, _Topic] = {}
-        self._schemas: dict[str, int] = {}
-        self._first_ns: int | None = None
-        self._last_ns = 0
-        self._path = directory / f"{directory.name}_0.mcap"
-        self._file = self._path.open("wb")
-        self._writer = Writer(self._file, compression=CompressionType.ZSTD)
-        self._writer.start(profile="ros2", library="dql_ros")
+        self._compression = compression
+        self._max_file_bytes = max_file_bytes
+        self._max_file_ns = max_file_ns
+        self._topics: dict[str, TopicMetadata] = {}
+        self._sequence: Counter[str] = Counter()
+        self._files: dict[str, Tally] = {}
+        self._is_open = True
+        self._has_failed = False
+        with self._told():
+            directory.mkdir(parents=True, exist_ok=True)
+            self._output = self._next_output()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file that is being written."""
+        return self._output.size_bytes
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Messages by topic that are in the files by now."""
+        total: Counter[str] = Counter()
+        for tally in self._files.values():
+            total.update(tally.counts)
+        return total
 
     def add_topic(
         self,
@@ -100,34 +118,17 @@ class BagWriter:
             typestore.register(get_types_from_msg(definition, msgtype))
         elif msgtype not in typestore.fielddefs:
             raise BagError(
-                f"{self._directory}: type {msgtype} of {name} is not one of ROS 2's standard "
+                f"{self.directory}: type {msgtype} of {name} is not one of ROS 2's standard "
                 f"types; pass its definition"
             )
         else:
             definition = typestore.generate_msgdef(msgtype, ros_version=2)[0]
-        type_hash = typestore.hash_rihs01(msgtype)
-        if msgtype not in self._schemas:
-            self._schemas[msgtype] = self._writer.register_schema(
-                name=msgtype, encoding="ros2msg", data=definition.encode()
-            )
-        profiles = [_offered(profile) for profile in qos]
-        channel = self._writer.register_channel(
-            topic=name,
-            message_encoding="cdr",
-            schema_id=self._schemas[msgtype],
-            metadata={
-                "offered_qos_profiles": _dump(profiles) if profiles else "",
-                "topic_type_hash": type_hash,
-            },
+        topic = TopicMetadata(
+            name, msgtype, definition, typestore.hash_rihs01(msgtype), tuple(qos)
         )
-        metadata = {
-            "name": name,
-            "type": msgtype,
-            "serialization_format": "cdr",
-            "offered_qos_profiles": profiles,
-            "type_description_hash": type_hash,
-        }
-        self._topics[name] = _Topic(metadata, channel)
+        self._topics[name] = topic
+        with self._told():
+            self._output.add_topic(name, msgtype, definition, topic.in_channel)
 
     def write(
         self,
@@ -143,31 +144,51 @@ class BagWriter:
             cdr: The serialised message, with its encapsulation header.
             log_time_ns: When it was received, on the recording's clock.
             publish_time_ns: When it was sent; the log time by default.
+
+        Raises:
+            BagError: If the file cannot be written; `close` then keeps what is whole.
         """
-        entry = self._topics[topic]
-        self._writer.add_message(
-            channel_id=entry.channel,
-            log_time=log_time_ns,
-            data=bytes(cdr),
-            publish_time=log_time_ns if publish_time_ns is None else publish_time_ns,
-            sequence=entry.count,
-        )
-        entry.count += 1
-        self._last_ns = max(self._last_ns, log_time_ns)
-        self._first_ns = (
-            log_time_ns if self._first_ns is None else min(self._first_ns, log_time_ns)
-        )
+        with self._told():
+            if self._is_full(log_time_ns):
+                self._finish_file()
+                self._output = self._next_output()
+            sent_ns = log_time_ns if publish_time_ns is None else publish_time_ns
+            self._output.write(topic, bytes(cdr), log_time_ns, sent_ns, self._sequence[topic])
+        self._sequence[topic] += 1
+
+    def flush(self) -> None:
+        """Write down what waits for its chunk to be full, so that it survives the process.
+
+        Raises:
+            BagError: If the file cannot be written.
+        """
+        with self._told():
+            self._output.flush()
 
     def close(self) -> None:
-        """Finish the MCAP file, then write ``metadata.yaml``: last, and whole."""
-        if self._file.closed:
+        """Finish the MCAP file, then write ``metadata.yaml``: last, and whole.
+
+        Once writing has failed, the file is left as it is, without an end, for those who salvage;
+        ``metadata.yaml`` then tells what it has.
+
+        Raises:
+            BagError: If the disk does not take it; what is whole is kept all the same.
+        """
+        if not self._is_open:
             return
-        information = self._information()
-        self._writer.add_metadata("rosbag2", {"serialized_metadata": _dump(information)})
-        self._finish_file()
-        write_text(
-            self._directory / "metadata.yaml", _dump({"rosbag2_bagfile_information": information})
-        )
+        self._is_open = False
+        try:
+            if not self._has_failed:
+                with self._told():
+                    self._finish_file()
+        finally:
+            self._output.close()
+            self._write_metadata()
+
+    def abandon(self) -> None:
+        """Close the file as it is and leave the recording unfinished."""
+        self._is_open = False
+        self._output.close()
 
     def __enter__(self) -> BagWriter:
         return self
@@ -180,59 +201,54 @@ class BagWriter:
     ) -> None:
         if kind is None:
             self.close()
-        else:
-            self._finish_file()
+        elif self._is_open:
+            if not self._has_failed:
+                self.flush()
+            self.abandon()
+
+    def _is_full(self, log_time_ns: int) -> bool:
+        if 0 < self._max_file_bytes <= self._output.size_bytes:
+            return True
+        first_ns = self._output.first_ns
+        return (
+            0 < self._max_file_ns <= log_time_ns - (log_time_ns if first_ns is None else first_ns)
+        )
+
+    def _next_output(self) -> McapOutput:
+        path = self.directory / f"{self.directory.name}_{len(self._files)}.mcap"
+        # A file that is to be small must not wait for a chunk that is large.
+        chunk_bytes = min(CHUNK_BYTES, self._max_file_bytes or CHUNK_BYTES)
+        output = McapOutput(path, self._compression, chunk_bytes)
+        self._files[path.name] = output.written
+        output.add_metadata(dump(self._information()))
+        for topic in self._topics.values():
+            output.add_topic(topic.name, topic.msgtype, topic.definition, topic.in_channel)
+        return output
+
+    def _write_metadata(self) -> None:
+        document = {"rosbag2_bagfile_information": self._information()}
+        try:
+            with self._told():
+                write_text(self.directory / METADATA_NAME, dump(document))
+        finally:
+            remove_partial(self.directory)
 
     def _finish_file(self) -> None:
-        if not self._file.closed:
-            self._writer.finish()  # type: ignore[no-untyped-call]  # the library's gap
-            self._file.close()
+        self._output.flush()
+        self._output.finish(dump(self._information()))
 
-    def _information(self) -> dict[str, Any]:
-        """The content of metadata.yaml; keys and order are those of rosbag2_storage/yaml.hpp."""
-        first = self._first_ns or 0
-        span = {
-            "duration": {"nanoseconds": max(self._last_ns - first, 0)},
-            "starting_time": {"nanoseconds_since_epoch": first},
-            "message_count": sum(topic.count for topic in self._topics.values()),
-        }
-        return {
-            "version": 9,
-            "storage_identifier": "mcap",
-            **span,
-            "topics_with_message_count": [
-                {"topic_metadata": topic.metadata, "message_count": topic.count}
-                for topic in self._topics.values()
-            ],
-            "compression_format": "",
-            "compression_mode": "",
-            "relative_file_paths": [self._path.name],
-            "files": [{"path": self._path.name, **span}],
-            "custom_data": self._custom_data or None,
-            "ros_distro": self._ros_distro,
-        }
+    def _information(self) -> dict[str, object]:
+        topics = tuple(self._topics.values())
+        return information(topics, self._files, self.custom_data, self._ros_distro)
 
-
-def _offered(qos: QualityOfService) -> dict[str, Any]:
-    return {
-        "history": "keep_last",
-        "depth": qos.depth,
-        "reliability": qos.reliability,
-        "durability": qos.durability,
-        "deadline": dict(INFINITE),
-        "lifespan": dict(INFINITE),
-        "liveliness": "automatic",
-        "liveliness_lease_duration": dict(INFINITE),
-        "avoid_ros_namespace_conventions": False,
-    }
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes no anchors for values that occur twice: yaml-cpp and people read the file."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _dump(document: Any) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Name the recording in what the operating system complains about."""
+        try:
+            yield
+        except OSError as cause:
+            self._has_failed = True
+            raise BagError(
+                f"{self.directory}: cannot be written ({cause.strerror or cause}); what was "
+                f"written before is kept; make room or record elsewhere"
+            ) from cause

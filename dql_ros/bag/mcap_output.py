@@ -1,0 +1,202 @@
+"""One MCAP file of a recording: what was written whole stays, whatever happens afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mcap.writer import CompressionType, Writer
+
+COMPRESSIONS = {
+    "zstd": CompressionType.ZSTD,
+    "lz4": CompressionType.LZ4,
+    "none": CompressionType.NONE,
+}
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass
+class Tally:
+    """How many messages, and from when to when.
+
+    Attributes:
+        counts: Messages by topic.
+        first_ns: Log time of the earliest; ``None`` without any.
+        last_ns: Log time of the latest.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first_ns: int | None = None
+    last_ns: int = 0
+
+    def note(self, topic: str, log_time_ns: int) -> None:
+        """Count one message."""
+        self.counts[topic] += 1
+        self._span(log_time_ns, log_time_ns)
+
+    def add(self, other: Tally) -> None:
+        """Count the messages of another tally too."""
+        self.counts.update(other.counts)
+        if other.first_ns is not None:
+            self._span(other.first_ns, other.last_ns)
+
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """Log time of the earliest message, 0 without any, and nanoseconds to the latest."""
+        first = self.first_ns or 0
+        return first, max(self.last_ns - first, 0)
+
+    def _span(self, first_ns: int, last_ns: int) -> None:
+        self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
+        self.last_ns = max(self.last_ns, last_ns)
+
+
+class McapOutput:
+    """An MCAP file under construction.
+
+    Args:
+        path: The file to make.
+        compression: A key of `COMPRESSIONS`.
+        chunk_bytes: Messages of so many bytes are compressed together.
+
+    Attributes:
+        path: As given.
+        written: What is in the file.
+
+    Raises:
+        OSError: If it cannot be made; so do all methods, if they cannot write. After that only
+            `close` makes sense: what the library still holds may be in the file already.
+    """
+
+    def __init__(self, path: Path, compression: str, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self.path = path
+        self.written = Tally()
+        self._waiting = Tally()
+        self._schemas: dict[str, int] = {}
+        self._channels: dict[str, int] = {}
+        self._file = _WholeWrites(path)
+        self._writer = Writer(
+            self._file,  # type: ignore[arg-type]  # all that the library uses of a stream
+            chunk_size=chunk_bytes,
+            compression=COMPRESSIONS[compression],
+        )
+        self._writer.start(profile="ros2", library="dql_ros")
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file so far; what waits for its chunk to be full is not among them."""
+        return self._file.position
+
+    @property
+    def first_ns(self) -> int | None:
+        """Log time of the earliest message, also of those that wait; ``None`` without any."""
+        known = [t.first_ns for t in (self.written, self._waiting) if t.first_ns is not None]
+        return min(known, default=None)
+
+    def add_topic(
+        self, topic: str, msgtype: str, definition: str, metadata: dict[str, str]
+    ) -> None:
+        """Announce a topic.
+
+        Args:
+            topic: Its absolute name.
+            msgtype: Its message type.
+            definition: The type's definition with its dependencies, in ``ros2msg`` form.
+            metadata: What rosbag2 notes of the topic in the file.
+        """
+        if msgtype not in self._schemas:
+            self._schemas[msgtype] = self._writer.register_schema(
+                name=msgtype, encoding="ros2msg", data=definition.encode()
+            )
+        self._channels[topic] = self._writer.register_channel(
+            topic=topic,
+            message_encoding="cdr",
+            schema_id=self._schemas[msgtype],
+            metadata=metadata,
+        )
+
+    def write(
+        self, topic: str, cdr: bytes, log_time_ns: int, publish_time_ns: int, sequence: int
+    ) -> None:
+        """Append one message of an announced topic."""
+        channel = self._channels[topic]
+        self._waiting.note(topic, log_time_ns)
+        with self._settling():
+            self._writer.add_message(channel, log_time_ns, cdr, publish_time_ns, sequence)
+
+    def flush(self) -> None:
+        """Write down what waits, so that it survives the process."""
+        with self._settling():
+            self._writer.flush()  # type: ignore[no-untyped-call]  # the library's gap
+
+    def add_metadata(self, text: str) -> None:
+        """Write rosbag2's metadata into the file."""
+        self._writer.add_metadata("rosbag2", {"serialized_metadata": text})
+
+    def finish(self, metadata: str) -> None:
+        """Write what waits, the metadata and the index, and close the file."""
+        self.flush()
+        self.add_metadata(metadata)
+        self._writer.finish()  # type: ignore[no-untyped-call]  # the library's gap
+        self._file.close()
+
+    def close(self) -> Counter[str]:
+        """Close the file as it is and return how many messages of each topic never got there."""
+        self._file.close()
+        return self._waiting.counts
+
+    def _settling(self) -> _Settling:
+        return _Settling(self)
+
+    def settle(self) -> None:
+        """Count what waited as written."""
+        self.written.add(self._waiting)
+        self._waiting = Tally()
+
+
+class _Settling:
+    """Counts what waits as written once the file has grown: chunks are written as a whole."""
+
+    def __init__(self, output: McapOutput) -> None:
+        self._output = output
+        self._before = output.size_bytes
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, *_: object) -> None:
+        if self._output.size_bytes > self._before:
+            self._output.settle()
+
+
+class _WholeWrites:
+    """A file to which a piece is appended as a whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=0)
+        self.position = 0
+
+    def write(self, data: bytes | bytearray) -> int:
+        """Append all of ``data``; after an error the file is as long as before."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            self._file.truncate(self.position)
+            self._file.seek(self.position)
+            raise
+        self.position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """Return the file's length."""
+        return self.position
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
