@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -21,15 +22,35 @@ from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 
 
 class FaultRules(StrictModel):
-    """What the robot is sent when no action can be sampled.
+    """What the robot is sent when no action can be sampled: hold, then ramp, then give up.
 
     Attributes:
         hold_s: The last command is kept for at most so long; in seconds.
-        command: The safe command that follows, length A; zeros by default.
+        ramp_s: It then goes to the safe command in a straight line within so long; in seconds.
+        command: The safe command, length A; zeros by default.
+        deactivate_after_s: The policy node deactivates itself when it could not act for so long,
+            in seconds; if null, it goes on as soon as it can.
     """
 
-    hold_s: float = Field(default=0.0, ge=0)
+    hold_s: float = Field(default=0.0, ge=0, le=3600)
+    ramp_s: float = Field(default=0.0, ge=0, le=3600)
     command: tuple[float, ...] = ()
+    deactivate_after_s: float | None = Field(default=None, gt=0, le=86400)
+
+    def problems(self, width: int) -> Iterator[str]:
+        """Tell what is wrong for an action of ``width`` numbers."""
+        if self.command and len(self.command) != width:
+            yield f"on_fault.command has {len(self.command)} entries for {width} action fields"
+        for value in self.command:
+            if not math.isfinite(value):
+                yield f"on_fault.command has an entry {value}: a robot can only be sent numbers"
+        if self.deactivate_after_s is not None:
+            needed_s = self.hold_s + self.ramp_s
+            if self.deactivate_after_s < needed_s:
+                yield (
+                    f"on_fault.deactivate_after_s is {self.deactivate_after_s:g}, before hold and "
+                    f"ramp are over: give at least {needed_s:g}"
+                )
 
 
 class Contract(StrictModel):
@@ -48,7 +69,7 @@ class Contract(StrictModel):
             refused, the ticks that it reaches are dropped, or the episode is split there.
         beyond_bounds: What becomes of recorded actions beyond the bounds: they are clipped, they
             are refused, or the dataset's bounds are widened.
-        on_fault: The safe command.
+        on_fault: What the robot is sent when no action can be sampled.
     """
 
     robot: str
@@ -77,9 +98,7 @@ class Contract(StrictModel):
             yield from _twins([stream.topic for stream in streams], f"{kind} topic")
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
-        safe, width = self.on_fault.command, sum(stream.width for stream in self.action)
-        if safe and len(safe) != width:
-            yield f"on_fault.command has {len(safe)} entries for {width} action fields"
+        yield from self.on_fault.problems(sum(stream.width for stream in self.action))
 
     @property
     def period_ns(self) -> int:
@@ -117,6 +136,13 @@ class Contract(StrictModel):
     def safe_command(self) -> tuple[float, ...]:
         """What is sent when no action can be sampled, length A."""
         return self.on_fault.command or (0.0,) * len(self.policy_spec().action)
+
+    @property
+    def max_rates(self) -> tuple[float, ...]:
+        """Largest change of each action field in a second, length A; ``inf`` for any."""
+        return tuple(
+            rate for stream in self.action for field in stream.fields for rate in field.max_rates
+        )
 
     def policy_spec(self) -> PolicySpec:
         """The contract as the policy side sees it."""

@@ -50,6 +50,7 @@ class FieldSelection(StrictModel):
         message_unit: The unit that the message has them in, if another.
         low: Lower bound in ``unit``, one for all or one each; actions need it.
         high: Upper bound, likewise.
+        max_rate: Largest change of a command in a second, in ``unit``/s; for actions only.
     """
 
     path: str = ""
@@ -65,6 +66,7 @@ class FieldSelection(StrictModel):
     message_unit: str = ""
     low: float | tuple[float, ...] = -math.inf
     high: float | tuple[float, ...] = math.inf
+    max_rate: float | tuple[float, ...] = math.inf
 
     @property
     def width(self) -> int:
@@ -91,6 +93,12 @@ class FieldSelection(StrictModel):
     def read_elements(self) -> tuple[Element, ...]:
         """The message's numbers that the vector is made of: those filled, but for constants."""
         return () if self.constant is not None else self.elements
+
+    @property
+    def max_rates(self) -> tuple[float, ...]:
+        """Largest change in a second of each number that it contributes, in ``unit``/s."""
+        each = self.max_rate
+        return each if isinstance(each, tuple) else (each,) * self.width
 
     @property
     def vector_unit(self) -> str:
@@ -196,3 +204,8 @@ class FieldSelection(StrictModel):
             for low, high in zip(*bounds.values(), strict=True):
                 if not low < high:
                     yield f"'low' must be below 'high', not {low} and {high}"
+        if len(self.max_rates) != self.width:
+            yield f"'max_rate' has {len(self.max_rates)} entries for {self.width} fields"
+        for rate in self.max_rates:
+            if not rate > 0:
+                yield f"'max_rate' must be positive, not {rate}"

@@ -88,6 +88,8 @@ class ObservationStream(Stream):
                     f"an observed constant comes from no message; give it 'names' instead of the "
                     f"'path' '{selection.path}'"
                 )
+            if not all(math.isinf(rate) for rate in selection.max_rates):
+                raise ValueError("'max_rate' is for actions; an observation is what it is")
         return fields
 
 
