@@ -6,57 +6,12 @@ Source: rosbag2_storage/yaml.hpp; keys and their order are the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from dql_ros.bag.mcap_output import Tally
-from dql_ros.contract import QualityOfService
+from dql_ros.bag.tally import Tally
+from dql_ros.bag.topic_metadata import TopicMetadata
 
 METADATA_NAME = "metadata.yaml"
-
-# RMW_DURATION_INFINITE, as rosbag2 writes it.
-INFINITE = {"sec": 9223372036, "nsec": 854775807}
-
-
-@dataclass(frozen=True)
-class TopicMetadata:
-    """What is noted of a topic.
-
-    Attributes:
-        name: Its absolute name.
-        msgtype: Its message type.
-        definition: The type's definition with its dependencies, in ``ros2msg`` form.
-        type_hash: The type's hash (REP 2011).
-        qos: What its publishers offer.
-    """
-
-    name: str
-    msgtype: str
-    definition: str
-    type_hash: str
-    qos: tuple[QualityOfService, ...] = ()
-
-    @property
-    def in_channel(self) -> dict[str, str]:
-        """What an MCAP channel carries of it."""
-        profiles = [_offered(profile) for profile in self.qos]
-        return {
-            "offered_qos_profiles": dump(profiles) if profiles else "",
-            "topic_type_hash": self.type_hash,
-        }
-
-    @property
-    def in_yaml(self) -> dict[str, Any]:
-        """What metadata.yaml has of it."""
-        return {
-            "name": self.name,
-            "type": self.msgtype,
-            "serialization_format": "cdr",
-            "offered_qos_profiles": [_offered(profile) for profile in self.qos],
-            "type_description_hash": self.type_hash,
-        }
 
 
 def information(
@@ -93,11 +48,6 @@ def information(
     }
 
 
-def dump(document: Any) -> str:
-    """Return ``document`` as yaml."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
 def _extent(tally: Tally) -> dict[str, Any]:
     start_ns, duration_ns = tally.span_ns
     return {
@@ -105,24 +55,3 @@ def _extent(tally: Tally) -> dict[str, Any]:
         "starting_time": {"nanoseconds_since_epoch": start_ns},
         "message_count": tally.counts.total(),
     }
-
-
-def _offered(qos: QualityOfService) -> dict[str, Any]:
-    return {
-        "history": "keep_last",
-        "depth": qos.depth,
-        "reliability": qos.reliability,
-        "durability": qos.durability,
-        "deadline": dict(INFINITE),
-        "lifespan": dict(INFINITE),
-        "liveliness": "automatic",
-        "liveliness_lease_duration": dict(INFINITE),
-        "avoid_ros_namespace_conventions": False,
-    }
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes no anchors for values that occur twice: yaml-cpp and people read the file."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
+
+from dql_ros.bag.tally import Tally
+from dql_ros.bag.topic_metadata import TopicMetadata
 
 COMPRESSIONS = {
     "zstd": CompressionType.ZSTD,
@@ -14,42 +16,6 @@ COMPRESSIONS = {
     "none": CompressionType.NONE,
 }
 CHUNK_BYTES = 1 << 20
-
-
-@dataclass
-class Tally:
-    """How many messages, and from when to when.
-
-    Attributes:
-        counts: Messages by topic.
-        first_ns: Log time of the earliest; ``None`` without any.
-        last_ns: Log time of the latest.
-    """
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first_ns: int | None = None
-    last_ns: int = 0
-
-    def note(self, topic: str, log_time_ns: int) -> None:
-        """Count one message."""
-        self.counts[topic] += 1
-        self._span(log_time_ns, log_time_ns)
-
-    def add(self, other: Tally) -> None:
-        """Count the messages of another tally too."""
-        self.counts.update(other.counts)
-        if other.first_ns is not None:
-            self._span(other.first_ns, other.last_ns)
-
-    @property
-    def span_ns(self) -> tuple[int, int]:
-        """Log time of the earliest message, 0 without any, and nanoseconds to the latest."""
-        first = self.first_ns or 0
-        return first, max(self.last_ns - first, 0)
-
-    def _span(self, first_ns: int, last_ns: int) -> None:
-        self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
-        self.last_ns = max(self.last_ns, last_ns)
 
 
 class McapOutput:
@@ -94,26 +60,17 @@ class McapOutput:
         known = [t.first_ns for t in (self.written, self._waiting) if t.first_ns is not None]
         return min(known, default=None)
 
-    def add_topic(
-        self, topic: str, msgtype: str, definition: str, metadata: dict[str, str]
-    ) -> None:
-        """Announce a topic.
-
-        Args:
-            topic: Its absolute name.
-            msgtype: Its message type.
-            definition: The type's definition with its dependencies, in ``ros2msg`` form.
-            metadata: What rosbag2 notes of the topic in the file.
-        """
-        if msgtype not in self._schemas:
-            self._schemas[msgtype] = self._writer.register_schema(
-                name=msgtype, encoding="ros2msg", data=definition.encode()
+    def add_topic(self, topic: TopicMetadata) -> None:
+        """Announce a topic."""
+        if topic.msgtype not in self._schemas:
+            self._schemas[topic.msgtype] = self._writer.register_schema(
+                name=topic.msgtype, encoding="ros2msg", data=topic.definition.encode()
             )
-        self._channels[topic] = self._writer.register_channel(
-            topic=topic,
+        self._channels[topic.name] = self._writer.register_channel(
+            topic=topic.name,
             message_encoding="cdr",
-            schema_id=self._schemas[msgtype],
-            metadata=metadata,
+            schema_id=self._schemas[topic.msgtype],
+            metadata=topic.in_channel,
         )
 
     def write(

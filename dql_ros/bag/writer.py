@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_core.atomic import remove_partial, write_text
 from dql_core.errors import BagError
-from dql_ros.bag.bag_metadata import METADATA_NAME, TopicMetadata, dump, information
-from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput, Tally
+from dql_ros.bag.bag_metadata import METADATA_NAME, information
+from dql_ros.bag.compact_yaml import dump
+from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
+from dql_ros.bag.tally import Tally
+from dql_ros.bag.topic_metadata import TopicMetadata, describe
 from dql_ros.contract import QualityOfService
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.
@@ -112,23 +115,17 @@ class BagWriter:
         Raises:
             BagError: If the type is unknown and no definition was given.
         """
-        typestore = self._typestore
-        if definition is not None:
-            typestore = get_typestore(Stores.EMPTY)
-            typestore.register(get_types_from_msg(definition, msgtype))
-        elif msgtype not in typestore.fielddefs:
-            raise BagError(
-                f"{self.directory}: type {msgtype} of {name} is not one of ROS 2's standard "
-                f"types; pass its definition"
-            )
-        else:
-            definition = typestore.generate_msgdef(msgtype, ros_version=2)[0]
-        topic = TopicMetadata(
-            name, msgtype, definition, typestore.hash_rihs01(msgtype), tuple(qos)
-        )
-        self._topics[name] = topic
+        self.add(describe(name, msgtype, qos, definition, self._typestore))
+
+    def add(self, topic: TopicMetadata) -> None:
+        """Announce a topic that was described before.
+
+        Raises:
+            BagError: If the file cannot be written.
+        """
+        self._topics[topic.name] = topic
         with self._told():
-            self._output.add_topic(name, msgtype, definition, topic.in_channel)
+            self._output.add_topic(topic)
 
     def write(
         self,
@@ -222,7 +219,7 @@ class BagWriter:
         self._files[path.name] = output.written
         output.add_metadata(dump(self._information()))
         for topic in self._topics.values():
-            output.add_topic(topic.name, topic.msgtype, topic.definition, topic.in_channel)
+            output.add_topic(topic)
         return output
 
     def _write_metadata(self) -> None:
