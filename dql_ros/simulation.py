@@ -6,17 +6,27 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.error import Error as GymnasiumError
 from numpy.typing import NDArray
 
-import dql_core.sim  # registers the bundled robots
-from dql_core.errors import SimulationError, did_you_mean
-from dql_core.spec import PolicySpec
+from dql_core.sim.model_env import ModelEnv
+from dql_ros.sim_environment import (
+    BUNDLED_ENVIRONMENT,
+    Environment,
+    open_environment,
+    require_keyframe,
+    set_keyframe,
+)
 
-Environment = gymnasium.Env[NDArray[Any], NDArray[Any]]
-BUNDLED_ENVIRONMENT = dql_core.sim.SCARA_ID
+__all__ = [
+    "BUNDLED_ENVIRONMENT",
+    "Environment",
+    "EpisodeResult",
+    "EpisodeRunner",
+    "Frame",
+    "Transition",
+    "open_environment",
+]
 
 
 @dataclass(frozen=True)
@@ -103,19 +113,45 @@ class EpisodeRunner:
         self._episodes = episodes
         self._next_stamp_ns = 0
         self._episode = -1
+        self._episode_seed = seed
+        self._keyframe = ""
+        self._asked_seed: int | None = None
         self._rewards: list[float] = []
+        # Fixed now, since a step would look them up again.
+        space: Any = environment.action_space
+        self._low, self._high, self._dtype = space.low, space.high, space.dtype
+
+    @property
+    def episode(self) -> int:
+        """Number of the running episode, from 0; -1 before the first."""
+        return self._episode
 
     @property
     def finished(self) -> bool:
         """Whether the last episode has begun and no other follows."""
         return self._episode + 1 == self._episodes
 
+    def ask_for(self, seed: int | None, keyframe: str) -> None:
+        """Let the next episode begin otherwise than by its number, or from a keyframe.
+
+        Args:
+            seed: What the environment is reset with; ``None`` for the seed and episode number.
+            keyframe: Name or number of the model's keyframe to begin in; empty for none.
+
+        Raises:
+            SimulationError: If there is no such keyframe.
+        """
+        if keyframe:
+            require_keyframe(self._environment, keyframe)
+        self._asked_seed, self._keyframe = seed, keyframe
+
     def begin(self) -> Frame:
         """Begin the next episode and return its first instant."""
         self._episode += 1
         self._rewards = []
-        observation, _ = self._environment.reset(seed=self._seed + self._episode)
-        return Frame(self._take_stamp(), np.asarray(observation, dtype=np.float64))
+        asked, self._asked_seed = self._asked_seed, None
+        self._episode_seed = self._seed + self._episode if asked is None else asked
+        return Frame(self._take_stamp(), np.asarray(self._reset(), dtype=np.float64))
 
     def advance(self, command: NDArray[np.float64], *, interrupt: bool = False) -> Frame:
         """Step once with ``command``, shape (A,), clipped to the action space.
@@ -124,8 +160,7 @@ class EpisodeRunner:
             command: What the robot was sent.
             interrupt: End the episode here as truncated.
         """
-        space = self._environment.action_space
-        action = np.clip(command, space.low, space.high).astype(space.dtype)  # type: ignore[attr-defined]
+        action = np.clip(command, self._low, self._high).astype(self._dtype)
         observation, reward, terminated, truncated, info = self._environment.step(action)
         self._rewards.append(float(reward))
         terminated, truncated = bool(terminated), bool(truncated)
@@ -139,6 +174,13 @@ class EpisodeRunner:
             self._result(transition, info),
         )
 
+    def _reset(self) -> NDArray[Any]:
+        if isinstance(self._environment.unwrapped, ModelEnv):
+            options = {"keyframe": self._keyframe}
+            return self._environment.reset(seed=self._episode_seed, options=options)[0]  # type: ignore[no-any-return]
+        observation: NDArray[Any] = self._environment.reset(seed=self._episode_seed)[0]
+        return set_keyframe(self._environment, self._keyframe) if self._keyframe else observation
+
     def _take_stamp(self) -> int:
         stamp_ns = self._next_stamp_ns
         self._next_stamp_ns += self._period_ns
@@ -149,35 +191,10 @@ class EpisodeRunner:
             return None
         return EpisodeResult(
             episode=self._episode,
-            seed=self._seed + self._episode,
+            seed=self._episode_seed,
             return_=sum(self._rewards),
             length=len(self._rewards),
             terminated=transition.terminated,
             truncated=transition.truncated,
             success=bool(info["is_success"]) if "is_success" in info else None,
         )
-
-
-def open_environment(env_id: str, spec: PolicySpec) -> Environment:
-    """Make the environment ``env_id`` and check that it has the widths of ``spec``.
-
-    Raises:
-        SimulationError: If there is no such environment, or its vectors are not the contract's.
-    """
-    try:
-        environment: Environment = gymnasium.make(env_id)
-    except (GymnasiumError, ModuleNotFoundError) as error:
-        hint = "" if env_id in gymnasium.registry else did_you_mean(env_id, gymnasium.registry)
-        raise SimulationError(f"no environment '{env_id}': {error}{hint}") from error
-    for kind, space, fields in (
-        ("observation", environment.observation_space, spec.observation),
-        ("action", environment.action_space, spec.action),
-    ):
-        if not isinstance(space, gymnasium.spaces.Box) or space.shape != (len(fields),):
-            environment.close()
-            raise SimulationError(
-                f"environment '{env_id}' has the {kind} space {space}, but the contract of "
-                f"'{spec.robot}' has {len(fields)} {kind} fields: use the environment's own "
-                f"contract"
-            )
-    return environment

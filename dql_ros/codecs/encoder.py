@@ -22,12 +22,16 @@ class StreamEncoder:
     Args:
         stream: The contract's description of the topic.
         joint_order: Order of the joints in the message; the contract's by default.
+        unknown: What a joint has in an array in which the contract does not select it, as a state
+            that names more joints than are observed; by default that is an error.
 
     Raises:
         ContractError: If an element of an array would be left without a value.
     """
 
-    def __init__(self, stream: Stream, joint_order: Sequence[str] = ()) -> None:
+    def __init__(
+        self, stream: Stream, joint_order: Sequence[str] = (), unknown: float | None = None
+    ) -> None:
         self._stream = stream
         self._transform = StreamTransform(stream.fields)
         self._joints = _joints(stream, joint_order)
@@ -37,7 +41,8 @@ class StreamEncoder:
             for position, element in enumerate(elements)
             if element.key is None
         ]
-        self._arrays = _array_positions(stream.topic, elements, self._joints)
+        self._unknown = unknown
+        self._arrays = _array_positions(stream.topic, elements, self._joints, unknown is not None)
         self._named = next((field.path for field in stream.fields if field.joints), "")
         self._names_path: MessagePath | None = None
 
@@ -65,6 +70,8 @@ class StreamEncoder:
         numbers = self._transform.encode(np.asarray(values, dtype=np.float64))
         for path, position in self._numbers:
             path.assign(message, float(numbers[position]), point_factory)
+        # One more number than there are, for positions of -1: what is not known.
+        numbers = numbers if self._unknown is None else np.append(numbers, self._unknown)
         for path, positions in self._arrays:
             path.assign(message, numbers[positions], point_factory)
         self._name_joints(message)
@@ -105,7 +112,7 @@ def _joints(stream: Stream, joint_order: Sequence[str]) -> tuple[str, ...]:
 
 
 def _array_positions(
-    topic: str, elements: Sequence[Element], joints: tuple[str, ...]
+    topic: str, elements: Sequence[Element], joints: tuple[str, ...], may_lack: bool
 ) -> list[tuple[MessagePath, NDArray[np.intp]]]:
     """For each array of the message, which of the numbers fills each element."""
     arrays: dict[str, dict[int | str, int]] = {}
@@ -119,21 +126,25 @@ def _array_positions(
                 )
             sources[element.key] = position
     return [
-        (MessagePath(path, topic), _order(topic, path, sources, joints))
+        (MessagePath(path, topic), _order(topic, path, sources, joints, may_lack))
         for path, sources in arrays.items()
     ]
 
 
 def _order(
-    topic: str, path: str, sources: dict[int | str, int], joints: tuple[str, ...]
+    topic: str,
+    path: str,
+    sources: dict[int | str, int],
+    joints: tuple[str, ...],
+    may_lack: bool,
 ) -> NDArray[np.intp]:
     by_name = any(isinstance(element, str) for element in sources)
     elements: Sequence[int | str] = joints if by_name else range(len(sources))
     for element in elements:
-        if element not in sources:
+        if element not in sources and not (by_name and may_lack):
             raise ContractError(
                 f"{topic}: '{path}' cannot be sent, since the contract gives "
                 f"{'joint' if by_name else 'index'} {element!r} no value; select all elements "
                 f"of the array"
             )
-    return np.array([sources[element] for element in elements], dtype=np.intp)
+    return np.array([sources.get(element, -1) for element in elements], dtype=np.intp)

@@ -62,6 +62,8 @@ class ObservationStream(Stream):
         max_age_s: Older values count as missing; in seconds.
         latched: Sent once an episode and valid until replaced; its age has no limit.
         qos: Subscription QoS; by default best effort, or reliable and transient local if latched.
+        sim: What of a simulated model the topic shows: ``site:NAME``, ``body:NAME`` or
+            ``sensor:NAME``; by default what has a name out of the topic's.
     """
 
     max_age_s: float = Field(default=0.5, gt=0)
@@ -73,6 +75,9 @@ class ObservationStream(Stream):
             else QualityOfService(reliability="best_effort")
         )
     )
+
+    # It tells nothing of the robot's topics, so that it is neither dumped nor hashed.
+    sim: str = Field(default="", exclude=True, pattern=r"^((site|body|sensor):\S+)?$")
 
     @property
     def max_age_ns(self) -> int | None:

@@ -76,7 +76,7 @@ class SimBridgeNode(Node):
         self._contract = load_contract(path_of(self, "contract"))
         self._lockstep = value_of(self, "mode") == "lockstep"
         self._runner = EpisodeRunner(
-            open_environment(value_of(self, "env"), self._contract.policy_spec()),
+            open_environment(value_of(self, "env"), self._contract),
             self._contract.period_ns,
             seed=value_of(self, "seed"),
             episodes=value_of(self, "episodes"),

@@ -92,7 +92,7 @@ class BridgeOutputs:
             qos = reliable(1, latched=True) if stream.latched else reliable(_DEPTH)
             publisher = node.create_publisher(message_class(stream.type), stream.topic, qos)
             # Alphabetical, as many drivers list them, lest anyone rely on the contract's order.
-            output = StreamPublisher(publisher, stream, part, sorted(joints_of(stream)))
+            output = StreamPublisher(publisher, stream, part, sorted(joints_of(stream)), np.nan)
             (self._latched if stream.latched else self._live).append(output)
 
     @property

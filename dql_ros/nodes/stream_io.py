@@ -21,7 +21,12 @@ class StreamPublisher:
     """Publishes one stream's part of a vector."""
 
     def __init__(
-        self, publisher: Any, stream: Stream, part: slice, joint_order: Sequence[str] = ()
+        self,
+        publisher: Any,
+        stream: Stream,
+        part: slice,
+        joint_order: Sequence[str] = (),
+        unknown: float | None = None,
     ) -> None:
         """Prepare to publish.
 
@@ -30,9 +35,10 @@ class StreamPublisher:
             stream: What the contract says of it.
             part: Where its values stand in the whole vector.
             joint_order: Order of the joints in its messages; the contract's by default.
+            unknown: Value of joints that the contract does not select; see `StreamEncoder`.
         """
         self.publisher = publisher
-        self._encoder = StreamEncoder(stream, joint_order)
+        self._encoder = StreamEncoder(stream, joint_order, unknown)
         self._message = message_class(stream.type)()
         self._part = part
 

@@ -238,6 +238,24 @@ def test_arrays_with_a_hole_cannot_be_sent() -> None:
         StreamEncoder(ObservationStream.model_validate(uneven))
 
 
+def test_a_state_leaves_what_is_not_observed_unknown(make: Callable[[str], Any]) -> None:
+    stream = ObservationStream.model_validate(
+        {
+            "topic": "joint_states",
+            "type": "sensor_msgs/msg/JointState",
+            "fields": [
+                {"path": "position", "joints": ["elbow"]},
+                {"path": "velocity", "joints": ["elbow", "shoulder"]},
+            ],
+        }
+    )
+    encoder = StreamEncoder(stream, joint_order=["shoulder", "elbow"], unknown=np.nan)
+    message = encoder.encode([1.0, 2.0, 3.0], make(stream.type), 0)
+    np.testing.assert_array_equal(message.position, [np.nan, 1.0])
+    np.testing.assert_array_equal(message.velocity, [3.0, 2.0])
+    np.testing.assert_array_equal(StreamDecoder(stream)(message), [1.0, 2.0, 3.0])
+
+
 def test_joint_order_must_be_of_the_contracts_joints() -> None:
     with pytest.raises(ContractError, match="to send are elbow, but those of the contract are"):
         StreamEncoder(joint_states(joints=JOINTS), joint_order=["elbow"])

@@ -1,25 +1,42 @@
-from dataclasses import replace
-
 import gymnasium
 import numpy as np
 import pytest
 
 from dql_core.errors import SimulationError
-from dql_core.spec import FieldSpec, PolicySpec
+from dql_ros.contract import Contract
 from dql_ros.simulation import EpisodeResult, EpisodeRunner, Frame, open_environment
 
 PERIOD_NS = 50_000_000
-PENDULUM = PolicySpec(
-    robot="pendulum",
-    rate_hz=20.0,
-    observation=tuple(FieldSpec(name) for name in ("cos", "sin", "velocity")),
-    action=(FieldSpec("torque", low=-2.0, high=2.0),),
-)
+
+
+def contract(
+    observed: tuple[str, ...] = ("cos", "sin", "velocity"), rate_hz: float = 20.0
+) -> Contract:
+    return Contract.model_validate(
+        {
+            "robot": "pendulum",
+            "rate_hz": rate_hz,
+            "observation": [
+                {
+                    "topic": "state",
+                    "type": "std_msgs/msg/Float64MultiArray",
+                    "fields": [{"path": "data", "slice": f"0:{len(observed)}", "names": observed}],
+                }
+            ],
+            "action": [
+                {
+                    "topic": "torque",
+                    "type": "std_msgs/msg/Float64",
+                    "fields": [{"path": "data", "low": -2.0, "high": 2.0}],
+                }
+            ],
+        }
+    )
 
 
 def runner(episodes: int = 0, seed: int = 3) -> EpisodeRunner:
     return EpisodeRunner(
-        open_environment("Pendulum-v1", PENDULUM), PERIOD_NS, seed=seed, episodes=episodes
+        open_environment("Pendulum-v1", contract()), PERIOD_NS, seed=seed, episodes=episodes
     )
 
 
@@ -93,15 +110,41 @@ def test_a_result_survives_json() -> None:
 
 def test_an_unknown_environment_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(SimulationError, match=r"no environment 'Pendulun-v1'.*'Pendulum-v1'"):
-        open_environment("Pendulun-v1", PENDULUM)
+        open_environment("Pendulun-v1", contract())
 
 
 def test_an_environment_of_another_width_is_refused() -> None:
-    wider = replace(PENDULUM, observation=(*PENDULUM.observation, FieldSpec("extra")))
+    wider = contract(("cos", "sin", "velocity", "extra"))
     with pytest.raises(SimulationError, match="contract of 'pendulum' has 4 observation fields"):
         open_environment("Pendulum-v1", wider)
 
 
 def test_an_environment_with_discrete_actions_is_refused() -> None:
     with pytest.raises(SimulationError, match=r"action space Discrete\(3\)"):
-        open_environment("Acrobot-v1", replace(PENDULUM, observation=PENDULUM.observation * 2))
+        open_environment("Acrobot-v1", contract(tuple("abcdef")))
+
+
+def test_an_environment_of_another_rate_is_refused_with_its_own() -> None:
+    with pytest.raises(SimulationError, match=r"every 0\.05 s, .* every 0\.1 s: .*'rate_hz: 20'"):
+        open_environment("Pendulum-v1", contract(rate_hz=10.0))
+
+
+def test_a_step_limit_truncates() -> None:
+    environment = open_environment("Pendulum-v1", contract(), max_episode_steps=3)
+    frames = play(EpisodeRunner(environment, PERIOD_NS, seed=0, episodes=1))
+    assert frames[-1].result is not None
+    assert (frames[-1].result.length, frames[-1].result.truncated) == (3, True)
+
+
+def test_a_seed_that_is_asked_for_counts_for_one_episode() -> None:
+    asked, plain = runner(seed=3), runner(seed=40)
+    asked.begin()
+    asked.ask_for(seed=40, keyframe="")
+    np.testing.assert_array_equal(asked.begin().observation, plain.begin().observation)
+    third = runner(seed=5)
+    np.testing.assert_array_equal(asked.begin().observation, third.begin().observation)
+
+
+def test_a_robot_without_a_model_has_no_keyframes() -> None:
+    with pytest.raises(SimulationError, match="'Pendulum-v1' has no keyframes: leave 'keyframe'"):
+        runner().ask_for(seed=None, keyframe="home")
