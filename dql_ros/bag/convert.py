@@ -2,78 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dql_core.atomic import whole_directory, write_text
-from dql_core.data.dataset import write_dataset
-from dql_core.errors import BagError, DatasetError
-from dql_core.spec import PolicySpec
+from dql_core.errors import BagError, ConfigError, DatasetError, DqlError
+from dql_ros.bag.assembly import REPORT_HTML, REPORT_JSON, assemble
 from dql_ros.bag.bag_job import BagJob
 from dql_ros.bag.bag_part import BagPart
 from dql_ros.bag.episode_converter import EpisodeConverter
-from dql_ros.bag.field_statistics import DatasetStatistics
 from dql_ros.bag.parts import Parts
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.recording import require_topics
-from dql_ros.bag.report_document import make_report
-from dql_ros.bag.report_page import render
+from dql_ros.bag.request import Manner, Source
+from dql_ros.bag.storage.layout import COMPRESSED, find_files
 from dql_ros.bag.workers import convert_bags
-from dql_ros.bag.writer import CONTRACT_KEY
-from dql_ros.contract import Contract
 
-REPORT_JSON = "report.json"
-REPORT_HTML = "report.html"
+__all__ = ["REPORT_HTML", "REPORT_JSON", "Interrupted", "Manner", "Source", "convert"]
 
-
-@dataclass(frozen=True)
-class Source:
-    """What to convert.
-
-    Attributes:
-        contract: The robot's contract.
-        bags: The bags in the order of the dataset's episodes.
-        namespace: Namespace of the contract's relative topics in the bags.
-        contract_name: The contract's file name, for the report.
-        contract_text: Its text, which the dataset carries.
-    """
-
-    contract: Contract
-    bags: Sequence[Path]
-    namespace: str = "/"
-    contract_name: str = ""
-    contract_text: str = ""
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How to convert.
-
-    Attributes:
-        salvage: Read what can be read of damaged bags, and tell what is lost.
-        keep_going: Leave out bags that do not convert, and tell of them.
-        resume: Take over the bags that an interrupted conversion to the same folder has done.
-        dry_run: Write nothing.
-        workers: How many bags are converted at a time.
-    """
-
-    salvage: bool = False
-    keep_going: bool = False
-    resume: bool = False
-    dry_run: bool = False
-    workers: int = 1
+PLAINLY = Manner()
+# What keeps an output from being written, and is no mistake in the program.
+UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 class Interrupted(KeyboardInterrupt):
     """The user stopped a conversion.
 
     Attributes:
-        finished: How many bags need not be converted again with ``resume``.
+        finished: How many bags are done and need not be converted again with ``resume``.
     """
 
     def __init__(self, finished: int) -> None:
@@ -84,7 +41,7 @@ class Interrupted(KeyboardInterrupt):
 def convert(
     source: Source,
     out: Path,
-    manner: Manner = Manner(),
+    manner: Manner = PLAINLY,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Convert bags to a Minari dataset in ``out/data`` with a report beside it.
@@ -101,41 +58,53 @@ def convert(
     Raises:
         BagError: If a bag cannot be read, lacks what the contract needs, or no bag has an episode.
         ContractError: If the messages or the reward function do not fit the contract.
-        DatasetError: If ``out`` already holds something.
+        ConfigError: If ``manner`` contradicts itself, or no Ray cluster answers.
+        DatasetError: If ``out`` already holds something or cannot be written.
         Interrupted: After Ctrl-C; of ``out`` nothing is there.
     """
-    parts = Parts(out, resume=manner.resume)
-    finished = False
+    if manner.dry_run and manner.resume:
+        raise ConfigError("--dry-run takes nothing over: leave out --resume")
+    target = out.absolute()
+    _require_free(target, out)
+    parts = Parts(target, dry_run=manner.dry_run)
     try:
-        with whole_directory(out) as temporary:
-            report = _convert_into(temporary, source, manner, parts, progress)
-            if manner.dry_run:
-                raise _DryRunError(report)
-        finished = True
-    except _DryRunError as dry_run:
-        finished = True
-        return dry_run.report
+        with parts.opened():
+            report = _convert(target, source, manner, parts, progress)
+            parts.discard()
     except FileExistsError as cause:
-        raise DatasetError(
-            f"{out}: already exists; name another --out folder or remove it"
-        ) from cause
+        raise DatasetError(_taken(out)) from cause
     except KeyboardInterrupt as cause:
-        raise Interrupted(parts.keep_finished()) from cause
-    finally:
-        parts.discard() if finished else parts.keep_finished()
+        raise Interrupted(0 if manner.dry_run else parts.finished) from cause
+    except DqlError as cause:
+        raise type(cause)(f"{cause}{_kept(parts, source, manner)}") from cause
+    except OSError as cause:
+        if cause.errno not in UNWRITABLE:
+            raise
+        raise DatasetError(
+            f"{out}: cannot be written: {cause.strerror}: {cause.filename}"
+            f"{_kept(parts, source, manner)}"
+        ) from cause
     return report
 
 
-class _DryRunError(Exception):
-    """Leaves the folder that must not appear, with what it would have told."""
-
-    def __init__(self, report: dict[str, Any]) -> None:
-        super().__init__()
-        self.report = report
+def _require_free(target: Path, out: Path) -> None:
+    """Find out before the work, not after it."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DatasetError(_taken(out))
 
 
-def _convert_into(
-    directory: Path,
+def _taken(out: Path) -> str:
+    return f"{out}: already exists; name another --out folder or remove it"
+
+
+def _kept(parts: Parts, source: Source, manner: Manner) -> str:
+    if not parts.finished or manner.dry_run:
+        return ""
+    return f"; {parts.finished} of {len(source.bags)} bags are done, go on with --resume"
+
+
+def _convert(
+    out: Path,
     source: Source,
     manner: Manner,
     parts: Parts,
@@ -155,33 +124,7 @@ def _convert_into(
         for bag in source.bags
     ]
     converted = _convert_jobs(jobs, manner, parts, progress)
-    if not any(part.episodes for part in converted):
-        raise BagError(_nothing(converted))
-    spec = _spec(contract, converted)
-    fields = DatasetStatistics.of(spec, lambda: parts.episodes(jobs, converted))
-    report = make_report(
-        contract,
-        source.contract_name,
-        source.namespace,
-        converted,
-        fields,
-        contract_text=source.contract_text,
-    )
-    if manner.dry_run:
-        return report
-    write_dataset(
-        directory,
-        parts.episodes(jobs, converted),
-        spec,
-        description=f"Recorded from {contract.robot} and converted by dql convert.",
-        extra_metadata={
-            CONTRACT_KEY: source.contract_text,
-            "dql_inputs": json.dumps(report["bags_sha256"]),
-        },
-    )
-    write_text(directory / REPORT_JSON, json.dumps(report, indent=2) + "\n")
-    write_text(directory / REPORT_HTML, render(report))
-    return report
+    return assemble(source, parts, jobs, converted, None if manner.dry_run else out)
 
 
 def _convert_jobs(
@@ -189,7 +132,7 @@ def _convert_jobs(
 ) -> list[BagPart]:
     """Convert those bags that are not done, and return the parts of all."""
     _require_different([job.bag for job in jobs])
-    waiting = [job for job in jobs if parts.finished(job) is None]
+    waiting = [job for job in jobs if not (manner.resume and parts.take_over(job))]
     sizes = {job.bag: _look_at(job) for job in waiting}
     done = dict.fromkeys(sizes, 0)
 
@@ -197,15 +140,18 @@ def _convert_jobs(
         done[job.bag] = read
         progress(sum(done.values()), sum(sizes.values()))
 
-    for job in waiting:
-        parts.begin(job)
-    convert_bags(waiting, manner.workers, tell)
+    parts.begin(waiting, resume=manner.resume)
+    convert_bags(waiting, manner.workers, manner.ray, tell, parts.finish)
     return [parts.read(job) for job in jobs]
 
 
 def _look_at(job: BagJob) -> int:
     """Check that a bag has what is needed, before the first is read; return its size in bytes."""
     try:
+        files = find_files(job.bag, salvage=job.salvage).files
+        if any(file.name.endswith(COMPRESSED) for file in files):
+            # To look into it would cost as much as to read it.
+            return sum(file.stat().st_size for file in files)
         with Bag(job.bag, salvage=job.salvage) as bag:
             require_topics(bag, job.contract, job.namespace)
             return bag.size_bytes
@@ -216,35 +162,8 @@ def _look_at(job: BagJob) -> int:
 
 
 def _require_different(bags: Sequence[Path]) -> None:
-    for index, bag in enumerate(bags):
-        if bag.resolve() in [other.resolve() for other in bags[:index]]:
+    seen: set[Path] = set()
+    for bag in bags:
+        if bag.resolve() in seen:
             raise BagError(f"{bag}: is named twice; name each bag once")
-
-
-def _spec(contract: Contract, parts: Sequence[BagPart]) -> PolicySpec:
-    """What the dataset's vectors mean: the contract's, with the bounds widened if it says so."""
-    spec = contract.policy_spec()
-    if contract.beyond_bounds != "widen":
-        return spec
-    low = np.min([part.action_min for part in parts if part.action_min], axis=0)
-    high = np.max([part.action_max for part in parts if part.action_max], axis=0)
-    fields = tuple(
-        replace(field, low=min(field.low, float(least)), high=max(field.high, float(most)))
-        for field, least, most in zip(spec.action, low, high, strict=True)
-    )
-    return replace(spec, action=fields)
-
-
-def _nothing(parts: Sequence[BagPart]) -> str:
-    """Say why no bag has an episode."""
-    failed = [part.error for part in parts if part.error is not None]
-    if failed:
-        return f"no bag could be converted; the first: {failed[0]}"
-    reasons = "; ".join(
-        f"{span.reason} from {span.from_s:.1f} s to {span.to_s:.1f} s"
-        for span in parts[0].left_out[:3]
-    )
-    return (
-        f"{parts[0].bag}: no episode could be made ({reasons or 'no message'}); check the "
-        f"contract's max_age_s and episode rules against the recording"
-    )
+        seen.add(bag.resolve())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dql_core.atomic import write_text
 from dql_core.data.dataset import Episode
-from dql_core.errors import BagError
+from dql_core.errors import BagError, DatasetError
 from dql_core.rewards.lookup import source_sha256
 from dql_ros import __version__
 from dql_ros.bag.bag_job import EPISODES, PART, BagJob
@@ -19,7 +22,9 @@ from dql_ros.bag.bag_part import BagPart
 from dql_ros.bag.episode_file import read_episodes
 from dql_ros.contract import Contract, Predicate
 
+# Written by the main process alone when a bag is done: what its part depends on.
 IDENTITY = "identity.json"
+LOCK = "lock"
 
 
 class Parts:
@@ -27,43 +32,91 @@ class Parts:
 
     Attributes:
         folder: Where they lie.
+        finished: How many bags of this conversion are done and need not be converted again.
 
     Args:
         out: The folder of the dataset.
-        resume: Keep what an interrupted conversion has finished.
+        dry_run: Keep out of the way of a conversion that was interrupted.
     """
 
-    def __init__(self, out: Path, *, resume: bool) -> None:
-        self.folder = out.absolute().with_name(f".{out.name}.parts")
-        if not resume:
-            self.discard()
+    def __init__(self, out: Path, *, dry_run: bool = False) -> None:
+        self.folder = out.with_name(f".{out.name}.{'dry-run' if dry_run else 'parts'}")
+        self.finished = 0
+        self._dry_run = dry_run
+        # A worker that outlives its killed main process has no folder in the next conversion.
+        self._run = secrets.token_hex(4)
+        self._identities: dict[Path, dict[str, Any]] = {}
+        self._missing = [parent for parent in out.parents if not parent.exists()]
+        self._out = out
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Keep other conversions to the same folder out, and remove at the end what is no use.
+
+        Raises:
+            DatasetError: If one is under way.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as cause:
+                raise DatasetError(
+                    f"{self._out}: another dql convert is making it; wait for its end, or name "
+                    f"another --out folder"
+                ) from cause
+            except OSError:  # a file system without locks
+                pass
+            for left in self._out.parent.glob(f".{self._out.name}.partial-*"):
+                shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
+            try:
+                yield
+            finally:
+                self._remove_unfinished()
 
     def folder_of(self, bag: Path) -> Path:
         """Folder of a bag's part."""
-        name = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:16]
-        return self.folder / name
+        return self.folder / f"{_key(bag)}.{self._run}"
 
-    def finished(self, job: BagJob) -> BagPart | None:
-        """Return the part of a bag that was converted before, in the same way, without failing."""
-        try:
-            known = json.loads((job.folder / IDENTITY).read_text())
-            part = BagPart.from_json(json.loads((job.folder / PART).read_text()))
-        except (OSError, ValueError, BagError):
-            return None
-        if known != _identity(job) or part.error is not None:
-            return None
-        return part
+    def take_over(self, job: BagJob) -> bool:
+        """Take the part of a bag that was converted before, in the same way, without failing."""
+        for folder in self.folder.glob(f"{_key(job.bag)}.*"):
+            try:
+                known = json.loads((folder / IDENTITY).read_text())
+                part = BagPart.from_json(json.loads((folder / PART).read_text()))
+            except (OSError, ValueError, BagError):
+                continue
+            # What could be read whole is the same with --salvage and without.
+            same = known == _identity(job) and (job.salvage or not part.losses)
+            if same and part.error is None:
+                folder.rename(job.folder)
+                self.finished += 1
+                return True
+        return False
+
+    def begin(self, jobs: Sequence[BagJob], *, resume: bool) -> None:
+        """Prepare the folders of the bags that are to be converted.
+
+        Args:
+            jobs: The bags.
+            resume: Keep what earlier conversions have finished.
+        """
+        if not resume:
+            for folder in self._folders():
+                shutil.rmtree(folder, ignore_errors=True)
+        for job in jobs:
+            self._identities[job.folder] = _identity(job)
+            job.folder.mkdir()
+
+    def finish(self, job: BagJob) -> None:
+        """Note that a bag is done."""
+        write_text(job.folder / IDENTITY, json.dumps(self._identities[job.folder]))
+        self.finished += self.read(job).error is None
 
     def read(self, job: BagJob) -> BagPart:
         """Return the part of a bag that is converted."""
         part = BagPart.from_json(json.loads((job.folder / PART).read_text()), str(job.folder))
         return part.model_copy(update={"bag": str(job.bag)})
-
-    def begin(self, job: BagJob) -> None:
-        """Prepare the folder of a bag, and note what its part will depend on."""
-        shutil.rmtree(job.folder, ignore_errors=True)
-        job.folder.mkdir(parents=True)
-        write_text(job.folder / IDENTITY, json.dumps(_identity(job)))
 
     def episodes(self, jobs: Sequence[BagJob], parts: Sequence[BagPart]) -> Iterator[Episode]:
         """Yield the episodes of all bags in their order, one in memory at a time."""
@@ -71,19 +124,27 @@ class Parts:
             if part.error is None:
                 yield from read_episodes(job.folder / EPISODES)
 
-    def keep_finished(self) -> int:
-        """Remove what is not finished, and return how many parts are left."""
-        for folder in self.folder.glob("*"):
-            if not (folder / PART).is_file():
-                shutil.rmtree(folder, ignore_errors=True)
-        left = sum(1 for _ in self.folder.glob("*"))
-        if not left:
-            self.discard()
-        return left
-
     def discard(self) -> None:
         """Remove everything."""
+        self.finished = 0
         shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._missing:
+            with suppress(OSError):  # it holds something: the dataset
+                folder.rmdir()
+
+    def _remove_unfinished(self) -> None:
+        for folder in self._folders():
+            if not (folder / IDENTITY).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+        if self._dry_run or not any(self._folders()):
+            self.discard()
+
+    def _folders(self) -> Iterator[Path]:
+        return (path for path in self.folder.glob("*") if path.is_dir())
+
+
+def _key(bag: Path) -> str:
+    return hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:16]
 
 
 def _identity(job: BagJob) -> dict[str, Any]:
@@ -95,7 +156,6 @@ def _identity(job: BagJob) -> dict[str, Any]:
         "contract": job.contract.hash(),
         "functions": _function_hashes(job.contract),
         "namespace": job.namespace,
-        "salvage": job.salvage,
         "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
     }
 

@@ -1,61 +1,64 @@
-"""Where the bags of a conversion are converted: in this process, or several at a time."""
+"""Where the bags of a conversion are converted: in this process, in several, or on a cluster."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import partial
+from contextlib import closing
 
-from dql_core.errors import BagError
+from dql_ros.bag import process_pool, ray_cluster
 from dql_ros.bag.bag_job import BagJob, convert_bag
+from dql_ros.bag.outcome import Outcome
 
 
 def convert_bags(
-    jobs: Sequence[BagJob], workers: int, progress: Callable[[BagJob, int], None]
+    jobs: Sequence[BagJob],
+    workers: int | None,
+    ray: str | None,
+    progress: Callable[[BagJob, int], None],
+    finished: Callable[[BagJob], None],
 ) -> None:
     """Convert bags; each leaves its part in its own folder.
 
     Args:
         jobs: The bags.
-        workers: How many are converted at a time; with one it is done in this process.
-        progress: Told of a bag how many of its bytes are done; with workers once it is whole.
+        workers: How many are converted at a time; ``None`` for one, on a cluster for as many as
+            it has room for.
+        ray: Address of the Ray cluster to do it on; ``None`` for this machine.
+        progress: Told of a bag how many of its bytes are done; on a cluster once it is whole.
+        finished: Told of each bag that is converted.
 
     Raises:
-        DqlError: If a bag does not convert; what others have finished is kept.
+        DqlError: If a bag does not convert: of those that do not the first in order, however
+            many are converted at a time. What others have finished is kept.
     """
-    if workers <= 1 or len(jobs) <= 1:
+    if ray is not None:
+        _gather(jobs, ray_cluster.outcomes(jobs, ray, workers), progress, finished)
+    elif min(workers or 1, len(jobs)) > 1:
+        outcomes = process_pool.outcomes(jobs, min(workers or 1, len(jobs)), progress)
+        _gather(jobs, outcomes, progress, finished)
+    else:
         for job in jobs:
-            part = convert_bag(job, partial(progress, job))
+            part = convert_bag(job, lambda done, job=job: progress(job, done))  # type: ignore[misc]  # mypy does not infer a lambda's default
             progress(job, part.size_bytes)
-        return
-    with _pool(min(workers, len(jobs))) as pool:
-        futures = [pool.submit(convert_bag, job) for job in jobs]
-        for job, future in zip(jobs, futures, strict=True):
-            try:
-                part = future.result()
-            except BrokenProcessPool as cause:
-                raise BagError(
-                    f"{job.bag}: a worker process died, perhaps for lack of memory; use fewer "
-                    f"--workers and go on with --resume"
-                ) from cause
-            progress(job, part.size_bytes)
+            finished(job)
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes end with the block, whatever ends it."""
-    others = multiprocessing.active_children()
-    # Forked processes would share the state of libraries that have threads.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    except BaseException:
-        for process in multiprocessing.active_children():
-            if process not in others:
-                process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _gather(
+    jobs: Sequence[BagJob],
+    outcomes: Iterator[tuple[int, Outcome]],
+    progress: Callable[[BagJob, int], None],
+    finished: Callable[[BagJob], None],
+) -> None:
+    under_way = dict(enumerate(jobs))
+    failed: dict[int, Outcome] = {}
+    with closing(outcomes):  # type: ignore[type-var]  # both are generators
+        for index, outcome in outcomes:
+            job = under_way.pop(index)
+            if outcome.error is None:
+                progress(job, outcome.size_bytes)
+                finished(job)
+            else:
+                failed[index] = outcome
+            # One that comes before it may fail as well, and is then the first.
+            if failed and min(failed) < min(under_way, default=len(jobs)):
+                failed[min(failed)].raise_error()

@@ -37,7 +37,18 @@ def convert(
     resume: bool = typer.Option(
         False, "--resume", help="Skip the bags that an interrupted conversion to OUT has done."
     ),
-    workers: int = typer.Option(1, min=1, help="How many bags are converted at a time."),
+    workers: int | None = typer.Option(
+        None,
+        min=1,
+        help="How many bags are converted at a time; 1 if not given, with --ray as many as the "
+        "cluster has processors.",
+    ),
+    ray: str | None = typer.Option(
+        None,
+        metavar="ADDRESS",
+        help="Convert on a Ray cluster: host:port, auto, or local for one on this machine alone. "
+        "Bags, OUT and the working folder must lie on a file system that its machines share.",
+    ),
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Do everything but write: tell what would come out."
     ),
@@ -47,10 +58,10 @@ def convert(
 
     Each observation is made of what had arrived by its tick; nothing is interpolated or filled
     in. Where something the contract needs is missing, the episode ends and the report says so.
-    The dataset is the same whatever the number of workers.
+    The dataset is the same whatever the number of workers and wherever they are.
 
-    Exits with 0 if all went well, 2 on a mistake that it names, and 3 if --keep-going left out a
-    bag.
+    Exits with 0 if all went well, 2 on a mistake that it names, 3 if --keep-going left out a bag,
+    and 130 after Ctrl-C.
 
     Example: dql convert config/contracts/scara.yaml runs/demo/bags/* --out data/scara
     """
@@ -61,9 +72,7 @@ def convert(
         contract_name=contract.name,
         contract_text=contract.read_text(),
     )
-    manner = Manner(
-        salvage=salvage, keep_going=keep_going, resume=resume, workers=workers, dry_run=dry_run
-    )
+    manner = Manner(salvage, keep_going, resume, dry_run, workers, ray)
     report = _convert(source, out, manner)
     typer.echo(json.dumps(report, indent=2) if as_json else _summary(report, out, dry_run))
     for failed in report["failed"]:

@@ -1,0 +1,147 @@
+"""Converts bags in several processes on this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from multiprocessing.connection import Connection, wait
+
+from dql_ros.bag.bag_job import BagJob
+from dql_ros.bag.outcome import Outcome, attempt, without_worker
+
+# How long a process may take to remove its temporary files before it is killed.
+GRACE_S = 5.0
+
+
+def outcomes(
+    jobs: Sequence[BagJob], workers: int, progress: Callable[[BagJob, int], None]
+) -> Iterator[tuple[int, Outcome]]:
+    """Convert bags, started in their order; yield each one's index and outcome when it is there.
+
+    A process that dies takes nothing with it but the bag that it was at, and is replaced. No
+    process is left when the iterator is exhausted or closed.
+
+    Args:
+        jobs: The bags.
+        workers: How many processes.
+        progress: Told of a bag how many of its bytes are done.
+    """
+    waiting = iter(enumerate(jobs))
+    team: list[_Worker] = []
+    try:
+        for index, job in islice(waiting, workers):
+            _start(team).give(index, job)
+        while busy := [worker for worker in team if worker.task is not None]:
+            ready = wait([worker.pipe for worker in busy])
+            for worker in busy:
+                if worker.pipe not in ready or worker.task is None:
+                    continue
+                index, job = worker.task
+                told = worker.hear()
+                if isinstance(told, int):
+                    progress(job, told)
+                    continue
+                yield index, told
+                if following := next(waiting, None):
+                    (worker if worker.is_alive else _start(team)).give(*following)
+    finally:
+        for worker in team:
+            worker.ask_to_stop()
+        for worker in team:
+            worker.stop()
+
+
+class _Worker:
+    """A process, seen from the one that started it.
+
+    Attributes:
+        pipe: Tells that there is something to hear.
+        task: The index and the bag that it is at; ``None`` if it has nothing to do.
+        is_alive: Whether it can be given a bag.
+    """
+
+    def __init__(self) -> None:
+        # Forked processes would share the state of libraries that have threads.
+        context = multiprocessing.get_context("spawn")
+        self.pipe: Connection
+        self.pipe, other = context.Pipe()
+        self.task: tuple[int, BagJob] | None = None
+        self.is_alive = True
+        self._process = context.Process(target=_serve, args=(other,), name="dql convert")
+        self._process.start()
+        other.close()  # else the pipe would not end with the process
+
+    def give(self, index: int, job: BagJob) -> None:
+        """Let it convert a bag."""
+        self.task = index, job
+        with suppress(OSError):  # a process that has died meanwhile is heard to be dead
+            self.pipe.send(job)
+
+    def hear(self) -> int | Outcome:
+        """Return how many bytes of its bag are done, or what became of the bag."""
+        assert self.task is not None, "it has nothing to tell of"
+        try:
+            told: int | Outcome = self.pipe.recv()
+        except (EOFError, OSError):
+            told = without_worker(self.task[1], self._last_words())
+            self.is_alive = False
+        if isinstance(told, Outcome):
+            self.task = None
+        return told
+
+    def ask_to_stop(self) -> None:
+        """Let it remove its temporary files and end."""
+        self.pipe.close()
+        self._process.terminate()
+
+    def stop(self) -> None:
+        """Wait for its end, but not long."""
+        self._process.join(GRACE_S)
+        self._process.kill()
+        self._process.join()
+
+    def _last_words(self) -> str:
+        self._process.join()
+        code = self._process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return (
+            f"the worker process that converted it {how}; if for lack of memory, use fewer "
+            f"--workers"
+        )
+
+
+def _start(team: list[_Worker]) -> _Worker:
+    """Start a process that Ctrl-C in a terminal, which all processes there get, does not reach."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        worker = _Worker()
+        team.append(worker)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    return worker
+
+
+def _serve(pipe: Connection) -> None:
+    """Convert one bag after the other, until the pipe or the main process ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    with suppress(EOFError, ConnectionError):
+        while True:
+            pipe.send(attempt(pipe.recv(), pipe.send))
+
+
+def _leave_with_parent() -> None:
+    """Leave no process behind a main process that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)
+        os._exit(1)

@@ -1,0 +1,152 @@
+"""Converts bags on a Ray cluster whose machines share a file system."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dql_core.errors import BagError, ConfigError
+from dql_ros import __version__
+from dql_ros.bag.bag_job import BagJob
+from dql_ros.bag.outcome import Outcome, attempt, without_worker
+
+# A cluster on this machine for this conversion alone.
+LOCAL = "local"
+# How long a task may take to remove its temporary files before it is killed.
+GRACE_S = 5.0
+CONNECT_S = 5.0
+# More than these wait here instead of in Ray.
+MAX_SUBMITTED = 1000
+# What passes through Ray's memory is small; the bags and episodes lie in files.
+LOCAL_STORE_BYTES = 100_000_000
+
+
+def outcomes(
+    jobs: Sequence[BagJob], address: str, workers: int | None
+) -> Iterator[tuple[int, Outcome]]:
+    """Convert bags, started in their order; yield each one's index and outcome when it is there.
+
+    Args:
+        jobs: The bags; they and the jobs' folders must be visible to all machines of the cluster.
+        address: ``host:port`` of the cluster, ``auto`` for the one of this machine or of
+            RAY_ADDRESS, ``local`` for one that begins and ends here.
+        workers: How many are converted at a time; ``None`` for as many as there is room for.
+
+    Raises:
+        ConfigError: If Ray is not installed, or no cluster answers.
+    """
+    ray = _ray()
+    with _connected(ray, address, workers):
+        remote = ray.remote(num_cpus=1, max_retries=0)(_attempt_there)
+        surroundings = os.getcwd(), list(sys.path), __version__
+        waiting = iter(enumerate(jobs))
+        running: dict[Any, int] = {}
+        try:
+            while True:
+                for index, job in islice(waiting, (workers or MAX_SUBMITTED) - len(running)):
+                    running[remote.remote(job, *surroundings)] = index
+                if not running:
+                    return
+                (done, *_), _ = ray.wait(list(running), num_returns=1)
+                index = running.pop(done)
+                yield index, _fetch(ray, done, jobs[index])
+        finally:
+            for task in running:
+                ray.cancel(task)
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
+
+
+def _attempt_there(job: BagJob, folder: str, modules: list[str], version: str) -> Outcome:
+    """Convert a bag on a machine of the cluster, as it would be on the user's own."""
+    here = socket.gethostname()
+    if version != __version__:
+        return Outcome(
+            error=ConfigError(
+                f"--ray: {here} has dql_ros {__version__} and this machine {version}; install the "
+                f"same on all"
+            )
+        )
+    if not (job.folder.is_dir() and os.path.isdir(folder)):
+        return Outcome(
+            error=BagError(
+                f"{job.bag}: {here} does not see {job.folder.parent.parent} or {folder}; --ray "
+                f"needs bags, --out and the working folder where all machines see them"
+            )
+        )
+    os.chdir(folder)
+    sys.path += [path for path in modules if path not in sys.path]
+    return attempt(job)
+
+
+def _fetch(ray: Any, task: Any, job: BagJob) -> Outcome:
+    try:
+        outcome: Outcome = ray.get(task)
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        # A traceback ends with what it is about, other errors begin with it.
+        told = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]
+        return without_worker(job, f"the Ray worker that converted it failed: {told}")
+    return outcome
+
+
+def _ray() -> Any:
+    try:
+        return importlib.import_module("ray")
+    except ImportError as cause:
+        raise ConfigError(
+            f"--ray needs Ray ({cause}); install it with: pip install 'dql_ros[ray]'"
+        ) from cause
+
+
+@contextmanager
+def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
+    if ray.is_initialized():  # a program that uses Ray itself
+        yield
+        return
+    _require_listener(address)
+    with TemporaryDirectory(prefix="dql_ray_") as folder:
+        options: dict[str, Any] = {}
+        if address == LOCAL:
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            options = {
+                "num_cpus": workers,
+                "include_dashboard": False,
+                "object_store_memory": LOCAL_STORE_BYTES,
+                "_node_ip_address": "127.0.0.1",
+                "_temp_dir": folder,
+            }
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+        except (ConnectionError, RuntimeError, ValueError) as cause:
+            raise ConfigError(
+                f"--ray {address}: {' '.join(str(cause).split())}; start a cluster with "
+                f"'ray start --head', or use --ray {LOCAL}"
+            ) from cause
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself would try for minutes, and then end the process."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not (colon and port.isdigit()):
+        if address not in ("auto", LOCAL):
+            raise ConfigError(f"--ray {address}: not an address; write host:port, auto or {LOCAL}")
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+    except OSError as cause:
+        raise ConfigError(
+            f"--ray {address}: nothing answers there ({cause.strerror or cause}); start a cluster "
+            f"with 'ray start --head', or use --ray {LOCAL}"
+        ) from cause
