@@ -29,6 +29,7 @@ VERBS = {
     "bench": ("dql_core.cli.bench", "Measure how fast a bundle chooses actions on this machine."),
     "inspect": ("dql_ros.cli.inspect", "Show what a bag, dataset, checkpoint or bundle holds."),
     "closed-loop": ("dql_ros.cli.closed_loop", "Drive the simulated robot over ROS 2 topics."),
+    "layout": ("dql_ros.cli.layout", "Make a Foxglove or PlotJuggler layout for a contract."),
     "doctor": ("dql_ros.cli.doctor", "Check whether this machine is fit to run a policy."),
     "demo": ("dql_ros.cli.demo", "Run everything, from recording to a driving robot."),
 }

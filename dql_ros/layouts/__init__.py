@@ -1,0 +1,1 @@
+"""What a viewer shows of a robot: layouts for Foxglove and PlotJuggler, made from its contract."""
