@@ -223,7 +223,7 @@ def _joint_actuator(model: Any, joint: str, array: str) -> int:
     on_joint = [
         actuator
         for actuator in range(model.nu)
-        if model.actuator_trntype[actuator] == mujoco.mjtTrn.mjTRN_JOINT
+        if model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
         and model.actuator_trnid[actuator, 0] == index
     ]
     wanted = _JOINT_ARRAYS.get(array, "effort")
@@ -239,7 +239,7 @@ def _joint_actuator(model: Any, joint: str, array: str) -> int:
 
 def _servo(model: Any, actuator: int) -> Servo:
     """Tell what an actuator's control is, by its feedback: of position, of velocity, or none."""
-    if model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_NONE:
+    if model.actuator_biastype[actuator] == int(mujoco.mjtBias.mjBIAS_NONE):
         return "effort"
     _, position, velocity = model.actuator_biasprm[actuator, :3]
     if position:

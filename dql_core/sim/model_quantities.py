@@ -19,7 +19,7 @@ Reader = Callable[[Any], float]
 ObjectKind = Literal["site", "body", "sensor"]
 JointQuantity = Literal["position", "velocity", "effort"]
 
-_SCALAR_JOINTS = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+_SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
 _OBJECT_TYPES = {
     "site": mujoco.mjtObj.mjOBJ_SITE,
     "body": mujoco.mjtObj.mjOBJ_BODY,
@@ -149,7 +149,7 @@ def sensor_reader(model: Any, sensor: ModelObject, index: int) -> Reader:
 
 def attached_sensor(model: Any, found: ModelObject, kind: str) -> ModelObject | None:
     """Return the sensor of a kind such as ``gyro`` on a site, or on one of a body's sites."""
-    wanted = getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}")
+    wanted = int(getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}"))
     for index in range(model.nsensor):
         if model.sensor_type[index] != wanted:
             continue
