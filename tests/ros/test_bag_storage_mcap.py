@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mcap.opcode import Opcode
 from mcap.writer import CompressionType, IndexType, Writer
@@ -67,6 +67,7 @@ TIMES = st.integers(0, 50)
 
 
 @settings(max_examples=60, deadline=None)
+@example(sent=[("a", 0)] * 3 + [("b", 0)], chunk_size=100, option="no summary")
 @given(
     sent=st.lists(st.tuples(st.sampled_from("abc"), TIMES), max_size=60),
     chunk_size=st.sampled_from([1, 100, 400, 1 << 20]),

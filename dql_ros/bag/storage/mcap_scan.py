@@ -54,6 +54,7 @@ def scan(file: BoundedFile, contents: Contents, *, salvage: bool) -> None:
             walk.take(record)
             offset = record.end
         walk.end_run()
+        walk.find_definitions()
         if walk.data_end is None:
             raise DamageError(
                 "has no end: the recorder was stopped before it had finished the file"
@@ -64,6 +65,7 @@ def scan(file: BoundedFile, contents: Contents, *, salvage: bool) -> None:
         if not salvage:
             raise
         walk.end_run()
+        walk.find_definitions()
         contents.damage = (sentence(cause), min(offset, file.size))
 
 
@@ -76,6 +78,8 @@ class _Walk:
         self._salvage = salvage
         self._chunk: Stretch | None = None
         self._run: tuple[int, int] | None = None  # where it begins and ends
+        self._passed: list[Stretch] = []  # chunks that were not looked into
+        self._used: set[int] = set()  # channels that have messages
         self.data_end: Record | None = None
         self.found_runs = False
 
@@ -119,9 +123,18 @@ class _Walk:
         if len(messages.offsets):
             self.found_runs = True
             start_ns, end_ns = messages.span_ns()
+            self._used.update(messages.counts())
             self._contents.stretches.append(
                 Stretch(begin, end - begin, 0, start_ns, end_ns, messages.counts(), is_chunk=False)
             )
+
+    def find_definitions(self) -> None:
+        """Look for the channels that are used, also in the chunks that were passed over.
+
+        A recorder defines a channel in the chunk that is open, be its messages in a later one.
+        """
+        while self._passed and not self._used <= self._contents.channels.keys():
+            self._look_into(self._passed.pop())
 
     def _extend_run(self, record: Record) -> None:
         begin = record.offset if self._run is None else self._run[0]
@@ -146,19 +159,22 @@ class _Walk:
         if chunk is None:
             return
         if chunk.counts is None or not chunk.counts.keys() <= self._contents.channels.keys():
-            try:
-                chunk = self._look_into(chunk)
-            except DAMAGE:
-                if not self._salvage:
-                    raise
+            chunk = self._look_into(chunk)
+        else:
+            self._passed.append(chunk)
+        self._used.update(chunk.counts or {})
         self._contents.stretches.append(chunk)
 
     def _look_into(self, chunk: Stretch) -> Stretch:
-        data = open_chunk(self._file.read(chunk.offset + HEAD_BYTES, chunk.length - HEAD_BYTES))
-        self._take_definitions(data)
-        if chunk.counts is not None:
-            return chunk
-        return replace(chunk, counts=find_messages(data).counts())
+        content = self._file.read(chunk.offset + HEAD_BYTES, chunk.length - HEAD_BYTES)
+        try:
+            data = open_chunk(content)
+            self._take_definitions(data)
+            return chunk if chunk.counts else replace(chunk, counts=find_messages(data).counts())
+        except DAMAGE:
+            if not self._salvage:
+                raise
+            return chunk  # Told when its messages are read.
 
     def _take_cut_chunk(self, offset: int) -> None:
         length = self._file.size - offset
@@ -169,7 +185,9 @@ class _Walk:
             return
         self.end_run()
         head = parse_chunk_head(raw[HEAD_BYTES:])
-        self._take_definitions(open_cut_chunk(raw[HEAD_BYTES:]))
+        data = open_cut_chunk(raw[HEAD_BYTES:])
+        self._take_definitions(data)
+        self._used.update(find_messages(data).counts())
         self._contents.stretches.append(
             Stretch(offset, length, 0, head.start_ns, head.end_ns, None, is_cut=True)
         )

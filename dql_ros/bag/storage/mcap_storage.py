@@ -33,7 +33,7 @@ from dql_ros.bag.storage.mcap_records import (
     records_in,
 )
 from dql_ros.bag.storage.mcap_scan import scan
-from dql_ros.bag.storage.part import Channel, Part, Piece
+from dql_ros.bag.storage.part import Channel, Part, Piece, is_span
 
 
 class McapStorage:
@@ -54,7 +54,8 @@ class McapStorage:
         self._contents = _contents(path, salvage=salvage)
         self._known = np.zeros(1 << 16, np.bool_)
         self._known[list(self._contents.channels)] = True
-        self._check_totals(salvage=salvage)
+        if not salvage:
+            self._check()
 
     @property
     def channels(self) -> Collection[Channel]:
@@ -64,10 +65,14 @@ class McapStorage:
     @property
     def span_ns(self) -> tuple[int, int] | None:
         """First and last log time."""
-        stretches = [each for each in self._contents.stretches if each.counts != {}]
-        if not stretches:
+        spans = [
+            (each.start_ns, each.end_ns)
+            for each in self._contents.stretches
+            if each.counts != {} and is_span(each.start_ns, each.end_ns)
+        ]
+        if not spans:
             return None
-        return min(each.start_ns for each in stretches), max(each.end_ns for each in stretches)
+        return min(start for start, _ in spans), max(end for _, end in spans)
 
     @property
     def metadata_text(self) -> str | None:
@@ -153,13 +158,18 @@ class McapStorage:
             messages = find_messages(raw)
         yield Piece(blocks_of(messages, wanted, self._known))
 
-    def _check_totals(self, *, salvage: bool) -> None:
+    def _check(self) -> None:
         statistics = self._contents.statistics
-        if statistics is None or salvage or self._contents.is_complete:
-            return
-        raise DamageError(
-            f"has {statistics.message_count} messages by its statistics, but others in its chunks"
-        )
+        if statistics is not None and not self._contents.is_complete:
+            raise DamageError(
+                f"has {statistics.message_count} messages by its statistics, but others in its "
+                f"chunks"
+            )
+        for each in self._contents.stretches:
+            if each.counts != {} and not is_span(each.start_ns, each.end_ns):
+                raise DamageError(
+                    f"has a chunk from {each.start_ns} ns to {each.end_ns} ns, which cannot be"
+                )
 
 
 def _contents(path: Path, *, salvage: bool) -> Contents:

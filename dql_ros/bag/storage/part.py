@@ -116,6 +116,11 @@ class Storage(Protocol):
         """Release what is held open."""
 
 
+def is_span(start_ns: int, end_ns: int) -> bool:
+    """Whether two times can be the first and the last of something."""
+    return 0 <= start_ns <= end_ns <= MAX_TIME_NS
+
+
 def checked_time(time_ns: int) -> int:
     """Return a time that fits 63 bits.
 

@@ -163,7 +163,7 @@ def _look_into(
     try:
         data = open_chunk(raw, is_cut=is_cut)
     except DAMAGE:
-        contents.chunks.append(Chunk(offset, length, 0, 0, None, is_cut))
+        contents.chunks.append(Chunk(offset, length, -1, -1, None, is_cut))
         return
     found = list(messages_in(data, contents.channels, is_cut=is_cut))
     if found:

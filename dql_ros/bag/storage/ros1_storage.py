@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dql_ros.bag.block import MessageBlock
 from dql_ros.bag.storage.bounded_file import BoundedFile
 from dql_ros.bag.storage.damage import DamageError, Loss
-from dql_ros.bag.storage.part import Channel, Part, Piece
+from dql_ros.bag.storage.part import Channel, Part, Piece, is_span
 from dql_ros.bag.storage.ros1_contents import (
     Chunk,
     Message,
@@ -49,10 +49,14 @@ class Ros1Storage:
     @property
     def span_ns(self) -> tuple[int, int] | None:
         """First and last log time."""
-        chunks = [chunk for chunk in self._contents.chunks if chunk.counts != {}]
-        if not chunks:
+        spans = [
+            (chunk.start_ns, chunk.end_ns)
+            for chunk in self._contents.chunks
+            if chunk.counts != {} and is_span(chunk.start_ns, chunk.end_ns)
+        ]
+        if not spans:
             return None
-        return min(chunk.start_ns for chunk in chunks), max(chunk.end_ns for chunk in chunks)
+        return min(start for start, _ in spans), max(end for _, end in spans)
 
     @property
     def losses(self) -> Collection[Loss]:
@@ -93,7 +97,10 @@ class Ros1Storage:
                     counts[topic] = counts.get(topic, 0) + chunk.counts[number]
             if counts is None or counts:
                 read = partial(self._read, chunk, wanted)
-                parts.append(Part(chunk.start_ns, chunk.length, counts, read))
+                # What begins at no time that can be is read first, so that no promise is broken.
+                is_known = is_span(chunk.start_ns, chunk.end_ns)
+                start_ns = chunk.start_ns if is_known else 0
+                parts.append(Part(start_ns, chunk.length, counts, read))
         return sorted(parts, key=lambda part: part.start_ns)
 
     def close(self) -> None:
