@@ -301,3 +301,18 @@ def test_lost_definitions_of_channels_are_told(tmp_path: Path) -> None:
         "the definitions of their channels cannot be read",
         400,
     )
+
+
+def test_impossible_times_of_a_chunk_cost_nothing_when_salvaged(tmp_path: Path) -> None:
+    path = write_mcap(
+        tmp_path / "x.mcap", MESSAGES, chunk_size=2000, use_statistics=False, enable_crcs=False
+    )
+    data = bytearray(path.read_bytes())
+    chunk = records(path, Opcode.CHUNK)[2]
+    data[chunk.offset + 9 : chunk.offset + 17] = struct.pack("<Q", 2**64 - 1)
+    path.write_bytes(data)
+    refused(path, r"x\.mcap: has a chunk from 18446744073709551615 ns to \d+ ns, which cannot be")
+    found, losses, _ = salvaged(path)
+    assert (found, losses) == (MESSAGES, ())
+    with Bag(path, salvage=True) as bag:
+        assert (bag.start_ns, bag.end_ns) == (MESSAGES[0].time_ns, MESSAGES[-1].time_ns)

@@ -134,7 +134,9 @@ class McapStorage:
             counts = _by_topic(stretch, wanted)
             if counts is None or counts:
                 read = partial(self._read, stretch, wanted)
-                parts.append(Part(stretch.start_ns, stretch.length, counts, read, is_small=True))
+                # What begins at no time that can be is read first, so that no promise is broken.
+                start_ns = stretch.start_ns if is_span(stretch.start_ns, stretch.end_ns) else 0
+                parts.append(Part(start_ns, stretch.length, counts, read, is_small=True))
         return sorted(parts, key=lambda part: part.start_ns)
 
     def close(self) -> None:
