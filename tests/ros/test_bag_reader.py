@@ -1,9 +1,11 @@
 import hashlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
@@ -147,10 +149,43 @@ def test_needed_topics_must_be_there_with_their_type_and_messages(bag: Path) -> 
 def test_custom_data_comes_back(tmp_path: Path) -> None:
     with BagWriter(tmp_path / "b", contract_text="robot: x\n", custom_data={"a": "b"}):
         pass
-    with Bag(tmp_path / "b") as opened:
-        assert opened.custom_data == {"a": "b", "dql_contract": "robot: x\n"}
+    for path in (tmp_path / "b", tmp_path / "b" / "b_0.mcap"):
+        with Bag(path) as opened:
+            assert opened.custom_data == {"a": "b", "dql_contract": "robot: x\n"}
 
 
 def test_hash_is_of_the_files_content(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc" * 10**6)
     assert sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 10**6).hexdigest()
+
+
+def test_temporary_copies_are_gone_when_the_bag_is_closed(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    storage = bag / "run_0.mcap"
+    compressed = zstandard.ZstdCompressor().compress(storage.read_bytes())
+    (bag / "run_0.mcap.zstd").write_bytes(compressed)
+    storage.unlink()
+    with Bag(bag) as opened:
+        assert len(list(folder.iterdir())) == 1
+        assert opened.size_bytes == len(compressed)
+        assert sum(1 for _ in opened.messages(frozenset({"/a", "/b"}))) == 200
+    assert list(folder.iterdir()) == []
+
+
+def test_reading_may_be_left_and_begun_again(bag: Path) -> None:
+    with Bag(bag) as opened:
+        for message in opened.messages(frozenset({"/a"})):
+            assert message.topic == "/a"
+            break
+        assert sum(1 for _ in opened.messages(frozenset({"/a"}))) == 100
+
+
+def test_types_come_from_the_bag_or_from_the_distribution(bag: Path) -> None:
+    with Bag(bag) as opened:
+        assert set(opened.typestore("/a").fielddefs) >= {FLOAT}
+        assert opened.unknown_types == ()
+        assert opened.typestore("/a") is opened.typestore("/b")
