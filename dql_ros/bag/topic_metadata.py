@@ -75,6 +75,9 @@ def describe(
     Raises:
         BagError: If the type is unknown and no definition was given.
     """
+    if definition is not None and "/srv/" in msgtype:
+        # rosbags knows no types of services, so that nobody here can compute their hash.
+        return TopicMetadata(name, msgtype, definition, "", tuple(qos))
     if definition is not None:
         typestore = get_typestore(Stores.EMPTY)
         typestore.register(get_types_from_msg(definition, msgtype))

@@ -1,59 +1,75 @@
-"""Records the contract's topics, and others, into a rosbag2 MCAP folder."""
+"""Records the contract's topics, and others, into rosbag2 MCAP folders."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.serialization import deserialize_message
+from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock as ClockMessage
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
+from dql_core.errors import BagError
+from dql_ros.bag.mcap_output import COMPRESSIONS
+from dql_ros.bag.recorder import FinishedBag, Recorder, RecorderOptions
 from dql_ros.bag.sim_time import SimTimeOrder
-from dql_ros.bag.writer import BagWriter
+from dql_ros.bag.topic_metadata import describe
 from dql_ros.contract import (
     Contract,
     Event,
-    QualityOfService,
     SignalStream,
     Stream,
     load_contract,
 )
 from dql_ros.nodes.base import run
-from dql_ros.nodes.interfaces import message_class, qos_profile
+from dql_ros.nodes.interfaces import reliable
 from dql_ros.nodes.parameters import Parameter, declare, path_of, require, value_of
+from dql_ros.nodes.recorder_report import FAILED, RECORDING, STOPPED, RecorderReporter, Standing
+from dql_ros.nodes.recorder_topics import FoundTopic, RecorderTopics
+from dql_ros.nodes.type_definition import type_definition
 
 PARAMETERS = (
     Parameter("contract", "", "path of the robot contract (yaml)", required=True),
     Parameter("out", "", "folder to record into; it must not exist", required=True),
     Parameter("topics", ("",), "further topics to record"),
+    Parameter("autostart", True, "record from the beginning; else once ~/start is called"),
     Parameter(
         "depth", 10_000, "messages of a topic that may wait to be written", low=1, high=1_000_000
+    ),
+    Parameter(
+        "compression", "zstd", "of the chunks in the MCAP files", choices=tuple(COMPRESSIONS)
+    ),
+    Parameter(
+        "max_file_mb", 0.0, "begin another file after so many megabytes; 0 for never", 0.0, 1e9
+    ),
+    Parameter("max_file_s", 0.0, "begin another file after so many seconds; 0 for never", 0, 1e9),
+    Parameter(
+        "flush_s",
+        1.0,
+        "write down what came at least so often; what a kill can lose",
+        0.05,
+        3600.0,
+    ),
+    Parameter(
+        "min_free_mb", 100.0, "finish the recording when the disk has less room left", 0.0, 1e9
     ),
 )
 
 _DISCOVERY_PERIOD_S = 0.05
 _WRITE_PERIOD_S = 0.1
+_REPORT_PERIOD_S = 1.0
 # Messages still on their way when the recording is asked to end arrive within this silence.
 _SILENCE_S = 0.2
 _CLOCK_TOPIC = "/clock"
-
-
-@dataclass
-class _Recorded:
-    """One subscription, and how much came through it."""
-
-    subscription: Any
-    last_sequence_number: int | None = None
-    received: int = 0
-    lost: int = 0
+_TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
 
 class RecorderNode(Node):
@@ -65,9 +81,11 @@ class RecorderNode(Node):
 
     Attributes:
         finished: Never; it ends by a signal.
+        has_failed: Whether something that arrived could not be written.
     """
 
     finished = False
+    has_failed = False
 
     def __init__(self) -> None:
         """Open the recording and look for publishers.
@@ -80,135 +98,195 @@ class RecorderNode(Node):
         require(self, PARAMETERS)
         path = path_of(self, "contract")
         contract = load_contract(path)
-        self._types = self._wanted(contract)
-        self._unheard = set(self._types)
-        self._recorded: dict[str, _Recorded] = {}
-        latched = [s.topic for s in contract.observation if s.latched]
+        self._latched = {
+            self.resolve_topic_name(s.topic) for s in contract.observation if s.latched
+        }
         self._order = (
-            SimTimeOrder(latched=[self.resolve_topic_name(topic) for topic in latched])
+            SimTimeOrder(latched=[*self._latched, self._marker_topic])
             if value_of(self, "use_sim_time")
             else None
         )
-        self._written = 0
-        self._writer = BagWriter(path_of(self, "out"), contract_text=path.read_text())
+        self._recorder = Recorder(self._options(path.read_text()), self._order)
+        self._topics = RecorderTopics(
+            self, self._wanted(contract), value_of(self, "depth"), self._announce, self._receive
+        )
+        self._lost_before: dict[str, int] = {}
+        self._received_before: dict[str, int] = {}
+        self._bag = self._recorder.bag
+        if value_of(self, "autostart"):
+            self._bag = self._recorder.start(time.time_ns())
+        self._reporter = RecorderReporter(self)
+        self._offer_services()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(_DISCOVERY_PERIOD_S, self._discover, clock=steady)
-        self.create_timer(_WRITE_PERIOD_S, self._take_all, clock=steady)
+        self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
+        self.create_timer(_WRITE_PERIOD_S, self._write, clock=steady)
+        self.create_timer(_REPORT_PERIOD_S, self._report, clock=steady)
 
     def last_acts(self) -> None:
         """Write what is still on its way, finish the recording and say what it holds."""
-        silent_since = time.monotonic()
-        while time.monotonic() - silent_since < _SILENCE_S:
-            if self._take_all():
-                silent_since = time.monotonic()
-            time.sleep(0.01)
-        if self._order is not None:
-            self._write_stamped(self._order.flush())
-        self._writer.close()
-        lost = sum(recorded.lost for recorded in self._recorded.values())
-        late, dropped = (self._order.late, self._order.dropped) if self._order else (0, 0)
-        level = "warning" if lost or late or dropped else "info"
-        getattr(self.get_logger(), level)(
-            f"recorded {self._written} messages in {value_of(self, 'out')}, lost {lost}, "
-            f"late {late}, dropped from before the first clock {dropped}: "
-            + ", ".join(f"{topic} {r.received}" for topic, r in self._recorded.items())
+        if self._recorder.bag is not None:
+            self._finish()
+        self._reporter.tell(self._standing())
+
+    @property
+    def _marker_topic(self) -> str:
+        return self.resolve_topic_name("~/episode")
+
+    def _options(self, contract_text: str) -> RecorderOptions:
+        return RecorderOptions(
+            out=path_of(self, "out"),
+            contract_text=contract_text,
+            marker_topic=self._marker_topic,
+            compression=value_of(self, "compression"),
+            max_file_bytes=round(value_of(self, "max_file_mb") * 1e6),
+            max_file_ns=round(value_of(self, "max_file_s") * 1e9),
+            flush_ns=round(value_of(self, "flush_s") * 1e9),
+            min_free_bytes=round(value_of(self, "min_free_mb") * 1e6),
         )
 
     def _wanted(self, contract: Contract) -> dict[str, str]:
         """Types of the topics to record; empty where only the publisher knows it."""
         streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
         streams += [*contract.signals.values(), *contract.events.values()]
-        wanted = {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
-        wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
+        wanted = {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
+        wanted |= {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
+        wanted.pop(self._marker_topic, None)  # It is written by the recorder itself.
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}
 
-    def _discover(self) -> None:
-        """Subscribe to each topic once it has a publisher, in the way that it offers."""
-        for topic in sorted(self._unheard):
-            publishers = self.get_publishers_info_by_topic(topic)
-            if publishers:
-                self._unheard.remove(topic)
-                self._record(topic, self._types[topic] or publishers[0].topic_type, publishers)
+    def _offer_services(self) -> None:
+        self._markers = self.create_publisher(String, "~/episode", reliable(10))
+        self.create_service(Trigger, "~/start", self._on_start)
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(SetBool, "~/label_episode", self._on_label_episode)
+        self.create_subscription(String, "~/label", self._on_label, reliable(10))
 
-    def _record(self, topic: str, type_name: str, publishers: Any) -> None:
-        offered = [_quality(publisher.qos_profile) for publisher in publishers]
-        self._writer.add_topic(topic, type_name, qos=offered)
-        qos = qos_profile(_weakest(offered), min_depth=value_of(self, "depth"))
-
-        def receive(data: bytes, info: Mapping[str, Any]) -> None:
-            self._receive(topic, data, info)
-            # One wake-up costs more than many messages: take whatever else has come.
-            self._take_all()
-
-        callback: Any = receive  # rclpy's stubs do not know the message's information
-        subscription = self.create_subscription(
-            message_class(type_name), topic, callback, qos, raw=True
-        )
-        self._recorded[topic] = _Recorded(subscription)
-
-    def _take_all(self) -> bool:
-        """Take all that has arrived, and write what is due; say whether anything came."""
-        now_ns = time.time_ns()
-        before = sum(recorded.received for recorded in self._recorded.values())
-        for topic, recorded in self._recorded.items():
-            handle, kind = recorded.subscription.handle, recorded.subscription.msg_type
-            with handle:
-                while (taken := handle.take_message(kind, True)) is not None:
-                    self._receive(topic, *taken)
-        if self._order is not None:
-            self._write_stamped(self._order.pop_ready(now_ns))
-        return sum(recorded.received for recorded in self._recorded.values()) > before
+    def _announce(self, found: FoundTopic) -> None:
+        known = found.msgtype in _TYPESTORE.fielddefs
+        definition = None if known else type_definition(found.msgtype)
+        topic = describe(found.name, found.msgtype, found.offered, definition, _TYPESTORE)
+        latching = all(quality.durability == "transient_local" for quality in found.offered)
+        self._recorder.announce(topic, latched=latching or found.name in self._latched)
 
     def _receive(self, topic: str, data: bytes, info: Mapping[str, Any]) -> None:
-        self._count(self._recorded[topic], info.get("publication_sequence_number"))
         source_ns = info["source_timestamp"]
-        if self._order is None:
-            self._writer.write(topic, data, info["received_timestamp"], source_ns)
-            self._written += 1
-            return
-        if topic == _CLOCK_TOPIC:
+        if topic == _CLOCK_TOPIC and self._order is not None:
             clock = deserialize_message(data, ClockMessage).clock
-            self._order.push_clock(clock.sec * 1_000_000_000 + clock.nanosec, source_ns)
-        self._order.push(topic, data, source_ns)
+            self._recorder.receive_clock(clock.sec * 1_000_000_000 + clock.nanosec, source_ns)
+        self._recorder.receive(topic, data, info["received_timestamp"], source_ns)
 
-    def _count(self, recorded: _Recorded, number: int | None) -> None:
-        """Count a message, and those lost before it; numbers are those of the one publisher."""
-        recorded.received += 1
-        last, recorded.last_sequence_number = recorded.last_sequence_number, number
-        if last is not None and number is not None and number > last:
-            recorded.lost += number - last - 1
+    def _write(self) -> None:
+        now_ns = time.time_ns()  # Before taking: what is sent later is not waited for.
+        self._topics.take_all()
+        self._recorder.advance(now_ns)
+        if self._recorder.bag is not None and self._recorder.error:
+            self._finish()
 
-    def _write_stamped(self, messages: Any) -> None:
-        for message in messages:
-            self._writer.write(
-                message.topic, message.data, message.log_time_ns, message.publish_time_ns
-            )
-        self._written += len(messages)
+    def _report(self) -> None:
+        self._topics.adapt()
+        self._reporter.tell(self._standing())
+
+    def _standing(self) -> Standing:
+        state = RECORDING if self._recorder.is_recording else STOPPED
+        order = self._order
+        return Standing(
+            state=FAILED if self._recorder.error else state,
+            reason=self._recorder.error,
+            bag=self._bag,
+            size_bytes=self._recorder.size_bytes,
+            received=_since(self._received_before, self._topics.received),
+            lost=_since(self._lost_before, self._topics.lost),
+            late=order.late if order else 0,
+            dropped=order.dropped if order else 0,
+            unheard=self._topics.unheard,
+            refused=self._topics.refused,
+        )
+
+    def _finish(self) -> FinishedBag:
+        """Finish the bag with all that is on its way, and say what it holds."""
+        silent_since = time.monotonic()
+        while time.monotonic() - silent_since < _SILENCE_S and not self._recorder.error:
+            if self._topics.take_all():
+                silent_since = time.monotonic()
+            time.sleep(0.01)
+        lost = _since(self._lost_before, self._topics.lost)
+        finished = self._recorder.stop(lost)
+        self.has_failed = self.has_failed or bool(finished.error)
+        text = _summary(finished, sum(lost.values()))
+        # Two calls, since rclpy raises where one place logs with different severities.
+        if finished.error:
+            self.get_logger().error(f"{text}; {finished.error}")
+        elif any(lost.values()) or finished.late or finished.dropped or finished.unwritten:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
+        return finished
+
+    def _on_start(self, _request: Any, response: Any) -> Any:
+        try:
+            self._bag = self._recorder.start(time.time_ns())
+        except BagError as error:
+            response.message = str(error)
+            return response
+        self._lost_before, self._received_before = self._topics.lost, self._topics.received
+        self._reporter.tell(self._standing())
+        response.success, response.message = True, f"recording into {self._bag}"
+        return response
+
+    def _on_stop(self, _request: Any, response: Any) -> Any:
+        if self._recorder.bag is None:
+            response.message = "nothing is being recorded"
+            return response
+        finished = self._finish()
+        self._reporter.tell(self._standing())
+        response.success = not finished.error
+        response.message = finished.error or (
+            f"recorded {sum(finished.counts.values())} messages in {finished.path}"
+        )
+        return response
+
+    def _on_label_episode(self, request: Any, response: Any) -> Any:
+        response.message = self._label("success" if request.data else "failure")
+        response.success = not response.message
+        return response
+
+    def _on_label(self, message: Any) -> None:
+        if complaint := self._label(message.data):
+            self.get_logger().warning(complaint)
+
+    def _label(self, text: str) -> str:
+        """Label the present; return what is wrong with that."""
+        try:
+            self._recorder.label(text, time.time_ns())
+        except BagError as error:
+            return str(error)
+        self._markers.publish(String(data=text))
+        return ""
 
 
-def _quality(offered: QoSProfile) -> QualityOfService:
-    reliable = offered.reliability == ReliabilityPolicy.RELIABLE
-    latched = offered.durability == DurabilityPolicy.TRANSIENT_LOCAL
-    return QualityOfService(
-        reliability="reliable" if reliable else "best_effort",
-        durability="transient_local" if latched else "volatile",
-        depth=max(offered.depth, 1),
-    )
+def _since(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
+    return {topic: count - before.get(topic, 0) for topic, count in now.items()}
 
 
-def _weakest(offered: list[QualityOfService]) -> QualityOfService:
-    """What every publisher can serve: one that offers less does not connect at all."""
-    reliable = all(quality.reliability == "reliable" for quality in offered)
-    latched = all(quality.durability == "transient_local" for quality in offered)
-    return QualityOfService(
-        reliability="reliable" if reliable else "best_effort",
-        durability="transient_local" if latched else "volatile",
+def _summary(finished: FinishedBag, lost: int) -> str:
+    """What a parent process finds on the recorder's last line."""
+    counts = ", ".join(f"{topic} {count}" for topic, count in finished.counts.items())
+    return (
+        f"recorded {sum(finished.counts.values())} messages in {finished.path}, lost {lost}, "
+        f"unwritten {finished.unwritten}, late {finished.late}, dropped from before the first "
+        f"clock {finished.dropped}: {counts}"
     )
 
 
 def main() -> None:
-    """Run the node."""
-    sys.exit(run(RecorderNode, SingleThreadedExecutor))
+    """Run the node; the exit code is 1 also if something could not be written."""
+    made: list[RecorderNode] = []
+
+    def make() -> RecorderNode:
+        made.append(RecorderNode())
+        return made[0]
+
+    code = run(make, SingleThreadedExecutor)
+    sys.exit(code or int(any(node.has_failed for node in made)))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_what_publishers_offer_is_recorded_in_full(robot: Robot, tmp_path: Path)
         messages = list(opened.messages(frozenset({"/note", "/joint_states"})))
         contract_text = opened.custom_data[CONTRACT_KEY]
         start_ns, end_ns = opened.start_ns, opened.end_ns
-    assert counts == {"/joint_states": 50, "/target": 1, "/note": 50}
+    assert counts == {"/joint_states": 50, "/target": 1, "/note": 50, "/recorder/episode": 0}
     assert contract_text == SCARA.read_text()
     notes = [message.message.data for message in messages if message.topic == "/note"]
     assert notes == [f"note {index}" for index in range(50)]
@@ -108,4 +108,5 @@ def offered_qualities(bag: Path) -> dict[str, dict[str, Any]]:
     return {
         topic["topic_metadata"]["name"]: topic["topic_metadata"]["offered_qos_profiles"][0]
         for topic in topics
+        if topic["topic_metadata"]["offered_qos_profiles"]
     }

@@ -1,0 +1,315 @@
+"""What a recorder does with what arrives: one bag after the other, knowing no ROS."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rosbags.typesys import Stores, get_typestore
+
+from dql_core.errors import BagError
+from dql_ros.bag.sim_time import SimTimeOrder, StampedMessage
+from dql_ros.bag.topic_metadata import TopicMetadata, describe
+from dql_ros.bag.writer import BagWriter
+
+# Keys of metadata.yaml's custom_data beside the contract's.
+LABELS_KEY = "dql_labels"
+RECORDING_KEY = "dql_recording"
+
+MARKER_TYPE = "std_msgs/msg/String"
+_DISK_LOOK_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class RecorderOptions:
+    """How to record.
+
+    Attributes:
+        out: Folder of the first bag; the following ones have a number appended.
+        contract_text: The robot contract's yaml.
+        marker_topic: Topic in the bag that the labels appear on.
+        compression: ``zstd``, ``lz4`` or ``none``.
+        max_file_bytes: Size at which a file is followed by another; 0 for never.
+        max_file_ns: Span of log time at which it is; 0 for never.
+        flush_ns: Messages are written down after so long in wall time at the latest.
+        min_free_bytes: A recording is finished when the disk has less room than this.
+    """
+
+    out: Path
+    contract_text: str
+    marker_topic: str
+    compression: str = "zstd"
+    max_file_bytes: int = 0
+    max_file_ns: int = 0
+    flush_ns: int = 1_000_000_000
+    min_free_bytes: int = 0
+
+
+@dataclass
+class _Session:
+    """The bag that is being recorded."""
+
+    writer: BagWriter
+    late_before: int
+    dropped_before: int
+    handed_over: int = 0
+    labels: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FinishedBag:
+    """What a recording came to.
+
+    Attributes:
+        path: The bag.
+        counts: Messages in it, by topic.
+        unwritten: Messages that arrived and could not be written.
+        late: Messages that came too late to be written in order; only with simulated time.
+        dropped: Messages from before the first clock; only with simulated time.
+        error: Why it ended before it was told to; empty if it did not.
+    """
+
+    path: Path
+    counts: dict[str, int]
+    unwritten: int
+    late: int
+    dropped: int
+    error: str
+
+
+class Recorder:
+    """Records bags.
+
+    Without an order, a message's log time is when it was received; with one, it is the simulated
+    time at which it was sent.
+
+    Args:
+        options: How to record.
+        order: Gives the simulated times.
+
+    Attributes:
+        error: Why recording has failed; empty if it has not.
+    """
+
+    def __init__(self, options: RecorderOptions, order: SimTimeOrder | None = None) -> None:
+        self.error = ""
+        self._options = options
+        self._order = order
+        self._typestore = get_typestore(Stores.ROS2_JAZZY)
+        marker = describe(options.marker_topic, MARKER_TYPE, (), None, self._typestore)
+        self._topics = {marker.name: marker}
+        self._latched: dict[str, bytes] = {}
+        self._pending_labels: deque[str] = deque()
+        self._session: _Session | None = None
+        self._bags = 0
+        self._looked_ns = self._flushed_ns = 0
+
+    @property
+    def bag(self) -> Path | None:
+        """The bag that is being recorded."""
+        return None if self._session is None else self._session.writer.directory
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether messages are written."""
+        return self._session is not None and not self.error
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in the file that is being written."""
+        return 0 if self._session is None else self._session.writer.size_bytes
+
+    def start(self, now_ns: int) -> Path:
+        """Begin a bag, with what latched topics have sent last, and return its path.
+
+        Args:
+            now_ns: Wall time.
+
+        Raises:
+            BagError: If one is being recorded, its folder exists, or it cannot be made.
+        """
+        if self._session is not None:
+            raise BagError(f"already recording into {self.bag}; stop that first")
+        options = self._options
+        writer = BagWriter(
+            self._next_folder(),
+            contract_text=options.contract_text,
+            typestore=self._typestore,
+            compression=options.compression,
+            max_file_bytes=options.max_file_bytes,
+            max_file_ns=options.max_file_ns,
+        )
+        self.error = ""
+        self._bags += 1
+        order = self._order
+        self._session = _Session(writer, order.late if order else 0, order.dropped if order else 0)
+        for topic in self._topics.values():
+            writer.add(topic)
+        for name, data in self._latched.items():
+            self._hand_over(name, data, now_ns, now_ns)
+        return writer.directory
+
+    def stop(self, lost: dict[str, int]) -> FinishedBag:
+        """Finish the bag and say what it came to.
+
+        Args:
+            lost: Messages that were lost before they were received, by topic.
+
+        Raises:
+            BagError: If none is being recorded.
+        """
+        if self._session is None:
+            raise BagError("nothing is being recorded")
+        if self._order is not None:
+            self._write(self._order.flush())
+        session, self._session = self._session, None
+        if not self.error:
+            self._attempt(session.writer.flush)
+        finished = self._finished(session)
+        session.writer.custom_data[LABELS_KEY] = json.dumps(session.labels)
+        session.writer.custom_data[RECORDING_KEY] = json.dumps(
+            {
+                "lost": {topic: count for topic, count in lost.items() if count},
+                "unwritten": finished.unwritten,
+                "late": finished.late,
+                "dropped": finished.dropped,
+                "error": self.error,
+            }
+        )
+        self._pending_labels.clear()
+        try:
+            session.writer.close()
+        except BagError as error:
+            self.error = self.error or str(error)
+        # Only now is everything in the files that ever will be.
+        return self._finished(session)
+
+    def announce(self, topic: TopicMetadata, *, latched: bool) -> None:
+        """Record a further topic, in this bag and in those that follow.
+
+        Args:
+            topic: The topic.
+            latched: Whether its last message stays valid, and so belongs into each bag.
+        """
+        self._topics[topic.name] = topic
+        if latched:
+            self._latched.setdefault(topic.name, b"")
+        if self._session is not None and self.is_recording:
+            self._attempt(self._session.writer.add, topic)
+
+    def receive(self, topic: str, data: bytes, received_ns: int, source_ns: int) -> None:
+        """Take one message of an announced topic.
+
+        Args:
+            topic: Its topic.
+            data: The message, serialised.
+            received_ns: When it was received.
+            source_ns: When it was sent.
+        """
+        if topic in self._latched:
+            self._latched[topic] = data
+        if self._session is not None:
+            self._hand_over(topic, data, received_ns, source_ns)
+
+    def receive_clock(self, sim_ns: int, source_ns: int) -> None:
+        """Note that the simulated time became ``sim_ns`` at wall time ``source_ns``."""
+        if self._order is not None:
+            self._order.push_clock(sim_ns, source_ns)
+
+    def label(self, text: str, now_ns: int) -> None:
+        """Mark the present in the bag.
+
+        Args:
+            text: What happened: ``success``, say.
+            now_ns: Wall time.
+
+        Raises:
+            BagError: If nothing is being recorded.
+        """
+        if not self.is_recording:
+            raise BagError(f"'{text}' labels nothing: nothing is being recorded")
+        message = self._typestore.types[MARKER_TYPE](data=text)
+        data = bytes(self._typestore.serialize_cdr(message, MARKER_TYPE))
+        self._pending_labels.append(text)
+        self._hand_over(self._options.marker_topic, data, now_ns, now_ns)
+
+    def advance(self, now_ns: int) -> None:
+        """Write what is due, and see that the disk has room.
+
+        Args:
+            now_ns: Wall time.
+        """
+        if self._order is not None:
+            self._write(self._order.pop_ready(now_ns))
+        if self._session is None or self.error:
+            return
+        if now_ns - self._flushed_ns >= self._options.flush_ns:
+            self._flushed_ns = now_ns
+            self._attempt(self._session.writer.flush)
+        if now_ns - self._looked_ns >= _DISK_LOOK_NS:
+            self._looked_ns = now_ns
+            self._look_at_disk(self._session.writer.directory)
+
+    def _hand_over(self, topic: str, data: bytes, received_ns: int, source_ns: int) -> None:
+        if not data:
+            return
+        if self._session is not None:
+            self._session.handed_over += 1
+        if self._order is not None:
+            self._order.push(topic, data, source_ns)
+        else:
+            self._write([StampedMessage(topic, data, received_ns, source_ns)])
+
+    def _write(self, messages: list[StampedMessage]) -> None:
+        session = self._session
+        for message in messages:
+            if session is None or self.error:
+                return
+            self._attempt(
+                session.writer.write,
+                message.topic,
+                message.data,
+                message.log_time_ns,
+                message.publish_time_ns,
+            )
+            if message.topic == self._options.marker_topic and self._pending_labels:
+                label = self._pending_labels.popleft()
+                session.labels.append({"label": label, "log_time_ns": message.log_time_ns})
+
+    def _attempt(self, action: Any, *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except BagError as error:
+            self.error = str(error)
+
+    def _look_at_disk(self, folder: Path) -> None:
+        free = shutil.disk_usage(folder).free
+        if free < self._options.min_free_bytes:
+            self.error = (
+                f"{folder}: the disk has {free / 1e6:.0f} MB left, under the limit of "
+                f"{self._options.min_free_bytes / 1e6:.0f} MB; make room or record elsewhere"
+            )
+
+    def _finished(self, session: _Session) -> FinishedBag:
+        counts = session.writer.counts
+        late = self._order.late - session.late_before if self._order else 0
+        dropped = self._order.dropped - session.dropped_before if self._order else 0
+        return FinishedBag(
+            path=session.writer.directory,
+            counts=dict(counts),
+            unwritten=max(session.handed_over - dropped - counts.total(), 0),
+            late=late,
+            dropped=dropped,
+            error=self.error,
+        )
+
+    def _next_folder(self) -> Path:
+        out = self._options.out
+        if not self._bags:
+            return out
+        numbered = (out.with_name(f"{out.name}_{number}") for number in range(self._bags, 1 << 30))
+        return next(path for path in numbered if not path.exists())
