@@ -14,9 +14,10 @@ from typer.core import TyperCommand, TyperGroup
 from dql_core.errors import DqlError
 
 # Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
-# name for itself), and what `dql --help` says of it.
+# name for itself), or a group of such functions, and what `dql --help` says of it.
 # The module is imported when its verb runs, so that no verb waits for another's libraries.
 VERBS = {
+    "contract": ("dql_ros.cli.contract", "Make a robot's contract, and see whether one fits."),
     "convert": ("dql_ros.cli.convert", "Turn recorded bags into a Minari dataset."),
     "import": (
         "dql_core.cli.import_dataset",
@@ -76,9 +77,12 @@ def main() -> None:
 
 def _load(verb: str) -> Any:
     module = importlib.import_module(VERBS[verb][0])
-    single = typer.Typer(add_completion=False)
     name = verb.replace("-", "_")
-    single.command(verb)(getattr(module, f"{name}_" if keyword.iskeyword(name) else name))
+    found = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    single = typer.Typer(add_completion=False)
+    single.command(verb)(found)
     return typer.main.get_command(single)
 
 

@@ -1,0 +1,163 @@
+"""`dql contract`: make a robot's contract from a recording, and see whether one fits."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dql_core.atomic import write_text
+from dql_core.errors import ContractError
+from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
+from dql_ros.bag.writer import CONTRACT_KEY
+from dql_ros.cli.reading_bar import reading_bar
+from dql_ros.contract_check.against_bag import Fit, check_bag
+from dql_ros.contract_check.by_itself import check_file, check_standard_types
+from dql_ros.contract_check.findings import Findings
+from dql_ros.contract_draft.draft import Draft, draft_contract
+from dql_ros.contract_draft.studied import study
+
+UNFIT = 2
+
+contract = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@contract.callback()
+def _contract() -> None:
+    """Make a robot's contract from a recording, and see whether one fits."""
+
+
+@contract.command()
+def init(
+    bag: Annotated[
+        Path, typer.Argument(help="A rosbag2 folder, or a single .mcap, .db3 or ROS 1 .bag file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to make; by default NAME.yaml after the bag.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=2000, help="Control rate in Hz; by default the commands'."),
+    ] = None,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Read a damaged bag up to the damage.")
+    ] = False,
+) -> None:
+    """Write a first contract for a recording, with the reason for each choice.
+
+    It proposes what is observed and what is the action, with units, rates, age limits and bounds
+    from the data. What a recording cannot tell is left to be filled in, and told. A recording
+    that carries its contract gets just that, unless --rate asks for another.
+
+    Example: dql contract init bags/flight_1 --out robot.yaml
+    """
+    target = out or Path(f"{_name(bag)}.yaml")
+    if target.exists() or target.is_symlink():
+        raise ContractError(f"{target}: already exists; name another --out file or remove it")
+    if not target.parent.is_dir():
+        raise ContractError(f"{target}: there is no folder {target.parent}")
+    draft = _drafted(bag, rate, salvage=salvage)
+    write_text(target, draft.text)
+    if not draft.missing:
+        typer.echo(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
+        return
+    typer.echo(f"wrote {target}, which is not complete:")
+    for missing in draft.missing:
+        typer.echo(f"fill in {missing}")
+
+
+@contract.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="CONTRACT", help="The contract (yaml).")],
+    bags: Annotated[
+        list[Path] | None, typer.Argument(help="Recordings that it is to fit.")
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option(help="Namespace of the contract's relative topics.")
+    ] = "/",
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Read damaged bags up to the damage.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is found as JSON.")] = False,
+) -> None:
+    """Say all that is wrong with a contract, and whether it fits recordings.
+
+    Compared are topics, types, fields and joints with every message, header stamps with the times
+    of receipt, age limits with the pauses, and bounds with the values; and the episodes are made
+    as 'dql convert' makes them, to see how many there are.
+
+    Exits with 0 if it fits and 2 if not; warnings do not count.
+
+    Example: dql contract check robot.yaml bags/*
+    """
+    valid, findings = check_file(file)
+    fits: dict[Path, Fit] = {}
+    if valid is not None and not bags:
+        findings.add(check_standard_types(valid))
+    is_right = not findings.problems
+    for bag in (bags or ()) if valid is not None else ():
+        with reading_bar(f"Checking {bag.name}", 2 * _size(bag)) as progress:
+            fits[bag] = check_bag(
+                bag, valid, namespace, salvage=salvage, rehearse=is_right, progress=progress
+            )
+        findings.add(fits[bag].findings)
+    if as_json:
+        typer.echo(_document(file, findings, fits))
+    else:
+        _tell(file, findings, fits, unseen=len(bags or ()) - len(fits))
+    if findings.problems:
+        raise typer.Exit(UNFIT)
+
+
+def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:
+    with Bag(path, salvage=salvage) as bag, reading_bar("Reading", bag.size_bytes) as progress:
+        carried = bag.custom_data.get(CONTRACT_KEY, "")
+        if carried and rate is None:
+            return Draft(carried, ())
+        return draft_contract(study(bag, progress), _name(path), rate)
+
+
+def _name(bag: Path) -> str:
+    """The bag's name without what its files end in."""
+    name = Path(os.path.abspath(bag)).name
+    suffixes = sorted(STORAGE_SUFFIXES, key=len, reverse=True)
+    return next((name.removesuffix(each) for each in suffixes if name.endswith(each)), name)
+
+
+def _size(bag: Path) -> int:
+    files = bag.iterdir() if bag.is_dir() else [bag] if bag.exists() else []
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> str:
+    document = {
+        "contract": str(file),
+        "fits": not findings.problems,
+        "problems": findings.problems,
+        "warnings": findings.warnings,
+        "bags": [
+            {"bag": str(bag), "episodes": fit.episodes, "transitions": fit.transitions}
+            for bag, fit in fits.items()
+        ],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _tell(file: Path, findings: Findings, fits: dict[Path, Fit], unseen: int) -> None:
+    for problem in findings.problems:
+        typer.echo(f"problem: {' '.join(problem.split())}")
+    for warning in findings.warnings:
+        typer.echo(f"warning: {' '.join(warning.split())}")
+    for bag, fit in fits.items():
+        if fit.episodes:
+            episodes = "1 episode" if fit.episodes == 1 else f"{fit.episodes} episodes"
+            typer.echo(f"{bag}: fits: {episodes}, {fit.transitions} transitions")
+    if unseen > 0 and findings.problems:
+        typer.echo(f"the recordings are compared once {file} is right by itself")
+    if findings.problems:
+        typer.echo(f"{file}: {len(findings.problems)} to mend")
+    elif not fits:
+        typer.echo(f"{file}: nothing is wrong with it; name a recording to compare it with")

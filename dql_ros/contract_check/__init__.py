@@ -1,0 +1,1 @@
+"""Whether a contract fits recordings, and all in which it does not."""

@@ -1,0 +1,1 @@
+"""Drafts a contract from a recording."""

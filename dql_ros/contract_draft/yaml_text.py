@@ -1,0 +1,70 @@
+"""Yaml as a person writes a contract: short flow mappings, with comments."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+WIDTH = 99
+# Plain text in flow style: nothing that yaml gives a meaning to.
+PLAIN = re.compile(r"[\w/~.][\w/~.^ -]*", re.ASCII)
+
+
+def flow(value: Any) -> str:
+    """Return a value in yaml's flow style, on one line."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {flow(each)}' for key, each in value.items())}}}"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Sequence):
+        return f"[{', '.join(map(flow, value))}]"
+    if isinstance(value, float):
+        return _number(value)
+    return json.dumps(value)
+
+
+def comment(text: str, indent: int = 0) -> list[str]:
+    """Return a text as lines of comment."""
+    margin = " " * indent
+    return textwrap.wrap(
+        one_line(text),
+        WIDTH,
+        initial_indent=f"{margin}# ",
+        subsequent_indent=f"{margin}# ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def entry(line: str, remark: str = "") -> list[str]:
+    """Return a line of yaml with its remark behind it, or above it if the line gets too long."""
+    if not remark:
+        return [line]
+    together = f"{line}  # {one_line(remark)}"
+    if len(together) <= WIDTH:
+        return [together]
+    return [*comment(remark, len(line) - len(line.lstrip())), line]
+
+
+def one_line(text: str) -> str:
+    """Return a text without what would end a comment, such as names of topics may have."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+
+def _text(text: str) -> str:
+    try:
+        is_plain = PLAIN.fullmatch(text) is not None and yaml.safe_load(text) == text
+    except yaml.YAMLError:
+        is_plain = False
+    return text if is_plain else json.dumps(text)
+
+
+def _number(number: float) -> str:
+    text = repr(number)
+    # YAML 1.1 takes a number without a point for a text: 1e-05.
+    return re.sub(r"^(-?\d+)e", r"\1.0e", text)
