@@ -1,5 +1,7 @@
-from collections.abc import Callable
-from contextlib import suppress
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
+from dql_ros.bag.reader import Bag
 from dql_ros.bag.writer import CONTRACT_KEY, BagWriter
 from dql_ros.contract import QualityOfService
 
@@ -146,3 +149,100 @@ def test_recording_without_messages_is_one_all_the_same(tmp_path: Path) -> None:
         writer.add_topic("/flag", "std_msgs/msg/Bool")
     with AnyReader([tmp_path / "empty"]) as reader:
         assert reader.message_count == 0
+
+
+def numbered(folder: Path, count: int, **options: Any) -> BagWriter:
+    """Record ``count`` flags, 1 s apart, of which each says by its time which it is."""
+    writer = BagWriter(folder, contract_text="robot: arm\n", **options)
+    writer.add_topic("/flag", "std_msgs/msg/Bool")
+    write_numbered(writer, range(count))
+    return writer
+
+
+def write_numbered(writer: BagWriter, seconds: range, *, flushing: bool = False) -> None:
+    for second in seconds:
+        writer.write("/flag", b"\0\1\0\0\1", START + second * 1_000_000_000)
+        if flushing:
+            writer.flush()
+
+
+def seconds_in(folder: Path, **options: Any) -> list[int]:
+    with Bag(folder, **options) as bag:
+        messages = bag.messages(frozenset({"/flag"}))
+        return [(message.log_time_ns - START) // 1_000_000_000 for message in messages]
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_file_bytes": 4_000}, {"max_file_ns": 30_000_000_000}], ids=["size", "time"]
+)
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
+def test_a_recording_is_split_into_files_that_are_read_as_one(
+    tmp_path: Path, limit: dict[str, int], compression: str
+) -> None:
+    numbered(tmp_path / "long", 300, compression=compression, **limit).close()
+    files = [f"long_{index}.mcap" for index in range(len(list((tmp_path / "long").iterdir())) - 1)]
+    assert len(files) > 1
+    if "max_file_ns" in limit:
+        assert len(files) == 10
+    text = (tmp_path / "long" / "metadata.yaml").read_text()
+    bag = yaml.safe_load(text)["rosbag2_bagfile_information"]
+    assert bag["relative_file_paths"] == [entry["path"] for entry in bag["files"]] == files
+    assert sum(entry["message_count"] for entry in bag["files"]) == bag["message_count"] == 300
+    assert bag["duration"] == {"nanoseconds": 299_000_000_000}
+    assert seconds_in(tmp_path / "long") == list(range(300))
+    with AnyReader([tmp_path / "long"]) as reader:
+        assert len(list(reader.messages())) == 300
+
+
+def test_each_file_of_a_split_recording_can_be_read_by_itself(tmp_path: Path) -> None:
+    numbered(tmp_path / "long", 90, max_file_ns=30_000_000_000).close()
+    assert seconds_in(tmp_path / "long" / "long_1.mcap") == list(range(30, 60))
+
+
+def test_what_was_flushed_before_a_kill_is_salvaged_with_the_contract(tmp_path: Path) -> None:
+    writer = numbered(tmp_path / "killed", 20)
+    writer.flush()
+    writer.write("/flag", b"\0\1\0\0\1", START + 20_000_000_000)
+    copy = tmp_path / "seen"
+    shutil.copytree(tmp_path / "killed", copy)  # what the disk has when the process is gone
+    writer.close()
+    with pytest.raises(BagError, match="the recorder was stopped before it had finished"):
+        Bag(copy)
+    assert seconds_in(copy, salvage=True) == list(range(20))
+    with Bag(copy, salvage=True) as bag:
+        assert bag.custom_data == {CONTRACT_KEY: "robot: arm\n"}
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """Let the operating system refuse to write more, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 1, 50, 300, 700, 1_500])
+def test_what_was_written_before_the_disk_was_full_is_kept(tmp_path: Path, room: int) -> None:
+    writer = numbered(tmp_path / "full", 20)
+    writer.flush()
+    limit = writer.size_bytes + room
+    with no_file_longer_than(limit):
+        refused = r"full: cannot be written \(File too large\); what was"
+        with pytest.raises(BagError, match=refused):
+            write_numbered(writer, range(20, 400), flushing=True)
+        with suppress(BagError):
+            writer.close()
+        assert (tmp_path / "full" / "full_0.mcap").stat().st_size <= limit
+    kept = seconds_in(tmp_path / "full", salvage=True)
+    assert kept == list(range(len(kept)))
+    assert writer.counts == {"/flag": len(kept)}
+    assert not list((tmp_path / "full").glob(".*"))
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BagError, match=r"bag: cannot be written \(Not a directory\)"):
+        BagWriter(tmp_path / "file" / "bag")
