@@ -167,7 +167,7 @@ class Recorder:
         if self._order is not None:
             self._write(self._order.flush())
         session, self._session = self._session, None
-        if not self.error:
+        if not session.writer.has_failed:
             self._attempt(session.writer.flush)
         finished = self._finished(session)
         session.writer.custom_data[LABELS_KEY] = json.dumps(session.labels)
@@ -284,7 +284,7 @@ class Recorder:
         try:
             action(*arguments)
         except BagError as error:
-            self.error = str(error)
+            self.error = self.error or str(error)
 
     def _look_at_disk(self, folder: Path) -> None:
         free = shutil.disk_usage(folder).free

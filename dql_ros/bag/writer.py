@@ -46,6 +46,7 @@ class BagWriter:
     Attributes:
         directory: As given.
         custom_data: The texts that it carries; those that are there when it is closed count.
+        has_failed: Whether the disk has refused something.
 
     Raises:
         BagError: If the folder already holds something or cannot be made.
@@ -78,7 +79,7 @@ class BagWriter:
         self._sequence: Counter[str] = Counter()
         self._files: dict[str, Tally] = {}
         self._is_open = True
-        self._has_failed = False
+        self.has_failed = False
         with self._told():
             directory.mkdir(parents=True, exist_ok=True)
             self._output = self._next_output()
@@ -175,7 +176,7 @@ class BagWriter:
             return
         self._is_open = False
         try:
-            if not self._has_failed:
+            if not self.has_failed:
                 with self._told():
                     self._finish_file()
         finally:
@@ -199,7 +200,7 @@ class BagWriter:
         if kind is None:
             self.close()
         elif self._is_open:
-            if not self._has_failed:
+            if not self.has_failed:
                 self.flush()
             self.abandon()
 
@@ -244,7 +245,7 @@ class BagWriter:
         try:
             yield
         except OSError as cause:
-            self._has_failed = True
+            self.has_failed = True
             raise BagError(
                 f"{self.directory}: cannot be written ({cause.strerror or cause}); what was "
                 f"written before is kept; make room or record elsewhere"

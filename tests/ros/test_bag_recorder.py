@@ -1,0 +1,157 @@
+import json
+from pathlib import Path
+
+import pytest
+from rosbags.typesys.store import Typestore
+
+from dql_core.errors import BagError
+from dql_ros.bag.reader import Bag
+from dql_ros.bag.recorder import LABELS_KEY, RECORDING_KEY, Recorder, RecorderOptions
+from dql_ros.bag.sim_time import SimTimeOrder
+from dql_ros.bag.topic_metadata import TopicMetadata, describe
+from dql_ros.bag.writer import CONTRACT_KEY
+
+SECOND = 1_000_000_000
+NOW = 1_750_000_000 * SECOND
+MARKERS = "/recorder/episode"
+FLAG = b"\0\1\0\0\1"
+
+
+def options(folder: Path, min_free_bytes: int = 0) -> RecorderOptions:
+    return RecorderOptions(
+        folder / "bag", "robot: arm\n", MARKERS, flush_ns=SECOND, min_free_bytes=min_free_bytes
+    )
+
+
+def flag(typestore: Typestore, name: str = "/flag") -> TopicMetadata:
+    return describe(name, "std_msgs/msg/Bool", (), None, typestore)
+
+
+def contents(folder: Path) -> list[tuple[str, int]]:
+    """Return topic and time after `NOW` of each message, in nanoseconds."""
+    with Bag(folder) as bag:
+        return [(m.topic, m.log_time_ns - NOW) for m in bag.messages(frozenset(bag.topics))]
+
+
+def custom(folder: Path, key: str) -> object:
+    with Bag(folder) as bag:
+        assert bag.custom_data[CONTRACT_KEY] == "robot: arm\n"
+        return json.loads(bag.custom_data[key])
+
+
+def test_only_what_comes_between_start_and_stop_is_recorded_in_a_bag_each(
+    tmp_path: Path, typestore: Typestore
+) -> None:
+    recorder = Recorder(options(tmp_path))
+    recorder.announce(flag(typestore), latched=False)
+    recorder.receive("/flag", FLAG, NOW, NOW)
+    for index in range(3):
+        assert recorder.start(NOW).name == ("bag", "bag_1", "bag_2")[index]
+        recorder.receive("/flag", FLAG, NOW + index, NOW)
+        finished = recorder.stop({"/flag": index})
+        assert (finished.counts, finished.unwritten) == ({"/flag": 1}, 0)
+        recorder.receive("/flag", FLAG, NOW + index, NOW)
+        assert contents(finished.path) == [("/flag", index)]
+        lost = {"/flag": index} if index else {}
+        known = {"lost": lost, "unwritten": 0, "late": 0, "dropped": 0, "error": ""}
+        assert custom(finished.path, RECORDING_KEY) == known
+
+
+def test_the_last_message_of_a_latched_topic_is_in_each_bag(
+    tmp_path: Path, typestore: Typestore
+) -> None:
+    recorder = Recorder(options(tmp_path))
+    recorder.announce(flag(typestore, "/goal"), latched=True)
+    recorder.start(NOW)
+    recorder.receive("/goal", FLAG, NOW + 1, NOW + 1)
+    recorder.receive("/goal", FLAG, NOW + 2, NOW + 2)
+    first = recorder.stop({}).path
+    recorder.start(NOW + SECOND)
+    second = recorder.stop({}).path
+    assert contents(first) == [("/goal", 1), ("/goal", 2)]
+    assert contents(second) == [("/goal", SECOND)]
+
+
+def test_labels_are_messages_and_are_listed(tmp_path: Path) -> None:
+    recorder = Recorder(options(tmp_path))
+    recorder.start(NOW)
+    recorder.label("success", NOW + 5)
+    recorder.label("Ölwechsel", NOW + 7)
+    bag = recorder.stop({}).path
+    with Bag(bag) as opened:
+        texts = [m.message.data for m in opened.messages(frozenset({MARKERS}))]
+    assert texts == ["success", "Ölwechsel"]
+    assert contents(bag) == [(MARKERS, 5), (MARKERS, 7)]
+    assert custom(bag, LABELS_KEY) == [
+        {"label": "success", "log_time_ns": NOW + 5},
+        {"label": "Ölwechsel", "log_time_ns": NOW + 7},
+    ]
+
+
+def test_labels_bear_the_simulated_time_like_everything_else(
+    tmp_path: Path, typestore: Typestore
+) -> None:
+    recorder = Recorder(options(tmp_path), SimTimeOrder(latched=[MARKERS]))
+    recorder.announce(flag(typestore), latched=False)
+    recorder.start(NOW)
+    recorder.receive("/flag", FLAG, NOW + 1, NOW + 1)  # before any clock
+    for step in range(3):
+        recorder.receive_clock(NOW + step * SECOND, NOW + 10 * step + 10)
+        recorder.receive("/flag", FLAG, 0, NOW + 10 * step + 11)
+    recorder.label("success", NOW + 25)
+    finished = recorder.stop({})
+    assert (finished.dropped, finished.unwritten) == (1, 0)
+    assert contents(finished.path) == [
+        ("/flag", 0),
+        ("/flag", SECOND),
+        (MARKERS, SECOND),
+        ("/flag", 2 * SECOND),
+    ]
+    assert custom(finished.path, LABELS_KEY) == [{"label": "success", "log_time_ns": NOW + SECOND}]
+
+
+def test_what_cannot_be_done_now_is_refused(tmp_path: Path) -> None:
+    recorder = Recorder(options(tmp_path))
+    with pytest.raises(BagError, match="nothing is being recorded"):
+        recorder.stop({})
+    with pytest.raises(BagError, match="'success' labels nothing: nothing is being recorded"):
+        recorder.label("success", NOW)
+    recorder.start(NOW)
+    with pytest.raises(BagError, match=r"already recording into .*bag; stop that first"):
+        recorder.start(NOW)
+    recorder.stop({})
+
+
+def test_a_nearly_full_disk_ends_the_recording_in_good_order(
+    tmp_path: Path, typestore: Typestore
+) -> None:
+    recorder = Recorder(options(tmp_path, min_free_bytes=1 << 62))
+    recorder.announce(flag(typestore), latched=False)
+    recorder.start(NOW)
+    recorder.receive("/flag", FLAG, NOW, NOW)
+    recorder.advance(NOW)
+    assert not recorder.is_recording
+    recorder.receive("/flag", FLAG, NOW, NOW)
+    finished = recorder.stop({})
+    assert "MB left, under the limit of" in finished.error
+    assert (finished.counts, finished.unwritten) == ({"/flag": 1}, 1)
+    assert contents(finished.path) == [("/flag", 0)]
+    told = custom(finished.path, RECORDING_KEY)
+    assert isinstance(told, dict)
+    assert (told["error"], told["unwritten"]) == (finished.error, 1)
+    with pytest.raises(BagError, match="nothing is being recorded"):
+        recorder.label("success", NOW)
+
+
+def test_what_came_is_on_the_disk_after_a_while(tmp_path: Path, typestore: Typestore) -> None:
+    recorder = Recorder(options(tmp_path))
+    recorder.announce(flag(typestore), latched=False)
+    recorder.start(NOW)
+    recorder.advance(NOW)
+    before = recorder.size_bytes
+    recorder.receive("/flag", FLAG, NOW, NOW)
+    recorder.advance(NOW + SECOND // 2)
+    assert recorder.size_bytes == before
+    recorder.advance(NOW + SECOND)
+    assert recorder.size_bytes > before
+    recorder.stop({})
