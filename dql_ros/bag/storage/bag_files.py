@@ -47,12 +47,12 @@ class BagFiles:
         try:
             for file in layout.files:
                 self._open(file)
+            if not self.storages:
+                raise BagError(f"{path}: nothing of it can be read: {self.losses[0].reason}")
             self.spans = [span for storage in self.storages if (span := storage.span_ns)]
         except BaseException:
             self.close()
             raise
-        if not self.storages:
-            raise BagError(f"{path}: nothing of it can be read: {self.losses[0].reason}")
 
     @property
     def notes(self) -> tuple[str, ...]:
