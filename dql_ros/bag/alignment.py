@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.held_column import HeldColumn
-from dql_ros.bag.columns import Backlog, CommandColumn, SignalColumn, Times, total
+from dql_ros.bag.columns import Backlog, CommandColumn, SignalColumn, Times, are_numbers, total
 from dql_ros.bag.gate import Gate
 from dql_ros.contract import Contract, RewardTopic
 
@@ -114,7 +114,7 @@ class Alignment:
             absent = (held < 0) if limit is None else (held < 0) | (age_ns > limit)
             values = _rows(column.values, held, absent, stream.width)
             missing[stream.topic], ages[stream.topic] = absent, age_ns
-            not_finite[stream.topic] = ~absent & ~np.isfinite(values).all(axis=1)
+            not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
             parts.append(values)
         return Found(np.concatenate(parts, axis=1), missing, not_finite, ages)
 
@@ -130,7 +130,7 @@ class Alignment:
             absent = (held < 0) | (age_ns > stream.max_age_ns)
             values = _rows(column.values.__getitem__, held, absent, stream.width)
             missing[stream.topic], ages[stream.topic] = absent, age_ns
-            not_finite[stream.topic] = ~absent & ~np.isfinite(values).all(axis=1)
+            not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
             parts.append(values)
         return Found(np.concatenate(parts, axis=1), missing, not_finite, ages)
 

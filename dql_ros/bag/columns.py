@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Times = NDArray[np.int64]
 Rows = NDArray[Any]
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class Backlog:
     """Messages that are read, of which earlier ones may still come."""
@@ -130,6 +132,12 @@ class SignalColumn:
         """Drop what arrived before ``time_ns``."""
         count = int(np.searchsorted(self.times_ns, time_ns, side="left"))
         self.times_ns, self.values = self.times_ns[count:], self.values[count:]
+
+
+def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values the dataset's float32 can hold: neither NaN nor infinite nor beyond it."""
+    numbers: NDArray[np.bool_] = np.abs(values) <= _LARGEST
+    return numbers
 
 
 def total(values: NDArray[np.float64], first: NDArray[np.intp], end: NDArray[np.intp]) -> Rows:

@@ -12,7 +12,7 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import BagError
 from dql_ros.bag.block import MessageBlock
 from dql_ros.bag.block_decoder import BlockDecoder, MessageError
-from dql_ros.bag.columns import Times
+from dql_ros.bag.columns import Times, are_numbers
 from dql_ros.bag.signal_decoder import SignalDecoder
 from dql_ros.contract import (
     ActionStream,
@@ -109,8 +109,8 @@ class Intake:
         arrived_ns = block.log_times_ns
         if self._signals is not None:
             values = self._signals.decode(block)
-            self._require_finite(values[:, None])
             finite = np.isfinite(values)  # what is no number counts as not sent
+            self._require_numbers(values[:, None], finite[:, None])
             return arrived_ns[finite], (values[finite],)
         assert self._streams is not None
         assert isinstance(self._use.rule, Stream)
@@ -119,12 +119,12 @@ class Intake:
         if decoded.stamps_ns is not None:
             times = decoded.stamps_ns
             _require_one_clock(self._use.rule, self._use.topic, times, arrived_ns)
-        self._require_finite(decoded.values)
+        self._require_numbers(decoded.values, are_numbers(decoded.values))
         return arrived_ns, (times, decoded.values)
 
-    def _require_finite(self, values: NDArray[np.float64]) -> None:
-        if self._refuses and not np.isfinite(values).all():
-            row, column = (int(each[0]) for each in np.nonzero(~np.isfinite(values)))
+    def _require_numbers(self, values: NDArray[np.float64], good: NDArray[np.bool_]) -> None:
+        if self._refuses and not good.all():
+            row, column = (int(each[0]) for each in np.nonzero(~good))
             rule = self._use.rule
             names = [s.name for s in rule.specs] if isinstance(rule, Stream) else [rule.path]
             raise MessageError(
