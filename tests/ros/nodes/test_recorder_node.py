@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from geometry_msgs.msg import PointStamped
+from geometry_msgs.msg import PointStamped, PoseStamped
+from nav_msgs.msg import Goals
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -14,18 +15,10 @@ from std_msgs.msg import Float64MultiArray, String
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.nodes.interfaces import reliable, time_message
+from tests.ros.nodes.lever import NODE, Lever, finish
 from tests.ros.nodes.robot import SCARA, Robot
 
 pytestmark = pytest.mark.ros
-
-NODE = "recorder"
-
-
-def finish(robot: Robot, process: Any) -> None:
-    """Tell the recorder to end, and wait until it has."""
-    process.send_signal(2)
-    robot.probe.until(lambda: process.wait(0.0), "the recording to be finished")
-    assert process.exit_code == 0, process.last_words
 
 
 def test_what_publishers_offer_is_recorded_in_full(robot: Robot, tmp_path: Path) -> None:
@@ -90,6 +83,41 @@ def test_with_sim_time_messages_bear_the_time_at_which_they_were_sent(
         int(message.message.data[0]) * 1_000_000_000 for message in messages
     ]
     assert len(messages) == 200
+
+
+def test_a_publisher_that_offers_less_is_heard_although_it_came_later(
+    robot: Robot, tmp_path: Path
+) -> None:
+    node = robot.probe.node
+    first = node.create_publisher(String, "note", reliable(100))
+    bag = tmp_path / "bag"
+    process = robot.start(NODE, contract=str(SCARA), out=str(bag), topics=["note"])
+    robot.probe.until(first.get_subscription_count, "the recorder")
+    best_effort = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+    second = node.create_publisher(String, "note", best_effort)
+    robot.probe.until(second.get_subscription_count, "the recorder to ask for less")
+    robot.probe.until(first.get_subscription_count, "the recorder to hear the first still")
+    for publisher in (first, second):
+        publisher.publish(String(data="late"))
+    robot.probe.spin()
+    finish(robot, process)
+    with Bag(bag) as opened:
+        assert opened.topics["/note"].count == 2
+
+
+def test_a_type_that_few_know_is_recorded_with_its_definition(
+    robot: Robot, tmp_path: Path
+) -> None:
+    lever = Lever(robot, tmp_path)
+    goals = robot.probe.node.create_publisher(Goals, "goals", reliable(1, latched=True))
+    goals.publish(Goals(goals=[PoseStamped()] * 3))
+    process = lever.record(topics=["goals"])
+    robot.probe.until(goals.get_subscription_count, "the recorder")
+    finish(robot, process)
+    with Bag(lever.bag) as bag:
+        assert bag.topics["/goals"].msgtype == "nav_msgs/msg/Goals"
+        (message,) = bag.messages(frozenset({"/goals"}))
+    assert len(message.message.goals) == 3
 
 
 def test_an_existing_folder_is_not_recorded_into(robot: Robot, tmp_path: Path) -> None:
