@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
+from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder
 from dql_ros.contract import ActionStream, Contract
 from dql_ros.nodes.interfaces import message_class, qos_profile, reliable, time_message
@@ -21,45 +22,77 @@ from dql_ros.nodes.stream_io import (
     parts,
     wait_for_delivery,
 )
+from dql_ros.sim_commands import HeldCommand
+from dql_ros.sim_faults import FaultyLink, LinkFaults, Vector, link_rng
 from dql_ros.simulation import Frame
 
 # Deep enough that a recorder is sent again whatever it missed.
 _DEPTH = 1000
 _DELIVERY_TIMEOUT_S = 2.0
+_LOG_PERIOD_S = 1.0
 
 
 class CommandInputs:
-    """Collects one command of each action stream."""
+    """Hears one command of each action stream and hands it to a `HeldCommand`.
 
-    def __init__(self, node: Node, contract: Contract, on_complete: Callable[[], None]) -> None:
+    Attributes:
+        malformed: How many messages lacked what the contract names.
+        complete: Whether every stream has sent one since `forget`, whatever became of it.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        contract: Contract,
+        held: HeldCommand,
+        now_ns: Callable[[], int],
+        on_complete: Callable[[], None],
+    ) -> None:
+        """Subscribe to the action topics.
+
+        Args:
+            node: The bridge.
+            contract: Names the topics.
+            held: Takes the commands.
+            now_ns: The clock of ``held``.
+            on_complete: Called whenever every stream has sent a command.
+        """
+        self.malformed = 0
         self._node = node
+        self._held = held
+        self._now_ns = now_ns
         self._on_complete = on_complete
         self._topics: list[str] = []
         self._fresh: set[str] = set()
-        self.held = np.array(contract.safe_command, dtype=np.float64)
-        for stream, part in zip(contract.action, parts(contract.action), strict=True):
-            self._subscribe(stream, part)
+        for index, stream in enumerate(contract.action):
+            self._subscribe(index, stream)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every stream has sent a command since `forget`."""
+        return len(self._fresh) == len(self._topics)
 
     def have_source(self) -> bool:
         """Whether every command topic has a publisher."""
         return all(self._node.count_publishers(topic) > 0 for topic in self._topics)
 
-    def take(self) -> NDArray[np.float64]:
-        """Return the whole command, shape (A,), and wait for the next."""
-        self.forget()
-        return self.held
-
     def forget(self) -> None:
         """Wait for new messages on all topics; what is held stays."""
         self._fresh.clear()
 
-    def _subscribe(self, stream: ActionStream, part: slice) -> None:
+    def _subscribe(self, index: int, stream: ActionStream) -> None:
         decode = StreamDecoder(stream)
 
         def receive(message: object) -> None:
-            self.held[part] = decode(message)
+            try:
+                self._held.receive(index, decode(message), self._now_ns())
+            except ContractError as error:
+                self.malformed += 1
+                self._node.get_logger().error(
+                    f"command ignored: {error}", throttle_duration_sec=_LOG_PERIOD_S
+                )
             self._fresh.add(stream.topic)
-            if len(self._fresh) == len(self._topics):
+            if self.complete:
                 self._on_complete()
 
         subscription = self._node.create_subscription(
@@ -71,10 +104,26 @@ class CommandInputs:
         self._topics.append(subscription.topic_name)
 
 
+@dataclass(frozen=True)
+class OutputSettings:
+    """How states are sent.
+
+    Attributes:
+        lockstep: All topics of a state arrive or are lost together, and the newest is enough; a
+            new episode waits for its latched topics to arrive.
+        faults: What is wrong with the way of the states.
+        seed: Of these faults.
+    """
+
+    lockstep: bool
+    faults: LinkFaults
+    seed: int
+
+
 class BridgeOutputs:
     """All topics of the bridge, written in an order from which every reader can learn causes."""
 
-    def __init__(self, node: Node, contract: Contract) -> None:
+    def __init__(self, node: Node, contract: Contract, settings: OutputSettings) -> None:
         # The clock first: discovery keeps the order, so that a recorder that has found the other
         # topics has found the clock, without which it cannot date them.
         self._clock = node.create_publisher(Clock, "/clock", reliable(_DEPTH))
@@ -94,6 +143,13 @@ class BridgeOutputs:
             # Alphabetical, as many drivers list them, lest anyone rely on the contract's order.
             output = StreamPublisher(publisher, stream, part, sorted(joints_of(stream)), np.nan)
             (self._latched if stream.latched else self._live).append(output)
+        self._lockstep = settings.lockstep
+        groups = [self._live] if settings.lockstep else [[output] for output in self._live]
+        self._links: list[tuple[FaultyLink[int], list[StreamPublisher]]] = [
+            (FaultyLink(settings.faults, link_rng(settings.seed, 0, index)), group)
+            for index, group in enumerate(groups)
+        ]
+        self._asked: tuple[Vector, int] | None = None
 
     @property
     def publishers(self) -> list[Publisher]:
@@ -106,28 +162,55 @@ class BridgeOutputs:
         others = [self._clock, *self._signal_publishers]
         return state and all(p.get_subscription_count() >= recorders for p in others)
 
-    def publish(self, frame: Frame) -> None:
-        """Send all that became known at one instant.
+    @property
+    def lost(self) -> int:
+        """How many states the faults lost."""
+        return sum(link.counts.dropped for link, _ in self._links)
+
+    def publish(self, frame: Frame, now_ns: int) -> bool:
+        """Send all that became known at one instant; say whether a state went out.
 
         The state goes last, since it asks for an answer, and the latched streams that are part of
-        it have arrived by then.
+        it have arrived by then. Faults concern only the state.
+
+        Args:
+            frame: The instant.
+            now_ns: Time on the clock of the faults, which never goes back.
         """
         self._clock.publish(Clock(clock=time_message(frame.stamp_ns)))
         if frame.transition is None:
             for output in self._latched:
                 output.publish(frame.observation, frame.stamp_ns)
-            wait_for_delivery([output.publisher for output in self._latched], _DELIVERY_TIMEOUT_S)
+            if self._lockstep:
+                latched = [output.publisher for output in self._latched]
+                wait_for_delivery(latched, _DELIVERY_TIMEOUT_S)
         else:
             for name, signal in self._signals.items():
                 signal.publish(getattr(frame.transition, name))
-        self.publish_state(frame)
+        for link, _ in self._links:
+            link.send(frame.observation, frame.stamp_ns, now_ns)
+        sent = self.deliver(now_ns)
         if frame.result is not None:
             self._result.publish(String(data=frame.result.to_json()))
+        return sent
 
-    def publish_state(self, frame: Frame) -> None:
-        """Send the streams that are not latched, and thereby ask for a command."""
-        for output in self._live:
-            output.publish(frame.observation, frame.stamp_ns)
+    def deliver(self, now_ns: int) -> bool:
+        """Send the states that are due; say whether there were any."""
+        sent = False
+        for link, outputs in self._links:
+            due = list(link.due(now_ns))
+            # In lockstep each state asks for one answer, and there can only be one.
+            for values, stamp_ns in due[-1:] if self._lockstep else due:
+                self._asked, sent = (values, stamp_ns), True
+                for output in outputs:
+                    output.publish(values, stamp_ns)
+        return sent
+
+    def repeat(self) -> None:
+        """Send the last state again, and thereby ask again for its command."""
+        if self._asked is not None:
+            for output in self._live:
+                output.publish(*self._asked)
 
     @property
     def _signal_publishers(self) -> list[Publisher]:

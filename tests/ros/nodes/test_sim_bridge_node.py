@@ -141,7 +141,13 @@ def test_the_first_episode_waits_for_the_recorder(robot: Robot) -> None:
 def test_real_time_holds_the_last_command(robot: Robot) -> None:
     """Ten times as fast as the wall clock, and without an answer to every state."""
     driver = Driver(robot, command=(1.0, 0.0))
-    robot.start(NODE, contract=str(SCARA), mode="real_time", real_time_factor=10.0)
+    robot.start(
+        NODE,
+        contract=str(SCARA),
+        mode="real_time",
+        real_time_factor=10.0,
+        command_timeout_s=0.0,
+    )
     robot.probe.until(lambda: driver.stamps, "the simulation to run")
     driver.answering = False
     seen = len(driver.states)

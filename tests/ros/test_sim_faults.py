@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from dql_core.errors import ConfigError
+from dql_ros.sim_faults import FaultyLink, LinkFaults, Vector, link_rng
+
+MS = 1_000_000
+
+
+def transfer(faults: LinkFaults, count: int, seed: int = 0) -> list[tuple[int, int, Vector]]:
+    """Send one message each 10 ms and look each ms: (sent, arrived, values)."""
+    link: FaultyLink[int] = FaultyLink(faults, link_rng(seed, 0))
+    arrived = []
+    for now_ms in range(10 * count + 1000):
+        if now_ms % 10 == 0 and now_ms < 10 * count:
+            link.send(np.full(3, float(now_ms)), now_ms, now_ms * MS)
+        arrived += [(sent, now_ms, values) for values, sent in link.due(now_ms * MS)]
+    return arrived
+
+
+def test_without_faults_everything_arrives_at_once_and_unchanged() -> None:
+    for index, (sent, arrived, values) in enumerate(transfer(LinkFaults(), 20)):
+        assert sent == arrived == index * 10
+        np.testing.assert_array_equal(values, np.full(3, float(sent)))
+
+
+def test_latency_and_jitter_delay_within_their_bounds_and_keep_the_order() -> None:
+    arrivals = transfer(LinkFaults(latency_ns=30 * MS, jitter_ns=50 * MS), 500)
+    assert [sent for sent, _, _ in arrivals] == [10 * index for index in range(500)]
+    delays = np.array([arrived - sent for sent, arrived, _ in arrivals])
+    assert 30 <= delays.min() < 45
+    assert 70 < delays.max() <= 80
+
+
+def test_the_stated_share_is_lost() -> None:
+    link: FaultyLink[None] = FaultyLink(LinkFaults(drop=0.3), link_rng(5, 0))
+    for _ in range(10_000):
+        link.send(np.zeros(1), None, 0)
+    assert link.counts.sent == 10_000
+    assert link.counts.dropped == pytest.approx(3000, abs=150)
+    assert sum(1 for _ in link.due(0)) == 10_000 - link.counts.dropped
+
+
+def test_noise_has_its_standard_deviation_and_leaves_the_senders_numbers_alone() -> None:
+    link: FaultyLink[None] = FaultyLink(LinkFaults(noise=0.5), link_rng(5, 0))
+    sent = np.zeros(20_000)
+    link.send(sent, None, 0)
+    ((values, _),) = link.due(0)
+    assert values.std() == pytest.approx(0.5, rel=0.03)
+    assert values.mean() == pytest.approx(0.0, abs=0.02)
+    assert not sent.any()
+
+
+def test_equal_seeds_give_equal_faults_and_other_links_others() -> None:
+    faults = LinkFaults(latency_ns=5 * MS, jitter_ns=90 * MS, drop=0.2, noise=1.0)
+    one, same, other = (transfer(faults, 50, seed) for seed in (1, 1, 2))
+    assert [arrival[:2] for arrival in one] == [arrival[:2] for arrival in same]
+    np.testing.assert_array_equal([v for _, _, v in one], [v for _, _, v in same])
+    assert [arrival[:2] for arrival in one] != [arrival[:2] for arrival in other]
+    assert link_rng(1, 0, 0).random() != link_rng(1, 0, 1).random()
+
+
+def test_times_scale_with_the_clock() -> None:
+    faults = LinkFaults(latency_ns=30 * MS, jitter_ns=10 * MS, drop=0.25, noise=2.0)
+    assert faults.over(2.0) == LinkFaults(15 * MS, 5 * MS, 0.25, 2.0)
+
+
+@pytest.mark.parametrize("faults", [{"drop": 1.0}, {"drop": -0.1}, {"noise": -1.0}])
+def test_faults_out_of_range_are_refused(faults: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="give 0 to below 1|must not be negative"):
+        LinkFaults(**faults)  # type: ignore[arg-type]
