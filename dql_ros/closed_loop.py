@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from dql_core.errors import SimulationError
 from dql_ros.contract import load_contract
+from dql_ros.diagnostics_log import DiagnosticsLog, Report
 from dql_ros.domain import own_domain
+from dql_ros.nodes.diagnostics_listener import DiagnosticsListener
 from dql_ros.nodes.supervisor import RefusedTransitionError, Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
 
 logger = logging.getLogger(__name__)
 
-_BRIDGE = "sim_bridge"
-_DRIVER = "policy"
+BRIDGE = "sim_bridge"
+DRIVER = "policy"
+
 _START_TIMEOUT_S = 60.0
-_EPISODE_TIMEOUT_S = 120.0
+# An episode may take as long as it likes, but not without a tick of the driver.
+_STALL_TIMEOUT_S = 60.0
+_RESULT_TIMEOUT_S = 2.0
+_DEACTIVATION_TIMEOUT_S = 5.0
 _END_TIMEOUT_S = 20.0
 
 
@@ -36,12 +46,12 @@ def policy_driver(bundle: Path, *, seed: int, num_candidates: int | None = None)
         "seed": seed,
         "num_candidates": num_candidates or 0,
     }
-    return NodeCommand("dql_ros.nodes.policy_node", _DRIVER, parameters)
+    return NodeCommand("dql_ros.nodes.policy_node", DRIVER, parameters)
 
 
 def demonstrator(*, seed: int) -> NodeCommand:
     """Return the command for a node in which the scripted operator drives the demo robot."""
-    return NodeCommand("dql_ros.nodes.demonstrator_node", _DRIVER, {"seed": seed})
+    return NodeCommand("dql_ros.nodes.demonstrator_node", DRIVER, {"seed": seed})
 
 
 def run_closed_loop(
@@ -51,10 +61,13 @@ def run_closed_loop(
     episodes: int,
     env: str = BUNDLED_ENVIRONMENT,
     seed: int = 0,
+    real_time: bool = False,
+    bridge_parameters: Mapping[str, Any] = MappingProxyType({}),
     record: Path | None = None,
     on_episode: Callable[[EpisodeResult], None] = lambda _: None,
+    on_report: Callable[[Report], None] = lambda _: None,
 ) -> list[EpisodeResult]:
-    """Drive a simulated robot in lockstep and return how its episodes ended.
+    """Drive a simulated robot and return how its episodes ended.
 
     Simulation bridge, driver and, if asked for, recorder run as processes of their own, on a ROS
     domain of their own on the loopback interface, and are ended whatever happens.
@@ -62,12 +75,16 @@ def run_closed_loop(
     Args:
         contract: Path of the robot contract.
         driver: The lifecycle node that answers states with commands; it is given the parameters
-            ``contract``, ``mode`` and ``recorders`` beside its own.
+            ``contract``, ``mode``, ``recorders`` and ``use_sim_time`` beside its own.
         episodes: How many episodes to run.
         env: Gymnasium id of the environment.
         seed: Episode i is reset with ``seed + i``.
+        real_time: Let the simulation run with the clock, instead of waiting for each command.
+        bridge_parameters: Further parameters of the bridge, such as faults to inject.
         record: Folder to record all topics into; it must not exist yet.
         on_episode: Called after each episode, in order.
+        on_report: Called with everything that a node tells on ``/diagnostics``; at last with what
+            the driver told when it was deactivated.
 
     Raises:
         DqlError: If the contract is wrong.
@@ -75,29 +92,39 @@ def run_closed_loop(
     """
     load_contract(contract)
     path, recorders = str(contract.resolve()), int(record is not None)
-    common = {"contract": path, "mode": "lockstep", "recorders": recorders}
+    mode = "real_time" if real_time else "lockstep"
+    common = {"contract": path, "mode": mode, "recorders": recorders}
+    # In lockstep the driver ticks by the states' stamps and asks no clock.
+    driving = replace(
+        driver, parameters={**driver.parameters, **common, "use_sim_time": real_time}
+    )
+    simulation = {**common, "env": env, "episodes": episodes, "seed": seed, **bridge_parameters}
     with (
         own_domain() as domain,
+        DiagnosticsListener(domain, on_report) as listener,
         NodeProcesses(domain) as processes,
-        Supervisor(domain, _BRIDGE, _DRIVER, processes.check) as supervisor,
+        Supervisor(domain, BRIDGE, DRIVER, lambda: _watch(processes, listener)) as supervisor,
     ):
         recorder = processes.start(_recorder(path, record)) if record is not None else None
-        simulation = {**common, "env": env, "episodes": episodes, "seed": seed}
-        bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", _BRIDGE, simulation))
-        driving = processes.start(
-            replace(driver, node=_DRIVER, parameters={**driver.parameters, **common})
-        )
-        _bring_up(supervisor, driving)
+        bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", BRIDGE, simulation))
+        driven = processes.start(replace(driving, node=DRIVER))
+        _bring_up(supervisor, driven)
         for index in range(episodes):
-            _await_episode(supervisor, index, bridge, driving)
+            _await_episode(supervisor, index, bridge, driven, listener.log)
             on_episode(supervisor.results[index])
         if recorder is not None:
             # The bridge ends by itself once the recorder has everything.
             supervisor.wait_until(lambda: bridge.exit_code == 0, _END_TIMEOUT_S, "the end")
+        listener.deactivate(DRIVER, _DEACTIVATION_TIMEOUT_S)
         processes.stop()
         if recorder is not None:
             _require_finished(recorder)
     return supervisor.results
+
+
+def _watch(processes: NodeProcesses, listener: DiagnosticsListener) -> None:
+    processes.check()
+    listener.take()
 
 
 def _recorder(contract: str, folder: Path) -> NodeCommand:
@@ -115,18 +142,56 @@ def _bring_up(supervisor: Supervisor, driving: NodeProcess) -> None:
 
 
 def _await_episode(
-    supervisor: Supervisor, index: int, bridge: NodeProcess, driving: NodeProcess
+    supervisor: Supervisor,
+    index: int,
+    bridge: NodeProcess,
+    driving: NodeProcess,
+    log: DiagnosticsLog,
 ) -> None:
+    """Wait for the end of an episode, as long as the driver acts.
+
+    Raises:
+        SimulationError: If a process fails, or nothing happens any more.
+    """
+    progress = _Progress(log)
+
     def has_ended() -> bool:
         return len(supervisor.results) > index
 
-    def cannot_end() -> bool:
-        return bridge.exit_code is not None
+    def is_over() -> bool:
+        return has_ended() or bridge.exit_code is not None or progress.has_stalled()
 
     what = f"episode {index} to end (the driver's last line: {driving.last_words})"
-    supervisor.wait_until(lambda: has_ended() or cannot_end(), _EPISODE_TIMEOUT_S, what)
+    supervisor.wait_until(is_over, math.inf, what)
     # The last result may still be on its way when its sender has ended.
-    supervisor.wait_until(has_ended, _EPISODE_TIMEOUT_S if not cannot_end() else 2.0, what)
+    if bridge.exit_code is not None:
+        supervisor.wait_until(has_ended, _RESULT_TIMEOUT_S, what)
+    if not has_ended():
+        raise SimulationError(
+            f"{_told(log)} for {_STALL_TIMEOUT_S:.0f} s: gave up waiting for {what}"
+        )
+
+
+class _Progress:
+    """Notices when the driver ticks no more."""
+
+    def __init__(self, log: DiagnosticsLog) -> None:
+        self._log = log
+        self._ticks: str | None = None
+        self._since_s = time.monotonic()
+
+    def has_stalled(self) -> bool:
+        """Whether the driver has told of no new tick for too long."""
+        reports = self._log.of_node(DRIVER)
+        ticks = reports[-1].values.get("ticks") if reports else None
+        if ticks != self._ticks:
+            self._ticks, self._since_s = ticks, time.monotonic()
+        return time.monotonic() - self._since_s > _STALL_TIMEOUT_S
+
+
+def _told(log: DiagnosticsLog) -> str:
+    reports = log.of_node(DRIVER)
+    return f"no tick of the driver, which says '{reports[-1].message}'," if reports else "no tick"
 
 
 def _require_finished(recorder: NodeProcess) -> None:

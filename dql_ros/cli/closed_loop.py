@@ -1,19 +1,29 @@
-"""`dql closed-loop`: drive the simulated robot over ROS 2 topics."""
+"""`dql closed-loop`: drive a simulated robot over ROS 2 topics."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from dql_core.cli.outcome import outcome_table, write_outcome
-from dql_core.evaluation.rollout import EvaluationResult
-from dql_ros.closed_loop import policy_driver, run_closed_loop
+from dql_core.atomic import write_text
+from dql_core.cli.facts import facts_table
+from dql_core.cli.outcome import outcome_table
+from dql_core.errors import ConfigError
+from dql_ros.closed_loop import DRIVER, policy_driver, run_closed_loop
+from dql_ros.closed_loop_plot import FORMATS, draw_closed_loop
+from dql_ros.closed_loop_summary import ClosedLoop
+from dql_ros.diagnostics_log import DiagnosticsLog, Report
+from dql_ros.faults import FAULTS_HELP, parse_faults
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
+
+INTERRUPTED = 130
 
 
 def closed_loop(
@@ -22,6 +32,14 @@ def closed_loop(
         Path, typer.Option("--contract", help="Robot contract (yaml) that it was trained with.")
     ],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Number of episodes.")] = 20,
+    real_time: Annotated[
+        bool,
+        typer.Option(
+            "--real-time/--lockstep",
+            help="Let the simulation run with the clock, as a robot would, or wait for each "
+            "command.",
+        ),
+    ] = False,
     env: Annotated[
         str,
         typer.Option(
@@ -30,6 +48,7 @@ def closed_loop(
             "it. Its observation and action vectors must be the contract's.",
         ),
     ] = BUNDLED_ENVIRONMENT,
+    faults: Annotated[str, typer.Option("--faults", help=FAULTS_HELP)] = "",
     seed: Annotated[
         int,
         typer.Option(
@@ -47,43 +66,84 @@ def closed_loop(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file as well.")
     ] = None,
+    plot_file: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw returns, timing and guards into this file (png, svg)."),
+    ] = None,
     record: Annotated[
         Path | None,
         typer.Option("--record", help="Record all topics into this folder (rosbag2, MCAP)."),
     ] = None,
 ) -> None:
-    """Drive a simulated robot over ROS 2 topics and tell how often it succeeds.
+    """Drive a simulated robot over ROS 2 topics; tell how often it succeeds, and the timing.
 
-    Simulation bridge and policy node run as two processes, in lockstep: the simulation waits for
-    each command, so that a run is reproducible and as fast as the machine. With equal seeds the
-    result is that of 'dql evaluate'. The processes have a ROS domain of their own on the loopback
-    interface and are ended in any case.
+    Simulation bridge and policy node run as two processes, on a ROS domain of their own on the
+    loopback interface, and are ended in any case. In lockstep the simulation waits for each
+    command: a run is reproducible, as fast as the machine, and with equal seeds its result is
+    that of 'dql evaluate'. In real time the policy meets the deadlines of the robot or does not.
 
     Example: dql closed-loop runs/demo/bundles/diffusion_ql --contract
     config/contracts/scara.yaml
     """
+    # A shell starts background jobs with SIGINT ignored; a run can be interrupted all the same.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if plot_file is not None and plot_file.suffix not in FORMATS:
+        raise ConfigError(f"--plot {plot_file}: end the name with one of {', '.join(FORMATS)}")
+    injected = parse_faults(faults)
+    run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
     console = Console()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("episodes", total=episodes)
-        results = run_closed_loop(
-            contract,
-            policy_driver(bundle, seed=seed, num_candidates=candidates),
-            episodes=episodes,
-            env=env,
-            seed=seed,
-            record=record,
-            on_episode=lambda _: bar.advance(task),
-        )
-    result = summarize(results)
-    console.print(outcome_table(f"{bundle} over topics", result))
+    try:
+        _drive(console, run, contract, episodes, candidates, record)
+    except KeyboardInterrupt:
+        done = len(run.results)
+        console.print(f"interrupted after {done} of {episodes} episodes; every process is ended")
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(outcome_table(f"{bundle} over topics", run.outcome))
+    console.print(facts_table("the policy node", run.policy_facts()))
+    console.print(facts_table("the simulation", run.simulation_facts()))
     if json_file:
-        write_outcome(json_file, result, policy=bundle, env=env, seed=seed)
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(json_file, json.dumps(run.to_json(), indent=2) + "\n")
+    if plot_file:
+        draw_closed_loop(run, plot_file)
 
 
-def summarize(results: Sequence[EpisodeResult]) -> EvaluationResult:
-    """Return the outcome of episodes over topics in the form of one in-process rollout."""
-    return EvaluationResult(
-        returns=tuple(result.return_ for result in results),
-        lengths=tuple(result.length for result in results),
-        successes=tuple(result.success for result in results if result.success is not None),
-    )
+def _drive(
+    console: Console,
+    run: ClosedLoop,
+    contract: Path,
+    episodes: int,
+    candidates: int | None,
+    record: Path | None,
+) -> None:
+    """Fill ``run``, showing how far it is."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=episodes)
+
+        def note_episode(result: EpisodeResult) -> None:
+            run.results.append(result)
+            mean = sum(each.return_ for each in run.results) / len(run.results)
+            bar.update(task, advance=1, description=f"mean return {mean:.2f}")
+
+        def note_report(report: Report) -> None:
+            run.log.add(report)
+            if not run.results and report.name.startswith(DRIVER):
+                bar.update(task, description=report.values.get("state", report.message))
+
+        run_closed_loop(
+            contract,
+            policy_driver(run.bundle, seed=run.seed, num_candidates=candidates),
+            episodes=episodes,
+            env=run.env,
+            seed=run.seed,
+            real_time=run.real_time,
+            bridge_parameters=run.faults,
+            record=record,
+            on_episode=note_episode,
+            on_report=note_report,
+        )
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -20,11 +20,12 @@ from dql_core.runtime.policy import Policy
 from dql_core.sim import SCARA_ID
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_ros.bag.reader import Bag
-from dql_ros.cli.closed_loop import summarize
 from dql_ros.closed_loop import demonstrator, policy_driver, run_closed_loop
+from dql_ros.closed_loop_summary import summarize
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.simulation import EpisodeResult
+from tests.ros.nodes.process_marks import processes_with
 from tests.ros.nodes.robot import SCARA
 
 pytestmark = pytest.mark.ros
@@ -178,18 +179,6 @@ def test_no_process_is_left_when_the_caller_fails(
     with pytest.raises(KeyboardInterrupt):
         run_closed_loop(scara, policy_driver(scara_bundle, seed=0), episodes=100, on_episode=fail)
     assert not processes_with("DQL_TEST_MARK=left-behind") - {os.getpid()}
-
-
-def processes_with(variable: str) -> set[int]:
-    """Return the ids of the running processes whose environment has ``variable``."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                found.add(int(folder.name))
-        except OSError:
-            continue  # ended meanwhile, or is another user's
-    return found
 
 
 def test_the_policy_process_does_not_load_torch() -> None:

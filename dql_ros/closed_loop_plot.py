@@ -1,0 +1,80 @@
+"""The picture of a closed loop: returns, timing and guards."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dql_ros.closed_loop import DRIVER
+from dql_ros.closed_loop_summary import ClosedLoop
+from dql_ros.layouts.palette import COLORS
+
+# What the suffix of a picture's file may be.
+FORMATS = (".png", ".svg", ".pdf")
+
+_SUCCESS, _FAILURE, _UNKNOWN = "#2a9d63", "#d0453f", "#2166b0"
+_MILLISECONDS = "(ms)"
+_DPI = 150
+
+
+def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
+    """Draw ``run`` into a file whose suffix says the format (png, svg, pdf)."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    returns, timing, guards = figure.subplots(1, 3)
+    _draw_returns(returns, run)
+    _draw_timing(timing, run)
+    _draw_guards(guards, run)
+    mode = "real time" if run.real_time else "lockstep"
+    faults = "".join(f", {name} {amount:g}" for name, amount in run.faults.items())
+    figure.suptitle(f"{run.bundle.name} in {run.env}, {mode}{faults}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=_DPI)
+
+
+def _draw_returns(axes: Axes, run: ClosedLoop) -> None:
+    colours = {True: _SUCCESS, False: _FAILURE, None: _UNKNOWN}
+    axes.bar(
+        [result.episode for result in run.results],
+        [result.return_ for result in run.results],
+        color=[colours[result.success] for result in run.results],
+    )
+    axes.axhline(run.outcome.mean_return.mean, color="#1f2933", linewidth=1, linestyle="--")
+    axes.set(title="return", xlabel="episode")
+    if any(result.success is not None for result in run.results):
+        axes.set_xlabel("episode (green: success)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_timing(axes: Axes, run: ClosedLoop) -> None:
+    """Draw what the policy node told of its times, each report a point."""
+    reports = [report for report in run.log.of_node(DRIVER) if report.has_begun]
+    keys = dict.fromkeys(
+        key for report in reports for key in report.values if key.endswith(_MILLISECONDS)
+    )
+    for index, key in enumerate(keys):
+        points = [
+            (report.time_s, value)
+            for report in reports
+            if (value := report.number(key)) is not None and math.isfinite(value)
+        ]
+        label = key.removesuffix(_MILLISECONDS).strip()
+        colour = COLORS[index % len(COLORS)]
+        style = "-" if index < len(COLORS) else "--"
+        axes.plot(*zip(*points, strict=True), style, marker=".", color=colour, label=label)
+    axes.set(title="policy node (ms)", xlabel="time (s)")
+    axes.set_ylim(bottom=0)
+    if keys:
+        axes.legend(fontsize="x-small")
+
+
+def _draw_guards(axes: Axes, run: ClosedLoop) -> None:
+    names = [name.replace("_", " ") for name in run.guards]
+    bars = axes.barh(names, list(run.guards.values()), color=_UNKNOWN)
+    axes.bar_label(bars, padding=2, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15 * max([1, *run.guards.values()]))
+    axes.set(title="guards: objections")

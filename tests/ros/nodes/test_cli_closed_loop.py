@@ -1,0 +1,106 @@
+"""`dql closed-loop` as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dql_core.evaluation.rollout import evaluate
+from dql_core.runtime.bundle_policy import load_policy
+from dql_core.sim import SCARA_ID
+from tests.ros.nodes.process_marks import processes_with
+
+pytestmark = pytest.mark.ros
+
+
+def command(bundle: Path, contract: Path, *arguments: object) -> list[str]:
+    words = (bundle, "--contract", contract, *arguments)
+    return [sys.executable, "-m", "dql_ros.cli.main", "closed-loop", *map(str, words)]
+
+
+def test_a_run_in_lockstep_tells_outcome_timing_and_guards(
+    scara: Path, scara_bundle: Path, tmp_path: Path
+) -> None:
+    out, plot = tmp_path / "out" / "run.json", tmp_path / "run.png"
+    done = subprocess.run(
+        command(scara_bundle, scara, "--episodes", 3, "--seed", 2, "--json", out, "--plot", plot),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    expected = evaluate(load_policy(scara_bundle), SCARA_ID, 3, seed=2).to_json()
+    assert {key: document[key] for key in expected} == expected
+    assert (document["mode"], document["seed"], document["faults"]) == ("lockstep", 2, {})
+    policy = document["nodes"]["policy: control loop"]["values"]
+    assert policy["state"] == "inactive"
+    assert policy["ticks"] >= sum(expected["lengths"]) + 2
+    assert policy["guard published"] == policy["ticks"]
+    assert policy["inference p50 (ms)"] > 0
+    assert document["guards"]["non_finite_action"] == 0
+    assert "mean return" in done.stdout
+    assert "inference p99 (ms)" in done.stdout
+    assert plot.stat().st_size > 5_000
+
+
+def test_a_run_in_real_time_keeps_the_contracts_rate(
+    scara: Path, scara_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.json"
+    arguments = ("--episodes", 1, "--real-time", "--json", out)
+    done = subprocess.run(
+        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    assert document["mode"] == "real_time"
+    values = document["nodes"]["policy: control loop"]["values"]
+    assert values["rate (Hz)"] == pytest.approx(10, rel=0.2)
+    assert values["guard published"] > 0
+
+
+def test_ctrl_c_ends_every_process_and_says_how_far_it_came(
+    scara: Path, scara_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DQL_TEST_MARK", str(tmp_path))
+    out = tmp_path / "run.json"
+    process = subprocess.Popen(
+        command(scara_bundle, scara, "--episodes", 100_000, "--json", out),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    mark = f"DQL_TEST_MARK={tmp_path}"
+    try:
+        # The command line itself, the simulation and the policy.
+        while len(processes_with(mark) - {os.getpid()}) < 3:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "of 100000 episodes; every process is ended" in " ".join(told.split())
+    assert not processes_with(mark) - {os.getpid()}
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--faults", "dorp=1"), "--faults: no fault 'dorp' (did you mean 'drop'?)"),
+        (("--plot", "run.bmp"), "--plot run.bmp: end the name with one of .png, .svg, .pdf"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(
+    arguments: tuple[str, ...], told: str, scara: Path, scara_bundle: Path
+) -> None:
+    done = subprocess.run(
+        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"dql: {told}"]

@@ -1,0 +1,123 @@
+"""What is told of a run: from the nodes' reports to figures, JSON and a picture."""
+
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from dql_ros.closed_loop_plot import draw_closed_loop
+from dql_ros.closed_loop_summary import ClosedLoop, summarize
+from dql_ros.diagnostics_log import DiagnosticsLog, Report
+from dql_ros.simulation import EpisodeResult
+
+POLICY, BRIDGE = "policy: control loop", "sim_bridge: simulation"
+
+
+def result(episode: int, return_: float, success: bool | None = True) -> EpisodeResult:
+    return EpisodeResult(episode, 7 + episode, return_, 10, True, False, success)
+
+
+def report(name: str, time_s: float, level: int = 0, message: str = "", **values: str) -> Report:
+    return Report(
+        name, time_s, level, message, {k.replace("_", " "): v for k, v in values.items()}
+    )
+
+
+@pytest.fixture(name="run")
+def _run() -> ClosedLoop:
+    log = DiagnosticsLog()
+    log.add(report(POLICY, 0.5, 1, "waiting", state="waiting", ticks="0"))
+    log.add(report(BRIDGE, 1.0, 1, "behind", factor="0.9"))
+    log.add(Report(POLICY, 1.5, 2, "no fresh observation", {"ticks": "10", "state": "stale"}))
+    log.add(report("policy_2: control loop", 1.6, 2, "someone else"))
+    last = {
+        "state": "inactive",
+        "ticks": "20",
+        "inference p50 (ms)": "0.25",
+        "guard stale_stream": "3",
+        "guard warm_up": "0",
+        "guard published": "17",
+    }
+    log.add(Report(POLICY, 2.5, 0, "inactive", last))
+    results = [result(0, -1.0), result(1, 3.0, success=False)]
+    return ClosedLoop(Path("bundle"), "Arm-v0", 7, True, {"state_drop": 0.1}, results, log)
+
+
+def test_counts_are_those_of_the_last_report(run: ClosedLoop) -> None:
+    assert run.guards == {"stale_stream": 3, "warm_up": 0}
+    facts = run.policy_facts()
+    assert facts["state"] == "inactive"
+    assert facts["guards"] == "stale_stream 3"
+    assert "guard published" not in facts
+
+
+def test_the_worst_report_is_told_once_the_node_acts(run: ClosedLoop) -> None:
+    assert run.policy_facts()["worst"] == "no fresh observation (after 1.5 s)"
+    assert run.simulation_facts() == {
+        "episodes": 2,
+        "factor": "0.9",
+        "worst": "behind (after 1.0 s)",
+    }
+    run.log.reports = [each for each in run.log.reports if each.level < 2]
+    assert "worst" not in run.policy_facts()
+
+
+def test_a_node_that_told_nothing_is_said_so(run: ClosedLoop) -> None:
+    run.log.reports.clear()
+    assert run.policy_facts() == {"diagnostics": "none came"}
+    assert run.guards == {}
+    assert run.to_json()["nodes"] == {}
+
+
+def test_guards_that_did_not_object_are_said_so(run: ClosedLoop) -> None:
+    run.log.add(Report(POLICY, 3.0, 0, "", {"guard warm_up": "0"}))
+    assert run.policy_facts()["guards"] == "none of them objected"
+
+
+def test_json_holds_episodes_guards_and_the_last_report_of_each_node(run: ClosedLoop) -> None:
+    document = json.loads(json.dumps(run.to_json()))
+    assert document["mode"] == "real_time"
+    assert document["faults"] == {"state_drop": 0.1}
+    assert document["returns"] == [-1.0, 3.0]
+    assert document["success_rate"] == 0.5
+    assert document["guards"] == {"stale_stream": 3, "warm_up": 0}
+    assert document["nodes"][POLICY] == {
+        "level": "ok",
+        "message": "inactive",
+        "values": {
+            "state": "inactive",
+            "ticks": 20,
+            "inference p50 (ms)": 0.25,
+            "guard stale_stream": 3,
+            "guard warm_up": 0,
+            "guard published": 17,
+        },
+    }
+    assert document["nodes"][BRIDGE]["level"] == "warn"
+
+
+def test_numbers_are_read_where_there_are_any() -> None:
+    told = report(POLICY, 0.0, state="running", age="never came", rate="9.5")
+    assert [told.number(key) for key in ("rate", "age", "none")] == [9.5, None, None]
+
+
+def test_episodes_without_success_have_no_rate() -> None:
+    outcome = summarize([result(0, 1.0, None), result(1, 3.0, None)])
+    assert outcome.success_rate is None
+    assert outcome.returns == (1.0, 3.0)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_the_picture_is_drawn(run: ClosedLoop, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "new" / f"run{suffix}"
+    draw_closed_loop(run, path)
+    assert path.stat().st_size > 5_000
+    if suffix == ".png":
+        assert imread(path).shape[:2] == (600, 1800)
+
+
+def test_a_run_without_reports_can_be_drawn(run: ClosedLoop, tmp_path: Path) -> None:
+    run.log.reports.clear()
+    draw_closed_loop(run, tmp_path / "run.png")
+    assert (tmp_path / "run.png").is_file()
