@@ -38,10 +38,11 @@ class DeadlineTicker:
         self._stop.set()
         self._pool.shutdown()
 
-    def raise_failure(self) -> None:
-        """Raise what ended the thread, if an exception did."""
-        if self._outcome is not None and self._outcome.done():
-            self._outcome.result()
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the thread, if an exception did."""
+        ended = self._outcome is not None and self._outcome.done()
+        return self._outcome.exception() if ended and self._outcome is not None else None
 
     def _run(self) -> None:
         deadline_ns = time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""What a control loop tells of itself: rate, ages, inference times."""
+"""What a control loop tells of itself: rate, jitter, ages, inference times, latency."""
 
 from __future__ import annotations
 
@@ -15,60 +15,106 @@ _WINDOW = 1000  # ticks
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How a quantity was spread over the last ticks; zeros if it was not measured.
+
+    Attributes:
+        p50_ms: Median in milliseconds.
+        p99_ms: 99th percentile in milliseconds.
+        max_ms: Largest value in milliseconds.
+    """
+
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+
+
+@dataclass(frozen=True)
 class LoopSummary:
     """The last ticks in figures.
 
     Attributes:
         ticks: How many ticks there were since the start.
         rate_hz: Mean rate over the last ticks; 0 before the second.
+        jitter: How far the time from one tick to the next was from the period.
+        inference: How long the policy took.
+        latency: From the newest state's stamp to the publication of its command.
         ages_s: Age of each stream's newest value at the last tick; ``None`` if it never came.
-        inference_p50_ms: Median time of inference; 0 before the first.
-        inference_p99_ms: Its 99th percentile.
         command: What the last tick decided.
     """
 
     ticks: int
     rate_hz: float
+    jitter: Spread
+    inference: Spread
+    latency: Spread
     ages_s: dict[str, float | None]
-    inference_p50_ms: float
-    inference_p99_ms: float
     command: Command | None
 
 
 class LoopStatistics:
     """Collects ticks on one thread, to be summarised on another."""
 
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._lock = threading.Lock()
-        self._ticks = 0
-        self._times_ns: deque[int] = deque(maxlen=_WINDOW)
-        self._inference_ns: deque[int] = deque(maxlen=_WINDOW)
-        self._ages_ns: dict[str, int | None] = {}
-        self._command: Command | None = None
+    def __init__(self, period_ns: int | None = None) -> None:
+        """Begin with nothing.
 
-    def add(self, steady_ns: int, observation: Observation, command: Command) -> None:
-        """Take note of the tick that ended at ``steady_ns``."""
+        Args:
+            period_ns: What the time between ticks should be, in nanoseconds; ``None`` in
+                lockstep, where the simulator decides.
+        """
+        self._lock = threading.Lock()
+        self._period_ns = period_ns
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, as when a node is activated."""
+        with self._lock:
+            self._ticks = 0
+            self._times_ns: deque[int] = deque(maxlen=_WINDOW)
+            self._inference_ns: deque[int] = deque(maxlen=_WINDOW)
+            self._latency_ns: deque[int] = deque(maxlen=_WINDOW)
+            self._ages_ns: dict[str, int | None] = {}
+            self._command: Command | None = None
+
+    def add(self, begun_ns: int, observation: Observation, command: Command) -> None:
+        """Take note of the tick that began at ``begun_ns`` on the steady clock."""
         with self._lock:
             self._ticks += 1
-            self._times_ns.append(steady_ns)
+            self._times_ns.append(begun_ns)
             self._ages_ns = observation.ages_ns
             self._command = command
             if command.inference_ns is not None:
                 self._inference_ns.append(command.inference_ns)
+
+    def add_latency(self, latency_ns: int) -> None:
+        """Take note of how old the newest state was when its command was published."""
+        with self._lock:
+            self._latency_ns.append(latency_ns)
 
     def summary(self) -> LoopSummary:
         """Return the figures."""
         with self._lock:
             ticks, command, ages_ns = self._ticks, self._command, self._ages_ns
             times_ns, inference_ns = tuple(self._times_ns), tuple(self._inference_ns)
+            latency_ns = tuple(self._latency_ns)
         span_ns = times_ns[-1] - times_ns[0] if times_ns else 0
-        p50, p99 = np.percentile(inference_ns, (50, 99)) / 1e6 if inference_ns else (0.0, 0.0)
         return LoopSummary(
             ticks=ticks,
             rate_hz=(len(times_ns) - 1) / span_ns * 1e9 if span_ns else 0.0,
+            jitter=self._jitter(times_ns),
+            inference=_spread(inference_ns),
+            latency=_spread(latency_ns),
             ages_s={name: None if age is None else age / 1e9 for name, age in ages_ns.items()},
-            inference_p50_ms=float(p50),
-            inference_p99_ms=float(p99),
             command=command,
         )
+
+    def _jitter(self, times_ns: tuple[int, ...]) -> Spread:
+        if self._period_ns is None:
+            return Spread()
+        return _spread(tuple(np.abs(np.diff(times_ns) - self._period_ns)))
+
+
+def _spread(values_ns: tuple[int, ...]) -> Spread:
+    if not values_ns:
+        return Spread()
+    return Spread(*(float(value) / 1e6 for value in np.percentile(values_ns, (50, 99, 100))))

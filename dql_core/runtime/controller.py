@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -11,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
+from dql_core.runtime.fallback import Fallback
 from dql_core.runtime.guard import Guard, Guards, Trip
-from dql_core.runtime.policy import Decision, Policy
+from dql_core.runtime.inference import Inference
+from dql_core.runtime.interlock import Interlock
+from dql_core.runtime.policy import Decision
 from dql_core.streams import Observation
 
 
@@ -20,14 +21,17 @@ class State(str, Enum):
     """How the controller stands.
 
     WAITING until the first complete observation; RUNNING while the policy's actions are sent;
-    STALE when a stream that once came is too old; FAULT when observation or action is unfit.
-    STALE and FAULT end by themselves with the next sound action.
+    STALE when a stream that once came is too old; FAULT when observation, inference or action is
+    unfit. STALE and FAULT end by themselves with the next sound action. STOPPED and PAUSED were
+    asked for, and end when that is asked for.
     """
 
     WAITING = "waiting"
     RUNNING = "running"
     STALE = "stale"
     FAULT = "fault"
+    STOPPED = "stopped"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,12 @@ class Command:
     """What one tick decided.
 
     Attributes:
-        values: What the robot is to be sent, shape (A,); ``None`` while WAITING: send nothing.
+        values: What the robot is to be sent, shape (A,); ``None``: send nothing, since nothing
+            was sent before.
         state: How the controller stands after the tick.
         fault: The guard that withheld the policy's action, if one did.
         warnings: Guards that objected without withholding the action.
-        decision: What the policy proposed, if it was asked.
+        decision: What the policy proposed, if it was asked and answered in time.
         inference_ns: How long that took on the steady clock, in nanoseconds.
     """
 
@@ -51,21 +56,8 @@ class Command:
     inference_ns: int | None = None
 
 
-@dataclass(frozen=True)
-class Fallback:
-    """What is sent in place of a withheld action.
-
-    Attributes:
-        hold_ns: The last sound command is kept for so long from the first withheld one on.
-        safe_command: What follows, length A.
-    """
-
-    hold_ns: int
-    safe_command: Sequence[float]
-
-
 class Controller:
-    """From an observation to a command: guards, policy, guards, and a fallback.
+    """From an observation to a command: interlock, guards, policy, guards, and a fallback.
 
     Attributes:
         state: How it stands.
@@ -73,41 +65,33 @@ class Controller:
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        guards: Guards,
-        fallback: Fallback,
-        rng: np.random.Generator,
-        steady_ns: Callable[[], int] = time.perf_counter_ns,
+        self, inference: Inference, guards: Guards, fallback: Fallback, interlock: Interlock
     ) -> None:
         """Prepare to control.
 
         Args:
-            policy: Samples actions.
+            inference: Samples actions.
             guards: Judge observations and actions.
             fallback: What is sent when the guards withhold an action.
-            rng: Source of the policy's noise.
-            steady_ns: Clock that times the inference, in nanoseconds.
+            interlock: Whether people asked for a stop or a pause.
 
         Raises:
             ConfigError: If the safe command does not fit the action.
         """
-        width = len(policy.spec.action)
-        if len(fallback.safe_command) != width:
+        width, given = len(guards.spec.action), len(fallback.safe_command)
+        if given != width:
             raise ConfigError(
-                f"the safe command has {len(fallback.safe_command)} entries for {width} action "
-                f"fields: give one for each"
+                f"the safe command has {given} entries for {width} action fields: give one for "
+                f"each"
             )
         self.state = State.WAITING
         self.published = 0
-        self._policy = policy
+        self._inference = inference
         self._guards = guards
         self._fallback = fallback
-        self._safe_command = np.asarray(fallback.safe_command, dtype=np.float32)
-        self._rng = rng
-        self._steady_ns = steady_ns
-        self._last_sound: NDArray[np.float32] | None = None
-        self._withheld_since_ns: int | None = None
+        self._interlock = interlock
+        self._has_sent = False
+        self._last_sent = fallback.safe_command
 
     @property
     def counts(self) -> dict[str, int]:
@@ -118,64 +102,101 @@ class Controller:
     @property
     def safe_command(self) -> NDArray[np.float32]:
         """What is sent last of all, shape (A,)."""
-        return self._safe_command.copy()
+        return self._fallback.safe_command.copy()
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no action could be sent for too long."""
+        return self._fallback.given_up and self.state is not State.PAUSED
 
     def reset(self) -> None:
-        """Wait for a first complete observation again; counts stay."""
+        """Begin to control: send nothing before the first complete observation; counts stay."""
+        self.restart()
+        self._fallback.end()
+        self._has_sent = False
+        self._last_sent = self._fallback.safe_command
+
+    def restart(self) -> None:
+        """Wait for a first complete observation again, in mid-motion."""
         self.state = State.WAITING
-        self._last_sound = None
-        self._withheld_since_ns = None
         self._guards.reset()
-        self._policy.reset()
+        self._inference.reset()
+
+    def begin_episode(self) -> None:
+        """Have the policy begin a new episode."""
+        self._inference.reset()
 
     def step(self, now_ns: int, observation: Observation) -> Command:
         """Decide what to send at one tick.
 
         Args:
-            now_ns: Time of the tick, on the clock of the observation's stamps.
-            observation: What is known at that time.
+            now_ns: Time of the tick, by which the fallback goes; on any clock.
+            observation: What is known at the tick.
+
+        Raises:
+            Exception: Whatever the policy raises.
         """
+        if self._interlock.stopped:
+            return self._stand_still()
+        if self._interlock.paused:
+            return self._substitute(now_ns, State.PAUSED)
+        if self.state in {State.STOPPED, State.PAUSED}:
+            self.restart()
+            self._fallback.end()
         values = self._guards.admit(observation)
         if isinstance(values, Trip):
             return self._fall_back(now_ns, values)
         unusual = self._guards.find_unusual(values)
-        started_ns = self._steady_ns()
-        decision = self._policy.act(values, self._rng)
-        inference_ns = self._steady_ns() - started_ns
-        fault = self._guards.check_action(decision.action, inference_ns)
-        if fault is not None:
-            command = self._fall_back(now_ns, fault)
+        if unusual is not None and self._guards.limits.unusual_stops:
+            return self._fall_back(now_ns, unusual)
+        inferred = self._inference.decide(values)
+        action = self._guards.check_decision(inferred)
+        if isinstance(action, Trip):
+            command = self._fall_back(now_ns, action)
         else:
-            command = self._pass_on(decision.action)
-        warnings = (*_present(unusual), *command.warnings)
-        return replace(command, warnings=warnings, decision=decision, inference_ns=inference_ns)
+            command = self._pass_on(action)
+        return replace(
+            command,
+            warnings=(*_present(unusual), *command.warnings),
+            decision=inferred.decision,
+            inference_ns=inferred.took_ns,
+        )
 
     def _pass_on(self, action: NDArray[np.float32]) -> Command:
         action, clamped = self._guards.clamp(action)
+        action, slowed = self._guards.limit_rate(action, self._last_sent)
         self.state = State.RUNNING
         self.published += 1
-        self._last_sound = action
-        self._withheld_since_ns = None
-        return Command(action.copy(), self.state, warnings=_present(clamped))
+        self._fallback.end()
+        warnings = (*_present(clamped), *_present(slowed))
+        return Command(self._sent(action), self.state, warnings=warnings)
 
     def _fall_back(self, now_ns: int, fault: Trip) -> Command:
-        self.state = self._state_after(fault)
-        values = None if self.state is State.WAITING else self._substitute(now_ns)
-        return Command(values, self.state, fault)
+        state = self._state_after(fault)
+        if state is State.WAITING and not self._has_sent:
+            return Command(None, state, fault)
+        return self._substitute(now_ns, state, fault)
 
     def _state_after(self, fault: Trip) -> State:
         if fault.guard not in {Guard.STALE_STREAM, Guard.WARM_UP}:
             return State.FAULT
         return State.WAITING if self.state is State.WAITING else State.STALE
 
-    def _substitute(self, now_ns: int) -> NDArray[np.float32]:
-        if self._withheld_since_ns is None:
-            self._withheld_since_ns = now_ns
-        # A hold ends for good, also where the clock jumps back and passes its time again.
-        if not 0 <= now_ns - self._withheld_since_ns < self._fallback.hold_ns:
-            self._last_sound = None
-        held = self._safe_command if self._last_sound is None else self._last_sound
-        return held.copy()
+    def _substitute(self, now_ns: int, state: State, fault: Trip | None = None) -> Command:
+        self.state = state
+        wanted = self._fallback.command(now_ns, self._last_sent, skip_hold=state is State.PAUSED)
+        return Command(self._sent(self._guards.within_rate(wanted, self._last_sent)), state, fault)
+
+    def _stand_still(self) -> Command:
+        """The safe command at once, from which all goes on after the stop."""
+        self.state = State.STOPPED
+        self._fallback.end()
+        return Command(self._sent(self._fallback.safe_command), self.state)
+
+    def _sent(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        self._has_sent = True
+        self._last_sent = values
+        return values.copy()
 
 
 def _present(trip: Trip | None) -> tuple[Trip, ...]:

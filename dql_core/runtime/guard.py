@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
+from dql_core.runtime.inference import Inferred
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
@@ -24,6 +25,7 @@ class Guard(str, Enum):
     SLOW_INFERENCE = "slow_inference"
     NON_FINITE_ACTION = "non_finite_action"
     CLAMPED_ACTION = "clamped_action"
+    SLEW_LIMITED_ACTION = "slew_limited_action"
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,19 @@ class GuardLimits:
         warm_up_ticks: Complete observations that must precede the first command, and every
             command after a stream went stale.
         max_z_score: An observation field farther than so many standard deviations from the
-            training data's mean is unusual; that is told but stops nothing.
+            training data's mean is unusual.
+        unusual_stops: Whether the policy does not act on unusual observations; else that is told.
         max_inference_ns: A result that took longer is dropped; ``None`` accepts any, as in
             lockstep simulation, where time waits for the policy.
+        max_steps: How much each action field may change from one command to the next, length A;
+            by any amount where it is infinite, or if there is none.
     """
 
     warm_up_ticks: int = 0
     max_z_score: float = 10.0
+    unusual_stops: bool = False
     max_inference_ns: int | None = None
+    max_steps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.warm_up_ticks < 0:
@@ -63,12 +70,16 @@ class GuardLimits:
             raise ConfigError(f"max_z_score is {self.max_z_score}: it must be positive")
         if self.max_inference_ns is not None and self.max_inference_ns <= 0:
             raise ConfigError(f"max_inference_ns is {self.max_inference_ns}: it must be positive")
+        if not all(step > 0 for step in self.max_steps):
+            raise ConfigError(f"max_steps are {self.max_steps}: they must be positive")
 
 
 class Guards:
     """All guards of one policy on one robot; a guard that objects ends the questioning.
 
     Attributes:
+        spec: Names and bounds of the fields.
+        limits: When they object.
         counts: How often each guard objected since construction.
     """
 
@@ -82,11 +93,20 @@ class Guards:
             normalizer: Statistics of the training data; where there are none, as in a policy
                 trained on raw observations, nothing counts as unusual.
             limits: When to object.
+
+        Raises:
+            ConfigError: If there is not one largest step for each action field.
         """
+        if limits.max_steps and len(limits.max_steps) != len(spec.action):
+            raise ConfigError(
+                f"max_steps has {len(limits.max_steps)} entries for {len(spec.action)} action "
+                f"fields: give one for each"
+            )
         self.counts = dict.fromkeys(Guard, 0)
-        self._spec = spec
+        self.spec = spec
+        self.limits = limits
+        self._max_steps = np.array(limits.max_steps or [np.inf] * len(spec.action))
         self._normalizer = normalizer if _has_statistics(normalizer) else None
-        self._limits = limits
         self._complete_ticks = 0
 
     def reset(self) -> None:
@@ -97,14 +117,14 @@ class Guards:
         """Return the observation vector, shape (O,), or why no action may be sampled from it."""
         if observation.values is None:
             self._complete_ticks = 0
-            return self._trip(Guard.STALE_STREAM, _missing(observation))
+            return self._trip(Guard.STALE_STREAM, describe_missing(observation))
         self._complete_ticks += 1
-        if self._complete_ticks <= self._limits.warm_up_ticks:
-            progress = f"{self._complete_ticks} of {self._limits.warm_up_ticks} ticks"
+        if self._complete_ticks <= self.limits.warm_up_ticks:
+            progress = f"{self._complete_ticks} of {self.limits.warm_up_ticks} ticks"
             return self._trip(Guard.WARM_UP, f"warming up, {progress}")
         if not np.isfinite(observation.values).all():
             index = int(np.flatnonzero(~np.isfinite(observation.values))[0])
-            name, value = self._spec.observation[index].name, observation.values[index]
+            name, value = self.spec.observation[index].name, observation.values[index]
             return self._trip(Guard.NON_FINITE_OBSERVATION, f"observation '{name}' is {value}")
         return observation.values
 
@@ -114,42 +134,61 @@ class Guards:
             return None
         scores = np.abs(self._normalizer.observation(values))  # (O,)
         index = int(scores.argmax())
-        if scores[index] <= self._limits.max_z_score:
+        if scores[index] <= self.limits.max_z_score:
             return None
-        name, value = self._spec.observation[index].name, values[index]
+        name, value = self.spec.observation[index].name, values[index]
         return self._trip(
             Guard.UNUSUAL_OBSERVATION,
             f"observation '{name}' = {value:.4g} is {scores[index]:.1f} standard deviations from "
             f"the training data's mean",
         )
 
-    def check_action(self, action: NDArray[np.float32], inference_ns: int) -> Trip | None:
-        """Return why an action, shape (A,), is unfit, or ``None``.
-
-        Args:
-            action: What the policy chose.
-            inference_ns: How long the policy took.
-        """
-        limit_ns = self._limits.max_inference_ns
-        if limit_ns is not None and inference_ns > limit_ns:
-            took = f"inference took {inference_ns / 1e6:.1f} ms of {limit_ns / 1e6:.1f} ms"
-            return self._trip(Guard.SLOW_INFERENCE, took)
+    def check_decision(self, inferred: Inferred) -> NDArray[np.float32] | Trip:
+        """Return the action, shape (A,), or why it is unfit."""
+        limit_ns, took_ns = self.limits.max_inference_ns, inferred.took_ns
+        if inferred.decision is None or (limit_ns is not None and took_ns > limit_ns):
+            took = "took" if inferred.decision is not None else "has not answered for"
+            of = "" if limit_ns is None else f" of {limit_ns / 1e6:.1f} ms"
+            return self._trip(Guard.SLOW_INFERENCE, f"inference {took} {took_ns / 1e6:.1f} ms{of}")
+        action = inferred.decision.action
         if not np.isfinite(action).all():
             index = int(np.flatnonzero(~np.isfinite(action))[0])
-            name = self._spec.action[index].name
+            name = self.spec.action[index].name
             return self._trip(Guard.NON_FINITE_ACTION, f"action '{name}' is {action[index]}")
-        return None
+        return action
 
     def clamp(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], Trip | None]:
         """Return ``action``, shape (A,), within its bounds, and what was cut if anything was."""
-        clamped = np.clip(action, self._spec.action_low, self._spec.action_high)
+        clamped = np.clip(action, self.spec.action_low, self.spec.action_high)
         outside = np.flatnonzero(clamped != action)
         if outside.size == 0:
             return action, None
-        field = self._spec.action[outside[0]]
+        field = self.spec.action[outside[0]]
         bounds = f"[{field.low:g}, {field.high:g}]"
         reason = f"action '{field.name}' = {action[outside[0]]:.4g} cut to {bounds}"
         return clamped, self._trip(Guard.CLAMPED_ACTION, reason)
+
+    def limit_rate(
+        self, action: NDArray[np.float32], last: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], Trip | None]:
+        """Return ``action``, shape (A,), within reach of ``last``, and what was slowed if any."""
+        within = self.within_rate(action, last)
+        slowed = np.flatnonzero(within != action)
+        if slowed.size == 0:
+            return action, None
+        index = int(slowed[0])
+        reason = (
+            f"action '{self.spec.action[index].name}' = {action[index]:.4g} is more than "
+            f"{self._max_steps[index]:.4g} from {last[index]:.4g}, which was sent last"
+        )
+        return within, self._trip(Guard.SLEW_LIMITED_ACTION, reason)
+
+    def within_rate(
+        self, command: NDArray[np.float32], last: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return what is nearest to ``command`` within reach of ``last``, both shape (A,)."""
+        near = np.clip(command, last - self._max_steps, last + self._max_steps)
+        return near.astype(np.float32)
 
     def _trip(self, guard: Guard, reason: str) -> Trip:
         self.counts[guard] += 1
@@ -162,7 +201,8 @@ def _has_statistics(normalizer: Normalizer | None) -> bool:
     return bool(normalizer.observation_mean.any() or (normalizer.observation_std != 1.0).any())
 
 
-def _missing(observation: Observation) -> str:
+def describe_missing(observation: Observation) -> str:
+    """Return which streams an observation lacks and why, as a clause."""
     ages = {name: observation.ages_ns.get(name) for name in observation.missing}
     parts = [
         f"'{name}' never came" if age is None else f"'{name}' is {age / 1e9:.2f} s old"

@@ -37,6 +37,9 @@ RCLError = rclpy_implementation.RCLError
 _SPIN_TIMEOUT_S = 0.1
 _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+# Set when the process is asked to end, for whoever keeps the executor waiting.
+END_REQUESTED = threading.Event()
+
 
 class RunnableNode(Protocol):
     """A node that `run` can run."""
@@ -61,15 +64,14 @@ def run(
     Returns:
         The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.
     """
-    stop = threading.Event()
     for number in _END_SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: END_REQUESTED.set())
     node = None
     complaint, code = "", 0
     try:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         node = make_node()
-        _spin(node, make_executor(), stop)
+        _spin(node, make_executor())
     except DqlError as error:
         complaint, code = str(error), 2
     except Exception:  # noqa: BLE001 - the process's last resort
@@ -118,7 +120,10 @@ class ManagedNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Enable the publishers, then begin to work."""
         super().on_activate(state)
-        return self._attempt("activate", self.activate, on_failure=self.deactivate)
+        outcome = self._attempt("activate", self.activate, on_failure=self.deactivate)
+        if outcome != TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
+        return outcome
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop working, then disable the publishers."""
@@ -164,12 +169,12 @@ class ManagedNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
 
-def _spin(node: Any, executor: Executor, stop: threading.Event) -> None:
+def _spin(node: Any, executor: Executor) -> None:
     # EventsExecutor.spin() of the Jazzy wheels dispatches nothing; spin_once() does.
     parent = os.environ.get(PARENT_VARIABLE)
     executor.add_node(node)
     try:
-        while not (stop.is_set() or node.finished or _is_orphan(parent)):
+        while not (END_REQUESTED.is_set() or node.finished or _is_orphan(parent)):
             try:
                 executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
             except RCLError as error:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 
+from dql_core.runtime.interlock import Interlock
+from dql_core.runtime.own_thread import Caller, OwnThread, SameThread
 from dql_core.spec import PolicySpec
-from dql_ros.contract import load_contract
+from dql_ros.contract import Contract, load_contract
+from dql_ros.loaded_policy import LoadedPolicy, fit_to_limit
+from dql_ros.loop_settings import LoopSettings
 from dql_ros.nodes.base import ManagedNode
-from dql_ros.nodes.control_loop import ControlLoop, LoadedPolicy, LoopSettings
-from dql_ros.nodes.parameters import Parameter, declare, path_of, require, value_of
+from dql_ros.nodes.control_loop import ControlLoop
+from dql_ros.nodes.loop_monitor import LoopMonitor
+from dql_ros.nodes.parameters import (
+    Parameter,
+    declare,
+    path_of,
+    refuse_unknown,
+    require,
+    value_of,
+)
+from dql_ros.nodes.safety_inputs import SafetyInputs
 
 PARAMETERS = (
     Parameter("contract", "", "path of the robot contract (yaml)", required=True),
@@ -22,14 +37,51 @@ PARAMETERS = (
         choices=("real_time", "lockstep"),
     ),
     Parameter("autostart", False, "configure and activate without being asked to"),
+    Parameter(
+        "activation_timeout_s",
+        10.0,
+        "in real time: seconds that activation waits for every stream to be fresh before it "
+        "fails; 0 to be active and wait, sending nothing",
+        low=0.0,
+        high=3600.0,
+    ),
     Parameter("seed", -1, "seed of the sampled actions; -1 for another at each start", -1, 2**31),
     Parameter("warm_up_ticks", 0, "complete observations before the first command", 0, 10_000),
     Parameter(
         "max_z_score",
         10.0,
-        "an observation so many standard deviations from the training data's mean is warned of",
+        "an observation so many standard deviations from the training data's mean is unusual",
         low=0.1,
         high=1e9,
+    ),
+    Parameter(
+        "when_unusual",
+        "warn",
+        "whether an unusual observation is only told, or the policy does not act on it",
+        choices=("warn", "stop"),
+    ),
+    Parameter(
+        "inference_limit_s",
+        0.0,
+        "in real time: an action that took longer to compute is dropped; at most the control "
+        "period, which 0 stands for; in seconds",
+        low=0.0,
+        high=10.0,
+    ),
+    Parameter(
+        "when_too_slow",
+        "refuse",
+        "in real time: what to do at start with a policy whose 99th percentile of inference time "
+        "is beyond that limit: refuse it, sample fewer candidates, or warn and drop what is late",
+        choices=("refuse", "fewer_candidates", "warn"),
+    ),
+    Parameter(
+        "candidates_hz",
+        0.0,
+        "how often at most the sampled actions and their Q values are published on ~/candidates, "
+        "in Hz; 0 for never",
+        low=0.0,
+        high=1000.0,
     ),
     Parameter(
         "recorders",
@@ -44,14 +96,10 @@ PolicyLoader = Callable[[Node, PolicySpec], LoadedPolicy]
 
 
 class ControlNode(ManagedNode):
-    """Runs a policy on a robot.
-
-    In real time it ticks at absolute deadlines of a steady clock, on a thread of its own that also
-    owns the inference. In lockstep it answers each simulated instant once, in the executor.
-    """
+    """Runs a policy on a robot."""
 
     def __init__(self, name: str, parameters: Sequence[Parameter], load: PolicyLoader) -> None:
-        """Declare the parameters; everything else waits for `configure`.
+        """Declare the parameters and listen for a stop; all else waits for `configure`.
 
         Args:
             name: Name of the node.
@@ -59,13 +107,18 @@ class ControlNode(ManagedNode):
             load: Loads the policy for the contract's spec.
 
         Raises:
-            ConfigError: If a parameter's value is not allowed.
+            ConfigError: If there is no such parameter, or its value is not allowed.
         """
         super().__init__(name)
         self._declared = (*PARAMETERS, *parameters)
         self._load = load
         self._loop: ControlLoop | None = None
+        self._monitor: LoopMonitor | None = None
+        self._caller: Caller = SameThread()
         declare(self, self._declared)
+        refuse_unknown(self)
+        self._interlock = Interlock()
+        self._safety = SafetyInputs(self, self._interlock, self._on_safety_change)
 
     @classmethod
     def started(
@@ -74,7 +127,7 @@ class ControlNode(ManagedNode):
         """Make a node; configure and activate it if ``autostart`` asks for that.
 
         Raises:
-            ConfigError: If a parameter's value is not allowed.
+            ConfigError: If there is no such parameter, or its value is not allowed.
             Exception: What made a transition fail.
         """
         node = cls(name, parameters, load)
@@ -90,34 +143,84 @@ class ControlNode(ManagedNode):
         """Load and compare contract and policy, warm the policy up, and open the topics.
 
         Raises:
-            DqlError: If a file is missing or damaged, or contract and policy do not agree.
+            DqlError: If a file is missing or damaged, contract and policy do not agree, or the
+                policy is too slow.
         """
         require(self, self._declared)
         contract = load_contract(path_of(self, "contract"))
-        loaded = self._load(self, contract.policy_spec())
-        settings = LoopSettings(
-            lockstep=value_of(self, "mode") == "lockstep",
-            seed=None if value_of(self, "seed") < 0 else value_of(self, "seed"),
-            warm_up_ticks=value_of(self, "warm_up_ticks"),
-            max_z_score=value_of(self, "max_z_score"),
-            recorders=value_of(self, "recorders"),
-        )
-        self._loop = ControlLoop(self, contract, loaded, settings)
-        self._loop.open()
+        settings = self._settings()
+        settings.inference_limit_ns(contract)
+        # One thread owns the policy, from its loading on: GPU graphs demand it.
+        self._caller = SameThread() if settings.lockstep else OwnThread("inference")
+        loaded = self._caller.call(partial(self._make_ready, contract, settings))
+        self._loop = ControlLoop(self, contract, loaded, settings, self._interlock, self._caller)
+        facts = {
+            "contract": f"{contract.robot} {contract.hash()[:12]}",
+            "mode": value_of(self, "mode"),
+            "num_candidates": str(loaded.num_candidates),
+            "seed": str(settings.seed),
+        }
+        self._monitor = LoopMonitor(self, self._loop, facts | dict(loaded.facts))
         self.get_logger().info(f"configured for '{contract.robot}' with {loaded.source}")
 
     def activate(self) -> None:
-        """Begin to act."""
-        if self._loop is not None:
+        """Begin to act, once every stream is fresh.
+
+        Raises:
+            NotReadyError: If one is not in time.
+        """
+        if self._loop is not None and self._monitor is not None:
+            self._monitor.begin()
+            self._loop.await_streams()
+            # It may have come while the executor waited.
+            self._safety.poll()
             self._loop.start()
 
     def deactivate(self) -> None:
         """Stop acting, and send the safe command last."""
-        if self._loop is not None:
+        if self._loop is not None and self._monitor is not None:
             self._loop.stop()
+            self._monitor.report()
 
     def release(self) -> None:
         """Close the topics and let the policy go."""
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
         if self._loop is not None:
             self._loop.close()
             self._loop = None
+        self._caller.stop()
+
+    def _settings(self) -> LoopSettings:
+        seed = value_of(self, "seed")
+        return LoopSettings(
+            lockstep=value_of(self, "mode") == "lockstep",
+            seed=seed if seed >= 0 else secrets.randbelow(2**31),
+            unusual_stops=value_of(self, "when_unusual") == "stop",
+            **{
+                name: value_of(self, name)
+                for name in (
+                    "warm_up_ticks",
+                    "max_z_score",
+                    "inference_limit_s",
+                    "when_too_slow",
+                    "activation_timeout_s",
+                    "recorders",
+                    "candidates_hz",
+                )
+            },
+        )
+
+    def _make_ready(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
+        """Load the policy, compare it with the contract, and see that it is fast enough."""
+        logger, limit_ns = self.get_logger(), settings.inference_limit_ns(contract)
+        loaded = self._load(self, contract.policy_spec())
+        loaded, times = fit_to_limit(loaded, limit_ns, settings.when_too_slow, logger.warning)
+        logger.info(f"inference takes {times}, of a period of {contract.period_ns / 1e6:.1f} ms")
+        return loaded
+
+    def _on_safety_change(self) -> None:
+        if self._loop is not None and self._monitor is not None:
+            self._loop.obey_interlock()
+            self._monitor.report()

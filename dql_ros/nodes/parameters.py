@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,10 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError, did_you_mean
+from dql_ros.parameter_files import shared_parameters
+
+# How alike two names are of which one is the other misspelt.
+_SIMILAR = 0.8
 
 Value = bool | int | float | str | tuple[str, ...]
 
@@ -76,6 +82,30 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> None:
                 f"parameter '{parameter.name}' of {node.get_name()} is '{value}', which is no "
                 f"choice{hint}"
             )
+
+
+def refuse_unknown(node: Node) -> None:
+    """Check that all parameters that ``node`` was given are its own.
+
+    In a parameter file a section for all nodes, ``/**``, may also hold what another node is meant
+    to have: that is told, and refused only if it looks like a parameter of this one misspelt.
+
+    Raises:
+        ConfigError: Naming the first one that is not, and the nearest one that is.
+    """
+    given = node._parameter_overrides  # rclpy tells it in no other way
+    unknown = sorted(name for name in given if not node.has_parameter(name))
+    known = list(node.get_parameters_by_prefix(""))
+    shared = shared_parameters(sys.argv)
+    for name in unknown:
+        if name not in shared or difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR):
+            raise ConfigError(
+                f"parameter '{name}' is none of {node.get_name()}'s{did_you_mean(name, known)}"
+            )
+    if unknown:
+        node.get_logger().info(
+            f"parameters that are none of {node.get_name()}'s: {', '.join(unknown)}"
+        )
 
 
 def require(node: Node, parameters: Sequence[Parameter]) -> None:

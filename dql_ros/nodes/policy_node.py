@@ -12,8 +12,9 @@ from rclpy.node import Node
 from dql_core.export.backends import named_backend
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.spec import PolicySpec
+from dql_ros.cuda_device import find_device
+from dql_ros.loaded_policy import LoadedPolicy
 from dql_ros.nodes.base import run
-from dql_ros.nodes.control_loop import LoadedPolicy
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import Parameter, path_of, value_of
 
@@ -34,7 +35,12 @@ PARAMETERS = (
         "what computes actions: ONNX Runtime, torch, or the faster of these on the device",
         choices=("auto", "onnx", "torch"),
     ),
-    Parameter("device", "cpu", "where actions are computed: cpu, cuda, cuda:0, cuda:1, …"),
+    Parameter(
+        "device",
+        "auto",
+        "where actions are computed: cpu, cuda, cuda:0, cuda:1, …; auto: on CUDA if there is a "
+        "device and what it takes to use it, else on the CPU",
+    ),
 )
 
 
@@ -47,19 +53,37 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
         SpecMismatchError: If it was made for another contract.
     """
     bundle, selection = path_of(node, "policy"), value_of(node, "selection")
-    policy = load_policy(
-        bundle,
-        num_candidates=value_of(node, "num_candidates") or None,
-        selection=None if selection == "bundle" else selection,
-        spec=spec,
-        backend=named_backend(value_of(node, "backend"), value_of(node, "device")),
-    )
-    return LoadedPolicy(
-        policy,
-        policy.normalizer,
-        f"bundle {bundle} ({policy.choice.num_candidates} candidates, "
-        f"selection '{policy.choice.selection}')",
-    )
+    backend, device = value_of(node, "backend"), value_of(node, "device")
+    if device == "auto":
+        device = find_device(backend)
+    graph_maker = named_backend(backend, device)
+
+    def load(num_candidates: int | None) -> LoadedPolicy:
+        policy = load_policy(
+            bundle,
+            num_candidates=num_candidates,
+            selection=None if selection == "bundle" else selection,
+            spec=spec,
+            backend=graph_maker,
+        )
+        choice = policy.choice
+        return LoadedPolicy(
+            policy,
+            policy.normalizer,
+            f"bundle {bundle} ({choice.num_candidates} candidates, selection "
+            f"'{choice.selection}', on {device})",
+            num_candidates=choice.num_candidates,
+            facts={
+                "back end": f"{type(graph_maker).__name__.removesuffix('Backend').lower()} on "
+                f"{device}",
+                "bundle": str(bundle),
+                "bundle SHA-256": policy.manifest.sha256,
+                "selection": choice.selection,
+            },
+            reload=load,
+        )
+
+    return load(value_of(node, "num_candidates") or None)
 
 
 def make_node() -> ControlNode:

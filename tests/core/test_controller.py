@@ -7,8 +7,12 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
-from dql_core.runtime.controller import Controller, Fallback, State
+from dql_core.runtime.controller import Controller, State
+from dql_core.runtime.fallback import Fallback, FallbackRules
 from dql_core.runtime.guard import Guard, GuardLimits, Guards
+from dql_core.runtime.inference import Inference
+from dql_core.runtime.interlock import Interlock
+from dql_core.runtime.own_thread import SameThread
 from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation
@@ -41,18 +45,27 @@ class Scripted:
 
 
 def controller(
-    actions: list[float], hold_ticks: int = 0, took_ns: int = 0, **limits: Any
+    actions: list[float],
+    hold_ticks: int = 0,
+    took_ns: int = 0,
+    rules: dict[str, Any] | None = None,
+    interlock: Interlock | None = None,
+    policy: Scripted | None = None,
+    **limits: Any,
 ) -> Controller:
     ticking = iter(range(0, 10**9 * max(took_ns, 1), max(took_ns, 1)))
     normalizer = Normalizer.fit(
         np.array([[-0.5], [0.5]], np.float32), SPEC.action_low, SPEC.action_high
     )
+    inference = Inference(
+        policy or Scripted(actions), SameThread(), None, steady_ns=lambda: next(ticking)
+    )
+    fallback = FallbackRules((SAFE,), **({"hold_ns": hold_ticks * PERIOD} | (rules or {})))
     return Controller(
-        Scripted(actions),
+        inference,
         Guards(SPEC, normalizer, GuardLimits(**limits)),
-        Fallback(hold_ticks * PERIOD, (SAFE,)),
-        np.random.default_rng(0),
-        steady_ns=lambda: next(ticking),
+        Fallback(fallback),
+        interlock or Interlock(),
     )
 
 
@@ -188,17 +201,17 @@ def test_counts_name_every_guard_and_the_published_commands() -> None:
 
 
 def test_reset_waits_again_forgets_the_last_command_and_resets_the_policy() -> None:
-    policy = Scripted([1.0])
-    guards = Guards(SPEC, None, GuardLimits())
-    rng = np.random.default_rng(0)
-    subject = Controller(policy, guards, Fallback(10 * PERIOD, (SAFE,)), rng)
+    policy = Scripted([1.0, 1.0])
+    subject = controller([], hold_ticks=10, policy=policy)
     subject.step(0, seen())
     subject.reset()
     assert subject.state is State.WAITING
-    assert policy.resets == 1
     assert subject.step(PERIOD, MISSING).values is None
     held = subject.step(2 * PERIOD, seen(np.nan)).values
     assert held == pytest.approx(np.array([SAFE]))
+    resets = policy.resets
+    subject.step(3 * PERIOD, seen())
+    assert policy.resets == resets + 1
 
 
 def test_caller_that_changes_a_command_does_not_change_what_is_held() -> None:
@@ -212,5 +225,123 @@ def test_caller_that_changes_a_command_does_not_change_what_is_held() -> None:
 
 def test_safe_command_of_another_width_is_refused() -> None:
     guards = Guards(SPEC, None, GuardLimits())
+    inference = Inference(Scripted([]), SameThread(), None)
+    fallback = Fallback(FallbackRules((0.0, 0.0)))
     with pytest.raises(ConfigError, match="the safe command has 2 entries for 1 action fields"):
-        Controller(Scripted([]), guards, Fallback(0, (0.0, 0.0)), np.random.default_rng(0))
+        Controller(inference, guards, fallback, Interlock())
+
+
+def test_after_the_hold_a_ramp_leads_to_the_safe_command_in_a_straight_line() -> None:
+    subject = controller([1.75], hold_ticks=2, rules={"ramp_ns": 4 * PERIOD})
+    sent = [value for _, value in drive(subject, [seen(), *[MISSING] * 9])]
+    assert sent == [1.75, 1.75, 1.75, 1.75, 1.25, 0.75, 0.25, SAFE, SAFE, SAFE]
+
+
+def test_robot_is_given_up_once_it_could_not_act_for_long_enough() -> None:
+    subject = controller([1.0] * 5, rules={"give_up_after_ns": 3 * PERIOD})
+    given_up = []
+    for tick, observation in enumerate([seen(), *[MISSING] * 3, seen(), *[MISSING] * 4]):
+        subject.step(tick * PERIOD, observation)
+        given_up.append(subject.given_up)
+    assert given_up == [False] * 8 + [True]
+
+
+def test_every_command_is_within_reach_of_the_one_before() -> None:
+    subject = controller([2.0] * 4 + [-2.0], max_steps=(0.5,))
+    observations = [seen(), seen(), seen(np.nan), seen(), seen(), seen()]
+    sent = [value for _, value in drive(subject, observations)]
+    # The safe command counts as sent before the first one.
+    assert sent == [0.25, 0.75, 0.25, 0.75, 1.25, 0.75]
+    assert subject.counts["slew_limited_action"] == 5
+    assert subject.counts["clamped_action"] == 0
+
+
+def test_the_rate_is_limited_after_the_bounds() -> None:
+    command = controller([5.0], max_steps=(0.5,)).step(0, seen())
+    assert [trip.guard for trip in command.warnings] == [
+        Guard.CLAMPED_ACTION,
+        Guard.SLEW_LIMITED_ACTION,
+    ]
+    assert command.warnings[1].reason == (
+        "action 'elbow_velocity' = 2 is more than 0.5 from -0.25, which was sent last"
+    )
+
+
+def test_ramp_that_is_steeper_than_allowed_is_slowed() -> None:
+    subject = controller([2.0], rules={"ramp_ns": PERIOD}, max_steps=(3.0,))
+    sent = [value for _, value in drive(subject, [seen(), MISSING, MISSING])]
+    assert sent == [2.0, 2.0, SAFE]
+    subject = controller([2.0], max_steps=(1.0,))
+    sent = [value for _, value in drive(subject, [seen(), MISSING, MISSING])]
+    assert sent == [0.75, SAFE, SAFE]
+
+
+def test_unusual_observation_stops_only_if_that_is_asked_for() -> None:
+    told = controller([1.0], max_z_score=1.0).step(0, seen(9.0))
+    assert (told.state, told.fault) == (State.RUNNING, None)
+    assert [trip.guard for trip in told.warnings] == [Guard.UNUSUAL_OBSERVATION]
+    stopping = controller([1.0], max_z_score=1.0, unusual_stops=True).step(0, seen(9.0))
+    assert stopping.state is State.FAULT
+    assert stopping.fault is not None
+    assert stopping.fault.guard is Guard.UNUSUAL_OBSERVATION
+    assert stopping.values == pytest.approx(np.array([SAFE]))
+    assert stopping.decision is None
+
+
+def test_stop_sends_the_safe_command_at_once_until_it_is_reset() -> None:
+    interlock = Interlock()
+    subject = controller([2.0] * 9, hold_ticks=5, interlock=interlock, max_steps=(1.0,))
+    assert drive(subject, [seen(), seen()])[-1] == (State.RUNNING, 1.75)
+    interlock.hear(True)
+    assert drive(subject, [seen(), MISSING]) == [(State.STOPPED, SAFE)] * 2
+    interlock.hear(False)
+    assert drive(subject, [seen()]) == [(State.STOPPED, SAFE)]
+    interlock.reset()
+    assert drive(subject, [seen()]) == [(State.RUNNING, 0.75)]
+
+
+def test_pause_ramps_to_the_safe_command_without_holding_and_is_no_fault() -> None:
+    interlock = Interlock()
+    rules = {"ramp_ns": 2 * PERIOD, "give_up_after_ns": 3 * PERIOD}
+    subject = controller([1.75] * 9, hold_ticks=1, rules=rules, interlock=interlock)
+    drive(subject, [seen()])
+    interlock.paused = True
+    outcome = drive(subject, [seen()] * 6)
+    assert {state for state, _ in outcome} == {State.PAUSED}
+    assert [value for _, value in outcome] == [1.75, 0.75, SAFE, SAFE, SAFE, SAFE]
+    assert not subject.given_up
+    interlock.paused = False
+    assert drive(subject, [seen(), MISSING]) == [(State.RUNNING, 1.75), (State.STALE, 1.75)]
+    assert not subject.given_up
+
+
+def test_warm_up_is_asked_for_again_after_a_stop() -> None:
+    interlock = Interlock()
+    subject = controller([1.0] * 9, interlock=interlock, warm_up_ticks=1)
+    drive(subject, [seen(), seen()])
+    interlock.hear(True)
+    drive(subject, [seen()])
+    interlock.hear(False)
+    interlock.reset()
+    assert drive(subject, [seen(), seen()]) == [(State.WAITING, SAFE), (State.RUNNING, 1.0)]
+
+
+def test_restart_in_mid_motion_keeps_sending() -> None:
+    subject = controller([1.0] * 9)
+    drive(subject, [seen()])
+    subject.restart()
+    assert drive(subject, [MISSING, seen()]) == [(State.WAITING, SAFE), (State.RUNNING, 1.0)]
+
+
+def test_policy_that_has_not_answered_is_a_slow_one() -> None:
+    class Busy(SameThread):
+        def is_busy(self) -> bool:
+            return True
+
+    inference = Inference(Scripted([]), Busy(), PERIOD, steady_ns=lambda: 70_000_000)
+    guards = Guards(SPEC, None, GuardLimits(max_inference_ns=PERIOD))
+    subject = Controller(inference, guards, Fallback(FallbackRules((SAFE,))), Interlock())
+    command = subject.step(0, seen())
+    assert command.fault is not None
+    assert command.fault.reason == "inference has not answered for 70.0 ms of 50.0 ms"
+    assert command.state is State.FAULT

@@ -2,11 +2,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.guard import Guard, GuardLimits, Guards, Trip
+from dql_core.runtime.inference import Inferred
+from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation
 
@@ -31,6 +35,11 @@ def statistics() -> Normalizer:
 
 def complete(*values: float) -> Observation:
     return Observation(vector(*values), (), {"joint_states": 0, "target": 0})
+
+
+def inferred(action: float, took_ns: int = 0) -> Inferred:
+    values = vector(action)
+    return Inferred(Decision(values, np.zeros(1, np.float32), values[None]), took_ns)
 
 
 def vector(*values: float) -> NDArray[np.float32]:
@@ -99,17 +108,17 @@ def test_without_statistics_nothing_is_unusual(normalizer: Normalizer | None) ->
 
 def test_inference_over_its_limit_is_withheld_and_at_the_limit_is_not() -> None:
     watched = guards(max_inference_ns=5 * MILLISECOND)
-    assert watched.check_action(vector(0.0), 5 * MILLISECOND) is None
-    trip = watched.check_action(vector(0.0), 6 * MILLISECOND)
+    assert isinstance(watched.check_decision(inferred(0.0, 5 * MILLISECOND)), np.ndarray)
+    trip = watched.check_decision(inferred(0.0, 6 * MILLISECOND))
     assert trip == Trip(Guard.SLOW_INFERENCE, "inference took 6.0 ms of 5.0 ms")
 
 
 def test_without_a_limit_inference_may_take_any_time() -> None:
-    assert guards().check_action(vector(0.0), 10**15) is None
+    assert isinstance(guards().check_decision(inferred(0.0, 10**15)), np.ndarray)
 
 
 def test_non_finite_action_is_withheld_and_its_field_named() -> None:
-    trip = guards().check_action(vector(np.nan), 0)
+    trip = guards().check_decision(inferred(np.nan))
     assert trip == Trip(Guard.NON_FINITE_ACTION, "action 'elbow_velocity' is nan")
 
 
@@ -124,12 +133,38 @@ def test_action_is_clamped_to_its_bounds_and_told() -> None:
     assert watched.counts[Guard.CLAMPED_ACTION] == 1
 
 
+def test_answer_that_has_not_come_is_withheld() -> None:
+    trip = guards(max_inference_ns=5 * MILLISECOND).check_decision(
+        Inferred(None, 120 * MILLISECOND)
+    )
+    assert trip == Trip(Guard.SLOW_INFERENCE, "inference has not answered for 120.0 ms of 5.0 ms")
+
+
+@given(
+    st.lists(st.floats(-2.0, 2.0, width=32), min_size=2, max_size=20),
+    st.floats(0.01, 5.0),
+)
+def test_rate_limit_goes_towards_the_action_and_never_farther_than_allowed(
+    actions: list[float], step: float
+) -> None:
+    watched = guards(max_steps=(step,))
+    last = vector(actions[0])
+    for action in actions[1:]:
+        near, trip = watched.limit_rate(vector(action), last)
+        assert abs(near[0] - last[0]) <= step * (1 + 1e-5) + 1e-6
+        assert (trip is None) == (near[0] == np.float32(action))
+        assert min(last[0], action) - 1e-6 <= near[0] <= max(last[0], action) + 1e-6
+        last = near
+
+
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
         ({"warm_up_ticks": -1}, "warm_up_ticks is -1: it must not be negative"),
         ({"max_z_score": 0.0}, "max_z_score is 0.0: it must be positive"),
         ({"max_inference_ns": 0}, "max_inference_ns is 0: it must be positive"),
+        ({"max_steps": (0.0,)}, r"max_steps are \(0.0,\): they must be positive"),
+        ({"max_steps": (1.0, 1.0)}, "max_steps has 2 entries for 1 action fields"),
     ],
 )
 def test_impossible_limit_is_refused(limits: dict[str, Any], words: str) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
-from dql_ros.loop_statistics import LoopStatistics
+from dql_ros.loop_statistics import LoopStatistics, Spread
 
 RUNNING = Command(None, State.RUNNING, inference_ns=2_000_000)
 
@@ -13,7 +13,8 @@ def observation(age_ns: int | None) -> Observation:
 
 def test_a_loop_that_never_ticked_has_no_figures() -> None:
     summary = LoopStatistics().summary()
-    assert (summary.ticks, summary.rate_hz, summary.inference_p99_ms) == (0, 0.0, 0.0)
+    assert (summary.ticks, summary.rate_hz) == (0, 0.0)
+    assert summary.jitter == summary.inference == summary.latency == Spread()
     assert summary.command is None
 
 
@@ -25,7 +26,7 @@ def test_rate_ages_and_inference_times_are_those_of_the_ticks() -> None:
     assert summary.ticks == 11
     assert summary.rate_hz == pytest.approx(100.0)
     assert summary.ages_s == {"state": 0.0015}
-    assert summary.inference_p50_ms == pytest.approx(2.0)
+    assert summary.inference.p50_ms == pytest.approx(2.0)
     assert summary.command is RUNNING
 
 
@@ -44,4 +45,22 @@ def test_only_the_last_ticks_count() -> None:
     summary = statistics.summary()
     assert summary.ticks == 6000
     assert summary.rate_hz == pytest.approx(1000.0)
-    assert summary.inference_p99_ms == pytest.approx(2.0)
+    assert summary.inference.p99_ms == pytest.approx(2.0)
+
+
+def test_jitter_is_the_distance_of_each_tick_to_tick_time_from_the_period() -> None:
+    statistics = LoopStatistics(period_ns=10_000_000)
+    for time_ns in (0, 10_000_000, 22_000_000, 29_000_000):
+        statistics.add(time_ns, observation(0), RUNNING)
+    jitter = statistics.summary().jitter
+    assert jitter.p50_ms == pytest.approx(2.0)
+    assert jitter.max_ms == pytest.approx(3.0)
+
+
+def test_latencies_are_those_that_were_measured() -> None:
+    statistics = LoopStatistics()
+    for latency_ns in (1_000_000, 2_000_000, 6_000_000):
+        statistics.add_latency(latency_ns)
+    assert statistics.summary().latency.p50_ms == pytest.approx(2.0)
+    statistics.clear()
+    assert statistics.summary().latency == Spread()

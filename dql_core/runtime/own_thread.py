@@ -1,0 +1,109 @@
+"""Where a policy's calls are made: on a thread that owns it, or on the caller's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+_END_TIMEOUT_S = 1.0
+
+
+class Caller(Protocol):
+    """Makes calls for others, one at a time."""
+
+    def is_busy(self) -> bool:
+        """Whether a call that was late has still not returned."""
+
+    def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Return what ``function`` returns, or raise what it raises.
+
+        Raises:
+            TimeoutError: If it does not return in time.
+        """
+
+    def stop(self) -> None:
+        """Make no more calls."""
+
+
+class SameThread:
+    """Makes calls where they are asked for, however long they take."""
+
+    def is_busy(self) -> bool:
+        """Never: who asked has waited."""
+        return False
+
+    def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Return what ``function`` returns."""
+        return function()
+
+    def stop(self) -> None:
+        """Nothing is left to be done."""
+
+
+class OwnThread:
+    """Makes calls on one thread, which alone touches what the functions touch.
+
+    A call that is late is given up, not ended: until it returns, further ones are refused, and
+    then its result is dropped. Nothing is ever queued. One thread at a time may ask.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Start the thread; it does not keep the process from ending."""
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._pending = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def is_busy(self) -> bool:
+        """Whether a call that was late has still not returned; raise what it raised, if it has."""
+        if self._pending:
+            try:
+                self._take_outcome(0.0)
+            except TimeoutError:
+                return True
+        return False
+
+    def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Return what ``function`` returns, or raise what it raises.
+
+        Raises:
+            TimeoutError: If it does not return in time, or an earlier call still runs.
+        """
+        if self.is_busy():
+            raise TimeoutError("an earlier call has not returned")
+        self._tasks.put(partial(self._fulfil, function))
+        self._pending = True
+        result: T = self._take_outcome(timeout_s)
+        return result
+
+    def stop(self) -> None:
+        """End the thread after its present call, which is not waited for for long."""
+        self._tasks.put(None)
+        self._thread.join(_END_TIMEOUT_S)
+
+    def _take_outcome(self, timeout_s: float | None) -> Any:
+        """Return or raise what the pending call came to; raise TimeoutError if it still runs."""
+        try:
+            value, error = self._outcomes.get(timeout=timeout_s)
+        except Empty:
+            raise TimeoutError("the call has not returned") from None
+        self._pending = False
+        if error is not None:
+            raise error
+        return value
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+    def _fulfil(self, function: Callable[[], Any]) -> None:
+        try:
+            self._outcomes.put((function(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where the call was asked for
+            self._outcomes.put((None, error))

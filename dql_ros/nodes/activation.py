@@ -1,0 +1,49 @@
+"""Waits until a robot is heard, while the executor waits for this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dql_core.errors import DqlError
+from dql_ros.nodes.base import END_REQUESTED
+
+_POLL_PERIOD_S = 0.005
+_LOG_PERIOD_S = 2.0
+
+
+class NotReadyError(DqlError):
+    """A node was to become active, but does not hear all of its robot."""
+
+
+def await_streams(
+    poll: Callable[[], None],
+    missing: Callable[[], str],
+    timeout_s: float,
+    tell: Callable[[str], None],
+) -> None:
+    """Return once nothing is missing.
+
+    Args:
+        poll: Takes in what has arrived.
+        missing: Says what is missing, as a clause; empty if nothing is.
+        timeout_s: How long to wait.
+        tell: Is told every now and then what is waited for.
+
+    Raises:
+        NotReadyError: If something is still missing after that time, or the process is to end.
+    """
+    begun_s = told_s = time.monotonic()
+    while True:
+        poll()
+        reason = missing()
+        if not reason:
+            return
+        now_s = time.monotonic()
+        if now_s - begun_s >= timeout_s:
+            raise NotReadyError(f"waited {timeout_s:g} s in vain, {reason}")
+        if now_s - told_s >= _LOG_PERIOD_S:
+            told_s = now_s
+            tell(f"waiting, {reason}")
+        if END_REQUESTED.wait(_POLL_PERIOD_S):
+            raise NotReadyError(f"asked to end while waiting, {reason}")

@@ -1,0 +1,25 @@
+import pytest
+
+from dql_core.runtime.interlock import Interlock, StillStoppedError
+
+
+def test_a_stop_stays_until_it_is_reset_after_its_release() -> None:
+    interlock = Interlock()
+    assert not interlock.hear(False)
+    assert interlock.hear(True)
+    assert not interlock.hear(True)
+    with pytest.raises(StillStoppedError, match="release the stop first"):
+        interlock.reset()
+    assert interlock.stopped
+    assert not interlock.hear(False)
+    assert interlock.stopped
+    assert interlock.reset()
+    assert not interlock.stopped
+    assert not interlock.reset()
+
+
+def test_a_pulse_is_enough_to_stop() -> None:
+    interlock = Interlock()
+    interlock.hear(True)
+    interlock.hear(False)
+    assert interlock.stopped
