@@ -67,9 +67,9 @@ class HeldCommand:
     def at(self, now_ns: int) -> Vector:
         """Return what the robot follows at a time that never goes back, shape (A,)."""
         for index, (link, part) in enumerate(zip(self._links, self._parts, strict=True)):
-            for values, _ in link.due(now_ns):
+            for came_ns, values, _ in link.due(now_ns):
                 self._values[part] = values
-                self._came_ns[index] = now_ns
+                self._came_ns[index] = came_ns
         was_stopped, self.stopped = self.stopped, self._is_too_old(now_ns)
         self.stops += self.stopped and not was_stopped
         return self._safe.copy() if self.stopped else self._values.copy()

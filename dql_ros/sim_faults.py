@@ -85,11 +85,10 @@ class FaultyLink(Generic[Tag]):
         newest_ns = self._queue[-1][0] if self._queue else now_ns
         self._queue.append((max(newest_ns, now_ns + delay_ns), values, tag))
 
-    def due(self, now_ns: int) -> Iterator[tuple[Vector, Tag]]:
-        """Yield what has arrived by ``now_ns``, the oldest first, once."""
+    def due(self, now_ns: int) -> Iterator[tuple[int, Vector, Tag]]:
+        """Yield what has arrived by ``now_ns``, the oldest first, once: when, numbers, tag."""
         while self._queue and self._queue[0][0] <= now_ns:
-            _, values, tag = self._queue.popleft()
-            yield values, tag
+            yield self._queue.popleft()
 
 
 def link_rng(seed: int, *link: int) -> np.random.Generator:

@@ -200,7 +200,7 @@ class BridgeOutputs:
         for link, outputs in self._links:
             due = list(link.due(now_ns))
             # In lockstep each state asks for one answer, and there can only be one.
-            for values, stamp_ns in due[-1:] if self._lockstep else due:
+            for _, values, stamp_ns in due[-1:] if self._lockstep else due:
                 self._asked, sent = (values, stamp_ns), True
                 for output in outputs:
                     output.publish(values, stamp_ns)

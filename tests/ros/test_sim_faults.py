@@ -7,14 +7,14 @@ from dql_ros.sim_faults import FaultyLink, LinkFaults, Vector, link_rng
 MS = 1_000_000
 
 
-def transfer(faults: LinkFaults, count: int, seed: int = 0) -> list[tuple[int, int, Vector]]:
+def transfer(faults: LinkFaults, count: int, seed: int = 0) -> list[tuple[int, float, Vector]]:
     """Send one message each 10 ms and look each ms: (sent, arrived, values)."""
     link: FaultyLink[int] = FaultyLink(faults, link_rng(seed, 0))
     arrived = []
     for now_ms in range(10 * count + 1000):
         if now_ms % 10 == 0 and now_ms < 10 * count:
             link.send(np.full(3, float(now_ms)), now_ms, now_ms * MS)
-        arrived += [(sent, now_ms, values) for values, sent in link.due(now_ms * MS)]
+        arrived += [(sent, at / MS, values) for at, values, sent in link.due(now_ms * MS)]
     return arrived
 
 
@@ -45,7 +45,7 @@ def test_noise_has_its_standard_deviation_and_leaves_the_senders_numbers_alone()
     link: FaultyLink[None] = FaultyLink(LinkFaults(noise=0.5), link_rng(5, 0))
     sent = np.zeros(20_000)
     link.send(sent, None, 0)
-    ((values, _),) = link.due(0)
+    ((_, values, _),) = link.due(0)
     assert values.std() == pytest.approx(0.5, rel=0.03)
     assert values.mean() == pytest.approx(0.0, abs=0.02)
     assert not sent.any()
@@ -67,5 +67,5 @@ def test_times_scale_with_the_clock() -> None:
 
 @pytest.mark.parametrize("faults", [{"drop": 1.0}, {"drop": -0.1}, {"noise": -1.0}])
 def test_faults_out_of_range_are_refused(faults: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="give 0 to below 1|must not be negative"):
+    with pytest.raises(ConfigError, match=r"give 0 to below 1|must not be negative"):
         LinkFaults(**faults)  # type: ignore[arg-type]
