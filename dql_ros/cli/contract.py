@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from dql_core.errors import ContractError
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.reading_bar import reading_bar
+from dql_ros.contract import Contract
 from dql_ros.contract_check.against_bag import Fit, check_bag
 from dql_ros.contract_check.by_itself import check_file, check_standard_types
 from dql_ros.contract_check.findings import Findings
@@ -97,19 +99,36 @@ def check(
     fits: dict[Path, Fit] = {}
     if valid is not None and not bags:
         findings.add(check_standard_types(valid))
-    is_right = not findings.problems
-    for bag in (bags or ()) if valid is not None else ():
-        with reading_bar(f"Checking {bag.name}", 2 * _size(bag)) as progress:
-            fits[bag] = check_bag(
-                bag, valid, namespace, salvage=salvage, rehearse=is_right, progress=progress
-            )
-        findings.add(fits[bag].findings)
+    if valid is not None:
+        manner = _Manner(namespace, salvage, rehearse=not findings.problems)
+        fits = {bag: _compared(bag, valid, manner) for bag in bags or ()}
+    for fit in fits.values():
+        findings.add(fit.findings)
     if as_json:
         typer.echo(_document(file, findings, fits))
     else:
         _tell(file, findings, fits, unseen=len(bags or ()) - len(fits))
     if findings.problems:
         raise typer.Exit(UNFIT)
+
+
+@dataclass(frozen=True)
+class _Manner:
+    namespace: str
+    salvage: bool
+    rehearse: bool
+
+
+def _compared(bag: Path, contract: Contract, manner: _Manner) -> Fit:
+    with reading_bar(f"Checking {bag.name}", 2 * _size(bag)) as progress:
+        return check_bag(
+            bag,
+            contract,
+            manner.namespace,
+            salvage=manner.salvage,
+            rehearse=manner.rehearse,
+            progress=progress,
+        )
 
 
 def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:

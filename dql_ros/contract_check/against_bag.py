@@ -77,6 +77,7 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
         else:
             uses.append(use)
     by_type = list(dict.fromkeys(_type_problems(bag, contract, uses)))
+    of_definitions = [problem for problem in by_type if "cannot be sent" not in problem]
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
     streams = [use for use in uses if isinstance(use.rule, Stream)]
     probes = {(use.kind, use.name): StreamProbe(use, bag.typestore(use.topic)) for use in streams}
@@ -86,7 +87,7 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
         findings.add(probe.findings(contract), str(bag.path))
         for selection, failure, block in probe.failures():
             # What the type has not got is told once, not of the first message again.
-            if not any(f"'{selection.path}" in problem for problem in by_type):
+            if not any(f"'{selection.path}" in problem for problem in of_definitions):
                 failures.append(str(located(failure, block, bag.start_ns, bag.path)))
     findings.problems += failures
     findings.warnings += [f"{bag.path}: {text}" for text in _rates(contract, probes, streams)]
@@ -101,9 +102,18 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
 def _type_problems(bag: Bag, contract: Contract, uses: list[Use]) -> Iterator[str]:
     """What the bag's own definitions say; those of one topic may not know another's type."""
     for use in uses:
+        begin = f"{_key(contract, use)} ("
         for problem in type_problems(contract, bag.typestore(use.topic)):
-            if f"({use.rule.topic}): " in problem:
+            if problem.startswith(begin):
                 yield problem
+
+
+def _key(contract: Contract, use: Use) -> str:
+    """The contract's key of a use."""
+    if use.kind in {"observation", "action"}:
+        streams: tuple[Stream, ...] = getattr(contract, use.kind)
+        return f"{use.kind}.{[stream.topic for stream in streams].index(use.name)}"
+    return use.name if use.name == "reward" else f"episode.{use.name}"
 
 
 def _read(

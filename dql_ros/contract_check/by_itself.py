@@ -43,7 +43,7 @@ def check_standard_types(contract: Contract) -> Findings:
 
 def _causes(problems: list[str]) -> Iterator[str]:
     """Leave out what only follows from another problem, in pydantic's words."""
-    for problem in problems:
+    for problem in dict.fromkeys(problems):
         key, _, rule = problem.partition(": ")
         if rule.startswith("The default factory uses validated data"):
             continue

@@ -54,14 +54,15 @@ class _SelectionProbe:
             self.failure, self.failed = cause, block
             return
         for column, spec, known in zip(values.T, self.specs, self.ranges, strict=True):
-            finite = column[np.isfinite(column)]
+            with np.errstate(over="ignore"):
+                stored = column.astype(np.float32)  # as the dataset has it
+            finite = stored[np.isfinite(stored)]
             known.nonfinite += len(column) - len(finite)
             if len(finite):
                 known.low = min(known.low, float(finite.min()))
                 known.high = max(known.high, float(finite.max()))
-                stored = finite.astype(np.float32)  # as the dataset has it
                 low, high = np.float32(spec.low), np.float32(spec.high)
-                known.beyond += int(((stored < low) | (stored > high)).sum())
+                known.beyond += int(((finite < low) | (finite > high)).sum())
 
 
 class StreamProbe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,7 +62,9 @@ def _text(text: str) -> str:
         is_plain = PLAIN.fullmatch(text) is not None and yaml.safe_load(text) == text
     except yaml.YAMLError:
         is_plain = False
-    return text if is_plain else json.dumps(text)
+    if is_plain:
+        return text
+    return yaml.safe_dump(text, default_style='"', width=sys.maxsize).strip()
 
 
 def _number(number: float) -> str:
