@@ -298,9 +298,30 @@ def test_lost_definitions_of_channels_are_told(tmp_path: Path) -> None:
     found, losses, _ = salvaged(path)
     assert found == []
     assert [(loss.reason, loss.messages) for loss in losses][-1] == (
-        "the definitions of their channels cannot be read",
+        "has 400 messages on channels whose definitions cannot be read",
         400,
     )
+
+
+def test_messages_on_a_channel_that_is_not_defined(tmp_path: Path) -> None:
+    path = write_mcap(
+        tmp_path / "x.mcap",
+        MESSAGES,
+        compression=CompressionType.NONE,
+        enable_crcs=False,
+        use_statistics=False,
+        repeat_channels=False,
+    )
+    data = path.read_bytes()
+    start = records(path, Opcode.CHUNK)[0].offset + 9 + 40
+    channel = next(
+        record for record in records_in(data, start, len(data)) if record.opcode == Opcode.CHANNEL
+    )
+    path.write_bytes(data[: channel.offset] + b"\x7f" + data[channel.offset + 1 :])
+    refused(path, r"x\.mcap: has 200 messages on channels whose definitions cannot be read")
+    found, losses, _ = salvaged(path)
+    assert found == [sent for sent in MESSAGES if sent.topic == "/b"]
+    assert [loss.messages for loss in losses] == [200]
 
 
 def test_impossible_times_of_a_chunk_cost_nothing_when_salvaged(tmp_path: Path) -> None:

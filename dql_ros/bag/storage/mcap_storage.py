@@ -54,7 +54,9 @@ class McapStorage:
         self._contents = _contents(path, salvage=salvage)
         self._known = np.zeros(1 << 16, np.bool_)
         self._known[list(self._contents.channels)] = True
-        if not salvage:
+        if salvage:
+            self._known[:] = True  # What is on others is told as a loss already.
+        else:
             self._check()
 
     @property
@@ -99,7 +101,7 @@ class McapStorage:
             if number not in self._contents.channels
         )
         if undefined:
-            reason = "the definitions of their channels cannot be read"
+            reason = f"has {undefined} messages on channels whose definitions cannot be read"
             losses.append(Loss(self.path.name, reason, undefined, None))
         return losses
 
@@ -167,6 +169,8 @@ class McapStorage:
                 f"has {statistics.message_count} messages by its statistics, but others in its "
                 f"chunks"
             )
+        if self.losses:
+            raise DamageError(next(iter(self.losses)).reason)
         for each in self._contents.stretches:
             if each.counts != {} and not is_span(each.start_ns, each.end_ns):
                 raise DamageError(
