@@ -22,8 +22,8 @@ class StreamEncoder:
     Args:
         stream: The contract's description of the topic.
         joint_order: Order of the joints in the message; the contract's by default.
-        unknown: What a joint has in an array in which the contract does not select it, as a state
-            that names more joints than are observed; by default that is an error.
+        unknown: What the elements of an array have that the contract does not select, as in a
+            state of more joints than are observed; by default they are an error.
 
     Raises:
         ContractError: If an element of an array would be left without a value.
@@ -139,9 +139,11 @@ def _order(
     may_lack: bool,
 ) -> NDArray[np.intp]:
     by_name = any(isinstance(element, str) for element in sources)
-    elements: Sequence[int | str] = joints if by_name else range(len(sources))
+    indices = [element for element in sources if isinstance(element, int)]
+    length = max(indices, default=-1) + 1 if may_lack else len(sources)
+    elements: Sequence[int | str] = joints if by_name else range(length)
     for element in elements:
-        if element not in sources and not (by_name and may_lack):
+        if element not in sources and not may_lack:
             raise ContractError(
                 f"{topic}: '{path}' cannot be sent, since the contract gives "
                 f"{'joint' if by_name else 'index'} {element!r} no value; select all elements "

@@ -35,7 +35,7 @@ class StreamPublisher:
             stream: What the contract says of it.
             part: Where its values stand in the whole vector.
             joint_order: Order of the joints in its messages; the contract's by default.
-            unknown: Value of joints that the contract does not select; see `StreamEncoder`.
+            unknown: Value of what the contract does not select; see `StreamEncoder`.
         """
         self.publisher = publisher
         self._encoder = StreamEncoder(stream, joint_order, unknown)

@@ -9,46 +9,18 @@ import pytest
 from geometry_msgs.msg import PointStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool, Float64, Float64MultiArray, String
+from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import Trigger
 
 from dql_ros.codecs import SECOND_NS, stamp_ns
 from dql_ros.contract import load_contract
-from dql_ros.nodes.interfaces import reliable
 from tests.ros.nodes.robot import SCARA, Robot
+from tests.ros.nodes.sim_driver import Driver
 
 pytestmark = pytest.mark.ros
 
 NODE = "sim_bridge"
 PERIOD_NS = load_contract(SCARA).period_ns
-
-
-class Driver:
-    """Answers each state of the demo robot once, with a constant command."""
-
-    def __init__(self, robot: Robot, command: tuple[float, float] = (0.5, -0.5)) -> None:
-        self.probe = robot.probe
-        self.states: list[JointState] = []
-        self.targets = robot.probe.collect(PointStamped, "target", latched=True)
-        self.answering = True
-        self._command = Float64MultiArray(data=command)
-        self._answered = -1
-        node = robot.probe.node
-        node.create_subscription(JointState, "joint_states", self._on_state, reliable(1000))
-        self._publisher = node.create_publisher(
-            Float64MultiArray, "velocity_controller/commands", reliable(1)
-        )
-
-    @property
-    def stamps(self) -> list[int]:
-        """Stamps of the states received."""
-        return [stamp_ns(state) for state in self.states]
-
-    def _on_state(self, state: JointState) -> None:
-        self.states.append(state)
-        if self.answering and stamp_ns(state) > self._answered:
-            self._answered = stamp_ns(state)
-            self._publisher.publish(self._command)
 
 
 def nanoseconds(clock: Clock) -> int:
