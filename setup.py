@@ -48,6 +48,7 @@ setup(
         "typer",
     ],
     extras_require={
+        "ray": ["ray"],
         "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
         "dev": [
             "colcon-core",
@@ -57,6 +58,7 @@ setup(
             "mypy",
             "pytest",
             "pytest-randomly",
+            "ray",
             "ruff",
             "types-PyYAML",
         ],

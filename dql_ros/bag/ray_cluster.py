@@ -22,6 +22,7 @@ LOCAL = "local"
 # How long a task may take to remove its temporary files before it is killed.
 GRACE_S = 5.0
 CONNECT_S = 5.0
+MENDING = f"start a cluster with 'ray start --head', or use --ray {LOCAL}"
 # More than these wait here instead of in Ray.
 MAX_SUBMITTED = 1000
 # What passes through Ray's memory is small; the bags and episodes lie in files.
@@ -44,7 +45,7 @@ def outcomes(
     """
     ray = _ray()
     with _connected(ray, address, workers):
-        remote = ray.remote(num_cpus=1, max_retries=0)(_attempt_there)
+        remote = ray.remote(num_cpus=1, max_retries=0)(attempt_there)
         surroundings = os.getcwd(), list(sys.path), __version__
         waiting = iter(enumerate(jobs))
         running: dict[Any, int] = {}
@@ -64,7 +65,7 @@ def outcomes(
                 ray.wait(list(running), num_returns=len(running), timeout=GRACE_S)
 
 
-def _attempt_there(job: BagJob, folder: str, modules: list[str], version: str) -> Outcome:
+def attempt_there(job: BagJob, folder: str, modules: list[str], version: str) -> Outcome:
     """Convert a bag on a machine of the cluster, as it would be on the user's own."""
     here = socket.gethostname()
     if version != __version__:
@@ -111,7 +112,7 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
     if ray.is_initialized():  # a program that uses Ray itself
         yield
         return
-    _require_listener(address)
+    _require_listener(ray, address)
     with TemporaryDirectory(prefix="dql_ray_") as folder:
         options: dict[str, Any] = {}
         if address == LOCAL:
@@ -125,28 +126,27 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
             }
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-        except (ConnectionError, RuntimeError, ValueError) as cause:
-            raise ConfigError(
-                f"--ray {address}: {' '.join(str(cause).split())}; start a cluster with "
-                f"'ray start --head', or use --ray {LOCAL}"
-            ) from cause
+        except (ConnectionError, RuntimeError, ValueError, SystemExit) as cause:
+            told = " ".join(str(cause).split())
+            raise ConfigError(f"--ray {address}: no connection: {told}; {MENDING}") from cause
         try:
             yield
         finally:
             ray.shutdown()
 
 
-def _require_listener(address: str) -> None:
+def _require_listener(ray: Any, address: str) -> None:
     """Ray itself would try for minutes, and then end the process."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and port.isdigit()):
         if address not in ("auto", LOCAL):
             raise ConfigError(f"--ray {address}: not an address; write host:port, auto or {LOCAL}")
         return
+    if host in ("localhost", "127.0.0.1"):
+        host = ray.util.get_node_ip_address()  # Ray takes them for this
     try:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except OSError as cause:
         raise ConfigError(
-            f"--ray {address}: nothing answers there ({cause.strerror or cause}); start a cluster "
-            f"with 'ray start --head', or use --ray {LOCAL}"
+            f"--ray {address}: nothing answers there ({cause.strerror or cause}); {MENDING}"
         ) from cause

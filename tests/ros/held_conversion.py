@@ -46,11 +46,13 @@ class Workplace:
 
     Attributes:
         folder: The working directory of the commands.
+        surroundings: Environment variables of the commands, besides the test's own.
         seen: The reward function's notes: lengths of the episodes in the order of the calls.
     """
 
     def __init__(self, folder: Path, robot: Robot, record: Callable[..., Path]) -> None:
         self.folder = folder
+        self.surroundings: dict[str, str] = {}
         self._robot, self._record = robot, record
         (folder / "held_reward.py").write_text(MODULE)
         document = yaml.safe_load(ARM.read_text())
@@ -60,9 +62,9 @@ class Workplace:
         }
         (folder / "contract.yaml").write_text(yaml.safe_dump(document))
 
-    def bag(self, length: int) -> str:
+    def bag(self, length: int, name: str = "") -> str:
         """Record a bag of one episode; return its name."""
-        name = f"bag_{length}"
+        name = name or f"bag_{length}"
         self._record(self.folder / name, self._robot.run({"terminated": length}, seed=length))
         return name
 
@@ -116,20 +118,12 @@ class Workplace:
 
     def environment(self) -> dict[str, str]:
         packages = str(Path(__file__).parents[2])
-        return {**os.environ, "PYTHONPATH": packages, MARK: str(self.folder)}
+        marked = {"PYTHONPATH": packages, MARK: str(self.folder)}
+        return {**os.environ, **marked, **self.surroundings}
 
     def processes(self) -> list[int]:
         """Processes that were started for this folder and still run."""
-        mark = f"{MARK}={self.folder}".encode()
-        running = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                if mark in (entry / "environ").read_bytes().split(b"\0") and state != "Z":
-                    running.append(int(entry.name))
-            except OSError:  # it has ended meanwhile
-                continue
-        return running
+        return marked_processes(str(self.folder))
 
     def holder(self) -> int:
         """Wait until the reward function is held; return its process."""
@@ -142,6 +136,20 @@ class Workplace:
             lambda: len(list(self.folder.glob(".out.parts/*/identity.json"))) >= count,
             f"{count} finished bags",
         )
+
+
+def marked_processes(value: str) -> list[int]:
+    """Processes that run with this value of the environment variable ``MARK``."""
+    mark = f"{MARK}={value}".encode()
+    running = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            if mark in (entry / "environ").read_bytes().split(b"\0") and state != "Z":
+                running.append(int(entry.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return running
 
 
 def wait_for(condition: Callable[[], Found], what: str) -> Found:
