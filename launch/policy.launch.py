@@ -6,37 +6,42 @@ ros2 launch dql_ros policy.launch.py contract:=scara.yaml policy:=bundle sim:=tr
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
+    IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
-    Shutdown,
 )
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
-from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
+from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-PACKAGE = "dql_ros"
+from dql_ros.launch_values import given, is_true
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml)."),
     "policy": ("", "Folder of the policy bundle."),
+    "device": ("", "Where actions are computed: cpu, cuda, cuda:0, …; the CPU by default."),
     "mode": (
-        "",
-        "'real_time' ticks at the contract's rate, 'lockstep' answers each simulated state. "
-        "Real time by default.",
+        "real_time",
+        "'real_time' ticks at the contract's rate, 'lockstep' answers each simulated state.",
     ),
     "sim": ("false", "Start the simulated robot too; the launch ends when it does."),
-    "env": ("", "Gymnasium id of the simulated robot; the demo's arm by default."),
+    "env": (
+        "",
+        "Gymnasium id of the simulated robot, or an MJCF file (xml); the demo's arm by default.",
+    ),
     "record": ("false", "Record the contract's topics too."),
     "out": ("recording", "Folder to record into; it must not exist."),
     "namespace": ("", "Namespace of all nodes and of the contract's relative topics."),
@@ -48,6 +53,10 @@ ARGUMENTS = {
     "autostart": (
         "true",
         "Configure and activate the policy node; else do it by 'ros2 lifecycle'.",
+    ),
+    "respawn": (
+        "false",
+        "Start nodes again whenever they end; the policy is configured and activated again.",
     ),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
@@ -64,74 +73,59 @@ def generate_launch_description() -> LaunchDescription:
 
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     arguments = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    sim, record, autostart = (_is_true(arguments, key) for key in ("sim", "record", "autostart"))
-    use_sim_time = sim or _is_true(arguments, "use_sim_time")
+    sim, record, autostart = (is_true(arguments, key) for key in ("sim", "record", "autostart"))
+    use_sim_time = sim or is_true(arguments, "use_sim_time")
     files = [arguments["params_file"]] if arguments["params_file"] else []
-    common = {
-        "package": PACKAGE,
-        "namespace": arguments["namespace"],
-        "arguments": ["--ros-args", "--log-level", arguments["log_level"]],
-        "output": "screen",
-    }
     policy = LifecycleNode(
+        package="dql_ros",
         executable="policy_node",
         name="policy",
+        namespace=arguments["namespace"],
         parameters=[
             *files,
-            _given(
+            given(
                 {
                     "contract": arguments["contract"],
                     "policy": arguments["policy"],
+                    "device": arguments["device"],
                     "mode": arguments["mode"],
                     "recorders": int(record),
                     "use_sim_time": use_sim_time,
                 }
             ),
         ],
-        **common,
+        arguments=["--ros-args", "--log-level", arguments["log_level"]],
+        respawn=is_true(arguments, "respawn"),
+        respawn_delay=1.0,
+        output="screen",
     )
-    bridge = Node(
-        executable="sim_bridge_node",
-        name="sim_bridge",
-        parameters=[
-            *files,
-            _given(
-                {
-                    "contract": arguments["contract"],
-                    "env": arguments["env"],
-                    "mode": arguments["mode"] or "real_time",
-                    "recorders": int(record),
-                }
-            ),
-        ],
-        on_exit=_end_launch,
-        **common,
-    )
-    recorder = Node(
-        executable="recorder_node",
-        name="recorder",
-        parameters=[
-            *files,
-            _given(
-                {
-                    "contract": arguments["contract"],
-                    "out": arguments["out"],
-                    "use_sim_time": use_sim_time,
-                }
-            ),
-        ],
-        **common,
-    )
+    common = {
+        name: arguments[name]
+        for name in ("contract", "namespace", "params_file", "respawn", "log_level")
+    }
+    bridge = {"env": arguments["env"], "mode": arguments["mode"], "recorders": str(int(record))}
+    recorder = {"out": arguments["out"], "use_sim_time": str(use_sim_time), "autostart": "true"}
     return [
         *(_transitions(policy) if autostart else []),
         policy,
-        *([bridge] if sim else []),
-        *([recorder] if record else []),
+        *([_included("sim.launch.py", common | bridge)] if sim else []),
+        *([_included("record.launch.py", common | recorder)] if record else []),
     ]
 
 
+def _included(file: str, arguments: dict[str, str]) -> LaunchDescriptionEntity:
+    """Return what another launch file beside this one starts."""
+    source = PythonLaunchDescriptionSource(str(Path(__file__).with_name(file)))
+    return IncludeLaunchDescription(source, launch_arguments=arguments.items())
+
+
 def _transitions(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
-    """Configure ``node`` when its process has started, activate it when it is configured."""
+    """Configure ``node`` when its process has started, and activate it.
+
+    Activation that fails, since the robot does not tell its state yet, is tried again; one that
+    was undone, by hand or after a fault, is not. A node that cannot be configured never will be,
+    since its parameters are what they are: the launch ends.
+    """
     configure, activate = (
         EmitEvent(
             event=ChangeState(
@@ -140,28 +134,19 @@ def _transitions(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
         )
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
     )
-    started = OnProcessStart(target_action=node, on_start=[configure])
-    configured = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        goal_state="inactive",
-        entities=[activate],
-    )
-    return [RegisterEventHandler(started), RegisterEventHandler(configured)]
+    handlers = [OnProcessStart(target_action=node, on_start=[configure])]
+    for start, goal, entity in (
+        ("configuring", "inactive", activate),
+        ("activating", "inactive", activate),
+        ("configuring", "unconfigured", OpaqueFunction(function=_give_up)),
+    ):
+        handlers.append(
+            OnStateTransition(
+                target_lifecycle_node=node, start_state=start, goal_state=goal, entities=[entity]
+            )
+        )
+    return [RegisterEventHandler(handler) for handler in handlers]
 
 
-def _end_launch(_event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-    """End the launch with the simulation, unless that is why the simulation has ended."""
-    return None if context.is_shutdown else Shutdown(reason="the simulation has ended")
-
-
-def _given(parameters: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
-    """Leave out what was not given, so that it does not hide what the file says."""
-    return {name: value for name, value in parameters.items() if value != ""}
-
-
-def _is_true(arguments: dict[str, str], name: str) -> bool:
-    value = arguments[name].lower()
-    if value not in {"true", "false"}:
-        raise ValueError(f"launch argument '{name}' is '{arguments[name]}': give true or false")
-    return value == "true"
+def _give_up(_context: LaunchContext) -> None:
+    raise RuntimeError("the policy node could not be configured; its last error says why")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class RecorderOptions:
         out: Folder of the first bag; the following ones have a number appended.
         contract_text: The robot contract's yaml.
         marker_topic: Topic in the bag that the labels appear on.
+        numbered: Whether the first bag has a number appended too, if its folder exists.
         compression: ``zstd``, ``lz4`` or ``none``.
         max_file_bytes: Size at which a file is followed by another; 0 for never.
         max_file_ns: Span of log time at which it is; 0 for never.
@@ -42,6 +44,7 @@ class RecorderOptions:
     out: Path
     contract_text: str
     marker_topic: str
+    numbered: bool = False
     compression: str = "zstd"
     max_file_bytes: int = 0
     max_file_ns: int = 0
@@ -309,7 +312,8 @@ class Recorder:
 
     def _next_folder(self) -> Path:
         out = self._options.out
-        if not self._bags:
+        if not self._bags and not (self._options.numbered and out.exists()):
             return out
-        numbered = (out.with_name(f"{out.name}_{number}") for number in range(self._bags, 1 << 30))
+        first = max(self._bags, 1)
+        numbered = (out.with_name(f"{out.name}_{number}") for number in count(first))
         return next(path for path in numbered if not path.exists())

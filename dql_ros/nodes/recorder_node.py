@@ -38,9 +38,15 @@ from dql_ros.nodes.type_definition import type_definition
 
 PARAMETERS = (
     Parameter("contract", "", "path of the robot contract (yaml)", required=True),
-    Parameter("out", "", "folder to record into; it must not exist", required=True),
+    Parameter("out", "", "folder to record into", required=True),
+    Parameter(
+        "when_exists",
+        "refuse",
+        "if 'out' exists: refuse, or record into a folder of that name with a number",
+        choices=("refuse", "number"),
+    ),
     Parameter("topics", ("",), "further topics to record"),
-    Parameter("autostart", True, "record from the beginning; else once ~/start is called"),
+    Parameter("record_at_start", True, "record from the beginning; else once ~/start is called"),
     Parameter(
         "depth", 10_000, "messages of a topic that may wait to be written", low=1, high=1_000_000
     ),
@@ -113,7 +119,7 @@ class RecorderNode(Node):
         self._lost_before: dict[str, int] = {}
         self._received_before: dict[str, int] = {}
         self._bag = self._recorder.bag
-        if value_of(self, "autostart"):
+        if value_of(self, "record_at_start"):
             self._bag = self._recorder.start(time.time_ns())
         self._reporter = RecorderReporter(self)
         self._offer_services()
@@ -137,6 +143,7 @@ class RecorderNode(Node):
             out=path_of(self, "out"),
             contract_text=contract_text,
             marker_topic=self._marker_topic,
+            numbered=value_of(self, "when_exists") == "number",
             compression=value_of(self, "compression"),
             max_file_bytes=round(value_of(self, "max_file_mb") * 1e6),
             max_file_ns=round(value_of(self, "max_file_s") * 1e9),

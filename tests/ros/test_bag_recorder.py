@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_only_what_comes_between_start_and_stop_is_recorded_in_a_bag_each(
         lost = {"/flag": index} if index else {}
         known = {"lost": lost, "unwritten": 0, "late": 0, "dropped": 0, "error": ""}
         assert custom(finished.path, RECORDING_KEY) == known
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_folder_that_exists_is_refused_or_evaded(tmp_path: Path, numbered: bool) -> None:
+    (tmp_path / "bag" / "precious").mkdir(parents=True)
+    recorder = Recorder(replace(options(tmp_path), numbered=numbered))
+    if numbered:
+        assert recorder.start(NOW).name == "bag_1"
+        recorder.stop({})
+    else:
+        with pytest.raises(BagError, match="bag: already exists; name another folder"):
+            recorder.start(NOW)
+    assert [path.name for path in (tmp_path / "bag").iterdir()] == ["precious"]
 
 
 def test_the_last_message_of_a_latched_topic_is_in_each_bag(

@@ -1,37 +1,27 @@
-"""policy.launch.py: read without ROS's launch packages, and run with them where they are."""
+"""The launch files, read without ROS's launch packages."""
 
 import ast
 import importlib
-import importlib.util
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from dql_ros.bag.reader import Bag
-from dql_ros.domain import environment_of, own_domain
-from dql_ros.nodes import control_node
-from tests.ros.nodes.robot import SCARA, untrained_bundle
-from tests.ros.workspace import build
+from dql_ros.launch_values import given, is_true, number
+from dql_ros.nodes import control_node, sim_bridge_parameters
 
 ROOT = Path(__file__).parents[2]
-LAUNCH_FILE = ROOT / "launch" / "policy.launch.py"
+LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 # Declared by rclpy on every node.
 BUILT_IN = {"use_sim_time"}
 
 
-def tree() -> ast.Module:
-    return ast.parse(LAUNCH_FILE.read_text())
-
-
-def passed_parameters() -> dict[str, set[str]]:
-    """Return the names of the parameters that the file passes, by executable."""
+def passed_parameters(path: Path) -> dict[str, set[str]]:
+    """Return the names of the parameters that a file passes, by executable."""
     passed = {}
-    for call in ast.walk(tree()):
+    for call in ast.walk(ast.parse(path.read_text())):
         if isinstance(call, ast.Call):
             keywords = {keyword.arg: keyword.value for keyword in call.keywords}
             if {"executable", "parameters"} <= keywords.keys():
@@ -50,49 +40,80 @@ def declared_parameters(executable: str) -> set[str]:
     """Return the names of the parameters that a node declares."""
     module = importlib.import_module(f"dql_ros.nodes.{executable}")
     names = {parameter.name for parameter in module.PARAMETERS}
+    if executable == "sim_bridge_node":
+        names |= {parameter.name for parameter in sim_bridge_parameters.SETTABLE}
     if hasattr(module, "ControlNode"):
         names |= {parameter.name for parameter in control_node.PARAMETERS}
     return names | BUILT_IN
 
 
-def launch_arguments() -> dict[str, tuple[str, str]]:
-    """Return default and description of each argument of the file."""
-    for statement in tree().body:
+def launch_arguments(path: Path) -> dict[str, tuple[str, str]]:
+    """Return default and description of each argument of a file."""
+    for statement in ast.parse(path.read_text()).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ARGUMENTS":
             arguments: dict[str, tuple[str, str]] = ast.literal_eval(statement.value)
             return arguments
     raise AssertionError("no ARGUMENTS")
 
 
-def test_the_file_starts_these_nodes() -> None:
-    assert set(passed_parameters()) == {"policy_node", "sim_bridge_node", "recorder_node"}
+def test_each_node_has_its_launch_file() -> None:
+    started = {path.name: set(passed_parameters(path)) for path in LAUNCH_FILES}
+    assert started == {
+        "policy.launch.py": {"policy_node"},
+        "record.launch.py": {"recorder_node"},
+        "sim.launch.py": {"sim_bridge_node"},
+    }
 
 
-@pytest.mark.parametrize("executable", ["policy_node", "sim_bridge_node", "recorder_node"])
-def test_every_parameter_that_the_file_passes_is_declared_by_the_node(executable: str) -> None:
-    passed = passed_parameters()[executable]
-    assert passed
-    assert passed <= declared_parameters(executable)
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_parameter_that_a_file_passes_is_declared_by_the_node(path: Path) -> None:
+    for executable, passed in passed_parameters(path).items():
+        assert passed
+        assert passed <= declared_parameters(executable)
 
 
-@pytest.mark.parametrize("name", sorted(launch_arguments()))
-def test_every_argument_is_described(name: str) -> None:
-    _, description = launch_arguments()[name]
-    assert re.fullmatch(r"[A-Z'/d].{20,}\.", description), description
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_every_argument_is_described(path: Path) -> None:
+    for name, (_, description) in launch_arguments(path).items():
+        assert re.fullmatch(r"[A-Z'/d].{15,}\.", description), f"{name}: {description}"
 
 
-def test_the_arguments_are_those_that_users_know() -> None:
-    assert {
-        "contract",
-        "policy",
-        "sim",
-        "namespace",
-        "use_sim_time",
-        "params_file",
-        "autostart",
-        "log_level",
-        "record",
-    } <= set(launch_arguments())
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda path: path.name)
+def test_the_arguments_are_those_that_users_know(path: Path) -> None:
+    common = {"contract", "namespace", "params_file", "respawn", "log_level"}
+    own = {
+        "policy.launch.py": {"policy", "sim", "record", "autostart", "use_sim_time", "device"},
+        "record.launch.py": {"out", "autostart", "use_sim_time"},
+        "sim.launch.py": {"env", "mode", "real_time_factor"},
+    }
+    assert common | own[path.name] <= set(launch_arguments(path))
+
+
+def test_what_the_policy_file_passes_on_are_arguments_of_the_others() -> None:
+    passed = {
+        ast.literal_eval(key)
+        for found in ast.walk(ast.parse((ROOT / "launch" / "policy.launch.py").read_text()))
+        if isinstance(found, ast.Assign)
+        and ast.unparse(found.targets[0]) in {"bridge", "recorder"}
+        and isinstance(found.value, ast.Dict)
+        for key in found.value.keys
+        if key is not None
+    }
+    others = [launch_arguments(path) for path in LAUNCH_FILES if path.name != "policy.launch.py"]
+    assert passed == {"env", "mode", "recorders", "out", "use_sim_time", "autostart"}
+    assert passed <= {name for arguments in others for name in arguments}
+
+
+def test_arguments_become_values() -> None:
+    arguments = {"sim": "True", "respawn": "yes", "factor": "0.5", "size": "", "rate": "fast"}
+    assert is_true(arguments, "sim")
+    with pytest.raises(ValueError, match="'respawn' is 'yes': give true or false"):
+        is_true(arguments, "respawn")
+    assert number(arguments, "factor") == 0.5
+    assert number(arguments, "size") == ""
+    with pytest.raises(ValueError, match="'rate' is 'fast': give a number"):
+        number(arguments, "rate")
+    assert given({"a": "", "b": 0, "c": False}) == {"b": 0, "c": False}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config" / "nodes").glob("*.yaml")), ids=str)
@@ -102,65 +123,3 @@ def test_the_node_configurations_name_declared_parameters(path: Path) -> None:
     assert list(document) == ["/**"]
     parameters = set(document["/**"]["ros__parameters"])
     assert parameters <= declared_parameters(f"{path.stem}_node")
-
-
-@pytest.mark.ros
-@pytest.mark.ros_launch
-@pytest.mark.skipif(
-    importlib.util.find_spec("launch_ros") is None,
-    reason="launch and launch_ros come with a ROS 2 installation only",
-)
-def test_the_launch_brings_all_up_drives_records_and_ends(tmp_path: Path) -> None:
-    workspace = build(tmp_path / "workspace")
-    bundle = untrained_bundle(tmp_path, SCARA)
-    parameters = tmp_path / "parameters.yaml"
-    parameters.write_text("/**: {ros__parameters: {episodes: 2, seed: 3}}")
-    arguments = {
-        "contract": SCARA,
-        "policy": bundle,
-        "mode": "lockstep",
-        "sim": "true",
-        "record": "true",
-        "out": tmp_path / "bag",
-        "namespace": "arm",
-        "params_file": parameters,
-    }
-    code = """
-        import sys
-        from launch import LaunchDescription, LaunchService
-        from launch.actions import IncludeLaunchDescription
-        from launch.launch_description_sources import PythonLaunchDescriptionSource
-        path, *pairs = sys.argv[1:]
-        arguments = [tuple(pair.split(":=")) for pair in pairs]
-        source = PythonLaunchDescriptionSource(path)
-        include = IncludeLaunchDescription(source, launch_arguments=arguments)
-        service = LaunchService()
-        service.include_launch_description(LaunchDescription([include]))
-        sys.exit(service.run())
-    """
-    with own_domain() as domain:
-        kept = ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")
-        environment = {key: environment_of(domain)[key] for key in kept}
-        result = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "\n".join(line[8:] for line in code.splitlines()),
-                str(workspace.share / "launch" / LAUNCH_FILE.name),
-                *(f"{name}:={value}" for name, value in arguments.items()),
-            ],
-            env=workspace.environment() | environment | {"ROS_LOG_DIR": str(tmp_path / "log")},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-    said = result.stdout + result.stderr
-    assert result.returncode == 0, said
-    assert said.count("process has finished cleanly") == 3, said
-    assert "[arm.policy]: running" in said
-    with Bag(tmp_path / "bag") as bag:
-        counts = {name: topic.count for name, topic in bag.topics.items()}
-    assert counts["/arm/target"] == 2
-    assert counts["/arm/joint_states"] == counts["/arm/reward"] + 2
-    assert counts["/arm/velocity_controller/commands"] >= counts["/arm/reward"]

@@ -67,7 +67,7 @@ def test_labels_are_the_episodes_of_the_converted_recording(lever: Lever, tmp_pa
 
 
 def test_each_start_makes_a_bag_and_stop_finishes_it(lever: Lever) -> None:
-    process = lever.record(autostart=False)
+    process = lever.record(record_at_start=False)
     lever.robot.probe.until(lambda: lever.has_told("stopped"), "the recorder to wait")
     drive_for(lever, 0.1)
     assert not lever.bag.exists()
