@@ -43,9 +43,9 @@ class ModelObject:
 
 
 def names_of(model: Any, kind: str) -> tuple[str, ...]:
-    """Return the names of a model's ``joint``, ``site``, ``body``, ``sensor`` or ``actuator``."""
+    """Return the names of a model's parts of a kind such as ``joint`` or ``actuator``."""
     counts = {"joint": model.njnt, "actuator": model.nu, "site": model.nsite}
-    counts |= {"body": model.nbody, "sensor": model.nsensor}
+    counts |= {"body": model.nbody, "sensor": model.nsensor, "camera": model.ncam}
     found = (getattr(model, kind)(index).name for index in range(counts[kind]))
     return tuple(name for name in found if name)
 

@@ -31,6 +31,7 @@ from dql_ros.nodes.stream_io import parts, wait_for_delivery
 from dql_ros.sim_commands import HeldCommand
 from dql_ros.sim_gate import StepGate
 from dql_ros.sim_pacing import Pace
+from dql_ros.sim_video import SimVideo
 from dql_ros.simulation import EpisodeRunner, Frame, open_environment
 
 # A state without an answer is sent again after so many seconds: soon while the policy starts.
@@ -75,6 +76,7 @@ class SimBridgeNode(Node):
             seed=value_of(self, "seed"),
             episodes=value_of(self, "episodes"),
         )
+        self._video = self._open_video(contract.rate_hz)
         self._frame: Frame | None = None
         self._asked = False
         self._answered_once = False
@@ -105,7 +107,18 @@ class SimBridgeNode(Node):
         )
 
     def last_acts(self) -> None:
-        """Nothing is left to be done."""
+        """Finish the film."""
+        if self._video is not None and not self._video.close():
+            failure = self._video.failure
+            outcome = f"there is no film: {failure}" if failure else "the film is still being made"
+            self.get_logger().warning(outcome)
+
+    def _open_video(self, rate_hz: float) -> SimVideo | None:
+        if not value_of(self, "video"):
+            return None
+        return SimVideo(
+            self._environment, path_of(self, "video"), rate_hz, value_of(self, "camera")
+        )
 
     def _start_timers(self, period_ns: int, delayed: bool) -> None:
         periods_s: list[tuple[float, Any]] = [
@@ -197,6 +210,8 @@ class SimBridgeNode(Node):
     def _show(self, frame: Frame) -> None:
         self._frame = frame
         self._commands.forget()
+        if self._video is not None:
+            self._video.show()
         self._asked = self._outputs.publish(frame, self._fault_clock_ns())
         self._shown_s = self._sent_s = time.monotonic()
 
@@ -239,6 +254,8 @@ class SimBridgeNode(Node):
         return Standing("ok", "running", "running in real time")
 
     def _report(self) -> None:
+        if self._video is not None and self._video.failure:
+            self.get_logger().warning(f"there is no film: {self._video.failure}", once=True)
         self._reporter.tell(self._standing(), self._figures())
 
     def _figures(self) -> dict[str, object]:
@@ -255,6 +272,8 @@ class SimBridgeNode(Node):
             "commands lost on purpose": self._held.lost,
             "states lost on purpose": self._outputs.lost,
         }
+        if self._video is not None:
+            figures["video"] = self._video.failure or f"{self._video.frames} pictures"
         if self._lockstep:
             return figures
         age_ns = self._held.age_ns(self._fault_clock_ns())

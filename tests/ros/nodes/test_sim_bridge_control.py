@@ -233,3 +233,18 @@ def test_a_robot_of_an_mjcf_file_moves_as_the_model_does(robot: Robot, tmp_path:
     refused = set_parameter(robot, "keyframe", "upright")
     assert not refused.successful
     assert "no keyframe 'upright'" in refused.reason
+
+
+def test_an_episode_is_filmed(robot: Robot, tmp_path: Path) -> None:
+    driver, out = Driver(robot), tmp_path / "film.mp4"
+    process = robot.start(
+        NODE, contract=str(SCARA), episodes=1, max_episode_steps=8, video=str(out)
+    )
+    robot.probe.until(lambda: process.wait(0.0), "the episode to end")
+    assert process.exit_code == 0
+    assert driver.states
+    if "there is no film" in process.last_words:
+        pytest.skip(process.last_words)
+    # A slow machine renders on when the bridge has ended.
+    robot.probe.until(out.is_file, "the film")
+    assert list(tmp_path.iterdir()) == [out]
