@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,13 +11,15 @@ import typer
 from rich.console import Console, Group
 
 from dql_core.cli.facts import facts_table, fields_table, plain_table, spec_facts
-from dql_core.cli.inspect import describe
 from dql_core.errors import DqlError, did_you_mean
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage
 from dql_ros.cli.inspect_bag import bag_document, bag_tables
 from dql_ros.cli.reading_bar import reading_bar
 from dql_ros.contract import Contract, QualityOfService, load_contract
 from dql_ros.survey.topics import survey
+
+# Imported when it is needed: its libraries take seconds, which a bag need not wait for.
+DESCRIBER = "dql_core.cli.inspect"
 
 
 def inspect(
@@ -47,8 +50,7 @@ def inspect(
 
     Example: dql inspect runs/demo/bundles/diffusion_ql
     """
-    known = describe(path)
-    if known is None and _looks_like_bag(path):
+    if _looks_like_bag(path):
         document = _surveyed(path, salvage=salvage)
         if as_json:
             typer.echo(json.dumps(document, indent=2))
@@ -57,7 +59,7 @@ def inspect(
         return
     if as_json or salvage:
         raise DqlError(f"{path}: is no bag; --json and --salvage are for bags")
-    Console().print(known or _others(path))
+    Console().print(_described(path))
 
 
 def _looks_like_bag(path: Path) -> bool:
@@ -71,10 +73,13 @@ def _surveyed(path: Path, *, salvage: bool) -> dict[str, Any]:
         return bag_document(bag, survey(bag, progress))
 
 
-def _others(path: Path) -> Group:
+def _described(path: Path) -> Group:
     if not path.exists():
         siblings = [other.name for other in path.parent.glob("*")]
         raise DqlError(f"{path}: no such file or folder{did_you_mean(path.name, siblings)}")
+    known = importlib.import_module(DESCRIBER).describe(path)
+    if isinstance(known, Group):
+        return known
     if path.suffix in {".yaml", ".yml"}:
         return _contract(path, load_contract(path))
     raise DqlError(

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from dql_core.cli.facts import facts_table, plain_table
+from dql_core.cli.facts import facts_table
 from dql_ros.bag.reader import Bag
 from dql_ros.survey.topics import SurveyedTopic
 
@@ -101,18 +102,17 @@ def _stamp_oddities(topic: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:
-    table = plain_table("topic, type")
-    for heading in ("messages", "mean rate", "spacing ms", "jitter ms", "longest", "delay ms"):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("topic\ntype", overflow="fold")
+    for heading in ("\ncount", "rate\nHz", "spacing\nms", "jitter\nms", "longest\ns", "delay\nms"):
         table.add_column(heading, justify="right")
     for topic in topics:
-        name = Text(topic["topic"], overflow="fold").append(
-            f"\n{topic['type'].replace('/msg/', '/')}", "dim"
-        )
+        name = Text(topic["topic"]).append(f"\n{topic['type'].replace('/msg/', '/')}", "dim")
         table.add_row(name, f"{topic['count' if topic['read'] else 'stated']:,}", *_timing(topic))
     if any(topic["count"] for topic in topics):
         table.caption = (
-            "spacing: median; jitter: 95 % of the spacings are so near to it; delay: of the "
-            "receipt to the header's stamp, median and longest"
+            "rate: mean; spacing: median; jitter: 95 % of the spacings are so near to the median; "
+            "longest: spacing; delay: from header stamp to receipt, median and longest"
         )
         table.caption_justify = "left"
     return table
@@ -120,10 +120,10 @@ def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:
 
 def _timing(topic: Mapping[str, Any]) -> Iterator[str]:
     rate, jitter = topic["rate_hz"], topic["jitter_ms"]
-    yield "" if rate is None else f"{_short(rate)} Hz"
+    yield "" if rate is None else _short(rate)
     yield "" if topic["median_pause_ms"] is None else _short(topic["median_pause_ms"])
     yield "" if jitter is None else _short(jitter["p95"])
-    yield "" if jitter is None else f"{_short(topic['longest_pause_s'])} s"
+    yield "" if jitter is None else _short(topic["longest_pause_s"])
     delay = topic["receive_minus_header_ms"]
     if _of_other_clock(delay):
         yield "other clock"

@@ -45,11 +45,28 @@ def comment(text: str, indent: int = 0) -> list[str]:
 def entry(line: str, remark: str = "") -> list[str]:
     """Return a line of yaml with its remark behind it, or above it if the line gets too long."""
     if not remark:
-        return [line]
+        return _folded(line)
     together = f"{line}  # {one_line(remark)}"
     if len(together) <= WIDTH:
         return [together]
-    return [*comment(remark, len(line) - len(line.lstrip())), line]
+    return [*comment(remark, len(line) - len(line.lstrip())), *_folded(line)]
+
+
+def _folded(line: str) -> list[str]:
+    """Return a line of yaml, or of yaml in a comment, as several if it is long."""
+    content = line.lstrip()
+    mark = "# " if content.startswith("# ") else ""
+    margin = " " * (len(line) - len(content))
+    lines = textwrap.wrap(
+        content.removeprefix(mark),
+        WIDTH - len(margin) - len(mark),
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    # Texts with several spaces in a row would lose some of them.
+    is_same = yaml.safe_load("\n".join(lines)) == yaml.safe_load(content.removeprefix(mark))
+    return [f"{margin}{mark}{each}" for each in lines] if is_same else [line]
 
 
 def one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from dql_ros.contract import Contract, contract_problems, load_contract
 from dql_ros.contract_draft.draft import Draft, draft_contract
 from dql_ros.contract_draft.rounding import outward, upward, usual_rate
 from dql_ros.contract_draft.studied import study
-from dql_ros.contract_draft.yaml_text import comment, flow
+from dql_ros.contract_draft.yaml_text import comment, entry, flow
 
 SECOND = 1_000_000_000
 BAGS = Path(__file__).parents[3] / "shared" / "data" / "bags"
@@ -306,7 +306,7 @@ def test_rates_are_those_that_people_choose() -> None:
 @settings(deadline=None, max_examples=300)
 @given(
     st.recursive(
-        st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12)
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=80)
         | st.booleans()
         | st.floats(allow_nan=False, allow_infinity=False)
         | st.integers(-100, 100),
@@ -316,6 +316,8 @@ def test_rates_are_those_that_people_choose() -> None:
 )
 def test_whatever_is_written_is_read_back(value: Any) -> None:
     assert yaml.safe_load(f"key: {flow(value)}  # remark") == {"key": value}
+    lines = entry(f"  - {{key: [{flow(value)}, {flow(value)}]}}", "a remark on it " * 8)
+    assert yaml.safe_load("\n".join(lines)) == [{"key": [value, value]}]
 
 
 @settings(deadline=None, max_examples=100)
