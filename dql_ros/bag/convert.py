@@ -23,7 +23,15 @@ __all__ = ["REPORT_HTML", "REPORT_JSON", "Interrupted", "Manner", "Source", "con
 
 PLAINLY = Manner()
 # What keeps an output from being written, and is no mistake in the program.
-UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS)
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -78,11 +86,11 @@ def convert(
     except DqlError as cause:
         raise type(cause)(f"{cause}{_kept(parts, source, manner)}") from cause
     except OSError as cause:
-        if cause.errno not in UNWRITABLE:
+        if cause.errno not in (None, *UNWRITABLE):  # None: by NumPy or HDF5, when a disk is full
             raise
         raise DatasetError(
-            f"{out}: cannot be written: {cause.strerror}: {cause.filename}"
-            f"{_kept(parts, source, manner)}"
+            f"{out}: cannot be written: {cause.strerror or cause}; name another --out folder, or "
+            f"mend that{_kept(parts, source, manner)}"
         ) from cause
     return report
 
