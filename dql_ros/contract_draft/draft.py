@@ -111,7 +111,7 @@ def _commanded(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
 def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
     """Yield the keys that the bag does not tell, with the reason."""
     if rate is None:
-        yield "rate_hz", "no topic came more than once, so nothing tells a rate"
+        yield "rate_hz", "nothing that is used came more than once, so nothing tells a rate"
     if not roles.observations and not roles.latched:
         yield "observation", "no topic was found that tells of the robot's state"
     elif not roles.observations:
