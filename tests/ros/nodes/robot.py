@@ -82,6 +82,12 @@ class Probe:
         self.until(future.done, f"an answer of {service}")
         return future.result()
 
+    def begin_transition(self, node: str, transition: int) -> Any:
+        """Ask a lifecycle node for a transition; return the answer's future."""
+        client = self.node.create_client(ChangeState, f"{node}/change_state")
+        self.until(client.service_is_ready, f"service {node}/change_state")
+        return client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+
     def change_state(self, node: str, transition: int) -> bool:
         """Ask a lifecycle node for a transition; say whether it succeeded."""
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -109,7 +115,10 @@ class Robot:
 
     def start(self, node: str, namespace: str = "/", **parameters: Any) -> NodeProcess:
         """Start ``<node>_node`` under the name ``node``."""
-        module = f"dql_ros.nodes.{node}_node"
+        return self.run(f"dql_ros.nodes.{node}_node", node, namespace, **parameters)
+
+    def run(self, module: str, node: str, namespace: str = "/", **parameters: Any) -> NodeProcess:
+        """Start the node of any module under the name ``node``."""
         return self._processes.start(NodeCommand(module, node, parameters, namespace))
 
     def __enter__(self) -> "Robot":

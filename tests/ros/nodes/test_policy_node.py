@@ -3,67 +3,21 @@
 import math
 import re
 import signal
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PointStamped
 from lifecycle_msgs.msg import State, Transition
-from lifecycle_msgs.srv import ChangeState, GetState
+from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
-from dql_ros.nodes.interfaces import reliable, time_message
+from dql_ros.nodes.interfaces import reliable
+from tests.ros.nodes.arm import NODE, Arm, state_of
 from tests.ros.nodes.robot import SAFE, SCARA, Robot
 
 pytestmark = pytest.mark.ros
-
-NODE = "policy"
-
-
-class Arm:
-    """The topics of a SCARA arm, published by the test."""
-
-    def __init__(self, robot: Robot) -> None:
-        self._probe = robot.probe
-        node = robot.probe.node
-        self.commands = robot.probe.collect(Float64MultiArray, "velocity_controller/commands")
-        self._state = node.create_publisher(JointState, "joint_states", reliable(10))
-        self._target = node.create_publisher(PointStamped, "target", reliable(1, latched=True))
-
-    def aim(self, stamp_ns: int) -> None:
-        """Publish the target once the policy node listens, and wait until it has it."""
-        self._probe.until(lambda: self._target.get_subscription_count() > 0, "a listener")
-        message = PointStamped()
-        message.header.stamp = time_message(stamp_ns)
-        message.point.x, message.point.y = 0.26, 0.19
-        self._target.publish(message)
-        self._probe.until(self._target.wait_for_all_acked, "the target to arrive")
-
-    def show(self, stamp_ns: int, shoulder: float = 0.1) -> None:
-        """Publish a state."""
-        message = JointState(name=["elbow", "shoulder"], velocity=[0.0, 0.0])
-        message.header.stamp = time_message(stamp_ns)
-        message.position = [0.2, shoulder]
-        self._state.publish(message)
-
-    def answered(self, stamp_ns: int, shoulder: float = 0.1) -> list[float]:
-        """Publish a state until there is one more command, and return that."""
-        seen = len(self.commands)
-        ask_at = 0.0
-
-        def has_answer() -> bool:
-            nonlocal ask_at
-            if time.monotonic() >= ask_at:
-                self.show(stamp_ns, shoulder)
-                ask_at = time.monotonic() + 0.1
-            return len(self.commands) > seen
-
-        self._probe.until(has_answer, "a command")
-        return list(self.commands[-1].data)
 
 
 @pytest.fixture(name="safe")
@@ -250,9 +204,3 @@ def test_wrong_parameters_end_an_autostarted_node_with_one_line(
     assert process.wait(30)
     assert process.exit_code == 2
     assert re.search(words, process.last_words), process.last_words
-
-
-def state_of(robot: Robot) -> int:
-    """Return the id of the policy node's lifecycle state."""
-    response = robot.probe.call(GetState, f"{NODE}/get_state", GetState.Request())
-    return int(response.current_state.id)
