@@ -128,7 +128,12 @@ def _watch(processes: NodeProcesses, listener: DiagnosticsListener) -> None:
 
 
 def _recorder(contract: str, folder: Path) -> NodeCommand:
-    parameters = {"contract": contract, "out": str(folder.resolve()), "use_sim_time": True}
+    parameters = {
+        "contract": contract,
+        "out": str(folder.resolve()),
+        "topics": ["/diagnostics"],
+        "use_sim_time": True,
+    }
     return NodeCommand("dql_ros.nodes.recorder_node", "recorder", parameters)
 
 

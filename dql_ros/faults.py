@@ -28,7 +28,7 @@ LINKS = ("state", "command")
 _KINDS = {
     "latency_ms": ("messages arrive so many ms later", 60_000.0),
     "jitter_ms": ("and by up to so many ms more", 60_000.0),
-    "drop": ("share of the messages that are lost", 0.999),
+    "drop": ("share of the messages that are lost", 0.95),
     "noise": ("standard deviation of noise on each number, in its unit", 1e9),
 }
 

@@ -74,6 +74,12 @@ def closed_loop(
         Path | None,
         typer.Option("--record", help="Record all topics into this folder (rosbag2, MCAP)."),
     ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(
+            "--video", help="Film the simulated robot into this file (.mp4); needs OpenGL."
+        ),
+    ] = None,
 ) -> None:
     """Drive a simulated robot over ROS 2 topics; tell how often it succeeds, and the timing.
 
@@ -94,7 +100,7 @@ def closed_loop(
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
     console = Console()
     try:
-        _drive(console, run, contract, episodes, candidates, record)
+        _drive(console, run, contract, episodes, candidates, record, video)
     except KeyboardInterrupt:
         done = len(run.results)
         console.print(f"interrupted after {done} of {episodes} episodes; every process is ended")
@@ -116,8 +122,10 @@ def _drive(
     episodes: int,
     candidates: int | None,
     record: Path | None,
+    video: Path | None,
 ) -> None:
     """Fill ``run``, showing how far it is."""
+    filmed = {} if video is None else {"video": str(video.resolve())}
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("starting", total=episodes)
 
@@ -138,7 +146,7 @@ def _drive(
             env=run.env,
             seed=run.seed,
             real_time=run.real_time,
-            bridge_parameters=run.faults,
+            bridge_parameters={**run.faults, **filmed},
             record=record,
             on_episode=note_episode,
             on_report=note_report,

@@ -25,7 +25,13 @@ class Diagnosed:
 # Plots of the diagnostics' values: title -> keys.
 TIMING_PLOTS = {
     "rate (Hz)": ("rate (Hz)",),
-    "timing (ms)": ("inference p50 (ms)", "inference p99 (ms)"),
+    "inference and state to command (ms)": (
+        "inference p50 (ms)",
+        "inference p99 (ms)",
+        "state to command p50 (ms)",
+        "state to command p99 (ms)",
+    ),
+    "tick jitter (ms)": ("tick jitter p50 (ms)", "tick jitter p99 (ms)"),
 }
 STATE_KEY = "state"
 

@@ -35,7 +35,7 @@ def test_the_last_of_two_holds() -> None:
         ("fault_seed=0.5", r"--faults: fault_seed is '0.5', which is not a whole number"),
         (
             "drop=1",
-            r"--faults: drop is 1 \(share of the messages that are lost\): give 0 to 0.999",
+            r"--faults: drop is 1 \(share of the messages that are lost\): give 0 to 0.95",
         ),
         ("noise=nan", r"--faults: noise is nan"),
         ("latency_ms=-1", r"--faults: latency_ms is -1"),

@@ -104,3 +104,19 @@ def test_a_mistake_is_told_before_anything_starts(
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"dql: {told}"]
+
+
+def test_faults_reach_the_robot_and_are_told(
+    scara: Path, scara_bundle: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run.json"
+    arguments = ("--episodes", 2, "--faults", "drop=0.3,noise=0.01,fault_seed=1", "--json", out)
+    done = subprocess.run(
+        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    assert document["faults"]["command_drop"] == document["faults"]["state_drop"] == 0.3
+    values = document["nodes"]["sim_bridge: simulation"]["values"]
+    assert values["states lost on purpose"] + values["commands lost on purpose"] > 0
+    assert "states lost on purpose" in done.stdout

@@ -131,6 +131,8 @@ def test_a_demonstration_is_recorded_whole(tmp_path: Path) -> None:
     steps = sum(result.length for result in results)
     counts = Counter({topic: len(found) for topic, found in messages.items()})
     commands = counts.pop("/velocity_controller/commands")
+    # From both nodes, once a second and at each change.
+    assert counts.pop("/diagnostics") >= 2
     assert counts == {
         "/clock": steps + 3,
         "/joint_states": steps + 3,
