@@ -73,7 +73,9 @@ def generate_launch_description() -> LaunchDescription:
 
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     arguments = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    sim, record, autostart = (is_true(arguments, key) for key in ("sim", "record", "autostart"))
+    sim, record, autostart, respawn = (
+        is_true(arguments, key) for key in ("sim", "record", "autostart", "respawn")
+    )
     use_sim_time = sim or is_true(arguments, "use_sim_time")
     files = [arguments["params_file"]] if arguments["params_file"] else []
     policy = LifecycleNode(
@@ -89,13 +91,16 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
                     "policy": arguments["policy"],
                     "device": arguments["device"],
                     "mode": arguments["mode"],
+                    # The launch would ask the services of the node that has died, which DDS
+                    # remembers for a while: one that may be respawned starts itself.
+                    "autostart": autostart and respawn,
                     "recorders": int(record),
                     "use_sim_time": use_sim_time,
                 }
             ),
         ],
         arguments=["--ros-args", "--log-level", arguments["log_level"]],
-        respawn=is_true(arguments, "respawn"),
+        respawn=respawn,
         respawn_delay=1.0,
         output="screen",
     )
@@ -106,7 +111,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     bridge = {"env": arguments["env"], "mode": arguments["mode"], "recorders": str(int(record))}
     recorder = {"out": arguments["out"], "use_sim_time": str(use_sim_time), "autostart": "true"}
     return [
-        *(_transitions(policy) if autostart else []),
+        *(_transitions(policy) if autostart and not respawn else []),
         policy,
         *([_included("sim.launch.py", common | bridge)] if sim else []),
         *([_included("record.launch.py", common | recorder)] if record else []),

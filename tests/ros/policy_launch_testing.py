@@ -9,6 +9,7 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_testing import post_shutdown_test  # type: ignore[import-not-found]  # of ROS
 from launch_testing.actions import ReadyToTest  # type: ignore[import-not-found]  # of ROS
 from launch_testing.asserts import assertExitCodes  # type: ignore[import-not-found]  # of ROS
 
@@ -34,6 +35,7 @@ class TestWhileItRuns(unittest.TestCase):
         proc_output.assertWaitFor("[policy]: running", timeout=60, stream="stderr")
 
 
+@post_shutdown_test()
 class TestAfterItsEnd(unittest.TestCase):
     """The processes are gone."""
 

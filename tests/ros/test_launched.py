@@ -47,7 +47,10 @@ class Launch:
 
     def await_words(self, words: str, times: int = 1) -> None:
         """Wait until the launch has said something so often."""
-        self.probe.until(lambda: self.said.count(words) >= times, f"'{words}' in\n{self.said}")
+        try:
+            self.probe.until(lambda: self.said.count(words) >= times, f"'{words}'")
+        except AssertionError as error:
+            raise AssertionError(f"{error} in\n{self.said}") from None
 
     def pid_of(self, executable: str) -> int:
         """Return the process that was started last for an executable."""
@@ -113,7 +116,8 @@ def test_one_launch_drives_records_and_ends(
     with Bag(tmp_path / "bag") as bag:
         counts = {name: topic.count for name, topic in bag.topics.items()}
     assert counts["/arm/target"] == 2
-    assert counts["/arm/joint_states"] == counts["/arm/reward"] + 2
+    # A state that is not answered soon enough is sent again.
+    assert counts["/arm/joint_states"] >= counts["/arm/reward"] + 2
     assert counts["/arm/velocity_controller/commands"] >= counts["/arm/reward"]
 
 
