@@ -1,0 +1,67 @@
+"""The policy node with a policy that does nothing but tell what it observes, and when.
+
+It publishes JSON texts: on ``~/seen`` each observation with the time of the node's clock, and on
+``~/heard`` that time after each message of an observed topic or of the clock.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
+
+from dql_core.runtime.policy import Decision
+from dql_core.spec import PolicySpec
+from dql_ros.contract import load_contract
+from dql_ros.loaded_policy import LoadedPolicy
+from dql_ros.nodes.base import run
+from dql_ros.nodes.control_node import ControlNode
+from dql_ros.nodes.interfaces import message_class, qos_profile, reliable
+from dql_ros.nodes.parameters import path_of
+
+
+class Witness:
+    """Publishes what it is shown."""
+
+    def __init__(self, node: Node, spec: PolicySpec) -> None:
+        self.spec = spec
+        self._node = node
+        self._seen = node.create_publisher(String, "~/seen", reliable(1000))
+        self._heard = node.create_publisher(String, "~/heard", reliable(1000))
+        for stream in load_contract(path_of(node, "contract")).observation:
+            node.create_subscription(
+                message_class(stream.type), stream.topic, self._hear, qos_profile(stream.qos)
+            )
+        node.create_subscription(Clock, "/clock", self._hear, reliable(1000))
+
+    def reset(self) -> None:
+        """Nothing to begin."""
+
+    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+        seen = {"now": self._now_ns(), "bytes": observation.tobytes().hex()}
+        self._seen.publish(String(data=json.dumps(seen)))
+        action = np.asarray(self.spec.action_low, dtype=np.float32)
+        return Decision(action, np.zeros(1, np.float32), action[None])
+
+    def _hear(self, _message: object) -> None:
+        self._heard.publish(String(data=json.dumps({"now": self._now_ns()})))
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+
+def load_witness(node: Node, spec: PolicySpec) -> LoadedPolicy:
+    return LoadedPolicy(Witness(node, spec), None, "a witness")
+
+
+def make_node() -> ControlNode:
+    return ControlNode.started("witness", (), load_witness)
+
+
+if __name__ == "__main__":
+    sys.exit(run(make_node))
