@@ -102,6 +102,13 @@ class ControlLoop:
             self._opened = opened.pop_all()
 
     @property
+    def state(self) -> State:
+        """How the controller stands, or will from its next tick on."""
+        if self._interlock.stopped:
+            return State.STOPPED
+        return State.PAUSED if self._interlock.paused else self.controller.state
+
+    @property
     def missed_ticks(self) -> int:
         """Ticks that were left out since the loop was started."""
         return 0 if self._ticker is None else self._ticker.missed

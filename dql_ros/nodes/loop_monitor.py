@@ -92,7 +92,7 @@ class LoopMonitor:
             self.report()
 
     def _state(self) -> str:
-        return self._loop.controller.state.value if self._loop.active else INACTIVE
+        return self._loop.state.value if self._loop.active else INACTIVE
 
     def _reason(self) -> str:
         """Why no action is sent, if one should be."""

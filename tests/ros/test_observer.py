@@ -102,3 +102,57 @@ def test_a_message_without_a_joint_is_refused(
     message.name = ["elbow", "wrist"]
     with pytest.raises(ContractError, match=r"'shoulder' is not in the message.*elbow, wrist"):
         Observer(contract).receive("joint_states", message, received_ns=0)
+
+
+def test_a_stamp_from_the_future_is_counted_told_and_not_used(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    observer = Observer(contract)
+    observer.receive("target", target(blank, 0), received_ns=0)
+    observer.receive("joint_states", state(blank, 5 * SECOND_NS), received_ns=SECOND_NS)
+    assert observer.at(SECOND_NS).missing == ("joint_states",)
+    assert observer.arrivals["joint_states"].future == 1
+    assert observer.trouble("joint_states") == (
+        "its newest stamp is 4.000 s ahead of this node's clock, and what is from the future is "
+        "not used"
+    )
+    observer.receive("joint_states", state(blank, SECOND_NS), received_ns=SECOND_NS)
+    assert observer.trouble("joint_states") == ""
+    assert observer.at(SECOND_NS).missing == ()
+
+
+def test_in_lockstep_the_stamps_are_the_clock(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    observer = Observer(contract, lockstep=True)
+    observer.receive("joint_states", state(blank, 5 * SECOND_NS), received_ns=0)
+    assert observer.arrivals["joint_states"].future == 0
+    assert observer.trouble("joint_states") == ""
+
+
+def test_a_refused_message_is_told_until_a_good_one_comes(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    observer = Observer(contract)
+    message = state(blank, 0)
+    message.name = ["elbow", "wrist"]
+    for _ in range(2):
+        with pytest.raises(ContractError):
+            observer.receive("joint_states", message, received_ns=0)
+    assert observer.arrivals["joint_states"].refused == 2
+    assert "refused: joint_states: joint 'shoulder'" in observer.trouble("joint_states")
+    observer.receive("joint_states", state(blank, 0), received_ns=0)
+    assert observer.trouble("joint_states") == ""
+    assert observer.arrivals["joint_states"].refused == 2
+
+
+def test_a_clock_that_went_back_leaves_only_latched_values_from_before(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    for target_ns, known in ((SECOND_NS, True), (3 * SECOND_NS, False)):
+        observer = Observer(contract)
+        observer.receive("target", target(blank, target_ns), received_ns=0)
+        observer.receive("joint_states", state(blank, 3 * SECOND_NS), received_ns=0)
+        observer.clock_went_back(2 * SECOND_NS)
+        observer.receive("joint_states", state(blank, 2 * SECOND_NS), received_ns=0)
+        assert observer.at(2 * SECOND_NS).missing == (() if known else ("target",))

@@ -10,6 +10,7 @@ import pytest
 from geometry_msgs.msg import PointStamped
 from lifecycle_msgs.msg import State
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -102,6 +103,41 @@ def test_stamps_from_the_future_are_not_used(moving: Moving) -> None:
 def test_a_publishers_clock_that_is_set_back(moving: Moving) -> None:
     moving.safe_and_told("no fresh observation: 'joint_states'", ahead_ns=-HOUR_NS)
     moving.moves_again()
+
+
+def test_a_clock_that_jumps_back(robot: Robot, contract: Callable[..., str]) -> None:
+    """The clock of a simulation that begins anew; without it the node would wait for hours."""
+    clock = robot.probe.node.create_publisher(Clock, "/clock", reliable(10))
+    robot.run(
+        "tests.ros.nodes.scripted_policy_node",
+        NODE,
+        contract=contract(),
+        autostart=True,
+        use_sim_time=True,
+    )
+    arm, told = Arm(robot), Told(robot)
+    now_ns = 100 * SECOND_NS
+    arm.aim(now_ns)
+
+    def simulated(condition: Callable[[], bool]) -> Callable[[], bool]:
+        def shown() -> bool:
+            nonlocal now_ns
+            now_ns += SECOND_NS // 50
+            clock.publish(Clock(clock=time_message(now_ns)))
+            arm.show(now_ns)
+            return condition()
+
+        return shown
+
+    robot.probe.until(simulated(lambda: arm.last == ACTION), "the arm to move")
+    now_ns = 5 * SECOND_NS
+    robot.probe.until(simulated(lambda: arm.last == SAFE), "the safe command")
+    # The target is of the time before the jump, and was not sent again.
+    words = "'target' never came"
+    robot.probe.until(simulated(lambda: told.said(words)), "word of it")
+    arm.aim(now_ns)
+    robot.probe.until(simulated(lambda: arm.last == ACTION), "the arm to move again")
+    robot.probe.until(simulated(lambda: told.count("clock jumps") == 1), "a count of it")
 
 
 def test_an_inference_that_stalls_does_not_delay_the_safe_command(moving: Moving) -> None:

@@ -1,0 +1,45 @@
+import pytest
+
+from dql_ros.loop_health import INACTIVE, Health, HealthJudge, Level
+
+
+def judge(state: str, fault: str = "", remarks: list[str] | None = None) -> Health:
+    return HealthJudge().judge(state, fault, {}, remarks or [])
+
+
+def test_a_running_loop_without_incidents_is_well() -> None:
+    assert judge("running") == Health("running", Level.OK, "running")
+
+
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [("stale", Level.ERROR), ("fault", Level.ERROR), ("waiting", Level.WARN)],
+)
+def test_a_fault_is_told_as_badly_as_the_state_is(state: str, level: Level) -> None:
+    found = judge(state, "'joint_states' never came", ["'target': its newest message was refused"])
+    expected = "'joint_states' never came; 'target': its newest message was refused"
+    assert found == Health(state, level, expected)
+
+
+def test_what_people_asked_for_is_told_with_the_way_out() -> None:
+    assert judge("stopped").level is Level.ERROR
+    assert "~/reset_stop" in judge("stopped").message
+    assert judge("paused").level is Level.WARN
+    assert "~/resume" in judge("paused").message
+
+
+def test_a_node_that_gave_up_says_why_and_one_that_was_asked_to_does_not() -> None:
+    assert judge(INACTIVE, "deactivated itself").level is Level.ERROR
+    assert judge(INACTIVE) == Health(INACTIVE, Level.OK, INACTIVE)
+
+
+def test_incidents_are_told_once_with_their_number() -> None:
+    subject = HealthJudge()
+    subject.judge("running", "", {"slow_inference": 2}, [])
+    found = subject.judge("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
+    assert found.level is Level.WARN
+    assert found.message == (
+        "running; since the last report: slow inference 3 times, missed ticks 1 times"
+    )
+    again = subject.judge("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
+    assert again == Health("running", Level.OK, "running")

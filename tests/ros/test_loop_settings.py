@@ -1,0 +1,40 @@
+from typing import Any
+
+import pytest
+
+from dql_core.errors import ConfigError, ContractError
+from dql_ros.contract import Contract
+from dql_ros.loop_settings import LoopSettings, triggering_streams
+
+
+def contract(**stream: Any) -> Contract:
+    state = {"topic": "x", "type": "std_msgs/msg/Float64", "fields": [{"path": "data"}]} | stream
+    command = {
+        "topic": "u",
+        "type": "std_msgs/msg/Float64",
+        "fields": [{"path": "data", "low": -1, "high": 1}],
+    }
+    return Contract.model_validate(
+        {"robot": "x", "rate_hz": 50.0, "observation": [state], "action": [command]}
+    )
+
+
+def test_the_limit_of_inference_is_the_period_unless_it_is_given() -> None:
+    assert LoopSettings(False, 0).inference_limit_ns(contract()) == 20_000_000
+    given = LoopSettings(False, 0, inference_limit_s=0.005)
+    assert given.inference_limit_ns(contract()) == 5_000_000
+
+
+def test_a_limit_beyond_the_period_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"inference_limit_s is 0.03, longer than .* 0.02 s"):
+        LoopSettings(False, 0, inference_limit_s=0.03).inference_limit_ns(contract())
+
+
+def test_in_lockstep_time_waits() -> None:
+    assert LoopSettings(True, 0, inference_limit_s=0.03).inference_limit_ns(contract()) is None
+
+
+def test_lockstep_needs_a_stream_whose_stamps_are_the_simulators() -> None:
+    assert [stream.topic for stream in triggering_streams(contract())] == ["x"]
+    with pytest.raises(ContractError, match="cannot run in lockstep, since no observation"):
+        triggering_streams(contract(stamp="receive"))
