@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Launch:
     """A launch that runs on a domain of its own, and a probe on it."""
 
     def __init__(self, domain: int, folder: Path, process: "subprocess.Popen[str]") -> None:
+        self.domain = domain
         self.probe = Probe(domain, lambda: None)
         self._folder = folder
         self._process = process
@@ -86,11 +87,9 @@ class Launch:
 @contextmanager
 def launched(workspace: Workspace, folder: Path, file: str, **arguments: Any) -> Iterator[Launch]:
     with own_domain() as domain:
-        launch = Launch(domain, folder, start_launch(workspace, domain, folder, file, arguments))
-        try:
+        process = start_launch(workspace, domain, folder, file, arguments)
+        with closing(Launch(domain, folder, process)) as launch:
             yield launch
-        finally:
-            launch.close()
 
 
 def test_one_launch_drives_records_and_ends(
@@ -131,6 +130,25 @@ def test_a_killed_policy_is_started_configured_and_activated_again(
         launch.await_words("[policy]: running", times=2)
         launch.interrupt()
         assert "Traceback" not in launch.said
+
+
+def test_a_policy_whose_robot_comes_later_is_activated_then(
+    workspace: Workspace, bundle: Path, tmp_path: Path
+) -> None:
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("/**: {ros__parameters: {activation_timeout_s: 0.5}}")
+    arguments: dict[str, Any] = {"contract": SCARA, "policy": bundle, "use_sim_time": "true"}
+    arguments["params_file"] = parameters
+    with launched(workspace, tmp_path, "policy.launch.py", **arguments) as launch:
+        launch.await_words("could not activate", times=2)
+        (tmp_path / "sim").mkdir()
+        domain = launch.domain
+        process = start_launch(
+            workspace, domain, tmp_path / "sim", "sim.launch.py", {"contract": SCARA}
+        )
+        with closing(Launch(domain, tmp_path / "sim", process)):
+            launch.await_words("[policy]: running")
+        launch.interrupt()
 
 
 def test_a_policy_that_cannot_be_configured_ends_the_launch(
