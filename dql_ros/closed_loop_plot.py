@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -17,7 +19,7 @@ from dql_ros.layouts.palette import COLORS
 FORMATS = (".png", ".svg", ".pdf")
 
 _SUCCESS, _FAILURE, _UNKNOWN = "#2a9d63", "#d0453f", "#2166b0"
-_MILLISECONDS = "(ms)"
+_QUANTILE = re.compile(r"(.+) p50 \(ms\)")
 _DPI = 150
 
 
@@ -30,7 +32,7 @@ def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
     _draw_guards(guards, run)
     mode = "real time" if run.real_time else "lockstep"
     faults = "".join(f", {name} {amount:g}" for name, amount in run.faults.items())
-    figure.suptitle(f"{run.bundle.name} in {run.env}, {mode}{faults}")
+    figure.suptitle(f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
 
@@ -50,25 +52,26 @@ def _draw_returns(axes: Axes, run: ClosedLoop) -> None:
 
 
 def _draw_timing(axes: Axes, run: ClosedLoop) -> None:
-    """Draw what the policy node told of its times, each report a point."""
+    """Draw what the policy node told of its times: medians solid, 99th percentiles dashed."""
     reports = [report for report in run.log.of_node(DRIVER) if report.has_begun]
-    keys = dict.fromkeys(
-        key for report in reports for key in report.values if key.endswith(_MILLISECONDS)
-    )
-    for index, key in enumerate(keys):
-        points = [
-            (report.time_s, value)
-            for report in reports
-            if (value := report.number(key)) is not None and math.isfinite(value)
-        ]
-        label = key.removesuffix(_MILLISECONDS).strip()
-        colour = COLORS[index % len(COLORS)]
-        style = "-" if index < len(COLORS) else "--"
-        axes.plot(*zip(*points, strict=True), style, marker=".", color=colour, label=label)
+    told = (_QUANTILE.fullmatch(key) for report in reports for key in report.values)
+    quantities = dict.fromkeys(found[1] for found in told if found)
+    for colour, quantity in zip(cycle(COLORS), quantities):
+        for quantile, style in (("p50", "-"), ("p99", "--")):
+            times_s = [report.time_s for report in reports]
+            values = [report.number(f"{quantity} {quantile} (ms)") for report in reports]
+            drawn = [math.nan if value is None else value for value in values]
+            label = f"{quantity} {quantile}"
+            axes.plot(times_s, drawn, style, marker=".", color=colour, label=label)
     axes.set(title="policy node (ms)", xlabel="time (s)")
     axes.set_ylim(bottom=0)
-    if keys:
-        axes.legend(fontsize="x-small")
+    if quantities:
+        axes.legend(
+            fontsize="x-small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.15),
+            ncols=len(quantities),
+        )
 
 
 def _draw_guards(axes: Axes, run: ClosedLoop) -> None:
@@ -77,4 +80,5 @@ def _draw_guards(axes: Axes, run: ClosedLoop) -> None:
     axes.bar_label(bars, padding=2, fontsize="small")
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max([1, *run.guards.values()]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(title="guards: objections")

@@ -13,6 +13,9 @@ from dql_ros.diagnostics_log import DiagnosticsLog, Report
 from dql_ros.simulation import EpisodeResult
 
 _GUARD = "guard "
+# Told elsewhere, or only of interest where it is not 0.
+_OMITTED = ("mode", "bundle", "episode", _GUARD)
+_SHOWN_ZEROS = {"seed", "missed ticks", "periods lost"}
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,7 @@ class ClosedLoop:
         """Return what a reader wants to know of the policy node, by label."""
         if self.policy is None:
             return {"diagnostics": "none came"}
-        facts: dict[str, object] = {
-            key: value for key, value in self.policy.values.items() if not key.startswith(_GUARD)
-        }
+        facts = _told(self.policy)
         objected = {name: count for name, count in self.guards.items() if count}
         facts["guards"] = (
             ", ".join(f"{name} {count}" for name, count in objected.items())
@@ -83,7 +84,7 @@ class ClosedLoop:
 
     def simulation_facts(self) -> dict[str, object]:
         """Return what a reader wants to know of the simulation, by label."""
-        facts = {} if self.simulation is None else dict(self.simulation.values)
+        facts = {} if self.simulation is None else _told(self.simulation)
         return {"episodes": len(self.results), **facts, **self._worst(BRIDGE)}
 
     def to_json(self) -> dict[str, Any]:
@@ -103,6 +104,15 @@ class ClosedLoop:
     def _worst(self, node: str) -> dict[str, object]:
         worst = self.log.worst(node)
         return {"worst": f"{worst.message} (after {worst.time_s:.1f} s)"} if worst else {}
+
+
+def _told(report: Report) -> dict[str, object]:
+    """Leave out what is told elsewhere, and counts of what did not happen."""
+    return {
+        key: value
+        for key, value in report.values.items()
+        if not key.startswith(_OMITTED) and (value != "0" or key in _SHOWN_ZEROS)
+    }
 
 
 def summarize(results: Sequence[EpisodeResult]) -> EvaluationResult:

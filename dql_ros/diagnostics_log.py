@@ -36,8 +36,8 @@ class Report:
 
     @property
     def has_begun(self) -> bool:
-        """Whether the node had acted by then; one that counts no ticks always has."""
-        return self.number("ticks") != 0
+        """Whether the node had acted by then; one that counts neither ticks nor steps had."""
+        return 0 not in (self.number("ticks"), self.number("steps"))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready form; what is a number becomes one."""

@@ -28,12 +28,15 @@ def report(name: str, time_s: float, level: int = 0, message: str = "", **values
 def _run() -> ClosedLoop:
     log = DiagnosticsLog()
     log.add(report(POLICY, 0.5, 1, "waiting", state="waiting", ticks="0"))
+    log.add(report(BRIDGE, 0.2, 2, "waiting", steps="0"))
     log.add(report(BRIDGE, 1.0, 1, "behind", factor="0.9"))
     log.add(Report(POLICY, 1.5, 2, "no fresh observation", {"ticks": "10", "state": "stale"}))
     log.add(report("policy_2: control loop", 1.6, 2, "someone else"))
     last = {
         "state": "inactive",
         "ticks": "20",
+        "missed ticks": "0",
+        "clock jumps": "0",
         "inference p50 (ms)": "0.25",
         "guard stale_stream": "3",
         "guard warm_up": "0",
@@ -49,7 +52,8 @@ def test_counts_are_those_of_the_last_report(run: ClosedLoop) -> None:
     facts = run.policy_facts()
     assert facts["state"] == "inactive"
     assert facts["guards"] == "stale_stream 3"
-    assert "guard published" not in facts
+    assert not {"guard published", "clock jumps"} & set(facts)
+    assert facts["missed ticks"] == "0"
 
 
 def test_the_worst_report_is_told_once_the_node_acts(run: ClosedLoop) -> None:
@@ -88,6 +92,8 @@ def test_json_holds_episodes_guards_and_the_last_report_of_each_node(run: Closed
         "values": {
             "state": "inactive",
             "ticks": 20,
+            "missed ticks": 0,
+            "clock jumps": 0,
             "inference p50 (ms)": 0.25,
             "guard stale_stream": 3,
             "guard warm_up": 0,
