@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
 from dql_ros.bag.bag_job import BagJob
@@ -119,6 +120,8 @@ class _Worker:
 
 def _start(team: list[_Worker]) -> _Worker:
     """Start a process that Ctrl-C in a terminal, which all processes there get, does not reach."""
+    # It is started with the first process otherwise, and Python lets SIGINT through after that.
+    resource_tracker.ensure_running()
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         worker = _Worker()

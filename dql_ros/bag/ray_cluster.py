@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -113,7 +113,7 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
         yield
         return
     _require_listener(ray, address)
-    with TemporaryDirectory(prefix="dql_ray_") as folder:
+    with ExitStack() as stack:
         options: dict[str, Any] = {}
         if address == LOCAL:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -122,17 +122,15 @@ def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
                 "include_dashboard": False,
                 "object_store_memory": LOCAL_STORE_BYTES,
                 "_node_ip_address": "127.0.0.1",
-                "_temp_dir": folder,
+                "_temp_dir": stack.enter_context(TemporaryDirectory(prefix="dql_ray_")),
             }
+        stack.callback(ray.shutdown)
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, RuntimeError, ValueError, SystemExit) as cause:
             told = " ".join(str(cause).split())
             raise ConfigError(f"--ray {address}: no connection: {told}; {MENDING}") from cause
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        yield
 
 
 def _require_listener(ray: Any, address: str) -> None:

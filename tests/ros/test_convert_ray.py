@@ -36,8 +36,7 @@ import sys
 from ray.cluster_utils import Cluster
 
 node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80_000_000}
-head = {**node, "include_dashboard": False, "temp_dir": sys.argv[1]}
-cluster = Cluster(initialize_head=True, head_node_args=head)
+cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
 cluster.add_node(**node)
 print(cluster.address, flush=True)
 sys.stdin.read()
@@ -57,11 +56,12 @@ def cluster() -> Iterator[Cluster]:
     folder = tempfile.mkdtemp(prefix="dql_ray_")
     surroundings = {
         "HOME": folder,
+        "RAY_TMPDIR": folder,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way to stay on the loopback interface
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, folder],
+        [sys.executable, "-c", CLUSTER],
         cwd=folder,
         env={**os.environ, **surroundings, MARK: folder},
         stdin=subprocess.PIPE,

@@ -163,6 +163,18 @@ def test_ctrl_c_before_any_bag_is_done_leaves_nothing(place: Workplace) -> None:
     assert place.left == set()
 
 
+def test_a_worker_leaves_ctrl_c_to_the_main_process(place: Workplace) -> None:
+    bags = place.bags(HELD, 3)
+    with place.started(*bags, "--out", "out", "--workers", "2") as process:
+        first_worker = place.holder()
+        status = Path(f"/proc/{first_worker}/status").read_text()
+        (blocked,) = (line.split()[1] for line in status.splitlines() if "SigBlk" in line)
+        assert int(blocked, 16) & 1 << (signal.SIGINT - 1)
+        place.release()
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, "")
+
+
 def test_ctrl_c_while_the_workers_start_is_not_told_of_by_them(place: Workplace) -> None:
     bags = place.bags(HELD, 3)
     with place.started(*bags, "--out", "out", "--workers", "2") as process:
