@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from dql_ros.nodes.interfaces import reliable
+from dql_ros.sim_standing import Standing
 
 _LOG_PERIOD_S = 10.0
 _LEVELS = {
@@ -16,22 +16,6 @@ _LEVELS = {
     "warning": DiagnosticStatus.WARN,
     "error": DiagnosticStatus.ERROR,
 }
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a simulation stands.
-
-    Attributes:
-        level: ``ok``, ``warning`` or ``error``.
-        state: One of ``waiting``, ``running``, ``unanswered``, ``paused``, ``behind``,
-            ``stopped``, ``finished``.
-        reason: Why, for people.
-    """
-
-    level: str
-    state: str
-    reason: str
 
 
 class BridgeReporter:
@@ -47,7 +31,7 @@ class BridgeReporter:
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(10))
 
-    def tell(self, standing: Standing, values: Mapping[str, object]) -> None:
+    def tell(self, standing: Standing, values: Mapping[str, str]) -> None:
         """Publish how the simulation stands, with figures; log it if it is new."""
         if standing.state != self.told:
             self.told = standing.state
@@ -61,7 +45,7 @@ class BridgeReporter:
             name=f"{self._node.get_name()}: simulation",
             message=standing.reason,
             hardware_id=self._node.get_fully_qualified_name(),
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()

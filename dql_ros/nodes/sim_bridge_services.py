@@ -12,7 +12,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import SimulationError
 from dql_ros.nodes.parameters import value_of
-from dql_ros.sim_gate import StepGate
+from dql_ros.sim_run import SimulationRun
 from dql_ros.simulation import EpisodeRunner
 
 
@@ -22,24 +22,25 @@ class BridgeServices:
     def __init__(
         self,
         node: Node,
-        gate: StepGate,
+        run: SimulationRun,
         runner: EpisodeRunner,
-        is_running: Callable[[], bool],
         changed: Callable[[], None],
     ) -> None:
         """Offer the services.
 
         Args:
             node: The bridge; has the parameters ``reset_seed``, ``keyframe`` and ``steps``.
-            gate: Lets steps through.
-            runner: Begins the episodes.
-            is_running: Whether an episode has begun and not ended.
+            run: The simulation, whose gate lets steps through.
+            runner: Begins its episodes.
             changed: Called after anything was asked.
+
+        Raises:
+            SimulationError: If the model has no such keyframe.
         """
         self._node = node
-        self._gate = gate
+        self._run = run
+        self._gate = run.gate
         self._runner = runner
-        self._is_running = is_running
         self._changed = changed
         runner.ask_for(None, value_of(node, "keyframe"))
         node.create_service(Trigger, "~/reset", self._on_reset)
@@ -49,13 +50,18 @@ class BridgeServices:
 
     def _on_reset(self, _request: Any, response: Any) -> Any:
         """End the running episode as truncated with its next step, and begin another."""
-        running = self._is_running()
-        if running:
-            seed = value_of(self._node, "reset_seed")
-            self._runner.ask_for(None if seed < 0 else seed, value_of(self._node, "keyframe"))
-            self._gate.request_reset()
         response.success = True
-        response.message = "the next step ends the episode" if running else "no episode is running"
+        if self._run.frame is None:
+            response.message = "no episode has begun"
+            return response
+        seed = value_of(self._node, "reset_seed")
+        self._runner.ask_for(None if seed < 0 else seed, value_of(self._node, "keyframe"))
+        if self._run.is_running:
+            self._gate.request_reset()
+            response.message = "the next step ends the episode"
+        else:
+            self._gate.allow(1)
+            response.message = "the next step begins an episode"
         self._changed()
         return response
 

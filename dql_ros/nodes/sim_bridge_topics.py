@@ -1,8 +1,7 @@
-"""The simulated robot's topics: commands in; states, signals, results and the clock out."""
+"""What the simulated robot publishes: states, signals, results and the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +10,8 @@ from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
-from dql_core.errors import ContractError
-from dql_ros.codecs import StreamDecoder
-from dql_ros.contract import ActionStream, Contract
-from dql_ros.nodes.interfaces import message_class, qos_profile, reliable, time_message
+from dql_ros.contract import Contract
+from dql_ros.nodes.interfaces import message_class, reliable, time_message
 from dql_ros.nodes.stream_io import (
     SignalPublisher,
     StreamPublisher,
@@ -22,86 +19,12 @@ from dql_ros.nodes.stream_io import (
     parts,
     wait_for_delivery,
 )
-from dql_ros.sim_commands import HeldCommand
 from dql_ros.sim_faults import FaultyLink, LinkFaults, Vector, link_rng
 from dql_ros.simulation import Frame
 
 # Deep enough that a recorder is sent again whatever it missed.
 _DEPTH = 1000
 _DELIVERY_TIMEOUT_S = 2.0
-_LOG_PERIOD_S = 1.0
-
-
-class CommandInputs:
-    """Hears one command of each action stream and hands it to a `HeldCommand`.
-
-    Attributes:
-        malformed: How many messages lacked what the contract names.
-        complete: Whether every stream has sent one since `forget`, whatever became of it.
-    """
-
-    def __init__(
-        self,
-        node: Node,
-        contract: Contract,
-        held: HeldCommand,
-        now_ns: Callable[[], int],
-        on_complete: Callable[[], None],
-    ) -> None:
-        """Subscribe to the action topics.
-
-        Args:
-            node: The bridge.
-            contract: Names the topics.
-            held: Takes the commands.
-            now_ns: The clock of ``held``.
-            on_complete: Called whenever every stream has sent a command.
-        """
-        self.malformed = 0
-        self._node = node
-        self._held = held
-        self._now_ns = now_ns
-        self._on_complete = on_complete
-        self._topics: list[str] = []
-        self._fresh: set[str] = set()
-        for index, stream in enumerate(contract.action):
-            self._subscribe(index, stream)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every stream has sent a command since `forget`."""
-        return len(self._fresh) == len(self._topics)
-
-    def have_source(self) -> bool:
-        """Whether every command topic has a publisher."""
-        return all(self._node.count_publishers(topic) > 0 for topic in self._topics)
-
-    def forget(self) -> None:
-        """Wait for new messages on all topics; what is held stays."""
-        self._fresh.clear()
-
-    def _subscribe(self, index: int, stream: ActionStream) -> None:
-        decode = StreamDecoder(stream)
-
-        def receive(message: object) -> None:
-            try:
-                self._held.receive(index, decode(message), self._now_ns())
-            except ContractError as error:
-                self.malformed += 1
-                self._node.get_logger().error(
-                    f"command ignored: {error}", throttle_duration_sec=_LOG_PERIOD_S
-                )
-            self._fresh.add(stream.topic)
-            if self.complete:
-                self._on_complete()
-
-        subscription = self._node.create_subscription(
-            message_class(stream.type),
-            stream.topic,
-            receive,
-            qos_profile(stream.qos, min_depth=10),
-        )
-        self._topics.append(subscription.topic_name)
 
 
 @dataclass(frozen=True)

@@ -87,9 +87,9 @@ def test_while_paused_only_the_steps_that_are_asked_for_are_taken(robot: Robot) 
 
 
 def test_a_reset_while_paused_begins_the_episode_of_the_seed_asked_for(robot: Robot) -> None:
-    driver, health, probe = Driver(robot), Health(robot), robot.probe
+    driver, health, probe = Driver(robot, command=(0.0, 0.0)), Health(robot), robot.probe
     episodes = probe.collect(String, f"{NODE}/episode", latched=True)
-    robot.start(NODE, contract=str(SCARA))
+    robot.start(NODE, contract=str(SCARA), max_episode_steps=1_000_000)
     probe.until(lambda: len(driver.states) > 2, "the simulation to run")
     pause(robot, True)
     assert set_parameter(robot, "reset_seed", 77).successful
