@@ -1,5 +1,6 @@
 """The reference page names every topic, service, parameter and diagnostic that the nodes have."""
 
+import ast
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,9 @@ from dql_ros.nodes import control_node, policy_node, recorder_node, sim_bridge_p
 from dql_ros.nodes.parameters import Parameter
 from tests.ros.nodes.robot import Robot
 
-PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "nodes.md").read_text()
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
+LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
     "policy_node": (*policy_node.PARAMETERS, *control_node.PARAMETERS),
     "sim_bridge_node": (*sim_bridge_parameters.PARAMETERS, *sim_bridge_parameters.SETTABLE),
@@ -65,6 +68,29 @@ def line(parameter: Parameter) -> str:
 def test_parameters_are_those_of_the_code(node: str) -> None:
     text = section(f"Parameters of {node}")
     assert table(PARAMETERS[node]) in text, f"the table must be:\n{table(PARAMETERS[node])}"
+
+
+def arguments_of(file: str) -> dict[str, tuple[str, str]]:
+    """Defaults and descriptions of a launch file's arguments, also where launch is not there."""
+    for statement in ast.parse((ROOT / "launch" / file).read_text()).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ARGUMENTS":
+            found: dict[str, tuple[str, str]] = ast.literal_eval(statement.value)
+            return found
+    raise AssertionError(f"{file} has no ARGUMENTS")
+
+
+def argument_table(file: str) -> str:
+    rows = [
+        f"| `{name}` | {f'`{default}`' if default else 'empty'} | {description} |"
+        for name, (default, description) in arguments_of(file).items()
+    ]
+    return "\n".join(["| argument | default | what it is |", "|---|---|---|", *rows])
+
+
+@pytest.mark.parametrize("file", LAUNCH_FILES)
+def test_launch_arguments_are_those_of_the_code(file: str) -> None:
+    text = section(f"Arguments of {re.escape(file)}")
+    assert argument_table(file) in text, f"the table must be:\n{argument_table(file)}"
 
 
 def test_states_and_guards_are_those_of_the_code() -> None:
@@ -194,7 +220,7 @@ def test_the_recorder_is_as_documented(robot: Robot, scara: Path, tmp_path: Path
 
 
 def test_links_lead_to_sections_of_pages_that_exist() -> None:
-    folder = Path(__file__).parents[3] / "docs" / "reference"
+    folder = ROOT / "docs" / "reference"
     for page, anchor in re.findall(r"\]\(([\w./-]*\.md)(?:#([\w-]+))?\)", PAGE):
         text = (folder / page).read_text()
         titles = {t.lower().replace(" ", "-") for t in re.findall(r"^##+ (.*)$", text, re.M)}
