@@ -79,7 +79,7 @@ def convert_bags(
         contract_name=contract.name,
         contract_text=contract.read_text(),
     )
-    report = convert(source, out, progress)
+    report = convert(source, out, progress=progress)
     episodes = load_dataset(str(out)).episodes
     require_same_episodes(results, episodes, out.name)
     return report, episodes
