@@ -79,8 +79,9 @@ class ControlLoop:
         self._contract = contract
         self._settings = settings
         self._interlock = interlock
-        self._triggers = triggering_streams(contract) if settings.lockstep else []
-        self._trigger = LockstepTrigger(stream.topic for stream in self._triggers)
+        triggers = triggering_streams(contract) if settings.lockstep else []
+        self._trigger_topics = frozenset(stream.topic for stream in triggers)
+        self._trigger = LockstepTrigger(self._trigger_topics)
         self._inference = Inference(loaded.policy, caller, settings.inference_limit_ns(contract))
         self.controller = make_controller(contract, settings, self._inference, loaded, interlock)
         self._ticker: DeadlineTicker | None = None
@@ -189,7 +190,7 @@ class ControlLoop:
         if stream.latched:
             # What is sent once an episode tells that a new one begins.
             self._episode_begins.set()
-        if self.active and stream in self._triggers:
+        if self.active and stream.topic in self._trigger_topics:
             self._answer(stream.topic, stamp_ns)
 
     def _answer(self, topic: str, stamp_ns: int) -> None:

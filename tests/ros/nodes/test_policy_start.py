@@ -123,6 +123,18 @@ def test_the_same_seed_and_states_give_the_same_commands(
     assert runs[0] == runs[1]
 
 
+def test_an_unusual_observation_stops_the_robot_if_that_is_asked_for(
+    robot: Robot, safe: dict[str, Any]
+) -> None:
+    robot.start(NODE, **safe, mode="lockstep", autostart=True, when_unusual="stop")
+    arm, told = Arm(robot), Told(robot)
+    arm.aim(0)
+    assert arm.answered(0) != SAFE
+    assert arm.answered(100_000_000, shoulder=50.0) == SAFE
+    robot.probe.until(lambda: told.said("standard deviations from the training data"), "why")
+    assert arm.answered(200_000_000) != SAFE
+
+
 @pytest.mark.parametrize("damaged", ["policy.onnx", "manifest.json"])
 def test_a_bundle_damaged_on_disk_is_refused(
     robot: Robot, safe: dict[str, Any], tmp_path: Path, damaged: str
