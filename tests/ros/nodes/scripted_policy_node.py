@@ -16,7 +16,8 @@ from dql_ros.nodes.parameters import Parameter, value_of
 
 ACTION = 1.5
 STALL_S = 1.0
-STALL, CRASH, NAN, BEYOND = 2.5, 2.6, 2.7, 2.8
+HANG_S = 3600.0
+STALL, CRASH, NAN, BEYOND, HANG = 2.5, 2.6, 2.7, 2.8, 2.9
 
 PARAMETERS = (
     Parameter("num_candidates", 8, "actions sampled", 1, 1000),
@@ -47,6 +48,8 @@ class Scripted:
         if first == STALL and not self._stalled:
             self._stalled = True
             time.sleep(STALL_S)
+        if first == HANG:
+            time.sleep(HANG_S)
         if self._takes_s:
             time.sleep(self._takes_s)
         return Decision(action, np.zeros(1, np.float32), action[None])

@@ -1,5 +1,6 @@
 """The stop that latches, and the pause."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,23 @@ def test_pause_and_resume(robot: Robot, scara: Path) -> None:
     assert trigger(robot, "resume") == (True, "resumed")
     arm.live(lambda: arm.last == ACTION and told.state == "running", "the arm to move again")
     assert trigger(robot, "resume") == (True, "was not paused")
+
+
+def test_stop_and_interrupt_do_not_wait_for_a_policy_that_is_stuck(
+    robot: Robot, scara: Path
+) -> None:
+    process = robot.run(
+        "tests.ros.nodes.scripted_policy_node", NODE, contract=str(scara), autostart=True
+    )
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
+    button = probe.node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
+    arm.aim(arm.now_ns)
+    arm.live(lambda: arm.last == ACTION, "the arm to move")
+    probe.until(lambda: button.get_subscription_count() == 2, "the node to listen")
+    arm.live(lambda: arm.last == SAFE, "the policy to be stuck", shoulder=scripted.HANG)
+    button.publish(Bool(data=True))
+    probe.until(lambda: told.state == "stopped", "the stop")
+    process.send_signal(signal.SIGINT)
+    probe.until(lambda: process.wait(0.0), "the end")
+    assert process.exit_code == 0
+    assert arm.last == SAFE
