@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.error import Error as GymnasiumError
-from gymnasium.spaces import Box
-from gymnasium.wrappers import TimeLimit
+from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.spaces.utils import flatten
+from gymnasium.wrappers import FlattenObservation, TimeLimit
 from numpy.typing import NDArray
 
 import dql_core.sim  # registers the bundled robots
@@ -47,6 +48,8 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
     except (GymnasiumError, ModuleNotFoundError) as error:
         hint = "" if env in gymnasium.registry else did_you_mean(env, gymnasium.registry)
         raise SimulationError(f"no environment '{env}': {error}{hint}") from error
+    if not isinstance(environment.observation_space, Box):
+        environment = _flat(environment)
     try:
         _require_spaces(env, environment, spec)
         _require_rate(env, environment, contract)
@@ -69,8 +72,8 @@ def set_keyframe(environment: Environment, keyframe: str) -> NDArray[Any]:
         )
     key = bare.model.key(keyframe_index(bare.model, keyframe))
     bare.set_state(key.qpos.copy(), key.qvel.copy())
-    observation: NDArray[Any] = bare._get_obs()  # what such environments observe with
-    return observation
+    observation = bare._get_obs()  # what such environments observe with
+    return np.asarray(flatten(bare.observation_space, observation))
 
 
 def require_keyframe(environment: Environment, keyframe: str) -> None:
@@ -85,6 +88,22 @@ def require_keyframe(environment: Environment, keyframe: str) -> None:
             f"environment '{_name(environment)}' has no keyframes: leave 'keyframe' empty"
         )
     keyframe_index(model, keyframe)
+
+
+def _flat(environment: Environment) -> Environment:
+    """Lay Dicts and Tuples of vectors out as one, in the order of `dql_core.data.spaces`."""
+    # Other spaces, such as Discrete, could be flattened too, but are no numbers.
+    if not _only_boxes(environment.observation_space):
+        return environment
+    flat: Environment = FlattenObservation(environment)
+    return flat
+
+
+def _only_boxes(space: gymnasium.Space[Any]) -> bool:
+    if isinstance(space, (Dict, Tuple)):
+        parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
+        return all(_only_boxes(part) for part in parts)
+    return isinstance(space, Box)
 
 
 def _name(environment: Environment) -> str:

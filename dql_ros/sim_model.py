@@ -10,22 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import SimulationError, did_you_mean
 from dql_core.sim.model_env import ModelEnv, load_model
 from dql_core.sim.model_quantities import (
-    JointQuantity,
+    JOINT_ARRAYS,
     ModelObject,
     ObjectKind,
     Reader,
     attached_sensor,
     find_object,
-    joint_index,
     joint_reader,
     names_of,
     position_reader,
@@ -34,7 +32,8 @@ from dql_core.sim.model_quantities import (
     velocity_reader,
 )
 from dql_ros.codecs.transform import StreamTransform
-from dql_ros.contract import Contract, Element, FieldSelection, ObservationStream
+from dql_ros.contract import Contract, Element, ObservationStream
+from dql_ros.sim_actuators import actuator_of
 
 _KINDS: tuple[ObjectKind, ...] = ("site", "body", "sensor")
 _POSITIONS = ("position", "point", "translation")
@@ -49,14 +48,6 @@ _MEASURED = {
     "torque": "torque",
     "magnetic_field": "magnetometer",
 }
-_JOINT_ARRAYS: dict[str, JointQuantity] = {
-    "position": "position",
-    "positions": "position",
-    "velocity": "velocity",
-    "velocities": "velocity",
-    "effort": "effort",
-}
-Servo = Literal["position", "velocity", "effort"]
 
 
 def open_model(path: Path, contract: Contract) -> ModelEnv:
@@ -111,7 +102,7 @@ class _Control:
             for selection in stream.fields:
                 names = [spec.name for spec in selection.fields(stream.topic)]
                 for element, name in zip(selection.read_elements, names, strict=False):
-                    actuator = _actuator(model, selection, element, name)
+                    actuator = actuator_of(model, selection, element, name)
                     if actuator in self.actuators:
                         raise SimulationError(
                             f"{stream.topic}: two fields of the action move actuator {actuator}"
@@ -142,10 +133,10 @@ def _reader(model: Any, stream: ObservationStream, element: Element) -> Reader:
     parts = element.path.split(".")
     leaf, parent = parts[-1], parts[-2] if len(parts) > 1 else ""
     if isinstance(element.key, str):
-        quantity = _JOINT_ARRAYS.get(leaf)
+        quantity = JOINT_ARRAYS.get(leaf)
         if quantity is None:
             raise SimulationError(
-                f"a joint has no '{element.path}' (it has: {', '.join(_JOINT_ARRAYS)})"
+                f"a joint has no '{element.path}' (it has: {', '.join(JOINT_ARRAYS)})"
             )
         return joint_reader(model, element.key, quantity)
     shown = _shown_by(model, stream)
@@ -199,49 +190,3 @@ def _shown_by(model: Any, stream: ObservationStream) -> ModelObject:
         f"the model has no {' or '.join(kinds)} called {' or '.join(map(repr, names))}{hint}; "
         f"name what the topic shows by 'sim' in the contract"
     )
-
-
-def _actuator(model: Any, selection: FieldSelection, element: Element, name: str) -> int:
-    """Return the number of the actuator that a field of the action moves."""
-    if selection.rotation is not None:
-        raise SimulationError(f"action '{name}' is a rotation, which no actuator takes")
-    if isinstance(element.key, str):
-        return _joint_actuator(model, element.key, element.path.rsplit(".", 1)[-1])
-    index = int(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_ACTUATOR, name))
-    if index < 0:
-        hint = did_you_mean(name, names_of(model, "actuator"))
-        raise SimulationError(
-            f"the model has no actuator '{name}'{hint}: give the action's field the actuator's "
-            f"name by 'names' in the contract"
-        )
-    return index
-
-
-def _joint_actuator(model: Any, joint: str, array: str) -> int:
-    """Return the one actuator on a joint that takes what the array holds."""
-    index = joint_index(model, joint)
-    on_joint = [
-        actuator
-        for actuator in range(model.nu)
-        if model.actuator_trntype[actuator] == int(mujoco.mjtTrn.mjTRN_JOINT)
-        and model.actuator_trnid[actuator, 0] == index
-    ]
-    wanted = _JOINT_ARRAYS.get(array, "effort")
-    fitting = [actuator for actuator in on_joint if _servo(model, actuator) == wanted]
-    if len(fitting) != 1:
-        present = [f"{model.actuator(a).name or a} ({_servo(model, a)})" for a in on_joint]
-        raise SimulationError(
-            f"joint '{joint}' of the model has {len(fitting)} actuators that take a {wanted}, "
-            f"where there must be 1 (on the joint: {', '.join(present) or 'none'})"
-        )
-    return fitting[0]
-
-
-def _servo(model: Any, actuator: int) -> Servo:
-    """Tell what an actuator's control is, by its feedback: of position, of velocity, or none."""
-    if model.actuator_biastype[actuator] == int(mujoco.mjtBias.mjBIAS_NONE):
-        return "effort"
-    _, position, velocity = model.actuator_biasprm[actuator, :3]
-    if position:
-        return "position"
-    return "velocity" if velocity else "effort"

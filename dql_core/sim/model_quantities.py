@@ -19,6 +19,14 @@ Reader = Callable[[Any], float]
 ObjectKind = Literal["site", "body", "sensor"]
 JointQuantity = Literal["position", "velocity", "effort"]
 
+# What the arrays of joint messages are called.
+JOINT_ARRAYS: dict[str, JointQuantity] = {
+    "position": "position",
+    "positions": "position",
+    "velocity": "velocity",
+    "velocities": "velocity",
+    "effort": "effort",
+}
 _SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE))
 _OBJECT_TYPES = {
     "site": mujoco.mjtObj.mjOBJ_SITE,

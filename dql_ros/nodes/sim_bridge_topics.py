@@ -25,6 +25,12 @@ from dql_ros.simulation import Frame
 # Deep enough that a recorder is sent again whatever it missed.
 _DEPTH = 1000
 _DELIVERY_TIMEOUT_S = 2.0
+# The fixed frame of a model, and the messages that are of it; what an IMU measures is of its own.
+_FRAME = "world"
+_IN_FRAME = frozenset(
+    f"geometry_msgs/msg/{name}Stamped"
+    for name in ("Point", "Pose", "Transform", "Vector3", "Twist")
+) | {"nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseWithCovarianceStamped"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,9 @@ class BridgeOutputs:
             qos = reliable(1, latched=True) if stream.latched else reliable(_DEPTH)
             publisher = node.create_publisher(message_class(stream.type), stream.topic, qos)
             # Alphabetical, as many drivers list them, lest anyone rely on the contract's order.
-            output = StreamPublisher(publisher, stream, part, sorted(joints_of(stream)), np.nan)
+            joints = sorted(joints_of(stream))
+            frame = _FRAME if stream.type in _IN_FRAME else ""
+            output = StreamPublisher(publisher, stream, part, joints, np.nan, frame)
             (self._latched if stream.latched else self._live).append(output)
         self._lockstep = settings.lockstep
         groups = [self._live] if settings.lockstep else [[output] for output in self._live]

@@ -27,6 +27,7 @@ class StreamPublisher:
         part: slice,
         joint_order: Sequence[str] = (),
         unknown: float | None = None,
+        frame_id: str = "",
     ) -> None:
         """Prepare to publish.
 
@@ -36,10 +37,13 @@ class StreamPublisher:
             part: Where its values stand in the whole vector.
             joint_order: Order of the joints in its messages; the contract's by default.
             unknown: Value of what the contract does not select; see `StreamEncoder`.
+            frame_id: ``header.frame_id`` of an observation; a command has the contract's.
         """
         self.publisher = publisher
         self._encoder = StreamEncoder(stream, joint_order, unknown)
         self._message = message_class(stream.type)()
+        if frame_id and hasattr(self._message, "header"):
+            self._message.header.frame_id = frame_id
         self._part = part
 
     def publish(self, vector: NDArray[np.floating[Any]], stamp_ns: int) -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -134,6 +136,33 @@ def test_a_step_limit_truncates() -> None:
     frames = play(EpisodeRunner(environment, PERIOD_NS, seed=0, episodes=1))
     assert frames[-1].result is not None
     assert (frames[-1].result.length, frames[-1].result.truncated) == (3, True)
+
+
+class GoalPendulum(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """A pendulum that observes a Dict."""
+
+    def __init__(self, environment: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(environment)
+        goal = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(
+            {"state": environment.observation_space, "goal": goal}
+        )
+
+    def reset(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        state, info = self.env.reset(**options)
+        return {"state": state, "goal": np.full(1, 0.5, np.float32)}, info
+
+
+def test_a_dict_of_vectors_is_laid_out_by_its_sorted_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*_: Any, **__: Any) -> gymnasium.Env[Any, Any]:
+        return GoalPendulum(pendulum)
+
+    pendulum = gymnasium.make("Pendulum-v1")
+    monkeypatch.setattr(gymnasium, "make", make)
+    environment = open_environment("Goal-v0", contract(("goal", "cos", "sin", "velocity")))
+    observation = EpisodeRunner(environment, PERIOD_NS, seed=3, episodes=1).begin().observation
+    np.testing.assert_array_equal(observation[0], 0.5)
+    np.testing.assert_array_equal(observation[1:], pendulum.reset(seed=3)[0])
 
 
 def test_a_seed_that_is_asked_for_counts_for_one_episode() -> None:

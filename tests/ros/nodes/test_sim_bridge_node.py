@@ -43,6 +43,7 @@ def test_an_episode_in_lockstep_shows_every_step_and_ends_the_process(robot: Rob
     assert process.exit_code == 0
     assert driver.stamps == [index * PERIOD_NS for index in range(steps + 2)]
     assert {tuple(state.name) for state in driver.states} == {("elbow", "shoulder")}
+    assert {target.header.frame_id for target in driver.targets} == {"world"}
     assert [stamp_ns(target) for target in driver.targets] == [
         0,
         (results[0]["length"] + 1) * PERIOD_NS,
