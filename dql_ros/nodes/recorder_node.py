@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rclpy.clock import Clock
@@ -14,12 +15,9 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock as ClockMessage
-from std_msgs.msg import String
-from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import BagError
-from dql_ros.bag.mcap_output import COMPRESSIONS
-from dql_ros.bag.recorder import FinishedBag, Recorder, RecorderOptions
+from dql_ros.bag.recorder import FinishedBag, Recorder
 from dql_ros.bag.sim_time import SimTimeOrder
 from dql_ros.bag.topic_metadata import describe
 from dql_ros.contract import (
@@ -30,44 +28,12 @@ from dql_ros.contract import (
     load_contract,
 )
 from dql_ros.nodes.base import run
-from dql_ros.nodes.interfaces import reliable
-from dql_ros.nodes.parameters import Parameter, declare, path_of, require, value_of
+from dql_ros.nodes.parameters import declare, path_of, refuse_unknown, require, value_of
+from dql_ros.nodes.recorder_parameters import PARAMETERS, recorder_options
 from dql_ros.nodes.recorder_report import FAILED, RECORDING, STOPPED, RecorderReporter, Standing
+from dql_ros.nodes.recorder_services import RecorderServices
 from dql_ros.nodes.recorder_topics import FoundTopic, RecorderTopics
 from dql_ros.nodes.type_definition import type_definition
-
-PARAMETERS = (
-    Parameter("contract", "", "path of the robot contract (yaml)", required=True),
-    Parameter("out", "", "folder to record into", required=True),
-    Parameter(
-        "when_exists",
-        "refuse",
-        "if 'out' exists: refuse, or record into a folder of that name with a number",
-        choices=("refuse", "number"),
-    ),
-    Parameter("topics", ("",), "further topics to record"),
-    Parameter("record_at_start", True, "record from the beginning; else once ~/start is called"),
-    Parameter(
-        "depth", 10_000, "messages of a topic that may wait to be written", low=1, high=1_000_000
-    ),
-    Parameter(
-        "compression", "zstd", "of the chunks in the MCAP files", choices=tuple(COMPRESSIONS)
-    ),
-    Parameter(
-        "max_file_mb", 0.0, "begin another file after so many megabytes; 0 for never", 0.0, 1e9
-    ),
-    Parameter("max_file_s", 0.0, "begin another file after so many seconds; 0 for never", 0, 1e9),
-    Parameter(
-        "flush_s",
-        1.0,
-        "write down what came at least so often; what a kill can lose",
-        0.05,
-        3600.0,
-    ),
-    Parameter(
-        "min_free_mb", 100.0, "finish the recording when the disk has less room left", 0.0, 1e9
-    ),
-)
 
 _DISCOVERY_PERIOD_S = 0.05
 _WRITE_PERIOD_S = 0.1
@@ -101,6 +67,7 @@ class RecorderNode(Node):
         """
         super().__init__("recorder")
         declare(self, PARAMETERS)
+        refuse_unknown(self)
         require(self, PARAMETERS)
         path = path_of(self, "contract")
         contract = load_contract(path)
@@ -112,7 +79,9 @@ class RecorderNode(Node):
             if value_of(self, "use_sim_time")
             else None
         )
-        self._recorder = Recorder(self._options(path.read_text()), self._order)
+        self._recorder = Recorder(
+            recorder_options(self, path.read_text(), self._marker_topic), self._order
+        )
         self._topics = RecorderTopics(
             self, self._wanted(contract), value_of(self, "depth"), self._announce, self._receive
         )
@@ -122,7 +91,7 @@ class RecorderNode(Node):
         if value_of(self, "record_at_start"):
             self._bag = self._recorder.start(time.time_ns())
         self._reporter = RecorderReporter(self)
-        self._offer_services()
+        RecorderServices(self, self._start, self._stop, self._label)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
         self.create_timer(_WRITE_PERIOD_S, self._write, clock=steady)
@@ -138,19 +107,6 @@ class RecorderNode(Node):
     def _marker_topic(self) -> str:
         return self.resolve_topic_name("~/episode")
 
-    def _options(self, contract_text: str) -> RecorderOptions:
-        return RecorderOptions(
-            out=path_of(self, "out"),
-            contract_text=contract_text,
-            marker_topic=self._marker_topic,
-            numbered=value_of(self, "when_exists") == "number",
-            compression=value_of(self, "compression"),
-            max_file_bytes=round(value_of(self, "max_file_mb") * 1e6),
-            max_file_ns=round(value_of(self, "max_file_s") * 1e9),
-            flush_ns=round(value_of(self, "flush_s") * 1e9),
-            min_free_bytes=round(value_of(self, "min_free_mb") * 1e6),
-        )
-
     def _wanted(self, contract: Contract) -> dict[str, str]:
         """Types of the topics to record; empty where only the publisher knows it."""
         streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
@@ -159,13 +115,6 @@ class RecorderNode(Node):
         wanted |= {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
         wanted.pop(self._marker_topic, None)  # It is written by the recorder itself.
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}
-
-    def _offer_services(self) -> None:
-        self._markers = self.create_publisher(String, "~/episode", reliable(10))
-        self.create_service(Trigger, "~/start", self._on_start)
-        self.create_service(Trigger, "~/stop", self._on_stop)
-        self.create_service(SetBool, "~/label_episode", self._on_label_episode)
-        self.create_subscription(String, "~/label", self._on_label, reliable(10))
 
     def _announce(self, found: FoundTopic) -> None:
         known = found.msgtype in _TYPESTORE.fielddefs
@@ -228,46 +177,21 @@ class RecorderNode(Node):
             self.get_logger().info(text)
         return finished
 
-    def _on_start(self, _request: Any, response: Any) -> Any:
-        try:
-            self._bag = self._recorder.start(time.time_ns())
-        except BagError as error:
-            response.message = str(error)
-            return response
+    def _start(self) -> Path:
+        self._bag = self._recorder.start(time.time_ns())
         self._lost_before, self._received_before = self._topics.lost, self._topics.received
         self._reporter.tell(self._standing())
-        response.success, response.message = True, f"recording into {self._bag}"
-        return response
+        return self._bag
 
-    def _on_stop(self, _request: Any, response: Any) -> Any:
+    def _stop(self) -> FinishedBag:
         if self._recorder.bag is None:
-            response.message = "nothing is being recorded"
-            return response
+            raise BagError("nothing is being recorded")
         finished = self._finish()
         self._reporter.tell(self._standing())
-        response.success = not finished.error
-        response.message = finished.error or (
-            f"recorded {sum(finished.counts.values())} messages in {finished.path}"
-        )
-        return response
+        return finished
 
-    def _on_label_episode(self, request: Any, response: Any) -> Any:
-        response.message = self._label("success" if request.data else "failure")
-        response.success = not response.message
-        return response
-
-    def _on_label(self, message: Any) -> None:
-        if complaint := self._label(message.data):
-            self.get_logger().warning(complaint)
-
-    def _label(self, text: str) -> str:
-        """Label the present; return what is wrong with that."""
-        try:
-            self._recorder.label(text, time.time_ns())
-        except BagError as error:
-            return str(error)
-        self._markers.publish(String(data=text))
-        return ""
+    def _label(self, text: str) -> None:
+        self._recorder.label(text, time.time_ns())
 
 
 def _since(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:

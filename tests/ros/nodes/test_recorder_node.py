@@ -129,6 +129,28 @@ def test_an_existing_folder_is_not_recorded_into(robot: Robot, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
+@pytest.mark.parametrize(
+    ("parameter", "complaint"),
+    [
+        ({"max_file_m": 5.0}, "parameter 'max_file_m' is none of recorder's"),
+        (
+            {"compression": "zip"},
+            "parameter 'compression' of recorder is 'zip', which is no choice",
+        ),
+        ({"depth": 0}, "parameter 'depth' of recorder"),
+    ],
+)
+def test_a_parameter_that_makes_no_sense_is_refused(
+    robot: Robot, tmp_path: Path, parameter: dict[str, Any], complaint: str
+) -> None:
+    common = {"contract": str(SCARA), "out": str(tmp_path / "bag")}
+    process = robot.start(NODE, **common, **parameter)
+    assert process.wait(30)
+    assert process.exit_code == 2
+    assert complaint in process.last_words
+    assert not (tmp_path / "bag").exists()
+
+
 def offered_qualities(bag: Path) -> dict[str, dict[str, Any]]:
     """Return the first offered QoS profile of each topic from metadata.yaml."""
     document = yaml.safe_load((bag / "metadata.yaml").read_text())
