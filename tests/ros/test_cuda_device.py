@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dql_ros.cuda_device import find_device
 
@@ -23,5 +24,6 @@ def test_looking_for_a_device_does_not_import_torch() -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_device_is_used_by_torch() -> None:
     assert find_device("torch") == "cuda"
