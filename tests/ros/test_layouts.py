@@ -1,7 +1,6 @@
 """Layouts lead to the numbers of the contract, in the words of each viewer."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dql_ros.contract import Contract, Stream, load_contract
 from dql_ros.layouts.curves import Plot, absolute, command_plots, state_plots
 from dql_ros.layouts.foxglove import foxglove_layout, message_path
 from dql_ros.layouts.plotjuggler import plotjuggler_layout, series
+from tests.ros.viewers import at_message_path, plotted
 
 CONFIG = Path(__file__).parents[2] / "config"
 CONTRACTS = sorted((CONFIG / "contracts").glob("*.yaml"))
@@ -83,30 +83,6 @@ def encoded(stream: Stream, values: Any, joint_order: Any = ()) -> Any:
     return encoder.encode(values, blank(stream.type), 0, point)
 
 
-def at_message_path(message: Any, path: str) -> Any:
-    """Follow a Foxglove path's part after the topic, by its published grammar."""
-    for name, index in re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]", path):
-        message = getattr(message, name) if name else message[int(index)]
-    return message
-
-
-def plotted(message: Any, prefix: str) -> Iterator[tuple[str, float]]:
-    """Yield what PlotJuggler's ROS parser makes of a message."""
-    if getattr(message, "__msgtype__", "") == "sensor_msgs/msg/JointState":
-        for kind in ("position", "velocity", "effort"):
-            for joint, value in zip(message.name, getattr(message, kind), strict=False):
-                yield f"{prefix}/{joint}/{kind}", value
-    elif isinstance(message, (list, np.ndarray)):
-        for index, value in enumerate(message):
-            yield from plotted(value, f"{prefix}[{index}]")
-    elif hasattr(message, "__msgtype__"):
-        for name in message.__dataclass_fields__:
-            if name != "__msgtype__":
-                yield from plotted(getattr(message, name), f"{prefix}/{name}")
-    elif not isinstance(message, str):
-        yield prefix, float(message)
-
-
 def streams_with_plots(contract: Contract) -> Iterator[tuple[Stream, Any, list[Plot]]]:
     plots = [*state_plots(contract), *command_plots(contract)]
     for stream in contract.observation:
@@ -125,7 +101,8 @@ def test_curves_lead_to_the_numbers_that_the_codecs_fill(path: Path) -> None:
         message = encoded(stream, values, joint_order)
         topic = absolute(stream.topic, "")
         curves = [curve for plot in plots for curve in plot.curves if curve.topic == topic]
-        found = [at_message_path(message, message_path(c).removeprefix(topic)) for c in curves]
+        paths = [message_path(curve).removeprefix(topic) for curve in curves]
+        found = [at_message_path(message, path)[0] for path in paths]
         assert sorted(found) == values.tolist()
         named = dict(plotted(message, topic))
         assert sorted(named[series(curve)] for curve in curves) == values.tolist()

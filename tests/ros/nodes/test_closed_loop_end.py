@@ -57,7 +57,7 @@ def test_a_killed_process_ends_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(MARK, str(tmp_path))
-    killed = []
+    killed: list[int] = []
 
     def kill(report: Report) -> None:
         if report.values.get("state") == "running" and not killed:
