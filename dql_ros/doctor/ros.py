@@ -24,8 +24,10 @@ _RMW = "rmw_fastrtps_cpp"
 _DISTROS = ("jazzy", "humble")
 _WHEELS = "pip install 'dql_ros[ros]'"
 _SOURCE = f"source /opt/ros/jazzy/setup.bash, or {_WHEELS} (Python 3.11 or 3.12 on x86-64)"
-_SLOW_S = 5.0
-_DISCOVERY_TIMEOUT_S = 20.0
+_SLOW_S = 10.0
+_DISCOVERY_TIMEOUT_S = 30.0
+# Two processes have to start and load rclpy, on a machine that may be busy.
+_START_TIMEOUT_S = 60.0
 
 
 def check_ros(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
@@ -97,7 +99,8 @@ def check_discovery() -> Finding:
             with tempfile.TemporaryDirectory(prefix="dql_ros-") as folder:
                 environment = environment_of(domain) | {"ROS_LOG_DIR": folder}
                 arguments = ["-m", CALLER, str(_DISCOVERY_TIMEOUT_S)]
-                heard = ask_python(arguments, environment, 2 * _DISCOVERY_TIMEOUT_S)
+                timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
+                heard = ask_python(arguments, environment, timeout_s)
     except (BrokenProcessError, SimulationError, OSError) as error:
         return failure(
             check,

@@ -15,7 +15,12 @@ from dql_core.runtime.guard import Guard
 from dql_ros.contract import load_contract
 from dql_ros.faults import FAULTS
 from dql_ros.loop_health import INACTIVE
-from dql_ros.nodes import control_node, policy_node, recorder_node, sim_bridge_parameters
+from dql_ros.nodes import (
+    control_node,
+    policy_node,
+    recorder_parameters,
+    sim_bridge_parameters,
+)
 from dql_ros.nodes.parameters import Parameter
 from tests.ros.nodes.robot import Robot
 
@@ -25,7 +30,7 @@ LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
     "policy_node": (*policy_node.PARAMETERS, *control_node.PARAMETERS),
     "sim_bridge_node": (*sim_bridge_parameters.PARAMETERS, *sim_bridge_parameters.SETTABLE),
-    "recorder_node": recorder_node.PARAMETERS,
+    "recorder_node": recorder_parameters.PARAMETERS,
 }
 # What rclpy gives every node, and every lifecycle node.
 COMMON_TOPICS = {"/rosout", "/parameter_events", "/clock", "~/transition_event"}
