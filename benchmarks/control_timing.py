@@ -48,7 +48,7 @@ from dql_ros.domain import own_domain
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
 
 RATES_HZ = (100.0, 200.0)
-SECONDS, TURNS = 60.0, 3
+SECONDS, TURNS = 60.0, 4
 EXECUTORS = ("single", "events")
 START_TIMEOUT_S = 60.0
 SPARE_S = 1.5

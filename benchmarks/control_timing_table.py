@@ -97,8 +97,7 @@ _HEADINGS = (
     "CPU",
     "load",
 )
-_VERDICTSPREADS = ("jitter", "age", "inference", "tick_to_command", "latency")
-_HEADINGS = ("rate", "one core busy", "rate error", "missed", "jitter p99", "latency p99")
+_VERDICT_HEADINGS = ("rate", "one core busy", "rate error", "missed", "jitter p99", "latency p99")
 
 
 def _row(line: Line) -> tuple[object, ...]:
