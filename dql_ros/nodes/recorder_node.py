@@ -38,8 +38,10 @@ from dql_ros.nodes.type_definition import type_definition
 _DISCOVERY_PERIOD_S = 0.05
 _WRITE_PERIOD_S = 0.1
 _REPORT_PERIOD_S = 1.0
-# Messages still on their way when the recording is asked to end arrive within this silence.
+# Messages still on their way when the recording is asked to end arrive within this silence, or,
+# from a robot that goes on and so is never silent, within this time.
 _SILENCE_S = 0.2
+_END_S = 1.0
 _CLOCK_TOPIC = "/clock"
 _TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -159,11 +161,12 @@ class RecorderNode(Node):
 
     def _finish(self) -> FinishedBag:
         """Finish the bag with all that is on its way, and say what it holds."""
-        silent_since = time.monotonic()
-        while time.monotonic() - silent_since < _SILENCE_S and not self._recorder.error:
+        asked = silent_since = now = time.monotonic()
+        while now < min(silent_since + _SILENCE_S, asked + _END_S) and not self._recorder.error:
             if self._topics.take_all():
-                silent_since = time.monotonic()
+                silent_since = now
             time.sleep(0.01)
+            now = time.monotonic()
         lost = _since(self._lost_before, self._topics.lost)
         finished = self._recorder.stop(lost)
         self.has_failed = self.has_failed or bool(finished.error)

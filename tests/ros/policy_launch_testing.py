@@ -9,9 +9,9 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description import LaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_testing import post_shutdown_test  # type: ignore[import-not-found]  # of ROS
-from launch_testing.actions import ReadyToTest  # type: ignore[import-not-found]  # of ROS
-from launch_testing.asserts import assertExitCodes  # type: ignore[import-not-found]  # of ROS
+from launch_testing import post_shutdown_test
+from launch_testing.actions import ReadyToTest
+from launch_testing.asserts import assertExitCodes
 
 _PASSED_ON = ("contract", "policy")
 

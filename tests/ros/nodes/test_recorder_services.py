@@ -1,11 +1,13 @@
 """Starting, stopping and labelling recordings over services, as an operator does."""
 
 import json
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
@@ -90,3 +92,19 @@ def test_each_start_makes_a_bag_and_stop_finishes_it(lever: Lever) -> None:
     process.send_signal(2)
     assert process.wait(30)
     assert process.exit_code == 0
+
+
+def test_a_recording_is_finished_although_the_robot_goes_on(
+    robot: Robot, scara: Path, tmp_path: Path
+) -> None:
+    robot.start("sim_bridge", contract=str(scara), mode="real_time", wait_for_policy=False)
+    recorder = robot.start("recorder", contract=str(scara), out=str(tmp_path / "bag"))
+    status = robot.probe.collect(String, "recorder/status", latched=True)
+    robot.probe.until(lambda: status and (tmp_path / "bag").exists(), "the recording")
+    states = robot.probe.collect(JointState, "/joint_states")
+    robot.probe.until(lambda: len(states) > 5, "states")
+    recorder.send_signal(signal.SIGINT)
+    robot.probe.until(lambda: recorder.exit_code is not None, "the recorder to end")
+    assert recorder.exit_code == 0
+    with Bag(tmp_path / "bag") as bag:
+        assert bag.topics["/joint_states"].count > 0
