@@ -70,6 +70,18 @@ def missed(rows: Samples, period_ns: int) -> int:
     return max(0, round(int(begun[-1] - begun[0]) / period_ns) + 1 - len(begun))
 
 
+def p99_of_all_ms(rows: Samples, name: str) -> float | None:
+    """Return the 99th percentile over all ticks, of which those with nothing took for ever.
+
+    Without this, what is dropped for being late would make the rest look fast. ``None`` says that
+    more than one tick in a hundred has nothing.
+    """
+    values = rows[:, COLUMNS.index(name)].astype(float)
+    values[values == NONE] = np.inf
+    p99_ns = float(np.percentile(values, 99, method="higher"))
+    return round(p99_ns / 1e6, 3) if np.isfinite(p99_ns) else None
+
+
 def spread_ms(name: str, values_ns: Samples) -> dict[str, float]:
     """Return median, 99th percentile and maximum in milliseconds, by name."""
     if not len(values_ns):

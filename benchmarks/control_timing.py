@@ -10,7 +10,8 @@ that answers each state at once with a constant, for latency; each with both of 
 single-threaded executors, of which the better counts. They take turns, each in a new process, at
 100 and 200 Hz, and again while another process keeps one core busy. Jitter is how far the time
 between two ticks is from the period; latency is from the stamp of the newest state to the
-departure of its command, by the clock of the process that sends it.
+departure of its command, by the clock of the process that sends it; a tick whose inference was
+dropped for being late counts as one that was never answered.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from benchmarks.control_samples import (
     jitter_ns,
     load,
     missed,
+    p99_of_all_ms,
     spread_ms,
 )
 from benchmarks.control_timing_table import Condition, judge, table
@@ -79,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     parser.add_argument("--turns", type=int, default=TURNS, help="in which it is taken")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES_HZ, help="in Hz")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     arguments = parser.parse_args()
     # As a robot's launch file would, for the sake of the others on its computer.
@@ -86,7 +89,7 @@ def main() -> None:
     lines: list[Line] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundles = {rate: _bundle(folder, rate) for rate in RATES_HZ}
+        bundles = {rate: _bundle(folder, rate) for rate in arguments.rates}
         for busy, (rate_hz, (contract, bundle)) in itertools.product(
             (False, True), bundles.items()
         ):
@@ -210,6 +213,7 @@ def _line(condition: Condition, variant: Variant, turns: list[Samples]) -> Line:
     if variant.name == "policy":
         acted = together[together[:, COLUMNS.index("latency")] != NONE]
         line |= spread_ms("tick_to_command", column(acted, "latency") - column(acted, "age"))
+        line["latency_p99_of_all_ms"] = p99_of_all_ms(together, "latency")
         line["without_policy_action"] = int((column(together, "running") == 0).sum())
     return line | machine()
 

@@ -11,6 +11,7 @@ from benchmarks.control_samples import (
     jitter_ns,
     load,
     missed,
+    p99_of_all_ms,
     spread_ms,
 )
 
@@ -69,3 +70,18 @@ def test_ticks_that_did_not_come_are_counted(path: Path, left_out: int) -> None:
 
     assert missed(rows, PERIOD_NS) == left_out
     assert jitter_ns(rows, PERIOD_NS).max() >= left_out * PERIOD_NS - PERIOD_NS // 10
+
+
+@pytest.mark.parametrize(("unanswered", "expected_ms"), [(0, 1.0), (9, 1.0), (11, None)])
+def test_a_tick_that_was_never_answered_counts_as_endless(
+    path: Path, unanswered: int, expected_ms: float | None
+) -> None:
+    log = SampleLog()
+    log.add(0)
+    for index in range(1000):
+        log.add(SETTLING_NS + index)
+        if index >= unanswered:
+            log.add_latency(1_000_000)
+    log.save()
+
+    assert p99_of_all_ms(load(path, seconds=10.0), "latency") == expected_ms
