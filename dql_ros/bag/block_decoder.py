@@ -136,8 +136,15 @@ class BlockDecoder:
                 values[index] = vector
         return Decoded(work.stamps_ns if self._stamped else None, values)
 
-    def decode_objects(self, block: MessageBlock, path: str) -> list[Any]:
+    def decode_objects(
+        self, block: MessageBlock, path: str, *, may_lack_elements: bool = False
+    ) -> list[Any]:
         """Return what each message has at a dotted path: a number, flag, string or array.
+
+        Args:
+            block: The messages.
+            path: The path.
+            may_lack_elements: Give ``None`` for a message whose list is too short for the path.
 
         Raises:
             MessageError: At the first message that does not have it.
@@ -149,6 +156,9 @@ class BlockDecoder:
             try:
                 found.append(reader.get(message))
             except ContractError as cause:
+                if may_lack_elements and isinstance(cause.__cause__, IndexError):
+                    found.append(None)
+                    continue
                 raise MessageError(str(cause), index) from cause
         return found
 

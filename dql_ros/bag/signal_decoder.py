@@ -10,6 +10,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_ros.bag.block import MessageBlock
 from dql_ros.bag.block_decoder import BlockDecoder, MessageError
+from dql_ros.bag.storage.service_definitions import is_service_event
 from dql_ros.contract import (
     Equal,
     Event,
@@ -46,7 +47,7 @@ class SignalDecoder:
         """Return a reward topic's rewards, or 1 for each message that matches and 0 for others.
 
         Returns:
-            Shape (n,).
+            Shape (n,); NaN for a service event without the request or response that is asked for.
 
         Raises:
             MessageError: At the first message that has nothing fitting at the signal's path.
@@ -54,7 +55,11 @@ class SignalDecoder:
         if self._path is None:
             return np.ones(len(block))
         if isinstance(self._signal, Event) or isinstance(self._equals, str):
-            return self._matching(self._decoder.decode_objects(block, self._path))
+            return self._matching(
+                self._decoder.decode_objects(
+                    block, self._path, may_lack_elements=is_service_event(self._signal.type)
+                )
+            )
         values = self._decoder.decode(block).values[:, 0]
         if isinstance(self._signal, RewardTopic):
             return values
@@ -63,6 +68,8 @@ class SignalDecoder:
 
     def _matching(self, objects: list[Any]) -> NDArray[np.float64]:
         for index, found in enumerate(objects):
+            if found is None:
+                continue
             is_plain = isinstance(found, bool | int | float | str | np.number | np.bool_)
             is_text = isinstance(found, str)
             compares = self._equals is None or is_text == isinstance(self._equals, str)
@@ -75,4 +82,6 @@ class SignalDecoder:
                     f"{wanted}; correct 'path' or 'equals' in the contract",
                     index,
                 )
-        return np.array([matches(found, self._equals) for found in objects], np.float64)
+        # An event has a request, a response, or neither; it says nothing of what it has not.
+        raised = [np.nan if each is None else matches(each, self._equals) for each in objects]
+        return np.array(raised, np.float64)

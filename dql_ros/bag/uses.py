@@ -110,7 +110,8 @@ class Intake:
         if self._signals is not None:
             values = self._signals.decode(block)
             finite = np.isfinite(values)  # what is no number counts as not sent
-            self._require_numbers(values[:, None], finite[:, None])
+            if not isinstance(self._use.rule, Event):
+                self._require_numbers(values[:, None], finite[:, None])
             return arrived_ns[finite], (values[finite],)
         assert self._streams is not None
         assert isinstance(self._use.rule, Stream)

@@ -10,6 +10,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_ros.bag.storage.damage import DAMAGE, DamageError, sentence
 from dql_ros.bag.storage.part import Channel, Definition
+from dql_ros.bag.storage.service_definitions import is_service_event, service_event_types
 
 MAX_DEFINITION_BYTES = 1 << 20
 
@@ -132,6 +133,9 @@ def _embedded(msgtype: str, definition: Definition, standard: Typestore) -> Type
 
 
 def _parsed(msgtype: str, definition: Definition) -> Typesdict:
+    is_pure_idl = definition.text.startswith(f"{_IDL_SEPARATOR}IDL: ")
+    if is_service_event(msgtype) and not is_pure_idl:
+        return service_event_types(msgtype, definition.text)
     if definition.format not in {"ros2idl", "omgidl"}:
         types = get_types_from_msg(definition.text, msgtype)
         if definition.format == "ros1msg" and HEADER in types:
@@ -139,7 +143,7 @@ def _parsed(msgtype: str, definition: Definition) -> Typesdict:
             constants, fields = types[HEADER]
             types[HEADER] = (constants, [field for field in fields if field[0] != "seq"])
         return types
-    if not definition.text.startswith(f"{_IDL_SEPARATOR}IDL: "):
+    if not is_pure_idl:
         return get_types_from_idl(definition.text)
     types = {}
     for section in definition.text.split(_IDL_SEPARATOR)[1:]:

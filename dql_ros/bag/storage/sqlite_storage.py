@@ -182,7 +182,10 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
         if not (isinstance(number, int) and isinstance(topic, str) and isinstance(msgtype, str)):
             raise DamageError(f"has a topic {topic!r} of type {msgtype!r}")
         name = _msgtype(msgtype)
-        channels[number] = Channel(topic, name, str(encoding), definitions.get(name, Definition()))
+        # rosbag2 files the events of a service under the service's own name.
+        filed = name if name in definitions else name.removesuffix("_Event")
+        definition = definitions.get(filed, Definition())
+        channels[number] = Channel(topic, name, str(encoding), definition)
     return channels
 
 
