@@ -31,6 +31,7 @@ from dql_ros.nodes.command_outputs import CommandOutputs
 from dql_ros.nodes.qos_conflicts import QosConflicts
 from dql_ros.nodes.stream_inputs import StreamInputs
 from dql_ros.observer import Observer
+from dql_ros.standstill import Standstill
 
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
 _LOCKSTEP_DEPTH = 1000
@@ -87,6 +88,7 @@ class ControlLoop:
         self._ticker: DeadlineTicker | None = None
         self._episode_begins = threading.Event()
         self._last_now_ns = 0
+        self._standstill = Standstill()
         self._live = [stream.topic for stream in contract.observation if not stream.latched]
         self._candidates: CandidatePublisher | None = None
         with ExitStack() as opened:
@@ -141,6 +143,7 @@ class ControlLoop:
         self.statistics.clear()
         self._trigger.clear()
         self._last_now_ns = 0
+        self._standstill = Standstill()
         self.active = True
         if not self._settings.lockstep:
             self._ticker = DeadlineTicker(self._contract.period_ns, self._tick_now)
@@ -231,7 +234,10 @@ class ControlLoop:
         if self._episode_begins.is_set():
             self._episode_begins.clear()
             self.controller.begin_episode()
-        observation = self.observer.at(now_ns)
+        behind_ns = 0
+        if not self._settings.lockstep:  # there, time waits for the policy
+            behind_ns = self._standstill.behind_ns(now_ns, begun_ns)
+        observation = self.observer.at(now_ns + behind_ns)
         command = self.controller.step(fallback_ns, observation)
         sent = self._send(command, now_ns)
         self.statistics.add(begun_ns, observation, command)

@@ -1,6 +1,7 @@
 """Node processes under test and a probe that talks to them over topics; untrained bundles."""
 
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,8 @@ class Robot:
     def __init__(self, domain: int) -> None:
         self.domain = domain
         self._processes = NodeProcesses(domain)
-        self.probe = Probe(domain, self._processes.check)
+        self._has_killed = False
+        self.probe = Probe(domain, self._check)
 
     def start(self, node: str, namespace: str = "/", **parameters: Any) -> NodeProcess:
         """Start ``<node>_node`` under the name ``node``."""
@@ -120,6 +122,16 @@ class Robot:
     def run(self, module: str, node: str, namespace: str = "/", **parameters: Any) -> NodeProcess:
         """Start the node of any module under the name ``node``."""
         return self._processes.start(NodeCommand(module, node, parameters, namespace))
+
+    def kill(self, process: NodeProcess) -> None:
+        """End a process as a crash would; from then on nobody minds that one has ended."""
+        self._has_killed = True
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(TIMEOUT_S)
+
+    def _check(self) -> None:
+        if not self._has_killed:
+            self._processes.check()
 
     def __enter__(self) -> "Robot":
         return self
