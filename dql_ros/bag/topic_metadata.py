@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.compact_yaml import dump
+from dql_ros.bag.storage.service_definitions import is_service_event, service_event_types
 from dql_ros.contract import QualityOfService
 
 # RMW_DURATION_INFINITE, as rosbag2 writes it.
@@ -75,19 +76,25 @@ def describe(
     Raises:
         BagError: If the type is unknown and no definition was given.
     """
-    if definition is not None and "/srv/" in msgtype:
-        # rosbags knows no types of services, so that nobody here can compute their hash.
-        return TopicMetadata(name, msgtype, definition, "", tuple(qos))
     if definition is not None:
-        typestore = get_typestore(Stores.EMPTY)
-        typestore.register(get_types_from_msg(definition, msgtype))
-    elif msgtype not in typestore.fielddefs:
+        return TopicMetadata(name, msgtype, definition, _hash(msgtype, definition), tuple(qos))
+    if msgtype not in typestore.fielddefs:
         raise BagError(
             f"type {msgtype} of {name} is not one of ROS 2's standard types; pass its definition"
         )
-    else:
-        definition = typestore.generate_msgdef(msgtype, ros_version=2)[0]
+    definition = typestore.generate_msgdef(msgtype, ros_version=2)[0]
     return TopicMetadata(name, msgtype, definition, typestore.hash_rihs01(msgtype), tuple(qos))
+
+
+def _hash(msgtype: str, definition: str) -> str:
+    """The type's hash; empty where rosbags cannot tell it, as of a type with a ``wstring``."""
+    parse = service_event_types if is_service_event(msgtype) else get_types_from_msg
+    typestore = get_typestore(Stores.EMPTY)
+    try:
+        typestore.register(parse(definition, msgtype))
+        return typestore.hash_rihs01(msgtype)
+    except (TypesysError, LookupError):
+        return ""
 
 
 def _offered(qos: QualityOfService) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def _embedded(msgtype: str, definition: Definition, standard: Typestore) -> Type
 def _parsed(msgtype: str, definition: Definition) -> Typesdict:
     is_pure_idl = definition.text.startswith(f"{_IDL_SEPARATOR}IDL: ")
     if is_service_event(msgtype) and not is_pure_idl:
-        return service_event_types(msgtype, definition.text)
+        return service_event_types(definition.text, msgtype)
     if definition.format not in {"ros2idl", "omgidl"}:
         types = get_types_from_msg(definition.text, msgtype)
         if definition.format == "ros1msg" and HEADER in types:

@@ -27,10 +27,11 @@ _EVENT = """service_msgs/ServiceEventInfo info
 {service}_Request[<=1] request
 {service}_Response[<=1] response
 """
-# service_msgs since its first release, in Iron; the recorder leaves it out.
+# service_msgs since its first release, in Iron, with 'uint8' for the file's 'char', which ROS 2
+# takes for the same; the recorder leaves it out.
 _INFO = """uint8 event_type
 builtin_interfaces/Time stamp
-char[16] client_gid
+uint8[16] client_gid
 int64 sequence_number
 """
 _TIME = "int32 sec\nuint32 nanosec\n"
@@ -47,12 +48,12 @@ def is_service_event(msgtype: str) -> bool:
     return _EVENT_NAME.fullmatch(msgtype) is not None
 
 
-def service_event_types(msgtype: str, text: str) -> Typesdict:
+def service_event_types(text: str, msgtype: str) -> Typesdict:
     """Return the types that a definition of a service's events holds.
 
     Args:
+        text: The definition, as a file carries it.
         msgtype: ``package/srv/Name_Event``.
-        text: Its definition.
 
     Raises:
         DamageError: If a service's file does not tell request from response.
