@@ -79,10 +79,10 @@ def table(command: str, lines: Sequence[Line]) -> str:
         f"{markdown_table(_HEADINGS, [_row(line) for line in measured])}\n"
         f"Against the aims: rate within {RATE_ERROR:.1%}, at most {MISSED:.1%} of the ticks "
         f"missed, jitter p99 at most {JITTER:g} x\nthe better timer's, latency p99 at most the "
-        f"better echo's plus {INFERENCES:g} x the inference's p99.\n`no action` are ticks at which "
-        f"the fallback was sent in place of an action, as when inference took\nlonger than the "
-        f"period; in the latency below they count as never answered, in that above they do\nnot "
-        f"occur.\n\n"
+        f"better echo's plus {INFERENCES:g} x the inference's p99.\n`no action` are ticks at "
+        f"which the fallback was sent in place of an action, as when inference\ntook longer than "
+        f"the period; in the latency below they count as never answered, in that above\nthey do "
+        f"not occur.\n\n"
         f"{markdown_table(_VERDICT_HEADINGS, [_verdict_row(line) for line in verdicts])}"
     )
 
