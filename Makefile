@@ -23,7 +23,7 @@ demo: $(STAMP)  ## from nothing to a driving robot: runs/demo/index.html
 	@$(BIN)/dql demo --out runs/demo
 
 test: check  ## lint, types and the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## lint and types
 	@$(BIN)/ruff check .

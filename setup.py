@@ -62,6 +62,7 @@ setup(
             "mypy",
             "pytest",
             "pytest-randomly",
+            "pytest-xdist",
             "ray",
             "ruff",
             "types-PyYAML",

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +118,8 @@ def test_a_failure_of_ours_in_a_worker_keeps_its_name_and_its_traceback(place: W
     run = place.run(*bags, "--out", "out", "--workers", "2", "--debug")
     assert run.returncode == 1
     assert f"RuntimeError: bag_{BROKEN}: MemoryError: no more" in run.stderr
-    assert "held_reward.py" in run.stderr
+    # The terminal's width breaks long paths anywhere.
+    assert "held_reward.py" in re.sub(r"[\s│]", "", run.stderr)
     assert place.processes() == []
 
 
