@@ -39,7 +39,7 @@ LIBRARIES = (
     Library("mujoco", "3.2", "simulation", on_robot=False),
     Library("minari", "0.5.3", "datasets", on_robot=False),
     Library("rosbags", "0.11", "converting bags", on_robot=False),
-    Library("mcap", "", "recording and converting bags", on_robot=False),
+    Library("mcap", "1.6", "recording and converting bags", on_robot=False),
 )
 
 # Imports, because an installed library may be built for another numpy or another Python.

@@ -103,9 +103,12 @@ def test_a_disk_that_takes_no_more_is_told_and_the_rest_is_kept(lever: Lever) ->
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     lever.move_until(lambda: lever.has_told("failed"), "the recorder to notice")
     assert "bag: cannot be written (File too large); what was written before is" in lever.reason
-    lever.robot.probe.until(
-        lambda: diagnostics.last().level == DiagnosticStatus.ERROR, "the diagnostics to say so"
-    )
+
+    def is_told() -> bool:
+        status = diagnostics.last()
+        return status is not None and status.level == DiagnosticStatus.ERROR
+
+    lever.robot.probe.until(is_told, "the diagnostics to say so")
     assert diagnostics.last().message == lever.reason
     states = recorded_states(lever.bag, salvage=True)
     assert len(states) > 5
