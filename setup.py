@@ -62,6 +62,7 @@ setup(
             "mypy",
             "pytest",
             "pytest-randomly",
+            "pytest-rerunfailures",
             "pytest-xdist",
             "ray",
             "ruff",
