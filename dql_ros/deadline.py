@@ -19,14 +19,25 @@ class DeadlineTicker:
         missed: How many were left out.
     """
 
-    def __init__(self, period_ns: int, tick: Callable[[], None]) -> None:
-        """Prepare to call ``tick`` every ``period_ns`` nanoseconds of steady time."""
+    def __init__(
+        self,
+        period_ns: int,
+        tick: Callable[[], None],
+        prepare_thread: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Prepare to tick.
+
+        Args:
+            period_ns: Time between two ticks in nanoseconds of steady time.
+            tick: Called at each.
+            prepare_thread: Called once on the thread that ticks.
+        """
         self.ticks = 0
         self.missed = 0
         self._period_ns = period_ns
         self._tick = tick
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="tick")
+        self._pool = ThreadPoolExecutor(1, "tick", initializer=prepare_thread)
         self._outcome: Future[None] | None = None
 
     def start(self) -> None:

@@ -32,6 +32,8 @@ class LoopSettings:
             0 to be active while waiting.
         recorders: In lockstep, recorders that must listen before the first command goes out.
         candidates_hz: How often at most the candidates are published; 0 for never.
+        action_smoothing: `Controller`'s ``smoothing``.
+        thread_priority: SCHED_FIFO priority that the process's threads have; 0 for none.
     """
 
     lockstep: bool
@@ -44,6 +46,8 @@ class LoopSettings:
     activation_timeout_s: float = 10.0
     recorders: int = 0
     candidates_hz: float = 0.0
+    action_smoothing: float = 0.0
+    thread_priority: int = 0
 
     def inference_limit_ns(self, contract: Contract) -> int | None:
         """How long a decision is waited for, in nanoseconds; ``None`` for ever.
@@ -86,7 +90,9 @@ def make_controller(
         give_up_after_ns=None if give_up_s is None else round(give_up_s * _SECOND_NS),
     )
     guards = Guards(contract.policy_spec(), loaded.normalizer, limits)
-    return Controller(inference, guards, Fallback(fallback), interlock)
+    return Controller(
+        inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
+    )
 
 
 def triggering_streams(contract: Contract) -> list[ObservationStream]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from launch.actions import (
-    DeclareLaunchArgument,
     EmitEvent,
     IncludeLaunchDescription,
     OpaqueFunction,
@@ -21,18 +20,18 @@ from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from dql_ros.launch_values import given, is_true
+from dql_ros.launching.entities import Entities, Values, described, node_options
+from dql_ros.launching.values import is_true
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml)."),
     "policy": ("", "Folder of the policy bundle."),
-    "device": ("", "Where actions are computed: cpu, cuda, cuda:0, …; the CPU by default."),
+    "device": ("", "Where actions are computed: auto, cpu, cuda, cuda:0, …; auto by default."),
     "mode": (
         "real_time",
         "'real_time' ticks at the contract's rate, 'lockstep' answers each simulated state.",
@@ -64,52 +63,36 @@ ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments; the nodes are made once these have their values."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+    return described(ARGUMENTS, _nodes)
 
 
-def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+def _nodes(values: Values) -> Entities:
     sim, record, autostart, respawn = (
-        is_true(arguments, key) for key in ("sim", "record", "autostart", "respawn")
+        is_true(values, name) for name in ("sim", "record", "autostart", "respawn")
     )
-    use_sim_time = sim or is_true(arguments, "use_sim_time")
-    files = [arguments["params_file"]] if arguments["params_file"] else []
-    policy = LifecycleNode(
-        package="dql_ros",
+    use_sim_time = sim or is_true(values, "use_sim_time")
+    options = node_options(
+        values,
         executable="policy_node",
-        name="policy",
-        namespace=arguments["namespace"],
-        parameters=[
-            *files,
-            given(
-                {
-                    "contract": arguments["contract"],
-                    "policy": arguments["policy"],
-                    "device": arguments["device"],
-                    "mode": arguments["mode"],
-                    # The launch would ask the services of the node that has died, which DDS
-                    # remembers for a while: one that may be respawned starts itself.
-                    "autostart": autostart and respawn,
-                    "recorders": int(record),
-                    "use_sim_time": use_sim_time,
-                }
-            ),
-        ],
-        arguments=["--ros-args", "--log-level", arguments["log_level"]],
-        respawn=respawn,
-        respawn_delay=1.0,
-        output="screen",
+        parameters={
+            "contract": values["contract"],
+            "policy": values["policy"],
+            "device": values["device"],
+            "mode": values["mode"],
+            # The launch would ask the services of the node that has died, which DDS
+            # remembers for a while: one that may be respawned starts itself.
+            "autostart": autostart and respawn,
+            "recorders": int(record),
+            "use_sim_time": use_sim_time,
+        },
     )
+    policy = LifecycleNode(**options)
     common = {
-        name: arguments[name]
+        name: values[name]
         for name in ("contract", "namespace", "params_file", "respawn", "log_level")
     }
-    bridge = {"env": arguments["env"], "mode": arguments["mode"], "recorders": str(int(record))}
-    recorder = {"out": arguments["out"], "use_sim_time": str(use_sim_time), "autostart": "true"}
+    bridge = {"env": values["env"], "mode": values["mode"], "recorders": str(int(record))}
+    recorder = {"out": values["out"], "use_sim_time": str(use_sim_time), "autostart": "true"}
     return [
         *(_transitions(policy) if autostart and not respawn else []),
         policy,

@@ -7,14 +7,11 @@ ros2 service call /recorder/start std_srvs/srv/Trigger
 
 from __future__ import annotations
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
-from launch.launch_description_entity import LaunchDescriptionEntity
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from dql_ros.launch_values import given, is_true, number
+from dql_ros.launching.entities import Entities, Values, described, node_options
+from dql_ros.launching.values import is_true, number
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml), whose topics are recorded."),
@@ -37,38 +34,20 @@ ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments; the node is made once these have their values."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+    return described(ARGUMENTS, _nodes)
 
 
-def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    respawn = is_true(arguments, "respawn")
-    files = [arguments["params_file"]] if arguments["params_file"] else []
-    recorder = Node(
-        package="dql_ros",
+def _nodes(values: Values) -> Entities:
+    options = node_options(
+        values,
         executable="recorder_node",
-        name="recorder",
-        namespace=arguments["namespace"],
-        parameters=[
-            *files,
-            given(
-                {
-                    "contract": arguments["contract"],
-                    "out": arguments["out"],
-                    "record_at_start": is_true(arguments, "autostart"),
-                    "max_file_mb": number(arguments, "max_file_mb"),
-                    "when_exists": "number" if respawn else "",
-                    "use_sim_time": is_true(arguments, "use_sim_time"),
-                }
-            ),
-        ],
-        arguments=["--ros-args", "--log-level", arguments["log_level"]],
-        respawn=respawn,
-        respawn_delay=1.0,
-        output="screen",
+        parameters={
+            "contract": values["contract"],
+            "out": values["out"],
+            "record_at_start": is_true(values, "autostart"),
+            "max_file_mb": number(values, "max_file_mb"),
+            "when_exists": "number" if is_true(values, "respawn") else "",
+            "use_sim_time": is_true(values, "use_sim_time"),
+        },
     )
-    return [recorder]
+    return [Node(**options)]

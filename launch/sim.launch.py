@@ -6,15 +6,14 @@ ros2 launch dql_ros sim.launch.py contract:=hopper.yaml env:=Hopper-v5 real_time
 
 from __future__ import annotations
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import Shutdown
 from launch.events.process import ProcessExited
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
-from launch.launch_description_entity import LaunchDescriptionEntity
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from dql_ros.launch_values import given, is_true, number
+from dql_ros.launching.entities import Entities, Values, described, node_options
+from dql_ros.launching.values import is_true, number
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml)."),
@@ -40,41 +39,22 @@ ARGUMENTS = {
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments; the node is made once these have their values."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, (default, description) in ARGUMENTS.items()
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+    return described(ARGUMENTS, _nodes)
 
 
-def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    respawn = is_true(arguments, "respawn")
-    files = [arguments["params_file"]] if arguments["params_file"] else []
-    bridge = Node(
-        package="dql_ros",
+def _nodes(values: Values) -> Entities:
+    options = node_options(
+        values,
         executable="sim_bridge_node",
-        name="sim_bridge",
-        namespace=arguments["namespace"],
-        parameters=[
-            *files,
-            given(
-                {
-                    "contract": arguments["contract"],
-                    "env": arguments["env"],
-                    "mode": arguments["mode"],
-                    "real_time_factor": number(arguments, "real_time_factor"),
-                    "recorders": int(arguments["recorders"]),
-                }
-            ),
-        ],
-        arguments=["--ros-args", "--log-level", arguments["log_level"]],
-        respawn=respawn,
-        respawn_delay=1.0,
-        on_exit=None if respawn else _end_launch,
-        output="screen",
+        parameters={
+            "contract": values["contract"],
+            "env": values["env"],
+            "mode": values["mode"],
+            "real_time_factor": number(values, "real_time_factor"),
+            "recorders": int(values["recorders"]),
+        },
     )
-    return [bridge]
+    return [Node(**options, on_exit=None if is_true(values, "respawn") else _end_launch)]
 
 
 def _end_launch(_event: ProcessExited, context: LaunchContext) -> Shutdown | None:

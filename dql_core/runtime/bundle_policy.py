@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import SpecMismatchError
 from dql_core.normalize import Normalizer
+from dql_core.runtime.carried_noise import CarriedNoise
 from dql_core.runtime.choice import Selection, resolve_choice
 from dql_core.runtime.manifest import Manifest, read_bundle
 from dql_core.runtime.noise import draw_noise
@@ -22,7 +23,7 @@ Backend = Callable[[Manifest, Mapping[str, bytes]], Graph]
 
 
 class BundlePolicy:
-    """Samples actions from a bundle; keeps no state.
+    """Samples actions from a bundle; keeps no state, unless decisions are to resemble each other.
 
     Attributes:
         manifest: What the bundle says of itself.
@@ -35,6 +36,7 @@ class BundlePolicy:
         graph: Graph,
         num_candidates: int | None = None,
         selection: Selection | None = None,
+        warm_start: float = 0.0,
     ) -> None:
         """Prepare inference.
 
@@ -43,6 +45,8 @@ class BundlePolicy:
             graph: The bundle's graph.
             num_candidates: Overrides the manifest's K.
             selection: Overrides the manifest's way to choose.
+            warm_start: Correlation of a decision's noise with that of the one before within an
+                episode, from 0 for none to 1, see `CarriedNoise`.
 
         Raises:
             ConfigError: If the policy cannot choose in this way.
@@ -59,6 +63,7 @@ class BundlePolicy:
             len(self._spec.action),
         )
         self._graph = graph
+        self._carried = CarriedNoise(warm_start) if warm_start else None
 
     @property
     def spec(self) -> PolicySpec:
@@ -72,6 +77,8 @@ class BundlePolicy:
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
+        if self._carried is not None:
+            self._carried.reset()
 
     def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
         """Sample an action for a raw observation, shape (O,).
@@ -84,7 +91,8 @@ class BundlePolicy:
                 f"the observation has shape {observation.shape}, the policy of "
                 f"'{self._spec.robot}' needs {self._observation_shape}"
             )
-        return self._graph(observation, draw_noise(rng, self._noise_shape, self.choice.selection))
+        draw = draw_noise if self._carried is None else self._carried.draw
+        return self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
 
 
 def load_policy(
@@ -92,6 +100,7 @@ def load_policy(
     *,
     num_candidates: int | None = None,
     selection: Selection | None = None,
+    warm_start: float = 0.0,
     spec: PolicySpec | None = None,
     backend: Backend | None = None,
 ) -> BundlePolicy:
@@ -101,6 +110,7 @@ def load_policy(
         bundle: The bundle's folder.
         num_candidates: Candidates K for each action; the bundle's own number by default.
         selection: How one is chosen; the bundle's own way by default.
+        warm_start: See `BundlePolicy`.
         spec: What the robot's contract says; compared with the bundle's.
         backend: What computes; ONNX Runtime on one CPU thread by default. Others by their names:
             `dql_core.export.backends.named_backend`.
@@ -114,4 +124,4 @@ def load_policy(
     if spec is not None:
         spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
     graph = (backend or OnnxBackend())(manifest, contents)
-    return BundlePolicy(manifest, graph, num_candidates, selection)
+    return BundlePolicy(manifest, graph, num_candidates, selection, warm_start)

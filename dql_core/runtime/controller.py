@@ -65,7 +65,12 @@ class Controller:
     """
 
     def __init__(
-        self, inference: Inference, guards: Guards, fallback: Fallback, interlock: Interlock
+        self,
+        inference: Inference,
+        guards: Guards,
+        fallback: Fallback,
+        interlock: Interlock,
+        smoothing: float = 0.0,
     ) -> None:
         """Prepare to control.
 
@@ -74,9 +79,13 @@ class Controller:
             guards: Judge observations and actions.
             fallback: What is sent when the guards withhold an action.
             interlock: Whether people asked for a stop or a pause.
+            smoothing: Share of what was sent last in what is sent in place of an action, from 0
+                to less than 1: a low-pass filter of first order, whose time constant is
+                ``-period / ln(smoothing)``.
 
         Raises:
-            ConfigError: If the safe command does not fit the action.
+            ConfigError: If the smoothing is not such a number, or the safe command does not fit
+                the action.
         """
         width, given = len(guards.spec.action), len(fallback.safe_command)
         if given != width:
@@ -84,8 +93,11 @@ class Controller:
                 f"the safe command has {given} entries for {width} action fields: give one for "
                 f"each"
             )
+        if not 0.0 <= smoothing < 1.0:
+            raise ConfigError(f"smoothing is {smoothing}: it must be from 0 to less than 1")
         self.state = State.WAITING
         self.published = 0
+        self._smoothing = smoothing
         self._inference = inference
         self._guards = guards
         self._fallback = fallback
@@ -164,6 +176,8 @@ class Controller:
 
     def _pass_on(self, action: NDArray[np.float32]) -> Command:
         action, clamped = self._guards.clamp(action)
+        if self._smoothing:
+            action = action + np.float32(self._smoothing) * (self._last_sent - action)
         action, slowed = self._guards.limit_rate(action, self._last_sent)
         self.state = State.RUNNING
         self.published += 1

@@ -35,6 +35,11 @@ def draw_noise(
         selection: How a candidate is chosen. A single one needs no draw.
     """
     steps = rng.standard_normal(shape, dtype=np.float32)
-    if selection == "softmax" and shape[1] > 1:
+    if draws_selection(shape[1], selection):
         return Noise(steps, rng.gumbel(size=shape[1]).astype(np.float32))
     return Noise(steps, np.zeros(shape[1], dtype=np.float32))
+
+
+def draws_selection(num_candidates: int, selection: Selection) -> bool:
+    """Whether the choice of a candidate is random."""
+    return selection == "softmax" and num_candidates > 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dql_ros.doctor.finding import Finding
 from dql_ros.doctor.gpu import check_gpu
 from dql_ros.doctor.libraries import check_libraries, check_python
-from dql_ros.doctor.processor import check_governor, check_load
+from dql_ros.doctor.processor import check_governor, check_load, check_priority
 from dql_ros.doctor.ros import check_ros
 from dql_ros.doctor.timing import check_timing
 from dql_ros.doctor.variables import check_variables
@@ -27,6 +27,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     lambda: check_variables(os.environ),
     check_ros,
     _single(check_governor),
+    _single(check_priority),
     _single(check_timing),
 )
 

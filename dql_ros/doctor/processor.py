@@ -1,12 +1,14 @@
-"""Is the processor free, and does it run at full speed when it is needed?"""
+"""Is the processor free, does it run at full speed, and may a control loop go first?"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dql_ros.doctor.finding import Finding, fine, warning
+from dql_ros.realtime_priority import REMEDY, raise_priority_of_this_thread
 
 _CPUS = Path("/sys/devices/system/cpu")
 
@@ -43,3 +45,13 @@ def check_load(
     if load > cores - 1:
         return warning(check, found, "end other programs: ticks will be late")
     return fine(check, found)
+
+
+def check_priority() -> Finding:
+    """Try whether the policy node may let its threads go before other programs."""
+    # On a thread of its own, which then ends.
+    with ThreadPoolExecutor(1) as pool:
+        permitted = pool.submit(raise_priority_of_this_thread, 1).result()
+    if permitted:
+        return fine("real-time priority", "permitted")
+    return warning("real-time priority", "not permitted: other programs will delay ticks", REMEDY)

@@ -31,6 +31,7 @@ from dql_ros.nodes.command_outputs import CommandOutputs
 from dql_ros.nodes.qos_conflicts import QosConflicts
 from dql_ros.nodes.stream_inputs import StreamInputs
 from dql_ros.observer import Observer
+from dql_ros.realtime_priority import raise_priority_of_this_thread
 from dql_ros.standstill import Standstill
 
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
@@ -146,7 +147,9 @@ class ControlLoop:
         self._standstill = Standstill()
         self.active = True
         if not self._settings.lockstep:
-            self._ticker = DeadlineTicker(self._contract.period_ns, self._tick_now)
+            self._ticker = DeadlineTicker(
+                self._contract.period_ns, self._tick_now, self._prepare_tick_thread
+            )
             self._ticker.start()
 
     def stop(self) -> None:
@@ -210,6 +213,11 @@ class ControlLoop:
         """Whether robot and recorders will get the first command; later ones are not checked."""
         needed = 1 + self._settings.recorders
         return self._outputs.last is not None or self._outputs.are_heard_by(needed)
+
+    def _prepare_tick_thread(self) -> None:
+        """Let it go before the process's other threads, if those go before other programs."""
+        if self._settings.thread_priority:
+            raise_priority_of_this_thread(self._settings.thread_priority + 1)
 
     def _tick_now(self) -> None:
         """In real time: act, or send the safe command and end the thread."""

@@ -6,6 +6,7 @@ import gc
 import secrets
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -29,6 +30,7 @@ from dql_ros.nodes.parameters import (
     value_of,
 )
 from dql_ros.nodes.safety_inputs import SafetyInputs
+from dql_ros.realtime_priority import REMEDY, raise_priority_of_all_threads
 
 # How long a thread that computes may keep the others waiting; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
@@ -79,6 +81,22 @@ PARAMETERS = (
         "in real time: what to do at start with a policy whose 99th percentile of inference time "
         "is beyond that limit: refuse it, sample fewer candidates, or warn and drop what is late",
         choices=("refuse", "fewer_candidates", "warn"),
+    ),
+    Parameter(
+        "action_smoothing",
+        0.0,
+        "how much of each command is the one before it instead of the policy's action; 0 for "
+        "nothing",
+        low=0.0,
+        high=0.99,
+    ),
+    Parameter(
+        "thread_priority",
+        50,
+        "in real time: SCHED_FIFO priority that the node takes if it is permitted, so that other "
+        "programs do not delay its ticks; 0 for none",
+        low=0,
+        high=98,
     ),
     Parameter(
         "candidates_hz",
@@ -155,6 +173,8 @@ class ControlNode(ManagedNode):
         contract = load_contract(path_of(self, "contract"))
         settings = self._settings()
         settings.inference_limit_ns(contract)
+        if not settings.lockstep:
+            settings = replace(settings, thread_priority=self._take_priority())
         # One thread owns the policy, from its loading on: GPU graphs demand it.
         self._caller = SameThread() if settings.lockstep else OwnThread("inference")
         loaded = self._caller.call(partial(self._make_ready, contract, settings))
@@ -164,6 +184,7 @@ class ControlNode(ManagedNode):
             "mode": value_of(self, "mode"),
             "num_candidates": str(loaded.num_candidates),
             "seed": str(settings.seed),
+            "thread priority": str(settings.thread_priority),
         }
         self._monitor = LoopMonitor(self, self._loop, facts | dict(loaded.facts))
         self.get_logger().info(f"configured for '{contract.robot}' with {loaded.source}")
@@ -214,9 +235,21 @@ class ControlNode(ManagedNode):
                     "activation_timeout_s",
                     "recorders",
                     "candidates_hz",
+                    "action_smoothing",
                 )
             },
         )
+
+    def _take_priority(self) -> int:
+        """Take the wanted real-time priority, and say which the process has now."""
+        wanted: int = value_of(self, "thread_priority")
+        if wanted == 0 or raise_priority_of_all_threads(wanted):
+            return wanted
+        self.get_logger().info(
+            f"thread_priority {wanted} is not permitted, so that other programs may delay ticks: "
+            f"{REMEDY}, or set it to 0"
+        )
+        return 0
 
     def _make_ready(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
         """Load the policy, compare it with the contract, and see that it is fast enough."""

@@ -30,6 +30,14 @@ PARAMETERS = (
         choices=("bundle", "softmax", "greedy", "first"),
     ),
     Parameter(
+        "warm_start",
+        0.0,
+        "how much the noise from which an action is sampled resembles that of the one before in "
+        "the episode, so that the policy keeps to one way of doing things; 0 for not at all",
+        low=0.0,
+        high=1.0,
+    ),
+    Parameter(
         "backend",
         "auto",
         "what computes actions: ONNX Runtime, torch, or the faster of these on the device",
@@ -63,6 +71,7 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
             bundle,
             num_candidates=num_candidates,
             selection=None if selection == "bundle" else selection,
+            warm_start=value_of(node, "warm_start"),
             spec=spec,
             backend=graph_maker,
         )

@@ -51,6 +51,7 @@ def controller(
     rules: dict[str, Any] | None = None,
     interlock: Interlock | None = None,
     policy: Scripted | None = None,
+    smoothing: float = 0.0,
     **limits: Any,
 ) -> Controller:
     ticking = iter(range(0, 10**9 * max(took_ns, 1), max(took_ns, 1)))
@@ -66,6 +67,7 @@ def controller(
         Guards(SPEC, normalizer, GuardLimits(**limits)),
         Fallback(fallback),
         interlock or Interlock(),
+        smoothing,
     )
 
 
@@ -345,3 +347,24 @@ def test_policy_that_has_not_answered_is_a_slow_one() -> None:
     assert command.fault is not None
     assert command.fault.reason == "inference has not answered for 70.0 ms of 50.0 ms"
     assert command.state is State.FAULT
+
+
+def test_smoothing_is_a_low_pass_filter_from_what_was_sent_last() -> None:
+    steps = drive(controller([1.0, 1.0, 1.0], smoothing=0.75), [seen()] * 3)
+    distances = [(SAFE - 1.0) * 0.75**n for n in (1, 2, 3)]
+    assert [value for _, value in steps] == pytest.approx([1.0 + away for away in distances])
+
+
+def test_smoothing_comes_between_the_bounds_and_the_slew_limit() -> None:
+    subject = controller([9.0, 2.0], smoothing=0.5, max_steps=(1.0,))
+    steps = drive(subject, [seen()] * 2)
+    # Cut to 2; half of the way from the safe command is more than 1.
+    sent = [value for _, value in steps]
+    assert sent == pytest.approx([SAFE + 1.0, (SAFE + 1.0 + 2.0) / 2.0])
+    assert subject.counts["clamped_action"] == subject.counts["slew_limited_action"] == 1
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan")])
+def test_a_filter_that_never_arrives_is_refused(smoothing: float) -> None:
+    with pytest.raises(ConfigError, match="it must be from 0 to less than 1"):
+        controller([], smoothing=smoothing)

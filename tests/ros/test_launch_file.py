@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dql_ros.launch_values import given, is_true, number
+from dql_ros.launching.values import given, is_true, number
 from dql_ros.nodes import control_node, sim_bridge_parameters
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,62 @@
+"""The parts of a launch description; needs ROS's launch packages, which no other module does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration
+
+from dql_ros.launching.values import Value, given, is_true
+
+Values = Mapping[str, str]
+Entities = list[LaunchDescriptionEntity]
+
+
+def described(
+    arguments: Mapping[str, tuple[str, str]], nodes: Callable[[Values], Entities]
+) -> LaunchDescription:
+    """Declare arguments, and make the nodes once these have their values.
+
+    Args:
+        arguments: Default and description of each argument, by name.
+        nodes: Makes the entities out of the arguments' values.
+    """
+
+    def make(context: LaunchContext) -> Entities:
+        return nodes({name: LaunchConfiguration(name).perform(context) for name in arguments})
+
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in arguments.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=make)])
+
+
+def node_options(
+    values: Values, executable: str, parameters: Mapping[str, Value]
+) -> dict[str, Any]:
+    """Return the keyword arguments of a ``Node`` of this package; its name is the executable's.
+
+    Args:
+        values: Those of the launch arguments ``namespace``, ``params_file``, ``respawn`` and
+            ``log_level``, which every launch file has.
+        executable: Of this package, such as ``policy_node``.
+        parameters: Go before those in the parameter file; empty ones are left to it.
+    """
+    files = [values["params_file"]] if values["params_file"] else []
+    return {
+        "package": "dql_ros",
+        "executable": executable,
+        "name": executable.removesuffix("_node"),
+        "namespace": values["namespace"],
+        "parameters": [*files, given(parameters)],
+        "arguments": ["--ros-args", "--log-level", values["log_level"]],
+        "respawn": is_true(values, "respawn"),
+        "respawn_delay": 1.0,
+        "output": "screen",
+    }
