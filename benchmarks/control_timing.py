@@ -8,7 +8,8 @@ paper's size (3 x 256 wide, N = 5) with K = 50 in a process of its own, on the C
 are a bare rclpy node with nothing but a timer at the control rate, for rate and jitter, and one
 that answers each state at once with a constant, for latency; each with both of rclpy's
 single-threaded executors, of which the better counts. They take turns, each in a new process, at
-100 and 200 Hz, and again while another process keeps one core busy. Jitter is how far the time
+100 and 200 Hz, and again while another process keeps one core busy. The policy node is measured as
+it is, which takes a real-time priority where that is permitted, and without that. Jitter is how far the time
 between two ticks is from the period; latency is from the stamp of the newest state to the
 departure of its command, by the clock of the process that sends it; a tick whose inference was
 dropped for being late counts as one that was never answered.
@@ -117,11 +118,10 @@ def _variants(contract: Path, bundle: Path, rate_hz: float, seconds: float) -> l
         "when_too_slow": "warn",
         "seed": 0,
     }
-    variants = [
-        Variant(
-            "policy", NodeCommand("benchmarks.control_policy", "policy", policy), seconds, rate_hz
-        )
-    ]
+    variants = []
+    for name, own in (("policy", {}), ("policy, normal priority", {"thread_priority": 0})):
+        command = NodeCommand("benchmarks.control_policy", "policy", policy | own)
+        variants.append(Variant(name, command, seconds, rate_hz))
     share = seconds / len(EXECUTORS)
     for kind, executor in itertools.product(("timer", "echo"), EXECUTORS):
         bare = {"kind": kind, "executor": executor, "rate_hz": rate_hz}
@@ -210,7 +210,7 @@ def _line(condition: Condition, variant: Variant, turns: list[Samples]) -> Line:
     together = np.concatenate(turns)
     for name in ("age", "inference", "latency"):
         line |= spread_ms(name, column(together, name))
-    if variant.name == "policy":
+    if variant.name.startswith("policy"):
         acted = together[together[:, COLUMNS.index("latency")] != NONE]
         line |= spread_ms("tick_to_command", column(acted, "latency") - column(acted, "age"))
         line["latency_p99_of_all_ms"] = p99_of_all_ms(together, "latency")

@@ -70,19 +70,21 @@ def table(command: str, lines: Sequence[Line]) -> str:
     verdicts = [line for line in lines if line["variant"] == "verdict"]
     return (
         f"# Timing of the policy node in real time\n\n    {command}\n\n{where(lines)}\n"
-        f"Other programs ran on the machine meanwhile: where the load is above the number of "
-        f"cores, everything\nhere had to wait for a core at times.\n\n"
+        f"Where the load is above the number of cores, everything here had to wait for a core "
+        f"at times.\n\n"
         f"The lines as printed are in [control_timing.jsonl](control_timing.jsonl); what is "
         f"measured, and how,\nis said in `benchmarks/control_timing.py`. Times are p50 / p99 / "
         f"max in ms. `timer` and `echo` are\nthe yardsticks, bare rclpy nodes with either "
-        f"executor, in turns with the policy node.\n\n"
+        f"executor, in turns with the policy node. `normal priority` is the policy node where it may "
+        f"not have a\nreal-time priority.\n\n"
         f"{markdown_table(_HEADINGS, [_row(line) for line in measured])}\n"
         f"Against the aims: rate within {RATE_ERROR:.1%}, at most {MISSED:.1%} of the ticks "
         f"missed, jitter p99 at most {JITTER:g} x\nthe better timer's, latency p99 at most the "
         f"better echo's plus {INFERENCES:g} x the inference's p99.\n`no action` are ticks at "
         f"which the fallback was sent in place of an action, as when inference\ntook longer than "
         f"the period; in the latency below they count as never answered, in that above\nthey do "
-        f"not occur.\n\n"
+        f"not occur. States come every 2 ms: where the period is no multiple of that, a state "
+        f"waits\nup to 2 ms for its tick, whatever the node does; that is in the latency, too.\n\n"
         f"{markdown_table(_VERDICT_HEADINGS, [_verdict_row(line) for line in verdicts])}"
     )
 

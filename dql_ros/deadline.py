@@ -40,9 +40,9 @@ class DeadlineTicker:
         self._pool = ThreadPoolExecutor(1, "tick", initializer=prepare_thread)
         self._outcome: Future[None] | None = None
 
-    def start(self) -> None:
-        """Begin; the first tick is due at once."""
-        self._outcome = self._pool.submit(self._run)
+    def start(self, delay_ns: int = 0) -> None:
+        """Begin; the first tick is due after so many nanoseconds."""
+        self._outcome = self._pool.submit(self._run, time.monotonic_ns() + delay_ns)
 
     def stop(self) -> None:
         """End after the running tick, which is waited for."""
@@ -55,8 +55,7 @@ class DeadlineTicker:
         ended = self._outcome is not None and self._outcome.done()
         return self._outcome.exception() if ended and self._outcome is not None else None
 
-    def _run(self) -> None:
-        deadline_ns = time.monotonic_ns()
+    def _run(self, deadline_ns: int) -> None:
         while not self._stop.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
             self._tick()
             self.ticks += 1

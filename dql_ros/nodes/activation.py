@@ -9,6 +9,7 @@ from dql_core.errors import DqlError
 from dql_ros.nodes.base import END_REQUESTED
 
 _POLL_PERIOD_S = 0.005
+_ARRIVAL_POLL_PERIOD_S = 0.0001
 _LOG_PERIOD_S = 2.0
 
 
@@ -47,3 +48,20 @@ def await_streams(
             tell(f"waiting, {reason}")
         if END_REQUESTED.wait(_POLL_PERIOD_S):
             raise NotReadyError(f"asked to end while waiting, {reason}")
+
+
+def await_arrival(
+    poll: Callable[[], None], newest: Callable[[], object], timeout_s: float
+) -> None:
+    """Return once something has arrived, or after some time.
+
+    Args:
+        poll: Takes in what has arrived.
+        newest: Says what has arrived last, which changes with each arrival.
+        timeout_s: How long to wait at most.
+    """
+    poll()
+    before, give_up_s = newest(), time.monotonic() + timeout_s
+    while newest() == before and time.monotonic() < give_up_s:
+        time.sleep(_ARRIVAL_POLL_PERIOD_S)
+        poll()

@@ -24,7 +24,7 @@ from dql_ros.loaded_policy import LoadedPolicy
 from dql_ros.lockstep import Answer, LockstepTrigger
 from dql_ros.loop_settings import LoopSettings, make_controller, triggering_streams
 from dql_ros.loop_statistics import LoopStatistics
-from dql_ros.nodes.activation import await_streams
+from dql_ros.nodes.activation import await_arrival, await_streams
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.candidates import CandidatePublisher
 from dql_ros.nodes.command_outputs import CommandOutputs
@@ -36,6 +36,9 @@ from dql_ros.standstill import Standstill
 
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
 _LOCKSTEP_DEPTH = 1000
+
+# How long taking in a message may keep the tick thread from running, in nanoseconds.
+_TAKEN_IN_AFTER_NS = 300_000
 
 
 class ControlLoop:
@@ -150,7 +153,9 @@ class ControlLoop:
             self._ticker = DeadlineTicker(
                 self._contract.period_ns, self._tick_now, self._prepare_tick_thread
             )
-            self._ticker.start()
+            # Ticks find a state that is young and taken in, as long as both keep their pace.
+            await_arrival(self._inputs.poll, self._newest_ns, self._contract.period_ns / 1e9)
+            self._ticker.start(_TAKEN_IN_AFTER_NS)
 
     def stop(self) -> None:
         """Stop acting; the safe command is the last one sent."""
@@ -189,8 +194,11 @@ class ControlLoop:
         now_ns = self._ros_now_ns()
         if not self._node.get_parameter("use_sim_time").value:
             return now_ns
-        newest = (self.observer.arrivals[topic].newest_ns for topic in self._live)
-        return max(now_ns, *(stamp_ns or 0 for stamp_ns in newest))
+        return max(now_ns, *self._newest_ns())
+
+    def _newest_ns(self) -> list[int]:
+        """The newest message's time of each stream that is not latched; 0 before the first."""
+        return [self.observer.arrivals[topic].newest_ns or 0 for topic in self._live]
 
     def _on_arrival(self, stream: ObservationStream, stamp_ns: int) -> None:
         if stream.latched:

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 
 from dql_ros.deadline import DeadlineTicker
@@ -66,3 +67,25 @@ def test_a_ticker_that_never_started_can_be_stopped() -> None:
     assert ticker.failure is None
     ticker.stop()
     assert ticker.ticks == 0
+
+
+def test_the_first_tick_waits_as_asked_on_a_thread_that_was_prepared() -> None:
+    order, done = [], threading.Event()
+    delay_ns = 5 * PERIOD_NS
+
+    def tick() -> None:
+        order.append(("tick", threading.get_ident()))
+        done.set()
+
+    def prepare() -> None:
+        order.append(("prepare", threading.get_ident()))
+
+    ticker = DeadlineTicker(1000 * PERIOD_NS, tick, prepare)
+    begun_ns = time.monotonic_ns()
+    ticker.start(delay_ns)
+    assert done.wait(5)
+    assert time.monotonic_ns() - begun_ns >= delay_ns
+    ticker.stop()
+    (first, preparer), (second, ticking) = order
+    assert (first, second) == ("prepare", "tick")
+    assert preparer == ticking != threading.get_ident()
