@@ -9,10 +9,11 @@ are a bare rclpy node with nothing but a timer at the control rate, for rate and
 that answers each state at once with a constant, for latency; each with both of rclpy's
 single-threaded executors, of which the better counts. They take turns, each in a new process, at
 100 and 200 Hz, and again while another process keeps one core busy. The policy node is measured as
-it is, which takes a real-time priority where that is permitted, and without that. Jitter is how far the time
-between two ticks is from the period; latency is from the stamp of the newest state to the
-departure of its command, by the clock of the process that sends it; a tick whose inference was
-dropped for being late counts as one that was never answered.
+it is, which takes a real-time priority where that is permitted, and without that.
+
+Jitter is how far the time between two ticks is from the period; latency is from the stamp of the
+newest state to the departure of its command, by the clock of the process that sends it; a tick
+whose inference was dropped for being late counts as one that was never answered.
 """
 
 from __future__ import annotations
