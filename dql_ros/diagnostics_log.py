@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-LEVELS = ("ok", "warn", "error", "stale")
+from dql_ros.diagnostic_level import Level
+
+LEVELS = tuple(level.name.lower() for level in Level)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,7 @@ class Report:
     Attributes:
         name: Name of the status, ``node: component``.
         time_s: When it was heard, in seconds since the run began.
-        level: 0 to 3: ok, warn, error, stale.
+        level: A `Level`, unless the node tells another number.
         message: What is wrong, or the node's state.
         values: What else it told, by key.
     """

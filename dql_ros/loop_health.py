@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 
 from dql_core.runtime.controller import State
+from dql_ros.diagnostic_level import Level
 
 INACTIVE = "inactive"
 
@@ -15,14 +15,6 @@ _ASKED_FOR = {
     State.STOPPED.value: "stopped by ~/stop: the safe command is sent; ~/reset_stop ends that",
     State.PAUSED.value: "paused: the safe command is sent; ~/resume ends that",
 }
-
-
-class Level(IntEnum):
-    """The levels of ``diagnostic_msgs/msg/DiagnosticStatus``."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
 
 
 @dataclass(frozen=True)

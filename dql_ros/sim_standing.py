@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from dql_ros.diagnostic_level import Level
 from dql_ros.sim_run import SimulationRun
 
 _SILENCE_NS = 2_000_000_000
-
-Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ class Standing:
 def standing_of(run: SimulationRun, steady_ns: int) -> Standing:
     """Say how ``run`` stands at a time of the steady clock."""
     if run.frame is None:
-        return Standing("warning", "waiting", "waiting for a policy and recorders to listen")
+        return Standing(Level.WARN, "waiting", "waiting for a policy and recorders to listen")
     if run.is_over:
-        return Standing("ok", "finished", "all episodes are done")
+        return Standing(Level.OK, "finished", "all episodes are done")
     if run.gate.paused:
-        return Standing("ok", "paused", "paused")
+        return Standing(Level.OK, "paused", "paused")
     return _in_lockstep(run, steady_ns) if run.lockstep else _in_real_time(run)
 
 
@@ -67,18 +65,18 @@ def figures_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
 
 def _in_lockstep(run: SimulationRun, steady_ns: int) -> Standing:
     if run.answer_needed and steady_ns - run.shown_ns > _SILENCE_NS:
-        return Standing("warning", "unanswered", "waiting for a command")
-    return Standing("ok", "running", "running in lockstep")
+        return Standing(Level.WARN, "unanswered", "waiting for a command")
+    return Standing(Level.OK, "running", "running in lockstep")
 
 
 def _in_real_time(run: SimulationRun) -> Standing:
     if run.held.stopped:
-        return Standing("error", "stopped", "no command came in time: the robot was stopped")
+        return Standing(Level.ERROR, "stopped", "no command came in time: the robot was stopped")
     if run.pace.is_behind:
         return Standing(
-            "warning",
+            Level.WARN,
             "behind",
             f"simulated time runs at {run.pace.factor:.2f} of the wall's instead of "
             f"{run.factor:g}, {run.pace.missed} periods are lost: lower real_time_factor",
         )
-    return Standing("ok", "running", "running in real time")
+    return Standing(Level.OK, "running", "running in real time")

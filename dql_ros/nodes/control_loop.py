@@ -90,6 +90,7 @@ class ControlLoop:
         self._inference = Inference(loaded.policy, caller, settings.inference_limit_ns(contract))
         self.controller = make_controller(contract, settings, self._inference, loaded, interlock)
         self._ticker: DeadlineTicker | None = None
+        self._failure: BaseException | None = None  # in lockstep, where no ticker knows it
         self._episode_begins = threading.Event()
         self._last_now_ns = 0
         self._standstill = Standstill()
@@ -122,8 +123,8 @@ class ControlLoop:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the tick thread, if an exception did."""
-        return None if self._ticker is None else self._ticker.failure
+        """The exception that ended the work, if one did."""
+        return self._failure if self._ticker is None else self._ticker.failure
 
     def await_streams(self) -> None:
         """In real time: wait until every stream is fresh. A lockstep simulator waits itself.
@@ -205,7 +206,11 @@ class ControlLoop:
             # What is sent once an episode tells that a new one begins.
             self._episode_begins.set()
         if self.active and stream.topic in self._trigger_topics:
-            self._answer(stream.topic, stamp_ns)
+            try:
+                self._answer(stream.topic, stamp_ns)
+            except BaseException as error:
+                self._failure = error
+                raise
 
     def _answer(self, topic: str, stamp_ns: int) -> None:
         """In lockstep: act if the simulator has shown a whole new instant."""

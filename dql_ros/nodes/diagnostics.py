@@ -1,4 +1,4 @@
-"""How a control loop stands, in the form that ROS tools show (``/diagnostics``, REP-107)."""
+"""How a control loop stands, on ``~/status`` and ``/diagnostics`` and in the log."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import json
 import time
 from collections.abc import Mapping
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from dql_ros.loop_health import Health, Level
+from dql_ros.diagnostic_level import Level
+from dql_ros.loop_health import Health
 from dql_ros.loop_statistics import LoopSummary, Spread
+from dql_ros.nodes.diagnostics_topic import DiagnosticsTopic
 from dql_ros.nodes.interfaces import reliable
 
-_LEVELS = {
-    Level.OK: DiagnosticStatus.OK,
-    Level.WARN: DiagnosticStatus.WARN,
-    Level.ERROR: DiagnosticStatus.ERROR,
-}
 # A state that comes and goes is logged no more often; in seconds.
 _LOG_PERIOD_S = 1.0
 
@@ -36,7 +32,7 @@ class LoopReporter:
         self._node = node
         self._logged_at_s: dict[str, float] = {}
         self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(10))
+        self._diagnostics = DiagnosticsTopic(node, "control loop")
 
     def tell(self, health: Health, values: Mapping[str, str]) -> None:
         """Publish how the loop stands; log it if it stands otherwise than before.
@@ -50,21 +46,12 @@ class LoopReporter:
             self._log(health)
         reason = "" if health.message == health.state else health.message
         self._status.publish(String(data=json.dumps({"state": health.state, "reason": reason})))
-        status = DiagnosticStatus(
-            level=_LEVELS[health.level],
-            name=f"{self._node.get_name()}: control loop",
-            message=health.message,
-            hardware_id=self._node.get_fully_qualified_name(),
-            values=[KeyValue(key=key, value=value) for key, value in values.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._diagnostics.tell(health.level, health.message, values)
 
     def close(self) -> None:
         """Close the topics."""
         self._node.destroy_publisher(self._status)
-        self._node.destroy_publisher(self._diagnostics)
+        self._diagnostics.close()
 
     def _log(self, health: Health) -> None:
         now_s = time.monotonic()

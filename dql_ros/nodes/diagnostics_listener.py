@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 
 from dql_ros.diagnostics_log import DiagnosticsLog, Report
-from dql_ros.domain import inside
 from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.side_node import SideNode
 
 # Reports that may wait while nobody listens.
 _DEPTH = 100
 _SPIN_S = 0.02
 
 
-class DiagnosticsListener:
-    """A node in this process, beside whatever else the process does with ``rclpy``.
+class DiagnosticsListener(SideNode):
+    """Joins the domain of the nodes that it listens to.
 
     Attributes:
         log: What was heard so far.
@@ -33,27 +28,17 @@ class DiagnosticsListener:
 
     def __init__(self, domain: int, on_report: Callable[[Report], None] = lambda _: None) -> None:
         """Join ``domain`` and listen; ``on_report`` is called in `take` with each report."""
+        super().__init__(domain, "diagnostics_listener")
         self.log = DiagnosticsLog()
         self._on_report = on_report
         self._started_s = time.monotonic()
-        self._context = Context()
-        with inside(domain):
-            rclpy.init(args=[], context=self._context)
-            self._node = Node(
-                "diagnostics_listener",
-                context=self._context,
-                enable_rosout=False,
-                start_parameter_services=False,
-            )
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._node.create_subscription(
+        self.node.create_subscription(
             DiagnosticArray, "/diagnostics", self._note, reliable(_DEPTH)
         )
 
     def take(self) -> None:
         """Handle one message, if any has come."""
-        self._executor.spin_once(timeout_sec=0.0)
+        self.spin_once(0.0)
 
     def deactivate(self, node: str, timeout_s: float) -> bool:
         """Ask the lifecycle node ``node`` to stop, and hear its last report; say whether it did.
@@ -61,7 +46,7 @@ class DiagnosticsListener:
         A node that does not answer in time is left to whoever ends its process.
         """
         deadline_s = time.monotonic() + timeout_s
-        client = self._node.create_client(ChangeState, f"{node}/change_state")
+        client = self.node.create_client(ChangeState, f"{node}/change_state")
         if not self._until(client.service_is_ready, deadline_s):
             return False
         request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_DEACTIVATE))
@@ -80,7 +65,7 @@ class DiagnosticsListener:
         while not condition():
             if time.monotonic() > deadline_s:
                 return False
-            self._executor.spin_once(timeout_sec=_SPIN_S)
+            self.spin_once(_SPIN_S)
         return True
 
     def _note(self, message: Any) -> None:
@@ -91,16 +76,3 @@ class DiagnosticsListener:
             report = Report(status.name, time_s, level, status.message, values)
             self.log.add(report)
             self._on_report(report)
-
-    def __enter__(self) -> DiagnosticsListener:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()

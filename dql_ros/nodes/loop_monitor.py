@@ -82,7 +82,6 @@ class LoopMonitor:
         """Let a failure of the tick thread end the process, and a long fault end the work."""
         failure = self._loop.failure
         if failure is not None:
-            self._end_reason = f"the policy failed: {failure!r}"
             raise failure
         if self._loop.active and self._loop.controller.given_up:
             self._end_reason = f"deactivated itself, {self._reason()}"
@@ -97,7 +96,8 @@ class LoopMonitor:
     def _reason(self) -> str:
         """Why no action is sent, if one should be."""
         if not self._loop.active:
-            return self._end_reason
+            failure = self._loop.failure
+            return self._end_reason if failure is None else f"the policy failed: {failure!r}"
         command = self._loop.statistics.summary().command
         if command is None or command.fault is None or command.state not in _UNABLE:
             return ""

@@ -1,4 +1,4 @@
-"""How a recording stands, on ``~/status`` and ``/diagnostics`` (REP-107)."""
+"""How a recording stands, on ``~/status`` and ``/diagnostics``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from dql_ros.diagnostic_level import Level
+from dql_ros.nodes.diagnostics_topic import DiagnosticsTopic
 from dql_ros.nodes.interfaces import reliable
 
 STOPPED, RECORDING, FAILED = "stopped", "recording", "failed"
@@ -54,10 +55,9 @@ class RecorderReporter:
     """Tells how the recording stands."""
 
     def __init__(self, node: Node) -> None:
-        self._node = node
         self._told = ""
         self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
-        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(10))
+        self._diagnostics = DiagnosticsTopic(node, "recording")
 
     def tell(self, standing: Standing) -> None:
         """Publish it; ``~/status`` only if it has changed."""
@@ -71,23 +71,15 @@ class RecorderReporter:
         if status != self._told:
             self._told = status
             self._status.publish(String(data=status))
-        message = DiagnosticArray(status=[self._diagnostic(standing)])
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        self._diagnostics.tell(*_judged(standing), _values(standing))
 
-    def _diagnostic(self, standing: Standing) -> DiagnosticStatus:
-        level, text = DiagnosticStatus.OK, standing.state
-        if standing.state == FAILED:
-            level, text = DiagnosticStatus.ERROR, standing.reason
-        elif standing.is_imperfect:
-            level, text = DiagnosticStatus.WARN, f"{standing.state}, not everything"
-        return DiagnosticStatus(
-            level=level,
-            name=f"{self._node.get_name()}: recording",
-            message=text,
-            hardware_id=self._node.get_fully_qualified_name(),
-            values=[KeyValue(key=key, value=value) for key, value in _values(standing).items()],
-        )
+
+def _judged(standing: Standing) -> tuple[Level, str]:
+    if standing.state == FAILED:
+        return Level.ERROR, standing.reason
+    if standing.is_imperfect:
+        return Level.WARN, f"{standing.state}, not everything"
+    return Level.OK, standing.state
 
 
 def _values(standing: Standing) -> dict[str, str]:

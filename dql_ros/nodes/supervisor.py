@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
-import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
 from std_msgs.msg import String
 
 from dql_core.errors import SimulationError
-from dql_ros.domain import inside
 from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.side_node import SideNode
 from dql_ros.simulation import EpisodeResult
 
 _SPIN_S = 0.05
@@ -27,8 +22,8 @@ class RefusedTransitionError(SimulationError):
     """A node was asked for a lifecycle transition and did not make it."""
 
 
-class Supervisor:
-    """A node in this process, beside whatever else the process does with ``rclpy``.
+class Supervisor(SideNode):
+    """Joins the domain of the nodes that it brings up.
 
     Attributes:
         results: Episodes that have ended so far.
@@ -43,24 +38,14 @@ class Supervisor:
             driver: Name of the lifecycle node that drives.
             watch: Called while waiting; raises if waiting has become pointless.
         """
+        super().__init__(domain, "supervisor")
         self.results: list[EpisodeResult] = []
         self._watch = watch
-        self._context = Context()
-        with inside(domain):
-            rclpy.init(args=[], context=self._context)
-            self._node = Node(
-                "supervisor",
-                context=self._context,
-                enable_rosout=False,
-                start_parameter_services=False,
-            )
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
-        self._episodes = self._node.create_subscription(
+        self._episodes = self.node.create_subscription(
             String, f"{bridge}/episode", self._on_episode, reliable(1000, latched=True)
         )
         self._driver = driver
-        self._client = self._node.create_client(ChangeState, f"{driver}/change_state")
+        self._client = self.node.create_client(ChangeState, f"{driver}/change_state")
 
     def bring_up(self, timeout_s: float) -> None:
         """Configure and activate the driver once episodes will be heard.
@@ -92,23 +77,10 @@ class Supervisor:
             if time.monotonic() > deadline_s:
                 raise SimulationError(f"waited {timeout_s:.0f} s in vain for {what}")
             self._watch()
-            self._executor.spin_once(timeout_sec=_SPIN_S)
+            self.spin_once(_SPIN_S)
 
     def _hears_episodes(self) -> bool:
         return bool(self._episodes.get_publisher_count() > 0)
 
     def _on_episode(self, message: Any) -> None:
         self.results.append(EpisodeResult.from_json(message.data))
-
-    def __enter__(self) -> Supervisor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()

@@ -1,6 +1,7 @@
 import pytest
 
-from dql_ros.loop_health import INACTIVE, Health, HealthJudge, Level
+from dql_ros.diagnostic_level import Level
+from dql_ros.loop_health import INACTIVE, Health, HealthJudge
 
 
 def judge(state: str, fault: str = "", remarks: list[str] | None = None) -> Health:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from dql_ros.diagnostic_level import Level
 from dql_ros.sim_commands import HeldCommand
 from dql_ros.sim_run import SimulationRun
 from dql_ros.sim_standing import figures_of, standing_of
@@ -120,7 +121,7 @@ def test_the_command_timeout_counts_simulated_time() -> None:
     assert standing_of(simulation.run, 2 * SECOND).state != "stopped"
     simulation.run.tick(2 * SECOND + 10)
     standing = standing_of(simulation.run, 2 * SECOND + 10)
-    assert (standing.level, standing.state) == ("error", "stopped")
+    assert (standing.level, standing.state) == (Level.ERROR, "stopped")
 
 
 def test_a_pause_in_real_time_is_no_silence_and_no_delay() -> None:
@@ -155,7 +156,7 @@ def test_falling_behind_is_told_with_the_remedy() -> None:
     for index in range(1, 40):
         simulation.run.tick(index * 2 * PERIOD_NS)
     standing = standing_of(simulation.run, 80 * PERIOD_NS)
-    assert standing.level == "warning"
+    assert standing.level is Level.WARN
     assert standing.reason.startswith(
         "simulated time runs at 0.50 of the wall's instead of 1, 38 "
     )

@@ -109,10 +109,14 @@ class Replayer:
         """The observation that the policy is shown at a time."""
         self.set_clock(time_ns)
         self._seen.clear()
-        self._probe.until(lambda: len(self._seen) >= LOOKS, f"an observation at {time_ns}")
-        seen = json.loads(self._seen[LOOKS - 1].data)
-        assert seen["now"] == time_ns
-        return bytes.fromhex(seen["bytes"])
+
+        def shown() -> list[str]:
+            """Without those on which the policy was warmed up, which may come this late."""
+            seen = [json.loads(message.data) for message in self._seen]
+            return [each["bytes"] for each in seen if each["now"] == time_ns]
+
+        self._probe.until(lambda: len(shown()) >= LOOKS, f"an observation at {time_ns}")
+        return bytes.fromhex(shown()[LOOKS - 1])
 
     def _answer(self, publisher: Any, message: Any) -> int:
         """Publish, and return the node's time when it has heard."""

@@ -152,7 +152,11 @@ def test_an_inference_that_stalls_does_not_delay_the_safe_command(moving: Moving
     assert told.said("inference has not answered for")
 
 
-def test_a_crash_of_the_policy_ends_the_process_after_the_safe_command(moving: Moving) -> None:
+@pytest.mark.parametrize("mode", ["real_time", "lockstep"])
+def test_a_crash_of_the_policy_ends_the_process_after_the_safe_command(
+    robot: Robot, contract: Callable[..., str], mode: str
+) -> None:
+    moving = Moving(robot, contract(), mode=mode)
     arm = moving.arm
     while not moving.process.wait(0.0):
         arm.show(arm.now_ns, scripted.CRASH)
