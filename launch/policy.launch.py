@@ -41,7 +41,7 @@ ARGUMENTS = {
         "",
         "Gymnasium id of the simulated robot, or an MJCF file (xml); the demo's arm by default.",
     ),
-    "record": ("false", "Record the contract's topics too."),
+    "record": ("false", "Record the contract's topics and /diagnostics too."),
     "out": ("recording", "Folder to record into; it must not exist."),
     "namespace": ("", "Namespace of all nodes and of the contract's relative topics."),
     "use_sim_time": ("false", "Take the time from /clock; always so with sim:=true."),
@@ -92,7 +92,12 @@ def _nodes(values: Values) -> Entities:
         for name in ("contract", "namespace", "params_file", "respawn", "log_level")
     }
     bridge = {"env": values["env"], "mode": values["mode"], "recorders": str(int(record))}
-    recorder = {"out": values["out"], "use_sim_time": str(use_sim_time), "autostart": "true"}
+    recorder = {
+        "out": values["out"],
+        "topics": "/diagnostics",
+        "use_sim_time": str(use_sim_time),
+        "autostart": "true",
+    }
     return [
         *(_transitions(policy) if autostart and not respawn else []),
         policy,

@@ -11,11 +11,12 @@ from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
 from dql_ros.launching.entities import Entities, Values, described, node_options
-from dql_ros.launching.values import is_true, number
+from dql_ros.launching.values import is_true, names, number
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml), whose topics are recorded."),
     "out": ("recording", "Folder to record into; it must not exist."),
+    "topics": ("", "Further topics to record, with commas between them."),
     "autostart": ("true", "Record from the beginning; else once the service 'start' is called."),
     "max_file_mb": ("", "Begin another file after so many megabytes; never by default."),
     "use_sim_time": ("false", "Date the messages by /clock, as a simulation needs it."),
@@ -44,6 +45,7 @@ def _nodes(values: Values) -> Entities:
         parameters={
             "contract": values["contract"],
             "out": values["out"],
+            "topics": names(values, "topics"),
             "record_at_start": is_true(values, "autostart"),
             "max_file_mb": number(values, "max_file_mb"),
             "when_exists": "number" if is_true(values, "respawn") else "",

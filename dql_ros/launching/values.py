@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-Value = str | int | float | bool
+Value = str | int | float | bool | list[str]
 
 
 def is_true(arguments: Mapping[str, str], name: str) -> bool:
@@ -36,3 +36,8 @@ def number(arguments: Mapping[str, str], name: str) -> float | str:
         raise ValueError(
             f"launch argument '{name}' is '{arguments[name]}': give a number"
         ) from None
+
+
+def names(arguments: Mapping[str, str], name: str) -> list[str] | str:
+    """Return an argument that is a list of names with commas between them, or nothing."""
+    return [part.strip() for part in arguments[name].split(",") if part.strip()] or ""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dql_ros.launching.values import given, is_true, number
+from dql_ros.launching.values import given, is_true, names, number
 from dql_ros.nodes import control_node, sim_bridge_parameters
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_what_the_policy_file_passes_on_are_arguments_of_the_others() -> None:
         if key is not None
     }
     others = [launch_arguments(path) for path in LAUNCH_FILES if path.name != "policy.launch.py"]
-    assert passed == {"env", "mode", "recorders", "out", "use_sim_time", "autostart"}
+    assert passed == {"env", "mode", "recorders", "out", "topics", "use_sim_time", "autostart"}
     assert passed <= {name for arguments in others for name in arguments}
 
 
@@ -113,6 +113,8 @@ def test_arguments_become_values() -> None:
     assert number(arguments, "size") == ""
     with pytest.raises(ValueError, match="'rate' is 'fast': give a number"):
         number(arguments, "rate")
+    assert names({"topics": "/diagnostics, odom,"}, "topics") == ["/diagnostics", "odom"]
+    assert names({"topics": ""}, "topics") == ""
     assert given({"a": "", "b": 0, "c": False}) == {"b": 0, "c": False}
 
 

@@ -114,6 +114,7 @@ def test_one_launch_drives_records_and_ends(
     with Bag(tmp_path / "bag") as bag:
         counts = {name: topic.count for name, topic in bag.topics.items()}
     assert counts["/arm/target"] == 2
+    assert counts["/diagnostics"] > 0
     # A state that is not answered soon enough is sent again.
     assert counts["/arm/joint_states"] >= counts["/arm/reward"] + 2
     assert counts["/arm/velocity_controller/commands"] >= counts["/arm/reward"]
