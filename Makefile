@@ -36,8 +36,12 @@ fmt: $(STAMP)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP)  ## run the benchmarks, results in benchmarks/results
-	@set -e; for script in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py); done
+# The others train for hours, or soak for one: each says how it is run.
+BENCHMARKS := update selection data_memory convert_speed convert_memory convert_workers \
+	control_start control_lockstep control_timing
+
+bench: $(STAMP)  ## run the benchmarks that take minutes, and print what they measure
+	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
 
 clean:  ## remove the environment and all that was produced
 	rm -rf $(VENV) runs build install log
