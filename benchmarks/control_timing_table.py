@@ -84,7 +84,9 @@ def table(command: str, lines: Sequence[Line]) -> str:
         f"which the fallback was sent in place of an action, as when inference\ntook longer than "
         f"the period; in the latency below they count as never answered, in that above\nthey do "
         f"not occur. States come every 2 ms: where the period is no multiple of that, a state "
-        f"waits\nup to 2 ms for its tick, whatever the node does; that is in the latency, too.\n\n"
+        f"waits\nup to 2 ms for its tick, whatever the node does; that is in the latency, too. So "
+        f"is that the\npublisher of the states, which has no priority, is late where a core is "
+        f"busy.\n\n"
         f"{markdown_table(_VERDICT_HEADINGS, [_verdict_row(line) for line in verdicts])}"
     )
 
