@@ -103,18 +103,26 @@ def test_simulated_stamps_under_a_wall_clock_are_told(
     )
 
 
-def test_topic_of_unknown_type_is_counted_and_timed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with (tmp_path / "odd_0.mcap").open("wb") as file:
+def odd_recording(
+    path: Path, profile: str, schema: tuple[str, str, bytes], topic: str, encoding: str
+) -> Path:
+    """Write five messages of a type that nobody knows, one a second."""
+    with path.open("wb") as file:
         writer = Writer(file)
-        writer.start(profile="ros2")
-        schema = writer.register_schema("odd_msgs/msg/Odd[red]", "ros2msg", b"")
-        channel = writer.register_channel("/odd[bold]", "cdr", schema)
+        writer.start(profile=profile)
+        channel = writer.register_channel(topic, encoding, writer.register_schema(*schema))
         for tick in range(5):
             writer.add_message(channel, tick * SECOND, b"\0\1\0\0", tick * SECOND)
         writer.finish()  # type: ignore[no-untyped-call]  # the library's gap
-    text = shown(tmp_path / "odd_0.mcap", capsys)
+    return path
+
+
+def test_topic_of_unknown_type_is_counted_and_timed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = ("odd_msgs/msg/Odd[red]", "ros2msg", b"")
+    path = odd_recording(tmp_path / "odd_0.mcap", "ros2", schema, "/odd[bold]", "cdr")
+    text = shown(path, capsys)
     assert "/odd[bold] 5 1 1000 0 1 odd_msgs/Odd[red]" in text
     assert (
         "- /odd[bold]: its 5 messages cannot be decoded: the type odd_msgs/msg/Odd[red] is not "
@@ -125,15 +133,8 @@ def test_topic_of_unknown_type_is_counted_and_timed(
 def test_messages_in_no_encoding_of_ros_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (tmp_path / "other_0.mcap").open("wb") as file:
-        writer = Writer(file)
-        writer.start(profile="")
-        schema = writer.register_schema("thing", "jsonschema", b"{}")
-        channel = writer.register_channel("/thing", "json", schema)
-        for tick in range(5):
-            writer.add_message(channel, tick * SECOND, b"{}", tick * SECOND)
-        writer.finish()  # type: ignore[no-untyped-call]  # the library's gap
-    text = shown(tmp_path / "other_0.mcap", capsys)
+    schema = ("thing", "jsonschema", b"{}")
+    text = shown(odd_recording(tmp_path / "o_0.mcap", "", schema, "/thing", "json"), capsys)
     assert "/thing 5 thing" in text
     assert "its 5 messages cannot be decoded" in text
 
