@@ -14,7 +14,11 @@ _DEPTH = 10
 
 
 class DiagnosticsTopic:
-    """Publishes one status of a node."""
+    """Publishes one status of a node.
+
+    Attributes:
+        publisher: Of the topic.
+    """
 
     def __init__(self, node: Node, subject: str) -> None:
         """Open the topic.
@@ -25,7 +29,7 @@ class DiagnosticsTopic:
         """
         self._node = node
         self._subject = subject
-        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(_DEPTH))
+        self.publisher = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(_DEPTH))
 
     def tell(self, level: Level, text: str, values: Mapping[str, str]) -> None:
         """Publish how things stand, with figures by name."""
@@ -38,8 +42,8 @@ class DiagnosticsTopic:
         )
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
-        self._publisher.publish(message)
+        self.publisher.publish(message)
 
     def close(self) -> None:
         """Close the topic."""
-        self._node.destroy_publisher(self._publisher)
+        self._node.destroy_publisher(self.publisher)

@@ -129,6 +129,9 @@ class SimBridgeNode(Node):
     def _on_watch(self) -> None:
         """Begin when all who must listen do; ask again after a silence; end when all is done."""
         now_ns = time.monotonic_ns()
+        # First, so that the end is told before the process ends.
+        if self._reporter.told != standing_of(self._run, now_ns).state:
+            self._report()
         if self._run.frame is None:
             if self._may_begin():
                 self._run.begin(now_ns)
@@ -139,8 +142,6 @@ class SimBridgeNode(Node):
             if now_ns - self._asked_ns > retry_s * 1e9:
                 self._outputs.repeat()
                 self._asked_ns = now_ns
-        if self._reporter.told != standing_of(self._run, now_ns).state:
-            self._report()
 
     def _may_begin(self) -> bool:
         if not value_of(self, "wait_for_policy"):
@@ -151,7 +152,7 @@ class SimBridgeNode(Node):
 
     def _end(self, now_ns: int) -> None:
         """End the process once everybody has everything, or will not take it."""
-        delivered = wait_for_delivery(self._outputs.publishers)
+        delivered = wait_for_delivery([*self._outputs.publishers, self._reporter.publisher])
         self.finished = delivered or now_ns - self._asked_ns > _DELIVERY_TIMEOUT_S * 1e9
         if self.finished and not delivered:
             self.get_logger().warning("some subscriber did not take all messages")

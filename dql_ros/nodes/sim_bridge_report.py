@@ -18,6 +18,7 @@ class BridgeReporter:
 
     Attributes:
         told: The state that was told last.
+        publisher: Of ``/diagnostics``.
     """
 
     def __init__(self, node: Node) -> None:
@@ -25,6 +26,7 @@ class BridgeReporter:
         self.told = ""
         self._node = node
         self._diagnostics = DiagnosticsTopic(node, "simulation")
+        self.publisher = self._diagnostics.publisher
 
     def tell(self, standing: Standing, values: Mapping[str, str]) -> None:
         """Publish how the simulation stands, with figures; log it if it is new."""
