@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,24 @@ def test_faults_reach_the_robot_and_are_told(
     values = document["nodes"]["sim_bridge: simulation"]["values"]
     assert values["states lost on purpose"] + values["commands lost on purpose"] > 0
     assert "states lost on purpose" in done.stdout
+
+
+def test_a_film_is_made_or_it_is_told_why_not(
+    scara: Path, scara_bundle: Path, tmp_path: Path
+) -> None:
+    out, film = tmp_path / "run.json", tmp_path / "film.mp4"
+    arguments = ("--episodes", 1, "--json", out, "--video", film)
+    done = subprocess.run(
+        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(out.read_text())["nodes"]["sim_bridge: simulation"]["values"]["video"]
+    if not re.fullmatch(r"\d+ pictures", told):
+        assert not film.exists()
+        pytest.skip(f"no pictures can be rendered here: {told}")
+    # A slow machine renders on when the bridge has ended.
+    deadline_s = time.monotonic() + 30.0
+    while not film.exists():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    assert film.read_bytes()[4:8] == b"ftyp"
