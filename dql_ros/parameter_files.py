@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -21,19 +20,27 @@ def shared_parameters(arguments: Sequence[str]) -> set[str]:
         arguments: The command line; its files were read by ROS before and are sound.
     """
     files = [Path(path) for option, path in pairwise(arguments) if option == _FILE_OPTION]
-    return {name for path in files for name in _names_for_all(yaml.safe_load(path.read_text()))}
+    return {name for path in files for name in _names_for_all(path.read_text())}
 
 
-def _names_for_all(document: Any) -> Iterator[str]:
-    section = document.get(_ALL_NODES) if isinstance(document, Mapping) else None
-    values = section.get(_PARAMETERS) if isinstance(section, Mapping) else None
-    if isinstance(values, Mapping):
-        yield from _flat_names(values, "")
+def _names_for_all(text: str) -> Iterator[str]:
+    # Composed, not loaded: launch files write lists with a tag of Python's, which ROS ignores.
+    document = yaml.compose(text, Loader=yaml.SafeLoader)
+    for all_nodes, section in _entries(document):
+        for key, parameters in _entries(section):
+            if (all_nodes, key) == (_ALL_NODES, _PARAMETERS):
+                yield from _flat_names(parameters, "")
 
 
-def _flat_names(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
+def _flat_names(parameters: yaml.Node, prefix: str) -> Iterator[str]:
+    for name, value in _entries(parameters):
+        if isinstance(value, yaml.MappingNode):
             yield from _flat_names(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
+
+
+def _entries(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key.value, value

@@ -13,3 +13,17 @@ def test_only_the_section_for_all_nodes_counts(tmp_path: Path) -> None:
         arguments += ["--params-file", str(tmp_path / f"{name}.yaml")]
     assert shared_parameters(arguments) == {"depth", "a.b"}
     assert shared_parameters(["node"]) == set()
+
+
+def test_lists_as_launch_writes_them_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "launch_params"
+    path.write_text(
+        "/**:\n  ros__parameters:\n    topics: !!python/tuple\n    - /diagnostics\n    depth: 3\n"
+    )
+    assert shared_parameters(["--params-file", str(path)]) == {"topics", "depth"}
+
+
+def test_files_that_say_nothing_are_read(tmp_path: Path) -> None:
+    for text in ("", "- 1", "/**:", "/**: {ros__parameters: }"):
+        (tmp_path / "p.yaml").write_text(text)
+        assert shared_parameters(["--params-file", str(tmp_path / "p.yaml")]) == set()
