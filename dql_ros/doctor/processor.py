@@ -53,5 +53,7 @@ def check_priority() -> Finding:
     with ThreadPoolExecutor(1) as pool:
         permitted = pool.submit(raise_priority_of_this_thread, 1).result()
     if permitted:
-        return fine("real-time priority", "permitted")
-    return warning("real-time priority", "not permitted: other programs will delay ticks", REMEDY)
+        return fine("priority", "a real-time priority is permitted")
+    return warning(
+        "priority", "no real-time priority is permitted: other programs will delay ticks", REMEDY
+    )

@@ -64,6 +64,6 @@ def test_what_is_not_permitted_changes_nothing() -> None:
 
 def test_the_doctor_leaves_this_process_as_it_is() -> None:
     finding = check_priority()
-    assert finding.check == "real-time priority"
+    assert finding.check == "priority"
     assert bool(finding.remedy) == (finding.verdict is Verdict.WARNING)
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
