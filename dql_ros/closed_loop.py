@@ -83,8 +83,8 @@ def run_closed_loop(
         bridge_parameters: Further parameters of the bridge, such as faults to inject.
         record: Folder to record all topics into; it must not exist yet.
         on_episode: Called after each episode, in order.
-        on_report: Called with everything that a node tells on ``/diagnostics``; at last with what
-            the driver told when it was deactivated.
+        on_report: Called with everything that a node tells on ``/diagnostics``, of the driver at
+            last with what it told when it was deactivated.
 
     Raises:
         DqlError: If the contract is wrong.
@@ -117,6 +117,7 @@ def run_closed_loop(
             supervisor.wait_until(lambda: bridge.exit_code == 0, _END_TIMEOUT_S, "the end")
         listener.deactivate(DRIVER, _DEACTIVATION_TIMEOUT_S)
         processes.stop()
+        listener.take_all()
         if recorder is not None:
             _require_finished(recorder)
     return supervisor.results

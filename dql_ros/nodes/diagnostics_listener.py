@@ -40,6 +40,13 @@ class DiagnosticsListener(SideNode):
         """Handle one message, if any has come."""
         self.spin_once(0.0)
 
+    def take_all(self) -> None:
+        """Handle all messages that have come, as when their senders have ended."""
+        heard = -1
+        while heard < len(self.log.reports):
+            heard = len(self.log.reports)
+            self.spin_once(_SPIN_S)
+
     def deactivate(self, node: str, timeout_s: float) -> bool:
         """Ask the lifecycle node ``node`` to stop, and hear its last report; say whether it did.
 

@@ -43,6 +43,7 @@ _REPORT_PERIOD_S = 1.0
 _LINK_PERIOD_S = 0.001
 # Longer than Fast DDS takes by default to learn what has arrived.
 _DELIVERY_TIMEOUT_S = 5.0
+_LAST_REPORT_TIMEOUT_S = 0.5
 
 
 class SimBridgeNode(Node):
@@ -98,7 +99,9 @@ class SimBridgeNode(Node):
         )
 
     def last_acts(self) -> None:
-        """Finish the film."""
+        """Tell the last figures, and finish the film."""
+        self._report()
+        wait_for_delivery([self._reporter.publisher], _LAST_REPORT_TIMEOUT_S)
         if self._video is not None and not self._video.close():
             failure = self._video.failure
             outcome = f"there is no film: {failure}" if failure else "the film is still being made"
