@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from itertools import cycle
 from pathlib import Path
 
@@ -21,6 +22,7 @@ FORMATS = (".png", ".svg", ".pdf")
 _SUCCESS, _FAILURE, _UNKNOWN = "#2a9d63", "#d0453f", "#2166b0"
 _QUANTILE = re.compile(r"(.+) p50 \(ms\)")
 _DPI = 150
+_TITLE_WIDTH = 100  # letters
 
 
 def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
@@ -32,7 +34,8 @@ def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
     _draw_guards(guards, run)
     mode = "real time" if run.real_time else "lockstep"
     faults = "".join(f", {name} {amount:g}" for name, amount in run.faults.items())
-    figure.suptitle(f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}")
+    title = f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}"
+    figure.suptitle(textwrap.fill(title, _TITLE_WIDTH))
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
 
@@ -64,7 +67,8 @@ def _draw_timing(axes: Axes, run: ClosedLoop) -> None:
             label = f"{quantity} {quantile}"
             axes.plot(times_s, drawn, style, marker=".", color=colour, label=label)
     axes.set(title="policy node (ms)", xlabel="time (s)")
-    axes.set_ylim(bottom=0)
+    # Microseconds of jitter and the age of a lost state's predecessor stand side by side.
+    axes.set_yscale("log", nonpositive="mask")
     if quantities:
         axes.legend(
             fontsize="x-small",
