@@ -14,6 +14,7 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 
+from dql_core.training.interruption import Interruption
 from dql_ros.bag.bag_job import BagJob
 from dql_ros.bag.outcome import Outcome, attempt, without_worker
 
@@ -124,10 +125,14 @@ def _start(team: list[_Worker]) -> _Worker:
     resource_tracker.ensure_running()
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        worker = _Worker()
-        team.append(worker)
+        # Another thread of this process may take SIGINT all the same.
+        with Interruption() as interruption:
+            worker = _Worker()
+            team.append(worker)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    if interruption.requested:
+        raise KeyboardInterrupt
     return worker
 
 

@@ -147,9 +147,9 @@ def test_ctrl_c_leaves_no_process_and_nothing_half_written(
         out, err = process.communicate(timeout=30)
         assert process.returncode == 130
         assert out == ""
-        assert err == (
-            f"dql: interrupted; out was not made; {done} of 4 bags are done, go on with --resume\n"
-        )
+        # The last worker's bag may lie there before the main process has heard of it.
+        told = "dql: interrupted; out was not made; {} of 4 bags are done, go on with --resume\n"
+        assert err in {told.format(done), told.format(done - (workers == "2"))}
         assert place.processes() == []
     assert place.left == {".out.parts"}
     assert len(list(place.folder.glob(".out.parts/*/"))) == done

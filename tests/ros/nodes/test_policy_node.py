@@ -162,7 +162,7 @@ def test_relative_topics_follow_the_namespace(robot: Robot, safe: dict[str, Any]
 def test_a_missing_bundle_is_told_and_the_node_stays(robot: Robot, tmp_path: Path) -> None:
     process = robot.start(NODE, contract=str(SCARA), policy=str(tmp_path / "nowhere"))
     assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
-    assert "could not configure" in process.last_words
+    robot.probe.until(lambda: "could not configure" in process.last_words, "the reason")
     assert "nowhere" in process.last_words
     assert state_of(robot) == State.PRIMARY_STATE_UNCONFIGURED
 
