@@ -37,8 +37,9 @@ from dql_ros.standstill import Standstill
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
 _LOCKSTEP_DEPTH = 1000
 
-# How long taking in a message may keep the tick thread from running, in nanoseconds.
-_TAKEN_IN_AFTER_NS = 300_000
+# The first tick's distance from an arrival: what taking in a message needs, and a share of the
+# period for messages that are late, since a state that is just missed costs a whole period.
+_TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
 
 
 class ControlLoop:
@@ -156,7 +157,8 @@ class ControlLoop:
             )
             # Ticks find a state that is young and taken in, as long as both keep their pace.
             await_arrival(self._inputs.poll, self._newest_ns, self._contract.period_ns / 1e9)
-            self._ticker.start(_TAKEN_IN_AFTER_NS)
+            margin_ns = max(_TAKEN_IN_AFTER_NS, round(_LATE_SHARE * self._contract.period_ns))
+            self._ticker.start(margin_ns)
 
     def stop(self) -> None:
         """Stop acting; the safe command is the last one sent."""
