@@ -142,8 +142,8 @@ def table(lines: list[Line]) -> str:
     ]
     return (
         f"# How fast a simulation in lockstep goes over two processes\n\n    {COMMAND}\n\n"
-        f"{where(lines)}\nOther programs ran on the machine meanwhile: where the load is above "
-        f"the number of cores, everything\nhere had to wait for a core at times.\n\n"
+        f"{where(lines)}\nWhere the load is above the number of cores, everything here had to "
+        f"wait for a core at times.\n\n"
         f"The demo robot in the simulation bridge and the policy node are a process each, with "
         f"every state and\ncommand over topics; inference alone is the same bundle in a process "
         f"that does nothing else.\nMedians over {len(lines[0]['steps_per_s_by_turn'])} turns, "

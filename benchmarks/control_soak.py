@@ -238,8 +238,8 @@ def table(lines: list[Line]) -> str:
     )
     return (
         f"# {last['minutes']:.0f} minutes of closed loop in real time\n\n    {COMMAND}\n\n"
-        f"{where(lines)}\nOther programs ran on the machine meanwhile: where the load is above "
-        f"the number of cores, everything\nhere had to wait for a core at times.\n\n"
+        f"{where(lines)}\nWhere the load is above the number of cores, everything here had to "
+        f"wait for a core at times.\n\n"
         f"{ENVIRONMENT} at {load_contract(REACHER).rate_hz:g} Hz, {last['ticks']:.0f} ticks, "
         f"{last['episodes']:.0f} episodes. Jitter, inference and latency are those of the last\n"
         f"1000 ticks of the minute, as the policy node tells them on `/diagnostics`. After the "

@@ -157,7 +157,6 @@ def table(lines: list[Line]) -> str:
     )
     return (
         f"# Start and memory of the policy node\n\n    {COMMAND}\n\n{where(lines)}\n"
-        f"Other programs ran on the machine meanwhile.\n\n"
         f"The arm's states come at 500 Hz; the bundle is 3 x 256 wide with N = 5 and K = 50, on "
         f"the CPU.\nThe median of {len(lines)} starts and its range; the most memory of any.\n\n"
         f"{markdown_table(('', 'measured', 'aim'), rows)}"

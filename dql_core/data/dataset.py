@@ -34,7 +34,7 @@ UNREADABLE = (
     LookupError,
     ValueError,
     AssertionError,
-    NotImplementedError,
+    NotImplementedError,  # Minari, for a space that it cannot read
     gymnasium.error.Error,
 )
 

@@ -175,9 +175,9 @@ class Controller:
         )
 
     def _pass_on(self, action: NDArray[np.float32]) -> Command:
-        action, clamped = self._guards.clamp(action)
-        if self._smoothing:
+        if self._smoothing:  # before the bounds, which what was sent last may lie beyond
             action = action + np.float32(self._smoothing) * (self._last_sent - action)
+        action, clamped = self._guards.clamp(action)
         action, slowed = self._guards.limit_rate(action, self._last_sent)
         self.state = State.RUNNING
         self.published += 1

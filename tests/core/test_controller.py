@@ -355,10 +355,16 @@ def test_smoothing_is_a_low_pass_filter_from_what_was_sent_last() -> None:
     assert [value for _, value in steps] == pytest.approx([1.0 + away for away in distances])
 
 
-def test_smoothing_comes_between_the_bounds_and_the_slew_limit() -> None:
+def test_what_was_smoothed_is_cut_to_the_bounds() -> None:
+    subject = controller([9.0], smoothing=0.5)
+    assert drive(subject, [seen()]) == [(State.RUNNING, 2.0)]
+    assert subject.counts["clamped_action"] == 1
+
+
+def test_smoothing_comes_before_the_bounds_and_the_slew_limit() -> None:
     subject = controller([9.0, 2.0], smoothing=0.5, max_steps=(1.0,))
     steps = drive(subject, [seen()] * 2)
-    # Cut to 2; half of the way from the safe command is more than 1.
+    # Half of the way from the safe command is beyond the bounds, and they are farther than 1.
     sent = [value for _, value in steps]
     assert sent == pytest.approx([SAFE + 1.0, (SAFE + 1.0 + 2.0) / 2.0])
     assert subject.counts["clamped_action"] == subject.counts["slew_limited_action"] == 1
