@@ -108,6 +108,10 @@ def run_closed_loop(
         recorder = processes.start(_recorder(path, record)) if record is not None else None
         bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", BRIDGE, simulation))
         driven = processes.start(replace(driving, node=DRIVER))
+        # Its reports come only after its topic was found, and a short run may be over before.
+        supervisor.wait_until(
+            lambda: bool(listener.log.of_node(BRIDGE)), _START_TIMEOUT_S, "the simulation bridge"
+        )
         _bring_up(supervisor, driven)
         for index in range(episodes):
             _await_episode(supervisor, index, bridge, driven, listener.log)

@@ -42,10 +42,12 @@ class DiagnosticsListener(SideNode):
 
     def take_all(self) -> None:
         """Handle all messages that have come, as when their senders have ended."""
-        heard = -1
-        while heard < len(self.log.reports):
-            heard = len(self.log.reports)
+        heard, since_s = len(self.log.reports), time.monotonic()
+        # An event may be something else than a report.
+        while time.monotonic() - since_s < _SPIN_S:
             self.spin_once(_SPIN_S)
+            if len(self.log.reports) > heard:
+                heard, since_s = len(self.log.reports), time.monotonic()
 
     def deactivate(self, node: str, timeout_s: float) -> bool:
         """Ask the lifecycle node ``node`` to stop, and hear its last report; say whether it did.

@@ -133,7 +133,7 @@ class SimBridgeNode(Node):
         """Begin when all who must listen do; ask again after a silence; end when all is done."""
         now_ns = time.monotonic_ns()
         # First, so that the end is told before the process ends.
-        if self._reporter.told != standing_of(self._run, now_ns).state:
+        if self._reporter.is_due(standing_of(self._run, now_ns)):
             self._report()
         if self._run.frame is None:
             if self._may_begin():

@@ -8,7 +8,7 @@ import pytest
 
 from dql_core.errors import SimulationError
 from dql_ros import closed_loop
-from dql_ros.closed_loop import DRIVER, policy_driver, run_closed_loop
+from dql_ros.closed_loop import BRIDGE, DRIVER, policy_driver, run_closed_loop
 from dql_ros.diagnostics_log import DiagnosticsLog, Report
 from dql_ros.simulation import EpisodeResult
 from tests.ros.nodes.process_marks import processes_with
@@ -39,6 +39,18 @@ def test_the_last_report_is_that_of_the_deactivated_driver(
     last = log.of_node(DRIVER)[-1]
     # Every state was answered but the last, which may be.
     assert int(last.values["ticks"]) in {results[0].length, results[0].length + 1}
+
+
+def test_the_simulation_is_heard_from_its_beginning_to_its_end(
+    scara: Path, scara_bundle: Path
+) -> None:
+    for seed in range(3):
+        log = DiagnosticsLog()
+        driver = policy_driver(scara_bundle, seed=seed)
+        run_closed_loop(scara, driver, episodes=1, seed=seed, on_report=log.add)
+        told = [report.message for report in log.of_node(BRIDGE)]
+        assert told[0] == "waiting for a policy and recorders to listen"
+        assert told[-1] == "all episodes are done"
 
 
 @pytest.mark.parametrize(
