@@ -16,9 +16,6 @@ from dql_ros.closed_loop import DRIVER
 from dql_ros.closed_loop_summary import ClosedLoop
 from dql_ros.layouts.palette import COLORS
 
-# What the suffix of a picture's file may be.
-FORMATS = (".png", ".svg", ".pdf")
-
 _SUCCESS, _FAILURE, _UNKNOWN = "#2a9d63", "#d0453f", "#2166b0"
 _QUANTILE = re.compile(r"(.+) p50 \(ms\)")
 _DPI = 150
@@ -26,7 +23,7 @@ _TITLE_WIDTH = 100  # letters
 
 
 def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
-    """Draw ``run`` into a file whose suffix says the format (png, svg, pdf)."""
+    """Draw ``run`` into the file ``path``, whose suffix says the format."""
     figure = Figure(figsize=(12, 4), layout="constrained")
     returns, timing, guards = figure.subplots(1, 3)
     _draw_returns(returns, run)
@@ -36,7 +33,6 @@ def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
     faults = "".join(f", {name} {amount:g}" for name, amount in run.faults.items())
     title = f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}"
     figure.suptitle(textwrap.fill(title, _TITLE_WIDTH))
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=_DPI)
 
 

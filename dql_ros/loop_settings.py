@@ -34,6 +34,7 @@ class LoopSettings:
         candidates_hz: How often at most the candidates are published; 0 for never.
         action_smoothing: `Controller`'s ``smoothing``.
         thread_priority: SCHED_FIFO priority that the process's threads have; 0 for none.
+        real_time_factor: In real time, simulated over wall seconds; 1 for a robot.
     """
 
     lockstep: bool
@@ -48,6 +49,15 @@ class LoopSettings:
     candidates_hz: float = 0.0
     action_smoothing: float = 0.0
     thread_priority: int = 0
+    real_time_factor: float = 1.0
+
+    def steady_ns(self, seconds: float) -> int:
+        """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""
+        return round(seconds / self._factor * _SECOND_NS)
+
+    def period_ns(self, contract: Contract) -> int:
+        """The control period on the steady clock, in nanoseconds."""
+        return round(contract.period_ns / self._factor)
 
     def inference_limit_ns(self, contract: Contract) -> int | None:
         """How long a decision is waited for, in nanoseconds; ``None`` for ever.
@@ -57,13 +67,18 @@ class LoopSettings:
         """
         if self.lockstep:
             return None
-        limit_ns = round(self.inference_limit_s * _SECOND_NS) or contract.period_ns
-        if limit_ns > contract.period_ns:
+        period_ns = self.period_ns(contract)
+        limit_ns = round(self.inference_limit_s * _SECOND_NS) or period_ns
+        if limit_ns > period_ns:
             raise ConfigError(
-                f"inference_limit_s is {self.inference_limit_s:g}, longer than the contract's "
-                f"period of {contract.period_ns / _SECOND_NS:g} s: give at most that, or 0"
+                f"inference_limit_s is {self.inference_limit_s:g}, longer than the control "
+                f"period of {period_ns / _SECOND_NS:g} s: give at most that, or 0"
             )
         return limit_ns
+
+    @property
+    def _factor(self) -> float:
+        return 1.0 if self.lockstep else self.real_time_factor
 
 
 def make_controller(
@@ -85,9 +100,9 @@ def make_controller(
     give_up_s = rules.deactivate_after_s
     fallback = FallbackRules(
         safe_command=contract.safe_command,
-        hold_ns=round(rules.hold_s * _SECOND_NS),
-        ramp_ns=round(rules.ramp_s * _SECOND_NS),
-        give_up_after_ns=None if give_up_s is None else round(give_up_s * _SECOND_NS),
+        hold_ns=settings.steady_ns(rules.hold_s),
+        ramp_ns=settings.steady_ns(rules.ramp_s),
+        give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
     )
     guards = Guards(contract.policy_spec(), loaded.normalizer, limits)
     return Controller(

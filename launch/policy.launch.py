@@ -26,7 +26,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from dql_ros.launching.entities import Entities, Values, described, node_options
-from dql_ros.launching.values import is_true
+from dql_ros.launching.values import is_true, number
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml)."),
@@ -40,6 +40,10 @@ ARGUMENTS = {
     "env": (
         "",
         "Gymnasium id of the simulated robot, or an MJCF file (xml); the demo's arm by default.",
+    ),
+    "real_time_factor": (
+        "",
+        "Simulated over wall seconds in real time, for policy and simulated robot; 1 by default.",
     ),
     "record": ("false", "Record the contract's topics and /diagnostics too."),
     "out": ("recording", "Folder to record into; it must not exist."),
@@ -79,6 +83,7 @@ def _nodes(values: Values) -> Entities:
             "policy": values["policy"],
             "device": values["device"],
             "mode": values["mode"],
+            "real_time_factor": number(values, "real_time_factor"),
             # The launch would ask the services of the node that has died, which DDS
             # remembers for a while: one that may be respawned starts itself.
             "autostart": autostart and respawn,
@@ -91,7 +96,12 @@ def _nodes(values: Values) -> Entities:
         name: values[name]
         for name in ("contract", "namespace", "params_file", "respawn", "log_level")
     }
-    bridge = {"env": values["env"], "mode": values["mode"], "recorders": str(int(record))}
+    bridge = {
+        "env": values["env"],
+        "mode": values["mode"],
+        "real_time_factor": values["real_time_factor"],
+        "recorders": str(int(record)),
+    }
     recorder = {
         "out": values["out"],
         "topics": "/diagnostics",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from dql_core.cli.best import best_lines
 from dql_core.cli.console_lines import ConsoleLines
+from dql_core.cli.new_folder import new_folder
 from dql_core.cli.train_seeds import INTERRUPTED, train_seeds
 from dql_core.cli.train_settings import Request, continued_seeds, continued_settings, settings
 from dql_core.cli.training_bar import TrainingBars
@@ -97,7 +97,7 @@ def train(
         else:
             _train_one(continued_settings(resume, request), resume, console, resume=True)
         return
-    configured, folder = settings(request), out or _new_folder(config)
+    configured, folder = settings(request), out or new_folder(config.stem if config else "")
     if seeds is None:
         _train_one(configured, folder, console, resume=False)
     else:
@@ -114,7 +114,3 @@ def _train_one(config: TrainConfig, run: Path, console: Console, *, resume: bool
     if not result.finished:
         console.print(f"interrupted after {result.step} of {config.run.steps} updates")
         raise typer.Exit(INTERRUPTED)
-
-
-def _new_folder(config: Path | None) -> Path:
-    return Path("runs") / (config.stem if config else "") / time.strftime("%Y%m%d-%H%M%S")

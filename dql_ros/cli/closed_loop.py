@@ -12,18 +12,20 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from dql_core.atomic import write_text
+from dql_core.atomic import whole_directory, write_text
 from dql_core.cli.facts import facts_table
+from dql_core.cli.new_folder import new_folder
 from dql_core.cli.outcome import outcome_table
 from dql_core.errors import ConfigError
 from dql_ros.closed_loop import DRIVER, policy_driver, run_closed_loop
-from dql_ros.closed_loop_plot import FORMATS, draw_closed_loop
+from dql_ros.closed_loop_plot import draw_closed_loop
 from dql_ros.closed_loop_summary import ClosedLoop
 from dql_ros.diagnostics_log import DiagnosticsLog, Report
 from dql_ros.faults import FAULTS_HELP, parse_faults
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
 
 INTERRUPTED = 130
+FIGURES, PICTURE = "closed_loop.json", "closed_loop.png"
 
 
 def closed_loop(
@@ -63,12 +65,13 @@ def closed_loop(
             "--candidates", min=1, help="Actions sampled to choose from; default: the bundle's."
         ),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figures to this file as well.")
-    ] = None,
-    plot_file: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option("--plot", help="Draw returns, timing and guards into this file (png, svg)."),
+        typer.Option(
+            "--out",
+            help=f"Folder for the figures ({FIGURES}) and their picture ({PICTURE}). Must be "
+            "new or empty. By default runs/closed_loop/TIME.",
+        ),
     ] = None,
     record: Annotated[
         Path | None,
@@ -94,13 +97,17 @@ def closed_loop(
     # A shell starts background jobs with SIGINT ignored; a run can be interrupted all the same.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    if plot_file is not None and plot_file.suffix not in FORMATS:
-        raise ConfigError(f"--plot {plot_file}: end the name with one of {', '.join(FORMATS)}")
     injected = parse_faults(faults)
+    folder = out or new_folder("closed_loop")
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
     console = Console()
     try:
-        _drive(console, run, contract, episodes, candidates, record, video)
+        with whole_directory(folder) as unfinished:
+            _drive(console, run, contract, episodes, candidates, record, video)
+            write_text(unfinished / FIGURES, json.dumps(run.to_json(), indent=2) + "\n")
+            draw_closed_loop(run, unfinished / PICTURE)
+    except FileExistsError as cause:
+        raise ConfigError(f"--out {folder}: holds something already; name a new folder") from cause
     except KeyboardInterrupt:
         done = len(run.results)
         console.print(f"interrupted after {done} of {episodes} episodes; every process is ended")
@@ -108,11 +115,7 @@ def closed_loop(
     console.print(outcome_table(f"{bundle} over topics", run.outcome))
     console.print(facts_table("the policy node", run.policy_facts()))
     console.print(facts_table("the simulation", run.simulation_facts()))
-    if json_file:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(json_file, json.dumps(run.to_json(), indent=2) + "\n")
-    if plot_file:
-        draw_closed_loop(run, plot_file)
+    console.print(f"figures and picture: {folder}", soft_wrap=True, highlight=False)
 
 
 def _drive(

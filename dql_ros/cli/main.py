@@ -80,10 +80,18 @@ def _load(verb: str) -> Any:
     name = verb.replace("-", "_")
     found = getattr(module, f"{name}_" if keyword.iskeyword(name) else name)
     if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
+        group: Any = typer.main.get_command(found)
+        for command in group.commands.values():
+            command.help = _flowing(command.help)
+        return group
     single = typer.Typer(add_completion=False)
-    single.command(verb)(found)
+    single.command(verb, help=_flowing(found.__doc__))(found)
     return typer.main.get_command(single)
+
+
+def _flowing(text: str) -> str:
+    """Return the paragraphs of a docstring, each on one line, for a terminal to wrap."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
 def _report(error: Exception) -> int:

@@ -78,11 +78,11 @@ class ControlLoop:
         """
         self.active = False
         self.clock_jumps = 0
-        self.statistics = LoopStatistics(None if settings.lockstep else contract.period_ns)
+        self._period_ns = settings.period_ns(contract)
+        self.statistics = LoopStatistics(None if settings.lockstep else self._period_ns)
         self.conflicts = QosConflicts(node.get_logger().name)
         self.observer = Observer(contract, lockstep=settings.lockstep)
         self._node = node
-        self._contract = contract
         self._settings = settings
         self._interlock = interlock
         triggers = triggering_streams(contract) if settings.lockstep else []
@@ -153,11 +153,11 @@ class ControlLoop:
         self.active = True
         if not self._settings.lockstep:
             self._ticker = DeadlineTicker(
-                self._contract.period_ns, self._tick_now, self._prepare_tick_thread
+                self._period_ns, self._tick_now, self._prepare_tick_thread
             )
             # Ticks find a state that is young and taken in, as long as both keep their pace.
-            await_arrival(self._inputs.poll, self._newest_ns, self._contract.period_ns / 1e9)
-            margin_ns = max(_TAKEN_IN_AFTER_NS, round(_LATE_SHARE * self._contract.period_ns))
+            await_arrival(self._inputs.poll, self._newest_ns, self._period_ns / 1e9)
+            margin_ns = max(_TAKEN_IN_AFTER_NS, round(_LATE_SHARE * self._period_ns))
             self._ticker.start(margin_ns)
 
     def stop(self) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 
+from dql_core.errors import ConfigError
 from dql_core.runtime.interlock import Interlock
 from dql_core.runtime.own_thread import Caller, OwnThread, SameThread
 from dql_core.spec import PolicySpec
@@ -42,6 +43,14 @@ PARAMETERS = (
         "real_time",
         "'real_time' ticks at the contract's rate, 'lockstep' answers each simulated state",
         choices=("real_time", "lockstep"),
+    ),
+    Parameter(
+        "real_time_factor",
+        1.0,
+        "in real time with use_sim_time: simulated over wall seconds, as the simulator has it, so "
+        "that the node keeps the contract's rate on the simulator's clock",
+        low=0.01,
+        high=100.0,
     ),
     Parameter("autostart", False, "configure and activate without being asked to"),
     Parameter(
@@ -166,12 +175,17 @@ class ControlNode(ManagedNode):
         """Load and compare contract and policy, warm the policy up, and open the topics.
 
         Raises:
-            DqlError: If a file is missing or damaged, contract and policy do not agree, or the
-                policy is too slow.
+            DqlError: If a file is missing or damaged, contract and policy do not agree, the
+                policy is too slow, or the parameters do not agree.
         """
         require(self, self._declared)
         contract = load_contract(path_of(self, "contract"))
         settings = self._settings()
+        if settings.real_time_factor != 1.0 and not value_of(self, "use_sim_time"):
+            raise ConfigError(
+                f"real_time_factor is {settings.real_time_factor:g}, but use_sim_time is false: a "
+                f"robot's time goes at 1; set use_sim_time for a simulator"
+            )
         settings.inference_limit_ns(contract)
         if not settings.lockstep:
             settings = replace(settings, thread_priority=self._take_priority())
@@ -236,6 +250,7 @@ class ControlNode(ManagedNode):
                     "recorders",
                     "candidates_hz",
                     "action_smoothing",
+                    "real_time_factor",
                 )
             },
         )
@@ -256,7 +271,8 @@ class ControlNode(ManagedNode):
         logger, limit_ns = self.get_logger(), settings.inference_limit_ns(contract)
         loaded = self._load(self, contract.policy_spec())
         loaded, times = fit_to_limit(loaded, limit_ns, settings.when_too_slow, logger.warning)
-        logger.info(f"inference takes {times}, of a period of {contract.period_ns / 1e6:.1f} ms")
+        period_ms = settings.period_ns(contract) / 1e6
+        logger.info(f"inference takes {times}, of a period of {period_ms:.1f} ms")
         return loaded
 
     def _on_safety_change(self) -> None:

@@ -114,13 +114,11 @@ def test_episodes_without_success_have_no_rate() -> None:
     assert outcome.returns == (1.0, 3.0)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_the_picture_is_drawn(run: ClosedLoop, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / "new" / f"run{suffix}"
+def test_the_picture_is_drawn(run: ClosedLoop, tmp_path: Path) -> None:
+    path = tmp_path / "run.png"
     draw_closed_loop(run, path)
     assert path.stat().st_size > 5_000
-    if suffix == ".png":
-        assert imread(path).shape[:2] == (600, 1800)
+    assert imread(path).shape[:2] == (600, 1800)
 
 
 def test_a_run_without_reports_can_be_drawn(run: ClosedLoop, tmp_path: Path) -> None:

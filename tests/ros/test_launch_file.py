@@ -100,7 +100,8 @@ def test_what_the_policy_file_passes_on_are_arguments_of_the_others() -> None:
         if key is not None
     }
     others = [launch_arguments(path) for path in LAUNCH_FILES if path.name != "policy.launch.py"]
-    assert passed == {"env", "mode", "recorders", "out", "topics", "use_sim_time", "autostart"}
+    bridge = {"env", "mode", "real_time_factor", "recorders"}
+    assert passed == bridge | {"out", "topics", "use_sim_time", "autostart"}
     assert passed <= {name for arguments in others for name in arguments}
 
 

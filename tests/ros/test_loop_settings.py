@@ -38,3 +38,12 @@ def test_lockstep_needs_a_stream_whose_stamps_are_the_simulators() -> None:
     assert [stream.topic for stream in triggering_streams(contract())] == ["x"]
     with pytest.raises(ContractError, match="cannot run in lockstep, since no observation"):
         triggering_streams(contract(stamp="receive"))
+
+
+def test_a_slow_simulators_times_are_longer_on_the_steady_clock() -> None:
+    settings = LoopSettings(False, 0, inference_limit_s=0.03, real_time_factor=0.5)
+    assert settings.period_ns(contract()) == 40_000_000
+    assert settings.steady_ns(0.2) == 400_000_000
+    assert settings.inference_limit_ns(contract()) == 30_000_000
+    answering = LoopSettings(True, 0, real_time_factor=0.5)
+    assert answering.steady_ns(0.2) == 200_000_000

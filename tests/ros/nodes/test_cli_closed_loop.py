@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,18 +25,26 @@ def command(bundle: Path, contract: Path, *arguments: object) -> list[str]:
     return [sys.executable, "-m", "dql_ros.cli.main", "closed-loop", *map(str, words)]
 
 
+def figures_in(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "closed_loop.json").read_text())
+    return document
+
+
 def test_a_run_in_lockstep_tells_outcome_timing_and_guards(
     scara: Path, scara_bundle: Path, tmp_path: Path
 ) -> None:
-    out, plot = tmp_path / "out" / "run.json", tmp_path / "run.png"
+    arguments = ("--episodes", 3, "--seed", 2)
     done = subprocess.run(
-        command(scara_bundle, scara, "--episodes", 3, "--seed", 2, "--json", out, "--plot", plot),
+        command(scara_bundle, scara, *arguments),
         capture_output=True,
         text=True,
         check=False,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    document = json.loads(out.read_text())
+    (out,) = (tmp_path / "runs" / "closed_loop").iterdir()
+    assert f"figures and picture: {out.relative_to(tmp_path)}" in done.stdout
+    document = figures_in(out)
     expected = evaluate(load_policy(scara_bundle), SCARA_ID, 3, seed=2).to_json()
     assert {key: document[key] for key in expected} == expected
     assert (document["mode"], document["seed"], document["faults"]) == ("lockstep", 2, {})
@@ -47,19 +56,27 @@ def test_a_run_in_lockstep_tells_outcome_timing_and_guards(
     assert document["guards"]["non_finite_action"] == 0
     assert "mean return" in done.stdout
     assert "inference p99 (ms)" in done.stdout
-    assert plot.stat().st_size > 5_000
+    assert (out / "closed_loop.png").stat().st_size > 5_000
+    again = subprocess.run(
+        command(scara_bundle, scara, "--out", out), capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 2
+    assert again.stderr.splitlines() == [
+        f"dql: --out {out}: holds something already; name a new folder"
+    ]
+    assert figures_in(out) == document
 
 
 def test_a_run_in_real_time_keeps_the_contracts_rate(
     scara: Path, scara_bundle: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run.json"
-    arguments = ("--episodes", 1, "--real-time", "--json", out)
+    out = tmp_path / "run"
+    arguments = ("--episodes", 1, "--real-time", "--out", out)
     done = subprocess.run(
         command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    document = json.loads(out.read_text())
+    document = figures_in(out)
     assert document["mode"] == "real_time"
     values = document["nodes"]["policy: control loop"]["values"]
     assert values["rate (Hz)"] == pytest.approx(10, rel=0.2)
@@ -70,9 +87,9 @@ def test_ctrl_c_ends_every_process_and_says_how_far_it_came(
     scara: Path, scara_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DQL_TEST_MARK", str(tmp_path))
-    out = tmp_path / "run.json"
+    out = tmp_path / "run"
     process = subprocess.Popen(
-        command(scara_bundle, scara, "--episodes", 100_000, "--json", out),
+        command(scara_bundle, scara, "--episodes", 100_000, "--out", out),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -88,14 +105,17 @@ def test_ctrl_c_ends_every_process_and_says_how_far_it_came(
     assert process.returncode == 130
     assert "of 100000 episodes; every process is ended" in " ".join(told.split())
     assert not processes_with(mark) - {os.getpid()}
-    assert not out.exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         (("--faults", "dorp=1"), "--faults: no fault 'dorp' (did you mean 'drop'?)"),
-        (("--plot", "run.bmp"), "--plot run.bmp: end the name with one of .png, .svg, .pdf"),
+        (
+            ("--faults", "drop=2"),
+            "--faults: drop is 2 (share of the messages that are lost): give 0 to 0.95",
+        ),
     ],
 )
 def test_a_mistake_is_told_before_anything_starts(
@@ -111,13 +131,13 @@ def test_a_mistake_is_told_before_anything_starts(
 def test_faults_reach_the_robot_and_are_told(
     scara: Path, scara_bundle: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run.json"
-    arguments = ("--episodes", 2, "--faults", "drop=0.3,noise=0.01,fault_seed=1", "--json", out)
+    out = tmp_path / "run"
+    arguments = ("--episodes", 2, "--faults", "drop=0.3,noise=0.01,fault_seed=1", "--out", out)
     done = subprocess.run(
         command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    document = json.loads(out.read_text())
+    document = figures_in(out)
     assert document["faults"]["command_drop"] == document["faults"]["state_drop"] == 0.3
     values = document["nodes"]["sim_bridge: simulation"]["values"]
     assert values["states lost on purpose"] + values["commands lost on purpose"] > 0
@@ -127,13 +147,13 @@ def test_faults_reach_the_robot_and_are_told(
 def test_a_film_is_made_or_it_is_told_why_not(
     scara: Path, scara_bundle: Path, tmp_path: Path
 ) -> None:
-    out, film = tmp_path / "run.json", tmp_path / "film.mp4"
-    arguments = ("--episodes", 1, "--json", out, "--video", film)
+    out, film = tmp_path / "run", tmp_path / "film.mp4"
+    arguments = ("--episodes", 1, "--out", out, "--video", film)
     done = subprocess.run(
         command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(out.read_text())["nodes"]["sim_bridge: simulation"]["values"]["video"]
+    told = figures_in(out)["nodes"]["sim_bridge: simulation"]["values"]["video"]
     if not re.fullmatch(r"\d+ pictures", told):
         assert not film.exists()
         pytest.skip(f"no pictures can be rendered here: {told}")

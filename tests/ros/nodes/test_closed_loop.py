@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from dql_core.runtime.policy import Policy
 from dql_core.sim import SCARA_ID
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_ros.bag.reader import Bag
-from dql_ros.closed_loop import demonstrator, policy_driver, run_closed_loop
+from dql_ros.closed_loop import DRIVER, demonstrator, policy_driver, run_closed_loop
 from dql_ros.closed_loop_summary import summarize
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import load_contract
+from dql_ros.diagnostics_log import DiagnosticsLog
 from dql_ros.simulation import EpisodeResult
 from tests.ros.nodes.process_marks import processes_with
 from tests.ros.nodes.robot import SCARA
@@ -158,6 +160,38 @@ def test_a_bundle_for_another_robot_is_refused_with_the_first_difference(
     ):
         run_closed_loop(
             pendulum, policy_driver(scara_bundle, seed=0), episodes=1, env="Pendulum-v1"
+        )
+
+
+def test_a_policy_keeps_its_rate_on_the_clock_of_a_fast_simulator(
+    scara: Path, scara_bundle: Path
+) -> None:
+    log = DiagnosticsLog()
+    driver, fast = policy_driver(scara_bundle, seed=0), {"real_time_factor": 3.0}
+    results = run_closed_loop(
+        scara,
+        replace(driver, parameters={**driver.parameters, **fast}),
+        episodes=4,
+        real_time=True,
+        bridge_parameters=fast,
+        on_report=log.add,
+    )
+    last = log.of_node(DRIVER)[-1]
+    assert last.number("rate (Hz)") == pytest.approx(3 * 10, rel=0.1)
+    assert last.number("guard published") == pytest.approx(
+        sum(result.length for result in results), rel=0.2
+    )
+
+
+def test_a_robots_time_has_no_factor(scara: Path, scara_bundle: Path) -> None:
+    driver = policy_driver(scara_bundle, seed=0)
+    with pytest.raises(
+        SimulationError, match=r"real_time_factor is 3, but use_sim_time is false: .* for a simula"
+    ):
+        run_closed_loop(
+            scara,
+            replace(driver, parameters={**driver.parameters, "real_time_factor": 3.0}),
+            episodes=1,
         )
 
 

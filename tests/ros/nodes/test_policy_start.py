@@ -193,7 +193,7 @@ def test_a_parameter_cannot_be_changed_to_nonsense(robot: Robot, safe: dict[str,
         ),
         (
             {"inference_limit_s": 0.5},
-            "inference_limit_s is 0.5, longer than the contract's",
+            "inference_limit_s is 0.5, longer than the control period of 0.1 s",
         ),
         ({"when_unusual": "panic"}, "'when_unusual' of policy is 'panic', which is no choice"),
         ({"activation_timeout_s": -1.0}, "parameter 'activation_timeout_s' of policy: "),
@@ -213,12 +213,12 @@ def test_an_unknown_parameter_meant_for_this_node_is_refused_and_another_nodes_i
     robot: Robot, tmp_path: Path, safe: dict[str, Any]
 ) -> None:
     shared, own = tmp_path / "shared.yaml", tmp_path / "own.yaml"
-    shared.write_text("/**: {ros__parameters: {real_time_factor: 2.0}}")
-    own.write_text("policy: {ros__parameters: {real_time_factor: 2.0}}")
+    shared.write_text("/**: {ros__parameters: {max_episode_steps: 9}}")
+    own.write_text("policy: {ros__parameters: {max_episode_steps: 9}}")
     for arguments, refused in (
         (["--params-file", str(shared)], False),
         (["--params-file", str(own)], True),
-        (["-p", "real_time_factor:=2.0"], True),
+        (["-p", "max_episode_steps:=9"], True),
     ):
         command = [sys.executable, "-m", "dql_ros.nodes.policy_node", "--ros-args", *arguments]
         ended = subprocess.run(
@@ -230,5 +230,5 @@ def test_an_unknown_parameter_meant_for_this_node_is_refused_and_another_nodes_i
             check=False,
         )
         assert ended.returncode == 2
-        assert ("'real_time_factor' is none of policy's" in ended.stderr) == refused
+        assert ("'max_episode_steps' is none of policy's" in ended.stderr) == refused
         assert ("'contract' of policy is not set" in ended.stderr) != refused
