@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 
 from dql_ros.bag.reader import Bag
 from dql_ros.domain import own_domain
@@ -148,6 +149,23 @@ def test_a_policy_whose_robot_comes_later_is_activated_then(
         )
         with closing(Launch(domain, tmp_path / "sim", process)):
             launch.await_words("[policy]: running")
+        launch.interrupt()
+
+
+def test_policy_and_simulator_go_by_the_same_real_time_factor(
+    workspace: Workspace, bundle: Path, tmp_path: Path
+) -> None:
+    arguments = {"contract": SCARA, "policy": bundle, "sim": "true", "real_time_factor": "2"}
+    with launched(workspace, tmp_path, "policy.launch.py", **arguments) as launch:
+        launch.await_words("of a period of 50.0 ms")
+        reports = launch.probe.collect(DiagnosticArray, "/diagnostics")
+
+        def factors() -> set[str]:
+            pairs = (pair for r in list(reports) for s in r.status for pair in s.values)
+            return {pair.value for pair in pairs if pair.key == "real-time factor wanted"}
+
+        launch.probe.until(factors, "a report of the simulation")
+        assert {float(factor) for factor in factors()} == {2.0}
         launch.interrupt()
 
 
