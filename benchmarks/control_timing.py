@@ -57,7 +57,7 @@ EXECUTORS = ("single", "events")
 START_TIMEOUT_S = 60.0
 SPARE_S = 1.5
 # What a node says last when it has begun.
-READY = {BARE_READY, "running"}
+READY = (BARE_READY, "running")
 COMMAND = "python -m benchmarks.control_timing --keep"
 
 
@@ -159,7 +159,7 @@ def _one_turn(variant: Variant, seconds: float, folder: Path) -> Samples:
 def _await_start(node: NodeProcess, processes: NodeProcesses) -> None:
     """Wait until a node says that it has begun."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
-    while node.last_words not in READY:
+    while not node.last_words.startswith(READY):  # a remark may follow at once
         processes.check()
         if time.monotonic() > deadline_s:
             sys.exit(f"waited in vain for {node.name}, which said: {node.last_words}")

@@ -1,7 +1,8 @@
 """What all nodes share: one way to start, to spin, to fail and to end.
 
-The nodes handle SIGINT and SIGTERM themselves, because a safe command must still go out after them
-(``rclpy``'s own handlers would shut the context down first), and log the exceptions of lifecycle
+The nodes handle SIGINT, SIGTERM and SIGHUP (the terminal is gone) themselves, because a safe
+command must still go out after them (``rclpy``'s own handlers would shut the context down first,
+and it has none for the last), and log the exceptions of lifecycle
 transitions, which ``rclpy.lifecycle`` swallows. This is the one module that catches ``Exception``.
 """
 
@@ -35,7 +36,7 @@ RCLError = rclpy_implementation.RCLError
 
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
-_END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # Set when the process is asked to end, for whoever keeps the executor waiting.
 END_REQUESTED = threading.Event()
@@ -64,7 +65,7 @@ def run(
     Returns:
         The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.
     """
-    for number in _END_SIGNALS:
+    for number in _heeded_signals():
         signal.signal(number, lambda *_: END_REQUESTED.set())
     node = None
     complaint, code = "", 0
@@ -167,6 +168,12 @@ class ManagedNode(LifecycleNode):
             self.failure = error
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
+
+
+def _heeded_signals() -> list[signal.Signals]:
+    """All but SIGHUP under nohup; a shell ignores SIGINT for what it starts in the background."""
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in _END_SIGNALS if not (number is signal.SIGHUP and is_nohup)]
 
 
 def _spin(node: Any, executor: Executor) -> None:

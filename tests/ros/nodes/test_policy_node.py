@@ -69,7 +69,7 @@ def test_torch_can_compute_the_commands_instead(robot: Robot, safe: dict[str, An
     assert commands[1] == [pytest.approx(command, abs=1e-4) for command in commands[0]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
     robot: Robot, safe: dict[str, Any], number: signal.Signals
 ) -> None:
@@ -90,6 +90,23 @@ def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
     for _ in range(10):
         probe.spin()
     assert list(arm.commands[-1].data) == SAFE
+
+
+def test_a_node_under_nohup_outlives_its_terminal(robot: Robot, safe: dict[str, Any]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = robot.start(NODE, **safe, mode="lockstep", autostart=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    arm = Arm(robot)
+    arm.aim(0)
+    arm.answered(0)
+    process.send_signal(signal.SIGHUP)
+    for step in range(1, 6):
+        arm.answered(step * 50_000_000)
+    process.send_signal(signal.SIGINT)
+    robot.probe.until(partial(process.wait, 0.0), "the process to end")
+    assert process.exit_code == 0
 
 
 def test_a_state_stream_that_stops_leads_to_the_safe_command_and_is_told(
