@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,9 @@ class Guards:
         self.counts = dict.fromkeys(Guard, 0)
         self.spec = spec
         self.limits = limits
+        self._low, self._high = spec.action_low, spec.action_high
         self._max_steps = np.array(limits.max_steps or [np.inf] * len(spec.action))
+        self._has_max_steps = bool(np.isfinite(self._max_steps).any())
         self._normalizer = normalizer if _has_statistics(normalizer) else None
         self._complete_ticks = 0
 
@@ -159,13 +162,14 @@ class Guards:
 
     def clamp(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], Trip | None]:
         """Return ``action``, shape (A,), within its bounds, and what was cut if anything was."""
-        clamped = np.clip(action, self.spec.action_low, self.spec.action_high)
-        outside = np.flatnonzero(clamped != action)
-        if outside.size == 0:
+        clamped = _between(self._low, action, self._high)
+        cut = clamped != action
+        if not cut.any():
             return action, None
-        field = self.spec.action[outside[0]]
+        index = int(cut.argmax())
+        field = self.spec.action[index]
         bounds = f"[{field.low:g}, {field.high:g}]"
-        reason = f"action '{field.name}' = {action[outside[0]]:.4g} cut to {bounds}"
+        reason = f"action '{field.name}' = {action[index]:.4g} cut to {bounds}"
         return clamped, self._trip(Guard.CLAMPED_ACTION, reason)
 
     def limit_rate(
@@ -173,10 +177,10 @@ class Guards:
     ) -> tuple[NDArray[np.float32], Trip | None]:
         """Return ``action``, shape (A,), within reach of ``last``, and what was slowed if any."""
         within = self.within_rate(action, last)
-        slowed = np.flatnonzero(within != action)
-        if slowed.size == 0:
+        slowed = within != action
+        if not slowed.any():
             return action, None
-        index = int(slowed[0])
+        index = int(slowed.argmax())
         reason = (
             f"action '{self.spec.action[index].name}' = {action[index]:.4g} is more than "
             f"{self._max_steps[index]:.4g} from {last[index]:.4g}, which was sent last"
@@ -187,12 +191,22 @@ class Guards:
         self, command: NDArray[np.float32], last: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """Return what is nearest to ``command`` within reach of ``last``, both shape (A,)."""
-        near = np.clip(command, last - self._max_steps, last + self._max_steps)
+        if not self._has_max_steps:
+            return command
+        near = _between(last - self._max_steps, command, last + self._max_steps)
         return near.astype(np.float32)
 
     def _trip(self, guard: Guard, reason: str) -> Trip:
         self.counts[guard] += 1
         return Trip(guard, reason)
+
+
+def _between(
+    low: NDArray[np.floating[Any]], values: NDArray[np.float32], high: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    # For a few numbers several times as fast as np.clip.
+    between: NDArray[np.floating[Any]] = np.minimum(np.maximum(values, low), high)
+    return between
 
 
 def _has_statistics(normalizer: Normalizer | None) -> bool:
