@@ -30,7 +30,9 @@ def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
     _draw_timing(timing, run)
     _draw_guards(guards, run)
     mode = "real time" if run.real_time else "lockstep"
-    faults = "".join(f", {name} {amount:g}" for name, amount in run.faults.items())
+    faults = "".join(
+        f", {name}\N{NO-BREAK SPACE}{amount:g}" for name, amount in run.faults.items()
+    )
     title = f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}"
     figure.suptitle(textwrap.fill(title, _TITLE_WIDTH))
     figure.savefig(path, dpi=_DPI)

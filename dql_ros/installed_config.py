@@ -20,11 +20,28 @@ def installed_config(name: str) -> Path:
     Raises:
         ConfigError: If it is in none of them.
     """
+    found = _find(name)
+    if found is None:
+        searched = ", ".join(map(str, _places()))
+        raise ConfigError(f"config/{name}: not found under {searched}; install dql_ros again")
+    return found
+
+
+def contract_path(given: Path) -> Path:
+    """Return ``given``, or the contract of this package that a bare name like scara.yaml means.
+
+    A file of that name in the working directory goes first.
+    """
+    if given.is_file() or len(given.parts) != 1:
+        return given
+    return _find(f"contracts/{given}") or given
+
+
+def _find(name: str) -> Path | None:
+    paths = (place / "config" / name for place in _places())
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _places() -> list[Path]:
     prefixes = [*filter(None, os.environ.get("AMENT_PREFIX_PATH", "").split(":")), sys.prefix]
-    shares = [Path(prefix) / "share/dql_ros" for prefix in prefixes]
-    for folder in (_CHECKOUT, *shares):
-        path = folder / "config" / name
-        if path.is_file():
-            return path
-    searched = ", ".join(str(folder) for folder in (_CHECKOUT, *shares))
-    raise ConfigError(f"config/{name}: not found under {searched}; install dql_ros again")
+    return [_CHECKOUT, *(Path(prefix) / "share/dql_ros" for prefix in prefixes)]

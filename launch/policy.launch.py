@@ -29,7 +29,7 @@ from dql_ros.launching.entities import Entities, Values, described, node_options
 from dql_ros.launching.values import is_true, number
 
 ARGUMENTS = {
-    "contract": ("", "Robot contract (yaml)."),
+    "contract": ("", "Robot contract (yaml): its path, or the name of one of this package's."),
     "policy": ("", "Folder of the policy bundle."),
     "device": ("", "Where actions are computed: auto, cpu, cuda, cuda:0, …; auto by default."),
     "mode": (

@@ -14,7 +14,11 @@ from dql_ros.launching.entities import Entities, Values, described, node_options
 from dql_ros.launching.values import is_true, names, number
 
 ARGUMENTS = {
-    "contract": ("", "Robot contract (yaml), whose topics are recorded."),
+    "contract": (
+        "",
+        "Robot contract (yaml) whose topics are recorded: its path, or the name of one of this "
+        "package's.",
+    ),
     "out": ("recording", "Folder to record into; it must not exist."),
     "topics": ("", "Further topics to record, with commas between them."),
     "autostart": ("true", "Record from the beginning; else once the service 'start' is called."),

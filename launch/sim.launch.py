@@ -16,7 +16,7 @@ from dql_ros.launching.entities import Entities, Values, described, node_options
 from dql_ros.launching.values import is_true, number
 
 ARGUMENTS = {
-    "contract": ("", "Robot contract (yaml)."),
+    "contract": ("", "Robot contract (yaml): its path, or the name of one of this package's."),
     "env": (
         "",
         "Gymnasium id of the simulated robot, or an MJCF file (xml); the demo's arm by default.",

@@ -22,6 +22,7 @@ from dql_ros.closed_loop_plot import draw_closed_loop
 from dql_ros.closed_loop_summary import ClosedLoop
 from dql_ros.diagnostics_log import DiagnosticsLog, Report
 from dql_ros.faults import FAULTS_HELP, parse_faults
+from dql_ros.installed_config import contract_path
 from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
 
 INTERRUPTED = 130
@@ -31,7 +32,12 @@ FIGURES, PICTURE = "closed_loop.json", "closed_loop.png"
 def closed_loop(
     bundle: Annotated[Path, typer.Argument(help="Folder of the policy bundle.")],
     contract: Annotated[
-        Path, typer.Option("--contract", help="Robot contract (yaml) that it was trained with.")
+        Path,
+        typer.Option(
+            "--contract",
+            help="Robot contract (yaml) that it was trained with: its path, or the name of one of "
+            "this package's.",
+        ),
     ],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Number of episodes.")] = 20,
     real_time: Annotated[
@@ -143,7 +149,7 @@ def _drive(
                 bar.update(task, description=report.values.get("state", report.message))
 
         run_closed_loop(
-            contract,
+            contract_path(contract),
             policy_driver(run.bundle, seed=run.seed, num_candidates=candidates),
             episodes=episodes,
             env=run.env,

@@ -21,6 +21,7 @@ from dql_ros.contract_check.by_itself import check_file, check_standard_types
 from dql_ros.contract_check.findings import Findings
 from dql_ros.contract_draft.draft import Draft, draft_contract
 from dql_ros.contract_draft.studied import study
+from dql_ros.installed_config import contract_path
 
 UNFIT = 2
 
@@ -95,6 +96,7 @@ def check(
 
     Example: dql contract check robot.yaml bags/*
     """
+    file = contract_path(file)
     valid, findings = check_file(file)
     fits: dict[Path, Fit] = {}
     if valid is not None and not bags:

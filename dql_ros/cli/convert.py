@@ -15,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from dql_ros.bag.convert import REPORT_HTML, Interrupted, Manner, Source
 from dql_ros.bag.convert import convert as convert_bags
 from dql_ros.contract import load_contract
+from dql_ros.installed_config import contract_path
 
 # Some bags were converted and others were not.
 INCOMPLETE = 3
@@ -66,6 +67,7 @@ def convert(
 
     Example: dql convert config/contracts/scara.yaml runs/demo/bags/* --out data/scara
     """
+    contract = contract_path(contract)
     source = Source(
         contract=load_contract(contract),
         bags=bags,

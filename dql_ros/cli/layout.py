@@ -10,6 +10,7 @@ import typer
 from dql_core.atomic import write_text
 from dql_core.errors import ConfigError
 from dql_ros.contract import load_contract
+from dql_ros.installed_config import contract_path
 from dql_ros.layouts.foxglove import foxglove_layout
 from dql_ros.layouts.plotjuggler import plotjuggler_layout
 
@@ -39,7 +40,7 @@ def layout(
             f"{out}: cannot tell the kind of layout: end the name with .json for Foxglove or with "
             f".xml for PlotJuggler"
         )
-    text = _KINDS[out.suffix](load_contract(contract), namespace, node)
+    text = _KINDS[out.suffix](load_contract(contract_path(contract)), namespace, node)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
     typer.echo(f"wrote {out}")

@@ -9,7 +9,12 @@ from dql_ros.bag.recorder import RecorderOptions
 from dql_ros.nodes.parameters import Parameter, path_of, value_of
 
 PARAMETERS = (
-    Parameter("contract", "", "path of the robot contract (yaml)", required=True),
+    Parameter(
+        "contract",
+        "",
+        "robot contract (yaml): its path, or the name of one of this package's",
+        required=True,
+    ),
     Parameter("out", "", "folder to record into", required=True),
     Parameter(
         "when_exists",

@@ -33,7 +33,12 @@ def _faults(link: str, what: str, topics: str) -> tuple[Parameter, ...]:
 
 
 PARAMETERS = (
-    Parameter("contract", "", "path of the robot contract (yaml)", required=True),
+    Parameter(
+        "contract",
+        "",
+        "robot contract (yaml): its path, or the name of one of this package's",
+        required=True,
+    ),
     Parameter(
         "env", BUNDLED_ENVIRONMENT, "Gymnasium id of the environment to step, or an MJCF file"
     ),

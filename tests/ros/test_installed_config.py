@@ -5,7 +5,7 @@ import pytest
 from dql_core.errors import ConfigError
 from dql_core.sim.scara_layout import CONTROL_PERIOD_S
 from dql_ros.contract import load_contract
-from dql_ros.installed_config import installed_config
+from dql_ros.installed_config import contract_path, installed_config
 
 
 def test_the_demo_robots_contract_has_the_rate_of_its_simulation() -> None:
@@ -26,3 +26,14 @@ def test_a_file_is_found_in_a_sourced_workspace(
 def test_a_missing_file_is_named_with_where_it_was_sought() -> None:
     with pytest.raises(ConfigError, match=r"config/train/no\.yaml: not found under /"):
         installed_config("train/no.yaml")
+
+
+def test_a_bare_name_means_a_contract_of_the_package_unless_there_is_such_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert contract_path(Path("hopper.yaml")) == installed_config("contracts/hopper.yaml")
+    for given in ("no.yaml", "config/hopper.yaml", str(tmp_path / "hopper.yaml")):
+        assert contract_path(Path(given)) == Path(given)
+    Path("hopper.yaml").touch()
+    assert contract_path(Path("hopper.yaml")) == Path("hopper.yaml")

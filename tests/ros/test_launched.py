@@ -155,7 +155,8 @@ def test_a_policy_whose_robot_comes_later_is_activated_then(
 def test_policy_and_simulator_go_by_the_same_real_time_factor(
     workspace: Workspace, bundle: Path, tmp_path: Path
 ) -> None:
-    arguments = {"contract": SCARA, "policy": bundle, "sim": "true", "real_time_factor": "2"}
+    arguments = {"contract": SCARA.name, "policy": bundle, "sim": "true"}
+    arguments["real_time_factor"] = "2"
     with launched(workspace, tmp_path, "policy.launch.py", **arguments) as launch:
         launch.await_words("of a period of 50.0 ms")
         reports = launch.probe.collect(DiagnosticArray, "/diagnostics")
