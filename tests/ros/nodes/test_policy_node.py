@@ -3,6 +3,8 @@
 import math
 import re
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,12 +71,23 @@ def test_torch_can_compute_the_commands_instead(robot: Robot, safe: dict[str, An
     assert commands[1] == [pytest.approx(command, abs=1e-4) for command in commands[0]]
 
 
+@contextmanager
+def hangups(disposition: signal.Handlers) -> Iterator[None]:
+    """Let processes that are started meanwhile inherit this, whatever started the tests."""
+    before = signal.signal(signal.SIGHUP, disposition)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
     robot: Robot, safe: dict[str, Any], number: signal.Signals
 ) -> None:
     """In real time, in mid-motion."""
-    process = robot.start(NODE, **safe, seed=0, autostart=True)
+    with hangups(signal.SIG_DFL):
+        process = robot.start(NODE, **safe, seed=0, autostart=True)
     probe, arm = robot.probe, Arm(robot)
     arm.aim(probe.node.get_clock().now().nanoseconds)
 
@@ -93,11 +106,8 @@ def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
 
 
 def test_a_node_under_nohup_outlives_its_terminal(robot: Robot, safe: dict[str, Any]) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with hangups(signal.SIG_IGN):
         process = robot.start(NODE, **safe, mode="lockstep", autostart=True)
-    finally:
-        signal.signal(signal.SIGHUP, before)
     arm = Arm(robot)
     arm.aim(0)
     arm.answered(0)
