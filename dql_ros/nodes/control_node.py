@@ -17,16 +17,16 @@ from dql_core.runtime.interlock import Interlock
 from dql_core.runtime.own_thread import Caller, OwnThread, SameThread
 from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract, load_contract
-from dql_ros.installed_config import contract_path
 from dql_ros.loaded_policy import LoadedPolicy, fit_to_limit
 from dql_ros.loop_settings import LoopSettings
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.loop_monitor import LoopMonitor
 from dql_ros.nodes.parameters import (
+    CONTRACT,
     Parameter,
+    contract_of,
     declare,
-    path_of,
     refuse_unknown,
     require,
     value_of,
@@ -38,12 +38,7 @@ from dql_ros.realtime_priority import REMEDY, raise_priority_of_all_threads
 _SWITCH_INTERVAL_S = 0.0005
 
 PARAMETERS = (
-    Parameter(
-        "contract",
-        "",
-        "robot contract (yaml): its path, or the name of one of this package's",
-        required=True,
-    ),
+    CONTRACT,
     Parameter(
         "mode",
         "real_time",
@@ -185,7 +180,7 @@ class ControlNode(ManagedNode):
                 policy is too slow, or the parameters do not agree.
         """
         require(self, self._declared)
-        contract = load_contract(contract_path(path_of(self, "contract")))
+        contract = load_contract(contract_of(self))
         settings = self._settings()
         if settings.real_time_factor != 1.0 and not value_of(self, "use_sim_time"):
             raise ConfigError(

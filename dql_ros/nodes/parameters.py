@@ -14,6 +14,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError, did_you_mean
+from dql_ros.installed_config import contract_path
 from dql_ros.parameter_files import shared_parameters
 
 # How alike two names are of which one is the other misspelt.
@@ -130,3 +131,16 @@ def value_of(node: Node, name: str) -> Any:
 def path_of(node: Node, name: str) -> Path:
     """Value of a declared parameter that is a path."""
     return Path(str(node.get_parameter(name).value)).expanduser()
+
+
+CONTRACT = Parameter(
+    "contract",
+    "",
+    "robot contract (yaml): its path, or the name of one of this package's",
+    required=True,
+)
+
+
+def contract_of(node: Node) -> Path:
+    """Path of the contract that the parameter `CONTRACT` means."""
+    return contract_path(path_of(node, CONTRACT.name))

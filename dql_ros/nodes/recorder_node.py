@@ -27,9 +27,8 @@ from dql_ros.contract import (
     Stream,
     load_contract,
 )
-from dql_ros.installed_config import contract_path
 from dql_ros.nodes.base import run
-from dql_ros.nodes.parameters import declare, path_of, refuse_unknown, require, value_of
+from dql_ros.nodes.parameters import contract_of, declare, refuse_unknown, require, value_of
 from dql_ros.nodes.recorder_parameters import PARAMETERS, recorder_options
 from dql_ros.nodes.recorder_report import FAILED, RECORDING, STOPPED, RecorderReporter, Standing
 from dql_ros.nodes.recorder_services import RecorderServices
@@ -72,7 +71,7 @@ class RecorderNode(Node):
         declare(self, PARAMETERS)
         refuse_unknown(self)
         require(self, PARAMETERS)
-        path = contract_path(path_of(self, "contract"))
+        path = contract_of(self)
         contract = load_contract(path)
         self._latched = {
             self.resolve_topic_name(s.topic) for s in contract.observation if s.latched

@@ -6,15 +6,10 @@ from rclpy.node import Node
 
 from dql_ros.bag.mcap_output import COMPRESSIONS
 from dql_ros.bag.recorder import RecorderOptions
-from dql_ros.nodes.parameters import Parameter, path_of, value_of
+from dql_ros.nodes.parameters import CONTRACT, Parameter, path_of, value_of
 
 PARAMETERS = (
-    Parameter(
-        "contract",
-        "",
-        "robot contract (yaml): its path, or the name of one of this package's",
-        required=True,
-    ),
+    CONTRACT,
     Parameter("out", "", "folder to record into", required=True),
     Parameter(
         "when_exists",

@@ -16,9 +16,8 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from dql_ros.contract import Contract, load_contract
-from dql_ros.installed_config import contract_path
 from dql_ros.nodes.base import run
-from dql_ros.nodes.parameters import declare, path_of, require, value_of
+from dql_ros.nodes.parameters import contract_of, declare, path_of, require, value_of
 from dql_ros.nodes.sim_bridge_commands import CommandInputs
 from dql_ros.nodes.sim_bridge_parameters import (
     PARAMETERS,
@@ -65,7 +64,7 @@ class SimBridgeNode(Node):
         declare(self, PARAMETERS)
         declare_settable(self)
         require(self, PARAMETERS)
-        contract = load_contract(contract_path(path_of(self, "contract")))
+        contract = load_contract(contract_of(self))
         lockstep = value_of(self, "mode") == "lockstep"
         environment = open_environment(
             value_of(self, "env"), contract, value_of(self, "max_episode_steps")

@@ -7,7 +7,7 @@ from rclpy.node import Node
 
 from dql_core.errors import ConfigError
 from dql_ros.contract import Contract
-from dql_ros.nodes.parameters import Parameter, value_of
+from dql_ros.nodes.parameters import CONTRACT, Parameter, value_of
 from dql_ros.sim_environment import BUNDLED_ENVIRONMENT
 from dql_ros.sim_faults import LinkFaults
 
@@ -33,12 +33,7 @@ def _faults(link: str, what: str, topics: str) -> tuple[Parameter, ...]:
 
 
 PARAMETERS = (
-    Parameter(
-        "contract",
-        "",
-        "robot contract (yaml): its path, or the name of one of this package's",
-        required=True,
-    ),
+    CONTRACT,
     Parameter(
         "env", BUNDLED_ENVIRONMENT, "Gymnasium id of the environment to step, or an MJCF file"
     ),
