@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from abc import abstractmethod
@@ -25,6 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from dql_core.errors import DqlError
+from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.processes import PARENT_VARIABLE
 
 try:
@@ -67,10 +69,13 @@ def run(
     """
     for number in _heeded_signals():
         signal.signal(number, lambda *_: END_REQUESTED.set())
+    log = NodeLog()
     node = None
     complaint, code = "", 0
     try:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=[*sys.argv, *ROS_ARGUMENTS], signal_handler_options=SignalHandlerOptions.NO
+        )
         node = make_node()
         _spin(node, make_executor())
     except DqlError as error:
@@ -84,6 +89,7 @@ def run(
     if complaint:
         # Last of all, so that it is what a parent process finds on the last line.
         get_logger("dql_ros" if node is None else node.get_name()).fatal(complaint)
+    log.close()
     return code
 
 
