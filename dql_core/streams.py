@@ -31,49 +31,74 @@ class HoldBuffer:
         self._capacity = capacity
         self._stamps: list[int] = []
         self._values: list[NDArray[np.float64]] = []
+        self._received: list[int | None] = []
         self._last_pushed_ns: int | None = None
 
-    def push(self, stamp_ns: int, value: NDArray[np.float64]) -> None:
-        """Add a value; stamps may come in any order, of equal ones the last pushed counts."""
+    def push(
+        self, stamp_ns: int, value: NDArray[np.float64], received_ns: int | None = None
+    ) -> None:
+        """Add a value; stamps may come in any order, of equal ones the last pushed counts.
+
+        Args:
+            stamp_ns: When it was true.
+            value: The value.
+            received_ns: When it was received, on a steady clock.
+        """
         if self._last_pushed_ns is not None and stamp_ns < self._last_pushed_ns - CLOCK_JUMP_NS:
             self.clear()
         self._last_pushed_ns = stamp_ns
         index = bisect_right(self._stamps, stamp_ns)
         self._stamps.insert(index, stamp_ns)
         self._values.insert(index, value)
+        self._received.insert(index, received_ns)
         if len(self._stamps) > self._capacity:
-            del self._stamps[0], self._values[0]
+            self._drop(1)
 
-    def at(self, now_ns: int, max_age_ns: int | None = None) -> NDArray[np.float64] | None:
+    def at(
+        self, now_ns: int, max_age_ns: int | None = None, steady_ns: int | None = None
+    ) -> NDArray[np.float64] | None:
         """Return the newest value with a stamp at or before ``now_ns``.
 
         Args:
             now_ns: The tick.
             max_age_ns: An older value counts as missing; ``None`` for no limit.
+            steady_ns: The tick on the steady clock of `push`, see `age_ns`.
 
         Returns:
             The value, or ``None`` where there is none or only one that is too old.
         """
-        index = bisect_right(self._stamps, now_ns) - 1
-        if index < 0 or (max_age_ns is not None and now_ns - self._stamps[index] > max_age_ns):
+        age_ns = self.age_ns(now_ns, steady_ns)
+        if age_ns is None or (max_age_ns is not None and age_ns > max_age_ns):
             return None
-        return self._values[index]
+        return self._values[bisect_right(self._stamps, now_ns) - 1]
 
-    def age_ns(self, now_ns: int) -> int | None:
-        """Age at ``now_ns`` of the newest value that is not from after it; ``None`` if none."""
+    def age_ns(self, now_ns: int, steady_ns: int | None = None) -> int | None:
+        """Age at ``now_ns`` of the newest value that is not from after it; ``None`` if none.
+
+        A value is at least as old as the time since it was received, whatever a clock says that
+        is wrong, was set back or stands still.
+        """
         index = bisect_right(self._stamps, now_ns) - 1
-        return now_ns - self._stamps[index] if index >= 0 else None
+        if index < 0:
+            return None
+        age_ns, received_ns = now_ns - self._stamps[index], self._received[index]
+        if steady_ns is None or received_ns is None:
+            return age_ns
+        return max(age_ns, steady_ns - received_ns)
 
     def forget_before(self, now_ns: int) -> None:
         """Drop the values that no query at or after ``now_ns`` can return."""
         superseded = bisect_right(self._stamps, now_ns) - 1
         if superseded > 0:
-            del self._stamps[:superseded], self._values[:superseded]
+            self._drop(superseded)
 
     def clear(self) -> None:
         """Drop all values."""
-        self._stamps.clear()
-        self._values.clear()
+        self._drop(len(self._stamps))
+
+    def _drop(self, count: int) -> None:
+        """Drop so many of the oldest values."""
+        del self._stamps[:count], self._values[:count], self._received[:count]
 
 
 @dataclass(frozen=True)
@@ -118,14 +143,24 @@ class ObservationBuilder:
         self._buffers = {stream.name: HoldBuffer() for stream in streams}
         self._width = sum(stream.width for stream in streams)
 
-    def push(self, stream: str, stamp_ns: int, value: NDArray[np.float64]) -> None:
-        """Add a value of ``stream``, shape (width,)."""
-        self._buffers[stream].push(stamp_ns, value)
+    def push(
+        self,
+        stream: str,
+        stamp_ns: int,
+        value: NDArray[np.float64],
+        received_ns: int | None = None,
+    ) -> None:
+        """Add a value of ``stream``, shape (width,); see `HoldBuffer.push`."""
+        self._buffers[stream].push(stamp_ns, value, received_ns)
 
-    def at(self, now_ns: int) -> Observation:
+    def at(self, now_ns: int, steady_ns: int | None = None) -> Observation:
         """Return what is known at ``now_ns``; later calls must not go back in time.
 
         The values are rounded to float32 here and nowhere else.
+
+        Args:
+            now_ns: The tick.
+            steady_ns: The tick on the steady clock of `push`, see `HoldBuffer.age_ns`.
         """
         held: list[NDArray[np.float64]] = []
         missing: list[str] = []
@@ -133,8 +168,8 @@ class ObservationBuilder:
         for stream in self._streams:
             buffer = self._buffers[stream.name]
             buffer.forget_before(now_ns)
-            ages_ns[stream.name] = buffer.age_ns(now_ns)
-            value = buffer.at(now_ns, stream.max_age_ns)
+            ages_ns[stream.name] = buffer.age_ns(now_ns, steady_ns)
+            value = buffer.at(now_ns, stream.max_age_ns, steady_ns)
             if value is None:
                 missing.append(stream.name)
             else:

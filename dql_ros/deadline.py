@@ -8,11 +8,17 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 
+def steady_ns() -> int:
+    """Time in nanoseconds that always goes on, also while the machine is suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 class DeadlineTicker:
     """Ticks at absolute deadlines ``t0 + i * period``, so that lateness does not add up.
 
-    A tick that is due while the previous one still runs is left out and counted: a late command
-    must not be followed by a burst of commands.
+    A tick is left out and counted when the previous one still runs at its deadline, or when the
+    process was kept from it for half a period: a late command must not be followed by a burst of
+    commands. At least half a period lies between a tick that was left waiting and the next.
 
     Attributes:
         ticks: How many ticks ran.
@@ -57,11 +63,18 @@ class DeadlineTicker:
 
     def _run(self, deadline_ns: int) -> None:
         while not self._stop.wait(max(0.0, (deadline_ns - time.monotonic_ns()) / 1e9)):
+            if time.monotonic_ns() - deadline_ns > self._period_ns // 2:
+                deadline_ns = self._next(deadline_ns, time.monotonic_ns())
+                continue
             self._tick()
             self.ticks += 1
             deadline_ns += self._period_ns
-            late_ns = time.monotonic_ns() - deadline_ns
-            if late_ns > 0:
-                left_out = late_ns // self._period_ns
-                self.missed += left_out
-                deadline_ns += left_out * self._period_ns
+            now_ns = time.monotonic_ns()
+            if now_ns > deadline_ns:
+                deadline_ns = self._next(deadline_ns, now_ns + self._period_ns // 2)
+
+    def _next(self, deadline_ns: int, earliest_ns: int) -> int:
+        """Return the first deadline from ``earliest_ns`` on; count those before it as missed."""
+        left_out = -((deadline_ns - earliest_ns) // self._period_ns)
+        self.missed += left_out
+        return deadline_ns + left_out * self._period_ns

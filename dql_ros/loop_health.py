@@ -40,7 +40,12 @@ class HealthJudge:
         self._counts: dict[str, int] = {}
 
     def judge(
-        self, state: str, fault: str, counts: Mapping[str, int], remarks: list[str]
+        self,
+        state: str,
+        fault: str,
+        counts: Mapping[str, int],
+        remarks: list[str],
+        danger: str = "",
     ) -> Health:
         """Return how the loop stands.
 
@@ -49,7 +54,16 @@ class HealthJudge:
             fault: Why no action is sent, if one should be; or why the node has given up.
             counts: Objections of the guards and other incidents so far, by name.
             remarks: What else is wrong, a clause each.
+            danger: What is an error in any state; empty if nothing is.
         """
+        health = self._without_danger(state, fault, counts, remarks)
+        if not danger or danger in health.message:
+            return health
+        return Health(state, Level.ERROR, f"{danger}; {health.message}")
+
+    def _without_danger(
+        self, state: str, fault: str, counts: Mapping[str, int], remarks: list[str]
+    ) -> Health:
         since = [
             f"{name.replace('_', ' ')} {count - self._counts.get(name, 0)} times"
             for name, count in counts.items()

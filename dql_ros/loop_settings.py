@@ -14,6 +14,8 @@ from dql_ros.contract import Contract, ObservationStream
 from dql_ros.loaded_policy import LoadedPolicy, TooSlow
 
 _SECOND_NS = 1_000_000_000
+# After so many periods without an action, the fallback goes on from where it would be by now.
+_PATIENCE_PERIODS = 3
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class LoopSettings:
         seed: Seed of the sampled actions.
         warm_up_ticks: `GuardLimits.warm_up_ticks`.
         max_z_score: `GuardLimits.max_z_score`.
+        fault_z_score: `GuardLimits.fault_z_score`.
         unusual_stops: `GuardLimits.unusual_stops`.
         inference_limit_s: In real time a result that took longer is dropped; 0 for the period.
         when_too_slow: What to do with a policy that cannot keep that limit.
@@ -35,12 +38,14 @@ class LoopSettings:
         action_smoothing: `Controller`'s ``smoothing``.
         thread_priority: SCHED_FIFO priority that the process's threads have; 0 for none.
         real_time_factor: In real time, simulated over wall seconds; 1 for a robot.
+        rivals_stop: Whether another node that can command the robot ends the work.
     """
 
     lockstep: bool
     seed: int
     warm_up_ticks: int = 0
     max_z_score: float = 10.0
+    fault_z_score: float = 100.0
     unusual_stops: bool = False
     inference_limit_s: float = 0.0
     when_too_slow: TooSlow = "refuse"
@@ -50,6 +55,7 @@ class LoopSettings:
     action_smoothing: float = 0.0
     thread_priority: int = 0
     real_time_factor: float = 1.0
+    rivals_stop: bool = True
 
     def steady_ns(self, seconds: float) -> int:
         """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""
@@ -92,6 +98,7 @@ def make_controller(
     limits = GuardLimits(
         warm_up_ticks=settings.warm_up_ticks,
         max_z_score=settings.max_z_score,
+        fault_z_score=settings.fault_z_score,
         unusual_stops=settings.unusual_stops,
         max_inference_ns=inference.limit_ns,
         max_steps=tuple(rate / contract.rate_hz for rate in contract.max_rates),
@@ -103,6 +110,7 @@ def make_controller(
         hold_ns=settings.steady_ns(rules.hold_s),
         ramp_ns=settings.steady_ns(rules.ramp_s),
         give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
+        patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
     )
     guards = Guards(contract.policy_spec(), loaded.normalizer, limits)
     return Controller(

@@ -11,6 +11,12 @@ from dql_core.streams import Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import Contract, ObservationStream
 
+_SECOND_NS = 1_000_000_000
+# A process that took in nothing for so long was stopped, or its machine suspended.
+_AWAY_NS = 200_000_000
+# What had waited for it has been taken in after so long.
+_SETTLE_NS = 100_000_000
+
 
 @dataclass
 class Arrivals:
@@ -18,16 +24,16 @@ class Arrivals:
 
     Attributes:
         newest_ns: The newest message's time; ``None`` before the first.
-        ahead_ns: How far the newest message's stamp lies ahead of the clock, in nanoseconds.
-        future: How many messages had a stamp more than a control period ahead of the clock.
+        ahead: How many messages were refused since their stamps lay ahead of the clock.
         refused: How many messages lacked what the contract names.
+        delayed: How many were dropped since they may have waited while the process was stopped.
         refusal: Why the newest message was refused; empty if it was not.
     """
 
     newest_ns: int | None = None
-    ahead_ns: int = 0
-    future: int = 0
+    ahead: int = 0
     refused: int = 0
+    delayed: int = 0
     refusal: str = ""
 
 
@@ -38,15 +44,29 @@ class Observer:
         arrivals: What came of each stream's messages, by topic.
     """
 
-    def __init__(self, contract: Contract, *, lockstep: bool = False) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        *,
+        lockstep: bool = False,
+        is_simulated: bool = False,
+        real_time_factor: float = 1.0,
+    ) -> None:
         """Prepare for the observation streams of ``contract``.
 
         Args:
             contract: The robot contract.
-            lockstep: The header stamps are the clock, so that none is ahead of it.
+            lockstep: The header stamps are the clock, so that none is ahead of it, and values do
+                not grow old while the simulator waits.
+            is_simulated: The clock comes as messages do, and may be as late as they are.
+            real_time_factor: Simulated over wall seconds; 1 for a robot.
         """
         self._lockstep = lockstep
+        self._is_simulated = is_simulated
+        self._factor = real_time_factor
         self._period_ns = contract.period_ns
+        self._last_pulse_ns: int | None = None
+        self._settled_ns = 0
         self.arrivals = {stream.topic: Arrivals() for stream in contract.observation}
         self._lock = threading.Lock()
         self._streams = {stream.topic: stream for stream in contract.observation}
@@ -58,40 +78,55 @@ class Observer:
             ]
         )
 
-    def receive(self, topic: str, message: Any, received_ns: int) -> int:
+    def receive(self, topic: str, message: Any, received_ns: int, steady_ns: int) -> int:
         """Take in a message.
 
         Args:
             topic: Of its stream, as the contract names it.
             message: Of the stream's type.
             received_ns: Now, on the clock of the header stamps.
+            steady_ns: Now, on a clock that always goes on.
 
         Returns:
             The message's time in nanoseconds.
 
         Raises:
-            ContractError: If the message lacks what the contract names.
+            ContractError: If the message lacks what the contract names, or cannot have been
+                measured when it says.
         """
-        arrivals = self.arrivals[topic]
+        self.pulse(steady_ns)
+        stream, arrivals = self._streams[topic], self.arrivals[topic]
         try:
             value = self._decoders[topic](message)
-            time_ns = _time_of(message, self._streams[topic], received_ns)
+            time_ns = _time_of(message, stream, received_ns)
+            if self._judges_ahead(stream):
+                self._refuse_ahead(stream, time_ns - received_ns)
         except ContractError as error:
             arrivals.refused += 1
             arrivals.refusal = str(error)
             raise
         arrivals.refusal = ""
+        if self._is_age_unknown(stream, steady_ns):
+            arrivals.delayed += 1
+            return time_ns
         arrivals.newest_ns = time_ns
-        arrivals.ahead_ns = 0 if self._lockstep else max(0, time_ns - received_ns)
-        arrivals.future += arrivals.ahead_ns > self._period_ns
         with self._lock:
-            self._builder.push(topic, time_ns, value)
+            self._builder.push(topic, time_ns, value, self._elapsed_ns(steady_ns))
         return time_ns
 
-    def at(self, now_ns: int) -> Observation:
-        """Return what is known at ``now_ns``."""
+    def at(self, now_ns: int, steady_ns: int) -> Observation:
+        """Return what is known at ``now_ns``, which is ``steady_ns`` on the steady clock."""
         with self._lock:
-            return self._builder.at(now_ns)
+            return self._builder.at(now_ns, self._elapsed_ns(steady_ns))
+
+    def pulse(self, steady_ns: int) -> None:
+        """Note that messages are being taken in; to be called more often than every 0.2 s.
+
+        Messages that waited while this process was stopped look new when they are taken in.
+        """
+        last_ns, self._last_pulse_ns = self._last_pulse_ns, steady_ns
+        if last_ns is not None and steady_ns - last_ns > _AWAY_NS:
+            self._settled_ns = steady_ns + _SETTLE_NS
 
     def clock_went_back(self, now_ns: int) -> None:
         """Forget what is stamped by a clock that was set back to ``now_ns``.
@@ -108,16 +143,41 @@ class Observer:
 
     def trouble(self, topic: str) -> str:
         """What is wrong with a stream's newest message, as a clause; empty if nothing is."""
-        arrivals = self.arrivals[topic]
-        if arrivals.refusal:
-            return f"its newest message was refused: {arrivals.refusal}"
-        if arrivals.ahead_ns > self._period_ns:
-            return (
-                f"its newest stamp is {arrivals.ahead_ns / 1e9:.3f} s ahead of this node's clock, "
-                f"and what is from the future is not used"
+        refusal = self.arrivals[topic].refusal
+        return f"its newest message was refused: {refusal}" if refusal else ""
+
+    def _judges_ahead(self, stream: ObservationStream) -> bool:
+        """Whether stamps must not be ahead; a simulation's latched ones may outrun its clock."""
+        return not (self._lockstep or (self._is_simulated and stream.latched))
+
+    def _refuse_ahead(self, stream: ObservationStream, ahead_ns: int) -> None:
+        limit_ns = stream.max_ahead_ns(self._period_ns)
+        if ahead_ns > limit_ns:
+            self.arrivals[stream.topic].ahead += 1
+            raise ContractError(
+                f"{stream.topic}: the header stamp is {ahead_ns / 1e9:.3f} s ahead of this node's "
+                f"clock (limit {limit_ns / 1e9:g} s): synchronise the two clocks, set 'stamp: "
+                f"receive' for it in the contract, or raise its 'max_ahead_s'"
             )
-        return ""
+
+    def _is_age_unknown(self, stream: ObservationStream, steady_ns: int) -> bool:
+        """Whether only the time of receipt tells a message's age, and that cannot be trusted."""
+        if self._lockstep or stream.latched or steady_ns >= self._settled_ns:
+            return False
+        return self._is_simulated or stream.stamp == "receive"
+
+    def _elapsed_ns(self, steady_ns: int) -> int | None:
+        """The steady clock at the robot's pace."""
+        return None if self._lockstep else round(steady_ns * self._factor)
 
 
 def _time_of(message: Any, stream: ObservationStream, received_ns: int) -> int:
-    return stamp_ns(message, stream.topic) if stream.stamp == "header" else received_ns
+    if stream.stamp == "receive":
+        return received_ns
+    time_ns = stamp_ns(message, stream.topic)
+    if message.header.stamp.nanosec >= _SECOND_NS:
+        raise ContractError(
+            f"{stream.topic}: header.stamp.nanosec is {message.header.stamp.nanosec}, but a "
+            f"second has {_SECOND_NS}: correct the driver, or set 'stamp: receive'"
+        )
+    return time_ns

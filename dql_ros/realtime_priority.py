@@ -35,6 +35,19 @@ def raise_priority_of_this_thread(priority: int) -> bool:
     return _raise_priority(priority, (0,))
 
 
+def lower_priority_of_this_thread() -> None:
+    """Schedule the calling thread and those it starts below the process's others.
+
+    A thread of a real-time priority that computes for ever would keep others of the same priority
+    from a core for ever. With a normal priority the scheduler is fair, and nothing is changed.
+    """
+    if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK not in {os.SCHED_FIFO, os.SCHED_RR}:
+        return
+    lower = os.sched_getparam(0).sched_priority - 1
+    policy = os.SCHED_FIFO if lower > 0 else os.SCHED_OTHER
+    os.sched_setscheduler(0, policy, os.sched_param(lower))
+
+
 def _raise_priority(priority: int, threads: Iterable[int]) -> bool:
     for thread in threads:
         try:

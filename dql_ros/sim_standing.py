@@ -17,7 +17,7 @@ class Standing:
     Attributes:
         level: How bad that is.
         state: One of ``waiting``, ``running``, ``unanswered``, ``paused``, ``behind``,
-            ``stopped``, ``finished``.
+            ``stopped``, ``finished``; or ``contested``, when several nodes command the robot.
         reason: Why, for people.
     """
 

@@ -159,14 +159,14 @@ class Controller:
         if isinstance(values, Trip):
             return self._fall_back(now_ns, values)
         unusual = self._guards.find_unusual(values)
-        if unusual is not None and self._guards.limits.unusual_stops:
+        if unusual is not None and self._guards.forbids(unusual):
             return self._fall_back(now_ns, unusual)
         inferred = self._inference.decide(values)
         action = self._guards.check_decision(inferred)
         if isinstance(action, Trip):
             command = self._fall_back(now_ns, action)
         else:
-            command = self._pass_on(action)
+            command = self._pass_on(now_ns, action)
         return replace(
             command,
             warnings=(*_present(unusual), *command.warnings),
@@ -174,14 +174,14 @@ class Controller:
             inference_ns=inferred.took_ns,
         )
 
-    def _pass_on(self, action: NDArray[np.float32]) -> Command:
+    def _pass_on(self, now_ns: int, action: NDArray[np.float32]) -> Command:
         if self._smoothing:  # before the bounds, which what was sent last may lie beyond
             action = action + np.float32(self._smoothing) * (self._last_sent - action)
         action, clamped = self._guards.clamp(action)
         action, slowed = self._guards.limit_rate(action, self._last_sent)
         self.state = State.RUNNING
         self.published += 1
-        self._fallback.end()
+        self._fallback.end(now_ns)
         warnings = (*_present(clamped), *_present(slowed))
         return Command(self._sent(action), self.state, warnings=warnings)
 

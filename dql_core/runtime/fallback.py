@@ -18,12 +18,15 @@ class FallbackRules:
         hold_ns: The last command is kept for so long from the first withheld action on.
         ramp_ns: It then goes to the safe command in a straight line within so long.
         give_up_after_ns: After so long without an action the robot is given up; ``None``: never.
+        patience_ns: The way begins when it is asked for, unless the last action is longer ago;
+            then it has begun with that action, as after a suspension of the process.
     """
 
     safe_command: Sequence[float]
     hold_ns: int = 0
     ramp_ns: int = 0
     give_up_after_ns: int | None = None
+    patience_ns: int | None = None
 
 
 class Fallback:
@@ -40,6 +43,7 @@ class Fallback:
         self.given_up = False
         self._rules = rules
         self._since_ns: int | None = None
+        self._last_action_ns: int | None = None
         self._from = self.safe_command
         self._skips_hold = False
         self._is_at_end = False
@@ -55,7 +59,8 @@ class Fallback:
             skip_hold: Begin the ramp at once; counts where the way begins.
         """
         if self._since_ns is None:
-            self._since_ns, self._from, self._skips_hold = now_ns, last_sent, skip_hold
+            self._since_ns = self._begin_ns(now_ns)
+            self._from, self._skips_hold = last_sent, skip_hold
         elapsed_ns = now_ns - self._since_ns
         # The way is gone once, also where a clock jumps back and passes its time again.
         self._is_at_end |= elapsed_ns < 0
@@ -68,11 +73,18 @@ class Fallback:
         way = self.safe_command.astype(np.float64) - self._from
         return (self._from + share * way).astype(np.float32)
 
-    def end(self) -> None:
-        """Note that an action was sent."""
+    def end(self, now_ns: int | None = None) -> None:
+        """Note that an action was sent at ``now_ns``, or that all begins anew."""
+        self._last_action_ns = now_ns
         self._since_ns = None
         self._is_at_end = False
         self.given_up = False
+
+    def _begin_ns(self, now_ns: int) -> int:
+        last_ns, patience_ns = self._last_action_ns, self._rules.patience_ns
+        if last_ns is None or patience_ns is None or now_ns - last_ns <= patience_ns:
+            return now_ns
+        return last_ns
 
     def _share(self, elapsed_ns: int) -> float:
         """How much of the way from the held to the safe command is gone, in [0, 1]."""

@@ -15,6 +15,9 @@ from dql_core.runtime.inference import Inferred
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
+# In any unit, no robot is so far from 0.
+_ABSURD = 1e12
+
 
 class Guard(str, Enum):
     """The guards; their order here is the order in which they are asked."""
@@ -22,6 +25,7 @@ class Guard(str, Enum):
     STALE_STREAM = "stale_stream"
     WARM_UP = "warm_up"
     NON_FINITE_OBSERVATION = "non_finite_observation"
+    IMPOSSIBLE_OBSERVATION = "impossible_observation"
     UNUSUAL_OBSERVATION = "unusual_observation"
     SLOW_INFERENCE = "slow_inference"
     NON_FINITE_ACTION = "non_finite_action"
@@ -51,6 +55,7 @@ class GuardLimits:
             command after a stream went stale.
         max_z_score: An observation field farther than so many standard deviations from the
             training data's mean is unusual.
+        fault_z_score: One farther than so many is a fault, as of a sensor that is broken.
         unusual_stops: Whether the policy does not act on unusual observations; else that is told.
         max_inference_ns: A result that took longer is dropped; ``None`` accepts any, as in
             lockstep simulation, where time waits for the policy.
@@ -60,6 +65,7 @@ class GuardLimits:
 
     warm_up_ticks: int = 0
     max_z_score: float = 10.0
+    fault_z_score: float = 100.0
     unusual_stops: bool = False
     max_inference_ns: int | None = None
     max_steps: tuple[float, ...] = ()
@@ -69,6 +75,11 @@ class GuardLimits:
             raise ConfigError(f"warm_up_ticks is {self.warm_up_ticks}: it must not be negative")
         if not self.max_z_score > 0:
             raise ConfigError(f"max_z_score is {self.max_z_score}: it must be positive")
+        if not self.fault_z_score >= self.max_z_score:
+            raise ConfigError(
+                f"fault_z_score is {self.fault_z_score:g}: it must be at least max_z_score, "
+                f"{self.max_z_score:g}"
+            )
         if self.max_inference_ns is not None and self.max_inference_ns <= 0:
             raise ConfigError(f"max_inference_ns is {self.max_inference_ns}: it must be positive")
         if not all(step > 0 for step in self.max_steps):
@@ -107,6 +118,8 @@ class Guards:
         self.spec = spec
         self.limits = limits
         self._low, self._high = spec.action_low, spec.action_high
+        self._lowest = np.array([field.low for field in spec.observation], dtype=np.float32)
+        self._highest = np.array([field.high for field in spec.observation], dtype=np.float32)
         self._max_steps = np.array(limits.max_steps or [np.inf] * len(spec.action))
         self._has_max_steps = bool(np.isfinite(self._max_steps).any())
         self._normalizer = normalizer if _has_statistics(normalizer) else None
@@ -129,22 +142,42 @@ class Guards:
             index = int(np.flatnonzero(~np.isfinite(observation.values))[0])
             name, value = self.spec.observation[index].name, observation.values[index]
             return self._trip(Guard.NON_FINITE_OBSERVATION, f"observation '{name}' is {value}")
+        beyond = (observation.values < self._lowest) | (observation.values > self._highest)
+        if beyond.any():
+            return self._impossible(observation.values, int(beyond.argmax()))
         return observation.values
 
     def find_unusual(self, values: NDArray[np.float32]) -> Trip | None:
-        """Return how far a finite observation, shape (O,), is from the training data, if far."""
+        """Return how far a finite observation, shape (O,), is from the training data, if far.
+
+        The guard is `Guard.IMPOSSIBLE_OBSERVATION` if it is so far that no policy may act on it.
+        Where nothing is known of the training data, only absurd magnitudes are.
+        """
         if self._normalizer is None:
-            return None
+            index = int(np.abs(values).argmax())
+            if abs(values[index]) <= _ABSURD:
+                return None
+            return self._impossible(values, index, f"{abs(values[index]):.1e} from 0")
         scores = np.abs(self._normalizer.observation(values))  # (O,)
         index = int(scores.argmax())
         if scores[index] <= self.limits.max_z_score:
             return None
+        far = f"{scores[index]:.1f} standard deviations from the training data's mean"
+        if scores[index] > self.limits.fault_z_score:
+            return self._impossible(values, index, f"{far}, which is beyond fault_z_score")
         name, value = self.spec.observation[index].name, values[index]
-        return self._trip(
-            Guard.UNUSUAL_OBSERVATION,
-            f"observation '{name}' = {value:.4g} is {scores[index]:.1f} standard deviations from "
-            f"the training data's mean",
-        )
+        reason = f"observation '{name}' = {value:.4g} is {far}"
+        return self._trip(Guard.UNUSUAL_OBSERVATION, reason)
+
+    def forbids(self, unusual: Trip) -> bool:
+        """Whether the policy must not act on what `find_unusual` found."""
+        return self.limits.unusual_stops or unusual.guard is Guard.IMPOSSIBLE_OBSERVATION
+
+    def _impossible(self, values: NDArray[np.float32], index: int, what: str = "") -> Trip:
+        field = self.spec.observation[index]
+        what = what or f"beyond the contract's limits [{field.low:g}, {field.high:g}]"
+        reason = f"observation '{field.name}' = {values[index]:.4g} is {what}"
+        return self._trip(Guard.IMPOSSIBLE_OBSERVATION, reason)
 
     def check_decision(self, inferred: Inferred) -> NDArray[np.float32] | Trip:
         """Return the action, shape (A,), or why it is unfit."""

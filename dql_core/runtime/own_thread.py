@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 T = TypeVar("T")
 
 _END_TIMEOUT_S = 1.0
+_ASK_PERIOD_S = 0.05
 
 
 class Caller(Protocol):
@@ -52,8 +54,15 @@ class OwnThread:
     then its result is dropped. Nothing is ever queued. One thread at a time may ask.
     """
 
-    def __init__(self, name: str) -> None:
-        """Start the thread; it does not keep the process from ending."""
+    def __init__(self, name: str, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Start the thread; it does not keep the process from ending.
+
+        Args:
+            name: Its name.
+            is_over: Whether waiting has become pointless, which then counts as too late; asked
+                every 0.05 s.
+        """
+        self._is_over = is_over
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         self._pending = False
@@ -89,10 +98,15 @@ class OwnThread:
 
     def _take_outcome(self, timeout_s: float | None) -> Any:
         """Return or raise what the pending call came to; raise TimeoutError if it still runs."""
-        try:
-            value, error = self._outcomes.get(timeout=timeout_s)
-        except Empty:
-            raise TimeoutError("the call has not returned") from None
+        left_s = math.inf if timeout_s is None else timeout_s
+        while True:
+            try:
+                value, error = self._outcomes.get(timeout=min(left_s, _ASK_PERIOD_S))
+                break
+            except Empty:
+                left_s -= _ASK_PERIOD_S
+                if left_s <= 0 or self._is_over():
+                    raise TimeoutError("the call has not returned") from None
         self._pending = False
         if error is not None:
             raise error

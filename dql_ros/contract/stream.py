@@ -60,6 +60,9 @@ class ObservationStream(Stream):
 
     Attributes:
         max_age_s: Older values count as missing; in seconds.
+        max_ahead_s: Header stamps that lie farther ahead of the clock at receipt are refused by
+            the policy node, since nothing is measured after it was received; in seconds, one
+            control period if null.
         latched: Sent once an episode and valid until replaced; its age has no limit.
         qos: Subscription QoS; by default best effort, or reliable and transient local if latched.
         sim: What of a simulated model the topic shows: ``site:NAME``, ``body:NAME`` or
@@ -67,6 +70,7 @@ class ObservationStream(Stream):
     """
 
     max_age_s: float = Field(default=0.5, gt=0)
+    max_ahead_s: float | None = Field(default=None, gt=0)
     latched: bool = False
     qos: QualityOfService = Field(
         default_factory=lambda section: (
@@ -83,6 +87,10 @@ class ObservationStream(Stream):
     def max_age_ns(self) -> int | None:
         """Age limit in nanoseconds; ``None`` for a latched stream."""
         return None if self.latched else round(self.max_age_s * SECOND_NS)
+
+    def max_ahead_ns(self, period_ns: int) -> int:
+        """How far a header stamp may lie ahead of the clock at receipt, in nanoseconds."""
+        return period_ns if self.max_ahead_s is None else round(self.max_ahead_s * SECOND_NS)
 
     @field_validator("fields")
     @classmethod

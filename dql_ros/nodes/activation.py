@@ -17,7 +17,7 @@ class NotReadyError(DqlError):
     """A node was to become active, but does not hear all of its robot."""
 
 
-def await_streams(
+def await_readiness(
     poll: Callable[[], None],
     missing: Callable[[], str],
     timeout_s: float,
@@ -46,7 +46,8 @@ def await_streams(
         if now_s - told_s >= _LOG_PERIOD_S:
             told_s = now_s
             tell(f"waiting, {reason}")
-        if END_REQUESTED.wait(_POLL_PERIOD_S):
+        time.sleep(_POLL_PERIOD_S)
+        if END_REQUESTED.is_set:
             raise NotReadyError(f"asked to end while waiting, {reason}")
 
 

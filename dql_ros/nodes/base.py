@@ -1,9 +1,10 @@
 """What all nodes share: one way to start, to spin, to fail and to end.
 
-The nodes handle SIGINT, SIGTERM and SIGHUP (the terminal is gone) themselves, because a safe
-command must still go out after them (``rclpy``'s own handlers would shut the context down first,
-and it has none for the last), and log the exceptions of lifecycle
-transitions, which ``rclpy.lifecycle`` swallows. This is the one module that catches ``Exception``.
+The nodes handle all signals that would end or suspend them, because a safe command must still go
+out after them (``rclpy``'s own handlers would shut the context down first, and most signals have
+none). They log the exceptions of lifecycle transitions, which ``rclpy.lifecycle`` swallows, and
+answer requests for transitions that cannot be made, which it leaves without an answer. This is the
+one module that catches ``Exception``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable
@@ -38,10 +38,34 @@ RCLError = rclpy_implementation.RCLError
 
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
-_END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOG_PERIOD_S = 1.0
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+_HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
+_OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTRAP, signal.SIGSYS, signal.SIGTTOU)
+# All that would end the process, and SIGTSTP (Ctrl-Z): the robot would be left with its command.
+# Python itself ignores SIGPIPE and SIGXFSZ.
+_END_SIGNALS = (
+    signal.valid_signals() - {*_FAULTS, *_HARMLESS, *_OTHERS} - {signal.SIGPIPE, signal.SIGXFSZ}
+)
+# A shell has what it starts in the background ignore these; a node is still to be ended by them.
+_ALWAYS_HEEDED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
-# Set when the process is asked to end, for whoever keeps the executor waiting.
-END_REQUESTED = threading.Event()
+
+class EndRequest:
+    """Whether the process was asked to end.
+
+    A plain flag, since a handler of a signal may interrupt whoever holds an Event's lock.
+    """
+
+    is_set = False
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self.is_set = True
+
+
+# For whoever keeps the executor waiting.
+END_REQUESTED = EndRequest()
 
 
 class RunnableNode(Protocol):
@@ -104,6 +128,14 @@ class ManagedNode(LifecycleNode):
     finished = False
     failure: Exception | None = None
 
+    def __init__(self, name: str) -> None:
+        """Make the node under ``name``, or the one that it is given when started."""
+        super().__init__(name)
+        # rclpy's own callback raises at a transition that the present state does not have, and
+        # then the request is never answered.
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._on_change_state
+
     @abstractmethod
     def configure(self) -> None:
         """Acquire what the node needs."""
@@ -158,6 +190,16 @@ class ManagedNode(LifecycleNode):
         except RCLError:
             self.get_logger().debug("already shut down")
 
+    def _on_change_state(self, request: Any, response: Any) -> Any:
+        try:
+            return self._change_state(request, response)
+        except RCLError as error:
+            response.success = False
+            self.get_logger().warning(
+                f"refused a request for a transition: {error}", throttle_duration_sec=_LOG_PERIOD_S
+            )
+            return response
+
     def _attempt(
         self,
         what: str,
@@ -176,10 +218,13 @@ class ManagedNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
 
-def _heeded_signals() -> list[signal.Signals]:
-    """All but SIGHUP under nohup; a shell ignores SIGINT for what it starts in the background."""
-    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    return [number for number in _END_SIGNALS if not (number is signal.SIGHUP and is_nohup)]
+def _heeded_signals() -> list[int]:
+    """All that end a node, but for those that whoever started it wants ignored, as nohup does."""
+    return [
+        number
+        for number in _END_SIGNALS
+        if number in _ALWAYS_HEEDED or signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
 
 def _spin(node: Any, executor: Executor) -> None:
@@ -187,14 +232,8 @@ def _spin(node: Any, executor: Executor) -> None:
     parent = os.environ.get(PARENT_VARIABLE)
     executor.add_node(node)
     try:
-        while not (END_REQUESTED.is_set() or node.finished or _is_orphan(parent)):
-            try:
-                executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
-            except RCLError as error:
-                # A request for a transition that the present state does not have.
-                if "lifecycle" not in str(error):
-                    raise
-                node.get_logger().warning(str(error))
+        while not (END_REQUESTED.is_set or node.finished or _is_orphan(parent)):
+            executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
     finally:
         executor.remove_node(node)
 

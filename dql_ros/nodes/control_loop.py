@@ -2,14 +2,17 @@
 
 In real time three threads work. The executor's takes in messages and tells how things stand. The
 tick thread decides and publishes at absolute deadlines of a steady clock; it never waits for a
-decision beyond its limit, so that the fallback goes out in time whatever the policy does. The
-inference thread alone calls the policy. In lockstep the executor's thread does it all.
+decision beyond its limit, so that the fallback goes out in time whatever the policy does, and it
+looks for a stop itself, so that nothing that keeps the executor busy can delay that. The inference
+thread alone calls the policy. In lockstep the executor's thread ticks.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 from dql_core.runtime.controller import Command, State
@@ -19,20 +22,20 @@ from dql_core.runtime.interlock import Interlock
 from dql_core.runtime.own_thread import Caller
 from dql_core.streams import Observation
 from dql_ros.contract import Contract, ObservationStream
-from dql_ros.deadline import DeadlineTicker
+from dql_ros.deadline import DeadlineTicker, steady_ns
 from dql_ros.loaded_policy import LoadedPolicy
 from dql_ros.lockstep import Answer, LockstepTrigger
 from dql_ros.loop_settings import LoopSettings, make_controller, triggering_streams
 from dql_ros.loop_statistics import LoopStatistics
-from dql_ros.nodes.activation import await_arrival, await_streams
+from dql_ros.nodes.activation import await_arrival, await_readiness
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.candidates import CandidatePublisher
 from dql_ros.nodes.command_outputs import CommandOutputs
 from dql_ros.nodes.qos_conflicts import QosConflicts
+from dql_ros.nodes.rivals import Rivals
 from dql_ros.nodes.stream_inputs import StreamInputs
 from dql_ros.observer import Observer
 from dql_ros.realtime_priority import raise_priority_of_this_thread
-from dql_ros.standstill import Standstill
 
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
 _LOCKSTEP_DEPTH = 1000
@@ -40,6 +43,9 @@ _LOCKSTEP_DEPTH = 1000
 # The first tick's distance from an arrival: what taking in a message needs, and a share of the
 # period for messages that are late, since a state that is just missed costs a whole period.
 _TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
+
+# An action that is sent so many periods after its tick began is not that of any state.
+_OVERDUE_PERIODS = 2
 
 
 class ControlLoop:
@@ -51,7 +57,9 @@ class ControlLoop:
         observer: What is known of the robot.
         statistics: The last ticks in figures.
         conflicts: Endpoints that cannot be met.
+        rivals: Other nodes that command the robot.
         clock_jumps: How often the clock was set back.
+        overdue: Actions that were not sent, since the process was stopped after they were decided.
     """
 
     def __init__(
@@ -62,6 +70,7 @@ class ControlLoop:
         settings: LoopSettings,
         interlock: Interlock,
         caller: Caller,
+        look_for_stop: Callable[[], None],
     ) -> None:
         """Prepare to act, and open the topics.
 
@@ -72,19 +81,29 @@ class ControlLoop:
             settings: How to run it.
             interlock: Whether people asked for a stop or a pause.
             caller: Makes the policy's calls.
+            look_for_stop: Takes in a stop that the executor has not come to, from any thread.
 
         Raises:
             DqlError: If the contract cannot be run as the settings ask.
         """
         self.active = False
         self.clock_jumps = 0
+        self.overdue = 0
         self._period_ns = settings.period_ns(contract)
         self.statistics = LoopStatistics(None if settings.lockstep else self._period_ns)
         self.conflicts = QosConflicts(node.get_logger().name)
-        self.observer = Observer(contract, lockstep=settings.lockstep)
+        self.rivals = Rivals(node, [each.topic for each in contract.action], is_commander=True)
+        self.observer = Observer(
+            contract,
+            lockstep=settings.lockstep,
+            is_simulated=bool(node.get_parameter("use_sim_time").value),
+            real_time_factor=settings.real_time_factor,
+        )
         self._node = node
         self._settings = settings
         self._interlock = interlock
+        self._look_for_stop = look_for_stop
+        self._max_ages_ns = {s.topic: s.max_age_ns for s in contract.observation}
         triggers = triggering_streams(contract) if settings.lockstep else []
         self._trigger_topics = frozenset(stream.topic for stream in triggers)
         self._trigger = LockstepTrigger(self._trigger_topics)
@@ -94,7 +113,6 @@ class ControlLoop:
         self._failure: BaseException | None = None  # in lockstep, where no ticker knows it
         self._episode_begins = threading.Event()
         self._last_now_ns = 0
-        self._standstill = Standstill()
         self._live = [stream.topic for stream in contract.observation if not stream.latched]
         self._candidates: CandidatePublisher | None = None
         with ExitStack() as opened:
@@ -118,6 +136,11 @@ class ControlLoop:
         return State.PAUSED if self._interlock.paused else self.controller.state
 
     @property
+    def rivals_stop(self) -> bool:
+        """Whether other nodes that command the robot end the work."""
+        return self._settings.rivals_stop
+
+    @property
     def missed_ticks(self) -> int:
         """Ticks that were left out since the loop was started."""
         return 0 if self._ticker is None else self._ticker.missed
@@ -127,15 +150,15 @@ class ControlLoop:
         """The exception that ended the work, if one did."""
         return self._failure if self._ticker is None else self._ticker.failure
 
-    def await_streams(self) -> None:
-        """In real time: wait until every stream is fresh. A lockstep simulator waits itself.
+    def await_readiness(self) -> None:
+        """Wait until the robot is this node's alone and, in real time, every stream is fresh.
+
+        A lockstep simulator waits itself for the policy.
 
         Raises:
-            NotReadyError: If one is not in time; says which, and why.
+            NotReadyError: If that is not so in time; says what is missing, and why.
         """
-        if self._settings.lockstep or self._settings.activation_timeout_s == 0:
-            return
-        await_streams(
+        await_readiness(
             self._inputs.poll,
             self._missing,
             self._settings.activation_timeout_s,
@@ -149,7 +172,6 @@ class ControlLoop:
         self.statistics.clear()
         self._trigger.clear()
         self._last_now_ns = 0
-        self._standstill = Standstill()
         self.active = True
         if not self._settings.lockstep:
             self._ticker = DeadlineTicker(
@@ -187,17 +209,15 @@ class ControlLoop:
         return [*found, *(self.conflicts.trouble(topic) for topic in self.conflicts.counts)]
 
     def _missing(self) -> str:
-        observation = self.observer.at(self._known_until_ns())
+        """What keeps the node from acting, as a clause; empty if nothing does."""
+        if self._settings.rivals_stop and (trouble := self.rivals.trouble()):
+            return f"{trouble}, or set on_rival to 'warn'"
+        if self._settings.lockstep or self._settings.activation_timeout_s == 0:
+            return ""
+        observation = self.observer.at(self._ros_now_ns(), steady_ns())
         if not observation.missing:
             return ""
         return "; ".join([describe_missing(observation), *self.troubles()])
-
-    def _known_until_ns(self) -> int:
-        """Now; a simulated clock waits for the executor, so that the newest stamp may be later."""
-        now_ns = self._ros_now_ns()
-        if not self._node.get_parameter("use_sim_time").value:
-            return now_ns
-        return max(now_ns, *self._newest_ns())
 
     def _newest_ns(self) -> list[int]:
         """The newest message's time of each stream that is not latched; 0 before the first."""
@@ -238,7 +258,7 @@ class ControlLoop:
         """In real time: act, or send the safe command and end the thread."""
         done = False
         try:
-            self._tick(self._ros_now_ns(), time.monotonic_ns())
+            self._tick(self._ros_now_ns(), steady_ns())
             done = True
         finally:
             if not done:
@@ -253,49 +273,65 @@ class ControlLoop:
                 steady one, since a simulated one can stand still.
         """
         begun_ns = time.monotonic_ns()
-        self._note_clock(now_ns)
+        self._look_for_stop()
+        back_ns = self._note_clock(now_ns)
         if self._episode_begins.is_set():
             self._episode_begins.clear()
             self.controller.begin_episode()
-        behind_ns = 0
-        if not self._settings.lockstep:  # there, time waits for the policy
-            behind_ns = self._standstill.behind_ns(now_ns, begun_ns)
-        observation = self.observer.at(now_ns + behind_ns)
+        observation = self.observer.at(now_ns, fallback_ns)
         command = self.controller.step(fallback_ns, observation)
-        sent = self._send(command, now_ns)
+        self._look_for_stop()
+        sent = self._send(command, now_ns, self._valid_until_ns(observation, fallback_ns))
         self.statistics.add(begun_ns, observation, command)
         if sent and command.state is State.RUNNING:
             self._note_latency(observation, time.monotonic_ns() - begun_ns)
         if self._candidates is not None and command.decision is not None:
             self._candidates.newest = command.decision
+        if back_ns:
+            self._node.get_logger().warning(f"the clock was set back by {back_ns / 1e9:.3f} s")
         return sent
 
-    def _send(self, command: Command, stamp_ns: int) -> bool:
+    def _send(self, command: Command, stamp_ns: int, valid_until_ns: float) -> bool:
         if command.values is None:
             return False
 
         def is_void() -> bool:
-            """Whether a stop came while this was decided; its safe command went out then."""
+            """Whether a stop came while this was decided, or the process was stopped meanwhile."""
+            if command.state is State.RUNNING and steady_ns() > valid_until_ns:
+                self.overdue += 1
+                return True
+            # The stop's safe command went out when it came.
             return self._interlock.stopped and command.state is not State.STOPPED
 
         return self._outputs.send(command.values, stamp_ns, is_void)
+
+    def _valid_until_ns(self, observation: Observation, tick_ns: int) -> float:
+        """Until when an action may be sent, on the steady clock: its states must be fresh then."""
+        if self._settings.lockstep:
+            return math.inf
+        left_ns = [
+            max_age_ns - (observation.ages_ns[topic] or 0)
+            for topic, max_age_ns in self._max_ages_ns.items()
+            if max_age_ns is not None
+        ]
+        fresh_ns = min(left_ns) / self._settings.real_time_factor
+        return tick_ns + min(fresh_ns, _OVERDUE_PERIODS * self._period_ns)
 
     def _send_safe_command(self) -> None:
         lockstep = self._settings.lockstep
         stamp_ns = self._outputs.last_stamp_ns if lockstep else self._ros_now_ns()
         self._outputs.send(self.controller.safe_command, stamp_ns)
 
-    def _note_clock(self, now_ns: int) -> None:
-        """Begin anew where the clock was set back."""
-        if now_ns < self._last_now_ns:
+    def _note_clock(self, now_ns: int) -> int:
+        """Begin anew where the clock was set back; return by how much."""
+        back_ns, self._last_now_ns = max(0, self._last_now_ns - now_ns), now_ns
+        if back_ns:
             self.clock_jumps += 1
-            back_s = (self._last_now_ns - now_ns) / 1e9
-            self._node.get_logger().warning(f"the clock was set back by {back_s:.3f} s")
             if not self._settings.lockstep:
                 # In lockstep the new instant's messages are there already.
                 self.observer.clock_went_back(now_ns)
             self.controller.restart()
-        self._last_now_ns = now_ns
+        return back_ns
 
     def _note_latency(self, observation: Observation, since_tick_ns: int) -> None:
         ages_ns = [observation.ages_ns[topic] for topic in self._live]

@@ -19,7 +19,8 @@ from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract, load_contract
 from dql_ros.loaded_policy import LoadedPolicy, fit_to_limit
 from dql_ros.loop_settings import LoopSettings
-from dql_ros.nodes.base import ManagedNode
+from dql_ros.nodes.activation import NotReadyError
+from dql_ros.nodes.base import END_REQUESTED, ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.loop_monitor import LoopMonitor
 from dql_ros.nodes.parameters import (
@@ -32,7 +33,11 @@ from dql_ros.nodes.parameters import (
     value_of,
 )
 from dql_ros.nodes.safety_inputs import SafetyInputs
-from dql_ros.realtime_priority import REMEDY, raise_priority_of_all_threads
+from dql_ros.realtime_priority import (
+    REMEDY,
+    lower_priority_of_this_thread,
+    raise_priority_of_all_threads,
+)
 
 # How long a thread that computes may keep the others waiting; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
@@ -55,6 +60,13 @@ PARAMETERS = (
     ),
     Parameter("autostart", False, "configure and activate without being asked to"),
     Parameter(
+        "configure_timeout_s",
+        120.0,
+        "seconds that loading and trying out the policy may take before configuring fails",
+        low=1.0,
+        high=3600.0,
+    ),
+    Parameter(
         "activation_timeout_s",
         10.0,
         "in real time: seconds that activation waits for every stream to be fresh before it "
@@ -68,6 +80,13 @@ PARAMETERS = (
         "max_z_score",
         10.0,
         "an observation so many standard deviations from the training data's mean is unusual",
+        low=0.1,
+        high=1e9,
+    ),
+    Parameter(
+        "fault_z_score",
+        100.0,
+        "one so many standard deviations away is a fault, on which the policy does not act",
         low=0.1,
         high=1e9,
     ),
@@ -91,6 +110,13 @@ PARAMETERS = (
         "in real time: what to do at start with a policy whose 99th percentile of inference time "
         "is beyond that limit: refuse it, sample fewer candidates, or warn and drop what is late",
         choices=("refuse", "fewer_candidates", "warn"),
+    ),
+    Parameter(
+        "on_rival",
+        "stop",
+        "if another node publishes commands, too: do not become active, or deactivate with the "
+        "safe command; or only say so",
+        choices=("stop", "warn"),
     ),
     Parameter(
         "action_smoothing",
@@ -191,9 +217,17 @@ class ControlNode(ManagedNode):
         if not settings.lockstep:
             settings = replace(settings, thread_priority=self._take_priority())
         # One thread owns the policy, from its loading on: GPU graphs demand it.
-        self._caller = SameThread() if settings.lockstep else OwnThread("inference")
-        loaded = self._caller.call(partial(self._make_ready, contract, settings))
-        self._loop = ControlLoop(self, contract, loaded, settings, self._interlock, self._caller)
+        self._caller = OwnThread("inference", is_over=lambda: END_REQUESTED.is_set)
+        loaded = self._load_in_time(contract, settings)
+        self._loop = ControlLoop(
+            self,
+            contract,
+            loaded,
+            settings,
+            self._interlock,
+            self._caller,
+            look_for_stop=self._safety.poll,
+        )
         facts = {
             "contract": f"{contract.robot} {contract.hash()[:12]}",
             "mode": value_of(self, "mode"),
@@ -213,9 +247,7 @@ class ControlNode(ManagedNode):
         if self._loop is not None and self._monitor is not None:
             self._monitor.begin()
             _keep_threads_waiting_less()
-            self._loop.await_streams()
-            # It may have come while the executor waited.
-            self._safety.poll()
+            self._loop.await_readiness()
             self._loop.start()
 
     def deactivate(self) -> None:
@@ -240,11 +272,13 @@ class ControlNode(ManagedNode):
             lockstep=value_of(self, "mode") == "lockstep",
             seed=seed if seed >= 0 else secrets.randbelow(2**31),
             unusual_stops=value_of(self, "when_unusual") == "stop",
+            rivals_stop=value_of(self, "on_rival") == "stop",
             **{
                 name: value_of(self, name)
                 for name in (
                     "warm_up_ticks",
                     "max_z_score",
+                    "fault_z_score",
                     "inference_limit_s",
                     "when_too_slow",
                     "activation_timeout_s",
@@ -267,8 +301,23 @@ class ControlNode(ManagedNode):
         )
         return 0
 
+    def _load_in_time(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
+        """Have the policy made ready; one that never is must not keep the node from ending."""
+        limit_s = value_of(self, "configure_timeout_s")
+        try:
+            return self._caller.call(partial(self._make_ready, contract, settings), limit_s)
+        except TimeoutError:
+            if END_REQUESTED.is_set:
+                raise NotReadyError("asked to end while the policy was loaded") from None
+            raise ConfigError(
+                f"the policy was not loaded and tried out within {limit_s:g} s: it never answers, "
+                f"or needs a longer configure_timeout_s"
+            ) from None
+
     def _make_ready(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
         """Load the policy, compare it with the contract, and see that it is fast enough."""
+        # On a machine of one core, a policy that never answers must not keep the stop waiting.
+        lower_priority_of_this_thread()
         logger, limit_ns = self.get_logger(), settings.inference_limit_ns(contract)
         loaded = self._load(self, contract.policy_spec())
         loaded, times = fit_to_limit(loaded, limit_ns, settings.when_too_slow, logger.warning)
@@ -277,9 +326,9 @@ class ControlNode(ManagedNode):
         return loaded
 
     def _on_safety_change(self) -> None:
-        if self._loop is not None and self._monitor is not None:
+        # The monitor, which looks often, reports it.
+        if self._loop is not None:
             self._loop.obey_interlock()
-            self._monitor.report()
 
 
 def _keep_threads_waiting_less() -> None:

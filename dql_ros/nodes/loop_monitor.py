@@ -10,10 +10,12 @@ from rclpy.clock_type import ClockType
 
 from dql_core.runtime.controller import State
 from dql_core.runtime.guard import Guard
+from dql_ros.deadline import steady_ns
 from dql_ros.loop_health import INACTIVE, HealthJudge
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.diagnostics import LoopReporter, loop_values
+from dql_ros.nodes.node_log import NodeLog
 
 _WATCH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
@@ -37,6 +39,7 @@ class LoopMonitor:
         self._loop = loop
         self._facts = dict(facts)
         self._end_reason = ""
+        self._rivals = self._told_rivals = ""
         self._judge = HealthJudge()
         self._reporter = LoopReporter(node)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -57,11 +60,13 @@ class LoopMonitor:
         incidents = {
             "missed ticks": loop.missed_ticks,
             "clock jumps": loop.clock_jumps,
+            "overdue actions": loop.overdue,
+            "log lines dropped": NodeLog.dropped,
             **self._arrival_counts(),
         }
         remarkable = {name: n for name, n in counts.items() if name not in _UNREMARKABLE}
         health = self._judge.judge(
-            state, self._reason(), remarkable | incidents, self._loop.troubles()
+            state, self._reason(), remarkable | incidents, self._loop.troubles(), self._rivals
         )
         values = {
             **loop_values(state, summary),
@@ -80,15 +85,27 @@ class LoopMonitor:
 
     def _watch(self) -> None:
         """Let a failure of the tick thread end the process, and a long fault end the work."""
+        self._loop.observer.pulse(steady_ns())
         failure = self._loop.failure
         if failure is not None:
             raise failure
-        if self._loop.active and self._loop.controller.given_up:
-            self._end_reason = f"deactivated itself, {self._reason()}"
-            self._node.get_logger().error(self._end_reason)
-            self._node.trigger_deactivate()
-        if self._reporter.told_state != self._state():
+        self._rivals = self._loop.rivals.trouble()
+        if self._loop.active:
+            self._end_what_must()
+        if self._reporter.told_state != self._state() or self._rivals != self._told_rivals:
+            self._told_rivals = self._rivals
             self.report()
+
+    def _end_what_must(self) -> None:
+        if self._rivals and self._loop.rivals_stop:
+            self._deactivate(self._rivals)
+        elif self._loop.controller.given_up:
+            self._deactivate(self._reason())
+
+    def _deactivate(self, reason: str) -> None:
+        self._end_reason = f"deactivated itself, {reason}"
+        self._node.trigger_deactivate()
+        self._node.get_logger().error(self._end_reason)
 
     def _state(self) -> str:
         return self._loop.state.value if self._loop.active else INACTIVE
@@ -107,5 +124,6 @@ class LoopMonitor:
         counts: dict[str, int] = {}
         for topic, arrivals in self._loop.observer.arrivals.items():
             counts[f"refused messages of {topic}"] = arrivals.refused
-            counts[f"stamps ahead of {topic}"] = arrivals.future
+            counts[f"stamps ahead of {topic}"] = arrivals.ahead
+            counts[f"delayed messages of {topic}"] = arrivals.delayed
         return counts

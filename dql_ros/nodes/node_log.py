@@ -14,6 +14,7 @@ of the process goes on either. Two things are therefore done for the whole proce
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -135,10 +136,8 @@ def _ensure_open(stream: int) -> None:
 def _pipe() -> tuple[int, int]:
     """Make a pipe whose end to write to never blocks; return the end to read from, and that."""
     reader, end = os.pipe()
-    try:
+    with contextlib.suppress(PermissionError):  # beyond what the user may have
         fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-    except PermissionError:
-        pass  # beyond what the user may have: it keeps its size
     os.set_blocking(end, False)
     return reader, end
 

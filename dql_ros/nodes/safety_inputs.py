@@ -23,7 +23,7 @@ class SafetyInputs:
 
     The stop topic is subscribed to twice. The latched subscription learns of a stop from before
     this node's start, but cannot hear publishers that are not latched; the other hears everyone.
-    A stop is told by both, to no harm.
+    Both report a stop, which does no harm.
     """
 
     def __init__(self, node: Node, interlock: Interlock, on_change: Callable[[], None]) -> None:
@@ -58,14 +58,14 @@ class SafetyInputs:
         node.create_service(Trigger, "~/resume", self._on_resume)
 
     def poll(self) -> None:
-        """Take in what has arrived, while the executor waits for the caller."""
+        """Take in a stop that the executor has not come to; from any thread."""
         for subscription in self._subscriptions:
             take_all(subscription)
 
     def _on_stop(self, message: Any) -> None:
         if self._interlock.hear(message.data):
-            self._node.get_logger().error("stopped by ~/stop; ~/reset_stop ends that")
             self._on_change()
+            self._node.get_logger().error("stopped by ~/stop; ~/reset_stop ends that")
 
     def _on_reset(self, _request: Any, response: Any) -> Any:
         try:

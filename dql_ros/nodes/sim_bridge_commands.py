@@ -11,6 +11,7 @@ from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder
 from dql_ros.contract import ActionStream, Contract
 from dql_ros.nodes.interfaces import message_class, qos_profile
+from dql_ros.nodes.rivals import Rivals
 from dql_ros.sim_run import SimulationRun
 
 _LOG_PERIOD_S = 1.0
@@ -21,6 +22,7 @@ class CommandInputs:
 
     Attributes:
         malformed: How many messages lacked what the contract names.
+        senders: The nodes that command the robot.
     """
 
     def __init__(
@@ -43,14 +45,11 @@ class CommandInputs:
         self._node = node
         self._run = run
         self._on_complete = on_complete
-        self._topics: list[str] = []
+        self.senders = Rivals(node, [each.topic for each in contract.action], is_commander=False)
+        self._topics = [each.topic for each in contract.action]
         self._fresh: set[str] = set()
         for index, stream in enumerate(contract.action):
             self._subscribe(index, stream)
-
-    def have_source(self) -> bool:
-        """Whether every command topic has a publisher."""
-        return all(self._node.count_publishers(topic) > 0 for topic in self._topics)
 
     def _subscribe(self, index: int, stream: ActionStream) -> None:
         decode = StreamDecoder(stream)
@@ -69,10 +68,9 @@ class CommandInputs:
                 self._fresh.clear()
                 self._on_complete()
 
-        subscription = self._node.create_subscription(
+        self._node.create_subscription(
             message_class(stream.type),
             stream.topic,
             receive,
             qos_profile(stream.qos, min_depth=10),
         )
-        self._topics.append(subscription.topic_name)

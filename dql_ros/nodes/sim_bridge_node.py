@@ -16,6 +16,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from dql_ros.contract import Contract, load_contract
+from dql_ros.diagnostic_level import Level
 from dql_ros.nodes.base import run
 from dql_ros.nodes.parameters import contract_of, declare, path_of, require, value_of
 from dql_ros.nodes.sim_bridge_commands import CommandInputs
@@ -31,7 +32,7 @@ from dql_ros.nodes.sim_bridge_topics import BridgeOutputs, OutputSettings
 from dql_ros.nodes.stream_io import parts, wait_for_delivery
 from dql_ros.sim_commands import HeldCommand
 from dql_ros.sim_run import SimulationRun
-from dql_ros.sim_standing import figures_of, standing_of
+from dql_ros.sim_standing import Standing, figures_of, standing_of
 from dql_ros.sim_video import SimVideo
 from dql_ros.simulation import EpisodeRunner, Frame, open_environment
 
@@ -133,7 +134,7 @@ class SimBridgeNode(Node):
         """Begin when all who must listen do; ask again after a silence; end when all is done."""
         now_ns = time.monotonic_ns()
         # First, so that the end is told before the process ends.
-        if self._reporter.is_due(standing_of(self._run, now_ns)):
+        if self._reporter.is_due(self._standing(now_ns)):
             self._report()
         if self._run.frame is None:
             if self._may_begin():
@@ -150,7 +151,8 @@ class SimBridgeNode(Node):
         if not value_of(self, "wait_for_policy"):
             return True
         return (
-            self._outputs.are_heard(value_of(self, "recorders")) and self._commands.have_source()
+            self._outputs.are_heard(value_of(self, "recorders"))
+            and self._commands.senders.are_commanded()
         )
 
     def _end(self, now_ns: int) -> None:
@@ -192,7 +194,11 @@ class SimBridgeNode(Node):
             figures["video"] = failure or f"{self._video.frames} pictures"
             if failure:
                 self.get_logger().warning(f"there is no film: {failure}", once=True)
-        self._reporter.tell(standing_of(self._run, now_ns), figures)
+        self._reporter.tell(self._standing(now_ns), figures)
+
+    def _standing(self, now_ns: int) -> Standing:
+        standing, trouble = standing_of(self._run, now_ns), self._commands.senders.trouble()
+        return Standing(Level.ERROR, "contested", trouble) if trouble else standing
 
 
 def main() -> None:

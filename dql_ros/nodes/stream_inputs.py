@@ -10,11 +10,13 @@ from rclpy.node import Node
 
 from dql_core.errors import ContractError
 from dql_ros.contract import Contract, ObservationStream
+from dql_ros.deadline import steady_ns
 from dql_ros.nodes.interfaces import message_class, qos_profile
 from dql_ros.nodes.qos_conflicts import QosConflicts
 from dql_ros.observer import Observer
 
 _LOG_PERIOD_S = 1.0
+_CLOCK_TOPIC = "/clock"
 
 # Told of each message that was taken in: its stream and its time in nanoseconds.
 OnArrival = Callable[[ObservationStream, int], None]
@@ -57,7 +59,9 @@ class StreamInputs:
 
     def poll(self) -> None:
         """Take in what has arrived, while the executor waits for the caller."""
-        for subscription in self._subscriptions:
+        self._observer.pulse(steady_ns())
+        # The clock first: states stamped by a simulated one are not to be ahead of it.
+        for subscription in [*self._clock_subscriptions(), *self._subscriptions]:
             take_all(subscription)
 
     def close(self) -> None:
@@ -65,11 +69,15 @@ class StreamInputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
+    def _clock_subscriptions(self) -> list[Any]:
+        """With simulated time, rclpy's own subscription to the clock."""
+        return [each for each in self._node.subscriptions if each.topic_name == _CLOCK_TOPIC]
+
     def _subscribe(self, stream: ObservationStream) -> Any:
         def receive(message: Any) -> None:
             now_ns = self._node.get_clock().now().nanoseconds
             try:
-                stamp_ns = self._observer.receive(stream.topic, message, now_ns)
+                stamp_ns = self._observer.receive(stream.topic, message, now_ns, steady_ns())
             except ContractError as error:
                 self._node.get_logger().error(str(error), throttle_duration_sec=_LOG_PERIOD_S)
                 return

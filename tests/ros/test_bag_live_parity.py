@@ -66,9 +66,11 @@ def test_bag_replayed_into_the_live_observer_gives_the_converters_vectors(
         for tick, written in enumerate(episode.observations):
             now = start_ns + round(row["from_s"] * 1e9) + tick * PERIOD
             while message is not None and message.log_time_ns <= now:
-                observer.receive(message.topic[1:], message.message, message.log_time_ns)
+                observer.receive(
+                    message.topic[1:], message.message, message.log_time_ns, message.log_time_ns
+                )
                 message = next(upcoming, None)
-            seen = observer.at(now).values
+            seen = observer.at(now, now).values
             assert seen is not None
             assert seen.tobytes() == written.tobytes()
 

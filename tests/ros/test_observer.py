@@ -57,9 +57,9 @@ def test_the_vector_is_in_the_contracts_order(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
     observer = Observer(contract)
-    assert observer.receive("target", target(blank, 0), received_ns=99) == 0
-    observer.receive("joint_states", state(blank, 5), received_ns=99)
-    observation = observer.at(5)
+    assert observer.receive("target", target(blank, 0), received_ns=99, steady_ns=0) == 0
+    observer.receive("joint_states", state(blank, 5), received_ns=99, steady_ns=0)
+    observation = observer.at(5, 0)
     assert observation.values is not None
     expected = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], dtype=np.float32)
     np.testing.assert_array_equal(observation.values, expected)
@@ -69,8 +69,8 @@ def test_nothing_is_made_up_for_a_stream_that_never_came(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
     observer = Observer(contract)
-    observer.receive("joint_states", state(blank, 0), received_ns=0)
-    observation = observer.at(0)
+    observer.receive("joint_states", state(blank, 0), received_ns=0, steady_ns=0)
+    observation = observer.at(0, 0)
     assert observation.values is None
     assert observation.missing == ("target",)
 
@@ -80,17 +80,20 @@ def test_a_stream_without_header_stamps_is_stamped_on_receipt(
 ) -> None:
     stream = contract.observation[0].model_copy(update={"stamp": "receive"})
     received = contract.model_copy(update={"observation": (stream, contract.observation[1])})
-    assert Observer(received).receive("joint_states", state(blank, 5), received_ns=99) == 99
+    assert (
+        Observer(received).receive("joint_states", state(blank, 5), received_ns=99, steady_ns=0)
+        == 99
+    )
 
 
 def test_a_clock_that_was_set_back_makes_a_stream_begin_anew(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
     observer = Observer(contract)
-    observer.receive("target", target(blank, 0), received_ns=0)
+    observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
     for stamp_ns, shoulder in ((90 * SECOND_NS, 0.9), (SECOND_NS, 0.7)):
-        observer.receive("joint_states", state(blank, stamp_ns, shoulder), received_ns=0)
-    observation = observer.at(90 * SECOND_NS)
+        observer.receive("joint_states", state(blank, stamp_ns, shoulder), stamp_ns, steady_ns=0)
+    observation = observer.at(90 * SECOND_NS, 0)
     assert observation.missing == ("joint_states",)
     assert observation.ages_ns["joint_states"] == 89 * SECOND_NS
 
@@ -101,33 +104,87 @@ def test_a_message_without_a_joint_is_refused(
     message = state(blank, 0)
     message.name = ["elbow", "wrist"]
     with pytest.raises(ContractError, match=r"'shoulder' is not in the message.*elbow, wrist"):
-        Observer(contract).receive("joint_states", message, received_ns=0)
+        Observer(contract).receive("joint_states", message, received_ns=0, steady_ns=0)
 
 
-def test_a_stamp_from_the_future_is_counted_told_and_not_used(
+def test_a_stamp_that_is_ahead_is_refused_and_never_used(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
     observer = Observer(contract)
-    observer.receive("target", target(blank, 0), received_ns=0)
-    observer.receive("joint_states", state(blank, 5 * SECOND_NS), received_ns=SECOND_NS)
-    assert observer.at(SECOND_NS).missing == ("joint_states",)
-    assert observer.arrivals["joint_states"].future == 1
-    assert observer.trouble("joint_states") == (
-        "its newest stamp is 4.000 s ahead of this node's clock, and what is from the future is "
-        "not used"
-    )
-    observer.receive("joint_states", state(blank, SECOND_NS), received_ns=SECOND_NS)
+    observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
+    with pytest.raises(ContractError, match=r"is 2\.000 s ahead.*\(limit 0\.05 s\).*max_ahead_s"):
+        observer.receive("joint_states", state(blank, 3 * SECOND_NS), SECOND_NS, steady_ns=0)
+    assert observer.at(SECOND_NS, 0).missing == ("joint_states",)
+    # Nor once the clock has come to it.
+    assert observer.at(3 * SECOND_NS, 0).missing == ("joint_states",)
+    assert observer.arrivals["joint_states"].ahead == 1
+    assert "is 2.000 s ahead of this node's clock" in observer.trouble("joint_states")
+    within_ns = SECOND_NS + contract.period_ns
+    observer.receive("joint_states", state(blank, within_ns), SECOND_NS, steady_ns=0)
     assert observer.trouble("joint_states") == ""
-    assert observer.at(SECOND_NS).missing == ()
+    assert observer.at(within_ns, 0).missing == ()
+
+
+def test_how_far_stamps_may_be_ahead_is_the_contracts(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    stream = contract.observation[0].model_copy(update={"max_ahead_s": 3.0})
+    tolerant = contract.model_copy(update={"observation": (stream, contract.observation[1])})
+    observer = Observer(tolerant)
+    assert observer.receive("joint_states", state(blank, 3 * SECOND_NS), 0, 0) == 3 * SECOND_NS
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_a_value_is_at_least_as_old_as_its_receipt(
+    contract: Contract, blank: Callable[[str], Any], factor: float
+) -> None:
+    """Whatever the clock says: here it stands still, and the limit is 0.2 s."""
+    observer = Observer(contract, real_time_factor=factor)
+    observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
+    observer.receive("joint_states", state(blank, 5), received_ns=5, steady_ns=0)
+    limit_ns = round(0.2 * SECOND_NS / factor)
+    assert observer.at(5, limit_ns).missing == ()
+    too_old = observer.at(5, limit_ns + 8)
+    assert too_old.missing == ("joint_states",)
+    assert too_old.ages_ns["joint_states"] == round((limit_ns + 8) * factor)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "is_simulated", "trusted"),
+    [("header", False, True), ("header", True, False), ("receive", False, False)],
+)
+def test_what_had_waited_while_the_process_was_stopped_is_not_taken_for_new(
+    contract: Contract, blank: Callable[[str], Any], stamp: str, is_simulated: bool, trusted: bool
+) -> None:
+    stream = contract.observation[0].model_copy(update={"stamp": stamp})
+    made = contract.model_copy(update={"observation": (stream, contract.observation[1])})
+    observer = Observer(made, is_simulated=is_simulated)
+    observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
+    waited_ns = 5 * SECOND_NS
+    observer.receive("joint_states", state(blank, waited_ns), waited_ns, steady_ns=waited_ns)
+    assert observer.at(waited_ns, waited_ns).missing == (() if trusted else ("joint_states",))
+    assert observer.arrivals["joint_states"].delayed == (0 if trusted else 1)
+    later_ns = waited_ns + SECOND_NS // 10
+    observer.receive("joint_states", state(blank, later_ns), later_ns, steady_ns=later_ns)
+    assert observer.at(later_ns, later_ns).missing == ()
+
+
+def test_an_invalid_stamp_is_refused(contract: Contract, blank: Callable[[str], Any]) -> None:
+    message = state(blank, 0)
+    message.header.stamp.nanosec = 1_500_000_000
+    with pytest.raises(ContractError, match=r"nanosec is 1500000000"):
+        Observer(contract).receive("joint_states", message, 2 * SECOND_NS, steady_ns=0)
 
 
 def test_in_lockstep_the_stamps_are_the_clock(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
     observer = Observer(contract, lockstep=True)
-    observer.receive("joint_states", state(blank, 5 * SECOND_NS), received_ns=0)
-    assert observer.arrivals["joint_states"].future == 0
+    observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
+    observer.receive("joint_states", state(blank, 5 * SECOND_NS), received_ns=0, steady_ns=0)
     assert observer.trouble("joint_states") == ""
+    # A simulator that waits for a person makes nothing old.
+    assert observer.at(5 * SECOND_NS, 99 * SECOND_NS).missing == ()
 
 
 def test_a_refused_message_is_told_until_a_good_one_comes(
@@ -138,10 +195,10 @@ def test_a_refused_message_is_told_until_a_good_one_comes(
     message.name = ["elbow", "wrist"]
     for _ in range(2):
         with pytest.raises(ContractError):
-            observer.receive("joint_states", message, received_ns=0)
+            observer.receive("joint_states", message, received_ns=0, steady_ns=0)
     assert observer.arrivals["joint_states"].refused == 2
     assert "refused: joint_states: joint 'shoulder'" in observer.trouble("joint_states")
-    observer.receive("joint_states", state(blank, 0), received_ns=0)
+    observer.receive("joint_states", state(blank, 0), received_ns=0, steady_ns=0)
     assert observer.trouble("joint_states") == ""
     assert observer.arrivals["joint_states"].refused == 2
 
@@ -151,8 +208,8 @@ def test_a_clock_that_went_back_leaves_only_latched_values_from_before(
 ) -> None:
     for target_ns, known in ((SECOND_NS, True), (3 * SECOND_NS, False)):
         observer = Observer(contract)
-        observer.receive("target", target(blank, target_ns), received_ns=0)
-        observer.receive("joint_states", state(blank, 3 * SECOND_NS), received_ns=0)
+        observer.receive("target", target(blank, target_ns), target_ns, steady_ns=0)
+        observer.receive("joint_states", state(blank, 3 * SECOND_NS), 3 * SECOND_NS, steady_ns=0)
         observer.clock_went_back(2 * SECOND_NS)
-        observer.receive("joint_states", state(blank, 2 * SECOND_NS), received_ns=0)
-        assert observer.at(2 * SECOND_NS).missing == (() if known else ("target",))
+        observer.receive("joint_states", state(blank, 2 * SECOND_NS), 2 * SECOND_NS, steady_ns=0)
+        assert observer.at(2 * SECOND_NS, 0).missing == (() if known else ("target",))

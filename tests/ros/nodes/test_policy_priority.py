@@ -34,7 +34,11 @@ def test_ticks_go_before_other_programs_if_that_is_wished_and_permitted(
     arm.aim(arm.now_ns)
     arm.live(lambda: told.state == "running" and told.values, "the arm to move")
     if wanted and PERMITTED:
-        assert schedules(node.pid) == {(os.SCHED_FIFO, 20), (os.SCHED_FIFO, 21)}
+        assert schedules(node.pid) == {
+            (os.SCHED_FIFO, 19),
+            (os.SCHED_FIFO, 20),
+            (os.SCHED_FIFO, 21),
+        }
         assert told.values["thread priority"] == "20"
     else:
         assert schedules(node.pid) == {(os.SCHED_OTHER, 0)}
