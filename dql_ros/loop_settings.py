@@ -45,7 +45,7 @@ class LoopSettings:
     seed: int
     warm_up_ticks: int = 0
     max_z_score: float = 10.0
-    fault_z_score: float = 100.0
+    fault_z_score: float = 200.0
     unusual_stops: bool = False
     inference_limit_s: float = 0.0
     when_too_slow: TooSlow = "refuse"

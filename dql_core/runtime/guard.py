@@ -65,7 +65,7 @@ class GuardLimits:
 
     warm_up_ticks: int = 0
     max_z_score: float = 10.0
-    fault_z_score: float = 100.0
+    fault_z_score: float = 200.0
     unusual_stops: bool = False
     max_inference_ns: int | None = None
     max_steps: tuple[float, ...] = ()
@@ -123,6 +123,8 @@ class Guards:
         self._max_steps = np.array(limits.max_steps or [np.inf] * len(spec.action))
         self._has_max_steps = bool(np.isfinite(self._max_steps).any())
         self._normalizer = normalizer if _has_statistics(normalizer) else None
+        if self._normalizer is not None:
+            self._fault_distances = limits.fault_z_score * _spreads(self._normalizer)
         self._complete_ticks = 0
 
     def reset(self) -> None:
@@ -158,13 +160,19 @@ class Guards:
             if abs(values[index]) <= _ABSURD:
                 return None
             return self._impossible(values, index, f"{abs(values[index]):.1e} from 0")
-        scores = np.abs(self._normalizer.observation(values))  # (O,)
+        with np.errstate(over="ignore"):  # infinitely far is far
+            scores = np.abs(self._normalizer.observation(values))  # (O,)
         index = int(scores.argmax())
         if scores[index] <= self.limits.max_z_score:
             return None
+        mean = self._normalizer.observation_mean
+        beyond = np.abs(values - mean) - self._fault_distances
+        if beyond.max() > 0:
+            index = int(beyond.argmax())
+            far = f"more than {self._fault_distances[index]:.4g} from {mean[index]:.4g}"
+            what = f"{far}, the training data's mean (fault_z_score {self.limits.fault_z_score:g})"
+            return self._impossible(values, index, what)
         far = f"{scores[index]:.1f} standard deviations from the training data's mean"
-        if scores[index] > self.limits.fault_z_score:
-            return self._impossible(values, index, f"{far}, which is beyond fault_z_score")
         name, value = self.spec.observation[index].name, values[index]
         reason = f"observation '{name}' = {value:.4g} is {far}"
         return self._trip(Guard.UNUSUAL_OBSERVATION, reason)
@@ -240,6 +248,13 @@ def _between(
     # For a few numbers several times as fast as np.clip.
     between: NDArray[np.floating[Any]] = np.minimum(np.maximum(values, low), high)
     return between
+
+
+def _spreads(normalizer: Normalizer) -> NDArray[np.float32]:
+    """Standard deviations, shape (O,); of what never changed in training, its own magnitude."""
+    std, mean = normalizer.observation_std, normalizer.observation_mean
+    spreads: NDArray[np.float32] = np.where(std == 1.0, np.maximum(1.0, np.abs(mean)), std)
+    return spreads
 
 
 def _has_statistics(normalizer: Normalizer | None) -> bool:

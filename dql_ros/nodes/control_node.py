@@ -85,7 +85,7 @@ PARAMETERS = (
     ),
     Parameter(
         "fault_z_score",
-        100.0,
+        200.0,
         "one so many standard deviations away is a fault, on which the policy does not act",
         low=0.1,
         high=1e9,

@@ -1,7 +1,7 @@
 """Writes down what a node logs, in a process of its own: on the terminal and in a log file.
 
-``python log_writer.py LOG_FILE OUT`` reads the node's stderr from its standard input and the
-node's stdout from the file descriptor ``OUT``. It never keeps the node waiting: a terminal that
+``python log_writer.py OUT`` reads the node's stderr from its standard input and the node's stdout
+from the file descriptor ``OUT``. It never keeps the node waiting: a terminal that
 takes nothing (Ctrl-S, a pipe that nobody reads) misses lines, which are counted, while the log
 file still gets them. It outlives the node by a second or two, so that the last words of one that
 crashed are seen. It imports the standard library only, to start at once.
@@ -14,6 +14,9 @@ import queue
 import signal
 import sys
 import threading
+
+# Names the log file. It is no argument, lest who looks for the node by its name finds this as well.
+FILE_VARIABLE = "DQL_ROS_LOG_FILE"
 
 _CHUNK_BYTES = 65536
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -93,8 +96,8 @@ def main() -> None:
     """Carry until the node has closed its ends, and for a second more."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    log = LogFile(sys.argv[1], complain=2)
-    drains = [Drain(0, 2, log), Drain(int(sys.argv[2]), 1, log)]
+    log = LogFile(os.environ[FILE_VARIABLE], complain=2)
+    drains = [Drain(0, 2, log), Drain(int(sys.argv[1]), 1, log)]
     for drain in drains:
         drain.reader.join()
     for drain in drains:

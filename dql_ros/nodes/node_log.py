@@ -110,7 +110,8 @@ def _start_writer(log_file: Path) -> subprocess.Popen[bytes]:
         _ensure_open(stream)
     pipes = {2: _pipe(), 1: _pipe()}
     writer = subprocess.Popen(
-        [sys.executable, "-I", "-S", log_writer.__file__, str(log_file), str(pipes[1][0])],
+        [sys.executable, "-I", "-S", log_writer.__file__, str(pipes[1][0])],
+        env={**os.environ, log_writer.FILE_VARIABLE: str(log_file)},
         stdin=pipes[2][0],
         pass_fds=[pipes[1][0]],
         # What is sent to the node's process group, such as Ctrl-C, is not for it.

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,60 @@ def test_observation_far_from_the_training_data_is_told_with_its_distance() -> N
     assert trip.reason == (
         "observation 'elbow' = 3 is 4.0 standard deviations from the training data's mean"
     )
+
+
+@pytest.mark.parametrize("value", [102.0, -1e3, 1e30, -3e38])
+def test_what_no_sensor_can_have_measured_is_a_fault(value: float) -> None:
+    """The first field's mean is 1 and its standard deviation 0.5."""
+    watched = guards(statistics())
+    trip = watched.find_unusual(vector(value, 0.0))
+    assert trip is not None
+    assert trip.guard is Guard.IMPOSSIBLE_OBSERVATION
+    assert "more than 100 from 1, the training data's mean (fault_z_score 200)" in trip.reason
+    assert watched.forbids(trip)
+    nearly = watched.find_unusual(vector(100.0, 0.0))
+    assert nearly is not None
+    assert not watched.forbids(nearly)
+
+
+def test_what_never_changed_in_training_may_differ_by_as_much_as_it_is() -> None:
+    """A battery that always had 12,000 mV may have 11,500 one day."""
+    observations = np.array([[12_000.0, -1.0], [12_000.0, 1.0]], dtype=np.float32)
+    normalizer = Normalizer.fit(observations, SPEC.action_low, SPEC.action_high)
+    watched = guards(normalizer)
+    for value, forbidden in ((11_500.0, False), (1e8, True)):
+        trip = watched.find_unusual(vector(value, 0.0))
+        assert trip is not None
+        assert watched.forbids(trip) is forbidden
+
+
+@pytest.mark.parametrize("normalizer", [None, statistics()])
+def test_the_contracts_limits_of_observations_are_obeyed(normalizer: Normalizer | None) -> None:
+    limited = replace(
+        SPEC, observation=(FieldSpec("elbow", "rad", -1.5, 2.1), *SPEC.observation[1:])
+    )
+    watched = Guards(limited, normalizer, GuardLimits())
+    for value in (-1.5, 2.1):
+        assert isinstance(watched.admit(complete(value, 0.0)), np.ndarray)
+    trip = watched.admit(complete(2.2, 0.0))
+    assert trip == Trip(
+        Guard.IMPOSSIBLE_OBSERVATION,
+        "observation 'elbow' = 2.2 is beyond the contract's limits [-1.5, 2.1]",
+    )
+    assert watched.counts[Guard.IMPOSSIBLE_OBSERVATION] == 1
+
+
+def test_the_limit_of_a_fault_is_not_below_that_of_a_warning() -> None:
+    with pytest.raises(ConfigError, match="fault_z_score is 5: it must be at least max_z_score"):
+        GuardLimits(max_z_score=10.0, fault_z_score=5.0)
+
+
+def test_without_statistics_only_absurd_magnitudes_are_a_fault() -> None:
+    watched = guards()
+    assert watched.find_unusual(vector(1e9, 0.0)) is None
+    trip = watched.find_unusual(vector(0.0, -1e30))
+    assert trip is not None
+    assert watched.forbids(trip)
 
 
 @pytest.mark.parametrize("normalizer", [None, Normalizer.for_actions_only(2, [-2.0], [2.0])])
