@@ -100,6 +100,83 @@ def test_stamps_from_the_future_are_not_used(moving: Moving) -> None:
     moving.moves_again()
 
 
+def test_stamps_that_are_ahead_do_not_outlive_their_sensor(moving: Moving) -> None:
+    """Else they would become usable one after the other once the sensor has failed."""
+    arm = moving.arm
+    ahead_ns = 2 * SECOND_NS
+    moving.safe_and_told("joint_states: the header stamp is 2.000 s ahead", ahead_ns=ahead_ns)
+    assert (
+        "set 'stamp: receive' for it in the contract"
+        in moving.told.diagnostics[-1].status[0].message
+    )
+    seen, until_ns = len(arm.commands), arm.now_ns + 3 * SECOND_NS
+    moving.robot.probe.until(lambda: arm.now_ns > until_ns, "all stamps to be reached")
+    assert len(arm.commands) > seen + 10
+    assert all(list(command.data) == SAFE for command in arm.commands[seen:])
+
+
+def test_a_clock_that_stops_does_not_keep_states_fresh(
+    robot: Robot, contract: Callable[..., str]
+) -> None:
+    """The states go on, and their stamps; what the node would drive on is a second old."""
+    clock = robot.probe.node.create_publisher(Clock, "/clock", reliable(10))
+    robot.run(
+        "tests.ros.nodes.scripted_policy_node",
+        NODE,
+        contract=contract(),
+        autostart=True,
+        use_sim_time=True,
+    )
+    arm = Arm(robot)
+    start_ns, begun_ns = 100 * SECOND_NS, arm.now_ns
+    arm.aim(start_ns)
+
+    def live(condition: Callable[[], bool], *, ticking: bool) -> Callable[[], bool]:
+        def shown() -> bool:
+            now_ns = start_ns + arm.now_ns - begun_ns
+            if ticking:
+                clock.publish(Clock(clock=time_message(now_ns)))
+            arm.show(now_ns)
+            return condition()
+
+        return shown
+
+    robot.probe.until(live(lambda: arm.last == ACTION, ticking=True), "the arm to move")
+    robot.probe.until(live(lambda: arm.last == SAFE, ticking=False), "the safe command")
+    seen, until_ns = len(arm.commands), arm.now_ns + 3 * SECOND_NS
+    robot.probe.until(live(lambda: arm.now_ns > until_ns, ticking=False), "some seconds")
+    assert all(list(command.data) == SAFE for command in arm.commands[seen:])
+    robot.probe.until(live(lambda: arm.last == ACTION, ticking=True), "the arm to move again")
+
+
+@pytest.mark.parametrize("absurd", [1e3, 1e30])
+def test_what_no_sensor_can_have_measured_is_not_acted_on(
+    robot: Robot, scara: Path, scara_bundle: Path, absurd: float
+) -> None:
+    robot.start(NODE, contract=str(scara), policy=str(scara_bundle), autostart=True)
+    arm, told = Arm(robot), Told(robot)
+    arm.aim(arm.now_ns)
+    arm.live(lambda: arm.commands and arm.last != SAFE, "the arm to move")
+    arm.live(
+        lambda: arm.last == SAFE and told.count("guard impossible_observation") > 0,
+        "the safe command",
+        shoulder=absurd,
+    )
+    assert told.said("observation 'joint_states.position.shoulder' = 1")
+    arm.live(lambda: arm.last != SAFE, "the arm to move again")
+
+
+def test_the_contracts_limits_of_observations_are_obeyed(
+    robot: Robot, contract: Callable[..., str]
+) -> None:
+    limited = {
+        "joints: [shoulder, elbow], unit: rad}": "joints: [shoulder, elbow], unit: rad, high: 1.9}"
+    }
+    moving = Moving(robot, contract(**limited))
+    moving.safe_and_told("= 2 is beyond the contract's limits [-inf, 1.9]", shoulder=2.0)
+    moving.moves_again()
+
+
 def test_a_publishers_clock_that_is_set_back(moving: Moving) -> None:
     moving.safe_and_told("no fresh observation: 'joint_states'", ahead_ns=-HOUR_NS)
     moving.moves_again()

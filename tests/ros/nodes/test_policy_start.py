@@ -1,6 +1,7 @@
 """What a policy node asks for before it acts, and what it tells of itself."""
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -232,3 +233,61 @@ def test_an_unknown_parameter_meant_for_this_node_is_refused_and_another_nodes_i
         assert ended.returncode == 2
         assert ("'max_episode_steps' is none of policy's" in ended.stderr) == refused
         assert ("'contract' of policy is not set" in ended.stderr) != refused
+
+
+SLOW = {"candidate_s": 1.0, "num_candidates": 1000}
+
+
+def test_a_policy_that_never_answers_is_given_up_in_time(robot: Robot, scara: Path) -> None:
+    process = robot.run(
+        "tests.ros.nodes.scripted_policy_node",
+        NODE,
+        contract=str(scara),
+        configure_timeout_s=1.0,
+        **SLOW,
+    )
+    assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    words = "the policy was not loaded and tried out within 1 s"
+    robot.probe.until(lambda: words in process.last_words, "the reason")
+
+
+@pytest.mark.parametrize("mode", ["real_time", "lockstep"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_policy_that_never_answers_does_not_keep_the_node_from_ending(
+    robot: Robot, scara: Path, number: signal.Signals, mode: str
+) -> None:
+    process = robot.run(
+        "tests.ros.nodes.scripted_policy_node", NODE, contract=str(scara), mode=mode, **SLOW
+    )
+    answer = robot.probe.begin_transition(NODE, Transition.TRANSITION_CONFIGURE)
+    for _ in range(50):
+        robot.probe.spin()
+    assert not answer.done()
+    process.send_signal(number)
+    assert process.wait(10.0)
+    assert "asked to end while the policy was loaded" in process.last_words
+
+
+@pytest.mark.slow
+def test_cycles_of_the_lifecycle_leave_no_memory_behind(
+    robot: Robot, safe: dict[str, Any]
+) -> None:
+    process = robot.start(NODE, **safe)
+    arm = Arm(robot)
+    kilobytes: list[int] = []
+    for _ in range(24):
+        assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+        arm.aim(arm.now_ns)
+        for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE):
+            answer = robot.probe.begin_transition(NODE, transition)
+            arm.live(answer.done, "the transition")
+            assert answer.result().success
+        assert robot.probe.change_state(NODE, Transition.TRANSITION_CLEANUP)
+        kilobytes.append(resident_kilobytes(process.pid))
+    # The first cycles fill caches; each one left 700 kB behind when nothing was let go of.
+    assert kilobytes[-1] - kilobytes[11] < 12 * 200, kilobytes
+
+
+def resident_kilobytes(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
