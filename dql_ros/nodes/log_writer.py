@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 
-# Names the log file. It is no argument, lest who looks for the node by its name finds this as well.
+# Names the log file. It is no argument: whoever looks for the node by name must not find this.
 FILE_VARIABLE = "DQL_ROS_LOG_FILE"
 
 _CHUNK_BYTES = 65536
@@ -86,10 +86,16 @@ class Drain:
         while (chunk := self._waiting.get()) is not None:
             _write_all(self._target, chunk)
             self._waiting_bytes -= len(chunk)
-            if self._dropped_lines and self._waiting.empty():
-                lines, self._dropped_lines = self._dropped_lines, 0
-                text = f"{lines} log lines are missing here: nothing was taken for too long\n"
-                _write_all(self._target, text.encode())
+            if self._waiting.empty():
+                self._own_up()
+        self._own_up()
+
+    def _own_up(self) -> None:
+        """Say what is missing, if anything is."""
+        lines, self._dropped_lines = self._dropped_lines, 0
+        if lines:
+            text = f"\n{lines} log lines are missing here: nothing was taken for too long\n"
+            _write_all(self._target, text.encode())
 
 
 def main() -> None:

@@ -235,7 +235,7 @@ def test_an_unknown_parameter_meant_for_this_node_is_refused_and_another_nodes_i
         assert ("'contract' of policy is not set" in ended.stderr) != refused
 
 
-SLOW = {"candidate_s": 1.0, "num_candidates": 1000}
+SLOW: dict[str, Any] = {"candidate_s": 1.0, "num_candidates": 1000}
 
 
 def test_a_policy_that_never_answers_is_given_up_in_time(robot: Robot, scara: Path) -> None:
