@@ -39,7 +39,7 @@ RCLError = rclpy_implementation.RCLError
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
 _LOG_PERIOD_S = 1.0
-_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
 _OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTRAP, signal.SIGSYS, signal.SIGTTOU)
 # All that would end the process, and SIGTSTP (Ctrl-Z): the robot would be left with its command.

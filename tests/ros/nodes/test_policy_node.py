@@ -81,7 +81,21 @@ def hangups(disposition: signal.Handlers) -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+# Ctrl-C, the end of a session, Ctrl-\\, Ctrl-Z, a supervisor's watchdog, and what ends all others.
+ENDS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGTSTP,
+    signal.SIGABRT,
+    signal.SIGUSR1,
+    signal.SIGALRM,
+    signal.SIGRTMIN,
+)
+
+
+@pytest.mark.parametrize("number", ENDS)
 def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
     robot: Robot, safe: dict[str, Any], number: signal.Signals
 ) -> None:
@@ -197,15 +211,16 @@ def test_a_missing_bundle_is_told_and_the_node_stays(robot: Robot, tmp_path: Pat
 def test_a_transition_that_the_state_does_not_have_changes_nothing(
     robot: Robot, safe: dict[str, Any]
 ) -> None:
-    """Here rclpy itself raises, and lets a node die that does not catch it."""
+    """Here rclpy itself raises, and would never answer."""
     process = robot.start(NODE, **safe, mode="lockstep")
     probe = robot.probe
     client = probe.node.create_client(ChangeState, f"{NODE}/change_state")
     probe.until(client.service_is_ready, "the service")
-    client.call_async(
-        ChangeState.Request(transition=Transition(id=Transition.TRANSITION_ACTIVATE))
-    )
-    probe.until(lambda: "Transition is not registered" in process.last_words, "a warning")
+    for number in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE, 0, 99, 255):
+        answer = client.call_async(ChangeState.Request(transition=Transition(id=number)))
+        probe.until(answer.done, f"the answer to {number}")
+        assert not answer.result().success
+    probe.until(lambda: "ransition" in process.last_words, "a warning")
     probe.activate(NODE)
 
 
