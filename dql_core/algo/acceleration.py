@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 import sysconfig
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,7 +38,7 @@ class Acceleration:
         """Decide what is possible; says in one line why a wanted compilation is not."""
         self.captures = device.type == "cuda" and run.execution != "eager"
         self.compiles = device.type == "cpu" and _wants_compilation(run)
-        if self.compiles and (reason := compiler_missing()):
+        if self.compiles and (reason := compiler_missing() or compiled_code_unsafe()):
             self.compiles = False
             if run.execution == "compiled":
                 _logger.warning("updates are not compiled and take longer: %s", reason)
@@ -64,6 +66,28 @@ def compiler_missing() -> str | None:
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         return "Python's headers are missing (on Debian and Ubuntu: apt install python3-dev)"
     return None
+
+
+def compiled_code_unsafe() -> str | None:
+    """Return why torch must not look for compiled code where it does, or None if it may.
+
+    It runs what it finds in a folder of temporary files whose name is known beforehand: it must be
+    this user's own, made by nobody else.
+    """
+    # Torch's compiler takes a second to import.
+    from torch._inductor.runtime import runtime_utils  # noqa: PLC0415
+
+    folder = Path(runtime_utils.default_cache_dir())  # type: ignore[attr-defined]
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    is_own = found.st_uid == os.getuid() and not found.st_mode & stat.S_IWOTH
+    if is_own and stat.S_ISDIR(found.st_mode):
+        return None
+    return (
+        f"others may write to {folder}, where torch looks for compiled code: remove it, or let "
+        f"TMPDIR name a folder of your own"
+    )
 
 
 def _wants_compilation(run: RunConfig) -> bool:

@@ -1,6 +1,11 @@
 """A compiled or captured update is the plain one: tensor by tensor, over several updates."""
 
+import getpass
 import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +47,40 @@ def require_close(ours: Agent, reference: Agent, atol: float, rtol: float) -> No
         for key, value in descent.state_dict().items():
             where = f"{name}.{key}"
             torch.testing.assert_close(state[key], value, atol=atol, rtol=rtol, msg=where)
+
+
+@pytest.fixture(name="code")
+def _code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the folder in which torch would look for compiled code."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"torchinductor_{getpass.getuser()}"
+
+
+@needs_compiler
+def test_the_folder_of_compiled_code_is_this_users_own(code: Path) -> None:
+    for _ in range(2):
+        assert Acceleration(RunConfig(execution="compiled"), CPU).compiles
+        assert code.lstat().st_uid == os.getuid()
+        assert not code.lstat().st_mode & stat.S_IWOTH
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["link", "writable by all", "of another user"])
+def test_code_that_others_may_have_put_there_is_not_run(
+    code: Path, kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        code.symlink_to("elsewhere")
+    else:
+        code.mkdir()
+        code.chmod(0o777 if kind == "writable by all" else 0o755)
+    if kind == "of another user":
+        if os.getuid() != 0:
+            pytest.skip("only root can make another user's folder")
+        os.chown(code, 65534, 65534)
+    assert not Acceleration(RunConfig(execution="compiled"), CPU).compiles
+    assert f"others may write to {code}, where torch looks for compiled code" in caplog.text
 
 
 def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
