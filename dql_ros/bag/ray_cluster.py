@@ -6,7 +6,7 @@ import importlib
 import os
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from tempfile import TemporaryDirectory
@@ -27,6 +27,14 @@ MENDING = f"start a cluster with 'ray start --head', or use --ray {LOCAL}"
 MAX_SUBMITTED = 1000
 # What passes through Ray's memory is small; the bags and episodes lie in files.
 LOCAL_STORE_BYTES = 100_000_000
+# What Ray reads when it is imported and when it starts a cluster here: to stay on the loopback
+# interface, and to ask for the cloud's metadata, which it wants for its statistics even when they
+# are off, where nobody listens.
+LOCAL_ENVIRONMENT = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "http_proxy": "http://127.0.0.1:9",
+    "no_proxy": "127.0.0.1,localhost",
+}
 
 
 def outcomes(
@@ -43,8 +51,7 @@ def outcomes(
     Raises:
         ConfigError: If Ray is not installed, or no cluster answers.
     """
-    ray = _ray()
-    with _connected(ray, address, workers):
+    with _connected(address, workers) as ray:
         remote = ray.remote(num_cpus=1, max_retries=0)(attempt_there)
         surroundings = os.getcwd(), list(sys.path), __version__
         waiting = iter(enumerate(jobs))
@@ -108,29 +115,48 @@ def _ray() -> Any:
 
 
 @contextmanager
-def _connected(ray: Any, address: str, workers: int | None) -> Iterator[None]:
-    if ray.is_initialized():  # a program that uses Ray itself
-        yield
-        return
-    _require_listener(ray, address)
+def _connected(address: str, workers: int | None) -> Iterator[Any]:
+    """Yield Ray while it has a cluster."""
     with ExitStack() as stack:
-        options: dict[str, Any] = {}
-        if address == LOCAL:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-            options = {
-                "num_cpus": workers,
-                "include_dashboard": False,
-                "object_store_memory": LOCAL_STORE_BYTES,
-                "_node_ip_address": "127.0.0.1",
-                "_temp_dir": stack.enter_context(TemporaryDirectory(prefix="dql_ray_")),
-            }
-        stack.callback(ray.shutdown)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-        except (ConnectionError, RuntimeError, ValueError, SystemExit) as cause:
-            told = " ".join(str(cause).split())
-            raise ConfigError(f"--ray {address}: no connection: {told}; {MENDING}") from cause
+        with _added_to_environment(LOCAL_ENVIRONMENT if address == LOCAL else {}):
+            ray = _ray()
+            if not ray.is_initialized():  # else it is a program's that uses Ray itself
+                _connect(ray, address, workers, stack)
+        yield ray
+
+
+def _connect(ray: Any, address: str, workers: int | None, stack: ExitStack) -> None:
+    """Begin a cluster here, or join one; ``stack`` ends it."""
+    _require_listener(ray, address)
+    options: dict[str, Any] = {}
+    if address == LOCAL:
+        options = {
+            "num_cpus": workers,
+            "include_dashboard": False,
+            "object_store_memory": LOCAL_STORE_BYTES,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": stack.enter_context(TemporaryDirectory(prefix="dql_ray_")),
+        }
+    stack.callback(ray.shutdown)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+    except (ConnectionError, RuntimeError, ValueError, SystemExit) as cause:
+        told = " ".join(str(cause).split())
+        raise ConfigError(f"--ray {address}: no connection: {told}; {MENDING}") from cause
+
+
+@contextmanager
+def _added_to_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
         yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _require_listener(ray: Any, address: str) -> None:

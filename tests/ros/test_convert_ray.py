@@ -26,6 +26,7 @@ from tests.ros.held_conversion import (
     marked_processes,
     wait_for,
 )
+from tests.ros.offline import is_possible, listening, run_offline
 from tests.ros.test_convert import ARM, Robot
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is not installed")
@@ -159,6 +160,37 @@ def test_a_cluster_for_one_conversion_begins_and_ends_with_it(
     assert place.left == {"out"}
     assert place.run(*bags, "--out", "alone").returncode == 0
     assert contents(place.folder / "out") == contents(place.folder / "alone")
+
+
+@needs_ray
+@pytest.mark.skipif(not is_possible(), reason="no network namespaces are permitted here")
+def test_a_cluster_of_its_own_asks_no_other_machine(
+    place: Workplace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Ray looks for its address on the way to a name server, and for the cloud's metadata."""
+    with tempfile.TemporaryDirectory(prefix="dql_") as temporary:
+        home = tmp_path_factory.mktemp("home")
+        place.surroundings = {"TMPDIR": temporary, "HOME": str(home)}
+        command = place.command(*place.bags(3, 4), "--out", "out", "--ray", "local")
+        done, missed = run_offline(command, place.folder, place.environment())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert missed == 0
+
+
+@needs_ray
+def test_a_cluster_of_its_own_is_heard_on_this_machine_only(
+    place: Workplace, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="dql_") as temporary:
+        place.surroundings = {"TMPDIR": temporary, "HOME": str(tmp_path_factory.mktemp("home"))}
+        bags = [place.bag(HELD)]
+        with place.started(*bags, "--out", "out", "--ray", "local") as process:
+            place.holder()
+            heard = listening(place.processes())
+            place.release()
+            assert process.wait(60) == 0
+    assert heard
+    assert {address for address in heard if not address.is_loopback} == set()
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,11 @@ class Robot:
 
     def run(self, module: str, node: str, namespace: str = "/", **parameters: Any) -> NodeProcess:
         """Start the node of any module under the name ``node``."""
-        return self._processes.start(NodeCommand(module, node, parameters, namespace))
+        return self.start_command(NodeCommand(module, node, parameters, namespace))
+
+    def start_command(self, command: NodeCommand) -> NodeProcess:
+        """Start a node in a way of the test's own."""
+        return self._processes.start(command)
 
     def kill(self, process: NodeProcess) -> None:
         """End a process as a crash would; from then on nobody minds that one has ended."""
