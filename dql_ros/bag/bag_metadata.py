@@ -36,7 +36,7 @@ def information(
         "storage_identifier": "mcap",
         **_extent(total),
         "topics_with_message_count": [
-            {"topic_metadata": topic.in_yaml, "message_count": total.counts[topic.name]}
+            {"topic_metadata": topic.in_yaml, "message_count": total.counts[topic.label]}
             for topic in topics
         ],
         "compression_format": "",

@@ -39,7 +39,7 @@ class McapOutput:
         self.path = path
         self.written = Tally()
         self._waiting = Tally()
-        self._schemas: dict[str, int] = {}
+        self._schemas: dict[tuple[str, str], int] = {}
         self._channels: dict[str, int] = {}
         self._file = _WholeWrites(path)
         self._writer = Writer(
@@ -61,22 +61,23 @@ class McapOutput:
         return min(known, default=None)
 
     def add_topic(self, topic: TopicMetadata) -> None:
-        """Announce a topic."""
-        if topic.msgtype not in self._schemas:
-            self._schemas[topic.msgtype] = self._writer.register_schema(
+        """Announce a topic; each type of a topic has a channel of its own."""
+        schema = topic.msgtype, topic.definition
+        if schema not in self._schemas:
+            self._schemas[schema] = self._writer.register_schema(
                 name=topic.msgtype, encoding="ros2msg", data=topic.definition.encode()
             )
-        self._channels[topic.name] = self._writer.register_channel(
+        self._channels[topic.label] = self._writer.register_channel(
             topic=topic.name,
             message_encoding="cdr",
-            schema_id=self._schemas[topic.msgtype],
+            schema_id=self._schemas[schema],
             metadata=topic.in_channel,
         )
 
     def write(
         self, topic: str, cdr: bytes, log_time_ns: int, publish_time_ns: int, sequence: int
     ) -> None:
-        """Append one message of an announced topic."""
+        """Append one message of an announced topic, which is named by its label."""
         channel = self._channels[topic]
         self._waiting.note(topic, log_time_ns)
         with self._settling():

@@ -15,6 +15,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, did_you_mean
 from dql_ros.bag.block import Batch, MessageBlock
+from dql_ros.bag.recorder import recorders_notes
 from dql_ros.bag.storage.bag_files import BagFiles
 from dql_ros.bag.storage.damage import DAMAGE, DamageError, Loss, sentence
 from dql_ros.bag.storage.definitions import check_encoding
@@ -115,8 +116,17 @@ class Bag:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should know about the bag although nothing is lost by it."""
-        return self._files.notes
+        """What the user should know about the bag, besides its losses."""
+        several = (topic.name for topic in self.topics.values() if " and " in topic.msgtype)
+        return (
+            *self._files.notes,
+            *recorders_notes(self.custom_data),
+            *(
+                f"{name} was recorded as {self.topics[name].msgtype}: a contract reads those "
+                f"messages only that are of the type that it names"
+                for name in several
+            ),
+        )
 
     @property
     def losses(self) -> tuple[Loss, ...]:
@@ -154,7 +164,7 @@ class Bag:
                 f"{did_you_mean(name, self.topics)}; correct the contract or --namespace, or "
                 f"record it"
             )
-        if found.msgtype != msgtype:
+        if msgtype not in self._files.types(name):
             raise BagError(
                 f"{self.path}: {name} is of type {found.msgtype}, in the contract of type "
                 f"{msgtype}; correct the contract"
@@ -165,17 +175,22 @@ class Bag:
                 f"record it while its publisher runs"
             )
 
-    def typestore(self, topic: str) -> Typestore:
+    def typestore(self, topic: str, msgtype: str = "") -> Typestore:
         """Return the type store that knows a topic's type: the bag's own definition, if any.
+
+        Args:
+            topic: Its name.
+            msgtype: Which of its types, if it was recorded with several.
 
         Raises:
             BagError: If the bag has no such topic, or nobody defines its type.
         """
         if topic not in self.topics:
             raise BagError(f"{self.path}: no topic {topic}{did_you_mean(topic, self.topics)}")
-        if len(types := self._files.types(topic)) > 1:
+        types = self._files.types(topic)
+        if not msgtype and len(types) > 1:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
-        return self._typestore(topic, types[0])
+        return self._typestore(topic, msgtype or types[0])
 
     def batches(self, topics: frozenset[str]) -> Iterator[Batch]:
         """Yield the messages of topics, serialised in CDR, as they lie in the files.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -69,7 +70,7 @@ class FinishedBag:
 
     Attributes:
         path: The bag.
-        counts: Messages in it, by topic.
+        counts: Messages in it, by the topics' labels.
         unwritten: Messages that arrived and could not be written.
         late: Messages that came too late to be written in order; only with simulated time.
         dropped: Messages from before the first clock; only with simulated time.
@@ -104,7 +105,7 @@ class Recorder:
         self._order = order
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         marker = describe(options.marker_topic, MARKER_TYPE, (), None, self._typestore)
-        self._topics = {marker.name: marker}
+        self._topics = {marker.label: marker}
         self._latched: dict[str, bytes] = {}
         self._pending_labels: deque[str] = deque()
         self._session: _Session | None = None
@@ -156,11 +157,12 @@ class Recorder:
             self._hand_over(name, data, now_ns, now_ns)
         return writer.directory
 
-    def stop(self, lost: dict[str, int]) -> FinishedBag:
+    def stop(self, lost: Mapping[str, int], remarks: Sequence[str] = ()) -> FinishedBag:
         """Finish the bag and say what it came to.
 
         Args:
             lost: Messages that were lost before they were received, by topic.
+            remarks: What else a reader of the bag should know.
 
         Raises:
             BagError: If none is being recorded.
@@ -181,6 +183,7 @@ class Recorder:
                 "late": finished.late,
                 "dropped": finished.dropped,
                 "error": self.error,
+                "remarks": list(remarks),
             }
         )
         self._pending_labels.clear()
@@ -198,9 +201,9 @@ class Recorder:
             topic: The topic.
             latched: Whether its last message stays valid, and so belongs into each bag.
         """
-        self._topics[topic.name] = topic
+        self._topics[topic.label] = topic
         if latched:
-            self._latched.setdefault(topic.name, b"")
+            self._latched.setdefault(topic.label, b"")
         if self._session is not None and self.is_recording:
             self._attempt(self._session.writer.add, topic)
 
@@ -208,7 +211,7 @@ class Recorder:
         """Take one message of an announced topic.
 
         Args:
-            topic: Its topic.
+            topic: Its topic's label.
             data: The message, serialised.
             received_ns: When it was received.
             source_ns: When it was sent.
@@ -317,3 +320,21 @@ class Recorder:
         first = max(self._bags, 1)
         numbered = (out.with_name(f"{out.name}_{number}") for number in count(first))
         return next(path for path in numbered if not path.exists())
+
+
+def recorders_notes(custom_data: Mapping[str, str]) -> Iterator[str]:
+    """Yield what a bag's recorder noted of what the bag lacks, a sentence each.
+
+    Args:
+        custom_data: The texts that the bag carries; anybody may have written them.
+    """
+    try:
+        told = json.loads(custom_data.get(RECORDING_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return
+    told = told if isinstance(told, dict) else {}
+    lost, remarks = told.get("lost"), told.get("remarks")
+    for topic, missed in lost.items() if isinstance(lost, dict) else ():
+        yield f"its recorder missed {missed} messages of {topic}"
+    for remark in remarks if isinstance(remarks, list) else ():
+        yield str(remark)

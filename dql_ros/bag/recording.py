@@ -108,11 +108,13 @@ def _read(
     refuses = contract.nonfinite == "refuse"
     by_topic: dict[str, list[tuple[Use, Intake]]] = {}
     for use in uses:
-        intake = Intake(use, bag.typestore(use.topic), refuses_nonfinite=refuses)
+        intake = Intake(use, bag.typestore(use.topic, use.rule.type), refuses_nonfinite=refuses)
         by_topic.setdefault(use.topic, []).append((use, intake))
     for batch in bag.batches(frozenset(by_topic)):
         for block in batch.blocks:
             for use, intake in by_topic[block.topic]:
+                if block.msgtype != use.rule.type:
+                    continue
                 try:
                     arrived_ns, columns = intake(block)
                 except MessageError as cause:

@@ -13,12 +13,17 @@ class SequenceNumbers:
     other does not change the sum: what is lost is what the highest numbers exceed the lowest ones
     by, less what was received.
 
+    Args:
+        from_start: Whether no publisher had sent anything before it could have been received, so
+            that what its first message's number exceeds 1 by was lost as well.
+
     Attributes:
         received: Messages that were received, each once.
         lost: Messages that were not received, although an earlier and a later one were.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_start: bool = False) -> None:
+        self._from_start = from_start
         self.received = 0
         self.lost = 0
         # Number and time of the last message of each publisher.
@@ -45,6 +50,7 @@ class SequenceNumbers:
         nearest = max(below, key=lambda index: self._last[index][0], default=None)
         gap = 0 if nearest is None else number - self._last[nearest][0] - 1
         if nearest is None or (gap and len(self._last) < publishers):
+            self.lost += number - 1 if self._from_start else 0
             self._last = [*self._last[-_MAX_FOLLOWED + 1 :], (number, source_ns)]
         else:
             self._last[nearest] = (number, source_ns)

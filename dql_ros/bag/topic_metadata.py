@@ -28,6 +28,7 @@ class TopicMetadata:
         definition: The type's definition with its dependencies, in ``ros2msg`` form.
         type_hash: The type's hash (REP 2011).
         qos: What its publishers offer.
+        alias: What the recording's figures call it if another type has the topic's name.
     """
 
     name: str
@@ -35,6 +36,12 @@ class TopicMetadata:
     definition: str
     type_hash: str
     qos: tuple[QualityOfService, ...] = ()
+    alias: str = ""
+
+    @property
+    def label(self) -> str:
+        """What tells it from the others: its name, but for a topic's second type."""
+        return self.alias or self.name
 
     @property
     def in_channel(self) -> dict[str, str]:

@@ -91,7 +91,7 @@ class BagWriter:
 
     @property
     def counts(self) -> Counter[str]:
-        """Messages by topic that are in the files by now."""
+        """Messages by the topics' labels that are in the files by now."""
         total: Counter[str] = Counter()
         for tally in self._files.values():
             total.update(tally.counts)
@@ -124,7 +124,7 @@ class BagWriter:
         Raises:
             BagError: If the file cannot be written.
         """
-        self._topics[topic.name] = topic
+        self._topics[topic.label] = topic
         with self._told():
             self._output.add_topic(topic)
 
@@ -138,7 +138,7 @@ class BagWriter:
         """Append one message.
 
         Args:
-            topic: An announced topic.
+            topic: Label of an announced topic.
             cdr: The serialised message, with its encapsulation header.
             log_time_ns: When it was received, on the recording's clock.
             publish_time_ns: When it was sent; the log time by default.

@@ -71,7 +71,7 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
     for use in uses_of(contract, namespace):
         try:
             bag.require_topic(use.topic, use.rule.type, use.role, may_be_silent=use.may_be_silent)
-            bag.typestore(use.topic)
+            bag.typestore(use.topic, use.rule.type)
         except BagError as cause:
             findings.problems.append(str(cause))
         else:
@@ -80,7 +80,10 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
     of_definitions = [problem for problem in by_type if "cannot be sent" not in problem]
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
     streams = [use for use in uses if isinstance(use.rule, Stream)]
-    probes = {(use.kind, use.name): StreamProbe(use, bag.typestore(use.topic)) for use in streams}
+    probes = {
+        (use.kind, use.name): StreamProbe(use, bag.typestore(use.topic, use.rule.type))
+        for use in streams
+    }
     signals = [use for use in uses if not isinstance(use.rule, Stream)]
     failures = _read(bag, uses, probes, signals, progress)
     for probe in probes.values():
@@ -103,7 +106,7 @@ def _type_problems(bag: Bag, contract: Contract, uses: list[Use]) -> Iterator[st
     """What the bag's own definitions say; those of one topic may not know another's type."""
     for use in uses:
         begin = f"{_key(contract, use)} ("
-        for problem in type_problems(contract, bag.typestore(use.topic)):
+        for problem in type_problems(contract, bag.typestore(use.topic, use.rule.type)):
             if problem.startswith(begin):
                 yield problem
 
@@ -125,13 +128,14 @@ def _read(
 ) -> list[str]:
     """Show the probes every message; return what is wrong with signals and events."""
     intakes = {
-        use.name: Intake(use, bag.typestore(use.topic), refuses_nonfinite=False) for use in signals
+        use.name: Intake(use, bag.typestore(use.topic, use.rule.type), refuses_nonfinite=False)
+        for use in signals
     }
     failures: dict[str, str] = {}
     for batch in bag.batches(frozenset(use.topic for use in uses)):
         for block in batch.blocks:
             for use in uses:
-                if use.topic != block.topic:
+                if (use.topic, use.rule.type) != (block.topic, block.msgtype):
                     continue
                 if isinstance(use.rule, Stream):
                     probes[use.kind, use.name].add(block)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import re
+from pathlib import Path
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -11,6 +14,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from dql_core.errors import ContractError
 from dql_ros.contract import QualityOfService
 
+_TYPE_NAME = re.compile(r"[a-zA-Z]\w*/(?:msg/\w+|srv/\w+_Event)", re.ASCII)
 _RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
     "reliable": ReliabilityPolicy.RELIABLE,
@@ -24,11 +28,19 @@ _DURABILITY = {
 def message_class(type_name: str) -> Any:
     """Return the class of ``package/msg/Name``, or of a service's ``package/srv/Name_Event``.
 
+    Only what looks like a package of messages is imported: any other program may have told the
+    name of a type that it publishes.
+
     Raises:
         ContractError: If the package is not installed or has no such message.
     """
+    if not _TYPE_NAME.fullmatch(type_name):
+        raise ContractError(
+            f"'{type_name}' is no message type; those are called as in 'std_msgs/msg/String'"
+        )
     package, kind, name = type_name.split("/")
     try:
+        _require_interfaces(package, kind)
         found = getattr(importlib.import_module(f"{package}.{kind}"), name.removesuffix("_Event"))
         return found.Event if kind == "srv" else found
     except (ModuleNotFoundError, AttributeError) as error:
@@ -36,6 +48,14 @@ def message_class(type_name: str) -> Any:
             f"message type '{type_name}' is not installed here ({error}): install the ROS package "
             f"'{package}' or correct the contract's 'type'"
         ) from error
+
+
+def _require_interfaces(package: str, kind: str) -> None:
+    """See, without importing it, that ``package`` is one that rosidl has made."""
+    found = importlib.util.find_spec(package)
+    folders = (found and found.submodule_search_locations) or ()
+    if not any((Path(folder) / kind / "__init__.py").is_file() for folder in folders):
+        raise ModuleNotFoundError(f"No module named '{package}.{kind}'")
 
 
 def qos_profile(quality: QualityOfService, *, min_depth: int = 1) -> QoSProfile:

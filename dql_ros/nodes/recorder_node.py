@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from dql_core.errors import BagError
 from dql_ros.bag.recorder import FinishedBag, Recorder
 from dql_ros.bag.sim_time import SimTimeOrder
-from dql_ros.bag.topic_metadata import describe
+from dql_ros.bag.topic_metadata import TopicMetadata, describe
 from dql_ros.contract import (
     Contract,
     Event,
@@ -36,6 +37,7 @@ from dql_ros.nodes.recorder_topics import FoundTopic, RecorderTopics
 from dql_ros.nodes.type_definition import type_definition
 
 _DISCOVERY_PERIOD_S = 0.05
+_ADAPTATION_PERIOD_S = 0.2
 _WRITE_PERIOD_S = 0.1
 _REPORT_PERIOD_S = 1.0
 # Messages still on their way when the recording is asked to end arrive within this silence, or,
@@ -96,6 +98,7 @@ class RecorderNode(Node):
         RecorderServices(self, self._start, self._stop, self._label)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
+        self.create_timer(_ADAPTATION_PERIOD_S, self._topics.adapt, clock=steady)
         self.create_timer(_WRITE_PERIOD_S, self._write, clock=steady)
         self.create_timer(_REPORT_PERIOD_S, self._report, clock=steady)
 
@@ -104,6 +107,7 @@ class RecorderNode(Node):
         if self._recorder.bag is not None:
             self._finish()
         self._reporter.tell(self._standing())
+        self._topics.close()
 
     @property
     def _marker_topic(self) -> str:
@@ -118,12 +122,16 @@ class RecorderNode(Node):
         wanted.pop(self._marker_topic, None)  # It is written by the recorder itself.
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}
 
-    def _announce(self, found: FoundTopic) -> None:
-        known = found.msgtype in _TYPESTORE.fielddefs
-        definition = None if known else type_definition(found.msgtype)
-        topic = describe(found.name, found.msgtype, found.offered, definition, _TYPESTORE)
+    def _announce(self, found: FoundTopic) -> str:
+        topic = _described(found)
+        if topic.type_hash and found.hashes and topic.type_hash not in found.hashes:
+            raise BagError(
+                f"it is published with another definition of {found.msgtype} than is installed "
+                f"here: install the same version of '{found.msgtype.partition('/')[0]}'"
+            )
         latching = all(quality.durability == "transient_local" for quality in found.offered)
-        self._recorder.announce(topic, latched=latching or found.name in self._latched)
+        self._recorder.announce(topic, latched=latching or found.label in self._latched)
+        return topic.type_hash
 
     def _receive(self, topic: str, data: bytes, info: Mapping[str, Any]) -> None:
         source_ns = info["source_timestamp"]
@@ -140,7 +148,6 @@ class RecorderNode(Node):
             self._finish()
 
     def _report(self) -> None:
-        self._topics.adapt()
         self._reporter.tell(self._standing())
 
     def _standing(self) -> Standing:
@@ -157,6 +164,7 @@ class RecorderNode(Node):
             dropped=order.dropped if order else 0,
             unheard=self._topics.unheard,
             refused=self._topics.refused,
+            remarks=self._topics.remarks,
         )
 
     def _finish(self) -> FinishedBag:
@@ -168,17 +176,24 @@ class RecorderNode(Node):
             time.sleep(0.01)
             now = time.monotonic()
         lost = _since(self._lost_before, self._topics.lost)
-        finished = self._recorder.stop(lost)
+        finished = self._recorder.stop(lost, _sentences(self._topics))
         self.has_failed = self.has_failed or bool(finished.error)
         text = _summary(finished, sum(lost.values()))
         # Two calls, since rclpy raises where one place logs with different severities.
         if finished.error:
             self.get_logger().error(f"{text}; {finished.error}")
-        elif any(lost.values()) or finished.late or finished.dropped or finished.unwritten:
+        elif self._is_imperfect(finished, lost):
             self.get_logger().warning(text)
         else:
             self.get_logger().info(text)
         return finished
+
+    def _is_imperfect(self, finished: FinishedBag, lost: dict[str, int]) -> bool:
+        return bool(
+            any(lost.values())
+            or (finished.late or finished.dropped or finished.unwritten)
+            or (self._topics.remarks or self._topics.refused)
+        )
 
     def _start(self) -> Path:
         self._bag = self._recorder.start(time.time_ns())
@@ -199,6 +214,25 @@ class RecorderNode(Node):
 
 def _since(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
     return {topic: count - before.get(topic, 0) for topic, count in now.items()}
+
+
+def _sentences(topics: RecorderTopics) -> list[str]:
+    """What a reader of the bag should know of its topics."""
+    refused = [f"{label} was not recorded: {why}" for label, why in topics.refused.items()]
+    return refused + [f"{label} {text}" for label, text in topics.remarks.items()]
+
+
+def _described(found: FoundTopic) -> TopicMetadata:
+    """Describe a topic by the definition in the type's files, if that is the installed one."""
+    own = type_definition(found.msgtype)
+    alias = "" if found.label == found.name else found.label
+    common = found.name, found.msgtype, found.offered
+    topic = describe(*common, own, _TYPESTORE)
+    if found.msgtype in _TYPESTORE.fielddefs:
+        standard = describe(*common, None, _TYPESTORE)
+        if topic.type_hash in {standard.type_hash, ""}:
+            topic = standard  # It has the constants and comments, too.
+    return replace(topic, alias=alias)
 
 
 def _summary(finished: FinishedBag, lost: int) -> str:

@@ -32,6 +32,7 @@ class Standing:
         dropped: Messages from before the first clock; only with simulated time.
         unheard: Topics without a publisher so far.
         refused: Why a topic is not recorded although it is published.
+        remarks: What is odd about a topic that is recorded.
     """
 
     state: str
@@ -44,11 +45,13 @@ class Standing:
     dropped: int
     unheard: list[str]
     refused: dict[str, str]
+    remarks: dict[str, str]
 
     @property
     def is_imperfect(self) -> bool:
-        """Whether the recording lacks anything."""
-        return bool(any(self.lost.values()) or self.late or self.dropped or self.refused)
+        """Whether the recording lacks anything, or has what nobody expects."""
+        is_incomplete = any(self.lost.values()) or self.late or self.dropped or self.refused
+        return bool(is_incomplete or self.remarks)
 
 
 class RecorderReporter:
@@ -78,7 +81,8 @@ def _judged(standing: Standing) -> tuple[Level, str]:
     if standing.state == FAILED:
         return Level.ERROR, standing.reason
     if standing.is_imperfect:
-        return Level.WARN, f"{standing.state}, not everything"
+        told = [f"{label} {text}" for label, text in standing.remarks.items()]
+        return Level.WARN, "; ".join([f"{standing.state}, not everything", *told])
     return Level.OK, standing.state
 
 
@@ -99,4 +103,5 @@ def _values(standing: Standing) -> dict[str, str]:
         values[f"received of {topic}"] = str(count)
     for topic, count in standing.lost.items():
         values[f"lost of {topic}"] = str(count)
-    return values | {f"not recorded: {topic}": why for topic, why in standing.refused.items()}
+    values |= {f"not recorded: {topic}": why for topic, why in standing.refused.items()}
+    return values | {f"remark on {topic}": text for topic, text in standing.remarks.items()}

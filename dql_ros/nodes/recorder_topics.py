@@ -2,57 +2,76 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+import rclpy
+from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 
 from dql_core.errors import DqlError
 from dql_ros.bag.sequence_numbers import SequenceNumbers
 from dql_ros.contract import QualityOfService
+from dql_ros.nodes.base import RCLError
 from dql_ros.nodes.interfaces import message_class, qos_profile
+from dql_ros.nodes.node_log import ROS_ARGUMENTS
 
 
 @dataclass(frozen=True)
 class FoundTopic:
-    """A topic that is published.
+    """A topic that is published, with one of its types.
 
     Attributes:
         name: Its absolute name.
         msgtype: Its message type.
+        label: What messages of this topic and type go by; the name but for a second type.
         offered: What its publishers offer.
+        hashes: How they define the type (REP 2011), as far as they tell.
     """
 
     name: str
     msgtype: str
+    label: str
     offered: tuple[QualityOfService, ...]
+    hashes: frozenset[str]
 
 
 @dataclass
-class _Subscribed:
-    """One topic that is subscribed to."""
+class _Heard:
+    """One type of a topic that is subscribed to."""
 
+    found: FoundTopic
+    type_hash: str
+    node: Node
     subscription: Any
     quality: QualityOfService
-    publishers: int
-    numbers: SequenceNumbers = field(default_factory=SequenceNumbers)
+    publishers: frozenset[bytes]
+    numbers: SequenceNumbers
 
 
 class RecorderTopics:
     """Subscribes to topics once they have a publisher, and takes their messages serialised.
 
+    A topic may be published with several types, at once or one after the other: each is heard by
+    itself, and goes by a label of its own.
+
     Args:
         node: The node that subscribes.
         wanted: Types of the topics, by name; empty where only the publisher knows it.
         depth: Messages of a topic that may wait to be taken.
-        on_topic: Told of each topic once, before its first message; what it complains about
-            keeps the topic from being recorded.
-        on_message: Takes topic, data and rclpy's information of each message.
+        on_topic: Told of each topic and type once, before the first message; returns the hash of
+            the definition that it has of the type, empty if it does not know. What it complains
+            about keeps the topic from being recorded until that has changed.
+        on_message: Takes label, data and rclpy's information of each message.
 
     Attributes:
-        refused: Why a topic is not recorded although it is published, by topic.
+        refused: Why a topic is not recorded although it is published, by label.
+        remarks: What else is odd about a topic, by label.
     """
 
     def __init__(
@@ -60,109 +79,197 @@ class RecorderTopics:
         node: Node,
         wanted: Mapping[str, str],
         depth: int,
-        on_topic: Callable[[FoundTopic], None],
+        on_topic: Callable[[FoundTopic], str],
         on_message: Callable[[str, bytes, Mapping[str, Any]], None],
     ) -> None:
         self.refused: dict[str, str] = {}
+        self.remarks: dict[str, str] = {}
         self._node = node
         self._wanted = dict(wanted)
         self._depth = depth
         self._on_topic = on_topic
         self._on_message = on_message
-        self._subscribed: dict[str, _Subscribed] = {}
-        self._given_up: set[str] = set()
+        self._heard: dict[str, _Heard] = {}
+        self._types: dict[str, set[str]] = {topic: set() for topic in wanted}
+        self._not_installed: set[str] = set()
+        self._beside: list[Node] = []
 
     @property
     def unheard(self) -> list[str]:
         """Topics without a publisher to subscribe to so far."""
-        return sorted(self._wanted.keys() - self._subscribed.keys() - self._given_up)
+        refused = {label.partition(" ")[0] for label in self.refused}
+        return sorted(topic for topic in self._wanted.keys() - refused if not self._types[topic])
 
     @property
     def received(self) -> dict[str, int]:
-        """Messages received so far, by topic."""
-        return {topic: each.numbers.received for topic, each in self._subscribed.items()}
+        """Messages received so far, by label."""
+        return {label: each.numbers.received for label, each in self._heard.items()}
 
     @property
     def lost(self) -> dict[str, int]:
-        """Messages that were sent between two that were received, by topic."""
-        return {topic: each.numbers.lost for topic, each in self._subscribed.items()}
+        """Messages that were sent when they should have been received and were not, by label."""
+        return {label: each.numbers.lost for label, each in self._heard.items()}
 
     def discover(self) -> None:
-        """Subscribe to the topics that have a publisher by now."""
-        for topic in self.unheard:
-            if publishers := self._publishers(topic):
-                msgtype = self._wanted[topic] or publishers[0].topic_type
-                self._subscribe(topic, msgtype, publishers)
+        """Subscribe to what is published by now."""
+        present = dict(self._node.get_topic_names_and_types())
+        for topic, types in self._types.items():
+            if not types.issuperset(present.get(topic, ())):
+                self._discover_types(topic)
 
     def adapt(self) -> None:
-        """Ask for less on topics where a further publisher offers less."""
-        for topic, subscribed in self._subscribed.items():
-            publishers = self._publishers(topic)
-            subscribed.publishers = len(publishers)
-            if not publishers:
+        """Look at publishers that have come since; ask for less where one offers less."""
+        for each in list(self._heard.values()):
+            publishers = self._publishers(each.found.name, each.found.msgtype)
+            present = frozenset(bytes(publisher.endpoint_gid) for publisher in publishers)
+            newcomers = present - each.publishers
+            each.publishers = present or each.publishers
+            if not newcomers:
                 continue
-            weakest = weakest_of([_quality(each.qos_profile) for each in publishers])
-            if _asks_for_more(subscribed.quality, weakest):
-                self._node.destroy_subscription(subscribed.subscription)
-                subscribed.quality = weakest
-                kind = subscribed.subscription.msg_type
-                subscribed.subscription = self._create(topic, kind, weakest)
+            self._compare_definitions(each.found, each.type_hash, _hashes(publishers))
+            offered = weakest_of([_quality(publisher.qos_profile) for publisher in publishers])
+            if _asks_for_more(each.quality, offered):
+                self._ask_for_less(each, offered)
 
     def take_all(self) -> bool:
         """Take all that has arrived; say whether anything came."""
-        any_came = False
-        for topic, subscribed in self._subscribed.items():
-            handle, kind = subscribed.subscription.handle, subscribed.subscription.msg_type
-            with handle:
-                while (taken := handle.take_message(kind, True)) is not None:
-                    any_came = True
-                    self._receive(topic, *taken)
-        return any_came
+        came = [self._take(each) for each in self._heard.values()]
+        return any(came)
 
-    def _publishers(self, topic: str) -> list[Any]:
-        return list(self._node.get_publishers_info_by_topic(topic))
+    def close(self) -> None:
+        """Let go of what is not the node's own."""
+        for node in self._beside:
+            node.destroy_node()
+            node.context.try_shutdown()
 
-    def _subscribe(self, topic: str, msgtype: str, publishers: list[Any]) -> None:
-        types = {publisher.topic_type for publisher in publishers}
-        fitting = [each for each in publishers if each.topic_type == msgtype]
-        if not fitting:
-            # One that fits may come yet.
-            self._refuse(topic, f"is published as {', '.join(sorted(types))}, not as {msgtype}")
-            return
-        offered = tuple(_quality(publisher.qos_profile) for publisher in fitting)
+    def _discover_types(self, topic: str) -> None:
+        """Subscribe to the types with which a topic is published and not heard yet."""
+        wanted, types = self._wanted[topic], self._types[topic]
+        # One that comes later than others has not sent anything unnoticed before.
+        is_later = bool(types)
+        present = {publisher.topic_type for publisher in self._publishers(topic)}
+        for msgtype in sorted(present - types, key=lambda each: (each != wanted, each)):
+            is_first = msgtype == wanted or not (wanted or types)
+            label = topic if is_first else f"{topic} ({msgtype})"
+            if label not in self._not_installed and self._hear(topic, msgtype, label, is_later):
+                self._tell_types(label, msgtype, wanted, types - {msgtype})
+
+    def _hear(self, topic: str, msgtype: str, label: str, is_later: bool) -> bool:
+        """Subscribe to a topic that is published with a type; say whether that was possible."""
+        publishers = self._publishers(topic, msgtype)
+        offered = tuple(_quality(publisher.qos_profile) for publisher in publishers)
+        found = FoundTopic(topic, msgtype, label, offered, _hashes(publishers))
         try:
             kind = message_class(msgtype)
-            self._on_topic(FoundTopic(topic, msgtype, offered))
         except DqlError as error:
-            self._given_up.add(topic)
-            self._refuse(topic, str(error))
+            self._not_installed.add(label)
+            self._refuse(label, str(error))
+            return False
+        try:
+            type_hash = self._on_topic(found)
+            quality = weakest_of(offered)
+            node, subscription = self._subscribe_somewhere(found, kind, quality)
+        except DqlError as error:
+            self._refuse(label, str(error))
+            return False
+        self.refused.pop(label, None)
+        self._types[topic].add(msgtype)
+        self._heard[label] = _Heard(
+            found,
+            type_hash,
+            node,
+            subscription,
+            quality,
+            frozenset(bytes(publisher.endpoint_gid) for publisher in publishers),
+            SequenceNumbers(from_start=is_later),
+        )
+        self._compare_definitions(found, type_hash, found.hashes)
+        return True
+
+    def _tell_types(self, label: str, msgtype: str, wanted: str, others: set[str]) -> None:
+        if wanted and msgtype != wanted:
+            text = f"is published as {msgtype}, in the contract it is {wanted}: recorded as it is"
+        elif others and not wanted:
+            text = f"is published as {msgtype}, besides {', '.join(sorted(others))}: both recorded"
+        else:
             return
-        self.refused.pop(topic, None)
-        weakest = weakest_of(offered)
-        self._subscribed[topic] = _Subscribed(
-            self._create(topic, kind, weakest), weakest, len(fitting)
+        self._remark(label, text)
+
+    def _compare_definitions(
+        self, found: FoundTopic, type_hash: str, hashes: frozenset[str]
+    ) -> None:
+        """Tell of publishers whose messages the definition in the recording does not describe."""
+        if type_hash and hashes - {type_hash}:
+            self._remark(
+                found.label,
+                f"has a publisher with another definition of {found.msgtype} than is installed "
+                f"here: its messages are among those recorded and cannot be decoded",
+            )
+
+    def _publishers(self, topic: str, msgtype: str = "") -> list[Any]:
+        found = self._node.get_publishers_info_by_topic(topic)
+        return [publisher for publisher in found if msgtype in {"", publisher.topic_type}]
+
+    def _subscribe_somewhere(
+        self, found: FoundTopic, kind: Any, quality: QualityOfService
+    ) -> tuple[Node, Any]:
+        """Subscribe in the first context that does not know the topic with another type."""
+        taken = [each.node for each in self._heard.values() if each.found.name == found.name]
+        for node in (self._node, *self._beside):
+            if node not in taken:
+                with suppress(RCLError):  # It has the topic with another type, for its own use.
+                    return node, self._subscribe(node, found, kind, quality)
+        self._beside.append(_node_beside(self._node, len(self._beside) + 2))
+        return self._beside[-1], self._subscribe(self._beside[-1], found, kind, quality)
+
+    def _ask_for_less(self, each: _Heard, quality: QualityOfService) -> None:
+        self._take(each)
+        each.node.destroy_subscription(each.subscription)
+        kind = each.subscription.msg_type
+        each.subscription = self._subscribe(each.node, each.found, kind, quality)
+        each.quality = quality
+        self._remark(
+            each.found.label,
+            f"got a publisher that offers less ({quality.reliability}, {quality.durability}): "
+            f"what that sent at first is missing",
         )
 
-    def _create(self, topic: str, kind: Any, quality: QualityOfService) -> Any:
+    def _subscribe(
+        self, node: Node, found: FoundTopic, kind: Any, quality: QualityOfService
+    ) -> Any:
         def receive(data: bytes, info: Mapping[str, Any]) -> None:
-            self._receive(topic, data, info)
+            self._receive(self._heard[found.label], data, info)
             # One wake-up costs more than many messages: take whatever else has come.
             self.take_all()
 
         callback: Any = receive  # rclpy's stubs do not know the message's information
         profile = qos_profile(quality, min_depth=self._depth)
-        return self._node.create_subscription(kind, topic, callback, profile, raw=True)
+        return node.create_subscription(kind, found.name, callback, profile, raw=True)
 
-    def _receive(self, topic: str, data: bytes, info: Mapping[str, Any]) -> None:
-        subscribed = self._subscribed[topic]
+    def _take(self, each: _Heard) -> bool:
+        any_came = False
+        handle, kind = each.subscription.handle, each.subscription.msg_type
+        with handle:
+            while (taken := handle.take_message(kind, True)) is not None:
+                any_came = True
+                self._receive(each, *taken)
+        return any_came
+
+    def _receive(self, each: _Heard, data: bytes, info: Mapping[str, Any]) -> None:
         number = info.get("publication_sequence_number")
-        if subscribed.numbers.note(number, info["source_timestamp"], subscribed.publishers):
-            self._on_message(topic, data, info)
+        if each.numbers.note(number, info["source_timestamp"], len(each.publishers)):
+            self._on_message(each.found.label, data, info)
 
-    def _refuse(self, topic: str, why: str) -> None:
-        if self.refused.get(topic) != why:
-            self.refused[topic] = why
-            self._node.get_logger().error(f"{topic} is not recorded: {why}")
+    def _refuse(self, label: str, why: str) -> None:
+        if self.refused.get(label) != why:
+            self.refused[label] = why
+            self._node.get_logger().error(f"{label} is not recorded: {why}")
+
+    def _remark(self, label: str, text: str) -> None:
+        known = self.remarks.get(label, "")
+        if text not in known:
+            self.remarks[label] = f"{known}; {text}" if known else text
+            self._node.get_logger().warning(f"{label} {text}")
 
 
 def weakest_of(offered: Iterable[QualityOfService]) -> QualityOfService:
@@ -189,4 +296,28 @@ def _quality(offered: QoSProfile) -> QualityOfService:
         reliability="reliable" if reliable else "best_effort",
         durability="transient_local" if latched else "volatile",
         depth=max(offered.depth, 1),
+    )
+
+
+def _hashes(publishers: Iterable[Any]) -> frozenset[str]:
+    """How publishers define their type; before Jazzy nobody tells."""
+    told = (str(getattr(publisher, "topic_type_hash", "")) for publisher in publishers)
+    return frozenset(text for text in told if text.startswith("RIHS01_") and text.strip("0_RIHS1"))
+
+
+def _node_beside(node: Node, number: int) -> Node:
+    """Make a node with a context of its own: one context knows a topic with one type only."""
+    context = Context()
+    rclpy.init(
+        args=[*sys.argv, *ROS_ARGUMENTS],
+        context=context,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
+    return Node(
+        f"{node.get_name()}_{number}",
+        namespace=node.get_namespace(),
+        context=context,
+        use_global_arguments=False,
+        enable_rosout=False,
+        start_parameter_services=False,
     )

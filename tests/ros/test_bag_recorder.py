@@ -3,11 +3,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rosbags.highlevel import AnyReader
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.recorder import LABELS_KEY, RECORDING_KEY, Recorder, RecorderOptions
+from dql_ros.bag.recorder import (
+    LABELS_KEY,
+    RECORDING_KEY,
+    Recorder,
+    RecorderOptions,
+    recorders_notes,
+)
 from dql_ros.bag.sim_time import SimTimeOrder
 from dql_ros.bag.topic_metadata import TopicMetadata, describe
 from dql_ros.bag.writer import CONTRACT_KEY
@@ -55,7 +62,7 @@ def test_only_what_comes_between_start_and_stop_is_recorded_in_a_bag_each(
         assert contents(finished.path) == [("/flag", index)]
         lost = {"/flag": index} if index else {}
         known = {"lost": lost, "unwritten": 0, "late": 0, "dropped": 0, "error": ""}
-        assert custom(finished.path, RECORDING_KEY) == known
+        assert custom(finished.path, RECORDING_KEY) == known | {"remarks": []}
 
 
 @pytest.mark.parametrize("numbered", [False, True])
@@ -122,6 +129,58 @@ def test_labels_bear_the_simulated_time_like_everything_else(
         ("/flag", 2 * SECOND),
     ]
     assert custom(finished.path, LABELS_KEY) == [{"label": "success", "log_time_ns": NOW + SECOND}]
+
+
+def test_what_the_recorder_noted_is_told_to_who_reads_the_bag(
+    tmp_path: Path, typestore: Typestore
+) -> None:
+    recorder = Recorder(options(tmp_path))
+    recorder.announce(flag(typestore), latched=False)
+    recorder.start(NOW)
+    bag = recorder.stop({"/flag": 3, "/other": 0}, ["/flag is odd"]).path
+    with Bag(bag) as opened:
+        assert opened.notes == ("its recorder missed 3 messages of /flag", "/flag is odd")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no json", "[1]", "{}", '{"lost": 3, "remarks": 4}', "[" * 9999]
+)
+def test_a_foreign_note_in_a_bag_does_no_harm(text: str) -> None:
+    assert list(recorders_notes({RECORDING_KEY: text})) == []
+
+
+@pytest.mark.parametrize("max_file_bytes", [0, 200])
+def test_each_type_of_a_topic_has_a_channel_of_its_own(
+    tmp_path: Path, typestore: Typestore, max_file_bytes: int
+) -> None:
+    """In every file, and in rosbags' and MCAP's eyes too."""
+    recorder = Recorder(replace(options(tmp_path), max_file_bytes=max_file_bytes))
+    text = describe("/flag", "std_msgs/msg/String", (), None, typestore)
+    recorder.announce(flag(typestore), latched=False)
+    recorder.announce(replace(text, alias="/flag (text)"), latched=False)
+    bag = recorder.start(NOW)
+    message = typestore.types[text.msgtype](data="x" * 100)
+    data = bytes(typestore.serialize_cdr(message, text.msgtype))
+    for index in range(6):
+        recorder.receive("/flag", FLAG, NOW + 2 * index, NOW)
+        recorder.receive("/flag (text)", data, NOW + 2 * index + 1, NOW)
+        recorder.advance(NOW + (index + 1) * SECOND)
+    finished = recorder.stop({})
+    assert finished.counts == {"/flag": 6, "/flag (text)": 6}
+    assert (len(list(bag.glob("*.mcap"))) > 1) == bool(max_file_bytes)
+    assert contents(bag) == [("/flag", index) for index in range(12)]
+    with AnyReader([bag]) as reader:
+        counts = {each.msgtype: each.msgcount for each in reader.connections}
+        kinds = [each.msgtype for each, _, _ in reader.messages()]
+    assert counts == {"std_msgs/msg/Bool": 6, "std_msgs/msg/String": 6}
+    assert kinds == ["std_msgs/msg/Bool", "std_msgs/msg/String"] * 6
+    with Bag(bag) as opened:
+        opened.require_topic("/flag", "std_msgs/msg/Bool", "stop", may_be_silent=False)
+        opened.require_topic("/flag", "std_msgs/msg/String", "stop", may_be_silent=False)
+        with pytest.raises(
+            BagError, match="of type std_msgs/msg/Bool and std_msgs/msg/String, in"
+        ):
+            opened.require_topic("/flag", "std_msgs/msg/Int8", "stop", may_be_silent=False)
 
 
 def test_what_cannot_be_done_now_is_refused(tmp_path: Path) -> None:

@@ -67,3 +67,16 @@ def test_without_numbers_nothing_is_known_of_losses() -> None:
     assert numbers.note(None, 1)
     assert numbers.note(None, 1)
     assert (numbers.received, numbers.lost) == (2, 0)
+
+
+@settings(deadline=None, max_examples=200)
+@given(publisher)
+def test_what_a_publisher_sent_before_it_was_heard_is_lost_if_nothing_came_before_it(
+    sent: tuple[int, list[bool]],
+) -> None:
+    first, arrives = sent
+    arrived = [first, *(first + 1 + index for index, came in enumerate(arrives) if came)]
+    numbers = SequenceNumbers(from_start=True)
+    for number in arrived:
+        numbers.note(number, number)
+    assert numbers.lost + numbers.received == arrived[-1]

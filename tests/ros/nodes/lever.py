@@ -50,10 +50,12 @@ class Lever:
         self._told: list[dict[str, Any]] = []
         node.create_subscription(String, f"{NODE}/status", self._note, reliable(10, latched=True))
 
-    def record(self, **parameters: Any) -> NodeProcess:
+    def record(
+        self, module: str = "dql_ros.nodes.recorder_node", **parameters: Any
+    ) -> NodeProcess:
         """Start a recorder and wait until it listens."""
         common = {"contract": str(self.contract), "out": str(self.bag)}
-        process = self.robot.start(NODE, **common, **parameters)
+        process = self.robot.run(module, NODE, **common, **parameters)
         self.robot.probe.until(self._is_heard, "the recorder")
         return process
 
