@@ -26,6 +26,7 @@ setup(
         (f"share/{PACKAGE}/config/plotjuggler", glob("config/plotjuggler/*.xml")),
         (f"share/{PACKAGE}/config/train", glob("config/train/*.yaml")),
         (f"share/{PACKAGE}/config/train/d4rl", glob("config/train/d4rl/*.*")),
+        (f"share/{PACKAGE}/config/security", glob("config/security/*.xml")),
         (f"share/{PACKAGE}/config/nodes", glob("config/nodes/*.yaml")),
     ],
     zip_safe=False,

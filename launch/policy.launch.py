@@ -6,6 +6,7 @@ ros2 launch dql_ros policy.launch.py contract:=scara.yaml policy:=bundle sim:=tr
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from launch.actions import (
@@ -20,13 +21,14 @@ from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch_ros.actions import LifecycleNode
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from dql_ros.launching.entities import Entities, Values, described, node_options
 from dql_ros.launching.values import is_true, number
+from dql_ros.sros2 import ENABLE
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml): its path, or the name of one of this package's."),
@@ -75,6 +77,9 @@ def _nodes(values: Values) -> Entities:
         is_true(values, name) for name in ("sim", "record", "autostart", "respawn")
     )
     use_sim_time = sim or is_true(values, "use_sim_time")
+    # The launch would need an enclave of its own to call the services of the node, and it would
+    # ask those of one that has died, which DDS remembers for a while.
+    starts_itself = respawn or os.environ.get(ENABLE) == "true"
     options = node_options(
         values,
         executable="policy_node",
@@ -84,14 +89,12 @@ def _nodes(values: Values) -> Entities:
             "device": values["device"],
             "mode": values["mode"],
             "real_time_factor": number(values, "real_time_factor"),
-            # The launch would ask the services of the node that has died, which DDS
-            # remembers for a while: one that may be respawned starts itself.
-            "autostart": autostart and respawn,
+            "autostart": autostart and starts_itself,
             "recorders": int(record),
             "use_sim_time": use_sim_time,
         },
     )
-    policy = LifecycleNode(**options)
+    policy = Node(**options) if starts_itself else LifecycleNode(**options)
     common = {
         name: values[name]
         for name in ("contract", "namespace", "params_file", "respawn", "log_level")
@@ -109,7 +112,7 @@ def _nodes(values: Values) -> Entities:
         "autostart": "true",
     }
     return [
-        *(_transitions(policy) if autostart and not respawn else []),
+        *(_transitions(policy) if autostart and isinstance(policy, LifecycleNode) else []),
         policy,
         *([_included("sim.launch.py", common | bridge)] if sim else []),
         *([_included("record.launch.py", common | recorder)] if record else []),

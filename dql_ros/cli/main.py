@@ -31,6 +31,7 @@ VERBS = {
     "inspect": ("dql_ros.cli.inspect", "Show what a bag, dataset, checkpoint or bundle holds."),
     "closed-loop": ("dql_ros.cli.closed_loop", "Drive the simulated robot over ROS 2 topics."),
     "layout": ("dql_ros.cli.layout", "Make a Foxglove or PlotJuggler layout for a contract."),
+    "sros2": ("dql_ros.cli.sros2", "Make the SROS 2 policy of a contract's nodes."),
     "doctor": ("dql_ros.cli.doctor", "Check whether this machine is fit to run a policy."),
     "demo": ("dql_ros.cli.demo", "Run everything, from recording to a driving robot."),
 }

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from dql_core.errors import ConfigError
 from dql_ros.doctor.finding import Finding, failure, fine, warning
 from dql_ros.domain import SAFE_DOMAINS
+from dql_ros.sros2 import (
+    ENABLE,
+    KEYSTORE,
+    STRATEGY,
+    doubt_about_settings,
+    require_sound_settings,
+)
 
 # docs.ros.org, "Improved Dynamic Discovery".
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
@@ -18,6 +26,7 @@ def check_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
     yield _check_domain(environment.get("ROS_DOMAIN_ID", ""))
     yield _check_range(environment)
     yield from _check_profiles(environment)
+    yield _check_security(environment)
     if environment.get("ROS_DISCOVERY_SERVER"):
         yield warning(
             "ROS_DISCOVERY_SERVER",
@@ -65,6 +74,20 @@ def _check_range(environment: Mapping[str, str]) -> Finding:
             "export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST or SUBNET",
         )
     return fine(check, value)
+
+
+def _check_security(environment: Mapping[str, str]) -> Finding:
+    check = "security"
+    try:
+        require_sound_settings(environment)
+    except ConfigError as error:
+        found, _, remedy = str(error).partition(": ")
+        return failure(check, found, remedy)
+    if doubt := doubt_about_settings(environment):
+        return warning(check, doubt, f"export {ENABLE}=true {STRATEGY}=Enforce")
+    if environment.get(ENABLE, "") == "true":
+        return fine(check, f"SROS 2 is enforced with {environment.get(KEYSTORE, '')}")
+    return fine(check, "SROS 2 is off: whoever is in this network may command the robot")
 
 
 def _check_profiles(environment: Mapping[str, str]) -> Iterator[Finding]:

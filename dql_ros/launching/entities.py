@@ -42,6 +42,8 @@ def node_options(
 ) -> dict[str, Any]:
     """Return the keyword arguments of a ``Node`` of this package; its name is the executable's.
 
+    With SROS 2 it has the enclave of its full name, as `dql sros2` lists it.
+
     Args:
         values: Those of the launch arguments ``namespace``, ``params_file``, ``respawn`` and
             ``log_level``, which every launch file has.
@@ -49,13 +51,18 @@ def node_options(
         parameters: Go before those in the parameter file; empty ones are left to it.
     """
     files = [values["params_file"]] if values["params_file"] else []
+    name = executable.removesuffix("_node")
+    enclave = f"/{values['namespace']}/{name}".replace("//", "/")
     return {
         "package": "dql_ros",
         "executable": executable,
-        "name": executable.removesuffix("_node"),
+        "name": name,
         "namespace": values["namespace"],
         "parameters": [*files, given(parameters)],
-        "arguments": ["--ros-args", "--log-level", values["log_level"]],
+        "arguments": [
+            *("--ros-args", "--log-level", values["log_level"]),
+            *("--enclave", enclave),
+        ],
         "respawn": is_true(values, "respawn"),
         "respawn_delay": 1.0,
         "output": "screen",

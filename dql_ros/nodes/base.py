@@ -28,6 +28,7 @@ from rclpy.utilities import try_shutdown
 from dql_core.errors import DqlError
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.processes import PARENT_VARIABLE
+from dql_ros.sros2 import doubt_about_settings, explain_refusal, require_sound_settings
 
 try:
     from rclpy.experimental.events_executor import EventsExecutor
@@ -97,15 +98,20 @@ def run(
     node = None
     complaint, code = "", 0
     try:
+        require_sound_settings(os.environ)
         rclpy.init(
             args=[*sys.argv, *ROS_ARGUMENTS], signal_handler_options=SignalHandlerOptions.NO
         )
+        if doubt := doubt_about_settings(os.environ):
+            get_logger("dql_ros").warning(doubt)
         node = make_node()
         _spin(node, make_executor())
     except DqlError as error:
         complaint, code = str(error), 2
-    except Exception:  # noqa: BLE001 - the process's last resort
-        complaint, code = traceback.format_exc(), 1
+    except Exception as error:  # noqa: BLE001 - the process's last resort
+        complaint, code = explain_refusal(str(error)), 2
+        if not complaint:
+            complaint, code = traceback.format_exc(), 1
     _tear_down(node)
     for number in _END_SIGNALS:
         # A second Ctrl-C must not turn a good end into a bad one while the interpreter exits.

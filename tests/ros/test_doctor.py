@@ -118,6 +118,10 @@ def test_an_unset_environment_is_fine() -> None:
             "FASTRTPS_DEFAULT_PROFILES_FILE",
             Verdict.FINE,
         ),
+        ("ROS_SECURITY_ENABLE", "", "security", Verdict.FINE),
+        ("ROS_SECURITY_ENABLE", "True", "security", Verdict.FAILURE),
+        ("ROS_SECURITY_ENABLE", "true", "security", Verdict.FAILURE),  # without a keystore
+        ("ROS_SECURITY_STRATEGY", "Enforce", "security", Verdict.WARNING),
     ],
 )
 def test_variables_that_mislead_are_told(

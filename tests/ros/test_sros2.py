@@ -1,0 +1,123 @@
+"""SROS 2 policies and settings, without ROS."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from dql_core.errors import ConfigError
+from dql_ros.cli.sros2 import sros2
+from dql_ros.contract import load_contract
+from dql_ros.sros2 import (
+    doubt_about_settings,
+    explain_refusal,
+    policy_document,
+    require_sound_settings,
+)
+
+CONFIG = Path(__file__).parents[2] / "config"
+CONTRACTS = sorted((CONFIG / "contracts").glob("*.yaml"))
+ENFORCED = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}
+
+
+def allowed(document: str, enclave: str, right: str) -> set[str]:
+    """Return the full names of what a policy allows, as sros2 reads it."""
+    (profile,) = ElementTree.fromstring(document).findall(
+        f"enclaves/enclave[@path='{enclave}']/profiles/profile"
+    )
+    found = set()
+    for names in profile:
+        assert set(names.attrib.values()) == {"ALLOW"}
+        if right in names.attrib:
+            own = f"{profile.attrib['ns'].rstrip('/')}/{profile.attrib['node']}"
+            found |= {re.sub("^~", own, str(name.text)) for name in names}
+    assert all(name.startswith("/") for name in found)
+    return found
+
+
+@pytest.mark.parametrize("path", CONTRACTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("namespace", ["", "left", "/left/"])
+def test_only_policy_and_demonstrator_may_command_the_robot(path: Path, namespace: str) -> None:
+    contract = load_contract(path)
+    document = policy_document(contract, namespace)
+    prefix = f"/{namespace.strip('/')}".rstrip("/")
+    nodes = ("policy", "demonstrator", "sim_bridge", "recorder", "operator")
+    commanders = {
+        node
+        for node in nodes
+        for stream in contract.action
+        if stream.resolved_topic(prefix) in allowed(document, f"{prefix}/{node}", "publish")
+    }
+    assert commanders == {"policy", "demonstrator"}
+    stopped_by = [
+        node
+        for node in nodes
+        if f"{prefix}/policy/stop" in allowed(document, f"{prefix}/{node}", "publish")
+    ]
+    assert stopped_by == ["operator"]
+
+
+def test_the_operator_hears_all_and_calls_all() -> None:
+    document = policy_document(load_contract(CONFIG / "contracts" / "scara.yaml"), "left")
+    for node in ("policy", "sim_bridge", "recorder"):
+        path = f"/left/{node}"
+        assert allowed(document, path, "publish") <= allowed(
+            document, "/left/operator", "subscribe"
+        )
+        assert allowed(document, path, "reply") <= allowed(document, "/left/operator", "request")
+
+
+def test_what_else_is_recorded_may_be_heard_by_the_recorder_alone() -> None:
+    contract = load_contract(CONFIG / "contracts" / "scara.yaml")
+    document = policy_document(contract, topics=["odom", "/camera"])
+    assert {"/odom", "/camera"} <= allowed(document, "/recorder", "subscribe")
+    assert not {"/odom", "/camera"} & allowed(document, "/policy", "subscribe")
+
+
+def test_the_shipped_policy_is_what_the_command_writes(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "policy.xml"
+    sros2(CONFIG / "contracts" / "scara.yaml", out, topic=["/diagnostics"])
+    assert out.read_text() == (CONFIG / "security" / "scara.policy.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"ROS_SECURITY_ENABLE": "True"}, "ROS_SECURITY_ENABLE is 'True', which ROS 2 takes for"),
+        ({"ROS_SECURITY_ENABLE": "1"}, "write true or false"),
+        ({"ROS_SECURITY_STRATEGY": "enforce"}, "'enforce', which ROS 2 takes for Permissive"),
+        ({"ROS_SECURITY_KEYSTORE": "/nowhere"}, "'/nowhere', where no keystore is"),
+        ({"ROS_SECURITY_KEYSTORE": ""}, "ROS_SECURITY_KEYSTORE is '', where no keystore is"),
+    ],
+)
+def test_settings_that_would_protect_nothing_are_refused(
+    tmp_path: Path, changed: dict[str, str], told: str
+) -> None:
+    (tmp_path / "enclaves").mkdir()
+    sound = ENFORCED | {"ROS_SECURITY_KEYSTORE": str(tmp_path)}
+    require_sound_settings(sound)
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        require_sound_settings(sound | changed)
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, ""),
+        (ENFORCED, ""),
+        (ENFORCED | {"ROS_SECURITY_ENABLE": "false"}, ""),
+        ({"ROS_SECURITY_STRATEGY": "Enforce"}, "but ROS_SECURITY_ENABLE is not true: nothing is"),
+        ({"ROS_SECURITY_ENABLE": "true"}, "is not Enforce: a node that has no enclave runs"),
+    ],
+)
+def test_settings_that_protect_less_than_they_seem_to_are_doubted(
+    environment: dict[str, str], told: str
+) -> None:
+    doubt = doubt_about_settings(environment)
+    assert told in doubt
+    assert bool(told) == bool(doubt)
+
+
+def test_other_errors_are_not_taken_for_those_of_security() -> None:
+    assert explain_refusal("the security guard is asleep") == ""
