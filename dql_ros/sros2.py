@@ -144,6 +144,7 @@ def _of_operator(nodes: Mapping[str, Rights], prefix: str) -> Rights:
             *(*full("recorder", ["~/label"]), "/rosout", "/parameter_events"),
         ),
         subscribe=tuple(heard),
+        reply=("/_ros2cli_*/get_type_description",),  # which the nodes of ros2's tools offer
         request=tuple(name for node, rights in nodes.items() for name in full(node, rights.reply)),
     )
 
@@ -191,7 +192,7 @@ def doubt_about_settings(environment: Mapping[str, str]) -> str:
 def explain_refusal(error: str) -> str:
     """Return what rcl's complaint about security means and how to mend it; "" if it is none."""
     words = " ".join(error.split())
-    if "the security libraries" in words:
+    if "-DSECURITY=ON" in words:  # Fast DDS's advice to those who build it
         return (
             f"{ENABLE} is true, but the DDS library of this ROS 2 was built without security, as "
             f"in the wheels from PyPI: use a ROS 2 installation, or set {ENABLE}=false and be "

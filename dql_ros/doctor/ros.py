@@ -13,6 +13,7 @@ from dql_ros.doctor.finding import Finding, failure, fine, warning
 from dql_ros.doctor.own_process import BrokenProcessError, ask_python
 from dql_ros.domain import environment_of, own_domain
 from dql_ros.processes import NodeCommand, NodeProcesses
+from dql_ros.sros2 import explain_refusal
 
 INSTALLATION = "dql_ros.nodes.installation"
 ECHO = "dql_ros.nodes.echo_node"
@@ -102,6 +103,9 @@ def check_discovery() -> Finding:
                 timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
                 heard = ask_python(arguments, environment, timeout_s)
     except (BrokenProcessError, SimulationError, OSError) as error:
+        if told := explain_refusal(str(error)):
+            found, _, remedy = told.partition(": ")
+            return failure(check, found, remedy)
         return failure(
             check,
             f"two processes on this machine do not find each other ({error})",

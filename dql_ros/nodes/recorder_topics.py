@@ -11,6 +11,7 @@ from typing import Any
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
@@ -320,4 +321,5 @@ def _node_beside(node: Node, number: int) -> Node:
         use_global_arguments=False,
         enable_rosout=False,
         start_parameter_services=False,
+        parameter_overrides=[Parameter("start_type_description_service", value=False)],
     )

@@ -10,7 +10,10 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from dql_core.errors import SimulationError
 from dql_ros.domain import inside
+from dql_ros.nodes.base import RCLError
+from dql_ros.sros2 import explain_refusal
 
 T = TypeVar("T", bound="SideNode")
 
@@ -23,13 +26,25 @@ class SideNode:
     """
 
     def __init__(self, domain: int, name: str) -> None:
-        """Join the ROS domain ``domain`` under ``name``."""
+        """Join the ROS domain ``domain`` under ``name``.
+
+        Raises:
+            SimulationError: If ROS 2's security does not let it.
+        """
         self._context = Context()
-        with inside(domain):
-            rclpy.init(args=[], context=self._context)
-            self.node = Node(
-                name, context=self._context, enable_rosout=False, start_parameter_services=False
-            )
+        try:
+            with inside(domain):
+                rclpy.init(args=[], context=self._context)
+                self.node = Node(
+                    name,
+                    context=self._context,
+                    enable_rosout=False,
+                    start_parameter_services=False,
+                )
+        except RCLError as error:
+            if told := explain_refusal(str(error)):
+                raise SimulationError(told) from error
+            raise
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 

@@ -119,5 +119,24 @@ def test_settings_that_protect_less_than_they_seem_to_are_doubted(
     assert bool(told) == bool(doubt)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            "failed to initialize rcl: SECURITY ERROR: directory '/ks/enclaves/x' does not exist."
+            ", at /project/src/rcl/security.c:202",
+            "security: directory '/ks/enclaves/x' does not exist: make the enclave with",
+        ),
+        (
+            "error creating node: This Fast DDS version doesn't have the security libraries\n"
+            "Please compile Fast DDS using the -DSECURITY=ON CMake option, at /x.cpp:1",
+            "ROS_SECURITY_ENABLE is true, but the DDS library of this ROS 2 was built without",
+        ),
+    ],
+)
+def test_what_ros_says_of_security_is_explained(error: str, told: str) -> None:
+    assert explain_refusal(error).startswith(told)
+
+
 def test_other_errors_are_not_taken_for_those_of_security() -> None:
     assert explain_refusal("the security guard is asleep") == ""
