@@ -10,6 +10,7 @@ import yaml
 
 from dql_core.config import TrainConfig
 from dql_core.errors import ConfigError
+from dql_core.plain_yaml import load_yaml
 from dql_core.strict_yaml import parse, read_yaml
 
 
@@ -51,6 +52,6 @@ def _apply(document: dict[str, Any], override: str) -> None:
         if not isinstance(document, dict):
             raise ConfigError(f"--set {override}: '{section}' is a value and has no keys")
     try:
-        document[last] = yaml.safe_load(text)
+        document[last] = load_yaml(text)
     except yaml.YAMLError as cause:
         raise ConfigError(f"--set {override}: the value is not valid yaml") from cause

@@ -9,7 +9,13 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dql_core.documents import read_bounded
 from dql_core.errors import DqlError, did_you_mean
+from dql_core.plain_yaml import load_yaml
+
+# A contract or a configuration; one of a thousand fields has a tenth of it.
+MAX_YAML_BYTES = 1 << 20
+MAX_SHOWN = 200
 
 
 class StrictModel(BaseModel):
@@ -22,16 +28,18 @@ Model = TypeVar("Model", bound=StrictModel)
 
 
 def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
-    """Parse a yaml mapping with ``safe_load``.
+    """Parse a yaml mapping of plain values.
 
     Raises:
-        DqlError: Of the kind ``error``, when the file is missing, no yaml, or no mapping.
+        DqlError: Of the kind ``error``, when the file is missing, too large, no yaml or no
+            mapping, or has a key twice.
     """
     if not path.is_file():
         nearby = [other.name for other in path.parent.glob("*.yaml")]
         raise error(f"{path}: no such file{did_you_mean(path.name, nearby)}")
+    content = read_bounded(path, MAX_YAML_BYTES, error)
     try:
-        document = yaml.safe_load(path.read_text())
+        document = load_yaml(content.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         raise error(f"{path}: not valid yaml: {' '.join(str(cause).split())}") from cause
     if not isinstance(document, dict):
@@ -97,7 +105,12 @@ def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not isinstance(problem["input"], str | int | float | bool):
         return f"{key}: {message}" if key else message
-    return f"key '{key}' is {problem['input']!r}: {message}"
+    return f"key '{key}' is {_shown(problem['input'])}: {message}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from dql_core.documents import read_bounded
+from dql_core.errors import ConfigError
+from dql_core.plain_yaml import compose_yaml
+from dql_core.strict_yaml import MAX_YAML_BYTES
+
 _FILE_OPTION = "--params-file"
 _ALL_NODES = "/**"
 _PARAMETERS = "ros__parameters"
@@ -17,15 +22,24 @@ def shared_parameters(arguments: Sequence[str]) -> set[str]:
     """Return the names under ``/**`` in the parameter files of a command line.
 
     Args:
-        arguments: The command line; its files were read by ROS before and are sound.
+        arguments: The command line; its files were read by ROS before.
+
+    Raises:
+        ConfigError: If a file has a parameter twice, of which ROS takes the last without a word,
+            or is no yaml.
     """
     files = [Path(path) for option, path in pairwise(arguments) if option == _FILE_OPTION]
-    return {name for path in files for name in _names_for_all(path.read_text())}
+    return {name for path in files for name in _names_for_all(path)}
 
 
-def _names_for_all(text: str) -> Iterator[str]:
-    # Composed, not loaded: launch files write lists with a tag of Python's, which ROS ignores.
-    document = yaml.compose(text, Loader=yaml.SafeLoader)
+def _names_for_all(path: Path) -> Iterator[str]:
+    text = read_bounded(path, MAX_YAML_BYTES, ConfigError)
+    try:
+        # Composed, not loaded: launch files write lists with a tag of Python's, which ROS ignores.
+        document = compose_yaml(text.decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        reason = " ".join(str(cause).split())
+        raise ConfigError(f"{path}: not a file of parameters: {reason}") from cause
     for all_nodes, section in _entries(document):
         for key, parameters in _entries(section):
             if (all_nodes, key) == (_ALL_NODES, _PARAMETERS):

@@ -19,6 +19,7 @@ from dql_core.cli.facts import facts_table, plain_table
 from dql_core.data.relabel import RelabelResult
 from dql_core.data.relabel import relabel as relabel_dataset
 from dql_core.errors import ConfigError, did_you_mean
+from dql_core.plain_yaml import load_yaml
 from dql_core.rewards.named import RewardFunction
 from dql_core.strict_yaml import parse, read_yaml
 
@@ -119,7 +120,7 @@ def _argument(text: str) -> tuple[str, Any]:
     if not equals or not key.strip().isidentifier():
         raise ConfigError(f"--argument {text}: must have the form key=value")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), load_yaml(value)
     except yaml.YAMLError as cause:
         raise ConfigError(f"--argument {text}: the value is not valid yaml") from cause
 

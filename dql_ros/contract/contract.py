@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from dql_core.errors import ContractError
 from dql_core.rewards.named import RewardFunction
-from dql_core.spec import PolicySpec
+from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.contract.episode import EpisodeRules
 from dql_ros.contract.reward import Reward
@@ -37,13 +37,23 @@ class FaultRules(StrictModel):
     command: tuple[float, ...] = ()
     deactivate_after_s: float | None = Field(default=None, gt=0, le=86400)
 
-    def problems(self, width: int) -> Iterator[str]:
-        """Tell what is wrong for an action of ``width`` numbers."""
-        if self.command and len(self.command) != width:
-            yield f"on_fault.command has {len(self.command)} entries for {width} action fields"
-        for value in self.command:
+    def problems(self, action: Sequence[FieldSpec]) -> Iterator[str]:
+        """Tell what is wrong for an action of these fields."""
+        if self.command and len(self.command) != len(action):
+            yield (
+                f"on_fault.command has {len(self.command)} entries for {len(action)} action fields"
+            )
+        given = self.command or (0.0,) * len(action)
+        for field, value in zip(action, given, strict=False):
             if not math.isfinite(value):
                 yield f"on_fault.command has an entry {value}: a robot can only be sent numbers"
+            elif not field.low <= value <= field.high:
+                what = "" if self.command else ", the default,"
+                yield (
+                    f"on_fault.command is {value:g}{what} for '{field.name}', outside of its "
+                    f"bounds {field.low:g} to {field.high:g}: give a command within them, or "
+                    f"widen 'low' and 'high'"
+                )
         if self.deactivate_after_s is not None:
             needed_s = self.hold_s + self.ramp_s
             if self.deactivate_after_s < needed_s:
@@ -98,7 +108,7 @@ class Contract(StrictModel):
             yield from _twins([stream.topic for stream in streams], f"{kind} topic")
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
-        yield from self.on_fault.problems(sum(stream.width for stream in self.action))
+        yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
 
     @property
     def period_ns(self) -> int:

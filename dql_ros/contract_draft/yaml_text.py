@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from dql_core.plain_yaml import load_yaml
+
 WIDTH = 99
 # Plain text in flow style: nothing that yaml gives a meaning to.
 PLAIN = re.compile(r"[\w/~.][\w/~.^ -]*", re.ASCII)
@@ -65,7 +67,7 @@ def _folded(line: str) -> list[str]:
         break_long_words=False,
     )
     # Texts with several spaces in a row would lose some of them.
-    is_same = yaml.safe_load("\n".join(lines)) == yaml.safe_load(content.removeprefix(mark))
+    is_same = load_yaml("\n".join(lines)) == load_yaml(content.removeprefix(mark))
     return [f"{margin}{mark}{each}" for each in lines] if is_same else [line]
 
 
@@ -76,7 +78,7 @@ def one_line(text: str) -> str:
 
 def _text(text: str) -> str:
     try:
-        is_plain = PLAIN.fullmatch(text) is not None and yaml.safe_load(text) == text
+        is_plain = PLAIN.fullmatch(text) is not None and load_yaml(text) == text
     except yaml.YAMLError:
         is_plain = False
     if is_plain:

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[2]
 # A module imports from layers below its own and from its own package, never sideways or upwards.
 LAYERS = (
     {"errors"},
+    {"documents"},
+    {"plain_yaml"},
     {"atomic", "presets", "spec", "strict_yaml"},
     {"diffusion", "normalize", "rewards", "streams"},
     {"held_column"},
@@ -22,7 +24,7 @@ LAYERS = (
     {"latency"},
     {"cli"},
 )
-RUNTIME_NEEDS = {"errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}
+RUNTIME_NEEDS = {"documents", "errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}
 ROS_PACKAGES = {"rclpy", "launch", "launch_ros"}
 ROS_FOLDERS = tuple(ROOT / "dql_ros" / name for name in ("nodes", "cli", "launching"))
 
