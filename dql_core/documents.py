@@ -13,6 +13,8 @@ from typing import Any
 from dql_core.errors import DqlError
 
 MAX_JSON_BYTES = 1 << 24
+# What /proc and the like have in files of no size.
+LEAST_READ = 1 << 16
 # Nothing of ours is nested as deeply; Python's own limit ends in a RecursionError.
 MAX_DEPTH = 64
 
@@ -43,8 +45,9 @@ def read_bounded(path: Path, limit: int, error: type[DqlError]) -> bytes:
         _require_regular(path, os.stat(path), error)  # to open a device may do something
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            _require_regular(path, os.fstat(descriptor), error)
-            content = file.read(limit + 1)
+            status = os.fstat(descriptor)
+            _require_regular(path, status, error)
+            content = file.read(min(limit, max(status.st_size, LEAST_READ)) + 1)
     except (OSError, ValueError) as cause:
         raise error(f"{path}: {_reason(cause)}") from cause
     if len(content) > limit:

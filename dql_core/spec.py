@@ -68,13 +68,17 @@ class PolicySpec:
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> PolicySpec:
-        """Rebuild the spec that `to_json` wrote."""
+        """Rebuild the spec that `to_json` wrote.
+
+        Raises:
+            ValueError: If ``document`` is none, naming the key that is wrong.
+        """
         return cls(
-            robot=document["robot"],
-            rate_hz=document["rate_hz"],
-            observation=tuple(_field_from_json(field) for field in document["observation"]),
-            action=tuple(_field_from_json(field) for field in document["action"]),
-            contract_hash=document["contract_hash"],
+            robot=_value(document, "robot", str),
+            rate_hz=_value(document, "rate_hz", int, float),
+            observation=tuple(map(_field_from_json, _value(document, "observation", list))),
+            action=tuple(map(_field_from_json, _value(document, "action", list))),
+            contract_hash=_value(document, "contract_hash", str),
         )
 
     def require_equal(self, other: PolicySpec, here: str, there: str) -> None:
@@ -113,11 +117,18 @@ class PolicySpec:
         return None
 
 
-def _field_from_json(document: dict[str, Any]) -> FieldSpec:
-    low, high = document["low"], document["high"]
+def _field_from_json(document: Any) -> FieldSpec:
+    low, high = (_value(document, key, int, float, type(None)) for key in ("low", "high"))
     return FieldSpec(
-        name=document["name"],
-        unit=document["unit"],
+        name=_value(document, "name", str),
+        unit=_value(document, "unit", str),
         low=-np.inf if low is None else low,
         high=np.inf if high is None else high,
     )
+
+
+def _value(document: Any, key: str, *types: type) -> Any:
+    found = document.get(key, ...) if isinstance(document, dict) else ...
+    if type(found) not in types or found != found:  # NaN
+        raise ValueError(f"a spec's '{key}' is {'missing' if found is ... else repr(found):.80}")
+    return found

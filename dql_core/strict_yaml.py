@@ -34,7 +34,7 @@ def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
         DqlError: Of the kind ``error``, when the file is missing, too large, no yaml or no
             mapping, or has a key twice.
     """
-    if not path.is_file():
+    if not path.exists():
         nearby = [other.name for other in path.parent.glob("*.yaml")]
         raise error(f"{path}: no such file{did_you_mean(path.name, nearby)}")
     content = read_bounded(path, MAX_YAML_BYTES, error)

@@ -10,33 +10,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import minari
 import numpy as np
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box
 from minari.data_collector import EpisodeBuffer
-from minari.dataset.episode_data import EpisodeData
 from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
 from dql_core.atomic import whole_directory
-from dql_core.data.arrow_episodes import ARROW_FORMATS, iterate_arrow_episodes
+from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
 from dql_core.data.location import DATA_FOLDER, find_dataset
-from dql_core.data.spaces import flatten, spec_from_spaces
+from dql_core.data.metadata import SPEC_KEY
 from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
-SPEC_KEY = "dql_policy_spec"
 EPISODES_AT_ONCE = 64
-# What Minari, h5py, pyarrow and Gymnasium raise for a damaged or foreign dataset.
-UNREADABLE = (
-    OSError,
-    LookupError,
-    ValueError,
-    AssertionError,
-    NotImplementedError,  # Minari, for a space that it cannot read
-    gymnasium.error.Error,
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,7 @@ class LoadedDataset:
         spec: What the vectors mean; made from the spaces where the dataset brings none.
         episodes: The episodes in their stored order.
         source: Where it came from, for messages.
-        metadata: The dataset's own metadata, as Minari returns it.
+        metadata: The dataset's own metadata, as it is stored.
     """
 
     spec: PolicySpec
@@ -143,42 +131,28 @@ def load_dataset(source: str | Path) -> LoadedDataset:
         DatasetError: If there is no such dataset, it is damaged, or its spaces do not fit (see
             `spec_from_spaces`).
     """
-    data_path = find_dataset(source)
     where = str(source)
-    try:
-        dataset = minari.MinariDataset(data_path)
-        metadata = dataset.storage.metadata
-        spec = _spec(metadata, where)
-        if dataset.total_episodes == 0:
-            raise DatasetError(f"{where}: holds no episode; record or convert some first")
-        spaces = dataset.observation_space, dataset.action_space
-        stored = _stored_episodes(dataset, metadata["data_format"])
-        episodes = tuple(_episode(data, spaces, spec, where) for data in stored)
-    except UNREADABLE as cause:
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise DatasetError(f"{where}: not a readable Minari dataset: {reason}") from cause
-    loaded = LoadedDataset(spec, episodes, where, metadata)
-    if loaded.num_transitions != dataset.total_steps:
+    reader = EpisodeReader(find_dataset(source).absolute(), where)
+    episodes = tuple(_episode(stored, where) for stored in reader)
+    return LoadedDataset(reader.spec, episodes, where, reader.metadata.document)
+
+
+def _episode(stored: StoredEpisode, where: str) -> Episode:
+    logged, length = stored.episode, len(stored.episode)
+    if stored.early_end is not None:
         raise DatasetError(
-            f"{where}: {loaded.num_transitions} transitions were read and its metadata tells of "
-            f"{dataset.total_steps}: a part of it is missing; make or download it again"
+            f"{where}: episode {stored.index} ends at step {stored.early_end} of {length}; an "
+            f"episode must end with its last transition"
         )
-    return loaded
-
-
-def _spec(metadata: Mapping[str, Any], where: str) -> PolicySpec:
-    if SPEC_KEY in metadata:
-        return PolicySpec.from_json(json.loads(metadata[SPEC_KEY]))
-    return spec_from_spaces(
-        metadata["observation_space"], metadata["action_space"], metadata["dataset_id"], where
+    if length == 0:
+        raise DatasetError(_empty(where, stored.index))
+    return Episode(
+        observations=logged.observations,
+        actions=logged.actions,
+        rewards=stored.rewards,
+        terminated=logged.terminated,
+        truncated=logged.truncated,
     )
-
-
-def _stored_episodes(dataset: minari.MinariDataset, data_format: str) -> Iterable[EpisodeData]:
-    if data_format in ARROW_FORMATS:
-        return iterate_arrow_episodes(dataset, data_format)
-    episodes: Iterable[EpisodeData] = dataset.iterate_episodes()
-    return episodes
 
 
 def _box(fields: tuple[FieldSpec, ...]) -> Box:
@@ -210,31 +184,10 @@ def _buffer(episode: Episode) -> EpisodeBuffer:
     )
 
 
-def _episode(
-    data: EpisodeData, spaces: tuple[Space[Any], Space[Any]], spec: PolicySpec, where: str
-) -> Episode:
-    if np.any(data.terminations[:-1]) or np.any(data.truncations[:-1]):
-        step = int(np.flatnonzero(data.terminations | data.truncations)[0])
-        raise DatasetError(
-            f"{where}: episode {data.id} ends at step {step} of {len(data)}; an episode must "
-            f"end with its last transition"
-        )
-    terminated = bool(len(data) and data.terminations[-1])
-    episode = Episode(
-        observations=flatten(spaces[0], data.observations, batch_dims=1),
-        actions=flatten(spaces[1], data.actions, batch_dims=1),
-        rewards=np.asarray(data.rewards),
-        terminated=terminated,
-        truncated=not terminated,
-    )
-    _require_shape(where, int(data.id), episode, spec)
-    return episode
-
-
 def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -> None:
     length = len(episode)
     if length == 0:
-        raise DatasetError(f"{where}: episode {index} is empty; it needs at least one transition")
+        raise DatasetError(_empty(where, index))
     shapes = {
         "observations": (episode.observations.shape, (length + 1, len(spec.observation))),
         "actions": (episode.actions.shape, (length, len(spec.action))),
@@ -246,3 +199,7 @@ def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -
                 f"{where}: {name} of episode {index} have shape {found}, the spec of "
                 f"'{spec.robot}' needs {needed}"
             )
+
+
+def _empty(where: str, index: int) -> str:
+    return f"{where}: episode {index} is empty; it needs at least one transition"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
 import dql_core
-from dql_core.atomic import whole_directory
+from dql_core.atomic import whole_directory, write_text
 from dql_core.data.episode_reader import EpisodeReader
 from dql_core.data.location import DATA_FOLDER, find_dataset
+from dql_core.data.metadata import METADATA_FILE
 from dql_core.data.reward_storage import replace_rewards
+from dql_core.documents import file_within, parse_json
 from dql_core.errors import ContractError, DatasetError
 from dql_core.rewards.call import Rewards, load_rewards
 from dql_core.rewards.lookup import source_sha256
@@ -115,13 +116,23 @@ def relabel(
         raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
     try:
         with whole_directory(out) as temporary:
-            shutil.copytree(data_path, temporary / DATA_FOLDER)
+            _copy(data_path, temporary / DATA_FOLDER)
             result = _relabel_copy(temporary / DATA_FOLDER, reader, rewards, functions, progress)
     except FileExistsError as cause:
         raise DatasetError(
             f"{out}: already exists; name another --out folder or remove it"
         ) from cause
     return result
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a data folder file by file: what is no file of its own is refused, not followed."""
+    target.mkdir()
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            _copy(entry, target / entry.name)
+        else:
+            shutil.copy2(file_within(source, entry.name, DatasetError), target / entry.name)
 
 
 def _relabel_copy(
@@ -144,10 +155,22 @@ def _relabel_copy(
         progress(len(after.returns), reader.num_episodes)
     told = [_told(function) for function in functions]
     entry = {"version": dql_core.__version__, "reward": told}
-    storage = MinariStorage.read(copy)
-    earlier = json.loads(storage.metadata.get(RELABEL_KEY, "[]"))
-    storage.update_metadata({RELABEL_KEY: json.dumps([*earlier, entry])})
+    document = reader.metadata.document
+    history = json.dumps([*_earlier(document, reader.where), entry])
+    write_text(copy / METADATA_FILE, json.dumps({**document, RELABEL_KEY: history}))
     return RelabelResult(transitions, told, before, after)
+
+
+def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:
+    """Return what the metadata tell of earlier relabellings; it is only told again."""
+    text = document.get(RELABEL_KEY, "[]")
+    name = f"{where}: '{RELABEL_KEY}' in {METADATA_FILE}"
+    if not isinstance(text, str):
+        raise DatasetError(f"{name} is no text")
+    entries = parse_json(f'{{"entries": {text}}}', name, DatasetError)["entries"]
+    if not isinstance(entries, list):
+        raise DatasetError(f"{name} is no list")
+    return entries
 
 
 def _told(function: RewardFunction) -> dict[str, Any]:

@@ -7,14 +7,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from dql_core.data.arrow_episodes import ARROW_FORMATS
-from dql_core.errors import DatasetError
-
-HDF5_FILE = "main_data.hdf5"
+from dql_core.data.arrow_episodes import episode_files, read_table
+from dql_core.data.episode_reader import HDF5_FILE
 
 
 def replace_rewards(
@@ -23,23 +20,15 @@ def replace_rewards(
     """Replace the rewards of one episode of T steps.
 
     Args:
-        data_path: The dataset's data folder.
+        data_path: The data folder of a dataset that was read before, and so is sound.
         data_format: ``hdf5``, ``arrow`` or ``parquet``.
         episode: Its number.
         rewards: The new ones, shape (T,).
-
-    Raises:
-        DatasetError: If the format is another one.
     """
     if data_format == "hdf5":
         _replace_in_hdf5(data_path / HDF5_FILE, episode, rewards)
-    elif data_format in ARROW_FORMATS:
-        _replace_in_files(data_path / str(episode), data_format, rewards)
     else:
-        raise DatasetError(
-            f"{data_path}: is stored as '{data_format}', and rewards can be replaced in hdf5, "
-            f"arrow and parquet"
-        )
+        _replace_in_files(data_path, str(episode), data_format, rewards)
 
 
 def _replace_in_hdf5(path: Path, episode: int, rewards: NDArray[np.float64]) -> None:
@@ -59,25 +48,19 @@ def _replace_in_hdf5(path: Path, episode: int, rewards: NDArray[np.float64]) -> 
         new.attrs.update(attributes)
 
 
-def _replace_in_files(folder: Path, data_format: str, rewards: NDArray[np.float64]) -> None:
-    found = pa.dataset.dataset(folder, format=data_format, ignore_prefixes=["metadata"])
+def _replace_in_files(
+    data_path: Path, episode: str, data_format: str, rewards: NDArray[np.float64]
+) -> None:
     done = 0
-    for name in found.files:
-        table = _read(Path(name), data_format)
+    for path in episode_files(data_path, episode, data_format):
+        table = read_table(path, data_format)
         part = rewards[done : done + len(table)]
         # Rows are observations: what follows the last reward is padding.
         padding = table["rewards"].to_numpy()[len(part) :].astype(np.float64)
         place = table.column_names.index("rewards")
         column = pa.array(np.concatenate([part, padding]))
-        _write(Path(name), data_format, table.set_column(place, "rewards", column))
+        _write(path, data_format, table.set_column(place, "rewards", column))
         done += len(table)
-
-
-def _read(path: Path, data_format: str) -> pa.Table:
-    if data_format == "parquet":
-        return pa.parquet.read_table(path, partitioning=None)
-    with pa.OSFile(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
 
 
 def _write(path: Path, data_format: str, table: pa.Table) -> None:

@@ -52,6 +52,14 @@ def test_new_keys_do_not_change_the_hash_of_a_contract_that_lacks_them() -> None
         ({"max_rate": [1.0, 2.0]}, {}, "'max_rate' has 2 entries for 1 fields"),
         ({}, {"command": [0.0, float("nan")]}, "entry nan: a robot can only be sent numbers"),
         ({}, {"command": [float("inf"), 0.0]}, "entry inf: a robot can only be sent numbers"),
+        (
+            {},
+            {"command": [1e9, 0.0]},
+            r"on_fault.command is 1e\+09 for 'cmd_vel.linear.x', outside of its bounds -1 to 1: "
+            "give a command within them",
+        ),
+        ({}, {"command": [0.0, -1.01]}, "is -1.01 for 'cmd_vel.angular.z', outside"),
+        ({"low": 0.5}, {}, r"is 0, the default, for 'cmd_vel.linear.x', .* bounds 0.5 to 1"),
         ({}, {"ramp_s": -1.0}, "greater than or equal to 0"),
         ({}, {"hold_s": float("inf")}, "less than or equal to 3600"),
         ({}, {"deactivate_after_s": 0.0}, "greater than 0"),

@@ -1,5 +1,8 @@
 from pathlib import Path
 
+import pytest
+
+from dql_core.errors import ConfigError
 from dql_ros.parameter_files import shared_parameters
 
 
@@ -27,3 +30,20 @@ def test_files_that_say_nothing_are_read(tmp_path: Path) -> None:
     for text in ("", "- 1", "/**:", "/**: {ros__parameters: }"):
         (tmp_path / "p.yaml").write_text(text)
         assert shared_parameters(["--params-file", str(tmp_path / "p.yaml")]) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("/**:\n  ros__parameters:\n    seed: 1\n    seed: 2\n", "key 'seed' appears twice, in line 3"),
+        ("/**: &a {ros__parameters: *a}", "contains itself"),
+        ("/**: " + "[" * 1000, "is nested more than 64 deep"),
+    ],
+)
+def test_a_file_of_which_ros_would_take_half_is_refused(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        shared_parameters(["--params-file", str(path)])

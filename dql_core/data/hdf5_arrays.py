@@ -1,0 +1,149 @@
+"""Arrays of numbers out of HDF5 files, and nothing else that such a file can ask for.
+
+HDF5 can send its reader elsewhere: to raw bytes of any file (external storage), to other HDF5
+files (external links, virtual datasets), or to libraries that undo a compression. It can also
+announce arrays that are stored nowhere. All of it is looked at before an array is opened.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+from h5py import h5d, h5g, h5l, h5o, h5z
+from numpy.typing import NDArray
+
+from dql_core.data.allowance import Allowance
+from dql_core.errors import DatasetError
+
+NUMBERS = "biuf"
+_LZF = 32000
+# Filters of HDF5 and h5py themselves; for others HDF5 would load a library.
+_FILTERS = {
+    h5z.FILTER_DEFLATE,
+    h5z.FILTER_SHUFFLE,
+    h5z.FILTER_FLETCHER32,
+    h5z.FILTER_SZIP,
+    h5z.FILTER_NBIT,
+    h5z.FILTER_SCALEOFFSET,
+    _LZF,
+}
+# What h5py raises for what it cannot read.
+HDF5_ERRORS = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
+
+
+class Hdf5File:
+    """An HDF5 file that is open for reading.
+
+    Args:
+        path: A regular file.
+        file: The same, opened.
+        allowance: What its arrays may take; one for several openings of the same file.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, allowance: Allowance) -> None:
+        self._path = path
+        self._file = file
+        self._allowance = allowance
+
+    @property
+    def names(self) -> list[str]:
+        """The names at its top."""
+        return list(self._file)
+
+    def has(self, *names: str) -> bool:
+        """Whether there is something of the last name in the groups of the others."""
+        return bool(self._group(names[:-1]).id.links.exists(names[-1].encode()))
+
+    def array(self, *names: str) -> NDArray[Any]:
+        """Read the array of the last name in the groups of the others.
+
+        Raises:
+            DatasetError: If it does not exist, is no array of numbers, lies elsewhere, or is
+                larger than the file explains.
+        """
+        where = "/".join(names)
+        dataset = self._child(self._group(names[:-1]), names[-1], where)
+        if not isinstance(dataset, h5d.DatasetID):
+            raise self._refused(where, "is no array")
+        self._require_stored_here(dataset, where)
+        found = h5py.Dataset(dataset)
+        if found.shape is None or found.dtype.kind not in NUMBERS:
+            raise self._refused(where, "is no array of numbers")
+        chunk = math.prod(found.chunks or ()) * found.dtype.itemsize
+        size = math.prod(found.shape) * found.dtype.itemsize
+        self._allowance.take(max(size, chunk), f"'{where}'")
+        array: NDArray[Any] = found[()]
+        return array
+
+    def _group(self, names: tuple[str, ...]) -> h5py.Group:
+        group: h5py.Group = self._file
+        for depth, name in enumerate(names, start=1):
+            where = "/".join(names[:depth])
+            found = self._child(group, name, where)
+            if not isinstance(found, h5g.GroupID):
+                raise self._refused(where, "is no group")
+            group = h5py.Group(found)
+        return group
+
+    def _child(self, group: h5py.Group, name: str, where: str) -> Any:
+        """Open what a group has under a name of its own."""
+        # Not `name in group`, which follows links.
+        links, raw = group.id.links, name.encode()
+        if "/" in name or name in {"", "."} or not links.exists(raw):
+            raise self._refused(where, "is missing")
+        if links.get_info(raw).type != h5l.TYPE_HARD:
+            raise self._refused(where, "is a link, which can lead anywhere")
+        found = h5o.open(group.id, raw)
+        if h5o.get_info(found).rc != 1:
+            raise self._refused(where, "is under several names, so that it would count twice")
+        return found
+
+    def _require_stored_here(self, dataset: h5d.DatasetID, where: str) -> None:
+        properties = dataset.get_create_plist()
+        if properties.get_layout() == h5d.VIRTUAL:
+            raise self._refused(where, "is a virtual dataset, which reads other files")
+        if properties.get_external_count():
+            raise self._refused(where, "has external storage, which reads other files")
+        for index in range(properties.get_nfilters()):
+            if (code := properties.get_filter(index)[0]) not in _FILTERS:
+                raise self._refused(
+                    where, f"is compressed by filter {code}, for which HDF5 would load a library"
+                )
+
+    def _refused(self, where: str, why: str) -> DatasetError:
+        return DatasetError(
+            f"{self._path}: '{where}' {why}; only arrays of numbers in the file itself are read"
+        )
+
+
+@contextmanager
+def open_hdf5(path: Path, allowance: Allowance | None = None) -> Iterator[Hdf5File]:
+    """Open an HDF5 file for reading.
+
+    Args:
+        path: A regular file.
+        allowance: What its arrays may still take; by default what its size explains.
+
+    Raises:
+        DatasetError: If it is no HDF5 file; also, in the block, where it is damaged.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield Hdf5File(path, file, allowance or Allowance(path))
+    except HDF5_ERRORS as cause:
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise DatasetError(f"{path}: not a readable HDF5 file: {reason}") from cause
