@@ -1,4 +1,4 @@
-"""How much memory the arrays of a file may take: so much as the file's own size explains."""
+"""How much memory the arrays of files may take: so much as the files' own sizes explain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dql_core.errors import DatasetError
 
-# Arrays may be so many times larger than what is stored of them, or so many bytes if that is more:
+# Arrays may be so many times larger than what is stored of them, and so many bytes beside that:
 # compressed numbers are rarely a tenth, and a bomb is a thousandth or nothing at all.
 MAX_GROWTH = 100
 ALWAYS_BYTES = 1 << 30
@@ -14,18 +14,25 @@ _BLOCK_BYTES = 512
 
 
 class Allowance:
-    """What may still be taken; shared by all arrays of a file.
+    """What may still be taken; shared by all arrays of a dataset."""
 
-    Args:
-        path: The file.
-    """
+    def __init__(self) -> None:
+        self._left = ALWAYS_BYTES
+        self._where = ""
 
-    def __init__(self, path: Path) -> None:
+    def add(self, path: Path) -> None:
+        """Count in what a file explains, before its arrays are taken.
+
+        Raises:
+            DatasetError: If nearly all of the file is nowhere.
+        """
         status = path.stat()
         # A sparse file of a terabyte takes no room on the disk.
         stored = min(status.st_size, status.st_blocks * _BLOCK_BYTES)
-        self._left = max(ALWAYS_BYTES, MAX_GROWTH * stored)
+        self._left += MAX_GROWTH * stored
         self._where = f"{path}, of which {stored:,} bytes are stored"
+        if status.st_size > self._left:
+            raise DatasetError(f"{self._where}: calls itself {status.st_size:,} bytes long")
 
     def take(self, size_bytes: int, what: str) -> None:
         """Count an array in, before it is read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,18 +45,21 @@ def episode_files(folder: Path, name: str, data_format: str) -> list[Path]:
     return [file_within(folder, f"{name}/{each}", DatasetError) for each in names]
 
 
-def read_table(path: Path, data_format: str, columns: tuple[str, ...] | None = None) -> pa.Table:
+def read_table(
+    path: Path, data_format: str, allowance: Allowance, columns: tuple[str, ...] | None = None
+) -> pa.Table:
     """Read a file of an episode.
 
     Args:
         path: A regular file.
         data_format: ``arrow`` or ``parquet``.
+        allowance: What its columns may still take.
         columns: Which columns; ``None`` for all.
 
     Raises:
         DatasetError: If it announces more than the file explains.
     """
-    allowance = Allowance(path)
+    allowance.add(path)
     if data_format == "parquet":
         return _read_parquet(path, allowance, columns)
     allowance.take(path.stat().st_size, "the file")
@@ -63,7 +67,11 @@ def read_table(path: Path, data_format: str, columns: tuple[str, ...] | None = N
 
 
 def read_arrow_episode(
-    folder: Path, name: str, data_format: str, spaces: tuple[Space[Any], Space[Any]]
+    folder: Path,
+    name: str,
+    data_format: str,
+    spaces: tuple[Space[Any], Space[Any]],
+    allowance: Allowance,
 ) -> dict[str, Any]:
     """Read one episode, without its infos.
 
@@ -75,12 +83,13 @@ def read_arrow_episode(
         name: The episode's folder in it.
         data_format: ``arrow`` or ``parquet``.
         spaces: Of observations and actions: Boxes, alone or in Dicts and Tuples.
+        allowance: What the columns may still take.
 
     Returns:
         `COLUMNS` by name, as elements of their spaces with an axis for time in front.
     """
     files = episode_files(folder, name, data_format)
-    table = pa.concat_tables([read_table(file, data_format, COLUMNS) for file in files])
+    table = pa.concat_tables([read_table(file, data_format, allowance, COLUMNS) for file in files])
     table.validate(full=True)  # else a damaged file leads out of its own memory
     columns = {column: table[column].combine_chunks() for column in COLUMNS}
     # Rows are observations: the last one has no action, and Minari pads it.
@@ -110,7 +119,10 @@ def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
     if not content.startswith(_MAGIC):
         raise DatasetError(f"{path}: is no Arrow file")
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(content).slice(len(_MAGIC)))
-    schema = pa.ipc.read_schema(next(messages))
+    first = next(messages, None)
+    if first is None:
+        raise DatasetError(f"{path}: holds nothing")
+    schema = pa.ipc.read_schema(first)
     batches = []
     for message in messages:
         if message.type != "record batch" or _is_compressed(message):
@@ -151,8 +163,9 @@ def _decode(space: Space[Any], column: pa.Array, name: str) -> Any:
         parts = {key: _decode(_part(space, key), column.field(key), f"{name}.{key}") for key in keys}
         return parts if isinstance(space, Dict) else tuple(parts.values())
     assert isinstance(space, Box)
-    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
-        raise ValueError(f"'{name}' is {column.type}, and its space a Box")
+    is_list = pa.types.is_fixed_size_list(column.type) and not column.null_count
+    if not (is_list and column.type.list_size == math.prod(space.shape)):
+        raise ValueError(f"'{name}' is {column.type}, and its space a Box of shape {space.shape}")
     values = _numbers(column.flatten(), name)
     return np.reshape(values, (len(column), *space.shape))
 

@@ -107,14 +107,15 @@ class EpisodeReader:
             ) from cause
 
     def _stored(self) -> Iterator[dict[str, Any]]:
+        allowance = Allowance()
         if self.data_format != "hdf5":
             for index in range(self.num_episodes):
                 yield read_arrow_episode(
-                    self._data_path, str(index), self.data_format, self._spaces
+                    self._data_path, str(index), self.data_format, self._spaces, allowance
                 )
             return
         path = file_within(self._data_path, HDF5_FILE, DatasetError)
-        allowance = Allowance(path)
+        allowance.add(path)
         for first in range(0, self.num_episodes, EPISODES_A_FILE):
             with open_hdf5(path, allowance) as file:
                 for index in range(first, min(first + EPISODES_A_FILE, self.num_episodes)):

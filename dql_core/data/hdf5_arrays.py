@@ -32,6 +32,7 @@ _FILTERS = {
     h5z.FILTER_SCALEOFFSET,
     _LZF,
 }
+_BYTES_A_CHUNK = 1024
 # What h5py raises for what it cannot read.
 HDF5_ERRORS = (
     OSError,
@@ -51,7 +52,7 @@ class Hdf5File:
     Args:
         path: A regular file.
         file: The same, opened.
-        allowance: What its arrays may take; one for several openings of the same file.
+        allowance: What its arrays may still take.
     """
 
     def __init__(self, path: Path, file: h5py.File, allowance: Allowance) -> None:
@@ -83,9 +84,7 @@ class Hdf5File:
         found = h5py.Dataset(dataset)
         if found.shape is None or found.dtype.kind not in NUMBERS:
             raise self._refused(where, "is no array of numbers")
-        chunk = math.prod(found.chunks or ()) * found.dtype.itemsize
-        size = math.prod(found.shape) * found.dtype.itemsize
-        self._allowance.take(max(size, chunk), f"'{where}'")
+        self._allowance.take(_bytes_to_read(found), f"'{where}'")
         array: NDArray[Any] = found[()]
         return array
 
@@ -130,20 +129,32 @@ class Hdf5File:
         )
 
 
+def _bytes_to_read(dataset: h5py.Dataset) -> int:
+    """How much memory reading takes: the array, and what HDF5 needs for its chunks."""
+    size = math.prod(dataset.shape) * dataset.dtype.itemsize
+    if dataset.chunks is None:
+        return size
+    count = math.prod(
+        -(-length // step) for length, step in zip(dataset.shape, dataset.chunks, strict=True)
+    )
+    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    return max(size, chunk) + count * _BYTES_A_CHUNK
+
+
 @contextmanager
-def open_hdf5(path: Path, allowance: Allowance | None = None) -> Iterator[Hdf5File]:
+def open_hdf5(path: Path, allowance: Allowance) -> Iterator[Hdf5File]:
     """Open an HDF5 file for reading.
 
     Args:
         path: A regular file.
-        allowance: What its arrays may still take; by default what its size explains.
+        allowance: What its arrays may still take.
 
     Raises:
         DatasetError: If it is no HDF5 file; also, in the block, where it is damaged.
     """
     try:
         with h5py.File(path, "r") as file:
-            yield Hdf5File(path, file, allowance or Allowance(path))
+            yield Hdf5File(path, file, allowance)
     except HDF5_ERRORS as cause:
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise DatasetError(f"{path}: not a readable HDF5 file: {reason}") from cause

@@ -26,6 +26,8 @@ FORMATS = ("hdf5", "arrow", "parquet")
 _SPACES = ("observation_space", "action_space")
 # More fields than this no policy has; they would only fill the memory.
 MAX_FIELDS = 100_000
+# What NumPy and Gymnasium raise for descriptions that are none.
+_NO_SPACE = (ValueError, TypeError, LookupError, AttributeError, AssertionError, OverflowError)
 _TYPES: dict[str, type] = {
     "data_format": str,
     "total_episodes": int,
@@ -123,7 +125,7 @@ def _space(document: dict[str, Any], key: str, where: str) -> Space[Any]:
     name = f"{where}: '{key}' in {METADATA_FILE}"
     try:
         return _made(parse_json(document[key], name, DatasetError), key, where)
-    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as cause:
+    except _NO_SPACE as cause:
         reason = " ".join(str(cause).split())
         raise DatasetError(f"{name} is no space: {reason}") from cause
 

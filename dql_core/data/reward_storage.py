@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from dql_core.data.allowance import Allowance
 from dql_core.data.arrow_episodes import episode_files, read_table
 from dql_core.data.episode_reader import HDF5_FILE
 
@@ -53,7 +54,7 @@ def _replace_in_files(
 ) -> None:
     done = 0
     for path in episode_files(data_path, episode, data_format):
-        table = read_table(path, data_format)
+        table = read_table(path, data_format, Allowance())
         part = rewards[done : done + len(table)]
         # Rows are observations: what follows the last reward is padding.
         padding = table["rewards"].to_numpy()[len(part) :].astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
+from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import DatasetError
 
@@ -35,7 +37,7 @@ class FileContent:
 def require_continuous(
     path: Path, observations: NDArray[Any], actions: NDArray[Any], *, discrete: bool = False
 ) -> None:
-    """Refuse images, integer observations and discrete actions.
+    """Refuse images, integer observations, discrete actions, and arrays without rows.
 
     Args:
         path: For the message.
@@ -46,6 +48,11 @@ def require_continuous(
     Raises:
         DatasetError: Naming the space.
     """
+    for name, array in (("observations", observations), ("actions", actions)):
+        if array.ndim == 0 or len(array) == 0:
+            raise DatasetError(f"{path}: holds no {name}")
+        if not 0 < (width := math.prod(array.shape[1:])) <= MAX_FIELDS:
+            raise DatasetError(f"{path}: each of the {name} has {width} numbers, not 1 to {MAX_FIELDS}")
     spec_from_spaces(
         _observation_space(observations), _action_space(actions, discrete), "", str(path)
     )
@@ -58,11 +65,27 @@ def require_rows(path: Path, count: int, **arrays: NDArray[Any]) -> None:
         DatasetError: Naming the array.
     """
     for name, array in arrays.items():
-        if len(array) != count:
+        rows = len(array) if array.ndim else 0
+        if rows != count:
             raise DatasetError(
-                f"{path}: '{name}' has {len(array)} rows where {count} are needed; the file is "
+                f"{path}: '{name}' has {rows} rows where {count} are needed; the file is "
                 f"damaged or of another format"
             )
+
+
+def flags(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return an array of zeros and ones as flags.
+
+    Raises:
+        DatasetError: If it holds anything else, such as NaN, which NumPy takes for true.
+    """
+    wrong = array[(array != 0) & (array != 1)]
+    if len(wrong):
+        raise DatasetError(
+            f"{path}: '{name}' has a {wrong[0]} where only 0 and 1 tell anything; the file is "
+            f"damaged or of another format"
+        )
+    return array.astype(bool)
 
 
 def flat_rows(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -81,5 +104,6 @@ def _observation_space(observations: NDArray[Any]) -> Space[Any]:
 def _action_space(actions: NDArray[Any], discrete: bool) -> Space[Any]:
     if not discrete and np.issubdtype(actions.dtype, np.floating):
         return Box(-1.0, 1.0, actions.shape[1:])  # stands for any bounds
-    counts = actions.reshape(len(actions), -1).max(axis=0).astype(np.int64) + 1
+    largest = actions.reshape(len(actions), -1).max(axis=0)
+    counts = np.clip(largest.astype(np.float64) + 1, 1, np.iinfo(np.int32).max).astype(np.int64)
     return Discrete(int(counts[0])) if len(counts) == 1 else MultiDiscrete(counts)

@@ -8,6 +8,7 @@ import numpy as np
 
 from dql_core.data.importers.content import (
     FileContent,
+    flags,
     flat_rows,
     require_continuous,
     require_rows,
@@ -41,7 +42,7 @@ def read_d3rlpy(path: Path, time_limit: int | None = None) -> FileContent:
     )
     observations, actions = arrays["observations"], arrays["actions"]
     require_continuous(
-        path, observations, actions, discrete=bool(arrays.get("discrete_action", False))
+        path, observations, actions, discrete=bool(np.any(arrays.get("discrete_action", False)))
     )
     count = len(actions)
     rewards, terminals = arrays["rewards"].reshape(-1), arrays["terminals"].reshape(-1)
@@ -58,8 +59,8 @@ def read_d3rlpy(path: Path, time_limit: int | None = None) -> FileContent:
         observations=flat_rows(observations),
         actions=flat_rows(actions),
         rewards=rewards.astype(np.float64),
-        terminals=terminals.astype(bool),
-        ends=ends.astype(bool) if "episode_terminals" in arrays else None,
+        terminals=flags(path, "terminals", terminals),
+        ends=flags(path, "episode_terminals", ends) if "episode_terminals" in arrays else None,
     )
     episodes, notes = cut_episodes(rows, time_limit, path)
     return FileContent(episodes, observations.shape[1:], actions.shape[1:], notes)

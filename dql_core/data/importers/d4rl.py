@@ -8,6 +8,7 @@ import numpy as np
 
 from dql_core.data.importers.content import (
     FileContent,
+    flags,
     flat_rows,
     require_continuous,
     require_rows,
@@ -57,8 +58,8 @@ def read_d4rl(path: Path, time_limit: int | None = None) -> FileContent:
         observations=flat_rows(observations),
         actions=flat_rows(actions),
         rewards=rewards.astype(np.float64),
-        terminals=terminals.astype(bool),
-        ends=None if timeouts is None else timeouts.astype(bool),
+        terminals=flags(path, "terminals", terminals),
+        ends=None if timeouts is None else flags(path, "timeouts", timeouts),
         next_observations=None if following is None else flat_rows(following),
     )
     episodes, notes = cut_episodes(rows, time_limit, path)

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import h5py
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from dql_core.data.allowance import Allowance
+from dql_core.data.hdf5_arrays import NUMBERS, open_hdf5
 from dql_core.errors import DatasetError, did_you_mean
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
-NUMERIC_KINDS = "biuf"
+# What zipfile and NumPy raise for damaged and foreign members.
+_NPZ_ERRORS = (
+    OSError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # encrypted, or nested too deeply
+    NotImplementedError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,19 +48,16 @@ def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
         Name to array, without the optional ones that are not there.
 
     Raises:
-        DatasetError: If the file or a needed array is missing, or is no array of numbers.
+        DatasetError: If the file or a needed array is missing, is no array of numbers, lies
+            elsewhere, or is larger than the file explains.
     """
     _refuse_pickle(path)
-    try:
-        with h5py.File(path, "r") as file:
-            _require_names(path, needed, list(file))
-            found = {name: file[name][()] for name in (*needed, *optional) if name in file}
-    except (OSError, AttributeError, TypeError) as cause:
-        raise DatasetError(f"{path}: not a readable HDF5 file: {_line(cause)}") from cause
-    for name, array in found.items():
-        if np.asarray(array).dtype.kind not in NUMERIC_KINDS:
-            raise DatasetError(f"{path}: '{name}' is no array of numbers")
-    return found
+    allowance = Allowance()
+    allowance.add(path)
+    with open_hdf5(path, allowance) as file:
+        _require_names(path, needed, file.names)
+        found = [*needed, *(name for name in optional if file.has(name))]
+        return {name: file.array(name) for name in found}
 
 
 def hdf5_names(path: Path) -> set[str]:
@@ -49,11 +67,8 @@ def hdf5_names(path: Path) -> set[str]:
         DatasetError: If it is none.
     """
     _refuse_pickle(path)
-    try:
-        with h5py.File(path, "r") as file:
-            return set(file)
-    except OSError as cause:
-        raise DatasetError(f"{path}: not a readable HDF5 file: {_line(cause)}") from cause
+    with open_hdf5(path, Allowance()) as file:
+        return set(file.names)
 
 
 def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Arrays:
@@ -63,37 +78,63 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
         Name to array, without the optional ones that are not there.
 
     Raises:
-        DatasetError: If the file or a needed array is missing, or an array holds objects.
+        DatasetError: If the file or a needed array is missing, holds anything but numbers, or is
+            larger than the file explains.
     """
     _refuse_pickle(path)
+    allowance = Allowance()
+    allowance.add(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             _require_names(path, needed, names)
             return {
-                name: _read_member(path, archive, name)
+                name: _read_member(path, archive, name, allowance)
                 for name in (*needed, *optional)
                 if name in names
             }
-    except (OSError, zipfile.BadZipFile) as cause:
+    except _NPZ_ERRORS as cause:
         raise DatasetError(f"{path}: not a readable .npz file: {_line(cause)}") from cause
 
 
-def _read_member(path: Path, archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    try:
-        with archive.open(f"{name}.npy") as member:
-            array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-    except ValueError as cause:
-        raise DatasetError(
-            f"{path}: '{name}' cannot be read as numbers ({_line(cause)}); an array of Python "
-            f"objects is a pickle, and opening one runs whatever code is in it: save it as "
-            f"numbers where you trust it"
-        ) from cause
+def _read_member(
+    path: Path, archive: zipfile.ZipFile, name: str, allowance: Allowance
+) -> NDArray[Any]:
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as member:
+        shape, dtype = _header(member)
+        if dtype.hasobject:
+            raise DatasetError(
+                f"{path}: '{name}' cannot be read as numbers ({dtype}); an array of Python "
+                f"objects is a pickle, and opening one runs whatever code is in it: save it as "
+                f"numbers where you trust it"
+            )
+        if dtype.kind not in NUMBERS:
+            raise DatasetError(f"{path}: '{name}' is no array of numbers, but of {dtype}")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or member.tell() + size != entry.file_size:
+            raise DatasetError(
+                f"{path}: '{name}' has {entry.file_size:,} bytes, and its shape {shape} needs "
+                f"others; the file is damaged"
+            )
+        allowance.take(size, f"'{name}'")
+    with archive.open(entry) as member:
+        array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
     return array
 
 
+def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of an array in NumPy's own format; they are a Python literal."""
+    version = npy.read_magic(member)
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"an array is of version {version} of NumPy's format")
+    shape, _, dtype = readers[version](member)
+    return shape, dtype
+
+
 def _refuse_pickle(path: Path) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DatasetError(f"{path}: no such file")
     with path.open("rb") as file:
         start = file.read(2)
@@ -113,4 +154,4 @@ def _require_names(path: Path, needed: Sequence[str], names: Sequence[str]) -> N
 
 
 def _line(cause: Exception) -> str:
-    return " ".join(str(cause).split())
+    return " ".join(str(cause).split())[:300] or type(cause).__name__

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode
 from dql_core.data.importers.content import (
     FileContent,
+    flags,
     flat_rows,
     require_continuous,
     require_rows,
@@ -33,15 +34,17 @@ def read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
     arrays = read_npz(path, ["obs", "acts", "indices", "terminal"], ["rews"])
     observations, actions = arrays["obs"], arrays["acts"]
     require_continuous(path, observations, actions)
-    stops = [*arrays["indices"].tolist(), len(actions)]
+    stops = [*_splits(arrays["indices"], len(actions), path), len(actions)]
     notes = []
     if "rews" not in arrays:
         notes.append("the file holds no rewards ('rews'): all are 0, for agent: diffusion_bc")
-    rewards = arrays.get("rews", np.zeros(len(actions))).astype(np.float64)
+    rewards = arrays.get("rews", np.zeros(len(actions))).astype(np.float64).reshape(-1)
+    terminal = arrays["terminal"].reshape(-1)
     require_rows(path, len(actions) + len(stops), obs=observations)
     require_rows(path, len(actions), rews=rewards)
-    require_rows(path, len(stops), terminal=arrays["terminal"])
-    terminated = _terminated(arrays["terminal"], np.diff(stops, prepend=0), time_limit, path)
+    require_rows(path, len(stops), terminal=terminal)
+    terminal = flags(path, "terminal", terminal)
+    terminated = _terminated(terminal, np.diff(stops, prepend=0), time_limit, path)
     flat_observations, flat_actions = flat_rows(observations), flat_rows(actions)
     episodes = tuple(
         Episode(
@@ -56,20 +59,34 @@ def read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
             zip([0, *stops], stops, terminated.tolist(), strict=False)
         )
     )
-    limits = int(arrays["terminal"].sum() - terminated.sum())
+    limits = int(terminal.sum() - terminated.sum())
     if limits:
         notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
     return FileContent(episodes, observations.shape[1:], actions.shape[1:], tuple(notes))
 
 
+def _splits(indices: NDArray[Any], count: int, path: Path) -> list[int]:
+    """Return where the actions are split into episodes."""
+    within = indices.ndim == 1 and np.all((indices >= 0) & (indices <= count))
+    if indices.size and not (
+        within and indices.dtype.kind in "iu" and np.all(indices[:-1] <= indices[1:])
+    ):
+        raise DatasetError(
+            f"{path}: 'indices' are no rising numbers from 0 to {count}, the number of actions; "
+            f"the file is damaged or of another format"
+        )
+    splits: list[int] = indices.reshape(-1).tolist()
+    return splits
+
+
 def _terminated(
-    terminal: NDArray[Any], lengths: NDArray[np.int64], time_limit: int | None, path: Path
+    terminal: NDArray[np.bool_], lengths: NDArray[np.int64], time_limit: int | None, path: Path
 ) -> NDArray[np.bool_]:
     if time_limit is None:
-        return terminal.astype(bool)
+        return terminal
     if lengths.max() > time_limit:
         raise DatasetError(
             f"{path}: episode {int(lengths.argmax())} has {lengths.max()} steps, and --time-limit "
             f"is {time_limit}; give the environment's limit, or none"
         )
-    return terminal.astype(bool) & (lengths < time_limit)
+    return terminal & (lengths < time_limit)

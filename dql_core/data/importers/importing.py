@@ -96,11 +96,16 @@ def import_file(
         spec,
         description=f"Imported from {path.name} by dql import --format {file_format}.",
         extra_metadata={
-            "dql_inputs": json.dumps({path.name: hashlib.sha256(path.read_bytes()).hexdigest()}),
+            "dql_inputs": json.dumps({path.name: _sha256(path)}),
             "dql_import_notes": json.dumps(result.notes),
         },
     )
     return result
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _spec_of_env(env_id: str, content: FileContent, path: Path) -> PolicySpec:
