@@ -85,9 +85,7 @@ def file_within(folder: Path, name: str, error: type[DqlError]) -> Path:
     return path
 
 
-def read_json(
-    path: Path, error: type[DqlError], limit: int = MAX_JSON_BYTES
-) -> dict[str, Any]:
+def read_json(path: Path, error: type[DqlError], limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """Read a JSON mapping from a file.
 
     Args:

@@ -26,9 +26,7 @@ _TEXT = "tag:yaml.org,2002:str"
 _NO_VALUE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
-def load_yaml(
-    text: str, *, max_values: int = MAX_VALUES, doubled: list[str] | None = None
-) -> Any:
+def load_yaml(text: str, *, max_values: int = MAX_VALUES, doubled: list[str] | None = None) -> Any:
     """Return the plain value that a text describes.
 
     Args:

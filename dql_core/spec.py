@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -129,6 +130,7 @@ def _field_from_json(document: Any) -> FieldSpec:
 
 def _value(document: Any, key: str, *types: type) -> Any:
     found = document.get(key, ...) if isinstance(document, dict) else ...
-    if type(found) not in types or found != found:  # NaN
+    is_nan = isinstance(found, float) and math.isnan(found)
+    if type(found) not in types or is_nan:
         raise ValueError(f"a spec's '{key}' is {'missing' if found is ... else repr(found):.80}")
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,9 @@ def episode_files(folder: Path, name: str, data_format: str) -> list[Path]:
     try:
         found = sorted(path.name for path in (folder / name).iterdir())
     except OSError as cause:
-        raise DatasetError(f"{folder / name}: {cause.strerror}; a part of it is missing") from cause
+        raise DatasetError(
+            f"{folder / name}: {cause.strerror}; a part of it is missing"
+        ) from cause
     names = [each for each in found if each.endswith(f".{data_format}")]
     if not names:
         raise DatasetError(f"{folder / name}: holds no .{data_format} file")
@@ -160,7 +161,9 @@ def _decode(space: Space[Any], column: pa.Array, name: str) -> Any:
         if not pa.types.is_struct(column.type) or column.null_count:
             raise ValueError(f"'{name}' is {column.type}, and its space has parts")
         keys = space.spaces if isinstance(space, Dict) else map(str, range(len(space.spaces)))
-        parts = {key: _decode(_part(space, key), column.field(key), f"{name}.{key}") for key in keys}
+        parts = {
+            key: _decode(_part(space, key), column.field(key), f"{name}.{key}") for key in keys
+        }
         return parts if isinstance(space, Dict) else tuple(parts.values())
     assert isinstance(space, Box)
     is_list = pa.types.is_fixed_size_list(column.type) and not column.null_count
@@ -170,7 +173,7 @@ def _decode(space: Space[Any], column: pa.Array, name: str) -> Any:
     return np.reshape(values, (len(column), *space.shape))
 
 
-def _part(space: Dict | Tuple, key: str) -> Space[Any]:
+def _part(space: Dict | Tuple[Any], key: str) -> Space[Any]:
     return space[key] if isinstance(space, Dict) else space[int(key)]
 
 

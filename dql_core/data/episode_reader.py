@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
 from dql_core.data.allowance import Allowance
@@ -102,9 +102,7 @@ class EpisodeReader:
                 yield self._episode(index, arrays)
         except (DatasetError, *UNREADABLE) as cause:
             reason = " ".join(str(cause).split()) or type(cause).__name__
-            raise DatasetError(
-                f"{self.where}: not a readable Minari dataset: {reason}"
-            ) from cause
+            raise DatasetError(f"{self.where}: not a readable Minari dataset: {reason}") from cause
 
     def _stored(self) -> Iterator[dict[str, Any]]:
         allowance = Allowance()
@@ -173,6 +171,7 @@ def _hdf5_value(file: Hdf5File, names: tuple[str, ...], space: Space[Any]) -> An
         return file.array(*names)
     if isinstance(space, Dict):
         return {key: _hdf5_value(file, (*names, key), part) for key, part in space.items()}
+    assert isinstance(space, Tuple)
     parts = enumerate(space.spaces)
     return tuple(_hdf5_value(file, (*names, f"_index_{i}"), part) for i, part in parts)
 
@@ -180,7 +179,9 @@ def _hdf5_value(file: Hdf5File, names: tuple[str, ...], space: Space[Any]) -> An
 def _leaves(space: Space[Any], value: Any) -> Iterator[tuple[Box, NDArray[Any]]]:
     if isinstance(space, Box):
         yield space, value
-        return
-    keys = list(space.spaces) if isinstance(space, Dict) else range(len(space.spaces))
-    for key in keys:
-        yield from _leaves(space[key], value[key])
+    elif isinstance(space, Dict):
+        for key, part in space.items():
+            yield from _leaves(part, value[key])
+    elif isinstance(space, Tuple):
+        for part, each in zip(space.spaces, value, strict=True):
+            yield from _leaves(part, each)

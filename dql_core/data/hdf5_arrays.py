@@ -131,14 +131,13 @@ class Hdf5File:
 
 def _bytes_to_read(dataset: h5py.Dataset) -> int:
     """How much memory reading takes: the array, and what HDF5 needs for its chunks."""
-    size = math.prod(dataset.shape) * dataset.dtype.itemsize
-    if dataset.chunks is None:
-        return size
+    shape: tuple[int, ...] = dataset.shape
+    chunks: tuple[int, ...] = dataset.chunks or shape
     count = math.prod(
-        -(-length // step) for length, step in zip(dataset.shape, dataset.chunks, strict=True)
+        -(-length // step) for length, step in zip(shape, chunks, strict=True) if step
     )
-    chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    return max(size, chunk) + count * _BYTES_A_CHUNK
+    largest = max(math.prod(shape), math.prod(chunks))
+    return largest * int(dataset.dtype.itemsize) + count * _BYTES_A_CHUNK
 
 
 @contextmanager

@@ -81,7 +81,9 @@ def read_metadata(data_path: Path, where: str) -> DatasetMetadata:
         if type(document[key]) is not kind:
             raise _unreadable(where, f"'{key}' is {document[key]!r:.60}, no {kind.__name__}")
     if document["minari_version"] not in supported_dataset_versions:
-        raise _unreadable(where, f"it is of Minari {document['minari_version']:.60}, not known here")
+        raise _unreadable(
+            where, f"it is of Minari {document['minari_version']:.60}, not known here"
+        )
     if document["data_format"] not in FORMATS:
         raise _unreadable(
             where, f"it is stored as '{document['data_format']:.60}', none of {', '.join(FORMATS)}"
@@ -143,10 +145,10 @@ def _made(document: dict[str, Any], key: str, where: str) -> Space[Any]:
         return Dict({name: _made(part, key, where) for name, part in parts.items()})
     if kind == "Tuple":
         return Tuple([_made(part, key, where) for part in document["subspaces"]])
-    number = document.get("n", "")
+    number = document["n"] if type(document.get("n")) is int else ""
     raise DatasetError(
-        f"{where}: the {key.replace('_', ' ')} is {kind:.60}({number if type(number) is int else ''})"
-        f"; Boxes of floats are needed, since a policy's vectors are numbers"
+        f"{where}: the {key.replace('_', ' ')} is {kind:.60}({number}); Boxes of floats are "
+        f"needed, since a policy's vectors are numbers"
     )
 
 

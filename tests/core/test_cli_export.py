@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,21 @@ def test_impossible_choice_is_refused_and_nothing_is_written(
     with pytest.raises(ConfigError, match="selection 'softmax' needs a critic"):
         export(tiny_bc_run, tmp_path / "bundle", selection="softmax")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_alone_makes_no_environment_of_the_dataset_that_it_names(
+    tiny_run_without_data: Path,
+    tiny_dataset: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    shutil.copytree(tiny_dataset, tmp_path / "gone")  # where the run looks
+    metadata = tmp_path / "gone/data/metadata.json"
+    document = json.loads(metadata.read_text())
+    del document["action_space"]
+    spec = {"id": "X-v0", "entry_point": "os:system", "kwargs": {"command": f"touch {tmp_path}/m"}}
+    metadata.write_text(json.dumps(document | {"env_spec": json.dumps(spec)}))
+    export(tiny_run_without_data, tmp_path / "bundle")
+    assert "'action_space' is missing in metadata.json" in caplog.text
+    assert not (tmp_path / "m").exists()
+    assert load_policy(tmp_path / "bundle").spec.robot == "tiny"

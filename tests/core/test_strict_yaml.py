@@ -118,7 +118,7 @@ def test_aliases_and_merge_keys_of_a_sound_size_are_read(tmp_path: Path) -> None
 
 
 def test_a_long_value_is_told_by_its_beginning() -> None:
-    with pytest.raises(ConfigError, match="key 'wheels.0.radius' is 'xxxx") as raised:
+    with pytest.raises(ConfigError, match=r"key 'wheels.0.radius' is 'xxxx") as raised:
         parse({"wheels": [{"radius": "x" * 100_000}]}, Car, "car.yaml", ConfigError)
     assert len(str(raised.value)) < 400
 

@@ -35,7 +35,10 @@ def test_files_that_say_nothing_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("/**:\n  ros__parameters:\n    seed: 1\n    seed: 2\n", "key 'seed' appears twice, in line 3"),
+        (
+            "/**:\n  ros__parameters:\n    seed: 1\n    seed: 2\n",
+            "key 'seed' appears twice, in line 3",
+        ),
         ("/**: &a {ros__parameters: *a}", "contains itself"),
         ("/**: " + "[" * 1000, "is nested more than 64 deep"),
     ],

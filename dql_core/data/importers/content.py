@@ -52,7 +52,9 @@ def require_continuous(
         if array.ndim == 0 or len(array) == 0:
             raise DatasetError(f"{path}: holds no {name}")
         if not 0 < (width := math.prod(array.shape[1:])) <= MAX_FIELDS:
-            raise DatasetError(f"{path}: each of the {name} has {width} numbers, not 1 to {MAX_FIELDS}")
+            raise DatasetError(
+                f"{path}: each of the {name} has {width} numbers, not 1 to {MAX_FIELDS}"
+            )
     spec_from_spaces(
         _observation_space(observations), _action_space(actions, discrete), "", str(path)
     )
