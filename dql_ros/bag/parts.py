@@ -14,6 +14,7 @@ from typing import Any
 
 from dql_core.atomic import write_text
 from dql_core.data.dataset import Episode
+from dql_core.documents import read_json
 from dql_core.errors import BagError, DatasetError
 from dql_core.rewards.lookup import source_sha256
 from dql_ros import __version__
@@ -25,6 +26,8 @@ from dql_ros.contract import Contract, Predicate
 # Written by the main process alone when a bag is done: what its part depends on.
 IDENTITY = "identity.json"
 LOCK = "lock"
+# A bag of a million episodes has some hundred megabytes of rows.
+MAX_PART_BYTES = 1 << 30
 
 
 class Parts:
@@ -82,9 +85,9 @@ class Parts:
         """Take the part of a bag that was converted before, in the same way, without failing."""
         for folder in self.folder.glob(f"{_key(job.bag)}.*"):
             try:
-                known = json.loads((folder / IDENTITY).read_text())
-                part = BagPart.from_json(json.loads((folder / PART).read_text()))
-            except (OSError, ValueError, BagError):
+                known = read_json(folder / IDENTITY, BagError)
+                part = BagPart.from_json(read_json(folder / PART, BagError, MAX_PART_BYTES))
+            except BagError:
                 continue
             # What could be read whole is the same with --salvage and without.
             same = known == _identity(job) and (job.salvage or not part.losses)
@@ -115,7 +118,8 @@ class Parts:
 
     def read(self, job: BagJob) -> BagPart:
         """Return the part of a bag that is converted."""
-        part = BagPart.from_json(json.loads((job.folder / PART).read_text()), str(job.folder))
+        document = read_json(job.folder / PART, BagError, MAX_PART_BYTES)
+        part = BagPart.from_json(document, str(job.folder))
         return part.model_copy(update={"bag": str(job.bag)})
 
     def episodes(self, jobs: Sequence[BagJob], parts: Sequence[BagPart]) -> Iterator[Episode]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from dql_ros.contract import Contract
 from dql_ros.contract_check.against_bag import Fit, check_bag
 from dql_ros.contract_check.by_itself import check_file, check_standard_types
 from dql_ros.contract_check.findings import Findings
+from dql_ros.contract_draft.carried import without_code
 from dql_ros.contract_draft.draft import Draft, draft_contract
 from dql_ros.contract_draft.studied import study
 from dql_ros.installed_config import contract_path
@@ -53,7 +55,8 @@ def init(
 
     It proposes what is observed and what is the action, with units, rates, age limits and bounds
     from the data. What a recording cannot tell is left to be filled in, and told. A recording
-    that carries its contract gets just that, unless --rate asks for another.
+    that carries its contract gets just that, unless --rate asks for another; but functions that
+    it names are left in comments, since a recording may be anybody's.
 
     Example: dql contract init bags/flight_1 --out robot.yaml
     """
@@ -64,6 +67,8 @@ def init(
         raise ContractError(f"{target}: there is no folder {target.parent}")
     draft = _drafted(bag, rate, salvage=salvage)
     write_text(target, draft.text)
+    for note in draft.notes:
+        typer.echo(note)
     if not draft.missing:
         typer.echo(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
         return
@@ -135,10 +140,25 @@ def _compared(bag: Path, contract: Contract, manner: _Manner) -> Fit:
 
 def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:
     with Bag(path, salvage=salvage) as bag, reading_bar("Reading", bag.size_bytes) as progress:
-        carried = bag.custom_data.get(CONTRACT_KEY, "")
-        if carried and rate is None:
-            return Draft(carried, ())
-        return draft_contract(study(bag, progress), _name(path), rate)
+        notes = []
+        if rate is None and CONTRACT_KEY in bag.custom_data:
+            try:
+                carried = without_code(bag.custom_data[CONTRACT_KEY])
+            except ContractError as cause:
+                notes.append(f"the contract that {path} carries {cause}: it is not taken")
+            else:
+                return Draft(carried.text, (), tuple(_left_out(carried.left_out)))
+        draft = draft_contract(study(bag, progress), _name(path), rate)
+        return replace(draft, notes=tuple(notes))
+
+
+def _left_out(functions: Sequence[str]) -> Iterator[str]:
+    if functions:
+        told = [*functions[:4], *([f"{len(functions) - 4} more"] if len(functions) > 4 else [])]
+        yield (
+            f"left out of the carried contract: {', '.join(told)}: a recording names no code; the "
+            f"file has them in comments, to be put back where you trust them"
+        )
 
 
 def _name(bag: Path) -> str:

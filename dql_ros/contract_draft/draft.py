@@ -44,10 +44,12 @@ class Draft:
     Attributes:
         text: The file's content.
         missing: What the bag does not tell and a person has to fill in, a sentence each.
+        notes: What else a person should know of it, a sentence each.
     """
 
     text: str
     missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def draft_contract(

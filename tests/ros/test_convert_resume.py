@@ -171,3 +171,28 @@ def test_a_conversion_without_an_episode_leaves_nothing_to_resume(place: Workpla
     assert "shorter than min_length 50" in failed.stderr
     assert "--resume" not in failed.stderr
     assert place.left == set()
+
+
+@pytest.mark.parametrize("name", ["identity.json", "part.json"])
+def test_a_part_that_cannot_be_read_is_converted_again(place: Workplace, name: str) -> None:
+    bags = place.bags(3, 4, HELD)
+    interrupted(place, bags)
+    (place.folder / "seen").unlink()
+    for part, content in zip(
+        place.folder.glob(f".out.parts/*/{name}"), (b"[" * 10**5, b"\xff"), strict=True
+    ):
+        part.write_bytes(content)
+    assert place.run(*bags, "--out", "out", "--resume").returncode == 0
+    assert place.seen == [3, 4, HELD]
+
+
+def test_an_array_that_announces_more_than_its_file_is_told(place: Workplace) -> None:
+    bags = place.bags(3, 4, HELD)
+    interrupted(place, bags)
+    for path in place.folder.glob(".out.parts/*/episodes.npy"):
+        content = path.read_bytes()
+        shape = content[content.index(b"(") : content.index(b")") + 1]
+        path.write_bytes(content.replace(shape, b"(9999999999,)".ljust(len(shape)), 1))
+    done = place.run(*bags, "--out", "out", "--resume")
+    assert done.returncode == 2
+    assert "is larger than its file; convert again without --resume" in done.stderr

@@ -15,6 +15,10 @@ from rosbags.typesys import TypesysError
 from yaml import YAMLError
 
 
+# Parsers repeat what they could not parse, all of it.
+MAX_SENTENCE = 300
+
+
 class DamageError(Exception):
     """Why a file, or a part of it, cannot be read: half a sentence without the file's name."""
 
@@ -64,4 +68,5 @@ class Loss:
 
 def sentence(cause: BaseException) -> str:
     """Return an exception's message on one line, or its kind if it says nothing."""
-    return " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+    text = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+    return text if len(text) <= MAX_SENTENCE else f"{text[:MAX_SENTENCE]}…"

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rosbags.interfaces.typing import Typesdict
-from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_ros.bag.storage.damage import DAMAGE, DamageError, sentence
+from dql_ros.bag.storage.definition_text import types_from_idl, types_from_msg
 from dql_ros.bag.storage.part import Channel, Definition
 from dql_ros.bag.storage.service_definitions import is_service_event, service_event_types
-
-MAX_DEFINITION_BYTES = 1 << 20
 
 HEADER = "std_msgs/msg/Header"
 _IDL_SEPARATOR = "=" * 80 + "\n"
@@ -110,8 +109,6 @@ def check_encoding(channel: Channel) -> None:
 
 def _embedded(msgtype: str, definition: Definition, standard: Typestore) -> Typestore:
     """The definition in the bag; standard types only where it leaves out what it uses."""
-    if len(definition.text) > MAX_DEFINITION_BYTES:
-        raise DamageError(f"the definition of {msgtype} in the bag is over a megabyte long")
     try:
         types = _parsed(msgtype, definition)
         store = get_typestore(Stores.EMPTY)
@@ -137,15 +134,15 @@ def _parsed(msgtype: str, definition: Definition) -> Typesdict:
     if is_service_event(msgtype) and not is_pure_idl:
         return service_event_types(definition.text, msgtype)
     if definition.format not in {"ros2idl", "omgidl"}:
-        types = get_types_from_msg(definition.text, msgtype)
+        types = types_from_msg(definition.text, msgtype)
         if definition.format == "ros1msg" and HEADER in types:
             # ROS 2's header has no counter, and none is in the messages once they are in CDR.
             constants, fields = types[HEADER]
             types[HEADER] = (constants, [field for field in fields if field[0] != "seq"])
         return types
     if not is_pure_idl:
-        return get_types_from_idl(definition.text)
+        return types_from_idl(definition.text)
     types = {}
     for section in definition.text.split(_IDL_SEPARATOR)[1:]:
-        types.update(get_types_from_idl(section.partition("\n")[2]))
+        types.update(types_from_idl(section.partition("\n")[2]))
     return types

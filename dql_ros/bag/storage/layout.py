@@ -6,9 +6,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dql_core.documents import file_within, read_bounded
 from dql_core.errors import BagError, did_you_mean
 from dql_ros.bag.storage.damage import DAMAGE, Loss, sentence
 from dql_ros.bag.storage.metadata import (
+    MAX_METADATA_BYTES,
     METADATA_NAME,
     NEWEST_VERSION,
     Metadata,
@@ -66,9 +68,8 @@ def find_files(path: Path, *, salvage: bool) -> Layout:
                 f" or {STORAGE_SUFFIXES[-1]} file"
             )
         return Layout((path,))
-    present = natural_order(
-        [file for file in path.iterdir() if file.name.endswith(FOLDER_SUFFIXES)]
-    )
+    names = (file.name for file in path.iterdir() if file.name.endswith(FOLDER_SUFFIXES))
+    present = natural_order([file_within(path, name, BagError) for name in names])
     layout = Layout(tuple(present))
     if (path / METADATA_NAME).is_file():
         _read_metadata(path, layout, salvage=salvage)
@@ -91,9 +92,10 @@ def natural_order(files: list[Path]) -> list[Path]:
 
 def _read_metadata(path: Path, layout: Layout, *, salvage: bool) -> None:
     try:
-        text = (path / METADATA_NAME).read_text(encoding="utf-8")
-        layout.metadata = parse_metadata(text)
-    except DAMAGE as cause:
+        file = file_within(path, METADATA_NAME, BagError)
+        content = read_bounded(file, MAX_METADATA_BYTES, BagError)
+        layout.metadata = parse_metadata(content.decode())
+    except (BagError, *DAMAGE) as cause:
         if not salvage:
             raise BagError(
                 f"{path}: cannot be read: {sentence(cause)}; the bag is damaged; remove "
@@ -122,6 +124,9 @@ def _accept_without_metadata(path: Path, layout: Layout) -> None:
 
 def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: bool) -> None:
     """Take the files that metadata.yaml names, if they are there."""
+    if metadata.doubled:
+        more = f", and {len(metadata.doubled) - 1} more" if len(metadata.doubled) > 1 else ""
+        layout.notes.append(f"{METADATA_NAME}: {metadata.doubled[0]}{more}: the last one counts")
     if metadata.version > NEWEST_VERSION:
         layout.notes.append(
             f"{METADATA_NAME} is of version {metadata.version}, the newest known is "

@@ -12,10 +12,13 @@ from typing import Any
 
 import yaml
 
+from dql_core.plain_yaml import load_yaml
 from dql_ros.bag.storage.damage import DamageError, sentence
 
 METADATA_NAME = "metadata.yaml"
 MAX_METADATA_BYTES = 1 << 24
+# A bag of ten thousand files has about half of it.
+MAX_VALUES = 300_000
 NEWEST_VERSION = 9
 
 
@@ -31,6 +34,7 @@ class Metadata:
         types: Type of each topic.
         compression_mode: ``file``, ``message`` or empty.
         custom_data: Texts that the recording carries.
+        doubled: A sentence for each key that is there twice.
         distribution: The ROS distribution that recorded it; empty if it does not say.
     """
 
@@ -42,6 +46,7 @@ class Metadata:
     compression_mode: str = ""
     custom_data: dict[str, str] = field(default_factory=dict)
     distribution: str = ""
+    doubled: tuple[str, ...] = ()
 
 
 def parse_metadata(text: str) -> Metadata:
@@ -52,10 +57,10 @@ def parse_metadata(text: str) -> Metadata:
     """
     if len(text) > MAX_METADATA_BYTES:
         raise DamageError(f"{METADATA_NAME} is over {MAX_METADATA_BYTES} bytes long")
+    doubled: list[str] = []
     try:
-        # The loader in C overruns its stack on deep nesting; this one raises RecursionError.
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as cause:
+        document = load_yaml(text, max_values=MAX_VALUES, doubled=doubled)
+    except yaml.YAMLError as cause:
         raise DamageError(f"{METADATA_NAME} is no valid yaml: {sentence(cause)}") from cause
     content = _mapping(document, "its content")
     information = _mapping(content.get("rosbag2_bagfile_information", content), "its information")
@@ -77,6 +82,7 @@ def parse_metadata(text: str) -> Metadata:
             for key, value in _mapping(information.get("custom_data") or {}, "custom_data").items()
         },
         distribution=_text(information, "ros_distro"),
+        doubled=tuple(doubled),
     )
 
 

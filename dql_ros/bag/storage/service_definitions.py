@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import Typesdict
-from rosbags.typesys import get_types_from_idl, get_types_from_msg
 
 from dql_ros.bag.storage.damage import DamageError
+from dql_ros.bag.storage.definition_text import types_from_idl, types_from_msg
 
 _EVENT_NAME = re.compile(r"\w+/srv/\w+_Event")
 _PART_NAME = re.compile(r"_(Request|Response|Event)$")
@@ -64,10 +64,10 @@ def service_event_types(text: str, msgtype: str) -> Typesdict:
     types: dict[str, Any] = {}
     for kind, name, body in sections:
         if kind == "IDL":
-            types.update(get_types_from_idl(body))
+            types.update(types_from_idl(body))
         elif name not in in_idl or body.strip():
             # Under the service's name, rosbags would look for its neighbours among services.
-            types.update(get_types_from_msg(body, name.replace("/srv/", "/")))
+            types.update(types_from_msg(body, name.replace("/srv/", "/")))
     return {
         _proper(name): (constants, [(field, _described(what)) for field, what in fields])
         for name, (constants, fields) in types.items()

@@ -5,12 +5,14 @@ Source: https://www.sqlite.org/fileformat2.html, section 4, "The Write-Ahead Log
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import struct
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,15 +42,34 @@ class LogState:
 
 
 def side_files(path: Path) -> list[Path]:
-    """Return the side files of a sqlite file that hold something it needs."""
+    """Return the side files of a sqlite file that hold something it needs.
+
+    Raises:
+        DamageError: If one is a link, or would lead sqlite to another file.
+    """
     log = path.with_name(path.name + "-wal")
     journal = path.with_name(path.name + "-journal")
+    for file in (log, journal):
+        if file.is_symlink():
+            raise DamageError(f"has a {file.name} that is a link; only files beside it are read")
     found = [log] if log.is_file() and log.stat().st_size > 0 else []
     if journal.is_file():
         with journal.open("rb") as stream:
             if stream.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC:
+                _require_no_super_journal(journal, stream)
                 found.append(journal)
     return found
+
+
+def _require_no_super_journal(journal: Path, stream: IO[bytes]) -> None:
+    """Refuse a journal that belongs to a transaction over several files.
+
+    It ends with the name of a further journal, any file, which sqlite would read and then delete.
+    """
+    if stream.seek(0, os.SEEK_END) > len(_JOURNAL_MAGIC):
+        stream.seek(-len(_JOURNAL_MAGIC), os.SEEK_END)
+        if stream.read() == _JOURNAL_MAGIC:
+            raise DamageError(f"has a journal ({journal.name}) that names another file to delete")
 
 
 def merged_copy(path: Path, folder: Path) -> Path:

@@ -18,6 +18,7 @@ from dql_ros.bag.storage.part import Channel, Definition, Part, Piece
 from dql_ros.bag.storage.sqlite_rows import blocks_of, row_batches
 from dql_ros.bag.storage.sqlite_salvage import Readable, Window, readable, readable_rows
 
+_TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
 # sqlite's steps are counted, so that a damaged tree that leads back into itself ends too.
 _STEPS_AT_LEAST = 2_000_000
 _STEPS_PER_BYTE = 100
@@ -140,6 +141,7 @@ class SqliteStorage:
             return left < 0
 
         connection.set_progress_handler(look, _STEPS_BETWEEN_LOOKS)
+        connection.execute("PRAGMA trusted_schema=OFF")  # the file calls no functions
         return connection
 
     def _read(self, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
@@ -163,11 +165,13 @@ def _is_in(column: str, numbers: Collection[int]) -> str:
 
 
 def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
-    tables = {
-        name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-    }
-    if missing := {"topics", "messages"} - tables:
+    tables = dict(
+        connection.execute("SELECT name, sql FROM sqlite_master WHERE type='table'").fetchall()
+    )
+    if missing := {"topics", "messages"} - tables.keys():
         raise DamageError(f"has no table {' and no table '.join(sorted(missing))}")
+    for name in tables.keys() & _TABLES:
+        _require_plain(connection, name, str(tables[name]))
     definitions: dict[str, Definition] = {}
     if "message_definitions" in tables:
         query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
@@ -187,6 +191,13 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
         definition = definitions.get(filed, Definition())
         channels[number] = Channel(topic, name, str(encoding), definition)
     return channels
+
+
+def _require_plain(connection: sqlite3.Connection, name: str, sql: str) -> None:
+    """Refuse a table whose rows are made by code or out of nothing instead of being stored."""
+    hidden = [row[6] for row in connection.execute(f"PRAGMA table_xinfo({name})")]
+    if not sql.upper().startswith("CREATE TABLE") or any(hidden):
+        raise DamageError(f"has a table {name} that is virtual or has generated columns")
 
 
 def _metadata(connection: sqlite3.Connection) -> tuple[str | None, str]:
