@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dql_core.atomic import write_text
+from dql_core.cli.terminal import Terminal
 from dql_core.export.backends import BackendName
 from dql_core.latency.bundle import (
     ROUNDS,
@@ -48,7 +49,7 @@ def bench(
 
     Example: dql bench runs/arm/bundle
     """
-    console = Console()
+    console = Terminal()
     manifest = read_manifest(bundle)
     plain = plain_decisions(manifest, threads)
     compared = None if isinstance(plain, str) else plain
@@ -88,18 +89,19 @@ def _table(bundle: Path, manifest: Manifest, measurements: list[Measurement]) ->
     return table
 
 
-def _verdict(manifest: Manifest, measurements: list[Measurement]) -> str:
+def _verdict(manifest: Manifest, measurements: list[Measurement]) -> Text:
     """Say whether the bundle is fast enough for its robot."""
     rate_hz = manifest.policy_spec.rate_hz
     own = next(each for each in measurements if each.num_candidates == manifest.num_candidates)
     possible_hz = own.latency.control_rate_hz
     if not rate_hz:
-        return f"up to {possible_hz:,.0f} Hz with {own.num_candidates} candidates"
+        return Text(f"up to {possible_hz:,.0f} Hz with {own.num_candidates} candidates")
     if possible_hz >= rate_hz:
-        return f"[green]fast enough[/] for the contract's {rate_hz:g} Hz"
-    return (
-        f"[red]too slow[/] for the contract's {rate_hz:g} Hz: 99 of 100 decisions take at most "
-        f"half of the period up to {possible_hz:,.0f} Hz; choose among fewer candidates"
+        return Text.assemble(("fast enough", "green"), f" for the contract's {rate_hz:g} Hz")
+    return Text.assemble(
+        ("too slow", "red"),
+        f" for the contract's {rate_hz:g} Hz: 99 of 100 decisions take at most half of the period "
+        f"up to {possible_hz:,.0f} Hz; choose among fewer candidates",
     )
 
 

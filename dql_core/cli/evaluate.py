@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
 from dql_core.cli.best import label
 from dql_core.cli.outcome import outcome_table, write_outcome
 from dql_core.cli.policy_source import load_any_policy
+from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
 from dql_core.training.locate import Which
 
@@ -39,7 +39,7 @@ def evaluate(
 
     Prints the success rate too if the environment reports 'is_success'.
     """
-    console = Console()
+    console = Terminal()
     loaded = load_any_policy(policy, checkpoint)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("episodes", total=episodes)

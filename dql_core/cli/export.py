@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from dql_core.cli.terminal import Terminal, visible
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.choice import Selection
 from dql_core.training.locate import Which, find_checkpoint
@@ -66,7 +67,7 @@ def export(
 
     Example: dql export runs/arm --out runs/arm/bundle
     """
-    console = Console()
+    console = Terminal()
     with console.status("exporting and comparing"):
         manifest = export_bundle(
             find_checkpoint(checkpoint, which),
@@ -76,10 +77,9 @@ def export(
             dataset=dataset,
         )
     parity = manifest.parity
-    console.print(
-        f"[green]exported[/] {out}: {manifest.agent} after {manifest.step:,} updates, "
-        f"{manifest.num_candidates} candidates, {manifest.selection}; differs from the "
-        f"checkpoint by at most {parity.action_error:.1e} of the action range on "
-        f"{parity.observations} {parity.source}",
-        soft_wrap=True,
+    told = (
+        f" {out}: {manifest.agent} after {manifest.step:,} updates, {manifest.num_candidates} "
+        f"candidates, {manifest.selection}; differs from the checkpoint by at most "
+        f"{parity.action_error:.1e} of the action range on {parity.observations} {parity.source}"
     )
+    console.print(Text.assemble(("exported", "green"), visible(told)), soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from dql_core.spec import FieldSpec, PolicySpec
 
@@ -58,7 +59,7 @@ def fields_table(
         ("observation", spec.observation, observation or {}),
         ("action", spec.action, action or {}),
     ):
-        table.add_row(f"[bold]{kind}[/]")
+        table.add_row(Text(kind, "bold"))
         for index, field in enumerate(fields):
             row = [f"{numbers[name][index]:.4g}" if name in numbers else "" for name in columns]
             table.add_row(f"{index} {field.name}", field.unit, _bounds(field), *row)

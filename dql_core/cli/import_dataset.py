@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from dql_core.cli.facts import facts_table, fields_table
+from dql_core.cli.terminal import Terminal, print_message
 from dql_core.data.importers.importing import FileFormat, ImportResult, import_file
 from dql_core.errors import ConfigError
 
@@ -80,7 +80,7 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 
 def _show(result: ImportResult, out: Path) -> None:
-    console = Console()
+    console = Terminal()
     episodes = result.episodes
     terminated = sum(episode.terminated for episode in episodes)
     returns = [float(episode.rewards.sum()) for episode in episodes]
@@ -93,4 +93,4 @@ def _show(result: ImportResult, out: Path) -> None:
     console.print(facts_table(f"dataset {out}", facts))
     console.print(fields_table(result.spec))
     for note in result.notes:
-        console.print(Text(f"note: {note}", "yellow"), soft_wrap=True)
+        print_message(console, logging.WARNING, f"note: {note}")

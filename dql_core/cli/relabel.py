@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -11,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 import yaml
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from dql_core.cli.facts import facts_table, plain_table
+from dql_core.cli.terminal import TaskText, Terminal, tell_document
 from dql_core.data.relabel import RelabelResult
 from dql_core.data.relabel import relabel as relabel_dataset
 from dql_core.errors import ConfigError, did_you_mean
@@ -73,7 +71,7 @@ def relabel(
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:
-        typer.echo(json.dumps({"dataset": dataset, "out": str(out), **result.to_json()}, indent=2))
+        tell_document({"dataset": dataset, "out": str(out), **result.to_json()})
         return
     _show(result, out)
 
@@ -127,10 +125,10 @@ def _argument(text: str) -> tuple[str, Any]:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TaskText(),
         BarColumn(),
         MofNCompleteColumn(),
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )
@@ -141,15 +139,13 @@ def _show(result: RelabelResult, out: Path) -> None:
     facts = {"episodes": f"{told['episodes']:,}", "transitions": f"{told['transitions']:,}"}
     for place, function in enumerate(told["reward"], start=1):
         arguments = ", ".join(f"{key}={value}" for key, value in function["arguments"].items())
-        facts[f"reward {place}"] = (
-            f"{function['weight']:g} x {function['function']}({escape(arguments)})"
-        )
+        facts[f"reward {place}"] = f"{function['weight']:g} x {function['function']}({arguments})"
     table = plain_table("", "before", "after")
     for name in told["before"]:
         table.add_row(
             name.replace("_", " "), _number(told["before"][name]), _number(told["after"][name])
         )
-    console = Console()
+    console = Terminal()
     console.print(facts_table(f"dataset {out}", facts))
     console.print(table)
 

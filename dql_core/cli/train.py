@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from dql_core.cli.best import best_lines
-from dql_core.cli.console_lines import ConsoleLines
 from dql_core.cli.new_folder import new_folder
+from dql_core.cli.terminal import ConsoleLines, Terminal
 from dql_core.cli.train_seeds import INTERRUPTED, train_seeds
 from dql_core.cli.train_settings import Request, continued_seeds, continued_settings, settings
 from dql_core.cli.training_bar import TrainingBars
@@ -87,7 +86,7 @@ def train(
     'tensorboard --logdir OUT' shows the curves.
     """
     request = Request(config, dataset, eval_env, tuple(overrides or ()))
-    console = Console()
+    console = Terminal()
     if resume is not None:
         if out is not None:
             raise ConfigError(f"--out {out}: --resume goes on in {resume}; leave --out away")
@@ -106,7 +105,7 @@ def train(
         train_seeds(folder, seed_runs(folder, configured, wanted), console)
 
 
-def _train_one(config: TrainConfig, run: Path, console: Console, *, resume: bool) -> None:
+def _train_one(config: TrainConfig, run: Path, console: Terminal, *, resume: bool) -> None:
     with TrainingBars(config.run.steps, console) as bars, log_lines(ConsoleLines(console)):
         result = run_training(config, run, bars.add(config.agent, run), resume=resume)
     for line in best_lines(run):

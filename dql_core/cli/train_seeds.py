@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dql_core.atomic import write_text
-from dql_core.cli.console_lines import print_message
 from dql_core.cli.facts import plain_table
+from dql_core.cli.terminal import print_message
 from dql_core.cli.training_bar import TrainingBars
 from dql_core.errors import DqlError
 from dql_core.training.seed_child import SeedOutcome, SeedRun

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from dql_core.cli.terminal import TaskText
 from dql_core.training.locate import checkpoint_steps
 
 SPEED = "updates_per_s"
@@ -31,13 +32,15 @@ class TrainingBars:
         self._total = total
         self._console = console
         self._progress = Progress(
-            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True)),
+            TaskText("bold"),
             BarColumn(bar_width=12),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(table_column=Column(no_wrap=True)),
             TextColumn("left"),
             # What a narrow terminal has no room for is cut from the losses.
-            TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True, ratio=1)),
+            TextColumn(
+                "{task.fields[metrics]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+            ),
             console=console,
             disable=not console.is_terminal,
             expand=True,

@@ -9,13 +9,13 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
 from dql_core.atomic import whole_directory, write_text
 from dql_core.cli.facts import facts_table
 from dql_core.cli.new_folder import new_folder
 from dql_core.cli.outcome import outcome_table
+from dql_core.cli.terminal import TaskText, Terminal
 from dql_core.errors import ConfigError
 from dql_ros.closed_loop import DRIVER, policy_driver, run_closed_loop
 from dql_ros.closed_loop_plot import draw_closed_loop
@@ -106,7 +106,7 @@ def closed_loop(
     injected = parse_faults(faults)
     folder = out or new_folder("closed_loop")
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
-    console = Console()
+    console = Terminal()
     try:
         with whole_directory(folder) as unfinished:
             _drive(console, run, contract, episodes, candidates, record, video)
@@ -125,7 +125,7 @@ def closed_loop(
 
 
 def _drive(
-    console: Console,
+    console: Terminal,
     run: ClosedLoop,
     contract: Path,
     episodes: int,
@@ -135,7 +135,10 @@ def _drive(
 ) -> None:
     """Fill ``run``, showing how far it is."""
     filmed = {} if video is None else {"video": str(video.resolve())}
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    columns = TaskText(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("starting", total=episodes)
 
         def note_episode(result: EpisodeResult) -> None:

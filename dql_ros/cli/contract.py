@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dql_core.atomic import write_text
+from dql_core.cli.terminal import tell, tell_document
 from dql_core.errors import ContractError
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
@@ -68,13 +68,13 @@ def init(
     draft = _drafted(bag, rate, salvage=salvage)
     write_text(target, draft.text)
     for note in draft.notes:
-        typer.echo(note)
+        tell(note)
     if not draft.missing:
-        typer.echo(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
+        tell(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
         return
-    typer.echo(f"wrote {target}, which is not complete:")
+    tell(f"wrote {target}, which is not complete:")
     for missing in draft.missing:
-        typer.echo(f"fill in {missing}")
+        tell(f"fill in {missing}")
 
 
 @contract.command()
@@ -112,7 +112,7 @@ def check(
     for fit in fits.values():
         findings.add(fit.findings)
     if as_json:
-        typer.echo(_document(file, findings, fits))
+        tell_document(_document(file, findings, fits))
     else:
         _tell(file, findings, fits, unseen=len(bags or ()) - len(fits))
     if findings.problems:
@@ -173,8 +173,8 @@ def _size(bag: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> str:
-    document = {
+def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> dict[str, Any]:
+    return {
         "contract": str(file),
         "fits": not findings.problems,
         "problems": findings.problems,
@@ -184,21 +184,20 @@ def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> str:
             for bag, fit in fits.items()
         ],
     }
-    return json.dumps(document, indent=2)
 
 
 def _tell(file: Path, findings: Findings, fits: dict[Path, Fit], unseen: int) -> None:
     for problem in findings.problems:
-        typer.echo(f"problem: {' '.join(problem.split())}")
+        tell(f"problem: {' '.join(problem.split())}")
     for warning in findings.warnings:
-        typer.echo(f"warning: {' '.join(warning.split())}")
+        tell(f"warning: {' '.join(warning.split())}")
     for bag, fit in fits.items():
         if fit.episodes:
             episodes = "1 episode" if fit.episodes == 1 else f"{fit.episodes} episodes"
-            typer.echo(f"{bag}: fits: {episodes}, {fit.transitions} transitions")
+            tell(f"{bag}: fits: {episodes}, {fit.transitions} transitions")
     if unseen > 0 and findings.problems:
-        typer.echo(f"the recordings are compared once {file} is right by itself")
+        tell(f"the recordings are compared once {file} is right by itself")
     if findings.problems:
-        typer.echo(f"{file}: {len(findings.problems)} to mend")
+        tell(f"{file}: {len(findings.problems)} to mend")
     elif not fits:
-        typer.echo(f"{file}: nothing is wrong with it; name a recording to compare it with")
+        tell(f"{file}: nothing is wrong with it; name a recording to compare it with")

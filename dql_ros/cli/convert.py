@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from dql_core.cli.terminal import TaskText, Terminal, tell, tell_document
 from dql_ros.bag.convert import REPORT_HTML, Interrupted, Manner, Source
 from dql_ros.bag.convert import convert as convert_bags
 from dql_ros.contract import load_contract
@@ -77,9 +76,12 @@ def convert(
     )
     manner = Manner(salvage, keep_going, resume, dry_run, workers, ray)
     report = _convert(source, out, manner)
-    typer.echo(json.dumps(report, indent=2) if as_json else _summary(report, out, dry_run))
+    if as_json:
+        tell_document(report)
+    else:
+        tell(_summary(report, out, dry_run))
     for failed in report["failed"]:
-        typer.echo(f"dql: left out: {failed['error']}", err=True)
+        tell(f"dql: left out: {failed['error']}", err=True)
     if report["failed"]:
         raise typer.Exit(INCOMPLETE)
 
@@ -103,17 +105,17 @@ def _convert(source: Source, out: Path, manner: Manner) -> dict[str, Any]:
                 text += (
                     f"; {stop.finished} of {len(source.bags)} bags are done, go on with --resume"
                 )
-            typer.echo(text, err=True)
+            tell(text, err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TaskText(),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     )

@@ -9,9 +9,9 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.confidence import Estimate
 from dql_ros.demo.driven import Driven
 from dql_ros.demo.narrator import Narrator
@@ -51,7 +51,7 @@ def demo(
     # A shell starts background jobs with SIGINT ignored; a demo can be interrupted all the same.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    console = Console()
+    console = Terminal()
     try:
         driven = run_demo(
             DemoSettings(out, demonstrations, episodes, seed, steps),
@@ -84,6 +84,4 @@ def _table(driven: Sequence[Driven]) -> Table:
 
 
 def _with_interval(estimate: Estimate, form: str) -> str:
-    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]".replace(
-        "[", r"\["
-    )
+    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"

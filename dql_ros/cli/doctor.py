@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from dql_core.cli.terminal import Terminal, tell_document, visible
 from dql_ros.doctor.examination import examine
 from dql_ros.doctor.finding import Finding, Verdict
 
@@ -33,18 +32,18 @@ def doctor(
 
     Example: dql doctor
     """
-    console = Console(highlight=False)
+    console = Terminal()
     findings = []
     for finding in examine():
         findings.append(finding)
         if not as_json:
-            console.print(line_of(finding), soft_wrap=True)
+            console.print(line_of(finding), soft_wrap=True, highlight=False)
     counts = {verdict.value: _count(findings, verdict) for verdict in Verdict}
     if as_json:
         document = {**counts, "findings": [finding.to_json() for finding in findings]}
-        typer.echo(json.dumps(document, indent=2))
+        tell_document(document)
     else:
-        console.print(summary_of(findings))
+        console.print(summary_of(findings), highlight=False)
     raise typer.Exit(1 if counts[Verdict.FAILURE.value] else 0)
 
 
@@ -52,9 +51,9 @@ def line_of(finding: Finding) -> Text:
     """Return one finding as one line."""
     mark, style = _MARKS[finding.verdict]
     line = Text.assemble((mark, style), "  ", (f"{finding.check:<{_NAME_WIDTH}}", "cyan"))
-    line.append(f"  {finding.found}")
+    line.append(visible(f"  {finding.found}"))
     if finding.remedy:
-        line.append(f" -> {finding.remedy}", "bold")
+        line.append(visible(f" -> {finding.remedy}"), "bold")
     return line
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
+from rich.text import Text
 
 from dql_core.cli.facts import facts_table, fields_table, plain_table, spec_facts
+from dql_core.cli.terminal import Terminal, tell_document
 from dql_core.errors import DqlError, did_you_mean
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage
 from dql_ros.cli.inspect_bag import bag_document, bag_tables
@@ -53,13 +54,13 @@ def inspect(
     if _looks_like_bag(path):
         document = _surveyed(path, salvage=salvage)
         if as_json:
-            typer.echo(json.dumps(document, indent=2))
+            tell_document(document)
         else:
-            Console().print(bag_tables(document))
+            Terminal().print(bag_tables(document))
         return
     if as_json or salvage:
         raise DqlError(f"{path}: is no bag; --json and --salvage are for bags")
-    Console().print(_described(path))
+    Terminal().print(_described(path))
 
 
 def _looks_like_bag(path: Path) -> bool:
@@ -91,12 +92,12 @@ def _described(path: Path) -> Group:
 
 def _contract(path: Path, contract: Contract) -> Group:
     streams = plain_table("topic", "type", "QoS", "age limit")
-    streams.add_row("[bold]observation[/]")
+    streams.add_row(Text("observation", "bold"))
     for observed in contract.observation:
         limit = "none (latched)" if observed.latched else f"{observed.max_age_s:g} s"
         streams.add_row(observed.topic, _short(observed.type), _qos(observed.qos), limit)
     streams.add_section()
-    streams.add_row("[bold]action[/]")
+    streams.add_row(Text("action", "bold"))
     for commanded in contract.action:
         streams.add_row(commanded.topic, _short(commanded.type), _qos(commanded.qos))
     safe = ", ".join(f"{value:g}" for value in contract.safe_command)

@@ -8,11 +8,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from dql_core.cli.facts import facts_table
+from dql_core.cli.terminal import visible
 from dql_ros.bag.reader import Bag
 from dql_ros.survey.topics import SurveyedTopic
 
@@ -47,12 +47,12 @@ def bag_tables(document: Mapping[str, Any]) -> Group:
         "starts": f"{document['start_ns'] / 1e9:.3f} s ({started:%Y-%m-%d %H:%M:%S} UTC)",
         "duration": f"{document['duration_s']:.3f} s",
         "messages": f"{document['message_count']:,}",
-        "files": f"{escape(names)} ({document['size_bytes'] / 1e6:.2f} MB)",
-        "carries": escape(", ".join(document["carries"])),
+        "files": f"{names} ({document['size_bytes'] / 1e6:.2f} MB)",
+        "carries": ", ".join(document["carries"]),
     }
-    parts: list[Any] = [Text(f"bag {document['bag']}", "bold", overflow="fold")]
+    parts: list[Any] = [Text(visible(f"bag {document['bag']}"), "bold", overflow="fold")]
     parts += [facts_table("", facts), _topics_table(document["topics"])]
-    parts += [Text(f"- {remark}", "yellow") for remark in bag_remarks(document)]
+    parts += [Text(visible(f"- {remark}"), "yellow") for remark in bag_remarks(document)]
     return Group(*parts)
 
 
@@ -103,11 +103,12 @@ def _stamp_oddities(topic: Mapping[str, Any]) -> Iterator[str]:
 
 def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("topic\ntype", overflow="fold")
+    table.add_column(Text("topic\ntype"), overflow="fold")
     for heading in ("\ncount", "rate\nHz", "spacing\nms", "jitter\nms", "longest\ns", "delay\nms"):
-        table.add_column(heading, justify="right")
+        table.add_column(Text(heading), justify="right")
     for topic in topics:
-        name = Text(topic["topic"]).append(f"\n{topic['type'].replace('/msg/', '/')}", "dim")
+        msgtype = visible(topic["type"].replace("/msg/", "/"))
+        name = Text.assemble(visible(topic["topic"]), "\n", (msgtype, "dim"))
         table.add_row(name, f"{topic['count' if topic['read'] else 'stated']:,}", *_timing(topic))
     if any(topic["count"] for topic in topics):
         table.caption = (

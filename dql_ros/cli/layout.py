@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dql_core.atomic import write_text
+from dql_core.cli.terminal import tell
 from dql_core.errors import ConfigError
 from dql_ros.contract import load_contract
 from dql_ros.installed_config import contract_path
@@ -43,4 +44,4 @@ def layout(
     text = _KINDS[out.suffix](load_contract(contract_path(contract)), namespace, node)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
-    typer.echo(f"wrote {out}")
+    tell(f"wrote {out}")

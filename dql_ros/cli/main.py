@@ -6,11 +6,14 @@ import importlib
 import keyword
 import logging
 import sys
+import traceback
+import warnings
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dql_core.cli.terminal import PlainFormatter, tell
 from dql_core.errors import DqlError
 
 # Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
@@ -53,6 +56,17 @@ class Verbs(TyperGroup):
         name, placeholder, rest = super().resolve_command(ctx, args)
         return name, _load(name) if name else placeholder, rest
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the command line; a mistake in it is one line, as any other."""
+        options["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **options))
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                raise
+            _tell_usage(error)
+            sys.exit(getattr(error, "exit_code", 2))
+
 
 app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False)
 
@@ -67,13 +81,33 @@ def _dql(
 def main() -> None:
     """Run the command line; exits with 2 on a user's mistake and with 1 on a failure of ours."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
+    logging.captureWarnings(True)
     try:
         app(arguments, prog_name="dql")
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        sys.exit(_report(error))
+    except Exception as error:  # noqa: BLE001  # each is told
+        sys.exit(_show_traceback() if "--debug" in sys.argv else _report(error))
+
+
+def _show_traceback() -> int:
+    """Print the traceback of the exception that is handled and return the exit code."""
+    for line in traceback.format_exc().split("\n"):
+        tell(line, err=True)
+    return 1
+
+
+def _tell_usage(error: Any) -> None:
+    """Tell a mistake that typer found in the command line."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return
+    where = f"; see '{context.command_path} --help'" if context else ""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    tell(f"dql: {message}{where}", err=True)
 
 
 def _load(verb: str) -> Any:
@@ -99,12 +133,10 @@ def _report(error: Exception) -> int:
     """Print ``error`` as one line on stderr and return the exit code."""
     message = " ".join(str(error).split())
     if isinstance(error, DqlError):
-        typer.echo(f"dql: {message}", err=True)
+        tell(f"dql: {message}", err=True)
         return 2
     kind = type(error).__name__
-    typer.echo(
-        f"dql: internal error: {kind}: {message} (run with --debug for the traceback)", err=True
-    )
+    tell(f"dql: internal error: {kind}: {message} (run with --debug for the traceback)", err=True)
     return 1
 
 

@@ -6,19 +6,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from dql_core.cli.terminal import TaskText, Terminal
 
 
 @contextmanager
 def reading_bar(label: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
     """Yield what is told how many bytes are done; the bar is gone when the block ends."""
     with Progress(
-        TextColumn("{task.description}", markup=False),
+        TaskText(),
         BarColumn(),
         DownloadColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Terminal(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as bar:

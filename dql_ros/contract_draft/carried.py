@@ -22,7 +22,7 @@ from dql_ros.contract_draft.yaml_text import comment
 
 FUNCTION = "function"
 # Where a contract may name functions.
-_PLACES = (("reward",), ("episode", "terminated"))
+_PLACES: tuple[tuple[str, ...], ...] = (("reward",), ("episode", "terminated"))
 _HINT = (
     "LEFT OUT, since a recording may be anybody's and this names code: remove the '#' in front of "
     "it where you trust that code."

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from dql_core.cli.terminal import TaskText, visible
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Narrator:
         """Run a stage: its bars while the block runs, then its one line."""
         number, started = f"{len(self.stages) + 1}/{self._total}", time.monotonic()
         progress = Progress(
-            TextColumn(f"[bold]{number} {name}[/] {{task.description}}"),
+            TextColumn(f"{number} {name}", style="bold", markup=False),
+            TaskText(),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -89,5 +92,9 @@ class Narrator:
             yield stage
         done = FinishedStage(name, stage.text, time.monotonic() - started)
         self.stages.append(done)
-        line = f"[bold]{number} {name:<8}[/] {escape(done.text)} [dim]({done.seconds:.0f} s)[/]"
+        line = Text.assemble(
+            (f"{number} {name:<8}", "bold"),
+            visible(f" {done.text} "),
+            (f"({done.seconds:.0f} s)", "dim"),
+        )
         self._console.print(line, highlight=False, soft_wrap=True)

@@ -115,3 +115,26 @@ def _is_load(node: ast.AST) -> bool:
         and isinstance(owner, ast.Name)
         and owner.id in {"torch", "yaml", "numpy", "np"}
     )
+
+
+def test_everything_is_printed_by_way_of_the_terminal() -> None:
+    """So that the texts of files are escaped in one place: `dql_core.cli.terminal`."""
+    for path in (*modules("dql_core"), *modules("dql_ros")):
+        if path != ROOT / "dql_core/cli/terminal.py":
+            assert not calls(path) & {"print", "Console", "rich.print", "typer.echo"}, relative(
+                path
+            )
+            assert "from_markup" not in path.read_text(), relative(path)
+
+
+def test_what_others_wrote_is_read_with_an_end_to_it() -> None:
+    unbounded = {"yaml.safe_load", "yaml.compose", "np.load", "minari.load_dataset"}
+    running = {"minari.MinariDataset", "MinariStorage.read"}  # make environments
+    for path in (*modules("dql_core"), *modules("dql_ros")):
+        assert not calls(path) & (unbounded | running), relative(path)
+
+
+def calls(path: Path) -> set[str]:
+    """Return what a module calls, as it is written there."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}

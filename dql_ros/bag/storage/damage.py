@@ -14,7 +14,6 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import TypesysError
 from yaml import YAMLError
 
-
 # Parsers repeat what they could not parse, all of it.
 MAX_SENTENCE = 300
 

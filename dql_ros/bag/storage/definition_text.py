@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import Typesdict
@@ -72,17 +72,18 @@ def _sound(types: Typesdict) -> Typesdict:
     constants = [constant for constants, _ in types.values() for constant in constants]
     if len(fields) + len(constants) > MAX_FIELDS:
         raise DamageError(f"it has over {MAX_FIELDS} fields")
-    names = {name for name, *_ in (*fields, *constants)}
-    if not all(map(_TYPE.fullmatch, types)) or not all(map(_FIELD.fullmatch, names)):
+    names = {str(name) for name, *_ in (*fields, *constants)}
+    if not all(_TYPE.fullmatch(name) for name in types) or not all(map(_FIELD.fullmatch, names)):
         raise DamageError("it has names of other characters than letters, digits and _")
     for name, _, value in constants:
         if isinstance(value, float) and not math.isfinite(value):
             raise DamageError(f"its constant {name} is {value}")
     elements = 0
-    for name, (node, detail) in fields:
+    for name, description in fields:
+        node, detail = description
         if node != Nodetype.ARRAY:
             continue
-        (inner, what), count = detail
+        (inner, what), count = cast("tuple[tuple[Nodetype, Any], int]", detail)
         is_number = inner == Nodetype.BASE and "string" not in what[0]
         elements += 0 if is_number else max(count, 0)
         if not 0 <= count <= MAX_NUMBERS or elements > MAX_ELEMENTS:

@@ -1,0 +1,116 @@
+"""What the command line prints: the texts of files are shown as texts, whatever is in them.
+
+A topic's name may hold what a terminal obeys: escape sequences that clear the screen or set its
+title, a carriage return that overwrites a line, marks that turn the direction of what follows, or
+rich's own markup. So everything is printed by `Terminal`, `tell` or `tell_document`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import Task, TextColumn
+from rich.segment import Segment
+from rich.text import Text
+
+_STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
+
+
+def visible(text: str) -> str:
+    """Return a text in which all that is not shown as itself is escaped, as in ``repr``."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def tell(text: str, *, err: bool = False) -> None:
+    """Print one line."""
+    typer.echo(visible(text), err=err)
+
+
+def tell_document(document: Any) -> None:
+    """Print JSON, in which everything but ASCII is escaped."""
+    typer.echo(json.dumps(document, indent=2))
+
+
+class Terminal(Console):
+    """A console to which a string is a line of plain text, also in tables and titles.
+
+    Markup, emoji codes and line ends in it mean nothing. Where they are to mean something, a
+    `rich.text.Text` is printed.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Take a string literally."""
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of anything, in which only the console's own codes are left."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else _visible_segment(segment)
+
+
+class TaskText(TextColumn):
+    """A progress bar's description, as it stands."""
+
+    def __init__(self, style: str = "none") -> None:
+        super().__init__("{task.description}", style=style, markup=False)
+
+    def render(self, task: Task) -> Text:
+        """Return one line of visible text."""
+        return Text(visible(task.description), style=self.style)
+
+
+class ConsoleLines(logging.Handler):
+    """Prints what is logged as lines on a console, above whatever bar is shown there."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message as a line."""
+        print_message(self._console, record.levelno, record.getMessage())
+
+
+def print_message(console: Console, level: int, text: str) -> None:
+    """Print a message of one of `logging`'s levels: warnings in yellow, errors in red."""
+    console.print(Text(visible(text), _STYLES.get(level, "")), soft_wrap=True)
+
+
+class PlainFormatter(logging.Formatter):
+    """Formats what is logged as lines of visible text."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        """Return one line."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  # logging's name
+        """Return a traceback."""
+        return visible_lines(super().formatException(ei))
+
+
+def visible_lines(text: str) -> str:
+    """Return a text of several lines, each of them visible."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _visible_segment(segment: Segment) -> Segment:
+    text = segment.text
+    if text.isprintable() or text == "\n":
+        return segment
+    return Segment(visible_lines(text), segment.style)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
