@@ -18,6 +18,7 @@ from rich.progress import Task, TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
+MAX_LINE = 4000
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 
 
@@ -29,8 +30,9 @@ def visible(text: str) -> str:
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print one line."""
-    typer.echo(visible(text), err=err)
+    """Print one line; of a very long one, the beginning."""
+    shown = visible(text)
+    typer.echo(shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}…", err=err)
 
 
 def tell_document(document: Any) -> None:

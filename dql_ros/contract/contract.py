@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +19,7 @@ from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.contract.episode import EpisodeRules
 from dql_ros.contract.reward import Reward
 from dql_ros.contract.signal import Event, SignalStream
+from dql_ros.contract.slices import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 
 
@@ -83,7 +85,7 @@ class Contract(StrictModel):
     """
 
     robot: str
-    rate_hz: float = Field(gt=0, le=2000)
+    rate_hz: float = Field(ge=0.001, le=2000)
     tick: Literal["grid", "action"] = "grid"
     observation: tuple[ObservationStream, ...] = Field(min_length=1)
     action: tuple[ActionStream, ...] = Field(min_length=1)
@@ -92,6 +94,12 @@ class Contract(StrictModel):
     nonfinite: Literal["refuse", "drop", "split"] = "refuse"
     beyond_bounds: Literal["clip", "refuse", "widen"] = "clip"
     on_fault: FaultRules = FaultRules()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, document: Any) -> Any:
+        require_few(document)
+        return document
 
     @model_validator(mode="after")
     def _consistent(self) -> Contract:
@@ -192,6 +200,6 @@ def contract_problems(path: Path) -> list[str]:
 
 
 def _twins(names: list[str], what: str) -> Iterator[str]:
-    for name in dict.fromkeys(names):
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             yield f"{what} '{name}' appears twice"

@@ -13,6 +13,8 @@ from dql_ros.contract.field import FieldSelection
 from dql_ros.contract.topic import MessageType, QualityOfService, Topic
 
 SECOND_NS = 1_000_000_000
+# Thirty years; as many nanoseconds still fit 64 bits.
+MAX_S = 1e9
 
 
 class Stream(Topic):
@@ -31,7 +33,7 @@ class Stream(Topic):
     type: MessageType
     fields: tuple[FieldSelection, ...] = Field(min_length=1)
     stamp: Literal["header", "receive"] = "header"
-    max_skew_s: float | None = Field(default=60.0, gt=0)
+    max_skew_s: float | None = Field(default=60.0, gt=0, le=MAX_S)
     unnamed: Literal["refuse", "by_index"] = "refuse"
 
     @property
@@ -69,8 +71,8 @@ class ObservationStream(Stream):
             ``sensor:NAME``; by default what has a name out of the topic's.
     """
 
-    max_age_s: float = Field(default=0.5, gt=0)
-    max_ahead_s: float | None = Field(default=None, gt=0)
+    max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
+    max_ahead_s: float | None = Field(default=None, gt=0, le=MAX_S)
     latched: bool = False
     qos: QualityOfService = Field(
         default_factory=lambda section: (
@@ -122,9 +124,9 @@ class ActionStream(Stream):
 
     stamp: Literal["header", "receive"] = "receive"
     command: Literal["first", "held"] = "first"
-    max_age_s: float = Field(default=0.5, gt=0)
+    max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
     frame_id: str = "base_link"
-    time_from_start_s: float = Field(default=0.1, gt=0)
+    time_from_start_s: float = Field(default=0.1, gt=0, le=MAX_S)
     qos: QualityOfService = QualityOfService(reliability="reliable")
 
     @property

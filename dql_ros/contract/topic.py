@@ -24,7 +24,7 @@ class QualityOfService(StrictModel):
 
     reliability: Literal["best_effort", "reliable"]
     durability: Literal["volatile", "transient_local"] = "volatile"
-    depth: int = Field(default=1, ge=1)
+    depth: int = Field(default=1, ge=1, le=1_000_000)
 
 
 class Topic(StrictModel):

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,18 @@ def test_events_are_topics_of_messages_or_services(tmp_path: Path) -> None:
     assert contract.events["stop"].equals == "idle"
 
 
+def test_slices_that_select_too_much_together_are_soon_refused(tmp_path: Path) -> None:
+    (stream,) = observed(path="a")
+    stream["fields"] = [{"path": f"a{i}", "slice": "0:100000"} for i in range(500)]
+    before = time.process_time()
+    with pytest.raises(ContractError, match="the slices select 50000000 elements together"):
+        load_contract(write(tmp_path, observation=[stream]))
+    stream["fields"] = stream["fields"][:1]
+    contract = load_contract(write(tmp_path, observation=[{**stream, "stamp": "receive"}]))
+    assert len(contract.policy_spec().observation) == 100_000
+    assert time.process_time() - before < 10
+
+
 @pytest.mark.parametrize(
     ("found", "equals", "raises"),
     [
@@ -268,7 +281,13 @@ START = {"topic": "start", "type": "std_msgs/msg/Bool"}
         ({"observation": observed(path="a", slice="0:3:0")}, "write start:stop"),
         ({"observation": observed(path="a", slice="3:3")}, "selects 0 elements"),
         ({"observation": observed(path="a", slice="0:999999999")}, "selects 999999999 elements"),
+        ({"observation": observed(path="a", slice=f"0:{'9' * 30}")}, "write start:stop"),
         ({"observation": observed(path="a", slice="0:2", indices=[1])}, "give one of 'joints'"),
+        ({"rate_hz": 1e-300}, "greater than or equal to 0.001"),
+        (
+            {"action": [{**ARM["action"][0], "max_age_s": 1e300}]},
+            "less than or equal to 1000000000",
+        ),
         ({"observation": observed(**ORIENTATION, indices=[0, 1])}, "needs a quaternion"),
         ({"observation": observed(**ORIENTATION, unit="rad")}, "have no 'unit'"),
         ({"observation": observed(**ORIENTATION, message_unit="rad")}, "no 'message_unit'"),
