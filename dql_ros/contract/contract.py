@@ -22,6 +22,8 @@ from dql_ros.contract.signal import Event, SignalStream
 from dql_ros.contract.slices import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 
+MIN_RATE_HZ = 0.001
+
 
 class FaultRules(StrictModel):
     """What the robot is sent when no action can be sampled: hold, then ramp, then give up.
@@ -85,7 +87,7 @@ class Contract(StrictModel):
     """
 
     robot: str
-    rate_hz: float = Field(ge=0.001, le=2000)
+    rate_hz: float = Field(gt=0, le=2000)
     tick: Literal["grid", "action"] = "grid"
     observation: tuple[ObservationStream, ...] = Field(min_length=1)
     action: tuple[ActionStream, ...] = Field(min_length=1)
@@ -109,6 +111,8 @@ class Contract(StrictModel):
         return self
 
     def _problems(self) -> Iterator[str]:
+        if self.rate_hz < MIN_RATE_HZ:
+            yield f"rate_hz is {self.rate_hz:g}: a control rate is {MIN_RATE_HZ:g} Hz or more"
         for kind in ("observation", "action"):
             streams: tuple[Stream, ...] = getattr(self, kind)
             names = [spec.name for stream in streams for spec in stream.specs]

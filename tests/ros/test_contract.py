@@ -283,7 +283,7 @@ START = {"topic": "start", "type": "std_msgs/msg/Bool"}
         ({"observation": observed(path="a", slice="0:999999999")}, "selects 999999999 elements"),
         ({"observation": observed(path="a", slice=f"0:{'9' * 30}")}, "write start:stop"),
         ({"observation": observed(path="a", slice="0:2", indices=[1])}, "give one of 'joints'"),
-        ({"rate_hz": 1e-300}, "greater than or equal to 0.001"),
+        ({"rate_hz": 1e-300}, "rate_hz is 1e-300: a control rate is 0.001 Hz or more"),
         (
             {"action": [{**ARM["action"][0], "max_age_s": 1e300}]},
             "less than or equal to 1000000000",
