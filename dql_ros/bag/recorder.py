@@ -13,6 +13,7 @@ from typing import Any
 
 from rosbags.typesys import Stores, get_typestore
 
+from dql_core.documents import parse_json
 from dql_core.errors import BagError
 from dql_ros.bag.sim_time import SimTimeOrder, StampedMessage
 from dql_ros.bag.topic_metadata import TopicMetadata, describe
@@ -329,10 +330,9 @@ def recorders_notes(custom_data: Mapping[str, str]) -> Iterator[str]:
         custom_data: The texts that the bag carries; anybody may have written them.
     """
     try:
-        told = json.loads(custom_data.get(RECORDING_KEY, "{}"))
-    except (ValueError, RecursionError):
+        told = parse_json(custom_data.get(RECORDING_KEY, "{}"), RECORDING_KEY, BagError)
+    except BagError:
         return
-    told = told if isinstance(told, dict) else {}
     lost, remarks = told.get("lost"), told.get("remarks")
     for topic, missed in lost.items() if isinstance(lost, dict) else ():
         yield f"its recorder missed {missed} messages of {topic}"

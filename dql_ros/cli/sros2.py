@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dql_core.atomic import write_text
+from dql_core.cli.terminal import tell
 from dql_ros.contract import load_contract
 from dql_ros.installed_config import contract_path
 from dql_ros.sros2 import policy_document
@@ -36,4 +37,4 @@ def sros2(
     text = policy_document(load_contract(contract_path(contract)), namespace, topic or [])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
-    typer.echo(f"wrote {out}")
+    tell(f"wrote {out}")
