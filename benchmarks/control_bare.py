@@ -1,6 +1,7 @@
 """Yardsticks: the least that an rclpy node can do, each with the executor that is asked for.
 
-``timer`` does nothing at a fixed rate; ``echo`` answers each state with a constant command.
+``timer`` does nothing at a fixed rate; ``echo`` answers each state with a constant command, and
+``stop`` each message on ``~/stop``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Bool, Float64MultiArray
 
 from benchmarks.control_robot import COMMAND_TOPIC, JOINTS, STATE_TOPIC
 from benchmarks.control_samples import SampleLog
@@ -43,14 +44,20 @@ class BareNode(Node):
         self._command = Float64MultiArray(data=[0.0] * len(JOINTS))
         if kind == "timer":
             self.create_timer(1.0 / rate_hz, self._on_timer)
+            return
+        self._commands = self.create_publisher(Float64MultiArray, COMMAND_TOPIC, 1)
+        if kind == "stop":
+            self.create_subscription(Bool, "~/stop", self._on_stop, 1)
         else:
-            self._commands = self.create_publisher(Float64MultiArray, COMMAND_TOPIC, 1)
             qos = qos_profile_sensor_data
             qos.depth = 1
             self.create_subscription(JointState, STATE_TOPIC, self._on_state, qos)
 
     def _on_timer(self) -> None:
         self.log.add(time.monotonic_ns())
+
+    def _on_stop(self, _: Any) -> None:
+        self._commands.publish(self._command)
 
     def _on_state(self, state: Any) -> None:
         begun_ns = time.monotonic_ns()
