@@ -175,13 +175,13 @@ def measure(
 @contextmanager
 def running(
     command: NodeCommand, environment: dict[str, str], folder: Path, output: int
-) -> Iterator[None]:
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a node, with this as its stdout and stderr."""
     process = subprocess.Popen(
         command.arguments(folder), env=environment, stdout=output, stderr=output
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         try:
