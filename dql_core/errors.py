@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Iterable
 
 MAX_LISTED = 12
+# Of a longer line that is printed or logged, the beginning.
+MAX_LINE = 4000
 
 
 class DqlError(Exception):
@@ -51,3 +53,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if len(known) > MAX_LISTED:
         known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
     return f" (known: {', '.join(known)})" if known else ""
+
+
+def visible(text: str) -> str:
+    """Return a text in which all that is not shown as itself is escaped, as in ``repr``."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return a text of several lines, each of them visible."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from dql_core.errors import ContractError
+from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import Contract, ObservationStream
@@ -103,8 +103,8 @@ class Observer:
                 self._refuse_ahead(stream, time_ns - received_ns)
         except ContractError as error:
             arrivals.refused += 1
-            arrivals.refusal = str(error)
-            raise
+            arrivals.refusal = visible(str(error))[:MAX_LINE]
+            raise ContractError(arrivals.refusal) from error
         arrivals.refusal = ""
         if self._is_age_unknown(stream, steady_ns):
             arrivals.delayed += 1

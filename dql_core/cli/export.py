@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dql_core.cli.terminal import Terminal, visible
+from dql_core.cli.terminal import Terminal
+from dql_core.errors import visible
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.choice import Selection
 from dql_core.training.locate import Which, find_checkpoint

@@ -18,15 +18,9 @@ from rich.progress import Task, TextColumn
 from rich.segment import Segment
 from rich.text import Text
 
-MAX_LINE = 4000
+from dql_core.errors import MAX_LINE, visible, visible_lines
+
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
-
-
-def visible(text: str) -> str:
-    """Return a text in which all that is not shown as itself is escaped, as in ``repr``."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
 
 
 def tell(text: str, *, err: bool = False) -> None:
@@ -102,17 +96,8 @@ class PlainFormatter(logging.Formatter):
         return visible_lines(super().formatException(ei))
 
 
-def visible_lines(text: str) -> str:
-    """Return a text of several lines, each of them visible."""
-    return "\n".join(map(visible, text.split("\n")))
-
-
 def _visible_segment(segment: Segment) -> Segment:
     text = segment.text
     if text.isprintable() or text == "\n":
         return segment
     return Segment(visible_lines(text), segment.style)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dql_core.cli.terminal import Terminal, tell_document, visible
+from dql_core.cli.terminal import Terminal, tell_document
+from dql_core.errors import visible
 from dql_ros.doctor.examination import examine
 from dql_ros.doctor.finding import Finding, Verdict
 

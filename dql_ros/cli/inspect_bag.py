@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dql_core.cli.facts import facts_table
-from dql_core.cli.terminal import visible
+from dql_core.errors import visible
 from dql_ros.bag.reader import Bag
 from dql_ros.survey.topics import SurveyedTopic
 

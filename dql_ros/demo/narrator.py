@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from dql_core.cli.terminal import TaskText, visible
+from dql_core.cli.terminal import TaskText
+from dql_core.errors import visible
 
 
 @dataclass(frozen=True)

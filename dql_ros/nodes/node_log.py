@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 
 from rclpy.impl.implementation_singleton import rclpy_implementation
 
+from dql_core.errors import MAX_LINE, visible_lines
 from dql_ros.nodes import log_writer
 
 # For ``rclpy.init``: rcl's own log file is written with the interpreter's lock held.
@@ -79,7 +80,9 @@ class NodeLog:
     def _put(self, *line: Any) -> None:
         """In the place of rclpy's function, with its arguments: severity, name, message, …."""
         if self._lines.qsize() < _QUEUE_LINES:
-            self._lines.put(line)
+            severity, name, text, *place = line
+            # What a message of the network is quoted with must not reach a terminal as it is.
+            self._lines.put((severity, name, visible_lines(_shortened(text)), *place))
         else:
             NodeLog.dropped += 1
 
@@ -94,6 +97,14 @@ class NodeLog:
                 text = f"{self.dropped - told} log lines were dropped: too many were waiting"
                 told = self.dropped
                 self._log_now(severity, name, text, *place)
+
+
+def _shortened(text: str) -> str:
+    """Beginning and end of a very long text; a traceback says at its end what it is about."""
+    if len(text) <= MAX_LINE:
+        return text
+    half = MAX_LINE // 2
+    return f"{text[:half]} … {text[-half:]}"
 
 
 def _log_file() -> Path:

@@ -20,8 +20,8 @@ from dql_core.cli.terminal import (
     print_message,
     tell,
     tell_document,
-    visible,
 )
+from dql_core.errors import visible
 from dql_core.spec import FieldSpec, PolicySpec
 
 # Clears the screen, sets its title, overwrites the line, turns the direction, is markup, a link.

@@ -176,6 +176,23 @@ def test_an_invalid_stamp_is_refused(contract: Contract, blank: Callable[[str], 
         Observer(contract).receive("joint_states", message, 2 * SECOND_NS, steady_ns=0)
 
 
+def test_what_a_message_is_quoted_with_is_visible_and_short(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    message = state(blank, 0)
+    message.name = [
+        "elbow",
+        "\x1b]0;title\x07\nforged line",
+        *(f"joint{i}" for i in range(10_000)),
+    ]
+    observer = Observer(contract)
+    with pytest.raises(ContractError) as raised:
+        observer.receive("joint_states", message, received_ns=0, steady_ns=0)
+    for text in (str(raised.value), observer.trouble("joint_states")):
+        assert text.isprintable()
+        assert len(text) < 5000
+
+
 def test_in_lockstep_the_stamps_are_the_clock(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
