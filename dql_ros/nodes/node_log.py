@@ -40,6 +40,7 @@ _PIPE_BYTES = 1 << 20
 _ROOM_BYTES = 1 << 15
 _RETRY_S = 0.02
 _CLOSE_S = 1.0
+_DROPPED = "log lines were dropped: too many were waiting"
 
 
 class NodeLog:
@@ -54,7 +55,8 @@ class NodeLog:
     def __init__(self) -> None:
         """Begin; before ``rclpy`` is initialised."""
         self._lines: SimpleQueue[tuple[Any, ...] | None] = SimpleQueue()
-        self._is_closing = False
+        self._reported = 0
+        self._is_closed = False
         self._writer = _start_writer(_log_file())
         self._capacity = fcntl.fcntl(2, fcntl.F_GETPIPE_SZ)
         # rclpy has no other place in which all its loggers meet.
@@ -65,9 +67,12 @@ class NodeLog:
 
     def close(self) -> None:
         """Write what is waiting, for some seconds at most; what is logged later is dropped."""
-        self._is_closing = True
         self._lines.put(None)
         self._thread.join(_CLOSE_S)
+        self._is_closed = True
+        if missing := self.dropped - self._reported + self._lines.qsize():
+            with contextlib.suppress(OSError):
+                os.write(2, f"{missing} {_DROPPED}\n".encode())
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
             os.dup2(nowhere, stream)
@@ -87,16 +92,14 @@ class NodeLog:
             NodeLog.dropped += 1
 
     def _work(self) -> None:
-        told = 0
         while (line := self._lines.get()) is not None:
-            while self._capacity - _waiting_bytes() < _ROOM_BYTES and not self._is_closing:
+            while not self._is_closed and self._capacity - _waiting_bytes() < _ROOM_BYTES:
                 time.sleep(_RETRY_S)
             self._log_now(*line)
-            if self.dropped > told and self._lines.empty():
+            if self.dropped > self._reported and self._lines.empty():
                 severity, name, _, *place = line
-                text = f"{self.dropped - told} log lines were dropped: too many were waiting"
-                told = self.dropped
-                self._log_now(severity, name, text, *place)
+                missing, self._reported = self.dropped - self._reported, self.dropped
+                self._log_now(severity, name, f"{missing} {_DROPPED}", *place)
 
 
 def _shortened(text: str) -> str:
