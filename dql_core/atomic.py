@@ -2,50 +2,169 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from dql_core.errors import OutputError, explained
+from dql_core.leftovers import remove_leftovers, unfinished_file, unfinished_folder
+
+# What only writing can end in; the rest may as well concern what is read.
+_WRITING = {errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS}
+
+
+def is_free(target: Path) -> bool:
+    """Whether a folder can appear at ``target``: nothing is there but an empty folder.
+
+    What a killed process left unfinished in it is removed.
+    """
+    if target.is_dir() and not target.is_symlink():
+        remove_leftovers(target)
+        return not any(target.iterdir())
+    return not os.path.lexists(target)
 
 
 @contextmanager
-def whole_directory(target: Path) -> Iterator[Path]:
+def whole_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes ``target`` when the block ends without an exception.
 
     Args:
         target: Where the folder is to appear; it must not exist yet, or be an empty folder.
+        replace: It may hold something, which is removed once it is replaced.
 
     Yields:
-        A temporary folder beside ``target``; it is removed if the block raises.
+        A temporary folder beside ``target``; it is removed if the block raises, together with
+        those folders above it that were made for it.
 
     Raises:
         FileExistsError: If ``target`` already holds something.
+        OutputError: If it cannot be written.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} already exists")
-    temporary = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        # POSIX renames a folder onto an empty one in a single step.
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(target):
+        place = target.absolute()
+        if replace:
+            _end_replacement(place)
+        elif not is_free(target):
+            raise FileExistsError(errno.EEXIST, "already exists", str(target))
+        with _parents_of(place):
+            remove_leftovers(place.parent)
+            unfinished = unfinished_folder(place.parent, f".{place.name}.partial")
+            try:
+                yield unfinished.path
+                if replace and not is_free(place):
+                    _replace(place, unfinished.path)
+                else:
+                    # POSIX renames a folder onto an empty one in a single step.
+                    unfinished.path.rename(place)
+            finally:
+                unfinished.remove()
 
 
 def write_text(target: Path, text: str) -> None:
-    """Replace the file ``target`` by ``text`` in one step."""
-    temporary = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(target)
+    """Replace the file ``target`` by ``text`` in one step.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with writing(target):
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target}: is no regular file; name another file to write")
+        remove_leftovers(target.parent)
+        unfinished = unfinished_file(target.parent, f".{target.name}.partial")
+        try:
+            with open(unfinished.descriptor, "w", encoding="utf-8", closefd=False) as file:
+                file.write(text)
+            unfinished.path.replace(target)
+        finally:
+            unfinished.remove()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Tell in one line, with the way to mend it, why ``target`` cannot be written.
+
+    Raises:
+        OutputError: In place of the operating system's errors that concern ``target``.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as cause:
+        if cause.errno in {errno.EEXIST, errno.ENOTEMPTY} and cause.filename2:
+            # It came meanwhile.
+            raise FileExistsError(errno.EEXIST, "already exists", str(target)) from cause
+        if cause.errno in _WRITING or _concerns(cause, target):
+            above = f"{cause.filename}: " if _is_above(cause.filename, target) else ""
+            raise OutputError(f"{target}: cannot be written: {above}{explained(cause)}") from cause
+        raise
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process left unfinished in ``folder``."""
+    """Remove all that is unfinished in ``folder``, in which no other process may work now."""
     for left in folder.glob(".*.partial-*"):
-        if left.is_dir():
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def _replace(place: Path, new: Path) -> None:
+    old = _replaced(place)
+    place.rename(old)
+    try:
+        new.rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _end_replacement(place: Path) -> None:
+    """Bring back what a process was about to replace when it was killed, or remove the rest."""
+    old = _replaced(place)
+    if not old.is_dir() or old.is_symlink() or old.stat().st_uid != os.geteuid():
+        return
+    if is_free(place):
+        old.rename(place)
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaced(place: Path) -> Path:
+    return place.with_name(f".{place.name}.replaced")
+
+
+@contextmanager
+def _parents_of(target: Path) -> Iterator[None]:
+    """Make the folders above ``target``; if the block raises, those made are removed again."""
+    missing = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):  # somebody else put something into it
+                parent.rmdir()
+        raise
+
+
+def _concerns(cause: OSError, target: Path) -> bool:
+    """Whether the operating system complains of ``target``, a folder above it, or its making."""
+    path = os.path.abspath(target)
+    unfinished = os.path.join(os.path.dirname(path), f".{target.name}.partial-")
+    return any(
+        _is_above(name, target)
+        or os.path.abspath(name).startswith((unfinished, f"{path}{os.sep}"))
+        or os.path.abspath(name) == path
+        for name in (cause.filename, cause.filename2)
+        if isinstance(name, str)
+    )
+
+
+def _is_above(name: object, target: Path) -> bool:
+    """Whether ``name`` is a folder that ``target`` is in."""
+    return isinstance(name, str) and Path(name).absolute() in target.absolute().parents

@@ -1,11 +1,38 @@
 """The project's own errors: each says what, where, which value, which rule, and how to mend it."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 MAX_LISTED = 12
 # Of a longer line that is printed or logged, the beginning.
 MAX_LINE = 4000
+
+# What the operating system may refuse through no mistake of the program, and how to mend it.
+_REMEDIES = {
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EDQUOT: "the quota is used up; free some room, or name another place",
+    errno.EEXIST: "something else is there; name another place",
+    errno.EFBIG: "the file system or 'ulimit -f' allows no larger file; name another place",
+    errno.EIO: "the disk or its connection fails; see 'dmesg', or name another place",
+    errno.EISDIR: "a folder is there; name a file",
+    errno.ELOOP: "it is a link that leads nowhere; name the file itself",
+    errno.EMFILE: "raise 'ulimit -n'",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENFILE: "end other programs",
+    errno.ENODEV: "name a file",
+    errno.ENOENT: "check the name",
+    errno.ENOMEM: "end other programs, or use a machine with more memory",
+    errno.ENOSPC: "free some room, or name another place",
+    errno.ENOTDIR: "a file is where a folder must be; name another place",
+    errno.ENOTEMPTY: "something else is there; name another place",
+    errno.ENXIO: "name a file",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place that can be written",
+    errno.ESTALE: "the server of the file system was restarted; mount it again",
+    errno.ETXTBSY: "end the program that uses it",
+}
 
 
 class DqlError(Exception):
@@ -40,6 +67,10 @@ class BundleError(DqlError):
     """A policy bundle is missing, damaged, or does not reproduce the policy it was made from."""
 
 
+class OutputError(DqlError):
+    """What is to be written cannot be: no room, no permission, or something in its place."""
+
+
 class SimulationError(DqlError):
     """A simulated robot or one of the processes around it failed or does not fit the contract."""
 
@@ -53,6 +84,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if len(known) > MAX_LISTED:
         known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
     return f" (known: {', '.join(known)})" if known else ""
+
+
+def is_of_the_system(cause: OSError) -> bool:
+    """Whether the operating system refused something that is no mistake of the program."""
+    return cause.errno in _REMEDIES
+
+
+def explained(cause: OSError) -> str:
+    """Say what the operating system refused, and how to mend it."""
+    reason = os.strerror(cause.errno) if cause.errno else " ".join(str(cause).split())
+    remedy = _REMEDIES.get(cause.errno or 0)
+    return f"{reason}; {remedy}" if remedy else reason
 
 
 def visible(text: str) -> str:

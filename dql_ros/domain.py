@@ -6,12 +6,12 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dql_core.errors import SimulationError
+from dql_ros.private_folders import open_lock, runtime_folder
 
 # Domains whose ports are clear of Linux's ephemeral ports: docs.ros.org, "The ROS_DOMAIN_ID".
 SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
@@ -28,19 +28,20 @@ def own_domain() -> Iterator[int]:
     """Yield a domain id that no other caller on this machine holds, until the block ends.
 
     Raises:
-        SimulationError: If all are taken.
+        SimulationError: If all are taken, or others may tamper with the locks.
     """
-    folder = Path(tempfile.gettempdir()) / f"dql_ros-domains-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
-    for domain in random.sample(SAFE_DOMAINS, len(SAFE_DOMAINS)):
-        with (folder / str(domain)).open("w") as lock:
+    with runtime_folder() as folder:
+        for domain in random.sample(SAFE_DOMAINS, len(SAFE_DOMAINS)):
+            lock = open_lock(folder, f"domain-{domain}")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_quiet(domain):
+                    yield domain
+                    return
             except BlockingIOError:
                 continue
-            if _is_quiet(domain):
-                yield domain
-                return
+            finally:
+                os.close(lock)
     raise SimulationError(
         f"all {len(SAFE_DOMAINS)} ROS domains of this machine are in use: end other ROS programs"
     )

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ import yaml
 from dql_core.errors import SimulationError
 from dql_core.training.interruption import Interruption
 from dql_ros.domain import environment_of
+from dql_ros.private_folders import temporary_folder
 
 # A node started with this variable ends when the process of that id is no longer its parent.
 PARENT_VARIABLE = "DQL_ROS_PARENT_PID"
@@ -144,13 +144,18 @@ class NodeProcesses:
         """Start processes on ``domain``."""
         self._domain = domain
         self._running: list[NodeProcess] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="dql_ros-")
+        self._folder = temporary_folder()
+
+    @property
+    def folder(self) -> Path:
+        """Where their parameters and logs lie; it goes with them."""
+        return self._folder.path
 
     def start(self, command: NodeCommand) -> NodeProcess:
         """Start a node."""
-        folder = Path(self._folder.name)
-        environment = environment_of(self._domain) | {"ROS_LOG_DIR": str(folder)}
-        return start_process(self._running, command.node, command.arguments(folder), environment)
+        environment = environment_of(self._domain) | {"ROS_LOG_DIR": str(self.folder)}
+        arguments = command.arguments(self.folder)
+        return start_process(self._running, command.node, arguments, environment)
 
     def check(self) -> None:
         """See that no process has failed.
@@ -179,4 +184,4 @@ class NodeProcesses:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
-        self._folder.cleanup()
+        self._folder.remove()

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import numpy as np
 
 from dql_core.errors import SimulationError, did_you_mean
 from dql_core.sim.model_quantities import names_of
+from dql_ros.private_folders import temporary_folder
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +66,8 @@ class SimVideo:
         self._stride = max(1, int(np.ceil(rate_hz / _MAX_FRAMES_PER_S)))
         self._instants = 0
         self._row = np.empty(mujoco.mj_stateSize(self._model, STATE))
-        self._folder = Path(tempfile.mkdtemp(prefix="dql_ros-film-"))
-        model, rows = self._folder / "model.mjb", self._folder / "states"
+        self._folder = temporary_folder()
+        model, rows = self._folder.path / "model.mjb", self._folder.path / "states"
         mujoco.mj_saveModel(self._model, str(model))
         self._spool = rows.open("wb", buffering=0)
         self._words = ""
@@ -84,6 +83,8 @@ class SimVideo:
             text=True,
             errors="replace",
             start_new_session=True,
+            # It may need the folder for longer than this process lives.
+            pass_fds=[self._folder.descriptor],
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -113,8 +114,9 @@ class SimVideo:
         try:
             self._process.wait(_FINISH_TIMEOUT_S)
         except subprocess.TimeoutExpired:
+            self._folder.leave()
             return False
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
         return not self.failure
 
     def _read(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from dql_core.atomic import whole_directory
+from dql_core.atomic import is_free, whole_directory
 from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.observations import comparison_observations
@@ -56,6 +56,7 @@ def export_bundle(
 
     Raises:
         BundleError: If ``out`` exists or the exported graph is not the policy.
+        OutputError: If ``out`` cannot be written.
         CheckpointError: If there is no readable checkpoint.
         ConfigError: If the policy cannot choose in the wanted way.
         DatasetError: If ``dataset`` is given and cannot be read.
@@ -79,7 +80,7 @@ def export_bundle(
 
 
 def _require_free(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise BundleError(f"{out}: already exists; name another --out folder or remove it")
 
 
@@ -113,10 +114,7 @@ def _manifest(
 
 
 def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
-    try:
-        with whole_directory(out) as folder:
-            for name, content in contents.items():
-                (folder / name).write_bytes(content)
-            (folder / MANIFEST_FILE).write_text(manifest.to_text())
-    except OSError as cause:
-        raise BundleError(f"{out}: cannot be written: {cause}") from cause
+    with whole_directory(out) as folder:
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        (folder / MANIFEST_FILE).write_text(manifest.to_text())

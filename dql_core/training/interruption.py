@@ -9,7 +9,9 @@ from typing import Any
 
 
 class Interruption:
-    """Notes SIGINT and SIGTERM instead of breaking an update in two; a second one breaks it.
+    """Notes a signal to end instead of breaking an update in two; a second one breaks it.
+
+    SIGINT, SIGTERM, and SIGHUP unless it is ignored, as it is under nohup.
 
     Attributes:
         requested: Whether the run is to stop.
@@ -22,8 +24,9 @@ class Interruption:
     def __enter__(self) -> Interruption:
         """Take the signals over; only the main thread may, elsewhere nothing changes."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dql_core import __version__
-from dql_core.atomic import write_text
+from dql_core.atomic import is_free, write_text
 from dql_core.config import TrainConfig
 from dql_core.config_file import load_config
 from dql_core.errors import CheckpointError, ConfigError
@@ -31,7 +31,7 @@ def require_free(folder: Path) -> None:
     Raises:
         ConfigError: If it does.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise ConfigError(
             f"{folder}: already exists and is not empty; name another --out folder, or go on with "
             f"this run by --resume"

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dql_core.errors import BagError, ConfigError, DatasetError, DqlError
+from dql_core.atomic import is_free
+from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, explained
 from dql_ros.bag.assembly import REPORT_HTML, REPORT_JSON, assemble
 from dql_ros.bag.bag_job import BagJob
 from dql_ros.bag.bag_part import BagPart
@@ -89,15 +90,14 @@ def convert(
         if cause.errno not in (None, *UNWRITABLE):  # None: by NumPy or HDF5, when a disk is full
             raise
         raise DatasetError(
-            f"{out}: cannot be written: {cause.strerror or cause}; name another --out folder, or "
-            f"mend that{_kept(parts, source, manner)}"
+            f"{out}: cannot be written: {explained(cause)}{_kept(parts, source, manner)}"
         ) from cause
     return report
 
 
 def _require_free(target: Path, out: Path) -> None:
     """Find out before the work, not after it."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if not is_free(target):
         raise DatasetError(_taken(out))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from dql_core.atomic import write_text
 from dql_core.data.dataset import Episode
 from dql_core.documents import read_json
 from dql_core.errors import BagError, DatasetError
+from dql_core.leftovers import remove_leftovers
 from dql_core.rewards.lookup import source_sha256
 from dql_ros import __version__
 from dql_ros.bag.bag_job import EPISODES, PART, BagJob
@@ -28,6 +31,7 @@ IDENTITY = "identity.json"
 LOCK = "lock"
 # A bag of a million episodes has some hundred megabytes of rows.
 MAX_PART_BYTES = 1 << 30
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Parts:
@@ -57,25 +61,27 @@ class Parts:
         """Keep other conversions to the same folder out, and remove at the end what is no use.
 
         Raises:
-            DatasetError: If one is under way.
+            DatasetError: If one is under way, or somebody else made their folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK).open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as cause:
-                raise DatasetError(
-                    f"{self._out}: another dql convert is making it; wait for its end, or name "
-                    f"another --out folder"
-                ) from cause
-            except OSError:  # a file system without locks
-                pass
-            for left in self._out.parent.glob(f".{self._out.name}.partial-*"):
-                shutil.rmtree(left, ignore_errors=True)  # by a process that was killed
-            try:
-                yield
-            finally:
-                self._remove_unfinished()
+        self._require_own()
+        lock = os.open(self.folder / LOCK, _LOCK_FLAGS, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as cause:
+            os.close(lock)
+            raise DatasetError(
+                f"{self._out}: another dql convert is making it; wait for its end, or name "
+                f"another --out folder"
+            ) from cause
+        except OSError:  # a file system without locks
+            pass
+        remove_leftovers(self._out.parent)
+        try:
+            yield
+        finally:
+            self._remove_unfinished()
+            os.close(lock)
 
     def folder_of(self, bag: Path) -> Path:
         """Folder of a bag's part."""
@@ -135,6 +141,15 @@ class Parts:
         for folder in self._missing:
             with suppress(OSError):  # it holds something: the dataset
                 folder.rmdir()
+
+    def _require_own(self) -> None:
+        """Refuse a folder that another user put there, or a link: their parts are not ours."""
+        status = self.folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise DatasetError(
+                f"{self.folder}: is where this conversion keeps its parts, and was made by "
+                f"somebody else; remove it, or name another --out folder"
+            )
 
     def _remove_unfinished(self) -> None:
         for folder in self._folders():

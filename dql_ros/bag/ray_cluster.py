@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import islice
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from dql_core.errors import BagError, ConfigError
 from dql_ros import __version__
 from dql_ros.bag.bag_job import BagJob
 from dql_ros.bag.outcome import Outcome, attempt, without_worker
+from dql_ros.private_folders import temporary_folder
 
 # A cluster on this machine for this conversion alone.
 LOCAL = "local"
@@ -130,12 +130,14 @@ def _connect(ray: Any, address: str, workers: int | None, stack: ExitStack) -> N
     _require_listener(ray, address)
     options: dict[str, Any] = {}
     if address == LOCAL:
+        folder = temporary_folder()
+        stack.callback(folder.remove)
         options = {
             "num_cpus": workers,
             "include_dashboard": False,
             "object_store_memory": LOCAL_STORE_BYTES,
             "_node_ip_address": "127.0.0.1",
-            "_temp_dir": stack.enter_context(TemporaryDirectory(prefix="dql_ray_")),
+            "_temp_dir": str(folder.path),
         }
     stack.callback(ray.shutdown)
     try:

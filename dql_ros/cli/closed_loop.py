@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -100,9 +98,6 @@ def closed_loop(
     Example: dql closed-loop runs/demo/bundles/diffusion_ql --contract
     config/contracts/scara.yaml
     """
-    # A shell starts background jobs with SIGINT ignored; a run can be interrupted all the same.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     injected = parse_faults(faults)
     folder = out or new_folder("closed_loop")
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
@@ -163,7 +158,3 @@ def _drive(
             on_episode=note_episode,
             on_report=note_report,
         )
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,6 @@ def convert(
 
 
 def _convert(source: Source, out: Path, manner: Manner) -> dict[str, Any]:
-    # A shell starts background jobs with SIGINT ignored; a conversion can be stopped all the same.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with _progress() as bar:
         task = bar.add_task("Converting", total=None)
         try:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -48,9 +46,6 @@ def demo(
 
     Example: dql demo --out runs/demo
     """
-    # A shell starts background jobs with SIGINT ignored; a demo can be interrupted all the same.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
     console = Terminal()
     try:
         driven = run_demo(
@@ -62,10 +57,6 @@ def demo(
         raise typer.Exit(INTERRUPTED) from None
     console.print(_table(driven))
     console.print(f"open {out / 'index.html'}", soft_wrap=True, highlight=False)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _table(driven: Sequence[Driven]) -> Table:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import keyword
 import logging
+import os
+import signal
 import sys
 import traceback
 import warnings
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dql_core.cli.terminal import PlainFormatter, tell
-from dql_core.errors import DqlError
+from dql_core.errors import DqlError, explained, is_of_the_system
 
 # Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
 # name for itself), or a group of such functions, and what `dql --help` says of it.
@@ -56,6 +60,15 @@ class Verbs(TyperGroup):
         name, placeholder, rest = super().resolve_command(ctx, args)
         return name, _load(name) if name else placeholder, rest
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; one that was asked to stop has cleaned up behind itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            number = stop.number if isinstance(stop, Ended) else signal.SIGINT
+            _tell(f"ended by {number.name}; nothing unfinished is left behind")
+            raise typer.Exit(128 + number) from None
+
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command line; a mistake in it is one line, as any other."""
         options["standalone_mode"] = False
@@ -66,6 +79,18 @@ class Verbs(TyperGroup):
                 raise
             _tell_usage(error)
             sys.exit(getattr(error, "exit_code", 2))
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asks this process to end.
+
+    Attributes:
+        number: The signal.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
 
 
 app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False)
@@ -79,17 +104,48 @@ def _dql(
 
 
 def main() -> None:
-    """Run the command line; exits with 2 on a user's mistake and with 1 on a failure of ours."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    """Run the command line.
+
+    It exits with 2 on a user's mistake, with 1 on a failure of ours, and with 128 and its number
+    after a signal. SIGTERM, and SIGHUP unless it is ignored, end a verb as Ctrl-C does.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}"
     logging.captureWarnings(True)
+    # A shell starts background jobs with SIGINT ignored; a verb can be stopped all the same.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+    sys.exit(_flushed(_run()))
+
+
+def _run() -> int | str | None:
+    """Run the verb; return the exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments, prog_name="dql")
+    except SystemExit as ended:
+        return ended.code
     except Exception as error:  # noqa: BLE001  # each is told
-        sys.exit(_show_traceback() if "--debug" in sys.argv else _report(error))
+        return _show_traceback() if "--debug" in sys.argv else _report(error)
+    return 0
+
+
+def _flushed(code: int | str | None) -> int | str | None:
+    """Write out what was printed; return ``code``, or that of a disk with no room for it."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is still in the buffer has no place to go to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or _report(error)
+    return code
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise Ended(signal.Signals(number))
 
 
 def _show_traceback() -> int:
@@ -132,12 +188,33 @@ def _flowing(text: str) -> str:
 def _report(error: Exception) -> int:
     """Print ``error`` as one line on stderr and return the exit code."""
     message = " ".join(str(error).split())
+    if isinstance(error, OSError) and is_of_the_system(error):
+        name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        _tell(f"{name}{explained(error)}")
+        return 2
+    if _wants_memory(error):
+        _tell(f"not enough memory: {message}; make less of it at a time, or use a larger machine")
+        return 2
     if isinstance(error, DqlError):
-        tell(f"dql: {message}", err=True)
+        _tell(message)
         return 2
     kind = type(error).__name__
-    tell(f"dql: internal error: {kind}: {message} (run with --debug for the traceback)", err=True)
+    _tell(f"internal error: {kind}: {message} (run with --debug for the traceback)")
     return 1
+
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether there was no memory, which torch has errors of its own for."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # a terminal that is gone
+        tell(f"dql: {text}", err=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dql_core.atomic import whole_directory
+from dql_core.atomic import is_free, whole_directory
 from dql_core.errors import ConfigError
 
 # Every finished demo has it, so that a folder without it is somebody's own.
@@ -21,9 +19,7 @@ def require_replaceable(target: Path) -> None:
     Raises:
         ConfigError: If it does, or ``target`` is a file.
     """
-    if not target.exists() or (target / MARKER).is_file():
-        return
-    if not target.is_dir() or any(target.iterdir()):
+    if not (target / MARKER).is_file() and not is_free(target):
         raise ConfigError(
             f"{target}: exists and is no result of 'dql demo' (it has no {MARKER}); name another "
             f"--out folder"
@@ -41,16 +37,5 @@ def replacing_directory(target: Path) -> Iterator[Path]:
         ConfigError: If ``target`` is nothing that may be replaced.
     """
     require_replaceable(target)
-    new = target.with_name(f".{target.name}.new-{os.getpid()}")
-    old = target.with_name(f".{target.name}.old-{os.getpid()}")
-    with whole_directory(new) as folder:
+    with whole_directory(target, replace=True) as folder:
         yield folder
-    try:
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    finally:
-        if old.exists() and not target.exists():  # interrupted between the two renames
-            old.rename(target)
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -97,11 +96,10 @@ def check_discovery() -> Finding:
     try:
         with own_domain() as domain, NodeProcesses(domain) as processes:
             processes.start(NodeCommand(ECHO, "echo"))
-            with tempfile.TemporaryDirectory(prefix="dql_ros-") as folder:
-                environment = environment_of(domain) | {"ROS_LOG_DIR": folder}
-                arguments = ["-m", CALLER, str(_DISCOVERY_TIMEOUT_S)]
-                timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
-                heard = ask_python(arguments, environment, timeout_s)
+            environment = environment_of(domain) | {"ROS_LOG_DIR": str(processes.folder)}
+            arguments = ["-m", CALLER, str(_DISCOVERY_TIMEOUT_S)]
+            timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
+            heard = ask_python(arguments, environment, timeout_s)
     except (BrokenProcessError, SimulationError, OSError) as error:
         if told := explain_refusal(str(error)):
             found, _, remedy = told.partition(": ")

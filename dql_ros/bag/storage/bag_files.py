@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from dql_core.errors import BagError
+from dql_core.leftovers import Unfinished
 from dql_ros.bag.storage.damage import DAMAGE, DamageError, Loss, sentence
 from dql_ros.bag.storage.definitions import Definitions
 from dql_ros.bag.storage.layout import find_files
 from dql_ros.bag.storage.metadata import Metadata, parse_metadata
 from dql_ros.bag.storage.opening import open_storage
 from dql_ros.bag.storage.part import Channel, Storage
+from dql_ros.private_folders import temporary_folder
 
 
 class BagFiles:
@@ -35,7 +36,7 @@ class BagFiles:
     """
 
     def __init__(self, path: Path, *, salvage: bool) -> None:
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: Unfinished | None = None
         layout = find_files(path, salvage=salvage)
         self.files = layout.files
         self.size_bytes = sum(file.stat().st_size for file in layout.files)
@@ -121,7 +122,7 @@ class BagFiles:
         for storage in self.storages:
             storage.close()
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.remove()
             self._folder = None
 
     def _open(self, file: Path) -> None:
@@ -138,7 +139,7 @@ class BagFiles:
     def _temporary(self) -> Path:
         """A new folder for the temporary copies of a file."""
         if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="dql_bag_")
-        folder = Path(self._folder.name) / str(len(self.storages) + len(self.losses))
+            self._folder = temporary_folder()
+        folder = self._folder.path / str(len(self.storages) + len(self.losses))
         folder.mkdir(exist_ok=True)
         return folder
