@@ -103,6 +103,24 @@ def writing(target: Path) -> Iterator[None]:
         raise
 
 
+def require_room(folder: Path, size_bytes: int, written_bytes: int = 0) -> None:
+    """Find out whether there is room, for a library that does not survive that there is none.
+
+    Args:
+        folder: Where it is to write.
+        size_bytes: How much.
+        written_bytes: How much the file has already that it adds to.
+
+    Raises:
+        OSError: If there is no room, or a quota or a limit is in the way.
+    """
+    unfinished = unfinished_file(folder, ".room.partial")
+    try:
+        os.posix_fallocate(unfinished.descriptor, written_bytes, size_bytes)
+    finally:
+        unfinished.remove()
+
+
 def remove_partial(folder: Path) -> None:
     """Remove all that is unfinished in ``folder``, in which no other process may work now."""
     for left in folder.glob(".*.partial-*"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
-from dql_core.atomic import whole_directory
+from dql_core.atomic import require_room, whole_directory
 from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
 from dql_core.data.location import DATA_FOLDER, find_dataset
 from dql_core.data.metadata import SPEC_KEY
@@ -25,6 +25,8 @@ from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
 EPISODES_AT_ONCE = 64
+# What HDF5 adds to an episode's arrays, at most.
+HDF5_EPISODE_BYTES = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def write_dataset(
             buffers = _buffers(directory, episodes, spec)
             # An open HDF5 file keeps what it knows of each episode in memory.
             while group := list(islice(buffers, EPISODES_AT_ONCE)):
+                _require_room(temporary, group)
                 storage.update_episodes(group)
     except FileExistsError as cause:
         raise DatasetError(
@@ -153,6 +156,17 @@ def _episode(stored: StoredEpisode, where: str) -> Episode:
         terminated=logged.terminated,
         truncated=logged.truncated,
     )
+
+
+def _require_room(folder: Path, group: Sequence[EpisodeBuffer]) -> None:
+    """Refuse to go on where the disk is full, since HDF5 would end the whole process."""
+    written = sum(file.stat().st_size for file in folder.iterdir())
+    size = sum(
+        np.asarray(array).nbytes
+        for buffer in group
+        for array in (buffer.observations, buffer.actions, buffer.rewards)
+    )
+    require_room(folder, 2 * size + HDF5_EPISODE_BYTES * len(group), written)
 
 
 def _box(fields: tuple[FieldSpec, ...]) -> Box:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import dql_core
-from dql_core.atomic import whole_directory, write_text
+from dql_core.atomic import require_room, whole_directory, write_text
+from dql_core.data.dataset import HDF5_EPISODE_BYTES
 from dql_core.data.episode_reader import EpisodeReader
 from dql_core.data.location import DATA_FOLDER, find_dataset
 from dql_core.data.metadata import METADATA_FILE
@@ -117,6 +118,9 @@ def relabel(
     try:
         with whole_directory(out) as temporary:
             _copy(data_path, temporary / DATA_FOLDER)
+            # HDF5 would end the process on a full disk; rewards are less than half of a dataset.
+            size = sum(file.stat().st_size for file in data_path.rglob("*") if file.is_file())
+            require_room(temporary, size // 2 + HDF5_EPISODE_BYTES * reader.num_episodes)
             result = _relabel_copy(temporary / DATA_FOLDER, reader, rewards, functions, progress)
     except FileExistsError as cause:
         raise DatasetError(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dql_core import __version__
-from dql_core.atomic import is_free, write_text
+from dql_core.atomic import is_free, whole_directory, write_text
 from dql_core.config import TrainConfig
 from dql_core.config_file import load_config
 from dql_core.errors import CheckpointError, ConfigError
@@ -45,7 +45,6 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
         ConfigError: If the folder already holds something.
     """
     require_free(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Any] = {
         "config_hash": config.hash(),
         "dataset": dataset_facts(data.recorded)
@@ -57,10 +56,10 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
         "q_alarms": [],
         "failure": None,
     }
-    _write_facts(folder, facts)
-    write_text(folder / SPEC_FILE, json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
-    # Last, because a folder that has it is a run that can go on.
-    write_text(folder / CONFIG_FILE, config.to_yaml())
+    with whole_directory(folder) as new:
+        (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
+        (new / CONFIG_FILE).write_text(config.to_yaml())
+        _write_facts(new, facts)
 
 
 def package_versions() -> dict[str, str]:
