@@ -11,7 +11,7 @@ from benchmarks.demo_episodes import Episodes, drive
 from dql_core.config_file import load_config
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
-from dql_core.training.run_folder import read_facts
+from dql_core.training.records import read_facts
 
 
 @dataclass(frozen=True)

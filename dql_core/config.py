@@ -19,6 +19,15 @@ from dql_core.diffusion.schedule import Prediction, Sampler, ScheduleName, Varia
 from dql_core.presets import PresetName, with_preset
 from dql_core.strict_yaml import StrictModel
 
+# Far beyond what is of use, and within what a computer can do: a configuration may be somebody
+# else's, in a run or a bundle.
+MAX_COUNT = 1_000_000
+MAX_STEPS = 10**12
+MAX_WIDTH, MAX_DEPTH = 16_384, 64
+MAX_DIFFUSION_STEPS = 10_000
+MAX_WEIGHTS = 1 << 27
+FLOAT_BYTES = 4
+
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
 
 
@@ -45,14 +54,14 @@ class RunConfig(StrictModel):
             result is the same, later.
     """
 
-    steps: int = Field(default=100_000, ge=1)
-    batch_size: int = Field(default=256, ge=1)
+    steps: int = Field(default=100_000, ge=1, le=MAX_STEPS)
+    batch_size: int = Field(default=256, ge=1, le=MAX_COUNT)
     seed: int = Field(default=0, ge=0)
     learning_rate_decay: Literal["cosine", "constant", "cosine_every_50_epochs"] = "cosine"
-    log_every: int = Field(default=100, ge=1)
+    log_every: int = Field(default=100, ge=1, le=MAX_COUNT)
     checkpoint_every: int = Field(default=10_000, ge=1)
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    num_threads: int = Field(default=0, ge=0)
+    num_threads: int = Field(default=0, ge=0, le=1024)
     execution: Literal["auto", "eager", "compiled"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     needless_gradients: bool = False
@@ -79,7 +88,7 @@ class DataConfig(StrictModel):
     ] = "none"
     reward_boundaries: Literal["episode", "termination"] = "episode"
     reward_scale: float = Field(default=1.0, gt=0)
-    n_step: int = Field(default=1, ge=1)
+    n_step: int = Field(default=1, ge=1, le=MAX_COUNT)
     out_of_bounds: Literal["refuse", "clip"] = "refuse"
 
 
@@ -98,7 +107,7 @@ class DiffusionConfig(StrictModel):
         clip_denoised: Clip the clean action that each reverse step predicts to the bounds.
     """
 
-    num_diffusion_steps: int = Field(default=5, ge=1)
+    num_diffusion_steps: int = Field(default=5, ge=1, le=MAX_DIFFUSION_STEPS)
     schedule: ScheduleName = "vp"
     prediction: Prediction = "epsilon"
     sampler: Sampler = "ddpm"
@@ -138,8 +147,8 @@ class PolicyConfig(StrictModel):
             stays the initial random network until then.
     """
 
-    width: int = Field(default=256, ge=1)
-    depth: int = Field(default=3, ge=1)
+    width: int = Field(default=256, ge=1, le=MAX_WIDTH)
+    depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
     learning_rate: float = Field(default=3e-4, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     eta: float = Field(default=1.0, ge=0)
@@ -164,14 +173,14 @@ class CriticConfig(StrictModel):
             plain backup, more is the paper's max-Q backup (10 there).
     """
 
-    width: int = Field(default=256, ge=1)
-    depth: int = Field(default=3, ge=1)
+    width: int = Field(default=256, ge=1, le=MAX_WIDTH)
+    depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
     layer_norm: bool = False
     learning_rate: float = Field(default=3e-4, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     discount: float = Field(default=0.99, ge=0, lt=1)
     tau: float = Field(default=0.005, gt=0, le=1)
-    max_q_samples: int = Field(default=1, ge=1)
+    max_q_samples: int = Field(default=1, ge=1, le=1000)
 
 
 class Td3Config(StrictModel):
@@ -208,7 +217,7 @@ class SelectionConfig(StrictModel):
             loaded a model.
     """
 
-    num_candidates: int = Field(default=50, ge=1)
+    num_candidates: int = Field(default=50, ge=1, le=MAX_COUNT)
     rule: Literal["softmax", "greedy", "first"] = "softmax"
     temperature: float = Field(default=1.0, gt=0)
     temperature_scale: Literal["relative", "raw"] = "relative"
@@ -258,7 +267,7 @@ class EvaluationConfig(StrictModel):
     """
 
     env: str = ""
-    episodes: int = Field(default=20, ge=1)
+    episodes: int = Field(default=20, ge=1, le=MAX_COUNT)
     seed: int = Field(default=10_000, ge=0)
 
 
@@ -283,6 +292,17 @@ class TrainConfig(StrictModel):
         return with_preset(document)
 
     @model_validator(mode="after")
+    def _networks_have_a_size(self) -> TrainConfig:
+        for name, network in (("policy", self.policy), ("critic", self.critic)):
+            weights = (network.depth - 1) * network.width**2
+            if weights > MAX_WEIGHTS:
+                raise ValueError(
+                    f"{name}.width: {network.width} with {name}.depth: {network.depth} makes "
+                    f"{weights:,} weights: at most {MAX_WEIGHTS:,} are possible"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _rule_has_values_to_measure(self) -> TrainConfig:
         if self.agent == "diffusion_bc" and self.validation.rule != "bc_loss":
             raise ValueError(
@@ -290,6 +310,26 @@ class TrainConfig(StrictModel):
                 f"diffusion_bc does not learn: use bc_loss"
             )
         return self
+
+    def require_room(self, observation_size: int, num_bytes: int) -> None:
+        """Refuse networks that a file of weights cannot hold, before they are made.
+
+        Args:
+            observation_size: O.
+            num_bytes: Size of the file.
+
+        Raises:
+            ValueError: If they need more.
+        """
+        networks = [(1, self.policy)] + [(2, self.critic)] * (self.agent != "diffusion_bc")
+        needed = FLOAT_BYTES * sum(
+            copies * network.width * (observation_size + (network.depth - 1) * network.width)
+            for copies, network in networks
+        )
+        if needed > num_bytes:
+            raise ValueError(
+                f"its networks need {needed:,} bytes of weights, and the file has {num_bytes:,}"
+            )
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as a yaml document."""

@@ -63,6 +63,10 @@ class CheckpointError(DqlError):
     """A run folder or checkpoint is missing, damaged, or foreign."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint is not what was written; the one before it may be."""
+
+
 class BundleError(DqlError):
     """A policy bundle is missing, damaged, or does not reproduce the policy it was made from."""
 

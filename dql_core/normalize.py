@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.spec import PolicySpec
+
 # Below this spread a dimension carries no information and is only centred.
 CONSTANT_STD = 1e-6
 
@@ -81,8 +83,28 @@ class Normalizer:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Normalizer:
-        """Rebuild the normaliser that `to_json` wrote."""
-        return cls(**{name: _frozen(document[name]) for name in cls.__dataclass_fields__})
+        """Rebuild the normaliser that `to_json` wrote.
+
+        Raises:
+            ValueError: If a number is missing or not finite, or a spread not positive.
+        """
+        arrays = {name: _numbers(document, name) for name in cls.__dataclass_fields__}
+        if not np.all(arrays["observation_std"] > 0.0):
+            raise ValueError("the normaliser's observation_std must be above 0")
+        return cls(**arrays)
+
+    def require_fits(self, spec: PolicySpec) -> None:
+        """Refuse a normaliser that is not of the vectors of ``spec``.
+
+        Raises:
+            ValueError: Naming what differs.
+        """
+        for name in ("observation_mean", "observation_std"):
+            if len(getattr(self, name)) != len(spec.observation):
+                raise ValueError(f"the normaliser's {name} has not as many numbers as the spec")
+        for name in ("action_low", "action_high"):
+            if not np.array_equal(getattr(self, name), getattr(spec, name)):
+                raise ValueError(f"the normaliser's {name} is not that of the spec")
 
     @property
     def _action_centre(self) -> NDArray[np.float32]:
@@ -91,6 +113,20 @@ class Normalizer:
     @property
     def _action_half_range(self) -> NDArray[np.float32]:
         return (self.action_high - self.action_low) * np.float32(0.5)
+
+
+def _numbers(document: Mapping[str, Any], name: str) -> NDArray[np.float32]:
+    values = document.get(name)
+    if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+        raise ValueError(f"the normaliser's {name} is no list of numbers")
+    try:
+        with np.errstate(over="ignore"):
+            array = _frozen(np.array(values, dtype=np.float64))
+    except OverflowError:  # an integer beyond all floats
+        array = _frozen([np.inf])
+    if not np.isfinite(array).all():
+        raise ValueError(f"the normaliser's {name} has numbers beyond what float32 can hold")
+    return array
 
 
 def _frozen(values: Any) -> NDArray[np.float32]:

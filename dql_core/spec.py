@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from dql_core.errors import SpecMismatchError
 
+MAX_RATE_HZ = 1e6
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class FieldSpec:
@@ -62,6 +65,8 @@ class PolicySpec:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; an infinite bound becomes ``None``."""
         document = asdict(self)
+        for kind in ("observation", "action"):
+            document[kind] = list(document[kind])
         for field in (*document["observation"], *document["action"]):
             field["low"] = field["low"] if np.isfinite(field["low"]) else None
             field["high"] = field["high"] if np.isfinite(field["high"]) else None
@@ -81,6 +86,25 @@ class PolicySpec:
             action=tuple(map(_field_from_json, _value(document, "action", list))),
             contract_hash=_value(document, "contract_hash", str),
         )
+
+    def require_sound(self) -> None:
+        """Refuse numbers that no robot has, in a spec that somebody else may have written.
+
+        Raises:
+            ValueError: Naming the first that breaks a rule.
+        """
+        if not 0.0 <= self.rate_hz <= MAX_RATE_HZ:
+            raise ValueError(f"a spec's rate_hz is {self.rate_hz!r:.80}, beyond 0 to 1e6")
+        for kind, fields in (("observation", self.observation), ("action", self.action)):
+            if not fields:
+                raise ValueError(f"a spec has no {kind} field")
+            for field in fields:
+                bounds = f"'{field.name:.80}' is from {field.low!r:.80} to {field.high!r:.80}"
+                if not field.low <= field.high:
+                    raise ValueError(f"the {kind} field {bounds}")
+                sizes = abs(field.low), abs(field.high)
+                if any(size > _LARGEST and (kind == "action" or size != np.inf) for size in sizes):
+                    raise ValueError(f"the {kind} field {bounds}, beyond what float32 can hold")
 
     def require_equal(self, other: PolicySpec, here: str, there: str) -> None:
         """Compare with ``other`` and name the first difference.

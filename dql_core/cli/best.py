@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from dql_core.training.locate import BEST_FILE, CHECKPOINTS_FOLDER, Which
+from dql_core.training.locate import CHECKPOINTS_FOLDER, Which, read_best
 
 
 def best_lines(run: Path) -> Iterator[str]:
     """Tell the last checkpoint of a run, and its best ones with what they are best in."""
-    best: dict[str, Any] = json.loads((run / BEST_FILE).read_text())
-    for name, chosen in best.items():
-        if chosen:
-            why = f" ({chosen['criterion']}: {chosen['value']:.4g})" if name != "last" else ""
-            yield f"{name}: {run / chosen['checkpoint']}{why}"
+    for name, chosen in read_best(run).items():
+        why = f" ({chosen['criterion']}: {chosen['value']:.4g})" if name != "last" else ""
+        yield f"{name}: {run / chosen['checkpoint']}{why}"
 
 
 def label(policy: Path, which: Which) -> str:

@@ -12,7 +12,7 @@ from dql_core.cli.terminal import Terminal
 from dql_core.errors import visible
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.choice import Selection
-from dql_core.training.locate import Which, find_checkpoint
+from dql_core.training.locate import Which
 
 
 def export(
@@ -71,11 +71,12 @@ def export(
     console = Terminal()
     with console.status("exporting and comparing"):
         manifest = export_bundle(
-            find_checkpoint(checkpoint, which),
+            checkpoint,
             out,
             num_candidates=candidates,
             selection=selection,
             dataset=dataset,
+            which=which,
         )
     parity = manifest.parity
     told = (

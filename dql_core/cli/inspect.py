@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,14 @@ from dql_core.data.location import DATA_FOLDER
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.locate import CHECKPOINTS_FOLDER, DOCUMENT_FILE
+from dql_core.training.locate import (
+    CHECKPOINTS_FOLDER,
+    DOCUMENT_FILE,
+    checkpoint_folder,
+    checkpoint_steps,
+)
 from dql_core.training.metrics import METRICS_FILE
+from dql_core.training.records import read_records
 
 
 def describe(path: Path) -> Group | None:
@@ -39,7 +45,7 @@ def describe(path: Path) -> Group | None:
         path / "metadata.json": _dataset,
     }
     for mark, describe_kind in marks.items():
-        if mark.exists():
+        if os.path.lexists(mark):
             return describe_kind(path)
     return None
 
@@ -69,7 +75,7 @@ def _dataset(path: Path) -> Group:
 
 def _run(path: Path) -> Group:
     checkpoint = load_checkpoint(path)
-    steps = sorted(folder.name for folder in (path / CHECKPOINTS_FOLDER).glob("step-*"))
+    steps = [checkpoint_folder(path, step).name for step in checkpoint_steps(path)]
     facts = {
         **_checkpoint_facts(checkpoint),
         "checkpoints": ", ".join(steps),
@@ -79,9 +85,9 @@ def _run(path: Path) -> Group:
 
 
 def _last_metrics(path: Path) -> str:
-    lines = path.read_text().splitlines() if path.is_file() else []
-    last = json.loads(lines[-1]) if lines else {}
-    return ", ".join(f"{name} {value:.4g}" for name, value in last.items())
+    *_, last = [{}, *read_records(path)]
+    numbers = {name: value for name, value in last.items() if isinstance(value, int | float)}
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
 def _checkpoint(path: Path) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from dql_core.errors import CheckpointError
@@ -25,7 +26,7 @@ def load_any_policy(path: Path, which: Which = "last") -> Policy:
         CheckpointError: If it is neither bundle, checkpoint nor run folder, or is damaged, or
             has no such checkpoint.
     """
-    if (path / MANIFEST_FILE).is_file():
+    if os.path.lexists(path / MANIFEST_FILE):
         if which != "last":
             raise CheckpointError(f"{path}: a bundle holds one policy; give its run for '{which}'")
         return load_policy(path)

@@ -8,8 +8,7 @@ from pathlib import Path
 from dql_core.config import TrainConfig
 from dql_core.config_file import load_config
 from dql_core.errors import ConfigError
-from dql_core.training.resume import require_equal
-from dql_core.training.run_folder import saved_config
+from dql_core.training.saved_config import require_equal, saved_config
 from dql_core.training.seed_folder import parse_seeds, read_seed_folder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors.torch
 
 from dql_core.atomic import is_free, whole_directory
-from dql_core.errors import BundleError
+from dql_core.errors import BundleError, ConfigError
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.observations import comparison_observations
 from dql_core.export.onnx_model import to_onnx
@@ -27,7 +27,9 @@ from dql_core.runtime.manifest import (
     SamplerSettings,
 )
 from dql_core.runtime.onnx_graph import OnnxGraph
+from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
+from dql_core.training.locate import Which
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
 
@@ -39,6 +41,7 @@ def export_bundle(
     num_candidates: int | None = None,
     selection: Selection | None = None,
     dataset: str | None = None,
+    which: Which = "last",
 ) -> Manifest:
     """Export a trained policy; the bundle appears whole or not at all.
 
@@ -50,6 +53,7 @@ def export_bundle(
         selection: How it chooses one by default; likewise.
         dataset: Whose observations prove the parity; by default the training dataset's, or, where
             that is out of reach, observations drawn from the normaliser's statistics.
+        which: Which checkpoint of a run.
 
     Returns:
         The manifest that was written.
@@ -63,7 +67,7 @@ def export_bundle(
         SpecMismatchError: If ``dataset`` describes another robot.
     """
     _require_free(out)
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = load_checkpoint(checkpoint_path, which=which)
     agent, config = checkpoint.agent, checkpoint.config
     choice = resolve_choice(
         default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
@@ -74,7 +78,7 @@ def export_bundle(
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
     require_parity(parity, str(checkpoint_path))
     contents = {GRAPH_FILE: model, WEIGHTS_FILE: safetensors.torch.save(graph.state_dict())}
-    manifest = _manifest(checkpoint, graph, choice, parity, contents)
+    manifest = _manifest(out, checkpoint, graph, choice, parity, contents)
     _write(out, manifest, contents)
     return manifest
 
@@ -85,6 +89,7 @@ def _require_free(out: Path) -> None:
 
 
 def _manifest(
+    out: Path,
     checkpoint: Checkpoint,
     graph: PolicyGraph,
     choice: Choice,
@@ -92,25 +97,31 @@ def _manifest(
     contents: dict[str, bytes],
 ) -> Manifest:
     diffusion = checkpoint.config.diffusion
-    return Manifest(
-        format_version=FORMAT_VERSION,
-        agent=checkpoint.config.agent,
-        step=checkpoint.step,
-        config_hash=checkpoint.config.hash(),
-        config=checkpoint.config.model_dump(mode="json"),
-        spec=checkpoint.spec.to_json(),
-        normalizer=checkpoint.normalizer.to_json(),
-        sampler=SamplerSettings(num_noises=graph.sampler.num_noises, **diffusion.model_dump()),
-        has_critic=graph.critic is not None,
-        num_candidates=choice.num_candidates,
-        selection=choice.selection,
-        temperature=graph.temperature,
-        temperature_scale=checkpoint.config.selection.temperature_scale,
-        parity=parity,
-        versions={name: metadata.version(name) for name in PACKAGES}
+    document = {
+        "format_version": FORMAT_VERSION,
+        "agent": checkpoint.config.agent,
+        "step": checkpoint.step,
+        "config_hash": checkpoint.config.hash(),
+        "config": checkpoint.config.model_dump(mode="json"),
+        "spec": checkpoint.spec.to_json(),
+        "normalizer": checkpoint.normalizer.to_json(),
+        "sampler": SamplerSettings(num_noises=graph.sampler.num_noises, **diffusion.model_dump()),
+        "has_critic": graph.critic is not None,
+        "num_candidates": choice.num_candidates,
+        "selection": choice.selection,
+        "temperature": graph.temperature,
+        "temperature_scale": checkpoint.config.selection.temperature_scale,
+        "parity": parity,
+        "versions": {name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
-        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    )
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    manifest = parse(document, Manifest, str(out), ConfigError)
+    try:
+        manifest.require_possible()
+    except ValueError as cause:
+        raise ConfigError(f"{out}: {cause}") from cause
+    return manifest
 
 
 def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:

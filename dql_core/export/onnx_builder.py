@@ -11,9 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx import helper, numpy_helper
 
 from dql_core import __version__
-
-# The oldest that has all operators used here: ONNX Runtime 1.14 and later run it.
-OPSET, IR_VERSION = 18, 8
+from dql_core.runtime.onnx_file import IR_VERSION, OPSET
 
 Shape = Sequence[int | str]
 

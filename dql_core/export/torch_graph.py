@@ -58,6 +58,12 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
     if WEIGHTS_FILE not in contents:
         raise BundleError(f"the manifest lists no {WEIGHTS_FILE}; export the bundle again")
     config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
+    weights = contents[WEIGHTS_FILE]
+    try:
+        tensors = safetensors.torch.load(weights)
+        config.require_room(len(manifest.policy_spec.observation), len(weights))
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as cause:
+        raise _foreign(cause) from cause
     # Nothing is trained, so nothing is compiled.
     config = config.model_copy(
         update={"run": config.run.model_copy(update={"execution": "eager"})}
@@ -67,13 +73,17 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
         agent = make_agent(config, manifest.policy_spec, torch.Generator())
     graph = policy_graph(agent, config, manifest.observation_normalizer)
     try:
-        graph.load_state_dict(safetensors.torch.load(contents[WEIGHTS_FILE]))
-    except (RuntimeError, SafetensorError) as cause:
-        reason = " ".join(str(cause).split())
-        raise BundleError(
-            f"{WEIGHTS_FILE}: not the weights of the policy in {MANIFEST_FILE}: {reason}"
-        ) from cause
+        graph.load_state_dict(tensors)
+    except RuntimeError as cause:
+        raise _foreign(cause) from cause
     return graph
+
+
+def _foreign(cause: Exception) -> BundleError:
+    reason = " ".join(str(cause).split())
+    return BundleError(
+        f"{WEIGHTS_FILE}: not the weights of the policy in {MANIFEST_FILE}: {reason}"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from dql_core.config import TrainConfig
+from dql_core.errors import BundleError
 from dql_core.export.backends import BackendName, named_backend
 from dql_core.latency.turns import Latency, speed_ratio, take_turns
 from dql_core.runtime.bundle_policy import load_policy
-from dql_core.runtime.manifest import Manifest
+from dql_core.runtime.manifest import MANIFEST_FILE, Manifest
+from dql_core.strict_yaml import parse
 
 NUMBERS_OF_CANDIDATES = (1, 10, 50)
 ROUNDS, CALLS = 20, 50
@@ -115,13 +118,13 @@ def plain_decisions(manifest: Manifest, threads: int) -> PlainDecisions | str:
     from dql_core.latency.plain_selection import PlainSelection
 
     torch.set_num_threads(threads)
-    policy, critic = manifest.config["policy"], manifest.config["critic"]
+    config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
     sampler, spec = manifest.sampler, manifest.policy_spec
     selection = PlainSelection(
         len(spec.observation),
         len(spec.action),
-        policy=(policy["width"], policy["depth"]),
-        critic=(critic["width"], critic["depth"]),
+        policy=(config.policy.width, config.policy.depth),
+        critic=(config.critic.width, config.critic.depth),
         num_steps=sampler.num_sampling_steps or sampler.num_diffusion_steps,
     )
     observation = np.zeros(len(spec.observation), np.float32)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import BundleError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.choice import Choice, Selection
@@ -19,6 +22,15 @@ MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "policy.onnx"
 WEIGHTS_FILE = "weights.safetensors"
 FORMAT_VERSION = 2
+
+# All that a bundle holds beside its manifest; nothing else is opened, whatever a manifest names.
+# So large would be the networks of 100 million weights.
+MAX_FILE_BYTES = {GRAPH_FILE: 1 << 28, WEIGHTS_FILE: 1 << 29}
+MAX_STEPS = 10_000
+MAX_CANDIDATES = 1_000_000
+MAX_COUNT = 1 << 53
+# Random numbers of a decision, of which 50 candidates in five steps need some thousand.
+MAX_NOISE = 1 << 24
 
 
 class SamplerSettings(StrictModel):
@@ -35,12 +47,12 @@ class SamplerSettings(StrictModel):
         clip_denoised: Whether each step's estimate of the action is clipped to the bounds.
     """
 
-    num_noises: int = Field(ge=1)
-    num_diffusion_steps: int = Field(ge=1)
+    num_noises: int = Field(ge=1, le=MAX_STEPS)
+    num_diffusion_steps: int = Field(ge=1, le=MAX_STEPS)
     schedule: str
     prediction: str
     sampler: str
-    num_sampling_steps: int | None
+    num_sampling_steps: int | None = Field(ge=1, le=MAX_STEPS)
     variance: str
     clip_denoised: bool
 
@@ -58,12 +70,12 @@ class Parity(StrictModel):
         ties: Observations on which rounding changed the choice between equally good candidates.
     """
 
-    observations: int
+    observations: int = Field(ge=0, le=MAX_COUNT)
     source: str
-    action_error: float
-    candidate_error: float
-    q_error: float
-    ties: int
+    action_error: float = Field(ge=0, allow_inf_nan=False)
+    candidate_error: float = Field(ge=0, allow_inf_nan=False)
+    q_error: float = Field(ge=0, allow_inf_nan=False)
+    ties: int = Field(ge=0, le=MAX_COUNT)
 
 
 class Manifest(StrictModel):
@@ -91,20 +103,32 @@ class Manifest(StrictModel):
 
     format_version: int
     agent: str
-    step: int
+    step: int = Field(ge=0, le=MAX_COUNT)
     config_hash: str
     config: dict[str, Any]
     spec: dict[str, Any]
     normalizer: dict[str, Any]
     sampler: SamplerSettings
     has_critic: bool
-    num_candidates: int = Field(ge=1)
+    num_candidates: int = Field(ge=1, le=MAX_CANDIDATES)
     selection: Selection
-    temperature: float = Field(gt=0)
+    temperature: float = Field(gt=0, allow_inf_nan=False)
     temperature_scale: str
     parity: Parity
     versions: dict[str, str]
     files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _files_are_those_of_a_bundle(cls, files: dict[str, str]) -> dict[str, str]:
+        for name, sha256 in files.items():
+            if name not in MAX_FILE_BYTES:
+                raise ValueError(
+                    f"names '{name:.80}', and a bundle has {' and '.join(MAX_FILE_BYTES)} only"
+                )
+            if not re.fullmatch("[0-9a-f]{64}", sha256):
+                raise ValueError(f"'{sha256:.80}' is no SHA-256")
+        return files
 
     @property
     def policy_spec(self) -> PolicySpec:
@@ -126,6 +150,17 @@ class Manifest(StrictModel):
         """Hash of the manifest's content, which names the bundle."""
         return _sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
 
+    def require_possible(self) -> None:
+        """Refuse numbers that no policy has.
+
+        Raises:
+            ValueError: Naming the first that breaks a rule.
+        """
+        spec = self.policy_spec
+        spec.require_sound()
+        self.observation_normalizer.require_fits(spec)
+        require_noise(self.sampler.num_noises, self.num_candidates, len(spec.action))
+
     def to_text(self) -> str:
         """Return the file's text: the content and its hash."""
         return json.dumps(self.model_dump(mode="json") | {"sha256": self.sha256}, indent=2) + "\n"
@@ -138,10 +173,11 @@ def read_bundle(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
         The manifest, and the content of every other file by name.
 
     Raises:
-        BundleError: If a file is missing, changed, or of an unknown format; names the file.
+        BundleError: If a file is missing, changed, of an unknown format, too large, or no regular
+            file in the folder itself; names the file.
     """
     manifest = read_manifest(folder)
-    contents = {name: _read(folder / name) for name in manifest.files}
+    contents = {name: _read(folder, name, MAX_FILE_BYTES[name]) for name in manifest.files}
     for name, expected in manifest.files.items():
         if _sha256(contents[name]) != expected:
             raise BundleError(
@@ -158,17 +194,12 @@ def read_manifest(folder: Path) -> Manifest:
         BundleError: If it is missing, changed by hand, damaged, or of an unknown format.
     """
     path = folder / MANIFEST_FILE
-    try:
-        document = json.loads(_read(path))
-    except ValueError as cause:
-        raise BundleError(f"{path}: damaged, not valid JSON: {cause}") from cause
-    if not isinstance(document, dict):
-        raise BundleError(f"{path}: damaged, holds no JSON object; export the bundle again")
+    document = parse_json(_read(folder, MANIFEST_FILE, MAX_JSON_BYTES), str(path), BundleError)
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"{path}: format_version is {version!r}; this version of dql reads {FORMAT_VERSION}: "
-            f"export the checkpoint again"
+            f"{path}: format_version is {version!r:.80}; this version of dql reads "
+            f"{FORMAT_VERSION}: export the checkpoint again"
         )
     claimed = document.pop("sha256", None)
     manifest = parse(document, Manifest, str(path), BundleError)
@@ -177,16 +208,33 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: its content does not have the SHA-256 it states: it is damaged or was "
             f"edited; export the bundle again"
         )
+    try:
+        manifest.require_possible()
+    except ValueError as cause:
+        reason = " ".join(str(cause).split())
+        raise BundleError(f"{path}: {reason}; export the bundle again") from cause
     return manifest
 
 
-def _read(path: Path) -> bytes:
-    if not path.parent.is_dir():
-        raise BundleError(f"{path.parent}: no such bundle; make one with 'dql export'")
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as cause:
-        raise BundleError(f"{path}: missing from the bundle; export it again") from cause
+def require_noise(num_noises: int, num_candidates: int, action_size: int) -> None:
+    """Refuse a decision that takes more random numbers than a computer draws in time.
+
+    Raises:
+        ValueError: Naming what makes them so many.
+    """
+    if num_noises * num_candidates * action_size > MAX_NOISE:
+        raise ValueError(
+            f"num_candidates is {num_candidates}: with {num_noises} draws for each of "
+            f"{action_size} action fields more than {MAX_NOISE:,} random numbers a decision"
+        )
+
+
+def _read(folder: Path, name: str, limit: int) -> bytes:
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: no such bundle; make one with 'dql export'")
+    if not os.path.lexists(folder / name):
+        raise BundleError(f"{folder / name}: missing from the bundle; export it again")
+    return read_bounded(file_within(folder, name, BundleError), limit, BundleError)
 
 
 def _sha256(content: bytes) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dql_core.errors import BundleError, ConfigError
 from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.noise import Noise
+from dql_core.runtime.onnx_check import require_policy_graph
 from dql_core.runtime.policy import Decision
 
 Array = NDArray[np.float32]
@@ -33,11 +34,13 @@ class OnnxBackend:
         """Make the graph of a bundle.
 
         Raises:
-            BundleError: If the bundle has no ONNX graph.
+            BundleError: If the bundle has no ONNX graph, or one that is no policy's, see
+                `require_policy_graph`.
             ConfigError: If this ONNX Runtime cannot use the device.
         """
         if GRAPH_FILE not in contents:
             raise BundleError(f"the manifest lists no {GRAPH_FILE}; export the bundle again")
+        require_policy_graph(contents[GRAPH_FILE], manifest)
         return OnnxGraph(contents[GRAPH_FILE], self.device)
 
 
@@ -52,11 +55,17 @@ class OnnxGraph:
             device: ``cpu``, ``cuda`` or ``cuda:i``.
 
         Raises:
+            BundleError: If ONNX Runtime cannot load it.
             ConfigError: If this ONNX Runtime cannot use the device.
         """
-        self._session = onnxruntime.InferenceSession(
-            model, _session_options(), providers=_providers(device)
-        )
+        providers = _providers(device)
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, _session_options(), providers=providers
+            )
+        except Exception as cause:  # its errors have no base of their own
+            reason = " ".join(str(cause).split())
+            raise BundleError(f"{GRAPH_FILE}: ONNX Runtime cannot load it: {reason}") from cause
         self._bound: _BoundArrays | None = None
 
     def __call__(self, observation: Array, noise: Noise) -> Decision:

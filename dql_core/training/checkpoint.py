@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from dql_core.algo.agent import Agent, make_agent
-from dql_core.atomic import whole_directory
 from dql_core.config import TrainConfig
-from dql_core.errors import CheckpointError
+from dql_core.errors import DamagedCheckpointError
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.locate import DOCUMENT_FILE, Which, checkpoint_folder, find_checkpoint
 from dql_core.training.progress import Progress
+from dql_core.training.saved_config import tell_if_edited
 from dql_core.training.seeding import RunSeeds
+from dql_core.training.stored_checkpoint import (
+    FORMAT_VERSION,
+    STATE_FILE,
+    CheckpointDocument,
+    read_document,
+    read_state,
+    tensors_of,
+    whole_before,
+    write_checkpoint,
+)
 
-FORMAT_VERSION = 2
-STATE_FILE = "state.safetensors"
 GENERATORS = "generator"
 
 
@@ -59,6 +63,9 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
 
     Returns:
         The checkpoint's folder.
+
+    Raises:
+        OutputError: If it cannot be written.
     """
     target = checkpoint_folder(run, checkpoint.step)
     if target.exists():
@@ -73,9 +80,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "normalizer": checkpoint.normalizer.to_json(),
         "progress": checkpoint.progress.to_json(),
     }
-    with whole_directory(target) as folder:
-        safetensors.torch.save_file(_state(checkpoint), folder / STATE_FILE)
-        (folder / DOCUMENT_FILE).write_text(json.dumps(document, indent=2) + "\n")
+    write_checkpoint(target, document, _state(checkpoint))
     return target
 
 
@@ -88,26 +93,62 @@ def load_checkpoint(path: Path, device: str = "cpu", which: Which = "last") -> C
         which: Which checkpoint of a run.
 
     Raises:
-        CheckpointError: If there is none, or it is damaged or of an unknown format.
+        CheckpointError: If there is none, or it is of an unknown format.
+        DamagedCheckpointError: If it is damaged; names the one before it that is not.
     """
     folder = find_checkpoint(path, which)
-    document = _read_document(folder / DOCUMENT_FILE)
-    config = parse(document["config"], TrainConfig, str(folder / DOCUMENT_FILE), CheckpointError)
-    spec = PolicySpec.from_json(document["spec"])
-    generator = torch.Generator(device=device)
-    with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
-        agent = make_agent(config, spec, generator)
-    normalizer = Normalizer.from_json(document["normalizer"])
-    progress = Progress.from_json(document["progress"])
-    checkpoint = Checkpoint(spec, config, normalizer, agent, torch.Generator(), progress)
-    tensors = _read_state(folder / STATE_FILE)
-    agent.step = document["step"]
-    if document["device"] != generator.device.type:
+    if folder != path:
+        tell_if_edited(path)
+    try:
+        return load_exactly(folder, device)
+    except DamagedCheckpointError as cause:
+        before = whole_before(folder)
+        mending = f"the one before it is whole: name {before}" if before else "train again"
+        raise DamagedCheckpointError(f"{cause}; {mending}") from cause
+
+
+def load_exactly(folder: Path, device: str = "cpu") -> Checkpoint:
+    """Rebuild a run from one checkpoint's folder.
+
+    Raises:
+        CheckpointError: If it is of an unknown format.
+        DamagedCheckpointError: If it is damaged.
+    """
+    document = read_document(folder)
+    state = read_state(folder, document)
+    checkpoint = _empty(folder, document, len(state), device)
+    tensors = tensors_of(state, folder)
+    agent = checkpoint.agent
+    agent.step = document.step
+    generator = agent.noise.generator
+    if document.device != generator.device.type:
         # A CUDA generator's state means nothing to the CPU's, and the reverse.
-        generator.manual_seed(RunSeeds.derive(config.run.seed).updates + agent.step)
+        generator.manual_seed(RunSeeds.derive(checkpoint.config.run.seed).updates + agent.step)
         tensors[f"{GENERATORS}.updates"] = generator.get_state()
-    _restore(checkpoint, tensors, str(folder))
+    _restore(checkpoint, tensors, folder)
     return checkpoint
+
+
+def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: str) -> Checkpoint:
+    """Return a run as the document describes it, whose tensors are to be replaced.
+
+    Its networks are not made unless a file of ``num_bytes`` can hold them.
+    """
+    where = str(folder / DOCUMENT_FILE)
+    config = parse(document.config, TrainConfig, where, DamagedCheckpointError)
+    try:
+        spec = PolicySpec.from_json(document.spec)
+        spec.require_sound()
+        normalizer = Normalizer.from_json(document.normalizer)
+        normalizer.require_fits(spec)
+        config.require_room(len(spec.observation), num_bytes)
+        progress = Progress.from_json(document.progress)
+    except ValueError as cause:
+        reason = " ".join(str(cause).split())
+        raise DamagedCheckpointError(f"{where}: damaged: {reason}") from cause
+    with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
+        agent = make_agent(config, spec, torch.Generator(device=device))
+    return Checkpoint(spec, config, normalizer, agent, torch.Generator(), progress)
 
 
 def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -123,10 +164,11 @@ def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], where: str) -> None:
+def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], folder: Path) -> None:
     """Copy ``tensors`` into the run; every tensor must find its place and every place a tensor."""
     agent, left = checkpoint.agent, dict(tensors)
     try:
+        _require_same_layout(_state(checkpoint), tensors)
         checkpoint.batches.set_state(left.pop(f"{GENERATORS}.batches"))
         agent.noise.generator.set_state(left.pop(f"{GENERATORS}.updates"))
         for name, module in agent.modules.items():
@@ -136,30 +178,23 @@ def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], where: str) -> 
             descent.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError) as cause:
         reason = " ".join(str(cause).split())
-        raise CheckpointError(f"{where}: does not fit its own configuration: {reason}") from cause
+        raise DamagedCheckpointError(
+            f"{folder}: does not fit its own configuration: {reason}"
+        ) from cause
     if left:
-        raise CheckpointError(f"{where}: unknown tensor '{min(left)}' in {STATE_FILE}")
+        raise DamagedCheckpointError(f"{folder}: unknown tensor '{min(left)}' in {STATE_FILE}")
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError) as cause:
-        raise CheckpointError(f"{path}: damaged: {' '.join(str(cause).split())}") from cause
-    version = document.get("format_version") if isinstance(document, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: format_version is {version!r}; this version of dql reads {FORMAT_VERSION}: "
-            f"train again"
-        )
-    missing = {"step", "device", "config", "spec", "normalizer", "progress"} - set(document)
-    if missing:
-        raise CheckpointError(f"{path}: damaged: key '{min(missing)}' is missing")
-    return dict(document)
+def _require_same_layout(places: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Refuse what torch would cast or stretch.
 
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as cause:
-        raise CheckpointError(f"{path}: damaged: {' '.join(str(cause).split())}") from cause
+    Raises:
+        RuntimeError: Naming the tensor.
+    """
+    for name, place in places.items():
+        found = tensors.get(name)
+        if found is not None and (found.shape, found.dtype) != (place.shape, place.dtype):
+            raise RuntimeError(
+                f"size mismatch: {name} is {found.dtype} of shape {tuple(found.shape)}, not "
+                f"{place.dtype} of shape {tuple(place.shape)}"
+            )

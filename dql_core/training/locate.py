@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from dql_core.documents import file_within, read_json
 from dql_core.errors import CheckpointError
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -17,6 +18,7 @@ BEST_FILE = "best.json"
 # The latest, the best by the data alone, the best by rollouts in an environment.
 Which = Literal["last", "best_offline", "best_online"]
 
+_CHECKPOINT = re.compile(r"step-\d{8,}")
 _WHY_NONE = {
     "best_offline": "no checkpoint was judged yet (see validation.rule and bc_loss_rank)",
     "best_online": "it was trained without --eval-env",
@@ -25,7 +27,11 @@ _WHY_NONE = {
 
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Return where the checkpoint of ``step`` belongs."""
-    return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
+    return run / _relative_folder(step)
+
+
+def _relative_folder(step: int) -> str:
+    return f"{CHECKPOINTS_FOLDER}/step-{step:08d}"
 
 
 def find_checkpoint(path: Path, which: Which = "last") -> Path:
@@ -52,24 +58,46 @@ def find_checkpoint(path: Path, which: Which = "last") -> Path:
 
 
 def checkpoint_steps(run: Path) -> list[int]:
-    """Return the steps of a run's checkpoints in their order."""
-    names = (folder.name for folder in (run / CHECKPOINTS_FOLDER).glob("step-*"))
-    return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d{8,}", name))
+    """Return the steps of a run's checkpoints in their order.
+
+    Raises:
+        CheckpointError: If one is a link, by which it could lie anywhere.
+    """
+    folders = [run / CHECKPOINTS_FOLDER, *(run / CHECKPOINTS_FOLDER).glob("step-*")]
+    for folder in folders:
+        if folder.is_symlink():
+            raise CheckpointError(f"{folder}: is a link; put what it leads to in its place")
+    names = (folder.name for folder in folders if _CHECKPOINT.fullmatch(folder.name))
+    return sorted(int(name[5:]) for name in names)
+
+
+def read_best(run: Path) -> dict[str, dict[str, Any]]:
+    """Return what ``best.json`` says of each checkpoint that is the best or the last.
+
+    Returns:
+        By name, only for those that there are: at least ``checkpoint``, relative to ``run``, and
+        ``step``. Empty if there is no such file.
+
+    Raises:
+        CheckpointError: If it is damaged, or names anything but a checkpoint of the run.
+    """
+    if not os.path.lexists(run / BEST_FILE):
+        return {}
+    path = file_within(run, BEST_FILE, CheckpointError)
+    best = {name: chosen for name, chosen in read_json(path, CheckpointError).items() if chosen}
+    for name, chosen in best.items():
+        step = chosen.get("step") if isinstance(chosen, dict) else None
+        if type(step) is not int or chosen.get("checkpoint") != _relative_folder(step):
+            raise CheckpointError(f"{path}: damaged: '{name:.80}' is no checkpoint of this run")
+    return best
 
 
 def _find_best(run: Path, which: Which) -> Path:
-    folder: Path | None = None
-    try:
-        best = json.loads((run / BEST_FILE).read_text())
-        if best.get(which):
-            folder = run / best[which]["checkpoint"]
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
-        reason = " ".join(str(cause).split())
-        raise CheckpointError(f"{run / BEST_FILE}: damaged: {reason}") from cause
-    if folder is None:
+    best = read_best(run)
+    if which not in best:
         raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")
+    checkpoint_steps(run)  # none of them is a link
+    folder = run / best[which]["checkpoint"]
     if not (folder / DOCUMENT_FILE).is_file():
         raise CheckpointError(f"{folder}: the '{which}' checkpoint of {run} is gone")
     return folder

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dql_core.atomic import writing
 from dql_core.config import RunConfig, TrainConfig
+from dql_core.errors import OutputError
 from dql_core.evaluation.environment import require_environment
 from dql_core.training.appraisal import Appraiser
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.divergence import value_limit
 from dql_core.training.interruption import Interruption
+from dql_core.training.locate import checkpoint_steps
 from dql_core.training.metrics import MetricsLog
 from dql_core.training.monitor import Monitor
 from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
@@ -62,7 +66,15 @@ def train(
         CheckpointError: If there is no run to resume, it is damaged, or its data changed.
         DatasetError: If the dataset cannot be learned from; nothing is written then.
         DqlError: If a loss is no number any more.
+        OutputError: If ``out`` cannot be written.
     """
+    with _resumable(out):
+        return _train(config, out, report, resume=resume)
+
+
+def _train(
+    config: TrainConfig, out: Path, report: Report | None, *, resume: bool
+) -> TrainingResult:
     run, data = _resume(config, out) if resume else _start(config, out)
     agent, batches = run.agent, make_batches(run, data.learned)
     limit = value_limit(config, data.learned) if agent.critics else None
@@ -89,6 +101,22 @@ def train(
         checkpoint = monitor.save()
         write_best(out, config)
     return TrainingResult(out, checkpoint, agent.step, agent.step == config.run.steps)
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say of a full disk that the run can go on, if it can.
+
+    Raises:
+        OutputError: In place of what the operating system complains about.
+    """
+    try:
+        with writing(out):
+            yield
+    except OutputError as cause:
+        if not checkpoint_steps(out):
+            raise
+        raise OutputError(f"{cause}; then go on: dql train --resume {out}") from cause
 
 
 def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from dql_core.training.records import drop_after
+from dql_core.training.records import drop_after, open_to_append
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -27,7 +28,7 @@ class MetricsLog:
             step: Updates taken so far; what the files tell of later ones is dropped.
         """
         drop_after(run / METRICS_FILE, step)
-        self._lines = (run / METRICS_FILE).open("a")
+        self._lines = os.fdopen(open_to_append(run / METRICS_FILE), "a")
         # TensorBoard hides what older files tell of this step and later ones.
         self._curves = SummaryWriter(str(run), purge_step=step + 1 if step else None)
         self._last: tuple[int, float] | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 
 @dataclass
@@ -65,9 +66,9 @@ class Progress:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Progress:
-        """Rebuild what `to_json` described."""
-        return cls(
-            LossSums(**document["since_reading"]),
-            LossSums(**document["since_checkpoint"]),
-            document["alarming"],
-        )
+        """Rebuild what `to_json` described.
+
+        Raises:
+            ValueError: If ``document`` is something else.
+        """
+        return TypeAdapter(cls).validate_python(document)

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from dql_core import __version__
-from dql_core.atomic import is_free, whole_directory, write_text
+from dql_core.atomic import is_free, whole_directory
 from dql_core.config import TrainConfig
-from dql_core.config_file import load_config
+from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError
 from dql_core.training.dataset_facts import dataset_facts
 from dql_core.training.preparation import TrainingData
+from dql_core.training.records import read_facts, write_facts
+from dql_core.training.saved_config import CONFIG_FILE, FILE_HASH, file_hash
 
-CONFIG_FILE = "config.yaml"
 SPEC_FILE = "spec.json"
-RUN_FILE = "run.json"
 PACKAGES = ("torch", "numpy", "minari", "safetensors")
 
 
@@ -59,7 +59,7 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     with whole_directory(folder) as new:
         (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
         (new / CONFIG_FILE).write_text(config.to_yaml())
-        _write_facts(new, facts)
+        write_facts(new, facts | {FILE_HASH: file_hash(new / CONFIG_FILE)})
 
 
 def package_versions() -> dict[str, str]:
@@ -68,35 +68,9 @@ def package_versions() -> dict[str, str]:
     return versions | {"dql": __version__, "python": platform.python_version()}
 
 
-def saved_config(folder: Path) -> TrainConfig:
-    """Return the configuration that a run was started with.
-
-    Raises:
-        CheckpointError: If ``folder`` is no run.
-        ConfigError: If its configuration is damaged.
-    """
-    if not (folder / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{folder}: no run of 'dql train', since it has no {CONFIG_FILE}")
-    return load_config(folder / CONFIG_FILE)
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what ``run.json`` says.
-
-    Raises:
-        CheckpointError: If it is missing or damaged.
-    """
-    try:
-        facts: dict[str, Any] = json.loads((folder / RUN_FILE).read_text())
-    except (OSError, ValueError) as cause:
-        reason = " ".join(str(cause).split())
-        raise CheckpointError(f"{folder / RUN_FILE}: damaged: {reason}") from cause
-    return facts
-
-
 def note_facts(folder: Path, **facts: Any) -> None:
     """Add to ``run.json``, or replace what it says of the same names."""
-    _write_facts(folder, read_facts(folder) | facts)
+    write_facts(folder, read_facts(folder) | facts)
 
 
 def note_alarm(folder: Path, step: int, q_magnitude: float, limit: float) -> None:
@@ -112,14 +86,12 @@ def only_writer(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: If one does already.
     """
-    with (folder / CONFIG_FILE).open() as file:
+    with file_within(folder, CONFIG_FILE, CheckpointError).open() as file:
         try:
             # The lock ends with the process, however that ends.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as cause:
             raise ConfigError(f"{folder}: another process is training this run") from cause
+        except OSError:  # a file system without locks
+            pass
         yield
-
-
-def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
-    write_text(folder / RUN_FILE, json.dumps(facts, indent=2) + "\n")

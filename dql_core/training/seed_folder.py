@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dql_core.atomic import write_text
 from dql_core.config import TrainConfig
+from dql_core.documents import file_within, read_json
 from dql_core.errors import CheckpointError, ConfigError
 from dql_core.strict_yaml import parse
-from dql_core.training.run_folder import CONFIG_FILE, require_free
+from dql_core.training.run_folder import require_free
+from dql_core.training.saved_config import CONFIG_FILE
 from dql_core.training.seed_child import SeedRun
 
 SEEDS_FILE = "seeds.json"
@@ -59,20 +60,27 @@ def read_seed_folder(folder: Path) -> tuple[TrainConfig, tuple[int, ...]]:
     path = folder / SEEDS_FILE
     if not path.is_file():
         raise CheckpointError(f"{folder}: does not hold runs of several seeds (no {SEEDS_FILE})")
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        seeds = tuple(int(seed) for seed in document["seeds"])
-    except (OSError, ValueError, KeyError, TypeError) as cause:
-        raise CheckpointError(f"{path}: damaged: {' '.join(str(cause).split())}") from cause
-    return parse(document["config"], TrainConfig, str(path), CheckpointError), seeds
+    document = read_json(file_within(folder, SEEDS_FILE, CheckpointError), CheckpointError)
+    seeds, config = document.get("seeds"), document.get("config")
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise CheckpointError(f"{path}: damaged: 'seeds' is {seeds!r:.80}")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: damaged: 'config' is {config!r:.80}")
+    return parse(config, TrainConfig, str(path), CheckpointError), tuple(seeds)
 
 
 def seed_runs(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> list[SeedRun]:
-    """Return the runs of ``folder``, each on one thread; those that were begun go on."""
+    """Return the runs of ``folder``, each on one thread; those that were begun go on.
+
+    Raises:
+        CheckpointError: If one is a link to somewhere else.
+    """
     runs = []
     for seed in seeds:
         out = folder / f"seed-{seed}"
         own = config.run.model_copy(update={"seed": seed, "num_threads": 1})
+        if out.is_symlink():
+            raise CheckpointError(f"{out}: is a link; put the folder of the run in its place")
         begun = (out / CONFIG_FILE).is_file()
         runs.append(SeedRun(config.model_copy(update={"run": own}), out, resume=begun))
     return runs

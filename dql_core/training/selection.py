@@ -12,6 +12,7 @@ import numpy as np
 
 from dql_core.atomic import write_text
 from dql_core.config import TrainConfig, ValidationConfig
+from dql_core.errors import CheckpointError
 from dql_core.training.locate import (
     BEST_FILE,
     VALIDATION_FILE,
@@ -46,13 +47,21 @@ def write_best(run: Path, config: TrainConfig) -> None:
     Args:
         run: A run folder with at least one checkpoint.
         config: Its configuration.
+
+    Raises:
+        CheckpointError: If what was measured of its checkpoints is damaged.
     """
     records = read_records(run / VALIDATION_FILE)
     last = checkpoint_steps(run)[-1]
-    chosen = {
-        "best_offline": best_offline(records, config.validation),
-        "best_online": best_online(records, config.evaluation.env),
-    }
+    try:
+        chosen = {
+            "best_offline": best_offline(records, config.validation),
+            "best_online": best_online(records, config.evaluation.env),
+        }
+    except (LookupError, TypeError, ValueError) as cause:
+        raise CheckpointError(
+            f"{run / VALIDATION_FILE}: damaged: {type(cause).__name__}: {cause}"
+        ) from cause
     document: dict[str, Any] = {"last": {"checkpoint": _relative(run, last), "step": last}}
     for name, best in chosen.items():
         document[name] = best and {"checkpoint": _relative(run, best.step), **vars(best)}

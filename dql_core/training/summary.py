@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dql_core.evaluation.confidence import Estimate, estimate_mean
-from dql_core.training.locate import BEST_FILE, VALIDATION_FILE
+from dql_core.training.locate import VALIDATION_FILE, read_best
 from dql_core.training.metrics import METRICS_FILE
 from dql_core.training.records import read_records
 
@@ -61,8 +60,8 @@ def _figures(run: Path) -> dict[str, float]:
     records = {record["step"]: record for record in read_records(run / VALIDATION_FILE)}
     chosen = {
         which: records[best["step"]]
-        for which, best in json.loads((run / BEST_FILE).read_text()).items()
-        if best and best["step"] in records
+        for which, best in read_best(run).items()
+        if best["step"] in records
     }
     online = {
         f"{name} ({which})": record["online"][key]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # A module imports from layers below its own and from its own package, never sideways or upwards.
 LAYERS = (
     {"errors"},
-    {"documents"},
+    {"documents", "leftovers"},
     {"plain_yaml"},
     {"atomic", "presets", "spec", "strict_yaml"},
     {"diffusion", "normalize", "rewards", "streams"},

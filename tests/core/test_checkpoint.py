@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -142,8 +143,12 @@ def test_what_is_no_run_is_told_apart(tmp_path: Path) -> None:
 
 
 def edit_document(folder: Path, **changes: object) -> None:
+    """Change a document together with its hash, as no damage does."""
     path = folder / "checkpoint.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    document = json.loads(path.read_text()) | changes
+    del document["sha256"]
+    content = json.dumps(document, sort_keys=True).encode()
+    path.write_text(json.dumps(document | {"sha256": hashlib.sha256(content).hexdigest()}))
 
 
 def test_a_foreign_or_damaged_document_is_one_line(tmp_path: Path) -> None:
@@ -152,12 +157,11 @@ def test_a_foreign_or_damaged_document_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"unknown key 'polcy' \(did you mean 'policy'\?\)"):
         load_checkpoint(folder)
     document = json.loads((folder / "checkpoint.json").read_text())
-    (folder / "checkpoint.json").write_text(
-        json.dumps(document | {"spec": None}).replace("spec", "s")
-    )
+    del document["sha256"], document["files"], document["spec"]
+    (folder / "checkpoint.json").write_text(json.dumps(document))
     with pytest.raises(CheckpointError, match="damaged: key 'spec' is missing"):
         load_checkpoint(folder)
-    edit_document(folder, format_version=99)
+    (folder / "checkpoint.json").write_text('{"format_version": 99}')
     with pytest.raises(CheckpointError, match="format_version is 99; this version of dql reads 2"):
         load_checkpoint(folder)
     (folder / "checkpoint.json").write_text("{")
@@ -184,7 +188,9 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(tmp_path: Path) -
 def test_a_truncated_file_of_weights_is_one_line(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, make_run())
     path = folder / "state.safetensors"
-    path.write_bytes(path.read_bytes()[:100])
+    state = path.read_bytes()[:-100]
+    path.write_bytes(state)
+    edit_document(folder, files={"state.safetensors": hashlib.sha256(state).hexdigest()})
     with pytest.raises(CheckpointError, match=r"state.safetensors: damaged: ") as caught:
         load_checkpoint(folder)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,115 @@
+"""The configuration that a run was started with, and whether it still says so."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dql_core.config import TrainConfig
+from dql_core.config_file import load_config
+from dql_core.documents import file_within, read_bounded
+from dql_core.errors import CheckpointError, ConfigError, DqlError
+from dql_core.strict_yaml import MAX_YAML_BYTES, parse
+from dql_core.training.locate import checkpoint_folder, checkpoint_steps
+from dql_core.training.records import read_facts
+from dql_core.training.stored_checkpoint import read_document
+
+CONFIG_FILE = "config.yaml"
+# In run.json: SHA-256 of the file, beside `config_hash` of what it means.
+FILE_HASH = "config_file_sha256"
+
+_logger = logging.getLogger(__name__)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a configuration file."""
+    return hashlib.sha256(read_bounded(path, MAX_YAML_BYTES, ConfigError)).hexdigest()
+
+
+def saved_config(run: Path) -> TrainConfig:
+    """Return the configuration that a run was started with.
+
+    Raises:
+        CheckpointError: If ``run`` is no run, or damaged.
+        ConfigError: If its configuration is damaged, or was edited since.
+    """
+    if not os.path.lexists(run / CONFIG_FILE):
+        raise CheckpointError(f"{run}: no run of 'dql train', since it has no {CONFIG_FILE}")
+    path = file_within(run, CONFIG_FILE, CheckpointError)
+    config = load_config(path)
+    if _is_edited(path, config):
+        raise ConfigError(
+            f"{path}: was edited since the run began{_edit(run, config)}: change it back, or "
+            f"train a new run: dql train {path} --out NEW"
+        )
+    return config
+
+
+def tell_if_edited(run: Path) -> None:
+    """Warn that a run's configuration was edited, where its checkpoints' own one counts."""
+    path = run / CONFIG_FILE
+    try:
+        edited = path.is_file() and _is_edited(path, load_config(path))
+    except DqlError:
+        edited = True
+    if edited:
+        _logger.warning(
+            "%s: was edited since the run began, which changes nothing here: what counts is kept "
+            "in the checkpoint",
+            path,
+        )
+
+
+def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
+    """Refuse a configuration that differs from the one that a run began with.
+
+    Raises:
+        ConfigError: Naming the first key that differs.
+    """
+    if difference := _first_difference(began.model_dump(), wanted.model_dump()):
+        key, before, now = difference
+        raise ConfigError(
+            f"{where}: began with {key}={before} and cannot go on with {key}={now}: a run goes on "
+            f"as it began; train a new one in another --out folder"
+        )
+
+
+def _is_edited(path: Path, config: TrainConfig) -> bool:
+    """Whether a configuration is not what ``run.json`` knows, in what it means and to the bit.
+
+    To the bit alone would take comments for a change, and in what it means alone a key that a
+    later version has.
+    """
+    facts = read_facts(path.parent)
+    return facts["config_hash"] != config.hash() and facts.get(FILE_HASH) != file_hash(path)
+
+
+def _edit(run: Path, config: TrainConfig) -> str:
+    """Tell by the last checkpoint what was edited, if there is one."""
+    for step in reversed(checkpoint_steps(run)):
+        folder = checkpoint_folder(run, step)
+        try:
+            began = parse(read_document(folder).config, TrainConfig, "", CheckpointError)
+        except CheckpointError:
+            continue
+        if difference := _first_difference(began.model_dump(), config.model_dump()):
+            key, before, now = difference
+            return f" ({key} is {now} and was {before})"
+    return ""
+
+
+def _first_difference(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> tuple[str, Any, Any] | None:
+    """Return key and both values of the first difference of two nested documents."""
+    for key, value in before.items():
+        if isinstance(value, dict):
+            if found := _first_difference(value, now[key], f"{prefix}{key}."):
+                return found
+        elif value != now[key]:
+            return prefix + key, value, now[key]
+    return None
