@@ -71,8 +71,9 @@ def train(
         typer.Option(
             metavar="RUN",
             help="Go on with this folder of a run, or of several seeds, from the last "
-            "checkpoint, as it began. CONFIG and the other options may be left out; if given, "
-            "they must say what they said then.",
+            "checkpoint that is whole, as it began. CONFIG and the other options may be left out; "
+            "if given, they must say what they said then. Only an --eval-env that imports a "
+            "module must be given again.",
         ),
     ] = None,
 ) -> None:

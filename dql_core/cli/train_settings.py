@@ -77,11 +77,19 @@ def continued_seeds(
 
 
 def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfig:
+    env = began.evaluation.env
     if request.config is not None:
         require_equal(folder, began, settings(request))
-    elif request != Request(None, None, None, ()):
+    elif request not in (Request(None, None, None, ()), Request(None, None, env, ())):
         raise ConfigError(
             "--resume goes on as the run began; leave --dataset, --eval-env and --set away, or "
             "name its CONFIG as well"
+        )
+    elif ":" in env and request.eval_env is None:
+        # A run may be somebody else's, and only what the user says may name code.
+        raise ConfigError(
+            f"{folder}: was begun with the environment '{env}', for which the module "
+            f"'{env.partition(':')[0]}' would be imported; if you trust it, say so again: "
+            f"--eval-env {env}"
         )
     return began

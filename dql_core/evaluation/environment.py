@@ -25,7 +25,7 @@ def make_environment(env_id: str, spec: PolicySpec) -> gym.Env[Any, Any]:
     """
     try:
         env: gym.Env[Any, Any] = gym.make(env_id)
-    except (gym.error.Error, ModuleNotFoundError) as cause:
+    except (gym.error.Error, ImportError, ValueError) as cause:
         reason = " ".join(str(cause).split())
         raise ConfigError(
             f"environment '{env_id}' cannot be made: {reason}; give a Gymnasium id, or module:id "
