@@ -121,15 +121,6 @@ def require_room(folder: Path, size_bytes: int, written_bytes: int = 0) -> None:
         unfinished.remove()
 
 
-def remove_partial(folder: Path) -> None:
-    """Remove all that is unfinished in ``folder``, in which no other process may work now."""
-    for left in folder.glob(".*.partial-*"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
-
-
 def _replace(place: Path, new: Path) -> None:
     old = _replaced(place)
     place.rename(old)
@@ -173,7 +164,7 @@ def _parents_of(target: Path) -> Iterator[None]:
 def _concerns(cause: OSError, target: Path) -> bool:
     """Whether the operating system complains of ``target``, a folder above it, or its making."""
     path = os.path.abspath(target)
-    unfinished = os.path.join(os.path.dirname(path), f".{target.name}.partial-")
+    unfinished = os.path.join(os.path.dirname(path), f".{target.name}.")
     return any(
         _is_above(name, target)
         or os.path.abspath(name).startswith((unfinished, f"{path}{os.sep}"))

@@ -86,6 +86,16 @@ def remove_leftovers(folder: Path) -> None:
                 _remove_unlocked(folder / name)
 
 
+def remove_partial(folder: Path, name: str = "*") -> None:
+    """Remove what is unfinished of ``name`` in ``folder``, which this process has for itself.
+
+    Also what earlier versions left there, which did not lock it.
+    """
+    for left in folder.glob(f".{name}.partial-*"):
+        with suppress(OSError):
+            _remove_unlocked(left)
+
+
 def _claimed(parent: Path, stem: str, make: Callable[[Path], int]) -> Unfinished:
     for _ in range(_ATTEMPTS):
         path = parent / f"{stem}-{_machine()}-{secrets.token_hex(4)}"

@@ -137,6 +137,8 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
     where = str(folder / DOCUMENT_FILE)
     config = parse(document.config, TrainConfig, where, DamagedCheckpointError)
     try:
+        if document.step > config.run.steps:
+            raise ValueError(f"step {document.step} is beyond its run.steps: {config.run.steps}")
         spec = PolicySpec.from_json(document.spec)
         spec.require_sound()
         normalizer = Normalizer.from_json(document.normalizer)

@@ -18,7 +18,7 @@ BEST_FILE = "best.json"
 # The latest, the best by the data alone, the best by rollouts in an environment.
 Which = Literal["last", "best_offline", "best_online"]
 
-_CHECKPOINT = re.compile(r"step-\d{8,}")
+_FOLDER = rf"{CHECKPOINTS_FOLDER}/step-\d{{8,}}"
 _WHY_NONE = {
     "best_offline": "no checkpoint was judged yet (see validation.rule and bc_loss_rank)",
     "best_online": "it was trained without --eval-env",
@@ -27,11 +27,7 @@ _WHY_NONE = {
 
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Return where the checkpoint of ``step`` belongs."""
-    return run / _relative_folder(step)
-
-
-def _relative_folder(step: int) -> str:
-    return f"{CHECKPOINTS_FOLDER}/step-{step:08d}"
+    return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
 
 
 def find_checkpoint(path: Path, which: Which = "last") -> Path:
@@ -67,7 +63,7 @@ def checkpoint_steps(run: Path) -> list[int]:
     for folder in folders:
         if folder.is_symlink():
             raise CheckpointError(f"{folder}: is a link; put what it leads to in its place")
-    names = (folder.name for folder in folders if _CHECKPOINT.fullmatch(folder.name))
+    names = (folder.name for folder in folders if re.fullmatch(r"step-\d{8,}", folder.name))
     return sorted(int(name[5:]) for name in names)
 
 
@@ -75,8 +71,8 @@ def read_best(run: Path) -> dict[str, dict[str, Any]]:
     """Return what ``best.json`` says of each checkpoint that is the best or the last.
 
     Returns:
-        By name, only for those that there are: at least ``checkpoint``, relative to ``run``, and
-        ``step``. Empty if there is no such file.
+        By name, only for those that there are: ``checkpoint``, relative to ``run``, ``step``, and
+        why. Empty if there is no such file.
 
     Raises:
         CheckpointError: If it is damaged, or names anything but a checkpoint of the run.
@@ -86,15 +82,15 @@ def read_best(run: Path) -> dict[str, dict[str, Any]]:
     path = file_within(run, BEST_FILE, CheckpointError)
     best = {name: chosen for name, chosen in read_json(path, CheckpointError).items() if chosen}
     for name, chosen in best.items():
-        step = chosen.get("step") if isinstance(chosen, dict) else None
-        if type(step) is not int or chosen.get("checkpoint") != _relative_folder(step):
+        folder = chosen.get("checkpoint", "") if isinstance(chosen, dict) else None
+        if not isinstance(folder, str) or not re.fullmatch(rf"|{_FOLDER}", folder):
             raise CheckpointError(f"{path}: damaged: '{name:.80}' is no checkpoint of this run")
     return best
 
 
 def _find_best(run: Path, which: Which) -> Path:
     best = read_best(run)
-    if which not in best:
+    if not best.get(which, {}).get("checkpoint"):
         raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")
     checkpoint_steps(run)  # none of them is a link
     folder = run / best[which]["checkpoint"]

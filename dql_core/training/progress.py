@@ -71,4 +71,8 @@ class Progress:
         Raises:
             ValueError: If ``document`` is something else.
         """
-        return TypeAdapter(cls).validate_python(document)
+        progress = TypeAdapter(cls).validate_python(document)
+        for sums in (progress.since_reading, progress.since_checkpoint):
+            if sums.count < bool(sums.totals):
+                raise ValueError(f"losses of {sums.count} updates are summed up")
+        return progress

@@ -6,10 +6,10 @@ import logging
 import shutil
 from pathlib import Path
 
-from dql_core.atomic import remove_partial
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.errors import CheckpointError, DamagedCheckpointError
+from dql_core.leftovers import remove_partial
 from dql_core.training.checkpoint import Checkpoint, load_exactly
 from dql_core.training.dataset_facts import fingerprint
 from dql_core.training.locate import (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dql_core.errors import CheckpointError
 from dql_core.evaluation.confidence import Estimate, estimate_mean
 from dql_core.training.locate import VALIDATION_FILE, read_best
 from dql_core.training.metrics import METRICS_FILE
@@ -47,8 +48,11 @@ def summarize(runs: Mapping[int, Path]) -> dict[str, Figure]:
 
     Args:
         runs: Run folders by seed.
+
+    Raises:
+        CheckpointError: If what a run has measured is damaged.
     """
-    by_seed = {seed: _figures(run) for seed, run in runs.items()}
+    by_seed = {seed: _whole_figures(run) for seed, run in runs.items()}
     names = dict.fromkeys(name for figures in by_seed.values() for name in figures)
     return {
         name: Figure({seed: figures[name] for seed, figures in by_seed.items() if name in figures})
@@ -56,12 +60,19 @@ def summarize(runs: Mapping[int, Path]) -> dict[str, Figure]:
     }
 
 
+def _whole_figures(run: Path) -> dict[str, float]:
+    try:
+        return {name: float(value) for name, value in _figures(run).items()}
+    except (LookupError, TypeError, ValueError) as cause:
+        raise CheckpointError(f"{run}: damaged: {type(cause).__name__}: {cause}") from cause
+
+
 def _figures(run: Path) -> dict[str, float]:
     records = {record["step"]: record for record in read_records(run / VALIDATION_FILE)}
     chosen = {
         which: records[best["step"]]
         for which, best in read_best(run).items()
-        if best["step"] in records
+        if best.get("step") in records
     }
     online = {
         f"{name} ({which})": record["online"][key]

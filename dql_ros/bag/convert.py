@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dql_core.atomic import is_free
-from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, explained
+from dql_core.atomic import is_free, writing
+from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, OutputError
 from dql_ros.bag.assembly import REPORT_HTML, REPORT_JSON, assemble
 from dql_ros.bag.bag_job import BagJob
 from dql_ros.bag.bag_part import BagPart
@@ -23,16 +22,6 @@ from dql_ros.bag.workers import convert_bags
 __all__ = ["REPORT_HTML", "REPORT_JSON", "Interrupted", "Manner", "Source", "convert"]
 
 PLAINLY = Manner()
-# What keeps an output from being written, and is no mistake in the program.
-UNWRITABLE = (
-    errno.EACCES,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -68,7 +57,8 @@ def convert(
         BagError: If a bag cannot be read, lacks what the contract needs, or no bag has an episode.
         ContractError: If the messages or the reward function do not fit the contract.
         ConfigError: If ``manner`` contradicts itself, or no Ray cluster answers.
-        DatasetError: If ``out`` already holds something or cannot be written.
+        DatasetError: If ``out`` already holds something.
+        OutputError: If it cannot be written.
         Interrupted: After Ctrl-C; of ``out`` nothing is there.
     """
     if manner.dry_run and manner.resume:
@@ -77,7 +67,7 @@ def convert(
     _require_free(target, out)
     parts = Parts(target, dry_run=manner.dry_run)
     try:
-        with parts.opened():
+        with writing(out), parts.opened():
             report = _convert(target, source, manner, parts, progress)
             parts.discard()
     except FileExistsError as cause:
@@ -87,10 +77,12 @@ def convert(
     except DqlError as cause:
         raise type(cause)(f"{cause}{_kept(parts, source, manner)}") from cause
     except OSError as cause:
-        if cause.errno not in (None, *UNWRITABLE):  # None: by NumPy or HDF5, when a disk is full
+        if cause.errno is not None:
             raise
-        raise DatasetError(
-            f"{out}: cannot be written: {explained(cause)}{_kept(parts, source, manner)}"
+        # By NumPy, when a disk is full.
+        raise OutputError(
+            f"{out}: cannot be written: {cause}; free some room, or name another place"
+            f"{_kept(parts, source, manner)}"
         ) from cause
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from dql_core.atomic import write_text
 from dql_core.data.dataset import Episode
 from dql_core.documents import read_json
 from dql_core.errors import BagError, DatasetError
-from dql_core.leftovers import remove_leftovers
+from dql_core.leftovers import remove_partial
 from dql_core.rewards.lookup import source_sha256
 from dql_ros import __version__
 from dql_ros.bag.bag_job import EPISODES, PART, BagJob
@@ -76,7 +77,7 @@ class Parts:
             ) from cause
         except OSError:  # a file system without locks
             pass
-        remove_leftovers(self._out.parent)
+        remove_partial(self._out.parent, glob.escape(self._out.name))
         try:
             yield
         finally:

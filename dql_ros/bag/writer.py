@@ -11,8 +11,8 @@ from types import TracebackType
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dql_core.atomic import remove_partial, write_text
-from dql_core.errors import BagError
+from dql_core.atomic import write_text
+from dql_core.errors import BagError, OutputError
 from dql_ros.bag.bag_metadata import METADATA_NAME, information
 from dql_ros.bag.compact_yaml import dump
 from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
@@ -225,11 +225,8 @@ class BagWriter:
 
     def _write_metadata(self) -> None:
         document = {"rosbag2_bagfile_information": self._information()}
-        try:
-            with self._told():
-                write_text(self.directory / METADATA_NAME, dump(document))
-        finally:
-            remove_partial(self.directory)
+        with self._told():
+            write_text(self.directory / METADATA_NAME, dump(document))
 
     def _finish_file(self) -> None:
         self._output.flush()
@@ -244,9 +241,10 @@ class BagWriter:
         """Name the recording in what the operating system complains about."""
         try:
             yield
-        except OSError as cause:
+        except (OSError, OutputError) as cause:
             self.has_failed = True
+            reason = cause.strerror if isinstance(cause, OSError) else None
             raise BagError(
-                f"{self.directory}: cannot be written ({cause.strerror or cause}); what was "
-                f"written before is kept; make room or record elsewhere"
+                f"{self.directory}: cannot be written ({reason or cause}); what was written "
+                f"before is kept; make room or record elsewhere"
             ) from cause

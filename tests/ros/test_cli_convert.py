@@ -140,8 +140,8 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(
     out = "a/metadata.yaml/out"
     assert run_dql(monkeypatch, "convert", ARM, "a", "--out", out) == 2
     assert capsys.readouterr().err == (
-        f"dql: {out}: cannot be written: Not a directory; name another --out folder, or mend "
-        f"that\n"
+        f"dql: {out}: cannot be written: Not a directory; a file is where a folder must be; name "
+        f"another place\n"
     )
 
 
@@ -171,5 +171,5 @@ def test_a_full_disk_is_one_clear_error(
     assert run.returncode == 2
     (line,) = run.stderr.splitlines()
     assert line.startswith("dql: out: cannot be written: ")
-    assert line.endswith("; name another --out folder, or mend that")
+    assert line.endswith("name another place")
     assert place.left == before
