@@ -91,10 +91,12 @@ def writing(target: Path) -> Iterator[None]:
     """
     try:
         yield
-    except FileExistsError:
-        raise
     except OSError as cause:
-        if cause.errno in {errno.EEXIST, errno.ENOTEMPTY} and cause.filename2:
+        if isinstance(cause, FileExistsError):
+            if not _is_above(cause.filename, target):
+                raise
+            cause.errno = errno.ENOTDIR  # a file is where a folder must be
+        elif cause.errno == errno.ENOTEMPTY and cause.filename2:
             # It came meanwhile.
             raise FileExistsError(errno.EEXIST, "already exists", str(target)) from cause
         if cause.errno in _WRITING or _concerns(cause, target):

@@ -1,8 +1,12 @@
+import errno
+import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from dql_core.atomic import whole_directory, write_text
+from dql_core.atomic import require_room, whole_directory, write_text
+from dql_core.errors import OutputError
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
@@ -41,3 +45,106 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
         write_text(target, text)
         assert target.read_text() == text
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_made_above_a_folder_that_fails_goes_with_it(tmp_path: Path) -> None:
+    def fail() -> None:
+        with whole_directory(tmp_path / "new" / "out" / "run"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def killed_between_the_renames(target: Path) -> None:
+    """Leave what a process leaves that is killed just before the new result is in its place."""
+    (target / "summary.json").write_text("previous")
+    target.rename(target.with_name(f".{target.name}.replaced"))
+
+
+def test_a_replacement_that_was_killed_midway_brings_the_previous_result_back(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "demo"
+    target.mkdir()
+    killed_between_the_renames(target)
+
+    def fail() -> None:
+        with whole_directory(target, replace=True):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert (target / "summary.json").read_text() == "previous"
+    with whole_directory(target, replace=True) as folder:
+        (folder / "summary.json").write_text("new")
+    assert (target / "summary.json").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_device_or_a_link_prepared_for_the_unfinished_file_is_not_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pipe").symlink_to("/dev/null")
+    with pytest.raises(OutputError, match=r"pipe: is no regular file; name another file"):
+        write_text(tmp_path / "pipe", "text")
+    # The name that it had before there were random ones.
+    (tmp_path / "dear").write_text("dear")
+    (tmp_path / f".out.partial-{os.getpid()}").symlink_to("dear")
+    write_text(tmp_path / "out", "text")
+    assert (tmp_path / "dear").read_text() == "dear"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG])
+def test_what_only_writing_ends_in_names_the_output_and_the_remedy(
+    tmp_path: Path, number: int
+) -> None:
+    def write() -> None:
+        with whole_directory(tmp_path / "out"):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(OutputError, match=rf"out: cannot be written: {os.strerror(number)}; \w"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_is_not_told_of_the_output(tmp_path: Path) -> None:
+    def read() -> None:
+        with whole_directory(tmp_path / "out"):
+            (tmp_path / "bag.mcap").read_bytes()
+
+    with pytest.raises(FileNotFoundError, match=r"bag\.mcap"):
+        read()
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "x" * 300])
+def test_too_long_a_name_is_told(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"File name too long; give a shorter name"):
+        write_text(tmp_path / name, "text")
+    with (
+        pytest.raises(OutputError, match=r"File name too long; give a shorter name"),
+        whole_directory(tmp_path / name),
+    ):
+        pass
+
+
+def test_a_file_where_a_folder_must_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = r"out: cannot be written: .*Not a directory; a file is where a folder must be"
+    with pytest.raises(OutputError, match=words), whole_directory(tmp_path / "file" / "out"):
+        pass
+    with pytest.raises(OutputError, match=words):
+        write_text(tmp_path / "file" / "out", "text")
+
+
+def test_room_is_asked_for_with_what_the_file_has_already(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        require_room(tmp_path, 6_000)
+        with pytest.raises(OSError, match="File too large"):
+            require_room(tmp_path, 6_000, written_bytes=6_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
