@@ -12,7 +12,7 @@ from dql_core.errors import BundleError, ConfigError, SpecMismatchError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.carried_noise import CarriedNoise
 from dql_core.runtime.choice import Selection, resolve_choice
-from dql_core.runtime.manifest import Manifest, read_bundle, require_noise
+from dql_core.runtime.manifest import Manifest, read_bundle
 from dql_core.runtime.noise import draw_noise
 from dql_core.runtime.onnx_graph import OnnxBackend
 from dql_core.runtime.policy import Decision, Graph
@@ -56,12 +56,6 @@ class BundlePolicy:
             manifest.choice, manifest.has_critic, num_candidates, selection
         )
         self._spec = manifest.policy_spec
-        try:
-            require_noise(
-                manifest.sampler.num_noises, self.choice.num_candidates, len(self._spec.action)
-            )
-        except ValueError as cause:
-            raise ConfigError(f"{cause}: choose fewer candidates") from cause
         self._observation_shape = (len(self._spec.observation),)
         self._noise_shape = (
             manifest.sampler.num_noises,
@@ -129,8 +123,14 @@ def load_policy(
     manifest, contents = read_bundle(Path(bundle))
     if spec is not None:
         spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
+    choice = resolve_choice(manifest.choice, manifest.has_critic, num_candidates, selection)
+    wanted = manifest.model_copy(update={"num_candidates": choice.num_candidates})
     try:
-        graph = (backend or OnnxBackend())(manifest, contents)
+        wanted.require_possible()
+    except ValueError as cause:
+        raise ConfigError(f"{bundle}: {cause}: choose among fewer") from cause
+    try:
+        graph = (backend or OnnxBackend())(wanted, contents)
     except BundleError as cause:
         raise BundleError(f"{bundle}: {cause}") from cause
     return BundlePolicy(manifest, graph, num_candidates, selection, warm_start)

@@ -159,7 +159,12 @@ class Manifest(StrictModel):
         spec = self.policy_spec
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)
-        require_noise(self.sampler.num_noises, self.num_candidates, len(spec.action))
+        draws = self.sampler.num_noises * self.num_candidates * len(spec.action)
+        if draws > MAX_NOISE:
+            raise ValueError(
+                f"num_candidates is {self.num_candidates}, which takes {draws:,} random numbers a "
+                f"decision, more than {MAX_NOISE:,}"
+            )
 
     def to_text(self) -> str:
         """Return the file's text: the content and its hash."""
@@ -214,19 +219,6 @@ def read_manifest(folder: Path) -> Manifest:
         reason = " ".join(str(cause).split())
         raise BundleError(f"{path}: {reason}; export the bundle again") from cause
     return manifest
-
-
-def require_noise(num_noises: int, num_candidates: int, action_size: int) -> None:
-    """Refuse a decision that takes more random numbers than a computer draws in time.
-
-    Raises:
-        ValueError: Naming what makes them so many.
-    """
-    if num_noises * num_candidates * action_size > MAX_NOISE:
-        raise ValueError(
-            f"num_candidates is {num_candidates}: with {num_noises} draws for each of "
-            f"{action_size} action fields more than {MAX_NOISE:,} random numbers a decision"
-        )
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:

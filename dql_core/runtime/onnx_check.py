@@ -16,9 +16,10 @@ from dql_core.errors import BundleError
 from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.onnx_file import INT64, Graph, Node, OnnxError, Shape, read_graph
 
-# What all values of a decision take for each candidate; 0.2 MB at the paper's sizes.
-MAX_BYTES_A_CANDIDATE = 1 << 25
-_NUMBER_BYTES = 8
+# What all values of a decision take together; 10 MB with 50 candidates at the paper's sizes.
+MAX_BYTES = 1 << 32
+# Of float32; the few integers are small.
+_NUMBER_BYTES = 4
 
 Sizes = tuple[int, ...]
 
@@ -33,9 +34,9 @@ def require_policy_graph(content: bytes, manifest: Manifest) -> None:
     try:
         graph = read_graph(content)
         _require_interface(graph, manifest)
-        _require_bounded(graph)
+        _require_bounded(graph, manifest.num_candidates)
     except OnnxError as cause:
-        raise BundleError(f"{GRAPH_FILE}: {cause}; export the bundle again") from cause
+        raise BundleError(f"{GRAPH_FILE}: {cause}; {cause.remedy}") from cause
 
 
 def _require_interface(graph: Graph, manifest: Manifest) -> None:
@@ -60,14 +61,19 @@ def _require_interface(graph: Graph, manifest: Manifest) -> None:
             )
 
 
-def _require_bounded(graph: Graph) -> None:
-    """Refuse what takes more memory than in proportion to the number of candidates."""
-    sizes, more = (_value_sizes(graph, num_candidates) for num_candidates in (2, 3))
+def _require_bounded(graph: Graph, num_candidates: int) -> None:
+    """Refuse what takes more memory than there is, or than in proportion to the candidates."""
+    sizes, more = (_value_sizes(graph, count) for count in (2, 3))
     for name, size in sizes.items():
         if 2 * more[name] > 3 * size:
             raise OnnxError(f"has a value '{name:.80}' that grows faster than its candidates")
-    if sum(sizes.values()) > 2 * MAX_BYTES_A_CANDIDATE:
-        raise OnnxError(f"takes {sum(sizes.values()):,} bytes to choose between two candidates")
+    total = sum(sizes.values()) // 2 * num_candidates
+    if total > MAX_BYTES:
+        raise OnnxError(
+            f"takes {total:,} bytes to choose among {num_candidates:,} candidates, more than "
+            f"{MAX_BYTES:,}",
+            "choose among fewer",
+        )
 
 
 def _value_sizes(graph: Graph, num_candidates: int) -> dict[str, int]:

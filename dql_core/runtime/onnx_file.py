@@ -84,7 +84,15 @@ Shape = tuple[int | str, ...]
 
 
 class OnnxError(Exception):
-    """Says in half a sentence why a file is no graph of a policy."""
+    """Says in half a sentence why a file is no graph of a policy.
+
+    Attributes:
+        remedy: How to mend it.
+    """
+
+    def __init__(self, reason: str, remedy: str = "export the bundle again") -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True)
