@@ -46,7 +46,7 @@ class CheckpointDocument(StrictModel):
     """
 
     format_version: int
-    step: int = Field(ge=0, le=MAX_STEPS)
+    step: int = Field(ge=0, le=MAX_STEPS, strict=True)
     device: str
     config_hash: str
     config: dict[str, Any]
@@ -84,16 +84,16 @@ def read_document(folder: Path) -> CheckpointDocument:
     """
     path = file_within(folder, DOCUMENT_FILE, DamagedCheckpointError)
     document = read_json(path, DamagedCheckpointError)
+    stated = document.pop("sha256", None)
+    if (stated is not None or "files" in document) and stated != _sha256(document):
+        raise DamagedCheckpointError(
+            f"{path}: its content does not have the SHA-256 it states: it is damaged or was edited"
+        )
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"{path}: format_version is {version!r:.80}; this version of dql reads "
             f"{FORMAT_VERSION}: train again"
-        )
-    stated = document.pop("sha256", None)
-    if (stated is not None or "files" in document) and stated != _sha256(document):
-        raise DamagedCheckpointError(
-            f"{path}: its content does not have the SHA-256 it states: it is damaged or was edited"
         )
     return parse(document, CheckpointDocument, f"{path}: damaged", DamagedCheckpointError)
 
