@@ -15,7 +15,6 @@ from dql_core.training.appraisal import Appraiser
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.divergence import value_limit
 from dql_core.training.interruption import Interruption
-from dql_core.training.locate import checkpoint_steps
 from dql_core.training.metrics import MetricsLog
 from dql_core.training.monitor import Monitor
 from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
@@ -26,6 +25,7 @@ from dql_core.training.resume import (
     require_same_data,
 )
 from dql_core.training.run_folder import create_run_folder, only_writer, require_free
+from dql_core.training.saved_config import CONFIG_FILE
 from dql_core.training.selection import write_best
 
 Report = Callable[[int, Mapping[str, float]], None]
@@ -114,7 +114,7 @@ def _resumable(out: Path) -> Iterator[None]:
         with writing(out):
             yield
     except OutputError as cause:
-        if not checkpoint_steps(out):
+        if not (out / CONFIG_FILE).is_file():
             raise
         raise OutputError(f"{cause}; then go on: dql train --resume {out}") from cause
 
