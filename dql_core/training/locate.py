@@ -93,7 +93,7 @@ def _find_best(run: Path, which: Which) -> Path:
     if not best.get(which, {}).get("checkpoint"):
         raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")
     checkpoint_steps(run)  # none of them is a link
-    folder = run / best[which]["checkpoint"]
+    folder = run / str(best[which]["checkpoint"])
     if not (folder / DOCUMENT_FILE).is_file():
         raise CheckpointError(f"{folder}: the '{which}' checkpoint of {run} is gone")
     return folder

@@ -1,5 +1,6 @@
 """What a killed process leaves is removed by the next one, and nothing else is."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -141,7 +142,8 @@ def test_another_users_stay(tmp_path: Path) -> None:
 def test_one_that_is_taken_for_a_leftover_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real_lock, taken = leftovers.fcntl.flock, []
+    real_lock = fcntl.flock
+    taken: list[int] = []
 
     def late_lock(descriptor: int, how: int) -> None:
         if not taken:
@@ -150,7 +152,7 @@ def test_one_that_is_taken_for_a_leftover_before_it_is_locked_is_made_again(
                 path.rmdir()
         real_lock(descriptor, how)
 
-    monkeypatch.setattr(leftovers.fcntl, "flock", late_lock)
+    monkeypatch.setattr(fcntl, "flock", late_lock)
     folder = unfinished_folder(tmp_path, ".out.partial")
     assert list(tmp_path.iterdir()) == [folder.path]
     folder.remove()
@@ -163,7 +165,7 @@ def test_without_locks_nothing_is_taken_for_a_leftover(
     def no_locks(descriptor: int, how: int) -> None:
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(leftovers.fcntl, "flock", no_locks)
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     with whole_directory(tmp_path / "out") as folder:
         (folder / "a").touch()
         remove_leftovers(tmp_path)

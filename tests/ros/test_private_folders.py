@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_a_prepared_lock_is_not_followed_and_its_target_keeps_its_content(
     dear = tmp_path / "dear"
     dear.write_text("dear")
     ours(temporary).mkdir(mode=0o700)
-    makers = {
+    makers: dict[str, Callable[[Path], None]] = {
         "link": lambda path: path.symlink_to(dear),
         "hard": lambda path: path.hardlink_to(dear),
         "pipe": os.mkfifo,

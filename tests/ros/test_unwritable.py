@@ -38,9 +38,7 @@ FILLED = ["import", "relabel", "convert", "train", "export", "layout", "contract
 
 
 @pytest.fixture(scope="module")
-def place(
-    tmp_path_factory: pytest.TempPathFactory, record: object, blank: object
-) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, record: object, blank: object) -> Path:
     folder = tmp_path_factory.mktemp("sources")
     episode = tiny_episode(np.random.default_rng(0), 3000, terminated=False)
     write_dataset(folder / "data", [episode], TINY_SPEC)
