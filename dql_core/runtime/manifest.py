@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -72,9 +73,9 @@ class Parity(StrictModel):
 
     observations: int = Field(ge=0, le=MAX_COUNT)
     source: str
-    action_error: float = Field(ge=0, allow_inf_nan=False)
-    candidate_error: float = Field(ge=0, allow_inf_nan=False)
-    q_error: float = Field(ge=0, allow_inf_nan=False)
+    action_error: float = Field(ge=0)
+    candidate_error: float = Field(ge=0)
+    q_error: float = Field(ge=0)
     ties: int = Field(ge=0, le=MAX_COUNT)
 
 
@@ -156,6 +157,9 @@ class Manifest(StrictModel):
         Raises:
             ValueError: Naming the first that breaks a rule.
         """
+        parity = self.parity
+        if not math.isfinite(parity.action_error + parity.candidate_error + parity.q_error):
+            raise ValueError("the parity is not finite")
         spec = self.policy_spec
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)

@@ -146,7 +146,7 @@ def put(key: str, value: object) -> Change:
         (put("temperature", 10**400), "temperature"),
         (put("step", 10**30), "step"),
         (put("step", -1), "step"),
-        (put("parity.action_error", float("nan")), "parity.action_error"),
+        (put("parity.action_error", float("inf")), "manifest.json: "),
         (put("parity.observations", 1 << 80), "parity.observations"),
         (put("normalizer.observation_std", [0.0, 1.0, 1.0]), "observation_std must be above 0"),
         (put("normalizer.observation_std", [-1.0, 1.0, 1.0]), "observation_std must be above 0"),
