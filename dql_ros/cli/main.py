@@ -128,6 +128,8 @@ def _run() -> int | str | None:
         app(arguments, prog_name="dql")
     except SystemExit as ended:
         return ended.code
+    except BrokenPipeError:  # as of 'dql inspect BAG | head'
+        return 1
     except Exception as error:  # noqa: BLE001  # each is told
         return _show_traceback() if "--debug" in sys.argv else _report(error)
     return 0
@@ -140,7 +142,7 @@ def _flushed(code: int | str | None) -> int | str | None:
     except OSError as error:
         # What is still in the buffer has no place to go to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or _report(error)
+        return code or (1 if isinstance(error, BrokenPipeError) else _report(error))
     return code
 
 

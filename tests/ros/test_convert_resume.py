@@ -196,3 +196,47 @@ def test_an_array_that_announces_more_than_its_file_is_told(place: Workplace) ->
     done = place.run(*bags, "--out", "out", "--resume")
     assert done.returncode == 2
     assert "is larger than its file; convert again without --resume" in done.stderr
+
+
+@pytest.mark.parametrize("prepared", ["link", "foreign"])
+def test_parts_that_somebody_else_made_are_not_used(place: Workplace, prepared: str) -> None:
+    parts, elsewhere = place.folder / ".out.parts", place.folder / "held_elsewhere"
+    elsewhere.mkdir()
+    if prepared == "link":
+        parts.symlink_to(elsewhere)
+    else:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a folder away")
+        parts.mkdir()
+        os.chown(parts, 12345, 12345)
+    done = place.run(place.bag(3), "--out", "out")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert ".out.parts: is where this conversion keeps its parts, and was made by somebody" in line
+    assert os.listdir(elsewhere) == []
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(place: Workplace) -> None:
+    dear = place.folder / "held_dear"
+    dear.write_text("dear")
+    (place.folder / ".out.parts").mkdir()
+    (place.folder / ".out.parts" / "lock").symlink_to(dear)
+    done = place.run(place.bag(3), "--out", "out")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "out: cannot be written: " in done.stderr
+    assert dear.read_text() == "dear"
+
+
+def test_sigterm_ends_a_conversion_as_ctrl_c_does(place: Workplace) -> None:
+    bags = place.bags(3, HELD)
+    with place.started(*bags, "--out", "out") as process:
+        place.holder()
+        place.converted(1)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors.splitlines() == [
+        "dql: interrupted; out was not made; 1 of 2 bags are done, go on with --resume"
+    ]
+    assert place.left == {".out.parts"}
