@@ -13,6 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 
 from dql_core.training.interruption import Interruption
 from dql_ros.bag.bag_job import BagJob
@@ -138,11 +139,17 @@ def _start(team: list[_Worker]) -> _Worker:
 
 def _serve(pipe: Connection) -> None:
     """Convert one bag after the other, until the pipe or the main process ends."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     with suppress(EOFError, ConnectionError):
         while True:
             pipe.send(attempt(pipe.recv(), pipe.send))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    sys.exit(128 + number)
 
 
 def _leave_with_parent() -> None:
