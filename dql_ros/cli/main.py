@@ -65,9 +65,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            number = stop.number if isinstance(stop, Ended) else signal.SIGINT
-            _tell(f"ended by {number.name}; nothing unfinished is left behind")
-            raise typer.Exit(128 + number) from None
+            raise typer.Exit(_ended(stop)) from None
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run the command line; a mistake in it is one line, as any other."""
@@ -131,6 +129,8 @@ def _run() -> int | str | None:
     except BrokenPipeError:  # as of 'dql inspect BAG | head'
         return 1
     except Exception as error:  # noqa: BLE001  # each is told
+        if isinstance(error.__cause__, KeyboardInterrupt):  # before the verb began
+            return _ended(error.__cause__)
         return _show_traceback() if "--debug" in sys.argv else _report(error)
     return 0
 
@@ -144,6 +144,12 @@ def _flushed(code: int | str | None) -> int | str | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code or (1 if isinstance(error, BrokenPipeError) else _report(error))
     return code
+
+
+def _ended(stop: KeyboardInterrupt) -> int:
+    number = stop.number if isinstance(stop, Ended) else signal.SIGINT
+    _tell(f"ended by {number.name}; nothing unfinished is left behind")
+    return 128 + number
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
