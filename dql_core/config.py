@@ -55,7 +55,7 @@ class RunConfig(StrictModel):
     """
 
     steps: int = Field(default=100_000, ge=1, le=MAX_STEPS)
-    batch_size: int = Field(default=256, ge=1, le=MAX_COUNT)
+    batch_size: int = Field(default=256, ge=1, le=100_000)
     seed: int = Field(default=0, ge=0)
     learning_rate_decay: Literal["cosine", "constant", "cosine_every_50_epochs"] = "cosine"
     log_every: int = Field(default=100, ge=1, le=MAX_COUNT)
@@ -180,7 +180,7 @@ class CriticConfig(StrictModel):
     gradient_clip: float | None = Field(default=5.0, gt=0)
     discount: float = Field(default=0.99, ge=0, lt=1)
     tau: float = Field(default=0.005, gt=0, le=1)
-    max_q_samples: int = Field(default=1, ge=1, le=1000)
+    max_q_samples: int = Field(default=1, ge=1, le=100)
 
 
 class Td3Config(StrictModel):
@@ -217,7 +217,7 @@ class SelectionConfig(StrictModel):
             loaded a model.
     """
 
-    num_candidates: int = Field(default=50, ge=1, le=MAX_COUNT)
+    num_candidates: int = Field(default=50, ge=1, le=10_000)
     rule: Literal["softmax", "greedy", "first"] = "softmax"
     temperature: float = Field(default=1.0, gt=0)
     temperature_scale: Literal["relative", "raw"] = "relative"

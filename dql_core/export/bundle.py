@@ -25,6 +25,7 @@ from dql_core.runtime.manifest import (
     Manifest,
     Parity,
     SamplerSettings,
+    require_draws,
 )
 from dql_core.runtime.onnx_graph import OnnxGraph
 from dql_core.strict_yaml import parse
@@ -72,8 +73,13 @@ def export_bundle(
     choice = resolve_choice(
         default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
     )
-    observations, source = comparison_observations(checkpoint, checkpoint_path, dataset)
     graph = policy_graph(agent, config, checkpoint.normalizer)
+    steps, _, width = graph.noise_shape
+    try:
+        require_draws(steps, choice.num_candidates, width)
+    except ValueError as cause:
+        raise ConfigError(f"{cause}: choose among fewer") from cause
+    observations, source = comparison_observations(checkpoint, checkpoint_path, dataset)
     model = to_onnx(graph)
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
     require_parity(parity, str(checkpoint_path))

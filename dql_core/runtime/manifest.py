@@ -163,16 +163,25 @@ class Manifest(StrictModel):
         spec = self.policy_spec
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)
-        draws = self.sampler.num_noises * self.num_candidates * len(spec.action)
-        if draws > MAX_NOISE:
-            raise ValueError(
-                f"num_candidates is {self.num_candidates}, which takes {draws:,} random numbers a "
-                f"decision, more than {MAX_NOISE:,}"
-            )
+        require_draws(self.sampler.num_noises, self.num_candidates, len(spec.action))
 
     def to_text(self) -> str:
         """Return the file's text: the content and its hash."""
         return json.dumps(self.model_dump(mode="json") | {"sha256": self.sha256}, indent=2) + "\n"
+
+
+def require_draws(num_noises: int, num_candidates: int, action_size: int) -> None:
+    """Refuse decisions that take more random numbers than can be drawn in time.
+
+    Raises:
+        ValueError: If they do.
+    """
+    draws = num_noises * num_candidates * action_size
+    if draws > MAX_NOISE:
+        raise ValueError(
+            f"num_candidates is {num_candidates}, which takes {draws:,} random numbers a "
+            f"decision, more than {MAX_NOISE:,}"
+        )
 
 
 def read_bundle(folder: Path) -> tuple[Manifest, dict[str, bytes]]:

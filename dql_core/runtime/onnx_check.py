@@ -18,6 +18,8 @@ from dql_core.runtime.onnx_file import INT64, Graph, Node, OnnxError, Shape, rea
 
 # What all values of a decision take together; 10 MB with 50 candidates at the paper's sizes.
 MAX_BYTES = 1 << 32
+# Multiplications of a decision; the paper's sizes take some hundred million.
+MAX_PRODUCTS = 1 << 36
 # Of float32; the few integers are small.
 _NUMBER_BYTES = 4
 
@@ -63,7 +65,7 @@ def _require_interface(graph: Graph, manifest: Manifest) -> None:
 
 def _require_bounded(graph: Graph, num_candidates: int) -> None:
     """Refuse what takes more memory than there is, or than in proportion to the candidates."""
-    sizes, more = (_value_sizes(graph, count) for count in (2, 3))
+    (sizes, products), (more, _) = (_costs(graph, count) for count in (2, 3))
     for name, size in sizes.items():
         if 2 * more[name] > 3 * size:
             raise OnnxError(f"has a value '{name:.80}' that grows faster than its candidates")
@@ -74,10 +76,16 @@ def _require_bounded(graph: Graph, num_candidates: int) -> None:
             f"{MAX_BYTES:,}",
             "choose among fewer",
         )
+    if products // 2 * num_candidates > MAX_PRODUCTS:
+        raise OnnxError(
+            f"takes {products // 2 * num_candidates:,} multiplications to choose among "
+            f"{num_candidates:,} candidates, more than {MAX_PRODUCTS:,}",
+            "choose among fewer",
+        )
 
 
-def _value_sizes(graph: Graph, num_candidates: int) -> dict[str, int]:
-    """Size in bytes of every value that a decision computes, by its name."""
+def _costs(graph: Graph, num_candidates: int) -> tuple[dict[str, int], int]:
+    """Size in bytes of every value of a decision by its name, and its multiplications."""
     shapes = _Shapes(graph, num_candidates)
     for node in graph.nodes:
         shapes.follow(node)
@@ -85,13 +93,19 @@ def _value_sizes(graph: Graph, num_candidates: int) -> dict[str, int]:
         if shapes.of(name) != _fixed(shape, num_candidates):
             raise OnnxError(f"has an output '{name}' of shape {shapes.of(name)}")
     computed = [name for node in graph.nodes for name in node.outputs]
-    return {name: _NUMBER_BYTES * math.prod(shapes.of(name)) for name in computed}
+    sizes = {name: _NUMBER_BYTES * math.prod(shapes.of(name)) for name in computed}
+    return sizes, shapes.products
 
 
 class _Shapes:
-    """The shapes of a graph's values, found node by node as ONNX defines its operators."""
+    """The shapes of a graph's values, found node by node as ONNX defines its operators.
+
+    Attributes:
+        products: Multiplications in the matrix products so far.
+    """
 
     def __init__(self, graph: Graph, num_candidates: int) -> None:
+        self.products = 0
         self._known: dict[str, Sizes] = {
             name: constant.shape for name, constant in graph.constants.items()
         }
@@ -160,6 +174,7 @@ def _gemm(shapes: _Shapes, node: Node) -> list[Sizes]:
     other, columns = reversed(second) if node.attributes.get("transB") else second
     if other != inner:
         raise ValueError
+    shapes.products += rows * inner * columns
     return [(rows, columns)]
 
 

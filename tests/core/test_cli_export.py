@@ -44,3 +44,11 @@ def test_a_run_alone_makes_no_environment_of_the_dataset_that_it_names(
     assert "'action_space' is missing in metadata.json" in caplog.text
     assert not (tmp_path / "m").exists()
     assert load_policy(tmp_path / "bundle").spec.robot == "tiny"
+
+
+def test_an_absurd_number_of_candidates_is_refused_before_any_is_sampled(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"num_candidates is 1000000000, .*: choose among fewer"):
+        export(tiny_run, tmp_path / "bundle", candidates=10**9)
+    assert list(tmp_path.iterdir()) == []

@@ -152,6 +152,17 @@ def terabytes(model: Any) -> None:
     model.graph.node.append(helper.make_node("ConstantOfShape", [shape], ["x"]))
 
 
+def endless_products(model: Any) -> None:
+    """Multiply what is as large as a file may hold again and again."""
+    matrix = numpy_helper.from_array(np.zeros((2048, 2048), np.float32), "matrix")
+    model.graph.initializer.append(matrix)
+    name = "matrix"
+    for index in range(10):
+        node = helper.make_node("Gemm", [name, "matrix", "matrix"], [f"p{index}"])
+        model.graph.node.append(node)
+        name = f"p{index}"
+
+
 def beyond_integers(model: Any) -> None:
     shape = constant(model, "beyond", [1 << 62, 1 << 62, 1 << 62])
     model.graph.node.append(helper.make_node("ConstantOfShape", [shape], ["x"]))
@@ -232,6 +243,7 @@ EDITS: dict[Edit, str] = {
     negative_constant: r"has a constant 'constant_0' of shape \(-1, -4\) in",
     texts: "has a constant 'constant_0' that is no float32 or int64",
     terabytes: r"takes 17,59[\d,]+ bytes to choose among 8 candidates, more than 4,294,967,296",
+    endless_products: r"takes 343,[\d,]+ multiplications to choose among 8 candidates, more than",
     beyond_integers: r"takes [\d,]+ bytes to choose among 8 candidates",
     squares: "has a value 'x' that grows faster than its candidates",
     computed_shape: "has a shape 'n' that depends on what is computed",
