@@ -17,7 +17,7 @@ _REMEDIES = {
     errno.EFBIG: "the file system or 'ulimit -f' allows no larger file; name another place",
     errno.EIO: "the disk or its connection fails; see 'dmesg', or name another place",
     errno.EISDIR: "a folder is there; name a file",
-    errno.ELOOP: "it is a link that leads nowhere; name the file itself",
+    errno.ELOOP: "it is a link, or links lead in a circle; name the file itself",
     errno.EMFILE: "raise 'ulimit -n'",
     errno.ENAMETOOLONG: "give a shorter name",
     errno.ENFILE: "end other programs",
