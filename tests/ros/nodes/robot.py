@@ -54,9 +54,9 @@ class Probe:
             self._executor.spin_once(timeout_sec=0.02)
         return found
 
-    def spin(self) -> None:
-        """Handle what has arrived."""
-        self._executor.spin_once(timeout_sec=0.01)
+    def spin(self, timeout_s: float = 0.01) -> None:
+        """Handle what has arrived, or arrives in time."""
+        self._executor.spin_once(timeout_sec=timeout_s)
 
     def collect(self, kind: Any, topic: str, *, latched: bool = False) -> list[Any]:
         """Return a list that messages of ``topic`` will be appended to."""
