@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 # What an ordinary end may take, with a policy that is not stuck.
 END_S = 10.0
@@ -232,7 +232,7 @@ def a_pause_holds(life: Life) -> Iterator[Violation]:
     resumed = [event.at_s for event in life.of(Kind.RESUME)]
     for pause in life.of(Kind.PAUSE):
         # A resume that was called before may be granted after it.
-        ended_s = min((at_s for at_s in resumed if at_s > pause.at_s - 1.0), default=math.inf)
+        ended_s = _next_after(pause.at_s - 1.0, resumed)
         if pause.success and pause.answered_s < ended_s:
             obeyed_s = life.obeyed_from(pause.answered_s) + life.rules.period_s
             yield from _acts_between(life, obeyed_s, ended_s, "pause", "though it was paused")
@@ -265,11 +265,12 @@ def data_are_sound(life: Life) -> Iterator[Violation]:
     """Nothing is decided while the newest message of a stream forbids it."""
     for stream in sorted({event.stream for event in life.of(Kind.MESSAGE)}):
         heard = [e for e in _messages(life, stream) if e.worth is not Worth.USELESS]
-        for poison, following in zip(heard, [*heard[1:], None], strict=True):
-            if poison.worth is Worth.POISON:
-                since_s = life.obeyed_from(poison.at_s) + life.rules.period_s
-                until_s = math.inf if following is None else following.at_s
-                what = f"though '{stream}' said {poison.detail}"
+        for worth, group in groupby(heard, key=lambda event: event.worth):
+            run = list(group)
+            if worth is Worth.POISON:
+                since_s = life.obeyed_from(run[0].at_s) + life.rules.period_s
+                until_s = _next_after(run[-1].at_s, [each.at_s for each in heard])
+                what = f"though '{stream}' said {run[0].detail}"
                 yield from _acts_between(life, since_s, until_s, "soundness", what)
 
 
@@ -281,7 +282,7 @@ def the_last_command_is_safe(life: Life) -> Iterator[Violation]:
             continue
         done_s = event.at_s if event.kind is Kind.ENDED else event.answered_s
         # An activation that is asked for meanwhile may follow at once.
-        until_s = min((at_s for at_s in begins if at_s > event.at_s), default=math.inf)
+        until_s = _next_after(event.at_s, begins)
         since_s = done_s + life.rules.allowance_s
         if since_s >= until_s:
             continue
@@ -405,6 +406,10 @@ def _alike(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return len(one) == len(other) and all(
         abs(a - b) <= _TOLERANCE for a, b in zip(one, other, strict=True)
     )
+
+
+def _next_after(at_s: float, times_s: Sequence[float]) -> float:
+    return min((each for each in times_s if each > at_s), default=math.inf)
 
 
 def _messages(life: Life, stream: str) -> list[Event]:

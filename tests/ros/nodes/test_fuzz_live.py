@@ -97,7 +97,9 @@ def deactivate(trace: Trace) -> None:
 
 def poison(trace: Trace) -> None:
     trace.silent("load", 2.0, 3.0)
-    trace.did(2.0, Kind.MESSAGE, "nan", stream="load", worth=Worth.POISON)
+    for turn in range(50):
+        at_s = 2.0 + 0.02 * turn
+        trace.did(at_s, Kind.MESSAGE, "nan", stream="load", worth=Worth.POISON)
     trace.sends(SAFE, 2.05, 3.0)
 
 
