@@ -427,4 +427,6 @@ def _acts_between(
 
 def _pending(event: Event, at_s: float) -> bool:
     """Whether a request was still unanswered at a time; one without an answer for END_S at most."""
-    return event.kind in _REQUESTS and event.at_s <= at_s < min(event.answered_s, event.at_s + END_S)
+    return event.kind in _REQUESTS and event.at_s <= at_s < min(
+        event.answered_s, event.at_s + END_S
+    )

@@ -100,7 +100,11 @@ def write(seed: int, life: int, seconds: float) -> Script:
         "joint_states": list(_flow(rng, seconds, STATES, share=0.75)),
         "load": list(_flow(rng, seconds, LOADS, share=0.93)),
     }
-    acts = [act for _ in range(round(ACTS_PER_S * seconds)) for act in _draw(rng, seconds, is_simulated)]
+    acts = [
+        act
+        for _ in range(round(ACTS_PER_S * seconds))
+        for act in _draw(rng, seconds, is_simulated)
+    ]
     acts += [Act(0.5 * turn, "target", "valid") for turn in range(int(2 * seconds))]
     # It is brought up again and again; where it is up already, these are invalid requests.
     for turn in range(int(seconds)):
