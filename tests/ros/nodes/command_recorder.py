@@ -42,7 +42,8 @@ def main() -> None:
             row = [sent_s, number, stamp_s, offset_ns / 1e9, list(message.velocity)]
             file.write(json.dumps(row) + "\n")
 
-        node.create_subscription(JointState, topic, note, reliable(1000))
+        heard: Any = note  # rclpy knows callbacks with two arguments, its types do not
+        node.create_subscription(JointState, topic, heard, reliable(1000))
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while not ended.is_set():

@@ -275,7 +275,7 @@ def data_are_sound(life: Life) -> Iterator[Violation]:
 
 
 def the_last_command_is_safe(life: Life) -> Iterator[Violation]:
-    """Once it is deactivated or has ended, the node has sent the safe command, and sends no more."""
+    """Once it is deactivated or has ended, the node has sent the safe command last."""
     begins = [e.at_s for e in life.of(Kind.TRANSITION) if e.detail == "activate"]
     for event in life.of(Kind.TRANSITION, Kind.ENDED):
         if event.kind is Kind.TRANSITION and not (event.detail in _QUIET and event.success):
@@ -312,27 +312,25 @@ def no_burst_follows_a_standstill(life: Life) -> Iterator[Violation]:
         after = [s.command for s in life.seen if ended_s <= s.command.sent_s < ended_s + 0.5]
         for one, other in pairwise(after[:4]):
             gap_s = other.sent_s - one.sent_s
-            is_next = other.number == one.number + 1
-            if gap_s < BURST_SHARE * period_s and is_next:
-                if not life.asked_for(begun_s, other.sent_s, asked):
-                    what = f"{gap_s * 1e3:.1f} ms after the one before, after SIGCONT"
-                    yield Violation(other.sent_s, "burst", what)
+            if other.number != one.number + 1 or gap_s >= BURST_SHARE * period_s:
+                continue
+            if not life.asked_for(begun_s, other.sent_s, asked):
+                what = f"{gap_s * 1e3:.1f} ms after the one before, after SIGCONT"
+                yield Violation(other.sent_s, "burst", what)
 
 
 def stamps_are_sane(life: Life) -> Iterator[Violation]:
     """Commands are stamped when they are decided, and time does not go back."""
-    allowance_s = life.rules.allowance_s
     for seen in life.seen:
         now, before = seen.command, seen.before
         late_s = now.sent_s - now.stamp_s
-        thawed = any(now.stamp_s <= t and f <= now.sent_s for f, t in life.frozen())
-        if not life.rules.is_simulated and not thawed:
-            if not -allowance_s <= late_s <= life.rules.period_s + allowance_s:
-                yield Violation(now.sent_s, "stamp", f"stamped {late_s:.3f} s before it was sent")
-        if before is not None and now.stamp_s < before.stamp_s:
-            if not life.asked_for(before.sent_s, now.sent_s, _CLOCKS):
-                back_s = before.stamp_s - now.stamp_s
-                yield Violation(now.sent_s, "stamp", f"{back_s:.3f} s before the one before")
+        if not life.rules.is_simulated and not _is_on_time(life, now):
+            yield Violation(now.sent_s, "stamp", f"stamped {late_s:.3f} s before it was sent")
+        if before is None or now.stamp_s >= before.stamp_s:
+            continue
+        if not life.asked_for(before.sent_s, now.sent_s, _CLOCKS):
+            back_s = before.stamp_s - now.stamp_s
+            yield Violation(now.sent_s, "stamp", f"{back_s:.3f} s before the one before")
 
 
 RULES: tuple[Callable[[Life], Iterator[Violation]], ...] = (
@@ -376,6 +374,16 @@ def stops(life: Life) -> list[tuple[float, float]]:
         ]
         found.append((stop.at_s, min(ends, default=math.inf)))
     return found
+
+
+def _is_on_time(life: Life, command: Command) -> bool:
+    """Whether it was sent within a period of its stamp, but for the time of a suspension."""
+    rules, late_s = life.rules, command.sent_s - command.stamp_s
+    is_thawed = any(
+        command.stamp_s <= ended_s and begun_s <= command.sent_s
+        for begun_s, ended_s in life.frozen()
+    )
+    return is_thawed or -rules.allowance_s <= late_s <= rules.period_s + rules.allowance_s
 
 
 def _look_at(commands: Sequence[Command], rules: Rules) -> Iterator[Seen]:
@@ -426,7 +434,6 @@ def _acts_between(
 
 
 def _pending(event: Event, at_s: float) -> bool:
-    """Whether a request was still unanswered at a time; one without an answer for END_S at most."""
-    return event.kind in _REQUESTS and event.at_s <= at_s < min(
-        event.answered_s, event.at_s + END_S
-    )
+    """Whether a request was still unanswered at a time; for END_S at most."""
+    until_s = min(event.answered_s, event.at_s + END_S)
+    return event.kind in _REQUESTS and event.at_s <= at_s < until_s

@@ -132,33 +132,34 @@ def _flow(
 
 def _draw(rng: random.Random, seconds: float, is_simulated: bool) -> list[Act]:
     """Draw one act, and what must follow it."""
-    at_s, later_s = rng.uniform(START_S, seconds), rng.uniform(0.02, 1.0)
+    at_s, for_s = rng.uniform(START_S, seconds), rng.uniform(0.02, 1.0)
     what = rng.choice(_SIMULATED if is_simulated else _COMMON)
     if what == "stop":
-        quality = rng.choice(("latched", "volatile"))
-        acts = [Act(at_s, "stop", quality)]
-        if rng.random() < 0.9:
-            acts.append(Act(at_s + later_s, "release", quality))
-            acts += [Act(at_s + later_s + wait_s, "reset") for wait_s in (0.0, 0.2, 1.0)]
-        return acts
-    if what == "pause":
-        return [Act(at_s, "pause"), Act(at_s + later_s, "resume")]
-    if what == "transition":
-        return [Act(at_s, what, rng.choice(TRANSITIONS))]
-    if what == "freeze":
-        return [Act(at_s, "freeze"), Act(at_s + later_s, "thaw")]
-    if what == "parameter":
-        return [Act(at_s, what, rng.choice(PARAMETERS))]
-    if what == "target":
-        return [Act(at_s, what, rng.choice(list(TARGETS)))]
+        return _stop_and_reset(rng, at_s, for_s)
+    if what in _ENDINGS:
+        return [Act(at_s, what), Act(at_s + for_s, _ENDINGS[what])]
+    if what in _CHOICES:
+        return [Act(at_s, what, rng.choice(_CHOICES[what]))]
     if what == "clock jump":
         return [Act(at_s, what, number=rng.choice((-100.0, -5.0, -2.0, 2.0, 5.0, 100.0)))]
-    if what in {"burst", "garbage stop"}:
-        return [Act(at_s, what)]
-    # A rival, a second clock, or a clock that stands, for a while.
-    return [Act(at_s, f"{what} begins", number=later_s), Act(at_s + later_s, f"{what} ends")]
+    if what in _LASTING:
+        begun = Act(at_s, f"{what} begins", number=for_s)
+        return [begun, Act(at_s + for_s, f"{what} ends")]
+    return [Act(at_s, what)]
 
 
+def _stop_and_reset(rng: random.Random, at_s: float, for_s: float) -> list[Act]:
+    quality = rng.choice(("latched", "volatile"))
+    acts = [Act(at_s, "stop", quality)]
+    if rng.random() < 0.9:
+        acts.append(Act(at_s + for_s, "release", quality))
+        acts += [Act(at_s + for_s + wait_s, "reset") for wait_s in (0.0, 0.2, 1.0)]
+    return acts
+
+
+_ENDINGS = {"pause": "resume", "freeze": "thaw"}
+_LASTING = ("rival", "second clock", "clock stand")
+_CHOICES = {"transition": TRANSITIONS, "parameter": PARAMETERS, "target": tuple(TARGETS)}
 _COMMON = (
     "stop",
     "stop",

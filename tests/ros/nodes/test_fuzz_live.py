@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from tests.ros.nodes import fuzz_script
-from tests.ros.nodes.fuzz_live import RULES, fuzz
+from tests.ros.nodes.fuzz_actor import RULES
+from tests.ros.nodes.fuzz_live import fuzz
 from tests.ros.nodes.fuzz_oracle import Command, Event, Kind, Life, Worth, judge
 
 SEED = 3
@@ -37,7 +39,7 @@ class Trace:
         self.did(4.95, Kind.END, "SIGINT")
         self.did(5.1, Kind.ENDED, "exit code 0", success=True)
 
-    def did(self, at_s: float, kind: Kind, detail: str = "", **more: object) -> None:
+    def did(self, at_s: float, kind: Kind, detail: str = "", **more: Any) -> None:
         """Add an event."""
         self.events.append(replace(Event(at_s, kind, detail), **more))
 
@@ -55,7 +57,7 @@ class Trace:
             if event.stream != stream or not since_s <= event.at_s < until_s
         ]
 
-    def rules(self, **changed: object) -> list[str]:
+    def rules(self, **changed: Any) -> list[str]:
         """Return which rules are violated, once each."""
         life = Life(self.events, self.commands, replace(RULES, **changed))
         return sorted({violation.rule for violation in judge(life)})
@@ -224,7 +226,7 @@ def stamp_goes_back(trace: Trace) -> None:
     trace.commands[index] = replace(late, stamp_s=late.sent_s + 0.06)
 
 
-VIOLATED = {
+VIOLATED: dict[Callable[[Trace], None], str] = {
     beyond_bounds: "bounds",
     not_a_number: "bounds",
     too_few_numbers: "bounds",
@@ -273,7 +275,7 @@ def test_equal_seeds_do_the_same() -> None:
 @pytest.mark.slow
 def test_no_promise_is_broken_whatever_is_done_to_the_node() -> None:
     report = fuzz(SEED, seconds=30.0, allowance_s=ALLOWANCE_S)
-    told = "\n".join(report.lines())
+    told = "\n".join(line for life in report.lives for line in report.lines(life))
     assert not any(report.violations.values()), told
     # Else nothing was tried.
     assert report.acting >= 50, told
