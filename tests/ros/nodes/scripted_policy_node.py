@@ -1,5 +1,6 @@
 """A control node whose policy misbehaves as the first number of the observation tells it to."""
 
+import hashlib
 import sys
 import time
 
@@ -18,6 +19,8 @@ ACTION = 1.5
 STALL_S = 1.0
 HANG_S = 3600.0
 STALL, CRASH, NAN, BEYOND, HANG = 2.5, 2.6, 2.7, 2.8, 2.9
+# Computes for ever: with the interpreter's lock released, and in turns held.
+SPIN, LOOP = 3.0, 3.1
 
 PARAMETERS = (
     Parameter("num_candidates", 8, "actions sampled", 1, 1000),
@@ -50,6 +53,10 @@ class Scripted:
             time.sleep(STALL_S)
         if first == HANG:
             time.sleep(HANG_S)
+        if first == SPIN:
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+        while first == LOOP:
+            pass
         if self._takes_s:
             time.sleep(self._takes_s)
         return Decision(action, np.zeros(1, np.float32), action[None])

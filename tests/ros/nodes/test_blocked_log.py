@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -115,13 +115,13 @@ class StoppedNode:
         self._misdeed: Misdeed = lambda: None
         self._heard: list[tuple[float, list[float]]] = []
 
-    def start(self, **environment: str) -> None:
-        """Start it, and wait until the arm moves."""
+    def start(self, prefix: Sequence[str] = (), **environment: str) -> None:
+        """Start it, by a command put before its own, and wait until the arm moves."""
         parameters = {"contract": str(self._contract), "autostart": True}
         command = NodeCommand("tests.ros.nodes.scripted_policy_node", NODE, parameters)
         own = {"ROS_LOG_DIR": str(self._folder / "log"), PARENT_VARIABLE: str(os.getpid())}
         self.process = subprocess.Popen(
-            command.arguments(self._folder),
+            [*prefix, *command.arguments(self._folder)],
             env=environment_of(self.robot.domain) | own | environment,
             stdin=subprocess.DEVNULL,
             stdout=self.output.end,
@@ -136,7 +136,7 @@ class StoppedNode:
         self.button = node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
         self.robot.probe.until(lambda: self.button.get_subscription_count() == 2, "the node")
         self.arm.aim(self.arm.now_ns)
-        self.arm.live(lambda: self.arm.last == ACTION, "the arm to move")
+        self.live(lambda: self.arm.last == ACTION, "the arm to move")
 
     def keep_doing(self, misdeed: Misdeed) -> None:
         """Do that whenever a state is published."""
@@ -161,9 +161,17 @@ class StoppedNode:
             self.robot.probe.spin()
         assert self.arm.last == SAFE
 
+    def helpers(self) -> list[int]:
+        """Return the ids of the processes that it has started."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(child) for path in children for child in path.read_text().split()]
+
     def live(self, condition: Callable[[], Any], what: str) -> None:
         def step() -> Any:
             self._misdeed()
+            if self._has_ended():
+                assert condition(), f"{self.process} has ended, waiting for {what}"
             return condition()
 
         self.arm.live(step, what)
@@ -213,6 +221,15 @@ def flood(stopped: StoppedNode) -> Misdeed:
             client.call_async(invalid)
 
     return complain
+
+
+def is_alive(process: int) -> bool:
+    """Whether it runs or is stopped; a dead one whom nobody has asked after is neither."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def deaf_listener(robot: Robot, package: str, kind: str, topic: str) -> subprocess.Popen[bytes]:
@@ -274,6 +291,30 @@ def test_a_flood_of_complaints(stopped: StoppedNode, is_read: bool) -> None:
     stopped.keep_doing(flood(stopped))
     stopped.assert_it_stops_at_once()
     stopped.assert_it_ends_safe(signal.SIGINT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_process_that_writes_the_log_and_is_stopped_or_killed(
+    stopped: StoppedNode, number: signal.Signals
+) -> None:
+    stopped.output.read_pipe()
+    stopped.start()
+    helpers = stopped.helpers()
+    assert helpers, "the node writes its log itself"
+    for helper in helpers:
+        os.kill(helper, number)
+    stopped.keep_doing(flood(stopped))
+    stopped.assert_it_stops_at_once()
+    stopped.assert_it_ends_safe(signal.SIGINT)
+    assert not any(map(is_alive, helpers))
+
+
+def test_a_node_that_was_given_neither_stdout_nor_stderr(stopped: StoppedNode) -> None:
+    stopped.output.pipe()
+    stopped.start(["sh", "-c", 'exec "$@" >&- 2>&-', "sh"])
+    stopped.keep_doing(flood(stopped))
+    stopped.assert_it_stops_at_once()
+    stopped.assert_it_ends_safe(signal.SIGTERM)
 
 
 def test_a_folder_of_logs_that_is_a_pipe(stopped: StoppedNode, tmp_path: Path) -> None:
