@@ -227,7 +227,7 @@ def started(contract: Path, bundle: Path) -> Iterator[Robot]:
     with ExitStack() as stack:
         domain = stack.enter_context(own_domain())
         environment = environment_of(domain) | {"ROS_LOG_DIR": str(contract.parent / "log")}
-        command = policy_command(contract, bundle, is_flooding=False)
+        command = policy_command(contract, bundle)
         process = stack.enter_context(
             running(command, environment, contract.parent, subprocess.DEVNULL)
         )

@@ -12,7 +12,9 @@ Stops come at random phases of the control period.
 The yardstick is a bare rclpy node that answers each message on its stop topic with a command, in
 the same conditions. The node's log goes to a pipe that is read, to one that is full and that
 nobody reads, and to a terminal on which Ctrl-S was pressed; and, with the pipe full, a thread of
-the node's process logs a thousand lines a second.
+the node's process logs a thousand lines a second. In the last condition the policy is stuck for
+half a second after each tenth action, computing in Python; the contract's ``hold_s`` lets the
+robot go on meanwhile, so that it can be told when it stops.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ from dql_ros.processes import NodeCommand
 
 RATE_HZ, STOPS = 100.0, 1000
 START_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 30.0
-SINKS = ("read", "full pipe", "stopped terminal", "full pipe, flood")
+SINKS = ("read", "full pipe", "stopped terminal", "full pipe, flood", "read, policy stuck")
+# What hinders the node is in a module of its own.
+MODULES = {"flood": "benchmarks.stop_flood", "stuck": "benchmarks.stop_stuck"}
 COMMAND = "python -m benchmarks.stop_latency --keep"
 
 
@@ -59,12 +63,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, busy_core():
         folder = Path(name)
         contract = write_arm(folder, RATE_HZ)
-        bundle = export_untrained(contract, folder)
+        holding = folder / "holding.yaml"
+        holding.write_text(contract.read_text().replace("on_fault: {", "on_fault: {hold_s: 1.0, "))
+        bundles = {path: export_untrained(path, folder) for path in (contract, holding)}
         bare = NodeCommand("benchmarks.control_bare", "bare", {"kind": "stop"})
         latencies = measure(bare, "read", arguments.stops, folder)
         lines.append(show(line_of("bare rclpy node", "read", latencies)))
         for sink in SINKS:
-            command = policy_command(contract, bundle, is_flooding="flood" in sink)
+            hindrance = next((MODULES[word] for word in MODULES if word in sink), "")
+            driven = holding if "stuck" in sink else contract
+            command = policy_command(driven, bundles[driven], module=hindrance)
             latencies = measure(command, sink, arguments.stops, folder)
             lines.append(show(line_of("policy_node", sink, latencies)))
     for line in lines:
@@ -73,8 +81,8 @@ def main() -> None:
         keep("stop_latency", lines, table(lines))
 
 
-def policy_command(contract: Path, bundle: Path, *, is_flooding: bool) -> NodeCommand:
-    """How the policy node is started."""
+def policy_command(contract: Path, bundle: Path, *, module: str = "") -> NodeCommand:
+    """How the policy node is started, or a module that hinders it."""
     parameters = {
         "contract": str(contract),
         "policy": str(bundle),
@@ -84,8 +92,7 @@ def policy_command(contract: Path, bundle: Path, *, is_flooding: bool) -> NodeCo
         "when_too_slow": "warn",
         "seed": 0,
     }
-    module = "benchmarks.stop_flood" if is_flooding else "dql_ros.nodes.policy_node"
-    return NodeCommand(module, "policy", parameters)
+    return NodeCommand(module or "dql_ros.nodes.policy_node", "policy", parameters)
 
 
 class Button(SideNode):
@@ -194,7 +201,7 @@ def running(
 @contextmanager
 def opened(sink: str) -> Iterator[int]:
     """Open what a node's log goes to."""
-    if sink == "read":
+    if sink.startswith("read"):
         yield subprocess.DEVNULL
         return
     reader, end = os.openpty() if "terminal" in sink else os.pipe()

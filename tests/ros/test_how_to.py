@@ -98,3 +98,20 @@ def test_the_contract_in_the_page_is_one() -> None:
     (text,) = re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
     rules = FaultRules.model_validate(yaml.safe_load(text)["on_fault"])
     assert rules.deactivate_after_s == 5.0
+
+
+def test_every_test_that_the_safety_case_names_exists() -> None:
+    text = (ROOT / "docs" / "explanation" / "safety.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    assert len(rows) > 20
+    for row in rows[1:]:
+        proofs = row.rsplit("|", 2)[1]
+        folder, names = ROOT / "tests" / "ros" / "nodes", re.findall(r"`([\w/.]+)`", proofs)
+        assert names, f"no test: {row}"
+        source = ""
+        for name in names:
+            if name.endswith(".py"):
+                file = ROOT / name if "/" in name else folder / name
+                source = file.read_text()
+            elif name.startswith("test_"):
+                assert f"def {name}(" in source, f"{name} is not where the row says: {row}"

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -85,8 +86,7 @@ class Moving:
 
     def live_for(self, seconds: float) -> None:
         """Publish states for a while."""
-        until_s = time.time() + seconds
-        self.live(lambda: time.time() >= until_s, "some time")
+        self.live(partial(is_past, time.time() + seconds), "some time")
 
     def _now_ns(self) -> int:
         return self.arm.now_ns - (1_000_000_000 * SECOND_NS if self._simulated else 0)
@@ -97,10 +97,17 @@ def _moving(robot: Robot, scara: Path) -> Moving:
     return Moving(robot, scara)
 
 
+def is_past(at_s: float) -> bool:
+    return time.time() >= at_s
+
+
+def are_done(answers: list[Any]) -> bool:
+    return all(answer.done() for answer in answers)
+
+
 def wait(robot: Robot, seconds: float) -> None:
     """Listen, and say nothing."""
-    until_s = time.time() + seconds
-    robot.probe.until(lambda: time.time() >= until_s, "some time")
+    robot.probe.until(partial(is_past, time.time() + seconds), "some time")
 
 
 def test_what_was_due_in_a_suspension_is_not_made_up_for(moving: Moving) -> None:
@@ -164,7 +171,7 @@ def test_a_request_that_the_state_does_not_have_is_refused_and_answered(
     for first in range(0, REQUESTS, 5):
         requests = [ChangeState.Request(transition=each) for each in invalid[first : first + 5]]
         answers = [client.call_async(request) for request in requests]
-        arm.live(lambda answers=answers: all(each.done() for each in answers), "all answers")
+        arm.live(partial(are_done, answers), "all answers")
         assert not any(each.result().success for each in answers)
     assert state_of(robot) == before
     if state == "active":
@@ -210,13 +217,13 @@ def test_a_stop_that_comes_while_activation_waits_lets_no_action_pass(
         wait(robot, 0.05)
         # While it waits for the first state, then for the next, and when the first tick is due.
         press_s = time.time() + 0.01 * turn
-        live_slowly(lambda press_s=press_s: time.time() >= press_s, "the moment")
+        live_slowly(partial(is_past, press_s), "the moment")
         pressed_s = time.time()
         button.publish(Bool(data=True))
         live_slowly(activation.done, "the activation")
         assert activation.result().success
         settled_s = time.time() + 3 * PERIOD_S
-        live_slowly(lambda settled_s=settled_s: time.time() >= settled_s, "commands")
+        live_slowly(partial(is_past, settled_s), "commands")
         late = [
             (sent_s - pressed_s, values)
             for sent_s, values in wire.since(pressed_s + DELIVERY_S)
