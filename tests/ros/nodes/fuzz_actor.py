@@ -174,11 +174,11 @@ class Fuzzer:
         """End the process with the script's signal, and wait until all is written."""
         if self._rival is not None:
             self._do_rival_ends(Act(0.0, ""))
+        # First: it would make the kernel forget a SIGTSTP.
+        self._do_thaw(Act(0.0, ""))
         if self._process.exit_code is None:
             self._note(Kind.END, self._script.end.name)
             self._process.send_signal(self._script.end)
-        if self._is_frozen:
-            self._do_thaw(Act(0.0, ""))
         limit_s = time.monotonic() + END_S + 2.0
         while self._process.exit_code is None and time.monotonic() < limit_s:
             self._robot.probe.spin(0.01)
