@@ -134,6 +134,10 @@ class Controller:
         self._guards.reset()
         self._inference.reset()
 
+    def continue_from(self, sent: NDArray[np.float32]) -> None:
+        """Note what the robot was sent last, shape (A,), also by others than `step`."""
+        self._last_sent = sent
+
     def begin_episode(self) -> None:
         """Have the policy begin a new episode."""
         self._inference.reset()

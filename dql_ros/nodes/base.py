@@ -95,7 +95,7 @@ def run(
     for number in _heeded_signals():
         signal.signal(number, lambda *_: END_REQUESTED.set())
     log = NodeLog()
-    node = None
+    node, name = None, "dql_ros"
     complaint, code = "", 0
     try:
         require_sound_settings(os.environ)
@@ -105,6 +105,7 @@ def run(
         if doubt := doubt_about_settings(os.environ):
             get_logger("dql_ros").warning(doubt)
         node = make_node()
+        name = node.get_name()
         _spin(node, make_executor())
     except DqlError as error:
         complaint, code = str(error), 2
@@ -118,7 +119,7 @@ def run(
         signal.signal(number, signal.SIG_IGN)
     if complaint:
         # Last of all, so that it is what a parent process finds on the last line.
-        get_logger("dql_ros" if node is None else node.get_name()).fatal(complaint)
+        get_logger(name).fatal(complaint)
     log.close()
     return code
 

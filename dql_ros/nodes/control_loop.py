@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from dql_core.runtime.controller import Command, State
+from dql_core.runtime.controller import State
 from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Inference
 from dql_core.runtime.interlock import Interlock
@@ -279,9 +279,24 @@ class ControlLoop:
             self._episode_begins.clear()
             self.controller.begin_episode()
         observation = self.observer.at(now_ns, fallback_ns)
+        before = self._outputs.last
+        if before is not None:  # a stop's safe command, perhaps
+            self.controller.continue_from(before)
         command = self.controller.step(fallback_ns, observation)
         self._look_for_stop()
-        sent = self._send(command, now_ns, self._valid_until_ns(observation, fallback_ns))
+        valid_until_ns = self._valid_until_ns(observation, fallback_ns)
+
+        def is_void() -> bool:
+            """Whether what was decided must not be sent any more."""
+            if command.state is not State.RUNNING:
+                # A stop's safe command went out when it came.
+                return self._interlock.stopped and command.state is not State.STOPPED
+            is_overdue = steady_ns() > valid_until_ns
+            self.overdue += is_overdue
+            # A stop came meanwhile, which may be reset already, or the process was stopped.
+            return is_overdue or self._interlock.stopped or self._outputs.last is not before
+
+        sent = command.values is not None and self._outputs.send(command.values, now_ns, is_void)
         self.statistics.add(begun_ns, observation, command)
         if sent and command.state is State.RUNNING:
             self._note_latency(observation, time.monotonic_ns() - begun_ns)
@@ -290,20 +305,6 @@ class ControlLoop:
         if back_ns:
             self._node.get_logger().warning(f"the clock was set back by {back_ns / 1e9:.3f} s")
         return sent
-
-    def _send(self, command: Command, stamp_ns: int, valid_until_ns: float) -> bool:
-        if command.values is None:
-            return False
-
-        def is_void() -> bool:
-            """Whether a stop came while this was decided, or the process was stopped meanwhile."""
-            if command.state is State.RUNNING and steady_ns() > valid_until_ns:
-                self.overdue += 1
-                return True
-            # The stop's safe command went out when it came.
-            return self._interlock.stopped and command.state is not State.STOPPED
-
-        return self._outputs.send(command.values, stamp_ns, is_void)
 
     def _valid_until_ns(self, observation: Observation, tick_ns: int) -> float:
         """Until when an action may be sent, on the steady clock: its states must be fresh then."""

@@ -58,6 +58,9 @@ class NodeLog:
         self._reported = 0
         self._is_closed = False
         self._writer = _start_writer(_log_file())
+        # Python has none where it was started without; rclpy's executor asks for one.
+        sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+        sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
         self._capacity = fcntl.fcntl(2, fcntl.F_GETPIPE_SZ)
         # rclpy has no other place in which all its loggers meet.
         self._log_now = rclpy_implementation.rclpy_logging_rcutils_log
