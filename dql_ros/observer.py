@@ -13,9 +13,9 @@ from dql_ros.contract import Contract, ObservationStream
 
 _SECOND_NS = 1_000_000_000
 # A process that took in nothing for so long was stopped, or its machine suspended.
-_AWAY_NS = 200_000_000
+_AWAY_NS = 75_000_000
 # What had waited for it has been taken in after so long.
-_SETTLE_NS = 100_000_000
+_SETTLE_NS = 50_000_000
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Observer:
             return self._builder.at(now_ns, self._elapsed_ns(steady_ns))
 
     def pulse(self, steady_ns: int) -> None:
-        """Note that messages are being taken in; to be called more often than every 0.2 s.
+        """Note that messages are being taken in; to be called at least every 0.05 s.
 
         Messages that waited while this process was stopped look new when they are taken in.
         """

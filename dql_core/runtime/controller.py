@@ -102,6 +102,7 @@ class Controller:
         self._guards = guards
         self._fallback = fallback
         self._interlock = interlock
+        self._stops = interlock.stops
         self._has_sent = False
         self._last_sent = fallback.safe_command
 
@@ -156,7 +157,8 @@ class Controller:
             return self._stand_still()
         if self._interlock.paused:
             return self._substitute(now_ns, State.PAUSED)
-        if self.state in {State.STOPPED, State.PAUSED}:
+        stops, self._stops = self._stops, self._interlock.stops
+        if self.state in {State.STOPPED, State.PAUSED} or self._stops != stops:
             self.restart()
             self._fallback.end()
         values = self._guards.admit(observation)
@@ -168,7 +170,8 @@ class Controller:
         inferred = self._inference.decide(values)
         action = self._guards.check_decision(inferred)
         if isinstance(action, Trip):
-            command = self._fall_back(now_ns, action)
+            # By now so much later: the process may have been suspended meanwhile.
+            command = self._fall_back(now_ns + inferred.took_ns, action)
         else:
             command = self._pass_on(now_ns, action)
         return replace(

@@ -17,12 +17,14 @@ class Interlock:
     Attributes:
         stopped: Whether a stop was asked for and not reset.
         paused: Whether there is a pause.
+        stops: How many stops there were, also such as are reset again.
     """
 
     def __init__(self) -> None:
         """Begin without stop and pause."""
         self.stopped = False
         self.paused = False
+        self.stops = 0
         self._lock = threading.Lock()
         self._is_pressed = False
 
@@ -36,6 +38,7 @@ class Interlock:
             self._is_pressed = pressed
             begins = pressed and not self.stopped
             self.stopped |= pressed
+            self.stops += begins
         return begins
 
     def reset(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -92,9 +94,19 @@ class OwnThread:
         return result
 
     def stop(self) -> None:
-        """End the thread after its present call, which is not waited for for long."""
+        """End the thread after its present call, which is not waited for for long.
+
+        One that computes for ever loses its real-time priority, lest it keeps others from a core.
+        """
         self._tasks.put(None)
         self._thread.join(_END_TIMEOUT_S)
+        if self._thread.native_id is not None and self.is_alive():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setscheduler(self._thread.native_id, os.SCHED_OTHER, os.sched_param(0))
+
+    def is_alive(self) -> bool:
+        """Whether the thread has not ended."""
+        return self._thread.is_alive()
 
     def _take_outcome(self, timeout_s: float | None) -> Any:
         """Return or raise what the pending call came to; raise TimeoutError if it still runs."""

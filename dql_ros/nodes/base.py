@@ -42,7 +42,7 @@ _SPIN_TIMEOUT_S = 0.1
 _LOG_PERIOD_S = 1.0
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
-_OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTRAP, signal.SIGSYS, signal.SIGTTOU)
+_OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTOU)
 # All that would end the process, and SIGTSTP (Ctrl-Z): the robot would be left with its command.
 # Python itself ignores SIGPIPE and SIGXFSZ.
 _END_SIGNALS = (

@@ -28,7 +28,7 @@ from dql_ros.lockstep import Answer, LockstepTrigger
 from dql_ros.loop_settings import LoopSettings, make_controller, triggering_streams
 from dql_ros.loop_statistics import LoopStatistics
 from dql_ros.nodes.activation import await_arrival, await_readiness
-from dql_ros.nodes.base import ManagedNode
+from dql_ros.nodes.base import END_REQUESTED, ManagedNode
 from dql_ros.nodes.candidates import CandidatePublisher
 from dql_ros.nodes.command_outputs import CommandOutputs
 from dql_ros.nodes.qos_conflicts import QosConflicts
@@ -107,7 +107,9 @@ class ControlLoop:
         triggers = triggering_streams(contract) if settings.lockstep else []
         self._trigger_topics = frozenset(stream.topic for stream in triggers)
         self._trigger = LockstepTrigger(self._trigger_topics)
-        self._inference = Inference(loaded.policy, caller, settings.inference_limit_ns(contract))
+        self._inference = Inference(
+            loaded.policy, caller, settings.inference_limit_ns(contract), steady_ns
+        )
         self.controller = make_controller(contract, settings, self._inference, loaded, interlock)
         self._ticker: DeadlineTicker | None = None
         self._failure: BaseException | None = None  # in lockstep, where no ticker knows it
@@ -158,8 +160,13 @@ class ControlLoop:
         Raises:
             NotReadyError: If that is not so in time; says what is missing, and why.
         """
+
+        def poll() -> None:
+            self._look_for_stop()
+            self._inputs.poll()
+
         await_readiness(
-            self._inputs.poll,
+            poll,
             self._missing,
             self._settings.activation_timeout_s,
             self._node.get_logger().info,
@@ -284,17 +291,21 @@ class ControlLoop:
             self.controller.continue_from(before)
         command = self.controller.step(fallback_ns, observation)
         self._look_for_stop()
+        overdue_ns = self._overdue_ns(fallback_ns)
         valid_until_ns = self._valid_until_ns(observation, fallback_ns)
 
         def is_void() -> bool:
             """Whether what was decided must not be sent any more."""
-            if command.state is not State.RUNNING:
-                # A stop's safe command went out when it came.
-                return self._interlock.stopped and command.state is not State.STOPPED
-            is_overdue = steady_ns() > valid_until_ns
+            if command.state is State.STOPPED:
+                return False
+            if self._interlock.stopped:  # its safe command went out when it came
+                return True
+            is_running = command.state is State.RUNNING
+            is_overdue = steady_ns() > (valid_until_ns if is_running else overdue_ns)
             self.overdue += is_overdue
-            # A stop came meanwhile, which may be reset already, or the process was stopped.
-            return is_overdue or self._interlock.stopped or self._outputs.last is not before
+            # Or a stop came meanwhile and is reset already, or the process is to end.
+            is_late = self._outputs.last is not before or END_REQUESTED.is_set
+            return is_overdue or (is_running and is_late)
 
         sent = command.values is not None and self._outputs.send(command.values, now_ns, is_void)
         self.statistics.add(begun_ns, observation, command)
@@ -316,7 +327,13 @@ class ControlLoop:
             if max_age_ns is not None
         ]
         fresh_ns = min(left_ns) / self._settings.real_time_factor
-        return tick_ns + min(fresh_ns, _OVERDUE_PERIODS * self._period_ns)
+        return min(tick_ns + fresh_ns, self._overdue_ns(tick_ns))
+
+    def _overdue_ns(self, tick_ns: int) -> float:
+        """Until when a command may be sent, on the steady clock, whatever it is but the stop's."""
+        if self._settings.lockstep:
+            return math.inf
+        return tick_ns + _OVERDUE_PERIODS * self._period_ns
 
     def _send_safe_command(self) -> None:
         lockstep = self._settings.lockstep

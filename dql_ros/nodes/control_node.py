@@ -174,6 +174,7 @@ class ControlNode(ManagedNode):
         self._loop: ControlLoop | None = None
         self._monitor: LoopMonitor | None = None
         self._caller: Caller = SameThread()
+        self._inference_thread: OwnThread | None = None
         declare(self, self._declared)
         refuse_unknown(self)
         self._interlock = Interlock()
@@ -214,10 +215,11 @@ class ControlNode(ManagedNode):
                 f"robot's time goes at 1; set use_sim_time for a simulator"
             )
         settings.inference_limit_ns(contract)
+        self._refuse_beside_a_stuck_policy()
         if not settings.lockstep:
             settings = replace(settings, thread_priority=self._take_priority())
         # One thread owns the policy, from its loading on: GPU graphs demand it.
-        self._caller = OwnThread("inference", is_over=lambda: END_REQUESTED.is_set)
+        self._caller = self._inference_thread = OwnThread("inference", self._is_over)
         loaded = self._load_in_time(contract, settings)
         self._loop = ControlLoop(
             self,
@@ -304,6 +306,18 @@ class ControlNode(ManagedNode):
             f"{REMEDY}, or set it to 0"
         )
         return 0
+
+    def _is_over(self) -> bool:
+        """Whether waiting for the policy has become pointless; takes in a stop meanwhile."""
+        self._safety.poll()
+        return END_REQUESTED.is_set
+
+    def _refuse_beside_a_stuck_policy(self) -> None:
+        if self._inference_thread is not None and self._inference_thread.is_alive():
+            raise ConfigError(
+                "a policy that was given up still computes in this process: end the process and "
+                "start it anew"
+            )
 
     def _load_in_time(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
         """Have the policy made ready; one that never is must not keep the node from ending."""

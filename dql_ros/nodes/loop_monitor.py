@@ -17,6 +17,7 @@ from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.diagnostics import LoopReporter, loop_values
 from dql_ros.nodes.node_log import NodeLog
 
+_PULSE_PERIOD_S = 0.02
 _WATCH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
 _UNABLE = {State.WAITING, State.STALE, State.FAULT}
@@ -44,6 +45,7 @@ class LoopMonitor:
         self._reporter = LoopReporter(node)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers: list[Any] = [
+            node.create_timer(_PULSE_PERIOD_S, self._pulse, clock=steady),
             node.create_timer(_WATCH_PERIOD_S, self._watch, clock=steady),
             node.create_timer(_REPORT_PERIOD_S, self.report, clock=steady),
         ]
@@ -83,9 +85,12 @@ class LoopMonitor:
             self._node.destroy_timer(timer)
         self._reporter.close()
 
+    def _pulse(self) -> None:
+        """Let the loop know that the process was not suspended."""
+        self._loop.observer.pulse(steady_ns())
+
     def _watch(self) -> None:
         """Let a failure of the tick thread end the process, and a long fault end the work."""
-        self._loop.observer.pulse(steady_ns())
         failure = self._loop.failure
         if failure is not None:
             raise failure

@@ -36,7 +36,8 @@ ROS_ARGUMENTS = ("--ros-args", "--disable-external-lib-logs")
 
 _QUEUE_LINES = 1000
 _PIPE_BYTES = 1 << 20
-# What the pipe must have left for a line from the queue; others write to it as well.
+# What the pipe must have left for a line from the queue; others write to it as well. It is made
+# of pages, of which one that was begun may be half empty.
 _ROOM_BYTES = 1 << 15
 _RETRY_S = 0.02
 _CLOSE_S = 1.0
@@ -94,10 +95,15 @@ class NodeLog:
         else:
             NodeLog.dropped += 1
 
+    def _has_room(self) -> bool:
+        return self._capacity - 2 * _waiting_bytes() >= _ROOM_BYTES
+
     def _work(self) -> None:
         while (line := self._lines.get()) is not None:
-            while not self._is_closed and self._capacity - _waiting_bytes() < _ROOM_BYTES:
+            while not (self._is_closed or self._has_room()):
                 time.sleep(_RETRY_S)
+            if self._writer.poll() is not None:
+                NodeLog.dropped += 1  # it was killed: only /rosout has the line
             self._log_now(*line)
             if self.dropped > self._reported and self._lines.empty():
                 severity, name, _, *place = line
@@ -149,6 +155,7 @@ def _ensure_open(stream: int) -> None:
         if nowhere != stream:
             os.dup2(nowhere, stream)
             os.close(nowhere)
+        os.set_inheritable(stream, True)
 
 
 def _pipe() -> tuple[int, int]:

@@ -27,22 +27,23 @@ class Rivals:
         self._node = node
         self._is_commander = is_commander
         self._own_name = _full_name(node.get_namespace(), node.get_name())
-        self._topics = {topic: node.resolve_topic_name(topic) for topic in topics}
+        self._topics = tuple(topics)
 
     def trouble(self) -> str:
         """Who commands the robot beside the one that may, and the remedy; empty if nobody."""
         found: list[str] = []
-        for topic, resolved in self._topics.items():
-            names = self._publishers(resolved)
+        for topic in self._topics:
+            names = self._publishers(topic)
             if len(names) > 1:
                 found.append(f"'{topic}' has {len(names)} publishers: {', '.join(names)}")
         return f"{'; '.join(found)}; let one node alone command the robot" if found else ""
 
     def are_commanded(self) -> bool:
         """Whether every topic has a publisher."""
-        return all(self._publishers(resolved) for resolved in self._topics.values())
+        return all(self._publishers(topic) for topic in self._topics)
 
     def _publishers(self, topic: str) -> list[str]:
+        # rclpy expands and remaps the name; one that is resolved already would be remapped twice.
         names = [
             _full_name(each.node_namespace, each.node_name)
             for each in self._node.get_publishers_info_by_topic(topic)

@@ -15,7 +15,8 @@ from dql_core.runtime.interlock import Interlock, StillStoppedError
 from dql_ros.nodes.interfaces import reliable
 from dql_ros.nodes.stream_inputs import take_all
 
-_DEPTH = 10
+# A button may repeat its state at 1 kHz, and the executor may be busy for as long as a second.
+_DEPTH = 1000
 
 
 class SafetyInputs:

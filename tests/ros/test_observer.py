@@ -164,7 +164,7 @@ def test_what_had_waited_while_the_process_was_stopped_is_not_taken_for_new(
     observer.receive("joint_states", state(blank, waited_ns), waited_ns, steady_ns=waited_ns)
     assert observer.at(waited_ns, waited_ns).missing == (() if trusted else ("joint_states",))
     assert observer.arrivals["joint_states"].delayed == (0 if trusted else 1)
-    later_ns = waited_ns + SECOND_NS // 10
+    later_ns = waited_ns + SECOND_NS // 20
     observer.receive("joint_states", state(blank, later_ns), later_ns, steady_ns=later_ns)
     assert observer.at(later_ns, later_ns).missing == ()
 

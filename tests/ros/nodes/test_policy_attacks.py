@@ -375,3 +375,71 @@ def test_a_graph_that_never_ends_is_refused_before_it_runs(
     assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
     assert state_of(robot) == State.PRIMARY_STATE_UNCONFIGURED
     robot.probe.until(lambda: "policy.onnx: has a subgraph" in process.last_words, "the reason")
+
+
+@pytest.mark.parametrize("waits", ["configure", "activate"])
+def test_a_stop_that_is_released_at_once_is_not_lost(
+    robot: Robot, scara: Path, waits: str
+) -> None:
+    """By a button that repeats its state, while the executor is busy with a transition."""
+    robot.run(SCRIPTED, NODE, contract=str(scara), candidate_s=0.002, activation_timeout_s=20.0)
+    arm, told, node = Arm(robot), Told(robot), robot.probe.node
+    button = node.create_publisher(Bool, f"{NODE}/stop", 1)
+    robot.probe.until(lambda: button.get_subscription_count() > 0, "a listener")
+    if waits == "activate":
+        assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    transition = getattr(Transition, f"TRANSITION_{waits.upper()}")
+    answer = robot.probe.begin_transition(NODE, transition)
+    wait(robot, 0.2)
+    for pressed in 50 * [True] + 300 * [False]:
+        button.publish(Bool(data=pressed))
+        wait(robot, 0.001)
+    if waits == "configure":
+        robot.probe.until(answer.done, "the configured state")
+        answer = robot.probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
+    arm.aim(arm.now_ns)
+    arm.live(answer.done, "the activation")
+    arm.live(lambda: told.state == "stopped" and len(arm.commands) > 3, "the stopped state")
+    assert all(list(command.data) == SAFE for command in arm.commands)
+
+
+def test_a_held_action_is_not_sent_after_a_suspension(robot: Robot, tmp_path: Path) -> None:
+    """Suspended during inference; hold and ramp would be long over."""
+    contract = tmp_path / "scara.yaml"
+    rules = f"on_fault: {{hold_s: 0.3, ramp_s: 0.2, command: {SAFE}}}"
+    contract.write_text(SCARA.read_text().replace("on_fault: {command: [0.0, 0.0]}", rules))
+    process = robot.run(
+        SCRIPTED, NODE, contract=str(contract), autostart=True, candidate_s=0.01, num_candidates=8
+    )
+    arm, wire = Arm(robot), Wire(robot)
+    arm.aim(arm.now_ns)
+    for _ in range(SUSPENSIONS):
+        arm.live(lambda: arm.last == ACTION, "the arm to move")
+        process.send_signal(signal.SIGSTOP)
+        wait(robot, 1.5)
+        woken_s = time.time()
+        process.send_signal(signal.SIGCONT)
+        wait(robot, 3 * PERIOD_S)
+        after = [values for _, values in wire.since(woken_s)]
+        assert after
+        assert all(values == SAFE for values in after), after
+
+
+@pytest.mark.skipif(not PERMITTED, reason="no real-time priority is permitted here")
+def test_a_policy_that_was_given_up_keeps_nothing_from_a_core(robot: Robot, scara: Path) -> None:
+    process = robot.run(SCRIPTED, NODE, contract=str(scara), autostart=True)
+    arm, told = Arm(robot), Told(robot)
+    arm.aim(arm.now_ns)
+    arm.live(lambda: arm.last == ACTION, "the arm to move")
+    arm.live(lambda: told.state == "fault", "the policy to be stuck", shoulder=scripted.SPIN)
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert robot.probe.change_state(NODE, transition)
+    for _ in range(2):
+        assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+        robot.probe.until(
+            lambda: "a policy that was given up still computes" in process.last_words, "the reason"
+        )
+    threads = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
+    assert 49 not in {os.sched_getparam(thread).sched_priority for thread in threads}
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10.0)

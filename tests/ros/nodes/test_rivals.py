@@ -10,6 +10,7 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
 from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.rivals import Rivals
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, Told, state_of
 from tests.ros.nodes.robot import SAFE, Robot
@@ -106,3 +107,19 @@ def test_the_bridge_names_those_who_command_its_robot(robot: Robot, pendulum: Pa
     robot.probe.until(lambda: said("'torque' has 2 publishers: /probe, /probe"), "the names")
     assert told[-1].status[0].level == b"\x02"
     robot.probe.until(lambda: "2 publishers" in bridge.last_words, "the log to name them")
+
+
+@pytest.mark.parametrize("second", ["/third", COMMANDS], ids=["a chain", "a swap"])
+def test_a_rival_is_seen_through_remappings(robot: Robot, second: str) -> None:
+    remaps = ["-r", f"{COMMANDS}:=/elsewhere", "-r", f"/elsewhere:={second}"]
+    probe = robot.probe.node
+    driver = Node(
+        NODE, context=probe.context, cli_args=["--ros-args", *remaps], enable_rosout=False
+    )
+    driver.create_publisher(Float64MultiArray, COMMANDS, reliable(1))
+    rivals = Rivals(driver, [COMMANDS], is_commander=True)
+    assert rivals.trouble() == ""
+    probe.create_publisher(Float64MultiArray, "/elsewhere", reliable(1))
+    robot.probe.until(rivals.trouble, "the rival")
+    assert "/policy, /probe" in rivals.trouble()
+    driver.destroy_node()
