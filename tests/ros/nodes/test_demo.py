@@ -66,7 +66,13 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file(
     process = start_demo(tmp_path / "demo")
     assert process.stdout
     if after:  # while it trains
-        assert any(line.startswith(after) for line in process.stdout)
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith(after):
+                break
+        else:
+            pytest.fail("".join(lines))
     else:  # while it records
         while not list(tmp_path.rglob("*.mcap")):
             assert process.poll() is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.duration import Duration
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Float64, String
 
@@ -105,6 +106,8 @@ def test_publishers_of_two_types_at_once_are_both_recorded(
     for _ in range(20):
         publish(robot, texts, String, ["x"])
         publish(robot, bools, Bool, [True])
+    for sender in (texts, bools):
+        assert sender.wait_for_all_acked(Duration(seconds=10))
     finish(robot, process)
     assert sorted(messages(lever.bag, "/note")) == [("Bool", True)] * 20 + [("String", "x")] * 20
 
@@ -187,5 +190,6 @@ def test_a_topic_of_the_recorders_own_with_another_type_is_recorded(
     process = lever.record(topics=["recorder/status"])
     robot.probe.until(numbers.get_subscription_count, "the recorder")
     publish(robot, numbers, Float64, [1.5])
+    assert numbers.wait_for_all_acked(Duration(seconds=10))
     finish(robot, process)
     assert ("Float64", 1.5) in messages(lever.bag, "/recorder/status")
