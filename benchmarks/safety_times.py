@@ -44,7 +44,7 @@ from dql_ros.domain import environment_of, own_domain
 from dql_ros.nodes.interfaces import reliable, time_message
 from dql_ros.nodes.side_node import SideNode
 
-RATE_HZ, STATE_PERIOD_S, TIMES = 100.0, 0.005, 20
+RATE_HZ, STATE_PERIOD_S, TIMES = 100.0, 0.005, 10
 TIMEOUT_S, SETTLED_S = 60.0, 0.1
 COMMAND = "python -m benchmarks.safety_times --keep"
 
