@@ -27,7 +27,9 @@ def outward(low: float, high: float) -> tuple[float, float]:
     digits = max(0, -math.floor(math.log10(step)))
     least, greatest = math.floor(low / step) * step, math.ceil(high / step) * step
     # Adding 0 turns a minus zero into a zero.
-    return round(least, digits) + 0.0, round(greatest, digits) + 0.0
+    rounded = round(least, digits) + 0.0, round(greatest, digits) + 0.0
+    # Where the width is hardly more than what a float resolves, nothing is rounder.
+    return rounded if rounded[0] < rounded[1] else (low, high)
 
 
 def upward(number: float) -> float:

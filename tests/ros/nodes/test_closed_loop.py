@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,10 @@ def test_a_run_over_topics_is_the_run_in_process_step_by_step(
     decode = StreamDecoder(contract.action[0])
     # The last command of all is the safe one, when the policy node is told to end.
     *commands, (_, safe) = messages["/torque"]
+    # As it was asked for: again, where the machine stalled and a state was shown again.
+    commands = [
+        command for before, command in pairwise([(-1, None), *commands]) if command[0] != before[0]
+    ]
     assert [time for time, _ in commands] == times[: len(commands)]
     assert len(commands) in {401, 402}
     np.testing.assert_array_equal(decode(safe), [0.125])

@@ -182,8 +182,9 @@ def finished(output: Path) -> Trace:
         return output.read_text(errors="replace").splitlines()
 
     def is_whole() -> bool:
-        first = lines()[:1]
-        return bool(first) and f"{first[0].split()[0]} +++ " in lines()[-1]
+        # Process ids of few digits are followed by more spaces.
+        whole = [line.split(maxsplit=2)[:2] for line in lines()]
+        return bool(whole) and whole[-1] == [whole[0][0], "+++"]
 
     wait_for(is_whole, "the trace")
     return Trace(lines())
