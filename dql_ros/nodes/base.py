@@ -2,9 +2,8 @@
 
 The nodes handle all signals that would end or suspend them, because a safe command must still go
 out after them (``rclpy``'s own handlers would shut the context down first, and most signals have
-none). They log the exceptions of lifecycle transitions, which ``rclpy.lifecycle`` swallows, and
-answer requests for transitions that cannot be made, which it leaves without an answer. This is the
-one module that catches ``Exception``.
+none). They log the exceptions of lifecycle transitions, which ``rclpy.lifecycle`` swallows. This
+is the one module that catches ``Exception``.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from dql_core.errors import DqlError
+from dql_ros.nodes.lifecycle_services import LifecycleServices
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.processes import PARENT_VARIABLE
 from dql_ros.sros2 import doubt_about_settings, explain_refusal, require_sound_settings
@@ -39,7 +39,6 @@ RCLError = rclpy_implementation.RCLError
 
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
-_LOG_PERIOD_S = 1.0
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
 _OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTOU)
@@ -137,11 +136,8 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, name: str) -> None:
         """Make the node under ``name``, or the one that it is given when started."""
-        super().__init__(name)
-        # rclpy's own callback raises at a transition that the present state does not have, and
-        # then the request is never answered.
-        self._change_state = self._service_change_state.callback
-        self._service_change_state.callback = self._on_change_state
+        super().__init__(name, enable_communication_interface=False)
+        LifecycleServices(self)
 
     @abstractmethod
     def configure(self) -> None:
@@ -196,16 +192,6 @@ class ManagedNode(LifecycleNode):
             self.trigger_shutdown()
         except RCLError:
             self.get_logger().debug("already shut down")
-
-    def _on_change_state(self, request: Any, response: Any) -> Any:
-        try:
-            return self._change_state(request, response)
-        except RCLError as error:
-            response.success = False
-            self.get_logger().warning(
-                f"refused a request for a transition: {error}", throttle_duration_sec=_LOG_PERIOD_S
-            )
-            return response
 
     def _attempt(
         self,
