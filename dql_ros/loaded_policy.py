@@ -29,7 +29,7 @@ class LoadedPolicy:
 
     Attributes:
         policy: Samples actions.
-        normalizer: Statistics of its training data, if it has any.
+        statistics: Mean and spread of its training data's observations, if it has any.
         source: What it was loaded from, for the log.
         num_candidates: How many actions it samples to choose from.
         facts: What else a reader of the diagnostics wants to know of it, by name.
@@ -37,7 +37,7 @@ class LoadedPolicy:
     """
 
     policy: Policy
-    normalizer: Normalizer | None
+    statistics: Normalizer | None
     source: str
     num_candidates: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -112,7 +112,7 @@ def make_controller(
         give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
         patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
     )
-    guards = Guards(contract.policy_spec(), loaded.normalizer, limits)
+    guards = Guards(contract.policy_spec(), loaded.statistics, limits)
     return Controller(
         inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
     )

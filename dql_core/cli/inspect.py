@@ -96,7 +96,7 @@ def _checkpoint(path: Path) -> Group:
 
 
 def _page(title: str, facts: dict[str, object], checkpoint: Checkpoint) -> Group:
-    statistics = _normalizer_columns(checkpoint.normalizer)
+    statistics = _statistics_columns(checkpoint.data_statistics)
     return Group(facts_table(title, facts), fields_table(checkpoint.spec, statistics))
 
 
@@ -127,7 +127,7 @@ def _bundle(path: Path) -> Group:
         "files": f"{sizes}; all hashes right",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest.versions.items()),
     }
-    statistics = _normalizer_columns(manifest.observation_normalizer)
+    statistics = _statistics_columns(manifest.data_statistics)
     return Group(
         facts_table(f"policy bundle {path}", facts),
         fields_table(manifest.policy_spec, statistics),
@@ -162,5 +162,5 @@ def _columns(rows: NDArray[np.float32]) -> Columns:
     return {"min": rows.min(axis=0), "mean": rows.mean(axis=0), "max": rows.max(axis=0)}
 
 
-def _normalizer_columns(normalizer: Normalizer) -> Columns:
-    return {"mean": normalizer.observation_mean, "std": normalizer.observation_std}
+def _statistics_columns(statistics: Normalizer) -> Columns:
+    return {"mean": statistics.observation_mean, "std": statistics.observation_std}

@@ -111,6 +111,7 @@ def _manifest(
         "config": checkpoint.config.model_dump(mode="json"),
         "spec": checkpoint.spec.to_json(),
         "normalizer": checkpoint.normalizer.to_json(),
+        "statistics": checkpoint.statistics and checkpoint.statistics.to_json(),
         "sampler": SamplerSettings(num_noises=graph.sampler.num_noises, **diffusion.model_dump()),
         "has_critic": graph.critic is not None,
         "num_candidates": choice.num_candidates,

@@ -29,7 +29,7 @@ def comparison_observations(
         checkpoint: The policy.
         path: Where the checkpoint lies.
         dataset: Whose observations to take; by default the training dataset's, or, where that is
-            out of reach, draws from the normaliser's statistics.
+            out of reach, draws from its statistics.
 
     Raises:
         DatasetError: If ``dataset`` is given and cannot be read.
@@ -47,7 +47,8 @@ def comparison_observations(
             reason = reason or cause
     if reason:
         _logger.warning("the parity is not measured on the training dataset: %s", reason)
-    return _drawn(checkpoint.normalizer, rng), "draws from the training data's mean and spread"
+    drawn = _drawn(checkpoint.data_statistics, rng)
+    return drawn, "draws from the training data's mean and spread"
 
 
 def _places(dataset: str, checkpoint: Path) -> Iterator[str | Path]:
@@ -72,6 +73,6 @@ def _recorded(
     return drawn
 
 
-def _drawn(normalizer: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:
-    shape = (NUM_OBSERVATIONS, len(normalizer.observation_mean))
-    return normalizer.restore_observation(rng.standard_normal(shape, dtype=np.float32))
+def _drawn(statistics: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:
+    shape = (NUM_OBSERVATIONS, len(statistics.observation_mean))
+    return statistics.restore_observation(rng.standard_normal(shape, dtype=np.float32))

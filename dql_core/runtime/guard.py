@@ -96,14 +96,14 @@ class Guards:
     """
 
     def __init__(
-        self, spec: PolicySpec, normalizer: Normalizer | None, limits: GuardLimits
+        self, spec: PolicySpec, statistics: Normalizer | None, limits: GuardLimits
     ) -> None:
         """Prepare the guards.
 
         Args:
             spec: Names and bounds of the fields.
-            normalizer: Statistics of the training data; where there are none, as in a policy
-                trained on raw observations, nothing counts as unusual.
+            statistics: Mean and spread of the training data's observations; where there are
+                none, nothing counts as unusual.
             limits: When to object.
 
         Raises:
@@ -122,9 +122,9 @@ class Guards:
         self._highest = np.array([field.high for field in spec.observation], dtype=np.float32)
         self._max_steps = np.array(limits.max_steps or [np.inf] * len(spec.action))
         self._has_max_steps = bool(np.isfinite(self._max_steps).any())
-        self._normalizer = normalizer if _has_statistics(normalizer) else None
-        if self._normalizer is not None:
-            self._fault_distances = limits.fault_z_score * _spreads(self._normalizer)
+        self._statistics = statistics if _tells_of_data(statistics) else None
+        if self._statistics is not None:
+            self._fault_distances = limits.fault_z_score * _spreads(self._statistics)
         self._complete_ticks = 0
 
     def reset(self) -> None:
@@ -155,17 +155,17 @@ class Guards:
         The guard is `Guard.IMPOSSIBLE_OBSERVATION` if it is so far that no policy may act on it.
         Where nothing is known of the training data, only absurd magnitudes are.
         """
-        if self._normalizer is None:
+        if self._statistics is None:
             index = int(np.abs(values).argmax())
             if abs(values[index]) <= _ABSURD:
                 return None
             return self._impossible(values, index, f"{abs(values[index]):.1e} from 0")
         with np.errstate(over="ignore"):  # infinitely far is far
-            scores = np.abs(self._normalizer.observation(values))  # (O,)
+            scores = np.abs(self._statistics.observation(values))  # (O,)
         index = int(scores.argmax())
         if scores[index] <= self.limits.max_z_score:
             return None
-        mean = self._normalizer.observation_mean
+        mean = self._statistics.observation_mean
         beyond = np.abs(values - mean) - self._fault_distances
         if beyond.max() > 0:
             index = int(beyond.argmax())
@@ -250,17 +250,18 @@ def _between(
     return between
 
 
-def _spreads(normalizer: Normalizer) -> NDArray[np.float32]:
+def _spreads(statistics: Normalizer) -> NDArray[np.float32]:
     """Standard deviations, shape (O,); of what never changed in training, its own magnitude."""
-    std, mean = normalizer.observation_std, normalizer.observation_mean
+    std, mean = statistics.observation_std, statistics.observation_mean
     spreads: NDArray[np.float32] = np.where(std == 1.0, np.maximum(1.0, np.abs(mean)), std)
     return spreads
 
 
-def _has_statistics(normalizer: Normalizer | None) -> bool:
-    if normalizer is None:
+def _tells_of_data(statistics: Normalizer | None) -> bool:
+    """Whether they were measured: policies of raw observations once had none of their own."""
+    if statistics is None:
         return False
-    return bool(normalizer.observation_mean.any() or (normalizer.observation_std != 1.0).any())
+    return bool(statistics.observation_mean.any() or (statistics.observation_std != 1.0).any())
 
 
 def describe_missing(observation: Observation) -> str:

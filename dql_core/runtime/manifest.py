@@ -100,6 +100,8 @@ class Manifest(StrictModel):
         parity: How far the graph is from the original.
         versions: Versions of the packages that made the bundle.
         files: SHA-256 of every other file of the bundle, by name.
+        statistics: `Normalizer.to_json` of the training data, where ``normalizer`` leaves
+            observations as they are.
     """
 
     format_version: int
@@ -118,6 +120,7 @@ class Manifest(StrictModel):
     parity: Parity
     versions: dict[str, str]
     files: dict[str, str]
+    statistics: dict[str, Any] | None = None
 
     @field_validator("files")
     @classmethod
@@ -138,8 +141,13 @@ class Manifest(StrictModel):
 
     @property
     def observation_normalizer(self) -> Normalizer:
-        """Statistics of the training data."""
+        """Units of the networks."""
         return Normalizer.from_json(self.normalizer)
+
+    @property
+    def data_statistics(self) -> Normalizer:
+        """Mean and spread of the training data's observations, as far as they are known."""
+        return Normalizer.from_json(self.statistics or self.normalizer)
 
     @property
     def choice(self) -> Choice:
@@ -149,7 +157,7 @@ class Manifest(StrictModel):
     @property
     def sha256(self) -> str:
         """Hash of the manifest's content, which names the bundle."""
-        return _sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode())
+        return _sha256(json.dumps(self._content(), sort_keys=True).encode())
 
     def require_possible(self) -> None:
         """Refuse numbers that no policy has.
@@ -163,11 +171,16 @@ class Manifest(StrictModel):
         spec = self.policy_spec
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)
+        self.data_statistics.require_fits(spec)
         require_draws(self.sampler.num_noises, self.num_candidates, len(spec.action))
 
     def to_text(self) -> str:
         """Return the file's text: the content and its hash."""
-        return json.dumps(self.model_dump(mode="json") | {"sha256": self.sha256}, indent=2) + "\n"
+        return json.dumps(self._content() | {"sha256": self.sha256}, indent=2) + "\n"
+
+    def _content(self) -> dict[str, Any]:
+        # Bundles from before there were statistics are hashed without them.
+        return self.model_dump(mode="json", exclude=None if self.statistics else {"statistics"})
 
 
 def require_draws(num_noises: int, num_candidates: int, action_size: int) -> None:

@@ -43,6 +43,7 @@ class Checkpoint:
         agent: Networks, averages, targets, optimisers and the updates' generator.
         batches: Generator of the batches.
         progress: What is summed up and not yet written down.
+        statistics: Of the training data, where the networks' units do not tell them.
     """
 
     spec: PolicySpec
@@ -51,11 +52,17 @@ class Checkpoint:
     agent: Agent
     batches: torch.Generator
     progress: Progress = field(default_factory=Progress)
+    statistics: Normalizer | None = None
 
     @property
     def step(self) -> int:
         """Updates taken so far."""
         return self.agent.step
+
+    @property
+    def data_statistics(self) -> Normalizer:
+        """Mean and spread of the training data's observations, as far as they are known."""
+        return self.statistics or self.normalizer
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
@@ -78,6 +85,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "config": checkpoint.config.model_dump(mode="json"),
         "spec": checkpoint.spec.to_json(),
         "normalizer": checkpoint.normalizer.to_json(),
+        "statistics": checkpoint.statistics and checkpoint.statistics.to_json(),
         "progress": checkpoint.progress.to_json(),
     }
     write_checkpoint(target, document, _state(checkpoint))
@@ -143,6 +151,9 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
         spec.require_sound()
         normalizer = Normalizer.from_json(document.normalizer)
         normalizer.require_fits(spec)
+        statistics = Normalizer.from_json(document.statistics) if document.statistics else None
+        if statistics:
+            statistics.require_fits(spec)
         config.require_room(len(spec.observation), num_bytes)
         progress = Progress.from_json(document.progress)
     except ValueError as cause:
@@ -150,7 +161,7 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
         raise DamagedCheckpointError(f"{where}: damaged: {reason}") from cause
     with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
         agent = make_agent(config, spec, torch.Generator(device=device))
-    return Checkpoint(spec, config, normalizer, agent, torch.Generator(), progress)
+    return Checkpoint(spec, config, normalizer, agent, torch.Generator(), progress, statistics)
 
 
 def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:

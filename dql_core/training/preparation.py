@@ -79,8 +79,14 @@ def new_run(config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.weights)
         agent = make_agent(config, dataset.spec, make_generator(seeds.updates, device))
-    batches = make_generator(seeds.batches, "cpu")
-    return Checkpoint(dataset.spec, config, normalizer, agent, batches)
+    return Checkpoint(
+        dataset.spec,
+        config,
+        normalizer,
+        agent,
+        batches=make_generator(seeds.batches, "cpu"),
+        statistics=None if config.data.normalize_observations else measure_observations(dataset),
+    )
 
 
 def set_threads(config: TrainConfig) -> None:
@@ -115,6 +121,12 @@ def fit_normalizer(config: TrainConfig, dataset: LoadedDataset) -> Normalizer:
         return Normalizer.for_actions_only(
             len(dataset.spec.observation), low.tolist(), high.tolist()
         )
+    return measure_observations(dataset)
+
+
+def measure_observations(dataset: LoadedDataset) -> Normalizer:
+    """Measure the observations of ``dataset`` that were acted on."""
+    low, high = dataset.spec.action_low, dataset.spec.action_high
     # The row after the last action is never acted on, so it does not count.
     rows = [episode.observations[:-1] for episode in dataset.episodes]
     return Normalizer.fit(np.concatenate(rows), low, high)

@@ -41,6 +41,8 @@ class CheckpointDocument(StrictModel):
         spec: `PolicySpec.to_json`.
         normalizer: `Normalizer.to_json`.
         progress: `Progress.to_json`.
+        statistics: `Normalizer.to_json` of the training data, where ``normalizer`` leaves
+            observations as they are.
         files: SHA-256 of every other file by name; empty in checkpoints from before there were
             any, of which damage to the weights cannot be told.
     """
@@ -53,6 +55,7 @@ class CheckpointDocument(StrictModel):
     spec: dict[str, Any]
     normalizer: dict[str, Any]
     progress: dict[str, Any]
+    statistics: dict[str, Any] | None = None
     files: dict[str, str] = Field(default_factory=dict)
 
 

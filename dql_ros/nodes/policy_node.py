@@ -78,7 +78,7 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
         choice = policy.choice
         return LoadedPolicy(
             policy,
-            policy.normalizer,
+            policy.manifest.data_statistics,
             f"bundle {bundle} ({choice.num_candidates} candidates, selection "
             f"'{choice.selection}', on {device})",
             num_candidates=choice.num_candidates,

@@ -12,11 +12,14 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from dql_core.config import CriticConfig, DataConfig, PolicyConfig, RunConfig, TrainConfig
-from dql_core.data.dataset import Episode, write_dataset
+from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.errors import ConfigError, DatasetError
+from dql_core.export.bundle import export_bundle
+from dql_core.runtime.manifest import read_manifest
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
+from dql_core.training.preparation import fit_normalizer
 from dql_core.training.seeding import RunSeeds
 
 SPEC = PolicySpec(
@@ -114,8 +117,15 @@ def test_raw_observations_are_left_as_they_are(tmp_path: Path, dataset: Path) ->
     config, run = make_config(dataset), tmp_path / "run"
     raw = config.data.model_copy(update={"normalize_observations": False})
     train(config.model_copy(update={"data": raw}), run)
-    np.testing.assert_array_equal(load_checkpoint(run).normalizer.observation_mean, 0.0)
-    np.testing.assert_array_equal(load_checkpoint(run).normalizer.observation_std, 1.0)
+    checkpoint = load_checkpoint(run)
+    np.testing.assert_array_equal(checkpoint.normalizer.observation_mean, 0.0)
+    np.testing.assert_array_equal(checkpoint.normalizer.observation_std, 1.0)
+    # What the guards must know of the data is measured all the same, and goes with the bundle.
+    standardised = fit_normalizer(config, load_dataset(str(dataset)))
+    export_bundle(run, tmp_path / "bundle")
+    for told in (checkpoint.data_statistics, read_manifest(tmp_path / "bundle").data_statistics):
+        np.testing.assert_array_equal(told.observation_mean, standardised.observation_mean)
+        np.testing.assert_array_equal(told.observation_std, standardised.observation_std)
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(tmp_path: Path, dataset: Path) -> None:
