@@ -73,10 +73,10 @@ setup(
     entry_points={
         "console_scripts": [
             "dql = dql_ros.cli.main:main",
-            "policy_node = dql_ros.nodes.policy_node:main",
-            "sim_bridge_node = dql_ros.nodes.sim_bridge_node:main",
-            "recorder_node = dql_ros.nodes.recorder_node:main",
-            "demonstrator_node = dql_ros.nodes.demonstrator_node:main",
+            "policy_node = dql_ros.nodes.start:policy_node",
+            "sim_bridge_node = dql_ros.nodes.start:sim_bridge_node",
+            "recorder_node = dql_ros.nodes.start:recorder_node",
+            "demonstrator_node = dql_ros.nodes.start:demonstrator_node",
         ]
     },
 )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from dql_core.errors import DqlError
-from dql_ros.nodes.base import END_REQUESTED
+from dql_ros.nodes.end_request import END_REQUESTED
 
 _POLL_PERIOD_S = 0.005
 _ARRIVAL_POLL_PERIOD_S = 0.0001

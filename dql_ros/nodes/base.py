@@ -9,7 +9,6 @@ is the one module that catches ``Exception``.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from abc import abstractmethod
@@ -25,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from dql_core.errors import DqlError
+from dql_ros.nodes.end_request import END_REQUESTED, heed_signals, ignore_signals
 from dql_ros.nodes.lifecycle_services import LifecycleServices
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.processes import PARENT_VARIABLE
@@ -39,33 +39,6 @@ RCLError = rclpy_implementation.RCLError
 
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
-_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-_HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
-_OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTOU)
-# All that would end the process, and SIGTSTP (Ctrl-Z): the robot would be left with its command.
-# Python itself ignores SIGPIPE and SIGXFSZ.
-_END_SIGNALS = (
-    signal.valid_signals() - {*_FAULTS, *_HARMLESS, *_OTHERS} - {signal.SIGPIPE, signal.SIGXFSZ}
-)
-# A shell has what it starts in the background ignore these; a node is still to be ended by them.
-_ALWAYS_HEEDED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
-
-
-class EndRequest:
-    """Whether the process was asked to end.
-
-    A plain flag, since a handler of a signal may interrupt whoever holds an Event's lock.
-    """
-
-    is_set = False
-
-    def set(self) -> None:
-        """Ask for the end."""
-        self.is_set = True
-
-
-# For whoever keeps the executor waiting.
-END_REQUESTED = EndRequest()
 
 
 class RunnableNode(Protocol):
@@ -91,8 +64,7 @@ def run(
     Returns:
         The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.
     """
-    for number in _heeded_signals():
-        signal.signal(number, lambda *_: END_REQUESTED.set())
+    heed_signals()
     log = NodeLog()
     node, name = None, "dql_ros"
     complaint, code = "", 0
@@ -103,9 +75,10 @@ def run(
         )
         if doubt := doubt_about_settings(os.environ):
             get_logger("dql_ros").warning(doubt)
-        node = make_node()
-        name = node.get_name()
-        _spin(node, make_executor())
+        if not END_REQUESTED.is_set:
+            node = make_node()
+            name = node.get_name()
+            _spin(node, make_executor())
     except DqlError as error:
         complaint, code = str(error), 2
     except Exception as error:  # noqa: BLE001 - the process's last resort
@@ -113,9 +86,7 @@ def run(
         if not complaint:
             complaint, code = traceback.format_exc(), 1
     _tear_down(node)
-    for number in _END_SIGNALS:
-        # A second Ctrl-C must not turn a good end into a bad one while the interpreter exits.
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     if complaint:
         # Last of all, so that it is what a parent process finds on the last line.
         get_logger(name).fatal(complaint)
@@ -209,15 +180,6 @@ class ManagedNode(LifecycleNode):
             self.failure = error
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
-
-
-def _heeded_signals() -> list[int]:
-    """All that end a node, but for those that whoever started it wants ignored, as nohup does."""
-    return [
-        number
-        for number in _END_SIGNALS
-        if number in _ALWAYS_HEEDED or signal.getsignal(number) is not signal.SIG_IGN
-    ]
 
 
 def _spin(node: Any, executor: Executor) -> None:

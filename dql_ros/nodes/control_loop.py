@@ -28,9 +28,10 @@ from dql_ros.lockstep import Answer, LockstepTrigger
 from dql_ros.loop_settings import LoopSettings, make_controller, triggering_streams
 from dql_ros.loop_statistics import LoopStatistics
 from dql_ros.nodes.activation import await_arrival, await_readiness
-from dql_ros.nodes.base import END_REQUESTED, ManagedNode
+from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.candidates import CandidatePublisher
 from dql_ros.nodes.command_outputs import CommandOutputs
+from dql_ros.nodes.end_request import END_REQUESTED
 from dql_ros.nodes.qos_conflicts import QosConflicts
 from dql_ros.nodes.rivals import Rivals
 from dql_ros.nodes.stream_inputs import StreamInputs

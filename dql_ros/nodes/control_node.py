@@ -20,8 +20,9 @@ from dql_ros.contract import Contract, load_contract
 from dql_ros.loaded_policy import LoadedPolicy, fit_to_limit
 from dql_ros.loop_settings import LoopSettings
 from dql_ros.nodes.activation import NotReadyError
-from dql_ros.nodes.base import END_REQUESTED, ManagedNode
+from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
+from dql_ros.nodes.end_request import END_REQUESTED
 from dql_ros.nodes.loop_monitor import LoopMonitor
 from dql_ros.nodes.parameters import (
     CONTRACT,

@@ -66,6 +66,33 @@ def test_a_process_told_to_end_while_it_waits_ends(robot: Robot, scara: Path) ->
     assert arm.commands == []
 
 
+# Python drops the exception of a Ctrl-C, and goes on, where a library's own import calls it.
+_INTERRUPTED = """
+import contextlib, os, signal, sys
+class Interrupted:
+    def find_spec(self, name, *_):
+        if name == "rclpy":
+            with contextlib.suppress(BaseException):
+                signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupted())
+from dql_ros.nodes.start import policy_node
+policy_node()
+"""
+
+
+def test_a_process_told_to_end_while_it_imports_does_not_start(
+    robot: Robot, safe: dict[str, Any]
+) -> None:
+    parameters = [word for name, value in safe.items() for word in ("-p", f"{name}:={value}")]
+    ended = subprocess.run(  # with autostart it would drive
+        [sys.executable, "-c", _INTERRUPTED, "--ros-args", *parameters, "-p", "autostart:=true"],
+        env=environment_of(robot.domain),
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 0
+
+
 def test_a_policy_that_is_too_slow_is_refused(robot: Robot, scara: Path) -> None:
     process = robot.run(SCRIPTED, NODE, contract=str(scara), candidate_s=0.02)
     assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
