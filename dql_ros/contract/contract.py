@@ -23,6 +23,12 @@ from dql_ros.contract.slices import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 
 MIN_RATE_HZ = 0.001
+# What only the running node obeys: it may be changed without a new dataset and a new policy.
+_LIVE_ONLY: Any = {
+    "on_fault": True,
+    "observation": {"__all__": {"max_ahead_s"}},
+    "action": {"__all__": {"fields": {"__all__": {"max_rate"}}}},
+}
 
 
 class FaultRules(StrictModel):
@@ -179,9 +185,10 @@ class Contract(StrictModel):
     def hash(self) -> str:
         """SHA-256 of the contract's meaning.
 
-        Comments, the order of keys and keys that repeat their default do not change it.
+        Comments, the order of keys, keys that repeat their default and keys that only the running
+        node obeys (``on_fault``, ``max_ahead_s``, ``max_rate``) do not change it.
         """
-        meaning = self.model_dump(mode="json", exclude_defaults=True)
+        meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=_LIVE_ONLY)
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 

@@ -63,7 +63,8 @@ PARAMETERS = (
     Parameter(
         "configure_timeout_s",
         120.0,
-        "seconds that loading and trying out the policy may take before configuring fails",
+        "seconds that loading and timing the policy may take; then configuring fails and the "
+        "process must be started again",
         low=1.0,
         high=3600.0,
     ),
@@ -80,14 +81,16 @@ PARAMETERS = (
     Parameter(
         "max_z_score",
         10.0,
-        "an observation so many standard deviations from the training data's mean is unusual",
+        "an observation farther than so many standard deviations from the mean of the training "
+        "data is unusual",
         low=0.1,
         high=1e9,
     ),
     Parameter(
         "fault_z_score",
         200.0,
-        "one so many standard deviations away is a fault, on which the policy does not act",
+        "an observation farther than so many standard deviations from that mean is a fault: the "
+        "policy does not act on it; at least max_z_score",
         low=0.1,
         high=1e9,
     ),
@@ -115,8 +118,8 @@ PARAMETERS = (
     Parameter(
         "on_rival",
         "stop",
-        "if another node publishes commands, too: do not become active, or deactivate with the "
-        "safe command; or only say so",
+        "if another node publishes commands, too: stop refuses to activate or, when active, sends "
+        "the safe command and deactivates; warn goes on and reports an error",
         choices=("stop", "warn"),
     ),
     Parameter(

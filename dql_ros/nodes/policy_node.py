@@ -32,8 +32,8 @@ PARAMETERS = (
     Parameter(
         "warm_start",
         0.0,
-        "how much the noise from which an action is sampled resembles that of the one before in "
-        "the episode, so that the policy keeps to one way of doing things; 0 for not at all",
+        "how similar the noise of an action is to the noise of the action before, so that the "
+        "policy does not change between two ways of doing the task; 0 for independent noise",
         low=0.0,
         high=1.0,
     ),

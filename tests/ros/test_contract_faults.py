@@ -40,8 +40,15 @@ def test_max_rates_are_one_for_each_action_field_and_without_limit_by_default() 
 def test_new_keys_do_not_change_the_hash_of_a_contract_that_lacks_them() -> None:
     spelled = contract({"max_rate": np.inf}, ramp_s=0.0, deactivate_after_s=None)
     assert spelled.hash() == contract().hash()
-    assert contract(ramp_s=0.5).hash() != contract().hash()
-    assert contract({"max_rate": 2.0}).hash() != contract().hash()
+
+
+def test_what_only_the_running_node_obeys_may_change_after_training() -> None:
+    assert contract(ramp_s=0.5, command=[0.1, 0.0]).hash() == contract().hash()
+    assert contract({"max_rate": 2.0}).hash() == contract().hash()
+    patient = contract().model_dump()
+    patient["observation"][0]["max_ahead_s"] = 0.5
+    assert Contract.model_validate(patient).hash() == contract().hash()
+    assert contract({"low": -0.5}).hash() != contract().hash()
 
 
 @pytest.mark.parametrize(
