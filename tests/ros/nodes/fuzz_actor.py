@@ -209,7 +209,8 @@ class Fuzzer:
             return
         worth = fuzz_script.STATES[manner]
         lead_s = self._stamp_lead_s()
-        if worth is Worth.VALID and lead_s > RULES.period_s:
+        # What is stamped after the time on a clock that stands is not yet to be seen.
+        if lead_s > (RULES.period_s if worth is Worth.VALID else 0.0):
             worth = Worth.USELESS
         age_s = -_AHEAD_S.get(manner, 0.0)
         message = self._state(manner, lead_s)

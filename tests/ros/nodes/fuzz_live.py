@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--life", type=int, help="only this one")
     parser.add_argument("--allowance", type=float, default=ALLOWANCE_S, help="for delivery, in s")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the nodes would not heed it either
     report = fuzz(
         arguments.seed,
         arguments.seconds,
