@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.control_samples import NONE, SampleLog
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
-from dql_ros.loop_statistics import LoopStatistics
+from dql_ros.control.health import LoopStatistics
 from dql_ros.nodes import control_loop, policy_node
 
 LOG = SampleLog()

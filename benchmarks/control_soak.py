@@ -28,13 +28,11 @@ from numpy.typing import NDArray
 from benchmarks.control_process import cpu_s, open_files, process_memory_mb, threads
 from benchmarks.control_robot import REACHER, export_untrained
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_ros.closed_loop import BRIDGE, DRIVER, policy_driver
 from dql_ros.contract import load_contract
-from dql_ros.diagnostics_log import Report
-from dql_ros.domain import own_domain
-from dql_ros.nodes.diagnostics_listener import DiagnosticsListener
-from dql_ros.nodes.supervisor import Supervisor
-from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
+from dql_ros.diagnostics import Report
+from dql_ros.nodes.closed_loop import BRIDGE, DRIVER, policy_driver
+from dql_ros.nodes.remote import DiagnosticsListener, Supervisor
+from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
 
 MINUTES = 60.0
 ENVIRONMENT = "Reacher-v5"

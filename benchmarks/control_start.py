@@ -27,8 +27,7 @@ from std_msgs.msg import Float64MultiArray
 from benchmarks.control_process import process_memory_mb
 from benchmarks.control_robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_ros.domain import inside, own_domain
-from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
+from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, inside, own_domain
 
 RATE_HZ = 100.0
 TURNS, SECONDS = 5, 10.0

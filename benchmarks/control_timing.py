@@ -48,8 +48,7 @@ from benchmarks.control_samples import (
 )
 from benchmarks.control_timing_table import Condition, judge, table
 from benchmarks.machine import Line, keep, machine, show
-from dql_ros.domain import own_domain
-from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
+from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
 
 RATES_HZ = (100.0, 200.0)
 SECONDS, TURNS = 60.0, 4

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from benchmarks.bags import STORAGES, Storage, write_bag, write_contract
 from benchmarks.machine import Line, keep, machine, markdown_table, memory_mb, show, where
-from dql_ros.bag.convert import Source, convert
 from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Source, convert
 
 SIZES_MB = (100, 1100)
 IMAGES_HZ = {"joints": 0, "images": 10}

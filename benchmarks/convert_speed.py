@@ -35,9 +35,9 @@ from rosbags.typesys import Stores, get_typestore
 from benchmarks.bags import STORAGES, TOPICS, message_count, write_bag, write_contract
 from benchmarks.convert_stages import stages
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_core.latency.turns import speed_ratio, take_turns
-from dql_ros.bag.convert import Source, convert
+from dql_core.export.latency import speed_ratio, take_turns
 from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Source, convert
 
 SECONDS, PROCESSES, ROUNDS = 200, 3, 5
 COMMAND = "python -m benchmarks.convert_speed --keep"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dql_ros.bag.block_decoder import BlockDecoder
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.recording import read_recording
+from dql_ros.codecs.block_decoder import BlockDecoder
 from dql_ros.contract import Contract, Stream
+from dql_ros.convert.bag_job import read_recording
 
 
 def stages(bag: Path, contract: Contract) -> dict[str, Callable[[], object]]:

@@ -29,7 +29,7 @@ from benchmarks.demo_figure import draw
 from benchmarks.demo_findings import DEMONSTRATIONS, Findings
 from benchmarks.demo_report import report
 from benchmarks.demo_training import Agent, Trained, train_and_drive
-from dql_ros.installed_config import installed_config
+from dql_ros.config_files import installed_config
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "demo_agents.md"

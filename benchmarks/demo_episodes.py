@@ -10,15 +10,15 @@ import gymnasium
 import numpy as np
 
 from dql_core.data.dataset import Episode, write_dataset
-from dql_core.evaluation.confidence import Estimate, estimate_mean, estimate_rate
-from dql_core.evaluation.parallel_episodes import ParallelEpisodes
+from dql_core.evaluation.parallel_rollout import ParallelEpisodes
+from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.sim import SCARA_ID
+from dql_core.sim.scara import Way
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
-from dql_core.sim.scara_layout import Way
-from dql_core.training.appraisal import acting_policy
 from dql_core.training.checkpoint import Checkpoint
+from dql_core.training.validation import acting_policy
+from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
-from dql_ros.installed_config import installed_config
 
 _LOGGED_ID = "benchmarks/ScaraReachWays-v0"
 

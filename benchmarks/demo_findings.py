@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from benchmarks.demo_episodes import Episodes
 from benchmarks.demo_training import Agent, Trained
-from dql_core.evaluation.confidence import Estimate, estimate_mean
+from dql_core.evaluation.statistics import Estimate, estimate_mean
 
 DEMONSTRATIONS = "demonstrations"
 BEST = "diffusion_ql"

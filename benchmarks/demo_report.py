@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.demo_findings import DEMONSTRATIONS, Findings, Measure
-from dql_core.evaluation.confidence import Estimate
+from dql_core.evaluation.statistics import Estimate
 
 
 def report(findings: Findings, facts: dict[str, Any]) -> str:

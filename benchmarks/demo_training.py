@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.demo_episodes import Episodes, drive
-from dql_core.config_file import load_config
+from dql_core.config import load_config
+from dql_core.files import read_facts
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
-from dql_core.training.records import read_facts
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from benchmarks.deviation_trainings import NORMALIZER, Figures, bandit_config, n
 from benchmarks.update import updater
 from dql_core.config import DataConfig, TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset
-from dql_core.data.rewards import fit_rewards
+from dql_core.data.reward_transforms import fit_rewards
 from dql_core.errors import DatasetError
-from dql_core.export.torch_policy import policy_graph
+from dql_core.export.graph import policy_graph
 from dql_core.training.selection import best_offline
 from examples import bandit
 

@@ -20,11 +20,11 @@ from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.config import TrainConfig
 from dql_core.data.batches import BatchSampler
 from dql_core.data.transitions import TransitionTable
-from dql_core.diffusion.sampler import make_process
-from dql_core.diffusion.schedule import ScheduleName, Variance
-from dql_core.export.torch_policy import policy_graph
-from dql_core.networks.action_sampler import ActionSampler, DiffusionSampler
-from dql_core.networks.critic import TwinCritic
+from dql_core.export.graph import policy_graph
+from dql_core.models.actors import ActionSampler, DiffusionSampler
+from dql_core.models.critic import TwinCritic
+from dql_core.models.sampler import make_process
+from dql_core.models.schedule import ScheduleName, Variance
 from dql_core.normalize import Normalizer
 from dql_core.training.seeding import RunSeeds, make_generator
 from examples import bandit

@@ -40,9 +40,9 @@ from benchmarks.control_robot import (
 )
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from benchmarks.stop_latency import policy_command, running
-from dql_ros.domain import environment_of, own_domain
-from dql_ros.nodes.interfaces import reliable, time_message
-from dql_ros.nodes.side_node import SideNode
+from dql_ros.nodes.remote import SideNode
+from dql_ros.nodes.topics import reliable, time_message
+from dql_ros.processes import environment_of, own_domain
 
 RATE_HZ, STATE_PERIOD_S, TIMES = 100.0, 0.005, 10
 TIMEOUT_S, SETTLED_S = 60.0, 0.1

@@ -132,7 +132,7 @@ def compare(bundle: Path, threads: str) -> None:
     import torch
 
     from benchmarks.yardstick import Yardstick
-    from dql_core.latency.turns import speed_ratio, take_turns
+    from dql_core.export.latency import speed_ratio, take_turns
 
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
@@ -161,7 +161,7 @@ def compare(bundle: Path, threads: str) -> None:
 
 def curve(bundle: Path, name: str, *counts: str) -> None:
     """Measure a bundle for several numbers of candidates."""
-    from dql_core.latency.turns import take_turns
+    from dql_core.export.latency import take_turns
     from dql_core.runtime.manifest import read_manifest
 
     steps = read_manifest(bundle).sampler.num_diffusion_steps

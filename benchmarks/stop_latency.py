@@ -38,10 +38,9 @@ from std_srvs.srv import Trigger
 
 from benchmarks.control_robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_ros.domain import environment_of, own_domain
-from dql_ros.nodes.interfaces import reliable
-from dql_ros.nodes.side_node import SideNode
-from dql_ros.processes import NodeCommand
+from dql_ros.nodes.remote import SideNode
+from dql_ros.nodes.topics import reliable
+from dql_ros.processes import NodeCommand, environment_of, own_domain
 
 RATE_HZ, STOPS = 100.0, 1000
 START_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 30.0

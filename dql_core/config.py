@@ -4,20 +4,29 @@ Every key has a default, so a file states only what differs; the resolved config
 with each run. Names follow the paper (arXiv 2208.06193) where it has one. Where the paper's code
 does otherwise than the default, the key says so: `preset: paper` sets all of these at once, and
 docs/explanation/deviations.md tells why the defaults differ.
+
+Named sets of defaults for a training configuration.
+
+``paper`` is the published behaviour of Diffusion-QL, with what its code does differently from the
+paper and from us (https://github.com/Zhendong-Wang/Diffusion-Policies-for-Offline-RL).
+
+Read a training configuration from yaml, with overrides from the command line.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from dql_core.diffusion.schedule import Prediction, Sampler, ScheduleName, Variance
-from dql_core.presets import PresetName, with_preset
-from dql_core.strict_yaml import StrictModel
+from dql_core.errors import ConfigError
+from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
+from dql_core.strict_yaml import StrictModel, load_yaml, parse, read_yaml
 
 # Far beyond what is of use, and within what a computer can do: a configuration may be somebody
 # else's, in a run or a bundle.
@@ -27,8 +36,17 @@ MAX_WIDTH, MAX_DEPTH = 16_384, 64
 MAX_DIFFUSION_STEPS = 10_000
 MAX_WEIGHTS = 1 << 27
 FLOAT_BYTES = 4
-
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
+PresetName = Literal["paper"]
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "run": {"learning_rate_decay": "cosine_every_50_epochs"},
+        "data": {"normalize_observations": False, "reward_boundaries": "termination"},
+        "policy": {"ema_start": 1000},
+        "selection": {"temperature_scale": "raw", "weights": "online"},
+        "validation": {"bc_loss_ranking": "paper_code"},
+    }
+}
 
 
 class RunConfig(StrictModel):
@@ -340,3 +358,70 @@ class TrainConfig(StrictModel):
         """SHA-256 of the configuration's meaning: comments and key order do not change it."""
         document = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()
+
+
+def with_preset(document: Any) -> Any:
+    """Return ``document`` with its preset's values where it says nothing of its own.
+
+    Args:
+        document: A configuration that is not validated yet; whatever is no mapping, or names no
+            known preset, is returned as it is and refused later.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("preset"), str):
+        return document
+    defaults = PRESETS.get(document["preset"], {})
+    return {
+        **document,
+        **{name: _merged(values, document.get(name)) for name, values in defaults.items()},
+    }
+
+
+def _merged(defaults: Mapping[str, Any], section: Any) -> Any:
+    if isinstance(section, BaseModel):
+        section = section.model_dump(exclude_unset=True)
+    if section is None:
+        return dict(defaults)
+    return {**defaults, **section} if isinstance(section, Mapping) else section
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration file and apply ``section.key=value`` overrides to it.
+
+    Args:
+        path: The yaml file.
+        overrides: As on the command line; the value is read as yaml.
+
+    Raises:
+        ConfigError: Naming the file or the override, the key, its value and the rule it breaks.
+    """
+    document = read_yaml(path, ConfigError)
+    config = parse(document, TrainConfig, str(path), ConfigError)
+    breach: ConfigError | None = None
+    for override in overrides:
+        _apply(document, override)
+        try:
+            config = parse(document, TrainConfig, f"--set {override}", ConfigError)
+            breach = None
+        except ConfigError as error:
+            breach = breach or error  # which a later override may mend
+    if breach:
+        raise breach
+    return config
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    """Set one dotted key of ``document`` in place."""
+    key, equals, text = override.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not all([*sections, last]):
+        raise ConfigError(f"--set {override}: must have the form section.key=value")
+    for section in sections:
+        if document.get(section) is None:
+            document[section] = {}
+        document = document[section]
+        if not isinstance(document, dict):
+            raise ConfigError(f"--set {override}: '{section}' is a value and has no keys")
+    try:
+        document[last] = load_yaml(text)
+    except yaml.YAMLError as cause:
+        raise ConfigError(f"--set {override}: the value is not valid yaml") from cause

@@ -1,15 +1,22 @@
-"""Node processes: started on a domain of their own, watched, and always ended."""
+"""Node processes: started on a domain of their own, watched, and always ended.
+
+A ROS domain of one's own, on this machine's loopback interface only.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,16 +25,20 @@ from typing import Any
 import yaml
 
 from dql_core.errors import SimulationError
-from dql_core.training.interruption import Interruption
-from dql_ros.domain import environment_of
-from dql_ros.private_folders import temporary_folder
+from dql_core.process import Interruption
+from dql_ros.private_folders import open_lock, runtime_folder, temporary_folder
 
 # A node started with this variable ends when the process of that id is no longer its parent.
 PARENT_VARIABLE = "DQL_ROS_PARENT_PID"
-
 # How long a process may take to end after SIGINT, and after SIGTERM, in seconds.
 _GRACE_S = (10.0, 3.0)
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")
+# Domains whose ports are clear of Linux's ephemeral ports: docs.ros.org, "The ROS_DOMAIN_ID".
+SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
+# They would override the discovery range, or lead the nodes elsewhere.
+_OVERRIDING = {"ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"}
+_PROFILES = Path(__file__).with_name("fastdds.xml")
+_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 @dataclass(frozen=True)
@@ -185,3 +196,69 @@ class NodeProcesses:
     ) -> None:
         self.stop()
         self._folder.remove()
+
+
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """Yield a domain id that no other caller on this machine holds, until the block ends.
+
+    Raises:
+        SimulationError: If all are taken, or others may tamper with the locks.
+    """
+    with runtime_folder() as folder:
+        for domain in random.sample(SAFE_DOMAINS, len(SAFE_DOMAINS)):
+            lock = open_lock(folder, f"domain-{domain}")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_quiet(domain):
+                    yield domain
+                    return
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(lock)
+    raise SimulationError(
+        f"all {len(SAFE_DOMAINS)} ROS domains of this machine are in use: end other ROS programs"
+    )
+
+
+def environment_of(domain: int) -> dict[str, str]:
+    """This process's environment, changed to keep ROS 2 on ``domain`` and on this machine.
+
+    Fast DDS profiles that the user has chosen are kept; else those of this package are used.
+    """
+    kept = {key: value for key, value in os.environ.items() if key not in _OVERRIDING}
+    chosen = dict.fromkeys(_PROFILE_VARIABLES, str(_PROFILES))
+    own = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return chosen | kept | own
+
+
+@contextmanager
+def inside(domain: int) -> Iterator[None]:
+    """Make this process's environment `environment_of` ``domain`` until the block ends.
+
+    ``rclpy`` reads it when a context is initialised and its first node is made, and not again.
+    """
+    before = os.environ.copy()
+    changed = environment_of(domain)
+    try:
+        _replace_environment(changed)
+        yield
+    finally:
+        _replace_environment(before)
+
+
+def _is_quiet(domain: int) -> bool:
+    """Whether no participant of the domain listens here, by the port of DDS's first one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", 7400 + 250 * domain + 10))
+        except OSError:
+            return False
+    return True
+
+
+def _replace_environment(wanted: dict[str, str]) -> None:
+    for key in set(os.environ) - set(wanted):
+        del os.environ[key]
+    os.environ.update(wanted)

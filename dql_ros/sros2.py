@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from dql_core.errors import ConfigError
 from dql_ros.contract import Contract
-from dql_ros.contract.topic import resolve_topic
+from dql_ros.contract.stream import resolve_topic
 
 ENABLE, STRATEGY = "ROS_SECURITY_ENABLE", "ROS_SECURITY_STRATEGY"
 KEYSTORE = "ROS_SECURITY_KEYSTORE"

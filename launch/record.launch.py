@@ -10,8 +10,15 @@ from __future__ import annotations
 from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
-from dql_ros.launching.entities import Entities, Values, described, node_options
-from dql_ros.launching.values import is_true, names, number
+from dql_ros.nodes.launching import (
+    Entities,
+    Values,
+    described,
+    is_true,
+    names,
+    node_options,
+    number,
+)
 
 ARGUMENTS = {
     "contract": (

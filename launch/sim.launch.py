@@ -12,8 +12,7 @@ from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
-from dql_ros.launching.entities import Entities, Values, described, node_options
-from dql_ros.launching.values import is_true, number
+from dql_ros.nodes.launching import Entities, Values, described, is_true, node_options, number
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml): its path, or the name of one of this package's."),

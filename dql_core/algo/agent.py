@@ -7,17 +7,17 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from dql_core.algo.acceleration import Acceleration
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.critics import Critics
 from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.execution import Acceleration
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimization import Descent
+from dql_core.algo.optimizer import Descent
 from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import AgentName, TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.networks.action_sampler import ActionSampler
-from dql_core.networks.critic import TwinCritic
+from dql_core.models.actors import ActionSampler
+from dql_core.models.critic import TwinCritic
 from dql_core.spec import PolicySpec
 
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from dql_core.algo.losses import bootstrapped_target
-from dql_core.algo.optimization import Descent
+from dql_core.algo.optimizer import Descent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.networks.critic import TwinCritic
-from dql_core.networks.ema import MovingAverage, frozen_copy
+from dql_core.models.critic import TwinCritic
+from dql_core.models.ema import MovingAverage, frozen_copy
 
 
 class Critics:

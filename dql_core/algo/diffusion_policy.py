@@ -1,4 +1,7 @@
-"""A diffusion policy: the learning network, its slow average, and the process they share."""
+"""A diffusion policy: the learning network, its slow average, and the process they share.
+
+When and how far the averaged policy follows the policy.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from torch import Tensor, nn
 
 from dql_core.algo.losses import imitation_loss, noised_action
 from dql_core.algo.noise import UpdateNoise
-from dql_core.config import TrainConfig
+from dql_core.config import PolicyConfig, TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.diffusion.sampler import make_process
-from dql_core.diffusion.schedule import NoiseSchedule
-from dql_core.networks.action_sampler import DiffusionSampler
-from dql_core.networks.denoiser import Denoiser
-from dql_core.networks.ema import frozen_copy
+from dql_core.models.actors import DiffusionSampler
+from dql_core.models.denoiser import Denoiser
+from dql_core.models.ema import MovingAverage, frozen_copy
+from dql_core.models.sampler import make_process
+from dql_core.models.schedule import NoiseSchedule
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,21 @@ class DiffusionPolicy(nn.Module):
     def sampler(self, *, averaged: bool) -> DiffusionSampler:
         """Return what acts after training; it shares its network with this policy."""
         return DiffusionSampler(self.average if averaged else self.online, self.process)
+
+
+class PolicyAverage:
+    """The exponential moving average of a policy, with the paper's plan of moves."""
+
+    def __init__(self, policy: DiffusionPolicy, config: PolicyConfig) -> None:
+        self._average = MovingAverage(policy.average, policy.online, config.ema_rate)
+        self._config = config
+
+    def schedule(self, step: int) -> None:
+        """Set how far the average moves in the update number ``step`` (from 0)."""
+        config = self._config
+        due = step >= config.ema_start and step % config.ema_every == 0
+        self._average.rate.fill_(config.ema_rate if due else 0.0)
+
+    def move(self) -> None:
+        """Let the average follow."""
+        self._average.move()

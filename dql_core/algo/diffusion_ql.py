@@ -11,17 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dql_core.algo.acceleration import Acceleration
-from dql_core.algo.averaging import PolicyAverage
 from dql_core.algo.critics import Critics
-from dql_core.algo.diffusion_policy import DiffusionPolicy
+from dql_core.algo.diffusion_policy import DiffusionPolicy, PolicyAverage
+from dql_core.algo.execution import Acceleration
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimization import Descent
+from dql_core.algo.optimizer import Descent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.networks.action_sampler import ActionSampler
-from dql_core.networks.critic import TwinCritic
+from dql_core.models.actors import ActionSampler
+from dql_core.models.critic import TwinCritic
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dql_core.algo.acceleration import Acceleration
 from dql_core.algo.critics import Critics
+from dql_core.algo.execution import Acceleration
 from dql_core.algo.losses import critic_loss, td3_bc_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimization import Descent
+from dql_core.algo.optimizer import Descent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.networks.action_sampler import ActionSampler
-from dql_core.networks.actor import DeterministicActor
-from dql_core.networks.critic import TwinCritic
-from dql_core.networks.ema import MovingAverage, frozen_copy
+from dql_core.models.actors import ActionSampler, DeterministicActor
+from dql_core.models.critic import TwinCritic
+from dql_core.models.ema import MovingAverage, frozen_copy
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from dql_core.atomic import write_text
 from dql_core.cli.terminal import Terminal
 from dql_core.export.backends import BackendName
-from dql_core.latency.bundle import (
+from dql_core.export.latency import (
     ROUNDS,
     Measurement,
     measure_bundle,
     plain_decisions,
 )
+from dql_core.files import write_text
 from dql_core.runtime.manifest import Manifest, read_manifest
 
 

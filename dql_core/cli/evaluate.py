@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from dql_core.cli.best import label
-from dql_core.cli.outcome import outcome_table, write_outcome
+from dql_core.cli.console import label, outcome_table, write_outcome
 from dql_core.cli.policy_source import load_any_policy
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
-from dql_core.training.locate import Which
+from dql_core.training.checkpoint_files import Which
 
 
 def evaluate(

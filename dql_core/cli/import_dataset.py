@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from dql_core.cli.facts import facts_table, fields_table
+from dql_core.cli.console import facts_table, fields_table
 from dql_core.cli.terminal import Terminal, print_message
 from dql_core.data.importers.importing import FileFormat, ImportResult, import_file
 from dql_core.errors import ConfigError

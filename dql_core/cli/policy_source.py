@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from dql_core.errors import CheckpointError
-from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_graph
+from dql_core.export.graph import TorchPolicy, default_choice, policy_graph
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE
 from dql_core.runtime.policy import Policy
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.locate import Which
+from dql_core.training.checkpoint_files import Which
 
 
 def load_any_policy(path: Path, which: Which = "last") -> Policy:

@@ -12,14 +12,13 @@ import typer
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
-from dql_core.cli.facts import facts_table, plain_table
+from dql_core.cli.console import facts_table, plain_table
 from dql_core.cli.terminal import TaskText, Terminal, tell_document
 from dql_core.data.relabel import RelabelResult
 from dql_core.data.relabel import relabel as relabel_dataset
 from dql_core.errors import ConfigError, did_you_mean
-from dql_core.plain_yaml import load_yaml
-from dql_core.rewards.named import RewardFunction
-from dql_core.strict_yaml import parse, read_yaml
+from dql_core.rewards.call import RewardFunction
+from dql_core.strict_yaml import load_yaml, parse, read_yaml
 
 
 def relabel(

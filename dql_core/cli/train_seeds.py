@@ -10,15 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dql_core.atomic import write_text
-from dql_core.cli.facts import plain_table
+from dql_core.cli.console import TrainingBars, plain_table
 from dql_core.cli.terminal import print_message
-from dql_core.cli.training_bar import TrainingBars
 from dql_core.errors import DqlError
-from dql_core.training.seed_child import SeedOutcome, SeedRun
-from dql_core.training.seed_folder import SUMMARY_FILE
-from dql_core.training.seed_runs import cores, run_seeds
-from dql_core.training.summary import Figure, summarize
+from dql_core.files import write_text
+from dql_core.training.multi_seed import SUMMARY_FILE, SeedOutcome, SeedRun, cores, run_seeds
+from dql_core.training.seed_summary import Figure, summarize
 
 INTERRUPTED = 130
 

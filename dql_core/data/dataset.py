@@ -1,8 +1,12 @@
-"""Datasets are Minari datasets; this is the way in and out of them."""
+"""Datasets are Minari datasets; this is the way in and out of them.
+
+Where a dataset lies: a folder, its `data` folder, or a Minari id.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +21,18 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
-from dql_core.atomic import require_room, whole_directory
 from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
-from dql_core.data.location import DATA_FOLDER, find_dataset
 from dql_core.data.metadata import SPEC_KEY
-from dql_core.errors import DatasetError
+from dql_core.errors import DatasetError, did_you_mean
+from dql_core.files import require_room, whole_directory
 from dql_core.spec import FieldSpec, PolicySpec
 
 EPISODES_AT_ONCE = 64
 # What HDF5 adds to an episode's arrays, at most.
 HDF5_EPISODE_BYTES = 1 << 15
+DATA_FOLDER = "data"
+# A dataset's name within Minari's folder, which leads nowhere else.
+_MINARI_ID = re.compile(r"[-\w]+(/[-\w]+)*")
 
 
 @dataclass(frozen=True)
@@ -217,3 +223,48 @@ def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -
 
 def _empty(where: str, index: int) -> str:
     return f"{where}: episode {index} is empty; it needs at least one transition"
+
+
+def find_dataset(source: str | Path) -> Path:
+    """Return the data folder of a dataset.
+
+    Args:
+        source: The folder that holds ``data/``, the data folder itself, or a local Minari id.
+
+    Raises:
+        DatasetError: If there is no such dataset.
+    """
+    try:
+        return _found(source)
+    except (OSError, ValueError) as cause:
+        # A name that is too long, or not to be looked at.
+        raise DatasetError(f"{source}: no dataset: {getattr(cause, 'strerror', cause)}") from cause
+
+
+def _found(source: str | Path) -> Path:
+    folder = Path(source)
+    for candidate in (folder / DATA_FOLDER, folder):
+        if (candidate / "metadata.json").is_file():
+            if candidate.is_symlink() and candidate != folder:
+                raise DatasetError(
+                    f"{candidate}: is a link; name the folder that it leads to instead of {source}"
+                )
+            return candidate
+    if folder.exists():
+        raise DatasetError(
+            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/metadata.json); "
+            f"make one with 'dql convert' or 'dql import'"
+        )
+    if _MINARI_ID.fullmatch(str(source)):
+        stored = _minari_folder() / str(source) / DATA_FOLDER
+        if stored.is_dir():
+            return stored
+    siblings = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+    raise DatasetError(
+        f"{source}: neither a folder nor a local Minari id{did_you_mean(folder.name, siblings)}"
+    )
+
+
+def _minari_folder() -> Path:
+    """Where Minari keeps datasets; unlike with Minari's own function, it is not made."""
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")

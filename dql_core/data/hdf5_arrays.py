@@ -3,6 +3,8 @@
 HDF5 can send its reader elsewhere: to raw bytes of any file (external storage), to other HDF5
 files (external links, virtual datasets), or to libraries that undo a compression. It can also
 announce arrays that are stored nowhere. All of it is looked at before an array is opened.
+
+How much memory the arrays of files may take: so much as the files' own sizes explain.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
 from numpy.typing import NDArray
 
-from dql_core.data.allowance import Allowance
 from dql_core.errors import DatasetError
 
 NUMBERS = "biuf"
@@ -44,6 +45,11 @@ HDF5_ERRORS = (
     OverflowError,
     MemoryError,
 )
+# Arrays may be so many times larger than what is stored of them, and so many bytes beside that:
+# compressed numbers are rarely a tenth, and a bomb is a thousandth or nothing at all.
+MAX_GROWTH = 100
+ALWAYS_BYTES = 1 << 30
+_BLOCK_BYTES = 512
 
 
 class Hdf5File:
@@ -157,3 +163,38 @@ def open_hdf5(path: Path, allowance: Allowance) -> Iterator[Hdf5File]:
     except HDF5_ERRORS as cause:
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise DatasetError(f"{path}: not a readable HDF5 file: {reason}") from cause
+
+
+class Allowance:
+    """What may still be taken; shared by all arrays of a dataset."""
+
+    def __init__(self) -> None:
+        self._left = ALWAYS_BYTES
+        self._where = ""
+
+    def add(self, path: Path) -> None:
+        """Count in what a file explains, before its arrays are taken.
+
+        Raises:
+            DatasetError: If nearly all of the file is nowhere.
+        """
+        status = path.stat()
+        # A sparse file of a terabyte takes no room on the disk.
+        stored = min(status.st_size, status.st_blocks * _BLOCK_BYTES)
+        self._left += MAX_GROWTH * stored
+        self._where = f"{path}, of which {stored:,} bytes are stored"
+        if status.st_size > self._left:
+            raise DatasetError(f"{self._where}: calls itself {status.st_size:,} bytes long")
+
+    def take(self, size_bytes: int, what: str) -> None:
+        """Count an array in, before it is read.
+
+        Raises:
+            DatasetError: If there is no room left for it.
+        """
+        if not 0 <= size_bytes <= self._left:
+            raise DatasetError(
+                f"{self._where}: {what} is {size_bytes:,} bytes in memory: the file is damaged or "
+                f"made to fill it"
+            )
+        self._left -= size_bytes

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from dql_core.errors import ConfigError
 from dql_core.runtime.bundle_policy import Backend
-from dql_core.runtime.onnx_graph import OnnxBackend
+from dql_core.runtime.onnx_backend import OnnxBackend
 
 BackendName = Literal["auto", "onnx", "torch"]
 
@@ -38,7 +38,7 @@ def named_backend(name: BackendName = "auto", device: str = "cpu") -> Backend:
         raise ConfigError("backend is 'torch', which is not installed: use onnx, or install torch")
     if not has_torch or (name == "auto" and not _torch_has_cuda()):
         return OnnxBackend(device)
-    from dql_core.export.torch_graph import TorchBackend
+    from dql_core.export.torch_backend import TorchBackend
 
     return TorchBackend(device)
 

@@ -1,22 +1,28 @@
-"""Make a policy bundle: a folder that holds all a robot needs, and the proof that it is right."""
+"""Make a policy bundle: a folder that holds all a robot needs, and the proof that it is right.
+
+The observations on which an exported graph is compared with the policy.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
+from numpy.typing import NDArray
 
-from dql_core.atomic import is_free, whole_directory
-from dql_core.errors import BundleError, ConfigError
-from dql_core.export.graph import PolicyGraph
-from dql_core.export.observations import comparison_observations
+from dql_core.data.dataset import load_dataset
+from dql_core.errors import BundleError, ConfigError, DatasetError, SpecMismatchError
+from dql_core.export.graph import PolicyGraph, default_choice, policy_graph
 from dql_core.export.onnx_model import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
-from dql_core.export.torch_policy import default_choice, policy_graph
-from dql_core.runtime.choice import Choice, Selection, resolve_choice
+from dql_core.files import is_free, whole_directory
+from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
@@ -27,12 +33,16 @@ from dql_core.runtime.manifest import (
     SamplerSettings,
     require_draws,
 )
-from dql_core.runtime.onnx_graph import OnnxGraph
+from dql_core.runtime.onnx_backend import OnnxGraph
+from dql_core.runtime.policy import Choice, Selection, resolve_choice
+from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.locate import Which
+from dql_core.training.checkpoint_files import Which
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
+NUM_OBSERVATIONS = 64
+_logger = logging.getLogger(__name__)
 
 
 def export_bundle(
@@ -136,3 +146,61 @@ def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         (folder / MANIFEST_FILE).write_text(manifest.to_text())
+
+
+def comparison_observations(
+    checkpoint: Checkpoint, path: Path, dataset: str | None = None
+) -> tuple[NDArray[np.float32], str]:
+    """Return observations to prove the parity on, shape (M, O), and where they come from.
+
+    Args:
+        checkpoint: The policy.
+        path: Where the checkpoint lies.
+        dataset: Whose observations to take; by default the training dataset's, or, where that is
+            out of reach, draws from its statistics.
+
+    Raises:
+        DatasetError: If ``dataset`` is given and cannot be read.
+        SpecMismatchError: If ``dataset`` describes another robot.
+    """
+    rng = np.random.default_rng(0)
+    if dataset:
+        return _recorded(dataset, checkpoint.spec, rng), f"observations of {dataset}"
+    trained_on = checkpoint.config.data.dataset
+    reason: Exception | None = None
+    for candidate in _places(trained_on, path) if trained_on else ():
+        try:
+            return _recorded(candidate, checkpoint.spec, rng), f"observations of {trained_on}"
+        except (DatasetError, SpecMismatchError) as cause:
+            reason = reason or cause
+    if reason:
+        _logger.warning("the parity is not measured on the training dataset: %s", reason)
+    drawn = _drawn(checkpoint.data_statistics, rng)
+    return drawn, "draws from the training data's mean and spread"
+
+
+def _places(dataset: str, checkpoint: Path) -> Iterator[str | Path]:
+    """Yield where a dataset may lie that a run names.
+
+    A relative name counts from the folder in which the run was trained: that is often the working
+    directory, or one that holds the run and was moved with it.
+    """
+    yield dataset
+    for folder in checkpoint.resolve().parents:
+        if not Path(dataset).is_absolute() and (folder / dataset).is_dir():
+            yield folder / dataset
+
+
+def _recorded(
+    dataset: str | Path, spec: PolicySpec, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    loaded = load_dataset(dataset)
+    spec.require_equal(loaded.spec, "the checkpoint", f"dataset {dataset}")
+    rows = np.concatenate([episode.observations for episode in loaded.episodes])
+    drawn: NDArray[np.float32] = rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
+    return drawn
+
+
+def _drawn(statistics: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:
+    shape = (NUM_OBSERVATIONS, len(statistics.observation_mean))
+    return statistics.restore_observation(rng.standard_normal(shape, dtype=np.float32))

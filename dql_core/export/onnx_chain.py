@@ -4,7 +4,7 @@ With the noisy action :math:`a_j` before step j, a step is
 
 .. math:: a_{j+1} = w^a_j a_j + w^c_j \, \mathrm{clip}(\hat a_j) + w^z_j z_j
 
-(`dql_core.diffusion.sampler`). The nodes carry :math:`c_j = (a_j - s_j) / p_j` instead, with
+(`dql_core.models.sampler`). The nodes carry :math:`c_j = (a_j - s_j) / p_j` instead, with
 :math:`p_j = \prod_{i<j} w^a_i` and, for ``epsilon``, :math:`s_j = \sqrt{1 - \bar\alpha_j}\, b`,
 where b is the bias of the network's last layer. What each step would multiply and add is then
 part of the weights and of the noise: a step is the network, a clip and two additions.
@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dql_core.diffusion.sampler import ReverseProcess
 from dql_core.export.onnx_builder import OnnxBuilder
-from dql_core.export.onnx_networks import (
+from dql_core.export.onnx_layers import (
     Array,
     Linear,
     Observation,
@@ -26,7 +25,8 @@ from dql_core.export.onnx_networks import (
     hidden_layer,
     negated_mish,
 )
-from dql_core.networks.denoiser import EMBEDDING_SIZE, Denoiser
+from dql_core.models.denoiser import EMBEDDING_SIZE, Denoiser
+from dql_core.models.sampler import ReverseProcess
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,8 @@ import numpy as np
 from dql_core.export.graph import MIN_SPREAD, PolicyGraph
 from dql_core.export.onnx_builder import OnnxBuilder
 from dql_core.export.onnx_chain import sample_actions
-from dql_core.export.onnx_critic import critic_values
-from dql_core.export.onnx_networks import Observation, actor, array_of
-from dql_core.networks.action_sampler import DiffusionSampler
-from dql_core.networks.actor import DeterministicActor
+from dql_core.export.onnx_layers import Observation, actor, array_of, critic_values
+from dql_core.models.actors import DeterministicActor, DiffusionSampler
 
 DESCRIPTION = "Chooses an action for a raw observation among K candidates."
 

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
-from dql_core.runtime.choice import Choice
 from dql_core.runtime.manifest import Parity
-from dql_core.runtime.noise import Noise, draw_noise
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise
 
 # Largest accepted difference: of actions as a share of their range, of Q relative to its size.
 MAX_ERROR = 1e-4

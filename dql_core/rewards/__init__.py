@@ -14,9 +14,10 @@ from dql_core.rewards.functions import (
     action_cost,
     distance_to_goal,
     joint_limit_penalty,
+    outside_bounds,
     success_bonus,
+    within_distance,
 )
-from dql_core.rewards.predicates import outside_bounds, within_distance
 
 __all__ = [
     "LoggedEpisode",

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from dql_core.errors import BundleError, ConfigError, SpecMismatchError
 from dql_core.normalize import Normalizer
-from dql_core.runtime.carried_noise import CarriedNoise
-from dql_core.runtime.choice import Selection, resolve_choice
 from dql_core.runtime.manifest import Manifest, read_bundle
-from dql_core.runtime.noise import draw_noise
-from dql_core.runtime.onnx_graph import OnnxBackend
-from dql_core.runtime.policy import Decision, Graph
+from dql_core.runtime.onnx_backend import OnnxBackend
+from dql_core.runtime.policy import (
+    CarriedNoise,
+    Decision,
+    Graph,
+    Selection,
+    draw_noise,
+    resolve_choice,
+)
 from dql_core.spec import PolicySpec
 
 # Makes the graph from a bundle's manifest and the content of its other files by name.

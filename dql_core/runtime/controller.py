@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
-from dql_core.runtime.fallback import Fallback
+from dql_core.runtime.fallback import Fallback, Interlock
 from dql_core.runtime.guard import Guard, Guards, Trip
 from dql_core.runtime.inference import Inference
-from dql_core.runtime.interlock import Interlock
 from dql_core.runtime.policy import Decision
 from dql_core.streams import Observation
 

@@ -1,17 +1,29 @@
-"""Asks a policy for a decision and does not wait for it beyond a limit."""
+"""Asks a policy for a decision and does not wait for it beyond a limit.
+
+Where a policy's calls are made: on a thread that owns it, or on the caller's.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.own_thread import Caller
 from dql_core.runtime.policy import Decision, Policy
+
+T = TypeVar("T")
+_END_TIMEOUT_S = 1.0
+_ASK_PERIOD_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -93,3 +105,121 @@ class Inference:
         if begins:
             self._policy.reset()
         return self._policy.act(observation, rng)
+
+
+class Caller(Protocol):
+    """Makes calls for others, one at a time."""
+
+    def is_busy(self) -> bool:
+        """Whether a call that was late has still not returned."""
+
+    def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Return what ``function`` returns, or raise what it raises.
+
+        Raises:
+            TimeoutError: If it does not return in time.
+        """
+
+    def stop(self) -> None:
+        """Make no more calls."""
+
+
+class SameThread:
+    """Makes calls where they are asked for, however long they take."""
+
+    def is_busy(self) -> bool:
+        """Never: who asked has waited."""
+        return False
+
+    def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Return what ``function`` returns."""
+        return function()
+
+    def stop(self) -> None:
+        """Nothing is left to be done."""
+
+
+class OwnThread:
+    """Makes calls on one thread, which alone touches what the functions touch.
+
+    A call that is late is given up, not ended: until it returns, further ones are refused, and
+    then its result is dropped. Nothing is ever queued. One thread at a time may ask.
+    """
+
+    def __init__(self, name: str, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Start the thread; it does not keep the process from ending.
+
+        Args:
+            name: Its name.
+            is_over: Whether waiting has become pointless, which then counts as too late; asked
+                every 0.05 s.
+        """
+        self._is_over = is_over
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._pending = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def is_busy(self) -> bool:
+        """Whether a call that was late has still not returned; raise what it raised, if it has."""
+        if self._pending:
+            try:
+                self._take_outcome(0.0)
+            except TimeoutError:
+                return True
+        return False
+
+    def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
+        """Return what ``function`` returns, or raise what it raises.
+
+        Raises:
+            TimeoutError: If it does not return in time, or an earlier call still runs.
+        """
+        if self.is_busy():
+            raise TimeoutError("an earlier call has not returned")
+        self._tasks.put(partial(self._fulfil, function))
+        self._pending = True
+        result: T = self._take_outcome(timeout_s)
+        return result
+
+    def stop(self) -> None:
+        """End the thread after its present call, which is not waited for for long.
+
+        One that computes for ever loses its real-time priority, lest it keeps others from a core.
+        """
+        self._tasks.put(None)
+        self._thread.join(_END_TIMEOUT_S)
+        if self._thread.native_id is not None and self.is_alive():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setscheduler(self._thread.native_id, os.SCHED_OTHER, os.sched_param(0))
+
+    def is_alive(self) -> bool:
+        """Whether the thread has not ended."""
+        return self._thread.is_alive()
+
+    def _take_outcome(self, timeout_s: float | None) -> Any:
+        """Return or raise what the pending call came to; raise TimeoutError if it still runs."""
+        left_s = math.inf if timeout_s is None else timeout_s
+        while True:
+            try:
+                value, error = self._outcomes.get(timeout=min(left_s, _ASK_PERIOD_S))
+                break
+            except Empty:
+                left_s -= _ASK_PERIOD_S
+                if left_s <= 0 or self._is_over():
+                    raise TimeoutError("the call has not returned") from None
+        self._pending = False
+        if error is not None:
+            raise error
+        return value
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            task()
+
+    def _fulfil(self, function: Callable[[], Any]) -> None:
+        try:
+            self._outcomes.put((function(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where the call was asked for
+            self._outcomes.put((None, error))

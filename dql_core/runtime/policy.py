@@ -1,15 +1,26 @@
-"""A policy for those who run it, and the function at its core."""
+"""A policy for those who run it, and the function at its core.
+
+How many candidates are sampled for an action and how one of them is chosen.
+
+The random numbers of one decision, drawn outside the policy's graph.
+
+Noise that resembles that of the decision before: the warm start of a reverse chain.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.noise import Noise
+from dql_core.errors import ConfigError
 from dql_core.spec import PolicySpec
+
+Selection = Literal["softmax", "greedy", "first"]
+_SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
 
 
 @dataclass(frozen=True)
@@ -49,3 +60,141 @@ class Policy(Protocol):
 
         All randomness comes from ``rng``: equal generators give equal decisions.
         """
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A number of candidates and a rule.
+
+    Attributes:
+        num_candidates: Candidates K sampled for an action.
+        selection: ``softmax`` draws one by its value, ``greedy`` takes the best, ``first`` the
+            first; only the last needs no critic, and then others need not be sampled.
+    """
+
+    num_candidates: int
+    selection: Selection
+
+
+def resolve_choice(
+    default: Choice,
+    has_critic: bool,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+) -> Choice:
+    """Combine a policy's defaults with a caller's wishes.
+
+    Args:
+        default: The policy's own.
+        has_critic: Whether the policy can rank candidates.
+        num_candidates: The caller's K, if any.
+        selection: The caller's rule, if any.
+
+    Raises:
+        ConfigError: If the policy cannot choose in this way.
+    """
+    if selection is None:
+        selection = default.selection if has_critic else "first"
+    if selection not in get_args(Selection):
+        raise ConfigError(f"selection is '{selection}': it must be softmax, greedy or first")
+    if num_candidates is not None and num_candidates < 1:
+        raise ConfigError(f"num_candidates is {num_candidates}: a policy samples at least 1")
+    if not has_critic and selection != "first":
+        raise ConfigError(
+            f"selection '{selection}' needs a critic, which this policy does not have: use 'first'"
+        )
+    if selection == "first":
+        if num_candidates is not None and num_candidates > 1:
+            raise ConfigError(
+                f"num_candidates is {num_candidates}, but selection 'first' looks at one only: "
+                f"use 1{', softmax or greedy' if has_critic else ''}"
+            )
+        return Choice(1, selection)
+    return Choice(num_candidates or default.num_candidates, selection)
+
+
+class Noise(NamedTuple):
+    """Inputs of the graph that make it a pure function.
+
+    Attributes:
+        steps: Standard normal; ``steps[0]`` starts the reverse chain, ``steps[i]`` is added in
+            its i-th later step; shape (S, K, A).
+        selection: Gumbel noise on the candidates' scores, so that their argmax is a draw from
+            the softmax; zeros where the best is wanted; shape (K,).
+    """
+
+    steps: NDArray[np.float32]
+    selection: NDArray[np.float32]
+
+
+def draw_noise(
+    rng: np.random.Generator, shape: tuple[int, int, int], selection: Selection
+) -> Noise:
+    """Draw the noise of one decision.
+
+    Args:
+        rng: Source of all randomness.
+        shape: Draws for each action dimension, candidates, action width: (S, K, A).
+        selection: How a candidate is chosen. A single one needs no draw.
+    """
+    steps = rng.standard_normal(shape, dtype=np.float32)
+    if draws_selection(shape[1], selection):
+        return Noise(steps, rng.gumbel(size=shape[1]).astype(np.float32))
+    return Noise(steps, np.zeros(shape[1], dtype=np.float32))
+
+
+def draws_selection(num_candidates: int, selection: Selection) -> bool:
+    """Whether the choice of a candidate is random."""
+    return selection == "softmax" and num_candidates > 1
+
+
+class CarriedNoise:
+    r"""Starts each reverse chain near where the one before started, instead of anywhere.
+
+    All normal draws follow :math:`z_t = \rho z_{t-1} + \sqrt{1 - \rho^2} \epsilon_t`, a stationary
+    autoregression: each decision alone is distributed as without it, but consecutive ones keep to
+    the same mode of the policy. The selection's Gumbel draws are made of such normal ones by their
+    distribution function.
+    """
+
+    def __init__(self, correlation: float) -> None:
+        r"""Begin anew.
+
+        Args:
+            correlation: :math:`\rho` of consecutive decisions, from 0 to 1.
+
+        Raises:
+            ConfigError: If it is not such a number.
+        """
+        if not 0.0 <= correlation <= 1.0:
+            raise ConfigError(f"warm_start is {correlation}: it must be from 0 to 1")
+        self._correlation = correlation
+        self._last: NDArray[np.float32] | None = None
+
+    def reset(self) -> None:
+        """Forget the decision before, as at the beginning of an episode."""
+        self._last = None
+
+    def draw(
+        self, rng: np.random.Generator, shape: tuple[int, int, int], selection: Selection
+    ) -> Noise:
+        """As `dql_core.runtime.policy.draw_noise`."""
+        draws, candidates, width = shape
+        normal = rng.standard_normal(draws * candidates * width + candidates, dtype=np.float32)
+        if self._last is not None:
+            normal *= np.float32(math.sqrt(1.0 - self._correlation**2))
+            normal += np.float32(self._correlation) * self._last
+        self._last = normal
+        steps, scores = normal[:-candidates].reshape(shape), normal[-candidates:]
+        if draws_selection(candidates, selection):
+            return Noise(steps, gumbel(scores))
+        return Noise(steps, np.zeros(candidates, dtype=np.float32))
+
+
+def gumbel(normal: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make standard Gumbel draws, shape (K,), of standard normal ones; they rise with them."""
+    below = [0.5 * math.erfc(-value / math.sqrt(2.0)) for value in normal.tolist()]
+    # By rounding the distribution function may reach its ends, whose draws are infinite.
+    inside = np.clip(below, _SMALLEST, _LARGEST)
+    drawn: NDArray[np.float32] = (-np.log(-np.log(inside))).astype(np.float32)
+    return drawn

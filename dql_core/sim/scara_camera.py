@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.sim.scara_layout import MODEL_FILE
+from dql_core.sim.scara import MODEL_FILE
 
 Colour = tuple[float, float, float, float]
 

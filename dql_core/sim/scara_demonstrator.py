@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.runtime.policy import Decision
-from dql_core.sim.scara_kinematics import tip_jacobian, tip_position
-from dql_core.sim.scara_layout import CONTROL_PERIOD_S, PEG_RADIUS, POST_CENTRE, POST_RADIUS
+from dql_core.sim.scara import (
+    CONTROL_PERIOD_S,
+    PEG_RADIUS,
+    POST_CENTRE,
+    POST_RADIUS,
+    tip_jacobian,
+    tip_position,
+)
 from dql_core.spec import PolicySpec
 
 INNER_SHARE = 0.5

@@ -9,8 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.sim.scara_kinematics import joints_at
-from dql_core.sim.scara_layout import (
+from dql_core.sim.scara import (
     CONTROL_PERIOD_S,
     MODEL_FILE,
     REGION_HALF_WIDTH,
@@ -18,6 +17,7 @@ from dql_core.sim.scara_layout import (
     SUCCESS_RADIUS,
     TARGET_CENTRE,
     Way,
+    joints_at,
     way_past_post,
 )
 

@@ -1,11 +1,19 @@
-"""Checkpoints: the whole state of a run as safetensors and json, never pickled."""
+"""Checkpoints: the whole state of a run as safetensors and json, never pickled.
+
+What a run has summed up and not yet written down; a checkpoint carries it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from dql_core.algo.agent import Agent, make_agent
@@ -14,22 +22,91 @@ from dql_core.errors import DamagedCheckpointError
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
-from dql_core.training.locate import DOCUMENT_FILE, Which, checkpoint_folder, find_checkpoint
-from dql_core.training.progress import Progress
-from dql_core.training.saved_config import tell_if_edited
-from dql_core.training.seeding import RunSeeds
-from dql_core.training.stored_checkpoint import (
+from dql_core.training.checkpoint_files import (
+    DOCUMENT_FILE,
     FORMAT_VERSION,
     STATE_FILE,
     CheckpointDocument,
+    Which,
+    checkpoint_folder,
+    find_checkpoint,
     read_document,
     read_state,
     tensors_of,
     whole_before,
     write_checkpoint,
 )
+from dql_core.training.saved_config import tell_if_edited
+from dql_core.training.seeding import RunSeeds
 
 GENERATORS = "generator"
+
+
+@dataclass
+class LossSums:
+    """Sums of losses over updates.
+
+    Losses are added one update after the other, so that a pause at any of them changes no bit.
+
+    Attributes:
+        totals: Sum of each loss by its name.
+        count: Updates summed up.
+    """
+
+    totals: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, names: Sequence[str], rows: NDArray[np.float64]) -> None:
+        """Add the losses of n updates, shape (n, len(names))."""
+        before = [self.totals.get(name, 0.0) for name in names]
+        # A sum over an axis may add in any order, a cumulative one may not.
+        sums = np.cumsum(np.vstack([before, rows]), axis=0)[-1]
+        self.totals = dict(zip(names, sums.tolist(), strict=True))
+        self.count += len(rows)
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each loss; nothing if there was no update."""
+        return {name: total / self.count for name, total in self.totals.items()}
+
+    def reset(self) -> None:
+        """Start again."""
+        self.totals, self.count = {}, 0
+
+
+@dataclass
+class Progress:
+    """The sums of a run.
+
+    Attributes:
+        since_reading: Losses since the last line of metrics.
+        since_checkpoint: Losses since the last due checkpoint.
+        alarming: Whether the values are out of all bounds.
+    """
+
+    since_reading: LossSums = field(default_factory=LossSums)
+    since_checkpoint: LossSums = field(default_factory=LossSums)
+    alarming: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; its numbers come back to the last bit."""
+        return {
+            "since_reading": vars(self.since_reading),
+            "since_checkpoint": vars(self.since_checkpoint),
+            "alarming": self.alarming,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Progress:
+        """Rebuild what `to_json` described.
+
+        Raises:
+            ValueError: If ``document`` is something else.
+        """
+        progress = TypeAdapter(cls).validate_python(document)
+        for sums in (progress.since_reading, progress.since_checkpoint):
+            if sums.count < bool(sums.totals):
+                raise ValueError(f"losses of {sums.count} updates are summed up")
+        return progress
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dql_core.atomic import writing
 from dql_core.config import RunConfig, TrainConfig
 from dql_core.errors import OutputError
-from dql_core.evaluation.environment import require_environment
-from dql_core.training.appraisal import Appraiser
+from dql_core.evaluation.rollout import require_environment
+from dql_core.files import writing
+from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.divergence import value_limit
-from dql_core.training.interruption import Interruption
 from dql_core.training.metrics import MetricsLog
-from dql_core.training.monitor import Monitor
+from dql_core.training.monitor import Monitor, value_limit
 from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
-from dql_core.training.resume import (
+from dql_core.training.run_folder import (
+    create_run_folder,
     forget_after,
     load_run,
+    only_writer,
+    require_free,
     require_same_config,
     require_same_data,
 )
-from dql_core.training.run_folder import create_run_folder, only_writer, require_free
 from dql_core.training.saved_config import CONFIG_FILE
 from dql_core.training.selection import write_best
+from dql_core.training.validation import Appraiser
 
 Report = Callable[[int, Mapping[str, float]], None]
 

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
-from dql_core.training.records import drop_after, open_to_append
+from dql_core.files import drop_after, open_to_append
 
 METRICS_FILE = "metrics.jsonl"
 

@@ -1,26 +1,35 @@
-"""Watches over the updates of a run: reads their losses rarely, stops what is broken."""
+"""Watches over the updates of a run: reads their losses rarely, stops what is broken.
+
+Losses or weights that are no numbers any more: where a run broke, and on what.
+
+Values that run away: the most frequent failure of the method, told as soon as it shows.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from dql_core.algo.agent import Losses
+from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch, BatchSampler
+from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
-from dql_core.training.divergence import ValueLimit
-from dql_core.training.locate import checkpoint_folder, checkpoint_steps
+from dql_core.training.checkpoint_files import checkpoint_folder, checkpoint_steps
 from dql_core.training.metrics import MetricsLog
-from dql_core.training.nonfinite import broken_losses, broken_weights
 from dql_core.training.run_folder import note_alarm, note_facts
 
 MEND = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
-
 _logger = logging.getLogger(__name__)
 
 
@@ -135,3 +144,118 @@ class Monitor:
         if self._run.agent.acceleration.compiles:
             _logger.info("compiled; the first update took %.1f s", took)
         self._log.start_clock(self._run.step)
+
+
+def broken_losses(
+    names: Sequence[str],
+    rows: NDArray[np.float64],
+    first_step: int,
+    redraw: Callable[[int], Batch],
+) -> str | None:
+    """Look for losses that are NaN or infinite.
+
+    Args:
+        names: Names of the L losses.
+        rows: Losses of n updates, shape (n, L).
+        first_step: Number of the first of these updates.
+        redraw: Returns the batch of one of them, counted from 0.
+
+    Returns:
+        The first update with such a loss, its losses and its batch; None if all are numbers.
+    """
+    finite = np.isfinite(rows)
+    if finite.all():
+        return None
+    index = int(np.flatnonzero(~finite.all(axis=1))[0])
+    row = dict(zip(names, rows[index].tolist(), strict=True))
+    broken = {name: value for name, value in row.items() if not np.isfinite(value)}
+    sound = {name: value for name, value in row.items() if name not in broken}
+    told = f"training diverged at step {first_step + index}: {_text(broken)}"
+    if sound:
+        told += f", while {_text(sound)}"
+    if index:
+        before = dict(zip(names, rows[index - 1].tolist(), strict=True))
+        told += f"; one step before, {_text(before)}"
+    return f"{told}; its batch has {_statistics(redraw(index))}"
+
+
+def broken_weights(step: int, modules: Mapping[str, nn.Module]) -> str | None:
+    """Look for weights that are NaN or infinite, which losses tell one update later.
+
+    Returns:
+        The first such tensor; None if all are numbers.
+    """
+    for name, module in modules.items():
+        for key, tensor in module.state_dict().items():
+            if not bool(torch.isfinite(tensor).all()):
+                return f"training diverged at step {step}: the weights '{name}.{key}' are broken"
+    return None
+
+
+def _text(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value:.3g}" for name, value in values.items())
+
+
+def _statistics(batch: Batch) -> str:
+    """Describe a batch as the networks see it: normalised."""
+    reward = batch.reward
+    return (
+        f"rewards {reward.min().item():.3g} to {reward.max().item():.3g} (mean "
+        f"{reward.mean().item():.3g}), |action| up to {_largest(batch.action):.3g}, normalised "
+        f"|observation| up to {_largest(batch.observation):.3g} (next: "
+        f"{_largest(batch.next_observation):.3g})"
+    )
+
+
+def _largest(values: Tensor) -> float:
+    return float(values.abs().max())
+
+
+@dataclass(frozen=True)
+class ValueLimit:
+    """How large values may be.
+
+    Attributes:
+        largest_return: Largest absolute discounted return that the data allows.
+        factor: How many times that the mean |Q| may be.
+    """
+
+    largest_return: float
+    factor: float
+
+    @property
+    def limit(self) -> float:
+        """The mean |Q| beyond which values are no estimates any more."""
+        return self.factor * self.largest_return
+
+    def alarm(self, q_magnitude: float) -> str:
+        """Return the line that tells of values beyond the limit."""
+        return (
+            f"mean |Q| is {q_magnitude:.3g}, the data allows returns up to "
+            f"{self.largest_return:.3g}: the critics are diverging; stop, and set "
+            f"critic.layer_norm=true, lower policy.eta or data.reward_scale, or set "
+            f"critic.max_q_samples=1 (validation.divergence_factor is {self.factor:g})"
+        )
+
+
+def value_limit(config: TrainConfig, dataset: LoadedDataset) -> ValueLimit:
+    """Measure what values the data allows, in the units of the critics.
+
+    Args:
+        config: The training configuration.
+        dataset: The training data.
+    """
+    rewards = fit_rewards(dataset, config.data)
+    discount = config.critic.discount
+    largest = max(_largest_return(each, rewards, discount) for each in dataset.episodes)
+    return ValueLimit(largest, config.validation.divergence_factor)
+
+
+def _largest_return(episode: Episode, rewards: RewardTransform, discount: float) -> float:
+    """Largest absolute return of an episode; one that was cut goes on as it went on average."""
+    earned = rewards(episode.rewards)
+    returns = discounted_returns(earned, discount)
+    if not episode.terminated:
+        steps_left = np.arange(len(earned), 0, -1)
+        returns = returns + discount**steps_left * earned.mean() / (1.0 - discount)
+    return float(max(np.abs(returns).max(), np.abs(earned).max()))

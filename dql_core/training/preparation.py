@@ -11,12 +11,10 @@ import torch
 from dql_core.algo.agent import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import BatchSampler
-from dql_core.data.checks import check_dataset
+from dql_core.data.checks import Finding, check_dataset
 from dql_core.data.dataset import LoadedDataset, load_dataset
-from dql_core.data.findings import Finding
-from dql_core.data.rewards import RewardTransform, fit_rewards
-from dql_core.data.split import split_episodes
-from dql_core.data.transitions import AS_RECORDED, make_transitions
+from dql_core.data.reward_transforms import RewardTransform, fit_rewards
+from dql_core.data.transitions import AS_RECORDED, make_transitions, split_episodes
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint

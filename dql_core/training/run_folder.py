@@ -1,28 +1,53 @@
-"""The folder of a training run: what was trained, on what, with which versions."""
+"""The folder of a training run: what was trained, on what, with which versions.
+
+Going on with a run exactly as if it had never stopped.
+
+What a run remembers of its dataset, to know it again.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
+import logging
 import platform
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dql_core import __version__
-from dql_core.atomic import is_free, whole_directory
 from dql_core.config import TrainConfig
+from dql_core.data.dataset import LoadedDataset
 from dql_core.documents import file_within
-from dql_core.errors import CheckpointError, ConfigError
-from dql_core.training.dataset_facts import dataset_facts
-from dql_core.training.preparation import TrainingData
-from dql_core.training.records import read_facts, write_facts
-from dql_core.training.saved_config import CONFIG_FILE, FILE_HASH, file_hash
+from dql_core.errors import CheckpointError, ConfigError, DamagedCheckpointError
+from dql_core.files import drop_after, is_free, read_facts, whole_directory, write_facts
+from dql_core.leftovers import remove_partial
+from dql_core.training.checkpoint import Checkpoint, load_exactly
+from dql_core.training.checkpoint_files import (
+    CHECKPOINTS_FOLDER,
+    VALIDATION_FILE,
+    checkpoint_folder,
+    checkpoint_steps,
+)
+from dql_core.training.preparation import TrainingData, new_run, set_threads
+from dql_core.training.saved_config import (
+    CONFIG_FILE,
+    FILE_HASH,
+    file_hash,
+    require_equal,
+    saved_config,
+)
+from dql_core.training.seeding import resolve_device
 
 SPEC_FILE = "spec.json"
 PACKAGES = ("torch", "numpy", "minari", "safetensors")
+_logger = logging.getLogger(__name__)
 
 
 def require_free(folder: Path) -> None:
@@ -95,3 +120,111 @@ def only_writer(folder: Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         yield
+
+
+def require_same_config(out: Path, config: TrainConfig) -> None:
+    """Refuse to go on with a run in another way than it began.
+
+    Raises:
+        CheckpointError: If ``out`` is no run.
+        ConfigError: Naming the first key that differs.
+    """
+    require_equal(out, saved_config(out), config)
+
+
+def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
+    """Return the run at its last checkpoint, or at its beginning if it did not reach one.
+
+    A damaged checkpoint is told of, and the run goes on from the one before.
+
+    Args:
+        out: The run's folder.
+        config: Its configuration.
+        dataset: What it learns from.
+
+    Raises:
+        CheckpointError: If no checkpoint is whole, or one is of an unknown format.
+    """
+    steps = checkpoint_steps(out)
+    if not steps:
+        return new_run(config, dataset)
+    set_threads(config)
+    damage: DamagedCheckpointError | None = None
+    for step in reversed(steps):
+        try:
+            run = load_exactly(checkpoint_folder(out, step), resolve_device(config.run.device))
+        except DamagedCheckpointError as cause:
+            damage = damage or cause
+            continue
+        if damage is not None:
+            _logger.warning(
+                "%s; goes on from step %d, so that %d updates are made again",
+                damage,
+                step,
+                steps[-1] - step,
+            )
+        return run
+    raise CheckpointError(f"{damage}; nor is another one of {out} whole: train a new run")
+
+
+def require_same_data(out: Path, dataset: LoadedDataset) -> None:
+    """Refuse data that changed since the run began; tell if the versions of packages did.
+
+    Raises:
+        CheckpointError: If it did.
+    """
+    facts = read_facts(out)
+    if facts["dataset"].get("sha256") != fingerprint(dataset):
+        raise CheckpointError(
+            f"{out}: began with other data than {dataset.source} holds now "
+            f"({facts['dataset'].get('transitions')} transitions, now {dataset.num_transitions}); "
+            f"train a new run, or restore the data"
+        )
+    changed = [
+        f"{name} {version} (was {facts['versions'].get(name)!s:.40})"
+        for name, version in package_versions().items()
+        if facts["versions"].get(name) != version
+    ]
+    if changed:
+        _logger.warning("goes on with %s: numbers may differ in the last bit", ", ".join(changed))
+
+
+def forget_after(out: Path, step: int) -> None:
+    """Remove what the files of a run tell of later steps, and what a kill left unfinished.
+
+    Later checkpoints, which are damaged, are put aside.
+    """
+    for folder in (out, out / CHECKPOINTS_FOLDER):
+        remove_partial(folder)
+    for later in checkpoint_steps(out):
+        if later > step:
+            folder = checkpoint_folder(out, later)
+            aside = folder.with_name(f"damaged-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+    drop_after(out / VALIDATION_FILE, step)
+    alarms = [alarm for alarm in read_facts(out)["q_alarms"] if alarm["step"] <= step]
+    note_facts(out, q_alarms=alarms, failure=None)
+
+
+def dataset_facts(dataset: LoadedDataset) -> dict[str, Any]:
+    """Return size, returns and fingerprint of a dataset as JSON."""
+    returns = [float(episode.rewards.sum()) for episode in dataset.episodes]
+    return {
+        "source": dataset.source,
+        "episodes": len(returns),
+        "transitions": dataset.num_transitions,
+        "mean_return": float(np.mean(returns)),
+        "std_return": float(np.std(returns)),
+        "sha256": fingerprint(dataset),
+    }
+
+
+def fingerprint(dataset: LoadedDataset) -> str:
+    """SHA-256 of all that is learned from, in the order of the episodes."""
+    digest = hashlib.sha256()
+    for episode in dataset.episodes:
+        for array in (episode.observations, episode.actions, episode.rewards):
+            digest.update(np.ascontiguousarray(array).data)
+        digest.update(f"{len(episode)} {episode.terminated}".encode())
+    return digest.hexdigest()

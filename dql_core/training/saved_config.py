@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dql_core.config import TrainConfig
-from dql_core.config_file import load_config
+from dql_core.config import TrainConfig, load_config
 from dql_core.documents import file_within, read_bounded
 from dql_core.errors import CheckpointError, ConfigError, DqlError
+from dql_core.files import read_facts
 from dql_core.strict_yaml import MAX_YAML_BYTES, parse
-from dql_core.training.locate import checkpoint_folder, checkpoint_steps
-from dql_core.training.records import read_facts
-from dql_core.training.stored_checkpoint import read_document
+from dql_core.training.checkpoint_files import checkpoint_folder, checkpoint_steps, read_document
 
 CONFIG_FILE = "config.yaml"
 # In run.json: SHA-256 of the file, beside `config_hash` of what it means.

@@ -17,7 +17,7 @@ from typing import Any
 
 from dql_core.config import TrainConfig
 from dql_core.errors import DqlError
-from dql_core.training.log_lines import log_lines
+from dql_core.process import log_lines
 from dql_core.training.loop import train
 
 INTERRUPTED = 130

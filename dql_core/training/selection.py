@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from dql_core.atomic import write_text
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.errors import CheckpointError
-from dql_core.training.locate import (
+from dql_core.files import read_records, write_text
+from dql_core.training.checkpoint_files import (
     BEST_FILE,
     VALIDATION_FILE,
     checkpoint_folder,
     checkpoint_steps,
 )
-from dql_core.training.records import read_records
 
 Record = Mapping[str, Any]
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
-from dql_ros.bag.tally import Tally
-from dql_ros.bag.topic_metadata import TopicMetadata
+from dql_ros.bag.metadata import Tally, TopicMetadata
 
 COMPRESSIONS = {
     "zstd": CompressionType.ZSTD,

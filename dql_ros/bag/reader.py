@@ -14,15 +14,13 @@ from typing import Any, NamedTuple
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, did_you_mean
-from dql_ros.bag.block import Batch, MessageBlock
 from dql_ros.bag.recorder import recorders_notes
-from dql_ros.bag.storage.bag_files import BagFiles
-from dql_ros.bag.storage.damage import DAMAGE, DamageError, Loss, sentence
 from dql_ros.bag.storage.definitions import check_encoding
-from dql_ros.bag.storage.layout import STORAGE_SUFFIXES, is_storage
-from dql_ros.bag.storage.ordered import in_time_order
-from dql_ros.bag.storage.part import Channel, Definition
-from dql_ros.bag.storage.reading import Reading
+from dql_ros.bag.storage.folder import STORAGE_SUFFIXES, is_storage
+from dql_ros.bag.storage.opening import BagFiles
+from dql_ros.bag.storage.reading import Reading, in_time_order
+from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Definition, Loss, sentence
+from dql_ros.codecs.block import Batch, MessageBlock
 
 __all__ = [
     "STORAGE_SUFFIXES",

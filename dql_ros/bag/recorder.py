@@ -15,8 +15,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from dql_core.documents import parse_json
 from dql_core.errors import BagError
+from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.sim_time import SimTimeOrder, StampedMessage
-from dql_ros.bag.topic_metadata import TopicMetadata, describe
 from dql_ros.bag.writer import BagWriter
 
 # Keys of metadata.yaml's custom_data beside the contract's.

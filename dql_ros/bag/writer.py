@@ -11,13 +11,10 @@ from types import TracebackType
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dql_core.atomic import write_text
 from dql_core.errors import BagError, OutputError
-from dql_ros.bag.bag_metadata import METADATA_NAME, information
-from dql_ros.bag.compact_yaml import dump
+from dql_core.files import write_text
 from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
-from dql_ros.bag.tally import Tally
-from dql_ros.bag.topic_metadata import TopicMetadata, describe
+from dql_ros.bag.metadata import METADATA_NAME, Tally, TopicMetadata, describe, dump, information
 from dql_ros.contract import QualityOfService
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.

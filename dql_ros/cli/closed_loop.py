@@ -9,19 +9,17 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from dql_core.atomic import whole_directory, write_text
-from dql_core.cli.facts import facts_table
-from dql_core.cli.new_folder import new_folder
-from dql_core.cli.outcome import outcome_table
+from dql_core.cli.console import facts_table, outcome_table
 from dql_core.cli.terminal import TaskText, Terminal
+from dql_core.cli.train import new_folder
 from dql_core.errors import ConfigError
-from dql_ros.closed_loop import DRIVER, policy_driver, run_closed_loop
-from dql_ros.closed_loop_plot import draw_closed_loop
-from dql_ros.closed_loop_summary import ClosedLoop
-from dql_ros.diagnostics_log import DiagnosticsLog, Report
-from dql_ros.faults import FAULTS_HELP, parse_faults
-from dql_ros.installed_config import contract_path
-from dql_ros.simulation import BUNDLED_ENVIRONMENT, EpisodeResult
+from dql_core.files import whole_directory, write_text
+from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
+from dql_ros.config_files import contract_path
+from dql_ros.diagnostics import DiagnosticsLog, Report
+from dql_ros.nodes.closed_loop import DRIVER, policy_driver, run_closed_loop
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
+from dql_ros.sim.faults import FAULTS_HELP, parse_faults
 
 INTERRUPTED = 130
 FIGURES, PICTURE = "closed_loop.json", "closed_loop.png"

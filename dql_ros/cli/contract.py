@@ -10,20 +10,18 @@ from typing import Annotated, Any
 
 import typer
 
-from dql_core.atomic import write_text
 from dql_core.cli.terminal import tell, tell_document
 from dql_core.errors import ContractError
+from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
-from dql_ros.cli.reading_bar import reading_bar
+from dql_ros.cli.inspect import reading_bar
+from dql_ros.config_files import contract_path
 from dql_ros.contract import Contract
-from dql_ros.contract_check.against_bag import Fit, check_bag
-from dql_ros.contract_check.by_itself import check_file, check_standard_types
-from dql_ros.contract_check.findings import Findings
-from dql_ros.contract_draft.carried import without_code
-from dql_ros.contract_draft.draft import Draft, draft_contract
-from dql_ros.contract_draft.studied import study
-from dql_ros.installed_config import contract_path
+from dql_ros.tools.contract_check import Findings, Fit, check_bag, check_file, check_standard_types
+from dql_ros.tools.contract_draft.carried import without_code
+from dql_ros.tools.contract_draft.draft import Draft, draft_contract
+from dql_ros.tools.contract_draft.topic_profile import study
 
 UNFIT = 2
 

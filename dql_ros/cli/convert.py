@@ -10,10 +10,10 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from dql_core.cli.terminal import TaskText, Terminal, tell, tell_document
-from dql_ros.bag.convert import REPORT_HTML, Interrupted, Manner, Source
-from dql_ros.bag.convert import convert as convert_bags
+from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
-from dql_ros.installed_config import contract_path
+from dql_ros.convert.convert import REPORT_HTML, Interrupted, Manner, Source
+from dql_ros.convert.convert import convert as convert_bags
 
 # Some bags were converted and others were not.
 INCOMPLETE = 3

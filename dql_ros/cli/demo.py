@@ -10,10 +10,10 @@ import typer
 from rich.table import Table
 
 from dql_core.cli.terminal import Terminal
-from dql_core.evaluation.confidence import Estimate
-from dql_ros.demo.driven import Driven
-from dql_ros.demo.narrator import Narrator
+from dql_core.evaluation.statistics import Estimate
 from dql_ros.demo.pipeline import STAGES, DemoSettings, run_demo
+from dql_ros.demo.progress import Narrator
+from dql_ros.demo.rollouts import Driven
 
 INTERRUPTED = 130
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from dql_core.cli.terminal import Terminal, tell_document
 from dql_core.errors import visible
-from dql_ros.doctor.examination import examine
-from dql_ros.doctor.finding import Finding, Verdict
+from dql_ros.tools.doctor.checks import examine
+from dql_ros.tools.doctor.finding import Finding, Verdict
 
 _MARKS = {
     Verdict.FINE: ("ok  ", "green"),

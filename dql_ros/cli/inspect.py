@@ -1,26 +1,40 @@
-"""`dql inspect`: show what a file or folder of the project holds."""
+"""`dql inspect`: show what a file or folder of the project holds.
+
+What `dql inspect` tells of a bag, as tables and as JSON.
+
+The bar that shows, on a terminal, how much of a bag is read.
+"""
 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Group
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
-from dql_core.cli.facts import facts_table, fields_table, plain_table, spec_facts
-from dql_core.cli.terminal import Terminal, tell_document
-from dql_core.errors import DqlError, did_you_mean
+from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
+from dql_core.cli.terminal import TaskText, Terminal, tell_document
+from dql_core.errors import DqlError, did_you_mean, visible
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage
-from dql_ros.cli.inspect_bag import bag_document, bag_tables
-from dql_ros.cli.reading_bar import reading_bar
 from dql_ros.contract import Contract, QualityOfService, load_contract
-from dql_ros.survey.topics import survey
+from dql_ros.tools.survey import SurveyedTopic, survey
 
 # Imported when it is needed: its libraries take seconds, which a bag need not wait for.
 DESCRIBER = "dql_core.cli.inspect"
+# A contract's default limit, `max_skew_s`.
+OTHER_CLOCK_MS = 60_000
+# What a topic's row has no need of: there is no contract that sets limits or ticks.
+_OF_A_CONTRACT = {"role", "limit_s", "gaps", "gap_spans", "missing_estimate", "age_at_tick_ms"}
 
 
 def inspect(
@@ -116,3 +130,141 @@ def _short(msgtype: str) -> str:
 
 def _qos(qos: QualityOfService) -> str:
     return f"{qos.reliability}, {qos.durability}"
+
+
+def bag_document(bag: Bag, topics: Sequence[SurveyedTopic]) -> dict[str, Any]:
+    """Return all that is known of a surveyed bag, ready for JSON."""
+    return {
+        "bag": str(bag.path),
+        "files": [{"name": file.name, "bytes": file.stat().st_size} for file in bag.files],
+        "size_bytes": bag.size_bytes,
+        "start_ns": bag.start_ns,
+        "end_ns": bag.end_ns,
+        "duration_s": round((bag.end_ns - bag.start_ns) / 1e9, 9),
+        "message_count": bag.message_count,
+        "carries": sorted(bag.custom_data),
+        "topics": [_topic_document(each) for each in topics],
+        "losses": [vars(loss) for loss in bag.losses],
+        "notes": list(bag.notes),
+    }
+
+
+def bag_tables(document: Mapping[str, Any]) -> Group:
+    """Show a bag's document on a terminal."""
+    started = datetime.fromtimestamp(document["start_ns"] / 1e9, tz=timezone.utc)
+    names = ", ".join(file["name"] for file in document["files"])
+    facts = {
+        "starts": f"{document['start_ns'] / 1e9:.3f} s ({started:%Y-%m-%d %H:%M:%S} UTC)",
+        "duration": f"{document['duration_s']:.3f} s",
+        "messages": f"{document['message_count']:,}",
+        "files": f"{names} ({document['size_bytes'] / 1e6:.2f} MB)",
+        "carries": ", ".join(document["carries"]),
+    }
+    parts: list[Any] = [Text(visible(f"bag {document['bag']}"), "bold", overflow="fold")]
+    parts += [facts_table("", facts), _topics_table(document["topics"])]
+    parts += [Text(visible(f"- {remark}"), "yellow") for remark in bag_remarks(document)]
+    return Group(*parts)
+
+
+def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is odd about a bag, a sentence each."""
+    yield from document["notes"]
+    for loss in document["losses"]:
+        count = "messages" if loss["messages"] is None else f"{loss['messages']:,} messages"
+        size = "" if loss["bytes"] is None else f" ({loss['bytes']:,} bytes)"
+        yield f"lost: {count} of {loss['file']}{size}: {loss['reason']}"
+    for topic in document["topics"]:
+        name = topic["topic"]
+        if not topic["known"]:
+            yield (
+                f"{name}: its {topic['stated']:,} messages cannot be decoded: the type "
+                f"{topic['type']} is not known, or they are not serialised as ROS does it"
+            )
+        elif topic["stated"] == 0:
+            yield f"{name}: has no message"
+        yield from (f"{name}: {oddity}" for oddity in _stamp_oddities(topic))
+
+
+def _topic_document(surveyed: SurveyedTopic) -> dict[str, Any]:
+    figures = surveyed.statistics.to_json()
+    return {
+        **{key: value for key, value in figures.items() if key not in _OF_A_CONTRACT},
+        "stated": surveyed.topic.count,
+        "known": surveyed.known,
+        "read": surveyed.read,
+    }
+
+
+def _stamp_oddities(topic: Mapping[str, Any]) -> Iterator[str]:
+    for kind, words in (
+        ("zero", "header stamps are zero"),
+        ("backwards", "header stamps go backwards"),
+        ("duplicate", "header stamps repeat the one before"),
+    ):
+        if count := (topic["stamps"] or {}).get(kind, 0):
+            yield f"{count:,} of {topic['count']:,} {words}"
+    delay = topic["receive_minus_header_ms"]
+    if _of_other_clock(delay):
+        yield (
+            f"header stamps and times of receipt are {delay['p50'] / 1000:.4g} s apart: they are "
+            f"of different clocks"
+        )
+
+
+def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column(Text("topic\ntype"), overflow="fold")
+    for heading in ("\ncount", "rate\nHz", "spacing\nms", "jitter\nms", "longest\ns", "delay\nms"):
+        table.add_column(Text(heading), justify="right")
+    for topic in topics:
+        msgtype = visible(topic["type"].replace("/msg/", "/"))
+        name = Text.assemble(visible(topic["topic"]), "\n", (msgtype, "dim"))
+        table.add_row(name, f"{topic['count' if topic['read'] else 'stated']:,}", *_timing(topic))
+    if any(topic["count"] for topic in topics):
+        table.caption = (
+            "rate: mean; spacing: median; jitter: 95 % of the spacings are so near to the median; "
+            "longest: spacing; delay: from header stamp to receipt, median and longest"
+        )
+        table.caption_justify = "left"
+    return table
+
+
+def _timing(topic: Mapping[str, Any]) -> Iterator[str]:
+    rate, jitter = topic["rate_hz"], topic["jitter_ms"]
+    yield "" if rate is None else _rounded(rate)
+    yield "" if topic["median_pause_ms"] is None else _rounded(topic["median_pause_ms"])
+    yield "" if jitter is None else _rounded(jitter["p95"])
+    yield "" if jitter is None else _rounded(topic["longest_pause_s"])
+    delay = topic["receive_minus_header_ms"]
+    if _of_other_clock(delay):
+        yield "other clock"
+    else:
+        yield "" if delay is None else f"{_rounded(delay['p50'])}, {_rounded(delay['max'])}"
+
+
+def _of_other_clock(delay: Mapping[str, float] | None) -> bool:
+    """Whether header stamps are so far from the receipt as only another clock explains."""
+    return delay is not None and abs(delay["p50"]) > OTHER_CLOCK_MS
+
+
+def _rounded(number: float) -> str:
+    """Three digits, or all before the point, without an exponent where that is readable."""
+    if number == 0 or 0.001 <= abs(number) < 1e6:
+        return f"{number:.0f}" if abs(number) >= 100 else f"{number:.3g}"
+    return f"{number:.1e}"
+
+
+@contextmanager
+def reading_bar(label: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is told how many bytes are done; the bar is gone when the block ends."""
+    with Progress(
+        TaskText(),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Terminal(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task(label, total=size_bytes)
+        yield lambda done: bar.update(task, completed=done)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dql_core.atomic import write_text
 from dql_core.cli.terminal import tell
 from dql_core.errors import ConfigError
+from dql_core.files import write_text
+from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
-from dql_ros.installed_config import contract_path
-from dql_ros.layouts.foxglove import foxglove_layout
-from dql_ros.layouts.plotjuggler import plotjuggler_layout
+from dql_ros.tools.layouts.foxglove import foxglove_layout
+from dql_ros.tools.layouts.plotjuggler import plotjuggler_layout
 
 _KINDS = {".json": foxglove_layout, ".xml": plotjuggler_layout}
 

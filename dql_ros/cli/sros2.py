@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from dql_core.atomic import write_text
 from dql_core.cli.terminal import tell
+from dql_core.files import write_text
+from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
-from dql_ros.installed_config import contract_path
 from dql_ros.sros2 import policy_document
 
 

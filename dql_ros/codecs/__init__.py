@@ -7,7 +7,7 @@ converted and no rotation takes another form.
 
 from dql_ros.codecs.decoder import Selected, StreamDecoder
 from dql_ros.codecs.encoder import StreamEncoder
-from dql_ros.codecs.stamp import SECOND_NS, stamp_ns
+from dql_ros.codecs.joints import SECOND_NS, stamp_ns
 from dql_ros.codecs.transform import StreamTransform
 
 __all__ = [

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ContractError
 from dql_ros.codecs.joints import JointOrder, name_list_path
+from dql_ros.codecs.message_path import MessagePath
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import FieldSelection
-from dql_ros.message_path import MessagePath
 
 Reader = Callable[[Any], NDArray[np.float64] | float]
 log = logging.getLogger(__name__)

@@ -1,4 +1,7 @@
-"""Which element of an array belongs to which joint: messages list names beside their arrays."""
+"""Which element of an array belongs to which joint: messages list names beside their arrays.
+
+Times in messages, as nanoseconds.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import ContractError
-from dql_ros.message_path import MessagePath, field_names
+from dql_ros.codecs.message_path import MessagePath, field_names
 
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
 NAME_LISTS = ("name", "joint_names")
+SECOND_NS = 1_000_000_000
 
 
 def name_list_path(message: Any, path: str, topic: str) -> str:
@@ -87,3 +91,24 @@ class JointOrder:
         if present:
             return "correct 'joints' in the contract"
         return "set 'unnamed: by_index' in the contract if the order is known"
+
+
+def stamp_ns(message: Any, topic: str = "message") -> int:
+    """Return a message's header stamp in nanoseconds; ``topic`` is named in the error.
+
+    Raises:
+        ContractError: If the message has no header.
+    """
+    try:
+        stamp = message.header.stamp
+    except AttributeError as cause:
+        raise ContractError(
+            f"{topic}: no header to take the time from (the message has: "
+            f"{', '.join(field_names(message))}); set 'stamp: receive' for it in the contract"
+        ) from cause
+    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
+
+
+def set_time(time: Any, nanoseconds: int) -> None:
+    """Write a time or duration in nanoseconds into a message's ``sec`` and ``nanosec``."""
+    time.sec, time.nanosec = divmod(nanoseconds, SECOND_NS)

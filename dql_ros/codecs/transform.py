@@ -12,14 +12,14 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_ros.contract import FieldSelection
-from dql_ros.rotation import (
+from dql_ros.codecs.rotation import (
     columns_of_quaternions,
     quaternion_of_columns,
     quaternion_of_yaw,
     yaws_of_quaternions,
 )
-from dql_ros.units import Conversion, conversion
+from dql_ros.contract import FieldSelection
+from dql_ros.contract.units import Conversion, conversion
 
 
 class FieldTransform:

@@ -1,20 +1,27 @@
 """The robot contract: one yaml file that the converter, the trainer and the nodes all obey."""
 
-from dql_core.rewards.named import RewardFunction
+from dql_core.rewards.call import RewardFunction
 from dql_ros.contract.contract import Contract, FaultRules, contract_problems, load_contract
-from dql_ros.contract.episode import EpisodeRules, Predicate
 from dql_ros.contract.field import Element, FieldSelection
-from dql_ros.contract.reward import Reward
-from dql_ros.contract.signal import (
+from dql_ros.contract.stream import (
+    ActionStream,
+    ObservationStream,
+    QualityOfService,
+    Stream,
+    Topic,
+    resolve_topic,
+)
+from dql_ros.contract.task import (
+    EpisodeRules,
     Equal,
     Event,
     FlagStream,
+    Predicate,
+    Reward,
     RewardTopic,
     SignalStream,
     matches,
 )
-from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
-from dql_ros.contract.topic import QualityOfService, Topic, resolve_topic
 
 __all__ = [
     "ActionStream",

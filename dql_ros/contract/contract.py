@@ -13,14 +13,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from dql_core.errors import ContractError
-from dql_core.rewards.named import RewardFunction
+from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
-from dql_ros.contract.episode import EpisodeRules
-from dql_ros.contract.reward import Reward
-from dql_ros.contract.signal import Event, SignalStream
-from dql_ros.contract.slices import require_few
+from dql_ros.contract.field import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
+from dql_ros.contract.task import EpisodeRules, Event, Reward, SignalStream
 
 MIN_RATE_HZ = 0.001
 # What only the running node obeys: it may be changed without a new dataset and a new policy.

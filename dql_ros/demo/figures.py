@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from dql_core.sim.scara_layout import (
+from dql_core.sim.scara import (
     PEG_RADIUS,
     POST_CENTRE,
     POST_RADIUS,
@@ -21,7 +21,7 @@ from dql_core.sim.scara_layout import (
     START_CENTRE,
     TARGET_CENTRE,
 )
-from dql_ros.demo.driven import OUTCOMES, Driven, Outcome
+from dql_ros.demo.rollouts import OUTCOMES, Driven, Outcome
 
 OUTCOME_COLOURS: dict[Outcome, str] = {
     "success": "#2a9d63",

@@ -4,12 +4,15 @@
 
 It replays recorded joint angles; nothing is simulated again. Rendering needs an OpenGL driver, and
 a missing one can end the process that asks for it: `video.make_video` starts a process for it.
+
+Makes the demo's film in a process of its own, because a broken OpenGL driver may end it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +24,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.sim.scara_camera import Colour, ScaraCamera
-from dql_ros.demo.driven import JOINTS, TARGET, Outcome, outcome_of, tool_path
-from dql_ros.demo.video import unfinished_film
+from dql_ros.demo.rollouts import JOINTS, TARGET, Outcome, outcome_of, tool_path
+from dql_ros.processes import NodeProcess, start_process
 
 POSTER_SUFFIX = ".png"
-
 Picture = NDArray[np.uint8]
-
 _FRAMES_PER_S = 20
 _HOLD_FRAMES = 14  # on the last instant of an episode
 _WIDTH, _HEIGHT, _HEADER = 512, 384, 44  # of a panel, in pixels
@@ -38,6 +39,7 @@ _VERDICTS: dict[Outcome, tuple[str, tuple[int, int, int]]] = {
     "collision": ("hit the post", (208, 69, 63)),
     "timeout": ("ran out of time", (201, 138, 24)),
 }
+_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,38 @@ def main() -> None:
         replays.append(Replay(label, dataset.spec.rate_hz, dataset.episodes[: int(count)]))
     with ScaraCamera(_WIDTH, _HEIGHT) as camera:
         _write(film(replays, camera), Path(out))
+
+
+def unfinished_film(out: Path) -> Path:
+    """Where the film ``out`` is while it is being made; its ending names the format."""
+    return out.with_name(f".{out.name}")
+
+
+def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:
+    """Film the first episodes of each dataset.
+
+    Args:
+        out: The film (MP4); a still picture (PNG) is left beside it.
+        datasets: Dataset folders by the policies' names for people.
+        episodes: How many episodes to show.
+
+    Returns:
+        Nothing, or why there is no film.
+    """
+    pairs = [f"{label}={path}" for label, path in datasets.items()]
+    command = [sys.executable, "-m", "dql_ros.demo.film", str(out), str(episodes), *pairs]
+    processes: list[NodeProcess] = []
+    try:
+        process = start_process(processes, "video", command, os.environ | {"MUJOCO_GL": "egl"})
+        if not process.wait(_TIMEOUT_S):
+            return f"rendering took more than {_TIMEOUT_S:.0f} s"
+    finally:
+        for process in processes:
+            process.stop()
+        unfinished_film(out).unlink(missing_ok=True)
+    if process.exit_code == 0 and out.is_file():
+        return ""
+    return f"{process.last_words} (code {process.exit_code})"
 
 
 if __name__ == "__main__":

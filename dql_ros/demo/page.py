@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from dql_ros.demo.driven import Driven
 from dql_ros.demo.figures import POLICY_COLOURS
-from dql_ros.demo.narrator import FinishedStage
+from dql_ros.demo.progress import FinishedStage
+from dql_ros.demo.rollouts import Driven
 
 
 @dataclass(frozen=True)

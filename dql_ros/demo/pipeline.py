@@ -1,23 +1,29 @@
-"""The whole demo: record, convert, train, export, drive, show."""
+"""The whole demo: record, convert, train, export, drive, show.
+
+Episodes driven over ROS 2, recorded into bags and converted: the demo's one way to data.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dql_core.data.dataset import Episode
+from dql_core.data.dataset import Episode, load_dataset
 from dql_core.export.bundle import export_bundle
+from dql_core.files import replacing_directory
 from dql_core.training.metrics import METRICS_FILE
-from dql_ros.closed_loop import demonstrator, policy_driver
-from dql_ros.demo.driven import Driven
+from dql_ros.config_files import installed_config
+from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Source, convert
 from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
-from dql_ros.demo.narrator import Narrator
-from dql_ros.demo.recording import Session, convert_bags, record_sessions
-from dql_ros.demo.replacement import replacing_directory
+from dql_ros.demo.film import make_video
+from dql_ros.demo.progress import Narrator
 from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_results
+from dql_ros.demo.rollouts import Driven, require_same_episodes
 from dql_ros.demo.training import (
     CONFIGS,
     Training,
@@ -26,9 +32,9 @@ from dql_ros.demo.training import (
     run_trainings,
 )
 from dql_ros.demo.training_process import CURVE_FILE
-from dql_ros.demo.video import make_video
-from dql_ros.installed_config import installed_config
-from dql_ros.simulation import EpisodeResult
+from dql_ros.nodes.closed_loop import demonstrator, policy_driver, run_closed_loop
+from dql_ros.processes import NodeCommand
+from dql_ros.sim.episodes import EpisodeResult
 
 STAGES = ("record", "convert", "train", "export", "drive", "show")
 LABELS = {
@@ -36,10 +42,8 @@ LABELS = {
     "diffusion_bc": "Diffusion-BC",
     "diffusion_ql": "Diffusion-QL",
 }
-
 EPISODES_A_BAG = 100
 FILM_EPISODES = 4
-
 # Episodes begin with seeds of their own, so that no policy is tried on what it was trained on.
 _SEEDS_A_RUN = 100_000
 _DRIVE_SEED, _CURVE_SEED = 50_000, 75_000
@@ -241,3 +245,72 @@ def _without_graphics() -> Iterator[None]:
         del os.environ["MUJOCO_GL"]
         if before is not None:
             os.environ["MUJOCO_GL"] = before
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of simulation, driver and recorder.
+
+    Attributes:
+        driver: The node that drives.
+        episodes: How many episodes.
+        seed: Seed of the first episode.
+        bag: Where to record.
+    """
+
+    driver: NodeCommand
+    episodes: int
+    seed: int
+    bag: Path
+
+
+def record_sessions(
+    contract: Path, sessions: Sequence[Session], on_episode: Callable[[], None]
+) -> list[EpisodeResult]:
+    """Run one session after the other and return how all their episodes ended.
+
+    Raises:
+        DqlError: If the contract is wrong.
+        SimulationError: If a process fails.
+    """
+    results: list[EpisodeResult] = []
+    for session in sessions:
+        session.bag.parent.mkdir(parents=True, exist_ok=True)
+        results += run_closed_loop(
+            contract,
+            session.driver,
+            episodes=session.episodes,
+            seed=session.seed,
+            record=session.bag,
+            on_episode=lambda _: on_episode(),
+        )
+    return results
+
+
+def convert_bags(
+    contract: Path,
+    bags: Sequence[Path],
+    out: Path,
+    results: Sequence[EpisodeResult],
+    progress: Callable[[int, int], None],
+) -> tuple[dict[str, Any], tuple[Episode, ...]]:
+    """Convert bags and check that the dataset has the episodes that were driven.
+
+    Returns:
+        The converter's report and the dataset's episodes.
+
+    Raises:
+        DqlError: If the bags do not fit the contract.
+        SimulationError: If the recording has other episodes than ``results``.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    source = Source(
+        load_contract(contract),
+        bags,
+        contract_name=contract.name,
+        contract_text=contract.read_text(),
+    )
+    report = convert(source, out, progress=progress)
+    episodes = load_dataset(str(out)).episodes
+    require_same_episodes(results, episodes, out.name)
+    return report, episodes

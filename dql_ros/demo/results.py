@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dql_ros.demo.driven import Driven
-from dql_ros.demo.narrator import FinishedStage
+from dql_core.files import MARKER
 from dql_ros.demo.page import PageContents, write_page
-from dql_ros.demo.replacement import MARKER
+from dql_ros.demo.progress import FinishedStage
+from dql_ros.demo.rollouts import Driven
 
 PAGE_FILE, DETAILS_FILE = "index.html", "details.json"
 PATHS_FILE, CURVES_FILE = "paths.png", "learning_curves.png"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dql_core.config_file import load_config
+from dql_core.config import load_config
 from dql_core.errors import DqlError
 from dql_core.training.metrics import METRICS_FILE
+from dql_ros.config_files import installed_config
 from dql_ros.demo.training_process import CURVE_FILE
-from dql_ros.installed_config import installed_config
 from dql_ros.processes import NodeProcess, start_process
-from dql_ros.simulation import BUNDLED_ENVIRONMENT
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT
 
 CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
 CURVE_POINTS, CURVE_EPISODES = 8, 20

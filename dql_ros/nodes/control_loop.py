@@ -5,6 +5,8 @@ tick thread decides and publishes at absolute deadlines of a steady clock; it ne
 decision beyond its limit, so that the fallback goes out in time whatever the policy does, and it
 looks for a stop itself, so that nothing that keeps the executor busy can delay that. The inference
 thread alone calls the policy. In lockstep the executor's thread ticks.
+
+Waits until a robot is heard, while the executor waits for this.
 """
 
 from __future__ import annotations
@@ -15,38 +17,39 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from dql_core.errors import DqlError
 from dql_core.runtime.controller import State
+from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
-from dql_core.runtime.inference import Inference
-from dql_core.runtime.interlock import Interlock
-from dql_core.runtime.own_thread import Caller
+from dql_core.runtime.inference import Caller, Inference
 from dql_core.streams import Observation
 from dql_ros.contract import Contract, ObservationStream
-from dql_ros.deadline import DeadlineTicker, steady_ns
-from dql_ros.loaded_policy import LoadedPolicy
-from dql_ros.lockstep import Answer, LockstepTrigger
-from dql_ros.loop_settings import LoopSettings, make_controller, triggering_streams
-from dql_ros.loop_statistics import LoopStatistics
-from dql_ros.nodes.activation import await_arrival, await_readiness
+from dql_ros.control.health import LoopStatistics
+from dql_ros.control.loaded_policy import LoadedPolicy
+from dql_ros.control.observer import Observer
+from dql_ros.control.settings import LoopSettings, make_controller, triggering_streams
+from dql_ros.control.ticking import (
+    Answer,
+    DeadlineTicker,
+    LockstepTrigger,
+    raise_priority_of_this_thread,
+    steady_ns,
+)
 from dql_ros.nodes.base import ManagedNode
-from dql_ros.nodes.candidates import CandidatePublisher
-from dql_ros.nodes.command_outputs import CommandOutputs
-from dql_ros.nodes.end_request import END_REQUESTED
-from dql_ros.nodes.qos_conflicts import QosConflicts
-from dql_ros.nodes.rivals import Rivals
-from dql_ros.nodes.stream_inputs import StreamInputs
-from dql_ros.observer import Observer
-from dql_ros.realtime_priority import raise_priority_of_this_thread
+from dql_ros.nodes.control_topics import CandidatePublisher, CommandOutputs, StreamInputs
+from dql_ros.nodes.start import END_REQUESTED
+from dql_ros.nodes.topics import QosConflicts, Rivals
 
 # Commands kept for readers that are slow to acknowledge; in real time the contract decides.
 _LOCKSTEP_DEPTH = 1000
-
 # The first tick's distance from an arrival: what taking in a message needs, and a share of the
 # period for messages that are late, since a state that is just missed costs a whole period.
 _TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
-
 # An action that is sent so many periods after its tick began is not that of any state.
 _OVERDUE_PERIODS = 2
+_POLL_PERIOD_S = 0.005
+_ARRIVAL_POLL_PERIOD_S = 0.0001
+_LOG_PERIOD_S = 2.0
 
 
 class ControlLoop:
@@ -359,3 +362,58 @@ class ControlLoop:
 
     def _ros_now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
+
+
+class NotReadyError(DqlError):
+    """A node was to become active, but does not hear all of its robot."""
+
+
+def await_readiness(
+    poll: Callable[[], None],
+    missing: Callable[[], str],
+    timeout_s: float,
+    tell: Callable[[str], None],
+) -> None:
+    """Return once nothing is missing.
+
+    Args:
+        poll: Takes in what has arrived.
+        missing: Says what is missing, as a clause; empty if nothing is.
+        timeout_s: How long to wait.
+        tell: Is told every now and then what is waited for.
+
+    Raises:
+        NotReadyError: If something is still missing after that time, or the process is to end.
+    """
+    begun_s = told_s = time.monotonic()
+    while True:
+        poll()
+        reason = missing()
+        if not reason:
+            return
+        now_s = time.monotonic()
+        if now_s - begun_s >= timeout_s:
+            raise NotReadyError(f"waited {timeout_s:g} s in vain, {reason}")
+        if now_s - told_s >= _LOG_PERIOD_S:
+            told_s = now_s
+            tell(f"waiting, {reason}")
+        time.sleep(_POLL_PERIOD_S)
+        if END_REQUESTED.is_set:
+            raise NotReadyError(f"asked to end while waiting, {reason}")
+
+
+def await_arrival(
+    poll: Callable[[], None], newest: Callable[[], object], timeout_s: float
+) -> None:
+    """Return once something has arrived, or after some time.
+
+    Args:
+        poll: Takes in what has arrived.
+        newest: Says what has arrived last, which changes with each arrival.
+        timeout_s: How long to wait at most.
+    """
+    poll()
+    before, give_up_s = newest(), time.monotonic() + timeout_s
+    while newest() == before and time.monotonic() < give_up_s:
+        time.sleep(_ARRIVAL_POLL_PERIOD_S)
+        poll()

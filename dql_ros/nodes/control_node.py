@@ -13,17 +13,21 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError
-from dql_core.runtime.interlock import Interlock
-from dql_core.runtime.own_thread import Caller, OwnThread, SameThread
+from dql_core.runtime.fallback import Interlock
+from dql_core.runtime.inference import Caller, OwnThread, SameThread
 from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract, load_contract
-from dql_ros.loaded_policy import LoadedPolicy, fit_to_limit
-from dql_ros.loop_settings import LoopSettings
-from dql_ros.nodes.activation import NotReadyError
+from dql_ros.control.loaded_policy import LoadedPolicy, fit_to_limit
+from dql_ros.control.settings import LoopSettings
+from dql_ros.control.ticking import (
+    REMEDY,
+    lower_priority_of_this_thread,
+    raise_priority_of_all_threads,
+)
 from dql_ros.nodes.base import ManagedNode
-from dql_ros.nodes.control_loop import ControlLoop
-from dql_ros.nodes.end_request import END_REQUESTED
-from dql_ros.nodes.loop_monitor import LoopMonitor
+from dql_ros.nodes.control_loop import ControlLoop, NotReadyError
+from dql_ros.nodes.control_topics import SafetyInputs
+from dql_ros.nodes.diagnostics import LoopMonitor
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
@@ -33,12 +37,7 @@ from dql_ros.nodes.parameters import (
     require,
     value_of,
 )
-from dql_ros.nodes.safety_inputs import SafetyInputs
-from dql_ros.realtime_priority import (
-    REMEDY,
-    lower_priority_of_this_thread,
-    raise_priority_of_all_threads,
-)
+from dql_ros.nodes.start import END_REQUESTED
 
 # How long a thread that computes may keep the others waiting; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005

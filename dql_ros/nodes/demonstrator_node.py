@@ -8,7 +8,7 @@ from rclpy.node import Node
 
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_core.spec import PolicySpec
-from dql_ros.loaded_policy import LoadedPolicy
+from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 

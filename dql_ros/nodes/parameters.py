@@ -1,26 +1,34 @@
-"""Node parameters as data: each is declared with its default, description and range."""
+"""Node parameters as data: each is declared with its default, description and range.
+
+Which of a process's ROS parameters come from a section that is meant for all nodes.
+"""
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
+from dql_core.documents import read_bounded
 from dql_core.errors import ConfigError, did_you_mean
-from dql_ros.installed_config import contract_path
-from dql_ros.parameter_files import shared_parameters
+from dql_core.strict_yaml import MAX_YAML_BYTES, compose_yaml
+from dql_ros.config_files import contract_path
 
 # How alike two names are of which one is the other misspelt.
 _SIMILAR = 0.8
-
 Value = bool | int | float | str | tuple[str, ...]
+_FILE_OPTION = "--params-file"
+_ALL_NODES = "/**"
+_PARAMETERS = "ros__parameters"
 
 
 @dataclass(frozen=True)
@@ -144,3 +152,45 @@ CONTRACT = Parameter(
 def contract_of(node: Node) -> Path:
     """Path of the contract that the parameter `CONTRACT` means."""
     return contract_path(path_of(node, CONTRACT.name))
+
+
+def shared_parameters(arguments: Sequence[str]) -> set[str]:
+    """Return the names under ``/**`` in the parameter files of a command line.
+
+    Args:
+        arguments: The command line; its files were read by ROS before.
+
+    Raises:
+        ConfigError: If a file has a parameter twice, of which ROS takes the last without a word,
+            or is no yaml.
+    """
+    files = [Path(path) for option, path in pairwise(arguments) if option == _FILE_OPTION]
+    return {name for path in files for name in _names_for_all(path)}
+
+
+def _names_for_all(path: Path) -> Iterator[str]:
+    text = read_bounded(path, MAX_YAML_BYTES, ConfigError)
+    try:
+        # Composed, not loaded: launch files write lists with a tag of Python's, which ROS ignores.
+        document = compose_yaml(text.decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        reason = " ".join(str(cause).split())
+        raise ConfigError(f"{path}: not a file of parameters: {reason}") from cause
+    for all_nodes, section in _entries(document):
+        for key, parameters in _entries(section):
+            if (all_nodes, key) == (_ALL_NODES, _PARAMETERS):
+                yield from _flat_names(parameters, "")
+
+
+def _flat_names(parameters: yaml.Node, prefix: str) -> Iterator[str]:
+    for name, value in _entries(parameters):
+        if isinstance(value, yaml.MappingNode):
+            yield from _flat_names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _entries(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield key.value, value

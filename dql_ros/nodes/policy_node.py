@@ -12,8 +12,7 @@ from rclpy.node import Node
 from dql_core.export.backends import named_backend
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.spec import PolicySpec
-from dql_ros.cuda_device import find_device
-from dql_ros.loaded_policy import LoadedPolicy
+from dql_ros.control.loaded_policy import LoadedPolicy, find_device
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import Parameter, path_of, value_of

@@ -1,11 +1,20 @@
-"""Records the contract's topics, and others, into rosbag2 MCAP folders."""
+"""Records the contract's topics, and others, into rosbag2 MCAP folders.
+
+How a recording stands, on ``~/status`` and ``/diagnostics``.
+
+The recorder's parameters, and what they come to.
+
+What an operator asks of the recorder: to start, to stop, and to label what happens.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +25,14 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock as ClockMessage
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import BagError
-from dql_ros.bag.recorder import FinishedBag, Recorder
+from dql_ros.bag.mcap_output import COMPRESSIONS
+from dql_ros.bag.metadata import TopicMetadata, describe
+from dql_ros.bag.recorder import FinishedBag, Recorder, RecorderOptions
 from dql_ros.bag.sim_time import SimTimeOrder
-from dql_ros.bag.topic_metadata import TopicMetadata, describe
 from dql_ros.contract import (
     Contract,
     Event,
@@ -28,13 +40,21 @@ from dql_ros.contract import (
     Stream,
     load_contract,
 )
+from dql_ros.diagnostics import Level
 from dql_ros.nodes.base import run
-from dql_ros.nodes.parameters import contract_of, declare, refuse_unknown, require, value_of
-from dql_ros.nodes.recorder_parameters import PARAMETERS, recorder_options
-from dql_ros.nodes.recorder_report import FAILED, RECORDING, STOPPED, RecorderReporter, Standing
-from dql_ros.nodes.recorder_services import RecorderServices
-from dql_ros.nodes.recorder_topics import FoundTopic, RecorderTopics
-from dql_ros.nodes.type_definition import type_definition
+from dql_ros.nodes.diagnostics import DiagnosticsTopic
+from dql_ros.nodes.parameters import (
+    CONTRACT,
+    Parameter,
+    contract_of,
+    declare,
+    path_of,
+    refuse_unknown,
+    require,
+    value_of,
+)
+from dql_ros.nodes.recorder_topics import FoundTopic, RecorderTopics, type_definition
+from dql_ros.nodes.topics import reliable
 
 _DISCOVERY_PERIOD_S = 0.05
 _ADAPTATION_PERIOD_S = 0.2
@@ -46,6 +66,40 @@ _SILENCE_S = 0.2
 _END_S = 1.0
 _CLOCK_TOPIC = "/clock"
 _TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+STOPPED, RECORDING, FAILED = "stopped", "recording", "failed"
+PARAMETERS = (
+    CONTRACT,
+    Parameter("out", "", "folder to record into", required=True),
+    Parameter(
+        "when_exists",
+        "refuse",
+        "if 'out' exists: refuse, or record into a folder of that name with a number",
+        choices=("refuse", "number"),
+    ),
+    Parameter("topics", ("",), "further topics to record"),
+    Parameter("record_at_start", True, "record from the beginning; else once ~/start is called"),
+    Parameter(
+        "depth", 10_000, "messages of a topic that may wait to be written", low=1, high=1_000_000
+    ),
+    Parameter(
+        "compression", "zstd", "of the chunks in the MCAP files", choices=tuple(COMPRESSIONS)
+    ),
+    Parameter(
+        "max_file_mb", 0.0, "begin another file after so many megabytes; 0 for never", 0.0, 1e9
+    ),
+    Parameter("max_file_s", 0.0, "begin another file after so many seconds; 0 for never", 0, 1e9),
+    Parameter(
+        "flush_s",
+        1.0,
+        "write down what came at least so often; what a kill can lose",
+        0.05,
+        3600.0,
+    ),
+    Parameter(
+        "min_free_mb", 100.0, "finish the recording when the disk has less room left", 0.0, 1e9
+    ),
+)
+SUCCESS, FAILURE = "success", "failure"
 
 
 class RecorderNode(Node):
@@ -255,6 +309,184 @@ def main() -> None:
 
     code = run(make, SingleThreadedExecutor)
     sys.exit(code or int(any(node.has_failed for node in made)))
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a recording stands.
+
+    Attributes:
+        state: ``stopped``, ``recording`` or ``failed``.
+        reason: Why it has failed.
+        bag: The bag that is being recorded, or was last.
+        size_bytes: Bytes in the file that is being written.
+        received: Messages received of each topic.
+        lost: Messages lost of each topic.
+        late: Messages that came too late to be written in order; only with simulated time.
+        dropped: Messages from before the first clock; only with simulated time.
+        unheard: Topics without a publisher so far.
+        refused: Why a topic is not recorded although it is published.
+        remarks: What is odd about a topic that is recorded.
+    """
+
+    state: str
+    reason: str
+    bag: Path | None
+    size_bytes: int
+    received: dict[str, int]
+    lost: dict[str, int]
+    late: int
+    dropped: int
+    unheard: list[str]
+    refused: dict[str, str]
+    remarks: dict[str, str]
+
+    @property
+    def is_imperfect(self) -> bool:
+        """Whether the recording lacks anything, or has what nobody expects."""
+        is_incomplete = any(self.lost.values()) or self.late or self.dropped or self.refused
+        return bool(is_incomplete or self.remarks)
+
+
+class RecorderReporter:
+    """Tells how the recording stands."""
+
+    def __init__(self, node: Node) -> None:
+        self._told = ""
+        self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
+        self._diagnostics = DiagnosticsTopic(node, "recording")
+
+    def tell(self, standing: Standing) -> None:
+        """Publish it; ``~/status`` only if it has changed."""
+        status = json.dumps(
+            {
+                "state": standing.state,
+                "bag": "" if standing.bag is None else str(standing.bag),
+                "reason": standing.reason,
+            }
+        )
+        if status != self._told:
+            self._told = status
+            self._status.publish(String(data=status))
+        self._diagnostics.tell(*_judged(standing), _values(standing))
+
+
+def _judged(standing: Standing) -> tuple[Level, str]:
+    if standing.state == FAILED:
+        return Level.ERROR, standing.reason
+    if standing.is_imperfect:
+        told = [f"{label} {text}" for label, text in standing.remarks.items()]
+        return Level.WARN, "; ".join([f"{standing.state}, not everything", *told])
+    return Level.OK, standing.state
+
+
+def _values(standing: Standing) -> dict[str, str]:
+    values = {
+        "state": standing.state,
+        "bag": "" if standing.bag is None else str(standing.bag),
+        "file size (MB)": f"{standing.size_bytes / 1e6:.3f}",
+        "messages received": str(sum(standing.received.values())),
+        "messages lost": str(sum(standing.lost.values())),
+        "messages late": str(standing.late),
+        "messages dropped before the first clock": str(standing.dropped),
+        "topics without a publisher": ", ".join(standing.unheard),
+    }
+    if standing.bag is not None and standing.bag.parent.is_dir():
+        values["disk free (MB)"] = f"{shutil.disk_usage(standing.bag.parent).free / 1e6:.0f}"
+    for topic, count in standing.received.items():
+        values[f"received of {topic}"] = str(count)
+    for topic, count in standing.lost.items():
+        values[f"lost of {topic}"] = str(count)
+    values |= {f"not recorded: {topic}": why for topic, why in standing.refused.items()}
+    return values | {f"remark on {topic}": text for topic, text in standing.remarks.items()}
+
+
+def recorder_options(node: Node, contract_text: str, marker_topic: str) -> RecorderOptions:
+    """Return how the parameters ask to record.
+
+    Args:
+        node: The node that has declared them.
+        contract_text: The robot contract's yaml.
+        marker_topic: Topic in the bag that labels appear on.
+    """
+    return RecorderOptions(
+        out=path_of(node, "out"),
+        contract_text=contract_text,
+        marker_topic=marker_topic,
+        numbered=value_of(node, "when_exists") == "number",
+        compression=value_of(node, "compression"),
+        max_file_bytes=round(value_of(node, "max_file_mb") * 1e6),
+        max_file_ns=round(value_of(node, "max_file_s") * 1e9),
+        flush_ns=round(value_of(node, "flush_s") * 1e9),
+        min_free_bytes=round(value_of(node, "min_free_mb") * 1e6),
+    )
+
+
+class RecorderServices:
+    """Offers ``~/start``, ``~/stop``, ``~/label_episode`` and listens to ``~/label``.
+
+    Labels that were written are told on ``~/episode``, as they are in the bag.
+
+    Args:
+        node: The node that offers them.
+        start: Begins a bag.
+        stop: Finishes it.
+        label: Marks the present in it. All three raise `BagError` if that cannot be done now.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        start: Callable[[], Path],
+        stop: Callable[[], FinishedBag],
+        label: Callable[[str], None],
+    ) -> None:
+        self._start, self._stop, self._label = start, stop, label
+        self._logger = node.get_logger()
+        self._markers = node.create_publisher(String, "~/episode", reliable(10))
+        node.create_service(Trigger, "~/start", self._on_start)
+        node.create_service(Trigger, "~/stop", self._on_stop)
+        node.create_service(SetBool, "~/label_episode", self._on_label_episode)
+        node.create_subscription(String, "~/label", self._on_label, reliable(10))
+
+    def _on_start(self, _request: Any, response: Any) -> Any:
+        try:
+            response.message = f"recording into {self._start()}"
+        except BagError as error:
+            response.message = str(error)
+            return response
+        response.success = True
+        return response
+
+    def _on_stop(self, _request: Any, response: Any) -> Any:
+        try:
+            finished = self._stop()
+        except BagError as error:
+            response.message = str(error)
+            return response
+        response.success = not finished.error
+        response.message = finished.error or (
+            f"recorded {sum(finished.counts.values())} messages in {finished.path}"
+        )
+        return response
+
+    def _on_label_episode(self, request: Any, response: Any) -> Any:
+        response.message = self._mark(SUCCESS if request.data else FAILURE)
+        response.success = not response.message
+        return response
+
+    def _on_label(self, message: Any) -> None:
+        if complaint := self._mark(message.data):
+            self._logger.warning(complaint)
+
+    def _mark(self, text: str) -> str:
+        """Label the present; return what is wrong with that."""
+        try:
+            self._label(text)
+        except BagError as error:
+            return str(error)
+        self._markers.publish(String(data=text))
+        return ""
 
 
 if __name__ == "__main__":

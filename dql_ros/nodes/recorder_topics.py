@@ -1,7 +1,14 @@
-"""The recorder's subscriptions: to what is published, in the way in which it is."""
+"""The recorder's subscriptions: to what is published, in the way in which it is.
+
+The definition of a message type, from its Python class: files need not be installed.
+
+Lost messages of a topic, counted from the numbers that its publishers give them.
+"""
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -16,11 +23,72 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from dql_core.errors import DqlError
-from dql_ros.bag.sequence_numbers import SequenceNumbers
 from dql_ros.contract import QualityOfService
 from dql_ros.nodes.base import RCLError
-from dql_ros.nodes.interfaces import message_class, qos_profile
 from dql_ros.nodes.node_log import ROS_ARGUMENTS
+from dql_ros.nodes.topics import message_class, qos_profile
+
+# What rosidl's Python classes call the primitive types, and what message definitions do.
+_PRIMITIVES = {"boolean": "bool", "octet": "byte", "float": "float32", "double": "float64"}
+_SERVICE = re.compile(r"_(Request|Response|Event)$")
+_SEQUENCE = re.compile(r"sequence<(.+?)(?:, (\d+))?>$")
+_ARRAY = re.compile(r"(.+)\[(\d+)\]$")
+_BOUNDED_TEXT = re.compile(r"(w?string)<(\d+)>$")
+_SEPARATOR = "\n" + "=" * 80 + "\n"
+# Publishers that have gone cannot be told from silent ones; more than so many are not followed.
+_MAX_FOLLOWED = 64
+
+
+class SequenceNumbers:
+    """Follows the ascending numbers of a topic's publishers.
+
+    A message does not tell which of several publishers has sent it, but mistaking them for each
+    other does not change the sum: what is lost is what the highest numbers exceed the lowest ones
+    by, less what was received.
+
+    Args:
+        from_start: Whether no publisher had sent anything before it could have been received, so
+            that what its first message's number exceeds 1 by was lost as well.
+
+    Attributes:
+        received: Messages that were received, each once.
+        lost: Messages that were not received, although an earlier and a later one were.
+    """
+
+    def __init__(self, *, from_start: bool = False) -> None:
+        self._from_start = from_start
+        self.received = 0
+        self.lost = 0
+        # Number and time of the last message of each publisher.
+        self._last: list[tuple[int, int]] = []
+
+    def note(self, number: int | None, source_ns: int, publishers: int = 1) -> bool:
+        """Count a message.
+
+        Args:
+            number: Its publisher's number for it; ``None`` if the middleware gives none.
+            source_ns: When it was sent.
+            publishers: How many publishers the topic has now.
+
+        Returns:
+            Whether it is new; one that a latching publisher sends again is not.
+        """
+        if number is None:
+            self.received += 1
+            return True
+        if (number, source_ns) in self._last:
+            return False
+        self.received += 1
+        below = [index for index, (last, _) in enumerate(self._last) if last < number]
+        nearest = max(below, key=lambda index: self._last[index][0], default=None)
+        gap = 0 if nearest is None else number - self._last[nearest][0] - 1
+        if nearest is None or (gap and len(self._last) < publishers):
+            self.lost += number - 1 if self._from_start else 0
+            self._last = [*self._last[-_MAX_FOLLOWED + 1 :], (number, source_ns)]
+        else:
+            self._last[nearest] = (number, source_ns)
+            self.lost += gap
+        return True
 
 
 @dataclass(frozen=True)
@@ -323,3 +391,55 @@ def _node_beside(node: Node, number: int) -> Node:
         start_parameter_services=False,
         parameter_overrides=[Parameter("start_type_description_service", value=False)],
     )
+
+
+def type_definition(type_name: str) -> str:
+    """Return a type's definition and those of the types that it uses, in ``ros2msg`` form.
+
+    Constants, defaults and comments, which the classes do not know, are left out; they have no
+    part in the type's hash.
+
+    Args:
+        type_name: ``package/msg/Name``, or ``package/srv/Name_Event``.
+
+    Raises:
+        ContractError: If a type is not installed.
+    """
+    pending, known = [type_name], {type_name}
+    definitions = []
+    while pending:
+        current = pending.pop(0)
+        lines = []
+        for name, kind in _class_of(current).get_fields_and_field_types().items():
+            text, used = _spelled(kind)
+            lines.append(f"{text} {name}")
+            if used and used not in known:
+                known.add(used)
+                pending.append(used)
+        title = "" if current == type_name else f"MSG: {current}\n"
+        definitions.append(title + "\n".join(lines))
+    return _SEPARATOR.join(definitions) + "\n"
+
+
+def _class_of(type_name: str) -> Any:
+    package, kind, name = type_name.split("/")
+    if kind == "srv" and not name.endswith("_Event"):
+        return getattr(importlib.import_module(f"{package}.srv"), name)
+    return message_class(type_name)
+
+
+def _spelled(kind: str) -> tuple[str, str]:
+    """How a definition spells a field's type, and the name of the type that it uses, if any."""
+    if found := _SEQUENCE.match(kind):
+        text, used = _spelled(found[1])
+        return f"{text}[<={found[2]}]" if found[2] else f"{text}[]", used
+    if found := _ARRAY.match(kind):
+        text, used = _spelled(found[1])
+        return f"{text}[{found[2]}]", used
+    if found := _BOUNDED_TEXT.match(kind):
+        return f"{found[1]}<={found[2]}", ""
+    if "/" in kind:
+        package, name = kind.split("/")
+        used = f"{package}/{'srv' if _SERVICE.search(name) else 'msg'}/{name}"
+        return used, used
+    return _PRIMITIVES.get(kind, kind), ""

@@ -1,26 +1,45 @@
-"""What the simulated robot publishes: states, signals, results and the clock."""
+"""What the simulated robot publishes: states, signals, results and the clock.
+
+The commands that the simulated robot hears.
+
+Services of the simulation bridge: reset, pause and step.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
-from dql_ros.contract import Contract
-from dql_ros.nodes.interfaces import message_class, reliable, time_message
-from dql_ros.nodes.stream_io import (
+from dql_core.errors import ContractError, SimulationError
+from dql_ros.codecs import StreamDecoder
+from dql_ros.contract import ActionStream, Contract
+from dql_ros.nodes.parameters import value_of
+from dql_ros.nodes.topics import (
+    Rivals,
     SignalPublisher,
     StreamPublisher,
     joints_of,
+    message_class,
     parts,
+    qos_profile,
+    reliable,
+    time_message,
     wait_for_delivery,
 )
-from dql_ros.sim_faults import FaultyLink, LinkFaults, Vector, link_rng
-from dql_ros.simulation import Frame
+from dql_ros.sim.episodes import EpisodeRunner, Frame
+from dql_ros.sim.faults import FaultyLink, LinkFaults, Vector, link_rng
+from dql_ros.sim.run import SimulationRun
 
 # Deep enough that a recorder is sent again whatever it missed.
 _DEPTH = 1000
@@ -31,6 +50,7 @@ _IN_FRAME = frozenset(
     f"geometry_msgs/msg/{name}Stamped"
     for name in ("Point", "Pose", "Transform", "Vector3", "Twist")
 ) | {"nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseWithCovarianceStamped"}
+_LOG_PERIOD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -150,3 +170,141 @@ class BridgeOutputs:
     @property
     def _state_publishers(self) -> list[Publisher]:
         return [output.publisher for output in (*self._latched, *self._live)]
+
+
+class CommandInputs:
+    """Hears one command of each action stream and hands it to the simulation.
+
+    Attributes:
+        malformed: How many messages lacked what the contract names.
+        senders: The nodes that command the robot.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        contract: Contract,
+        run: SimulationRun,
+        on_complete: Callable[[], None],
+    ) -> None:
+        """Subscribe to the action topics.
+
+        Args:
+            node: The bridge.
+            contract: Names the topics.
+            run: Takes the commands, and has their clock.
+            on_complete: Called when every stream has sent one since the last call, whatever
+                became of it.
+        """
+        self.malformed = 0
+        self._node = node
+        self._run = run
+        self._on_complete = on_complete
+        self.senders = Rivals(node, [each.topic for each in contract.action], is_commander=False)
+        self._topics = [each.topic for each in contract.action]
+        self._fresh: set[str] = set()
+        for index, stream in enumerate(contract.action):
+            self._subscribe(index, stream)
+
+    def _subscribe(self, index: int, stream: ActionStream) -> None:
+        decode = StreamDecoder(stream)
+
+        def receive(message: object) -> None:
+            try:
+                now_ns = self._run.clock_ns(time.monotonic_ns())
+                self._run.held.receive(index, decode(message), now_ns)
+            except ContractError as error:
+                self.malformed += 1
+                self._node.get_logger().error(
+                    f"command ignored: {error}", throttle_duration_sec=_LOG_PERIOD_S
+                )
+            self._fresh.add(stream.topic)
+            if len(self._fresh) == len(self._topics):
+                self._fresh.clear()
+                self._on_complete()
+
+        self._node.create_subscription(
+            message_class(stream.type),
+            stream.topic,
+            receive,
+            qos_profile(stream.qos, min_depth=10),
+        )
+
+
+class BridgeServices:
+    """Turns what people ask into what the gate allows and how the next episode begins."""
+
+    def __init__(
+        self,
+        node: Node,
+        run: SimulationRun,
+        runner: EpisodeRunner,
+        changed: Callable[[], None],
+    ) -> None:
+        """Offer the services.
+
+        Args:
+            node: The bridge; has the parameters ``reset_seed``, ``keyframe`` and ``steps``.
+            run: The simulation, whose gate lets steps through.
+            runner: Begins its episodes.
+            changed: Called after anything was asked.
+
+        Raises:
+            SimulationError: If the model has no such keyframe.
+        """
+        self._node = node
+        self._run = run
+        self._gate = run.gate
+        self._runner = runner
+        self._changed = changed
+        runner.ask_for(None, value_of(node, "keyframe"))
+        node.create_service(Trigger, "~/reset", self._on_reset)
+        node.create_service(SetBool, "~/pause", self._on_pause)
+        node.create_service(Trigger, "~/step", self._on_step)
+        node.add_on_set_parameters_callback(self._on_parameters)
+
+    def _on_reset(self, _request: Any, response: Any) -> Any:
+        """End the running episode as truncated with its next step, and begin another."""
+        response.success = True
+        if self._run.frame is None:
+            response.message = "no episode has begun"
+            return response
+        seed = value_of(self._node, "reset_seed")
+        self._runner.ask_for(None if seed < 0 else seed, value_of(self._node, "keyframe"))
+        if self._run.is_running:
+            self._gate.request_reset()
+            response.message = "the next step ends the episode"
+        else:
+            self._gate.allow(1)
+            response.message = "the next step begins an episode"
+        self._changed()
+        return response
+
+    def _on_pause(self, request: Any, response: Any) -> Any:
+        self._gate.pause(request.data)
+        response.success = True
+        response.message = "paused" if request.data else "running"
+        self._changed()
+        return response
+
+    def _on_step(self, _request: Any, response: Any) -> Any:
+        """Allow as many steps as the parameter says, while paused."""
+        steps = value_of(self._node, "steps")
+        response.success = self._gate.paused
+        if self._gate.paused:
+            self._gate.allow(steps)
+            response.message = f"{steps} {'step' if steps == 1 else 'steps'} allowed"
+        else:
+            response.message = "the simulation is not paused: call ~/pause with true first"
+        self._changed()
+        return response
+
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        """Refuse a keyframe that the model does not have; later episodes begin in it."""
+        for parameter in parameters:
+            if parameter.name == "keyframe":
+                try:
+                    self._runner.ask_for(None, str(parameter.value))
+                except SimulationError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)

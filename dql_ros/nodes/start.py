@@ -2,13 +2,25 @@
 
 A node's imports take a second, in which Python may drop the exception that Ctrl-C raises: the node
 would go on and drive. So the signals are heeded first.
+
+The signals that end a node, and whether one has come; imports nothing that takes time.
 """
 
 from __future__ import annotations
 
 import importlib
+import signal
 
-from dql_ros.nodes.end_request import heed_signals
+_FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+_HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
+_OTHERS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTTOU)
+# All that would end the process, and SIGTSTP (Ctrl-Z): the robot would be left with its command.
+# Python itself ignores SIGPIPE and SIGXFSZ.
+_END_SIGNALS = (
+    signal.valid_signals() - {*_FAULTS, *_HARMLESS, *_OTHERS} - {signal.SIGPIPE, signal.SIGXFSZ}
+)
+# A shell has what it starts in the background ignore these; a node is still to be ended by them.
+_ALWAYS_HEEDED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
 
 def policy_node() -> None:
@@ -34,3 +46,36 @@ def recorder_node() -> None:
 def _start(name: str) -> None:
     heed_signals()
     importlib.import_module(f"dql_ros.nodes.{name}").main()
+
+
+class EndRequest:
+    """Whether the process was asked to end.
+
+    A plain flag, since a handler of a signal may interrupt whoever holds an Event's lock.
+    """
+
+    is_set = False
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self.is_set = True
+
+
+# For whoever keeps the executor waiting.
+END_REQUESTED = EndRequest()
+
+
+def heed_signals() -> None:
+    """Let all signals that end a node set `END_REQUESTED`.
+
+    Whoever started the process may want some ignored, as nohup does.
+    """
+    for number in _END_SIGNALS:
+        if number in _ALWAYS_HEEDED or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: END_REQUESTED.set())
+
+
+def ignore_signals() -> None:
+    """Let a second Ctrl-C not turn a good end into a bad one while the interpreter exits."""
+    for number in _END_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -8,25 +8,35 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# A module imports from layers below its own and from its own package, never sideways or upwards.
-LAYERS = (
-    {"errors"},
-    {"documents", "leftovers"},
-    {"plain_yaml"},
-    {"atomic", "presets", "spec", "strict_yaml"},
-    {"diffusion", "normalize", "rewards", "streams"},
-    {"held_column"},
-    {"config", "networks", "runtime"},
-    {"config_file", "data", "sim"},
+# A module imports from layers below its own and from its own room, never sideways or upwards.
+CORE_LAYERS = (
+    {"errors", "leftovers", "process", "streams"},
+    {"documents", "spec"},
+    {"files", "normalize", "strict_yaml"},
+    {"models", "rewards", "runtime"},
+    {"config"},
+    {"data", "sim"},
     {"algo", "evaluation"},
     {"training"},
     {"export"},
-    {"latency"},
     {"cli"},
 )
+ROS_LAYERS = (
+    {"private_folders", "config_files", "diagnostics"},
+    {"contract", "processes"},
+    {"codecs", "sros2"},
+    {"bag", "control"},
+    {"convert"},
+    {"tools"},
+    {"sim"},
+    {"nodes"},
+    {"demo"},
+    {"cli"},
+)
+LAYERS = {"dql_core": CORE_LAYERS, "dql_ros": ROS_LAYERS}
 RUNTIME_NEEDS = {"documents", "errors", "normalize", "runtime", "spec", "streams", "strict_yaml"}
 ROS_PACKAGES = {"rclpy", "launch", "launch_ros"}
-ROS_FOLDERS = tuple(ROOT / "dql_ros" / name for name in ("nodes", "cli", "launching"))
+ROS_FOLDERS = tuple(ROOT / "dql_ros" / name for name in ("nodes", "cli"))
 
 
 def modules(package: str) -> Iterator[Path]:
@@ -45,34 +55,34 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def imported_units(path: Path) -> set[str]:
-    """Return the parts of dql_core that ``path`` imports from."""
+def imported_units(path: Path, package: str = "dql_core") -> set[str]:
+    """Return the rooms and loose files of ``package`` that ``path`` imports from."""
     dotted = (name.split(".") for name in imports(path))
-    return {parts[1] for parts in dotted if parts[0] == "dql_core" and len(parts) > 1}
+    return {parts[1] for parts in dotted if parts[0] == package and len(parts) > 1}
 
 
 def unit_of(path: Path) -> str:
-    return path.relative_to(ROOT / "dql_core").parts[0].removesuffix(".py")
+    return path.relative_to(ROOT).parts[1].removesuffix(".py")
 
 
-def layer_of(unit: str) -> int:
-    return next(index for index, units in enumerate(LAYERS) if unit in units)
-
-
-CORE = [path for path in modules("dql_core") if unit_of(path) != "__init__"]
+def layer_of(unit: str, package: str) -> int:
+    return next(index for index, units in enumerate(LAYERS[package]) if unit in units)
 
 
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", CORE, ids=relative)
-def test_core_module_imports_only_from_layers_below(path: Path) -> None:
-    unit = unit_of(path)
-    assert any(unit in units for units in LAYERS), f"give '{unit}' a place in LAYERS"
-    # dql_core itself holds nothing but the version.
-    needed = imported_units(path) - {unit, "__version__"}
-    wrong = {other for other in needed if layer_of(other) >= layer_of(unit)}
+ALL = [path for package in LAYERS for path in modules(package) if unit_of(path) != "__init__"]
+
+
+@pytest.mark.parametrize("path", ALL, ids=relative)
+def test_a_module_imports_only_from_layers_below(path: Path) -> None:
+    package, unit = path.relative_to(ROOT).parts[0], unit_of(path)
+    assert any(unit in units for units in LAYERS[package]), f"give '{unit}' a place in LAYERS"
+    # The packages themselves hold nothing but the version.
+    needed = imported_units(path, package) - {unit, "__version__"}
+    wrong = {o for o in needed if layer_of(o, package) >= layer_of(unit, package)}
     assert not wrong, f"{relative(path)} must not import {wrong}"
 
 

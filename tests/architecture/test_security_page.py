@@ -3,13 +3,11 @@
 import re
 from pathlib import Path
 
-from dql_core.data import allowance, metadata
+from dql_core.data import hdf5_arrays, metadata
 from dql_core.documents import MAX_DEPTH, MAX_JSON_BYTES
-from dql_core.plain_yaml import MAX_NUMBER_LENGTH, MAX_VALUES
-from dql_core.strict_yaml import MAX_YAML_BYTES
-from dql_ros.bag.storage import definition_text
-from dql_ros.bag.storage import metadata as bag_metadata
-from dql_ros.contract.slices import MAX_ENTRIES
+from dql_core.strict_yaml import MAX_NUMBER_LENGTH, MAX_VALUES, MAX_YAML_BYTES
+from dql_ros.bag.storage import definition_text, folder
+from dql_ros.contract.field import MAX_ENTRIES
 
 ROOT = Path(__file__).parents[2]
 PAGE = " ".join((ROOT / "docs/explanation/security.md").read_text().split())
@@ -26,11 +24,11 @@ def test_the_limits_that_it_states_are_those_of_the_code() -> None:
         f"{MAX_YAML_BYTES >> 20} MiB; {MAX_VALUES:,} values",
         f"{MAX_DEPTH} deep; numbers of {MAX_NUMBER_LENGTH} characters",
         f"slices of {MAX_ENTRIES:,} elements together",
-        f"{bag_metadata.MAX_METADATA_BYTES >> 20} MiB; {bag_metadata.MAX_VALUES:,} values",
+        f"{folder.MAX_METADATA_BYTES >> 20} MiB; {folder.MAX_VALUES:,} values",
         f"{definition_text.MAX_DEFINITION_BYTES >> 20} MiB, {definition_text.MAX_FIELDS:,} fields",
         f"{definition_text.MAX_ELEMENTS:,} elements in arrays of texts and messages",
         f"{MAX_JSON_BYTES >> 20} MiB, {MAX_DEPTH} deep; known keys",
         f"Tuples of {metadata.MAX_FIELDS:,} numbers",
-        f"{allowance.ALWAYS_BYTES >> 30} GiB and {allowance.MAX_GROWTH} times what is stored",
+        f"{hdf5_arrays.ALWAYS_BYTES >> 30} GiB and {hdf5_arrays.MAX_GROWTH} times what is stored",
     ):
         assert limit in PAGE

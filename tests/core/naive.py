@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from dql_core.algo.agent import Agent
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import UpdateNoise
-from dql_core.algo.optimization import Descent
+from dql_core.algo.optimizer import Descent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser, sinusoids
+from dql_core.models.critic import TwinCritic
+from dql_core.models.denoiser import Denoiser, sinusoids
 
 B, O, A, N = 6, 3, 2, 5  # noqa: E741 - the axes' names everywhere else
 

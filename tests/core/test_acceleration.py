@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from dql_core.algo.acceleration import WORTH_COMPILING, Acceleration, compiler_missing
 from dql_core.algo.agent import Agent
-from dql_core.algo.capture import CapturedUpdate
 from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.execution import WORTH_COMPILING, Acceleration, CapturedUpdate, compiler_missing
 from dql_core.config import RunConfig
 from tests.core.naive import make_agent, make_batch, make_config
 

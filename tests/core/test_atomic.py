@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dql_core.atomic import require_room, whole_directory, write_text
 from dql_core.errors import OutputError
+from dql_core.files import require_room, whole_directory, write_text
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import torch
 
 from dql_core.errors import BundleError, ConfigError
 from dql_core.export.backends import BackendName, named_backend
-from dql_core.export.torch_graph import TorchBackend, TorchGraph, rebuild
+from dql_core.export.torch_backend import TorchBackend, TorchGraph, rebuild
 from dql_core.runtime.bundle_policy import BundlePolicy, load_policy
 from dql_core.runtime.manifest import WEIGHTS_FILE, read_bundle
-from dql_core.runtime.noise import draw_noise
-from dql_core.runtime.onnx_graph import OnnxBackend, OnnxGraph
+from dql_core.runtime.onnx_backend import OnnxBackend, OnnxGraph
+from dql_core.runtime.policy import draw_noise
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dql_core.config import DiffusionConfig
-from dql_core.diffusion.sampler import StepPrediction, make_process
-from dql_core.diffusion.schedule import NoiseSchedule, ScheduleName
+from dql_core.models.sampler import StepPrediction, make_process
+from dql_core.models.schedule import NoiseSchedule, ScheduleName
 from examples import bandit
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.runtime.bundle_policy import load_policy
-from dql_core.runtime.carried_noise import CarriedNoise, gumbel
+from dql_core.runtime.policy import CarriedNoise, gumbel
 
 SHAPE = (5, 40, 2)
 GUMBEL_MEAN = 0.5772156649

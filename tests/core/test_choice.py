@@ -1,7 +1,7 @@
 import pytest
 
 from dql_core.errors import ConfigError
-from dql_core.runtime.choice import Choice, Selection, resolve_choice
+from dql_core.runtime.policy import Choice, Selection, resolve_choice
 
 DEFAULT = Choice(50, "softmax")
 

@@ -9,7 +9,7 @@ import torch
 from dql_core.cli.bench import bench
 from dql_core.errors import BundleError, ConfigError
 from dql_core.export.bundle import export_bundle
-from dql_core.latency.plain_selection import PlainSelection
+from dql_core.export.plain_torch import PlainSelection
 
 
 def test_bench_shows_and_writes_a_row_for_each_number_of_candidates(

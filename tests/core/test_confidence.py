@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dql_core.evaluation.confidence import estimate_mean, estimate_rate, student_quantile
+from dql_core.evaluation.statistics import estimate_mean, estimate_rate, student_quantile
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.controller import Controller, State
-from dql_core.runtime.fallback import Fallback, FallbackRules
+from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
 from dql_core.runtime.guard import Guard, GuardLimits, Guards
-from dql_core.runtime.inference import Inference
-from dql_core.runtime.interlock import Interlock
-from dql_core.runtime.own_thread import SameThread
+from dql_core.runtime.inference import Inference, SameThread
 from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dql_core.config import TrainConfig
-from dql_core.config_file import load_config
+from dql_core.config import TrainConfig, load_config
 
 FOLDER = Path(__file__).parents[2] / "config" / "train" / "d4rl"
 

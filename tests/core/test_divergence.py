@@ -17,8 +17,8 @@ from dql_core.data.batches import Batch
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.errors import DqlError
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.divergence import value_limit
 from dql_core.training.loop import train
+from dql_core.training.monitor import value_limit
 
 SPEC = PolicySpec("cart", 10.0, (FieldSpec("x"),), (FieldSpec("push", "N", -4.0, 4.0),))
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dql_core.export.graph import PolicyGraph
-from dql_core.export.torch_policy import policy_graph
-from dql_core.runtime.noise import Noise, draw_noise
-from dql_core.runtime.onnx_graph import OnnxGraph
+from dql_core.export.graph import PolicyGraph, policy_graph
+from dql_core.runtime.onnx_backend import OnnxGraph
+from dql_core.runtime.policy import Noise, draw_noise
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 

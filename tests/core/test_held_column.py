@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dql_core.held_column import HeldColumn
-from dql_core.streams import CLOCK_JUMP_NS, HoldBuffer
+from dql_core.streams import CLOCK_JUMP_NS, HeldColumn, HoldBuffer
 
 # Small numbers make equal times, late messages and stamps from the future common; a second back
 # and forth sets the clock.

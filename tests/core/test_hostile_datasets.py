@@ -15,11 +15,11 @@ import pyarrow.parquet
 import pytest
 from minari.dataset.minari_storage import MinariStorage
 
-from dql_core.data import allowance
+from dql_core.data import hdf5_arrays
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.data.relabel import relabel
 from dql_core.errors import DatasetError
-from dql_core.rewards.named import RewardFunction
+from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 
 LENGTH = 5
@@ -428,7 +428,7 @@ def test_arrow_files_hold_plain_numbers_and_no_more_than_they_are(
 def test_a_parquet_file_that_grows_a_thousandfold_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allowance, "ALWAYS_BYTES", 1 << 20)
+    monkeypatch.setattr(hdf5_arrays, "ALWAYS_BYTES", 1 << 20)
     folder = in_files(tmp_path / "set", "parquet")
     assert load_dataset(folder).num_transitions == 2 * LENGTH
     path, rows = folder / "0/part-0.parquet", 1 << 20

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dql_core.data import allowance
+from dql_core.data import hdf5_arrays
 from dql_core.data.importers.importing import FileFormat, import_file
 from dql_core.errors import DatasetError
 
@@ -173,7 +173,7 @@ def test_npz_is_numbers_of_the_size_that_is_there(tmp_path: Path, name: str) -> 
 def test_an_archive_that_grows_a_thousandfold_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allowance, "ALWAYS_BYTES", 1 << 20)
+    monkeypatch.setattr(hdf5_arrays, "ALWAYS_BYTES", 1 << 20)
     path = npz(tmp_path / "set.npz", obs=np.zeros((1_000_000, 3), "f4"))
     assert path.stat().st_size < 20_000
     refused(path, "npz", "'obs' is 12,000,000 bytes in memory: .* made to fill it")

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dql_core.runtime.inference import Inference
-from dql_core.runtime.own_thread import OwnThread, SameThread
+from dql_core.runtime.inference import Inference, OwnThread, SameThread
 from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 

@@ -1,6 +1,6 @@
 import pytest
 
-from dql_core.runtime.interlock import Interlock, StillStoppedError
+from dql_core.runtime.fallback import Interlock, StillStoppedError
 
 
 def test_a_stop_stays_until_it_is_reset_after_its_release() -> None:

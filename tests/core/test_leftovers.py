@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from dql_core import leftovers
-from dql_core.atomic import whole_directory, write_text
+from dql_core.files import whole_directory, write_text
 from dql_core.leftovers import remove_leftovers, remove_partial, unfinished_file, unfinished_folder
 
 # Makes an output, tells that it is unfinished, and waits to be killed.
 CHILD = """
 import sys
 from pathlib import Path
-from dql_core.atomic import whole_directory
+from dql_core.files import whole_directory
 with whole_directory(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     print(folder, flush=True)

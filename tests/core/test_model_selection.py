@@ -10,22 +10,22 @@ import torch
 from numpy.typing import NDArray
 
 from dql_core.algo.agent import Agent
-from dql_core.cli.best import best_lines
+from dql_core.cli.console import best_lines
 from dql_core.cli.evaluate import evaluate
 from dql_core.cli.export import export
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
-from dql_core.data.rewards import RewardTransform
+from dql_core.data.reward_transforms import RewardTransform
 from dql_core.errors import CheckpointError
-from dql_core.evaluation.rank_correlation import rank_correlation
+from dql_core.evaluation.statistics import rank_correlation
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.held_out import HeldOut
-from dql_core.training.locate import find_checkpoint
+from dql_core.training.checkpoint_files import find_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, prepare
 from dql_core.training.selection import best_offline, best_online
+from dql_core.training.validation import HeldOut
 
 SPEC = PolicySpec(
     "cart", 10.0, (FieldSpec("x"), FieldSpec("v")), (FieldSpec("push", "N", -4.0, 4.0),)
@@ -200,8 +200,8 @@ def test_an_agent_is_measured_with_the_same_noise_each_time_and_is_not_changed(a
 
 
 def test_large_data_is_measured_on_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dql_core.training.held_out.MAX_TRANSITIONS", 9)
-    monkeypatch.setattr("dql_core.training.held_out.ROWS_AT_ONCE", 4)
+    monkeypatch.setattr("dql_core.training.validation.MAX_TRANSITIONS", 9)
+    monkeypatch.setattr("dql_core.training.validation.ROWS_AT_ONCE", 4)
     config, dataset = make_config(), make_dataset()
     run, _ = prepare(config, dataset)
     held_out = HeldOut(config, dataset, run.normalizer, RewardTransform(), "cpu")

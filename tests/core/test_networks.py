@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser, sinusoids
-from dql_core.networks.ema import MovingAverage, frozen_copy
-from dql_core.networks.mish import mish
+from dql_core.models.critic import TwinCritic
+from dql_core.models.denoiser import Denoiser, sinusoids
+from dql_core.models.ema import MovingAverage, frozen_copy
+from dql_core.models.layers import mish
 
 
 @pytest.fixture(autouse=True)

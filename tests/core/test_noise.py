@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from dql_core.runtime.choice import Selection
-from dql_core.runtime.noise import draw_noise
+from dql_core.runtime.policy import Selection, draw_noise
 
 
 @pytest.mark.parametrize("selection", ["softmax", "greedy", "first"])

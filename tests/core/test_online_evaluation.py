@@ -18,14 +18,14 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.data.spaces import flatten, spec_from_spaces
 from dql_core.errors import ConfigError, SpecMismatchError
-from dql_core.evaluation.parallel_episodes import MAX_ENVIRONMENTS, ParallelEpisodes
+from dql_core.evaluation.parallel_rollout import MAX_ENVIRONMENTS, ParallelEpisodes
 from dql_core.evaluation.rollout import EvaluationResult
-from dql_core.export.torch_policy import TorchPolicy, default_choice, policy_graph
+from dql_core.export.graph import TorchPolicy, default_choice, policy_graph
 from dql_core.spec import PolicySpec
-from dql_core.training.appraisal import acting_policy
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, prepare
+from dql_core.training.validation import acting_policy
 
 Array = NDArray[np.float32]
 
@@ -158,7 +158,7 @@ def test_more_episodes_than_environments_come_in_waves(
 ) -> None:
     run = untrained(make_config(dataset))
     at_once = ParallelEpisodes("Walk-v0", run.spec, 10, seed=0)
-    monkeypatch.setattr("dql_core.evaluation.parallel_episodes.MAX_ENVIRONMENTS", 4)
+    monkeypatch.setattr("dql_core.evaluation.parallel_rollout.MAX_ENVIRONMENTS", 4)
     in_waves = ParallelEpisodes("Walk-v0", run.spec, 10, seed=0)
     first, second = (each.run(acting_policy(run)) for each in (at_once, in_waves))
     assert first is not None

@@ -7,14 +7,13 @@ import torch
 
 from dql_core.algo.agent import make_agent
 from dql_core.config import TrainConfig
-from dql_core.export.graph import PolicyGraph
+from dql_core.export.graph import PolicyGraph, policy_graph
 from dql_core.export.onnx_builder import OnnxBuilder
+from dql_core.export.onnx_layers import negated_mish
 from dql_core.export.onnx_model import to_onnx
-from dql_core.export.onnx_networks import negated_mish
-from dql_core.export.torch_policy import policy_graph
 from dql_core.normalize import Normalizer
-from dql_core.runtime.noise import draw_noise
-from dql_core.runtime.onnx_graph import OnnxGraph
+from dql_core.runtime.onnx_backend import OnnxGraph
+from dql_core.runtime.policy import draw_noise
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dql_core.algo.optimization import Descent
+from dql_core.algo.optimizer import Descent
 from dql_core.config import RunConfig
 
 

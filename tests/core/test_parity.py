@@ -6,19 +6,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dql_core.diffusion.sampler import make_process
-from dql_core.diffusion.schedule import NoiseSchedule
 from dql_core.errors import BundleError
 from dql_core.export.graph import PolicyGraph
 from dql_core.export.parity import measure_parity, require_parity
-from dql_core.networks.action_sampler import DiffusionSampler
-from dql_core.networks.critic import TwinCritic
-from dql_core.networks.denoiser import Denoiser
+from dql_core.models.actors import DiffusionSampler
+from dql_core.models.critic import TwinCritic
+from dql_core.models.denoiser import Denoiser
+from dql_core.models.sampler import make_process
+from dql_core.models.schedule import NoiseSchedule
 from dql_core.normalize import Normalizer
-from dql_core.runtime.choice import Choice, Selection
 from dql_core.runtime.manifest import Parity
-from dql_core.runtime.noise import Noise
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Choice, Decision, Noise, Selection
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
 Distortion = Callable[[Decision], Decision]

@@ -8,8 +8,7 @@ import pytest
 
 from dql_core.errors import ConfigError, SpecMismatchError
 from dql_core.runtime.bundle_policy import BundlePolicy, load_policy
-from dql_core.runtime.choice import Selection
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Decision, Selection
 from dql_core.spec import FieldSpec, PolicySpec
 
 OBSERVATION = np.array([0.5, -1.0, 3.0], dtype=np.float32)

@@ -19,7 +19,7 @@ from dql_core.data.importers.importing import import_file
 from dql_core.data.relabel import RELABEL_KEY, relabel
 from dql_core.errors import ContractError, DatasetError
 from dql_core.rewards import LoggedEpisode, functions
-from dql_core.rewards.named import RewardFunction
+from dql_core.rewards.call import RewardFunction
 from dql_ros.cli.main import main
 
 SAMPLES = Path(__file__).parents[3] / "shared/data/offline"

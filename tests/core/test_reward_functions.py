@@ -22,9 +22,13 @@ from dql_core.rewards import (
     success_bonus,
     within_distance,
 )
-from dql_core.rewards.call import load_predicate, load_rewards
-from dql_core.rewards.lookup import source_sha256
-from dql_core.rewards.named import NamedFunction, RewardFunction
+from dql_core.rewards.call import (
+    NamedFunction,
+    RewardFunction,
+    load_predicate,
+    load_rewards,
+    source_sha256,
+)
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec(

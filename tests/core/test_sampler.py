@@ -3,9 +3,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dql_core.diffusion.sampler import StepPrediction, make_process
-from dql_core.diffusion.schedule import NoiseSchedule, Sampler, Variance
-from dql_core.networks.denoiser import Denoiser
+from dql_core.models.denoiser import Denoiser
+from dql_core.models.sampler import StepPrediction, make_process
+from dql_core.models.schedule import NoiseSchedule, Sampler, Variance
 
 VP = NoiseSchedule.make("vp", 5)
 DDPM = make_process(VP)

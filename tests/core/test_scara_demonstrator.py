@@ -6,9 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 import dql_core.sim
+from dql_core.sim.scara import START_CENTRE, TARGET_CENTRE, joints_at
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
-from dql_core.sim.scara_kinematics import joints_at
-from dql_core.sim.scara_layout import START_CENTRE, TARGET_CENTRE
 from dql_core.spec import FieldSpec, PolicySpec
 
 Vector = NDArray[np.float64]

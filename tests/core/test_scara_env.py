@@ -5,9 +5,7 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 import dql_core.sim
-from dql_core.sim.scara_env import MAX_JOINT_VELOCITY, ScaraReachEnv
-from dql_core.sim.scara_kinematics import joints_at, tip_jacobian, tip_position
-from dql_core.sim.scara_layout import (
+from dql_core.sim.scara import (
     CONTROL_PERIOD_S,
     PEG_RADIUS,
     POST_CENTRE,
@@ -16,7 +14,11 @@ from dql_core.sim.scara_layout import (
     START_CENTRE,
     SUCCESS_RADIUS,
     TARGET_CENTRE,
+    joints_at,
+    tip_jacobian,
+    tip_position,
 )
+from dql_core.sim.scara_env import MAX_JOINT_VELOCITY, ScaraReachEnv
 
 Vector = NDArray[np.float64]
 STAY = np.zeros(2)

@@ -2,8 +2,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from dql_core.sim.scara_kinematics import joints_at, tip_jacobian, tip_position
-from dql_core.sim.scara_layout import (
+from dql_core.sim.scara import (
     MODEL_FILE,
     PEG_RADIUS,
     POST_CENTRE,
@@ -11,6 +10,9 @@ from dql_core.sim.scara_layout import (
     START_CENTRE,
     SUCCESS_RADIUS,
     TARGET_CENTRE,
+    joints_at,
+    tip_jacobian,
+    tip_position,
     way_past_post,
 )
 

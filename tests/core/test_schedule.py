@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dql_core.diffusion.schedule import NoiseSchedule, ScheduleName
+from dql_core.models.schedule import NoiseSchedule, ScheduleName
 
 ALL: list[tuple[ScheduleName, int]] = [("vp", 5), ("vp", 50), ("cosine", 10), ("linear", 1000)]
 

@@ -13,16 +13,14 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from dql_core.cli.train import train
+from dql_core.cli.train import Request, settings, train
 from dql_core.cli.train_seeds import figures_table, train_seeds
-from dql_core.cli.train_settings import Request, settings
-from dql_core.config_file import load_config
+from dql_core.config import load_config
 from dql_core.errors import CheckpointError, ConfigError, DqlError
-from dql_core.evaluation.confidence import estimate_mean
+from dql_core.evaluation.statistics import estimate_mean
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.seed_folder import create_seed_folder, parse_seeds, seed_runs
-from dql_core.training.seed_runs import cores
-from dql_core.training.summary import Figure, summarize
+from dql_core.training.multi_seed import cores, create_seed_folder, parse_seeds, seed_runs
+from dql_core.training.seed_summary import Figure, summarize
 
 CONFIG = """
 run: {steps: 12, batch_size: 8, log_every: 3, checkpoint_every: 6, num_threads: 1}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import Episode, LoadedDataset
-from dql_core.data.split import split_episodes
+from dql_core.data.transitions import split_episodes
 from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 

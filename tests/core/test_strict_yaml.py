@@ -101,7 +101,7 @@ def test_a_hostile_or_ambiguous_text_is_soon_refused_in_one_line(
 def test_the_parser_without_c_measures_alike() -> None:
     code = (
         "import sys; sys.modules['yaml._yaml'] = None\n"
-        "from dql_core.plain_yaml import load_yaml\n"
+        "from dql_core.strict_yaml import load_yaml\n"
         "assert load_yaml('{a: &x [1, 2.5], b: *x}') == {'a': [1, 2.5], 'b': [1, 2.5]}\n"
         "try: load_yaml('a: &a [*a]')\n"
         "except Exception as error: print(error)"

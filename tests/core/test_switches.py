@@ -15,7 +15,7 @@ from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import TrainConfig
-from dql_core.export.torch_policy import policy_graph
+from dql_core.export.graph import policy_graph
 from dql_core.normalize import Normalizer
 from tests.core.naive import A, O, make_agent, make_batch, make_config, moved, snapshot
 

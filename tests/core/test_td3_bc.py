@@ -11,7 +11,7 @@ from dql_core.algo.noise import UpdateNoise
 from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.networks.actor import DeterministicActor
+from dql_core.models.actors import DeterministicActor
 from tests.core.naive import (
     A,
     B,

@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from dql_core.cli.facts import facts_table, fields_table, plain_table
+from dql_core.cli.console import facts_table, fields_table, plain_table
 from dql_core.cli.terminal import (
     ConsoleLines,
     PlainFormatter,

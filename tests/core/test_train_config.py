@@ -3,8 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dql_core.config import TrainConfig
-from dql_core.config_file import load_config
+from dql_core.config import TrainConfig, load_config
 from dql_core.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "config" / "train").rglob("*.yaml"))

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from dql_core.latency.turns import Latency, speed_ratio, take_turns
+from dql_core.export.latency import Latency, speed_ratio, take_turns
 
 
 def test_percentiles_and_rates_follow_from_the_times() -> None:

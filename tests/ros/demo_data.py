@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
-from dql_core.sim.scara_kinematics import joints_at
-from dql_core.sim.scara_layout import POST_CENTRE, START_CENTRE, TARGET_CENTRE
-from dql_ros.demo.driven import Driven, Outcome
-from dql_ros.simulation import EpisodeResult
+from dql_core.sim.scara import POST_CENTRE, START_CENTRE, TARGET_CENTRE, joints_at
+from dql_ros.demo.rollouts import Driven, Outcome
+from dql_ros.sim.episodes import EpisodeResult
 
 LABELS = {
     "demonstrator": "demonstrator",

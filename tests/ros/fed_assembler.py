@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dql_ros.bag.columns import Times
-from dql_ros.bag.episodes import EpisodeAssembler
-from dql_ros.bag.recorded import LeftOut, RecordedEpisode
-from dql_ros.bag.ticks import END_OF_TIME_NS
 from dql_ros.contract import Contract
+from dql_ros.convert.columns import Times
+from dql_ros.convert.episodes import EpisodeAssembler
+from dql_ros.convert.recorded_episode import LeftOut, RecordedEpisode
+from dql_ros.convert.transitions import END_OF_TIME_NS
 from tests.ros.naive_episodes import NaiveAssembler
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dql_ros.domain import environment_of
+from dql_ros.processes import environment_of
 from tests.ros.workspace import Workspace
 
 needs_launch = pytest.mark.skipif(

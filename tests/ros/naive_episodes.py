@@ -1,4 +1,4 @@
-"""The rules of dql_ros/bag/episodes.py as one reads them, message by message.
+"""The rules of dql_ros/convert/episodes.py as one reads them, message by message.
 
 Slow and plain, to compare the converter with.
 
@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.streams import CLOCK_JUMP_NS, Observation, ObservationBuilder, StreamSpec
-from dql_ros.bag.gate import Gate
-from dql_ros.bag.recorded import BETWEEN, MARKED, STOPPED, LeftOut, RecordedEpisode
 from dql_ros.contract import Contract, RewardTopic
+from dql_ros.convert.alignment import Gate
+from dql_ros.convert.recorded_episode import BETWEEN, MARKED, STOPPED, LeftOut, RecordedEpisode
 
 
 class Arrivals:

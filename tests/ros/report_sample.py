@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from dql_core.data.dataset import Episode
-from dql_ros.bag.bag_part import BagPart, EpisodeRow, LeftOutRow, LossRow, SkippedTopic
-from dql_ros.bag.field_statistics import DatasetStatistics
-from dql_ros.bag.report_document import make_report
-from dql_ros.bag.topic_statistics import TopicStatistics
 from dql_ros.contract import Contract, load_contract
+from dql_ros.convert.bag_result import BagPart, EpisodeRow, LeftOutRow, LossRow, SkippedTopic
+from dql_ros.convert.report.document import make_report
+from dql_ros.convert.report.field_statistics import DatasetStatistics
+from dql_ros.convert.report.topic_statistics import TopicStatistics
 
 ARM = Path(__file__).with_name("arm.yaml")
 START_NS = 1_700_000_000_000_000_000

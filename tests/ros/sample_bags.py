@@ -14,9 +14,9 @@ from typing import Any
 
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.errors import DqlError
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, load_contract
+from dql_ros.convert.convert import Source, convert
 
 ROOT = Path(__file__).parents[2]
 BAGS = ROOT.parent / "shared" / "data" / "bags"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
-from dql_ros.observer import Observer
+from dql_ros.control.observer import Observer
+from dql_ros.convert.convert import Source, convert
 
 JOINTS, TWIST, POINT = (
     "sensor_msgs/msg/JointState",

@@ -7,6 +7,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
+from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.recorder import (
     LABELS_KEY,
@@ -16,7 +17,6 @@ from dql_ros.bag.recorder import (
     recorders_notes,
 )
 from dql_ros.bag.sim_time import SimTimeOrder
-from dql_ros.bag.topic_metadata import TopicMetadata, describe
 from dql_ros.bag.writer import CONTRACT_KEY
 
 SECOND = 1_000_000_000

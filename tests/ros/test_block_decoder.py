@@ -9,11 +9,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError
-from dql_ros.bag.block import MessageBlock
-from dql_ros.bag.block_decoder import BlockDecoder, Decoded, MessageError
-from dql_ros.bag.signal_decoder import SignalDecoder
 from dql_ros.codecs import StreamDecoder, stamp_ns
+from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.block_decoder import BlockDecoder, Decoded, MessageError
 from dql_ros.contract import Event, FlagStream, ObservationStream, RewardTopic
+from dql_ros.convert.topic_decoders import SignalDecoder
 
 JAZZY = get_typestore(Stores.ROS2_JAZZY)
 TYPES = JAZZY.types

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from dql_ros.closed_loop_plot import draw_closed_loop
-from dql_ros.closed_loop_summary import ClosedLoop, summarize
-from dql_ros.diagnostics_log import DiagnosticsLog, Report
-from dql_ros.simulation import EpisodeResult
+from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop, summarize
+from dql_ros.diagnostics import DiagnosticsLog, Report
+from dql_ros.sim.episodes import EpisodeResult
 
 POLICY, BRIDGE = "policy: control loop", "sim_bridge: simulation"
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder, StreamEncoder, stamp_ns
+from dql_ros.codecs.message_path import MessagePath
 from dql_ros.contract import ActionStream, ObservationStream
-from dql_ros.message_path import MessagePath
 
 JOINTS = ("shoulder", "elbow", "wrist")
 

@@ -9,8 +9,7 @@ import pytest
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
 
-from dql_ros.domain import environment_of, own_domain
-from dql_ros.processes import NodeProcess
+from dql_ros.processes import NodeProcess, environment_of, own_domain
 from tests.ros.nodes.robot import Robot
 from tests.ros.workspace import Workspace, build
 

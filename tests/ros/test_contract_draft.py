@@ -10,13 +10,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dql_ros.bag.convert import Manner, Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, contract_problems, load_contract
-from dql_ros.contract_draft.draft import Draft, draft_contract
-from dql_ros.contract_draft.rounding import outward, upward, usual_rate
-from dql_ros.contract_draft.studied import study
-from dql_ros.contract_draft.yaml_text import comment, entry, flow
+from dql_ros.convert.convert import Manner, Source, convert
+from dql_ros.tools.contract_draft.draft import Draft, draft_contract
+from dql_ros.tools.contract_draft.topic_profile import outward, study, upward, usual_rate
+from dql_ros.tools.contract_draft.yaml_text import comment, entry, flow
 
 SECOND = 1_000_000_000
 BAGS = Path(__file__).parents[3] / "shared" / "data" / "bags"

@@ -23,7 +23,7 @@ from dql_ros.contract import (
     RewardFunction,
     RewardTopic,
 )
-from dql_ros.units import UNITS
+from dql_ros.contract.units import UNITS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "contract.md").read_text()
 SECTIONS: dict[str, type[StrictModel]] = {

@@ -7,8 +7,7 @@ import yaml
 from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Contract, load_contract
-from dql_ros.contract_types import type_problems
-from dql_ros.type_path import names_path, node_at
+from dql_ros.tools.contract_types import names_path, node_at, type_problems
 
 CONTRACTS = sorted((Path(__file__).parents[2] / "config" / "contracts").glob("*.yaml"))
 ARM = yaml.safe_load(Path(__file__).with_name("arm.yaml").read_text())

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import LoadedDataset, load_dataset
 from dql_core.errors import BagError, ContractError, DatasetError
-from dql_ros.bag.convert import Source, convert
 from dql_ros.cli.main import main
 from dql_ros.contract import Contract, load_contract
+from dql_ros.convert.convert import Source, convert
 
 ARM = Path(__file__).with_name("arm.yaml")
 PERIOD = 50_000_000

@@ -23,8 +23,8 @@ from hypothesis.strategies import DrawFn
 
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BagError, DqlError
-from dql_ros.bag.convert import Manner, Source, convert
 from dql_ros.contract import Contract
+from dql_ros.convert.convert import Manner, Source, convert
 from tests.ros.written_bags import STORE, Recorded, Way, write_bag
 
 SECOND_NS = 1_000_000_000

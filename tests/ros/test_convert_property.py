@@ -23,8 +23,8 @@ from hypothesis.strategies import DrawFn
 
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.errors import BagError
-from dql_ros.bag.convert import Source, convert
 from dql_ros.contract import Contract
+from dql_ros.convert.convert import Source, convert
 from tests.ros.written_bags import STORE, Recorded, Way, write_bag
 
 STEP_NS = 5_000_000

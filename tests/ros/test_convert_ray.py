@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from dql_ros import __version__
-from dql_ros.bag.bag_job import BagJob
-from dql_ros.bag.ray_cluster import attempt_there
 from dql_ros.contract import load_contract
+from dql_ros.convert.bag_job import BagJob
+from dql_ros.convert.ray_cluster import attempt_there
 from tests.ros.held_conversion import (
     HELD,
     KILLED,

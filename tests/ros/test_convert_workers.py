@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dql_core.errors import BagError
-from dql_ros.bag.convert import Manner, Source, convert
 from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Manner, Source, convert
 from tests.ros.held_conversion import BROKEN, HELD, KILLED, Workplace, contents, wait_for
 from tests.ros.test_convert import ARM, Robot, without
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dql_ros.cuda_device import find_device
+from dql_ros.control.loaded_policy import find_device
 
 
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a CUDA device")
@@ -17,7 +17,7 @@ def test_without_a_device_the_cpu_computes(backend: str) -> None:
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a CUDA device")
 def test_looking_for_a_device_does_not_import_torch() -> None:
     code = (
-        "import sys; from dql_ros.cuda_device import find_device; find_device('auto'); "
+        "import sys; from dql_ros.control.loaded_policy import find_device; find_device('auto'); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

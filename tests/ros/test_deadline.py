@@ -2,7 +2,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dql_ros.deadline import DeadlineTicker
+from dql_ros.control.ticking import DeadlineTicker
 
 PERIOD_NS = 2_000_000
 

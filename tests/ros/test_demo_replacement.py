@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dql_core.errors import ConfigError
-from dql_ros.demo.replacement import MARKER, replacing_directory
+from dql_core.files import MARKER, replacing_directory
 
 
 def finish(target: Path, text: str) -> None:

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from dql_core.errors import SimulationError
-from dql_ros.demo.driven import Driven, outcome_of, require_same_episodes
 from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
-from dql_ros.demo.narrator import FinishedStage
+from dql_ros.demo.progress import FinishedStage
 from dql_ros.demo.results import summary, write_results
+from dql_ros.demo.rollouts import Driven, outcome_of, require_same_episodes
 from tests.ros.demo_data import driven, recorded_episode, three_policies
 
 STAGES = [FinishedStage("record", "4 demonstrations <fast>", 3.2)]

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from dql_core.data.dataset import write_dataset
+from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
-from dql_ros.demo.video import make_video
-from dql_ros.installed_config import installed_config
+from dql_ros.demo.film import make_video
 from tests.ros.demo_data import recorded_episode
 
 

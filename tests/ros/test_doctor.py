@@ -8,20 +8,33 @@ from typing import Any
 import pytest
 
 from dql_ros.cli.doctor import line_of, summary_of
-from dql_ros.doctor import examination, gpu
-from dql_ros.doctor.finding import Finding, Verdict, failure, fine, warning
-from dql_ros.doctor.libraries import LIBRARIES, check_python, parts_of
-from dql_ros.doctor.own_process import BrokenProcessError, ask_python
-from dql_ros.doctor.processor import check_governor, check_load
-from dql_ros.doctor.ros import (
+from dql_ros.tools.doctor import checks
+from dql_ros.tools.doctor.checks import (
+    LIBRARIES,
+    check_governor,
+    check_load,
+    check_python,
+    check_timing,
+    check_variables,
+    lateness_ns,
+    parts_of,
+)
+from dql_ros.tools.doctor.finding import (
+    BrokenProcessError,
+    Finding,
+    Verdict,
+    ask_python,
+    failure,
+    fine,
+    warning,
+)
+from dql_ros.tools.doctor.ros import (
     check_ros,
     judge_installation,
     judge_launch,
     judge_messages,
     judge_middleware,
 )
-from dql_ros.doctor.timing import check_timing, lateness_ns
-from dql_ros.doctor.variables import check_variables
 
 ROOT = Path(__file__).parents[2]
 JAZZY = {
@@ -190,11 +203,11 @@ def test_a_gpu_that_torch_cannot_use_is_told(
             raise answer
         return answer
 
-    monkeypatch.setattr(gpu, "ask_python", ask)
+    monkeypatch.setattr(checks, "ask_python", ask)
     device = tmp_path / "nvidia0"
     if present:
         device.touch()
-    finding = gpu.check_gpu(device)
+    finding = checks.check_gpu(device)
     assert finding.verdict is verdict
     assert remedy in finding.remedy
 
@@ -259,7 +272,7 @@ def test_findings_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> N
 
         return findings
 
-    monkeypatch.setattr(examination, "CHECKS", (check("one"), check("two")))
-    findings = examination.examine()
+    monkeypatch.setattr(checks, "CHECKS", (check("one"), check("two")))
+    findings = checks.examine()
     assert next(findings).check == "one"
     assert asked == ["one"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dql_core.errors import SimulationError
-from dql_ros import domain
-from dql_ros.domain import SAFE_DOMAINS, environment_of, inside, own_domain
+from dql_ros import processes
+from dql_ros.processes import SAFE_DOMAINS, environment_of, inside, own_domain
 
 
 def test_domains_held_at_the_same_time_differ() -> None:
@@ -22,7 +22,7 @@ def test_a_domain_on_which_somebody_listens_is_left_alone(
 ) -> None:
     with own_domain() as free:
         pass
-    monkeypatch.setattr(domain, "SAFE_DOMAINS", (free,))
+    monkeypatch.setattr(processes, "SAFE_DOMAINS", (free,))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
         participant.bind(("", 7400 + 250 * free + 10))
         with pytest.raises(SimulationError, match="domains of this machine are in use"):

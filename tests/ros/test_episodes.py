@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dql_ros.bag.recorded import BETWEEN, STOPPED, RecordedEpisode
 from dql_ros.contract import Contract
+from dql_ros.convert.recorded_episode import BETWEEN, STOPPED, RecordedEpisode
 from tests.ros.fed_assembler import Arrival, Fed
 
 PERIOD = 100_000_000

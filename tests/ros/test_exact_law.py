@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode, load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.contract import Contract
+from dql_ros.convert.convert import Source, convert
 from tests.ros.written_bags import STORE, Recorded, Way, write_bag
 
 MS = 1_000_000

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dql_core.errors import ConfigError
-from dql_ros.faults import FAULTS, FAULTS_HELP, parse_faults
+from dql_ros.sim.faults import FAULTS, FAULTS_HELP, parse_faults
 
 
 def test_no_faults_are_no_parameters() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_ros.bag.field_statistics import BINS, DatasetStatistics, FieldStatistics
+from dql_ros.convert.report.field_statistics import BINS, DatasetStatistics, FieldStatistics
 
 SPECS = (FieldSpec("a", "rad", -1.0, 1.0), FieldSpec("b", "m"), FieldSpec("c", "", 0.0))
 VALUES = npst.arrays(

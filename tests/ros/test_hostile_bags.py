@@ -13,8 +13,8 @@ from mcap.writer import Writer
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.storage.damage import DamageError
 from dql_ros.bag.storage.definition_text import types_from_idl, types_from_msg
+from dql_ros.bag.storage.storage import DamageError
 from tests.ros.bag_files import FLOAT, SECOND, cdr, ramp, read, write_mcap, write_sqlite
 
 MESSAGES = ramp(20)

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from dql_core.errors import ConfigError
-from dql_core.sim.scara_layout import CONTROL_PERIOD_S
+from dql_core.sim.scara import CONTROL_PERIOD_S
+from dql_ros.config_files import contract_path, installed_config
 from dql_ros.contract import load_contract
-from dql_ros.installed_config import contract_path, installed_config
 
 
 def test_the_demo_robots_contract_has_the_rate_of_its_simulation() -> None:

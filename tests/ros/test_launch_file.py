@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dql_ros.launching.values import given, is_true, names, number
-from dql_ros.nodes import control_node, sim_bridge_parameters
+from dql_ros.nodes import control_node, sim_bridge_node
+from dql_ros.nodes.launching import given, is_true, names, number
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -41,7 +41,7 @@ def declared_parameters(executable: str) -> set[str]:
     module = importlib.import_module(f"dql_ros.nodes.{executable}")
     names = {parameter.name for parameter in module.PARAMETERS}
     if executable == "sim_bridge_node":
-        names |= {parameter.name for parameter in sim_bridge_parameters.SETTABLE}
+        names |= {parameter.name for parameter in sim_bridge_node.SETTABLE}
     if hasattr(module, "ControlNode"):
         names |= {parameter.name for parameter in control_node.PARAMETERS}
     return names | BUILT_IN

@@ -13,7 +13,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 
 from dql_ros.bag.reader import Bag
-from dql_ros.domain import own_domain
+from dql_ros.processes import own_domain
 from tests.ros.launched import environment, needs_launch, start_launch
 from tests.ros.nodes.robot import SCARA, Probe, untrained_bundle
 from tests.ros.workspace import Workspace, build

@@ -7,7 +7,12 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.runtime.policy import Decision, Policy
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_ros.loaded_policy import InferenceTimes, LoadedPolicy, fit_to_limit, time_inference
+from dql_ros.control.loaded_policy import (
+    InferenceTimes,
+    LoadedPolicy,
+    fit_to_limit,
+    time_inference,
+)
 
 MS = 1_000_000
 

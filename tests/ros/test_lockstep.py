@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dql_ros.lockstep import REPEAT_AFTER_NS, Answer, LockstepTrigger
+from dql_ros.control.ticking import REPEAT_AFTER_NS, Answer, LockstepTrigger
 
 PERIOD_NS = 50_000_000
 

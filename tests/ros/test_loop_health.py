@@ -1,7 +1,7 @@
 import pytest
 
-from dql_ros.diagnostic_level import Level
-from dql_ros.loop_health import INACTIVE, Health, HealthJudge
+from dql_ros.control.health import INACTIVE, Health, HealthJudge
+from dql_ros.diagnostics import Level
 
 
 def judge(state: str, fault: str = "", remarks: list[str] | None = None) -> Health:

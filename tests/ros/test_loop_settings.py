@@ -4,7 +4,7 @@ import pytest
 
 from dql_core.errors import ConfigError, ContractError
 from dql_ros.contract import Contract
-from dql_ros.loop_settings import LoopSettings, triggering_streams
+from dql_ros.control.settings import LoopSettings, triggering_streams
 
 
 def contract(**stream: Any) -> Contract:

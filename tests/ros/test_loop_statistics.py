@@ -2,7 +2,7 @@ import pytest
 
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
-from dql_ros.loop_statistics import LoopStatistics, Spread
+from dql_ros.control.health import LoopStatistics, Spread
 
 RUNNING = Command(None, State.RUNNING, inference_ns=2_000_000)
 

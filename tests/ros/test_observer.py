@@ -7,7 +7,7 @@ import pytest
 
 from dql_core.errors import ContractError
 from dql_ros.contract import Contract, load_contract
-from dql_ros.observer import Observer
+from dql_ros.control.observer import Observer
 
 SECOND_NS = 1_000_000_000
 ARM = """

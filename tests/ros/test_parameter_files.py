@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dql_core.errors import ConfigError
-from dql_ros.parameter_files import shared_parameters
+from dql_ros.nodes.parameters import shared_parameters
 
 
 def test_only_the_section_for_all_nodes_counts(tmp_path: Path) -> None:

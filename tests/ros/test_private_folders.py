@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dql_core.errors import SimulationError
-from dql_ros.domain import own_domain
 from dql_ros.private_folders import open_lock, runtime_folder, temporary_folder
+from dql_ros.processes import own_domain
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ def test_a_node_ends_when_its_parent_was_killed(tmp_path: Path) -> None:
     parent = """
         import sys
         from pathlib import Path
-        from dql_ros.domain import own_domain
+        from dql_ros.processes import own_domain
         from dql_ros.processes import NodeCommand, NodeProcesses
         contract, out = sys.argv[1:]
         parameters = {"contract": contract, "out": out}

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dql_ros.bag.quantiles import QuantileSample
+from dql_ros.convert.report.topic_statistics import QuantileSample
 
 STREAMS = st.lists(st.integers(-(10**12), 10**12), min_size=1, max_size=200)
 CUTS = st.lists(st.integers(0, 200), max_size=6)

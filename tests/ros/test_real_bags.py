@@ -11,11 +11,11 @@ import yaml
 from rosbags.highlevel import AnyReader
 
 from dql_core.data.dataset import load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.writer import BagWriter
 from dql_ros.codecs import stamp_ns
 from dql_ros.contract import QualityOfService, load_contract
+from dql_ros.convert.convert import Source, convert
 
 ROOT = Path(__file__).parents[2]
 BAGS = ROOT.parent / "shared" / "data" / "bags"

@@ -7,13 +7,13 @@ import sys
 
 import pytest
 
-from dql_ros.doctor.finding import Verdict
-from dql_ros.doctor.processor import check_priority
+from dql_ros.tools.doctor.checks import check_priority
+from dql_ros.tools.doctor.finding import Verdict
 
 # Run in a process of its own, whose threads may be changed; prints what has become of each.
 _TRY = """
 import json, os, threading
-from dql_ros.realtime_priority import raise_priority_of_all_threads, raise_priority_of_this_thread
+from dql_ros.control.ticking import raise_priority_of_all_threads, raise_priority_of_this_thread
 {before}
 idle = threading.Event()
 other = threading.Thread(target=idle.wait)

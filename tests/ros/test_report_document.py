@@ -5,9 +5,9 @@ import pytest
 
 from dql_core.data.dataset import Episode
 from dql_core.errors import BagError
-from dql_ros.bag.bag_part import BagPart
-from dql_ros.bag.field_statistics import DatasetStatistics
-from dql_ros.bag.report_document import make_report
+from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.report.document import make_report
+from dql_ros.convert.report.field_statistics import DatasetStatistics
 from tests.ros.report_sample import arm, episodes, eventful, part, report
 
 FAILED = BagPart(bag="bags/broken", error="bags/broken: holds no message; record it again")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dql_ros.bag.bag_part import BagPart
-from dql_ros.bag.report_page import render
+from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.report.page import render
 from tests.ros.report_sample import eventful, part, report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

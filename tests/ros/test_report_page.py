@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from dql_ros.bag.bag_part import BagPart
-from dql_ros.bag.report_markup import table
-from dql_ros.bag.report_page import render
+from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.report.page import render, table
 from tests.ros.report_sample import arm, eventful, part, report
 
 FAILED = BagPart(bag="bags/broken", error="bags/broken: holds no message; record it again")

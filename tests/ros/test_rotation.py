@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dql_ros.rotation import (
+from dql_ros.codecs.rotation import (
     columns_of_quaternions,
     quaternion_of_columns,
     quaternion_of_yaw,

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dql_ros.bag.sequence_numbers import SequenceNumbers
+from dql_ros.nodes.recorder_topics import SequenceNumbers
 
 # Of one publisher: the number that it begins with, and which of the following arrive.
 publisher = st.tuples(st.integers(1, 10**12), st.lists(st.booleans(), max_size=30))

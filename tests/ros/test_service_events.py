@@ -18,16 +18,15 @@ from typer.testing import CliRunner
 
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BagError
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.storage.definitions import Definitions
-from dql_ros.bag.storage.part import Channel, Definition
-from dql_ros.bag.storage.service_definitions import service_event_types
+from dql_ros.bag.storage.definitions import Definitions, service_event_types
+from dql_ros.bag.storage.storage import Channel, Definition
 from dql_ros.bag.writer import BagWriter
 from dql_ros.cli.contract import contract as contract_commands
 from dql_ros.cli.inspect import inspect
 from dql_ros.contract import load_contract
-from dql_ros.nodes.type_definition import type_definition
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.recorder_topics import type_definition
 from tests.ros.test_convert import Robot
 
 ARM = Path(__file__).with_name("arm.yaml")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dql_core.errors import ConfigError
-from dql_ros.sim_faults import FaultyLink, LinkFaults, Vector, link_rng
+from dql_ros.sim.faults import FaultyLink, LinkFaults, Vector, link_rng
 
 MS = 1_000_000
 

@@ -1,4 +1,4 @@
-from dql_ros.sim_gate import StepGate
+from dql_ros.sim.run import StepGate
 
 
 def test_it_is_open_until_paused_and_after() -> None:

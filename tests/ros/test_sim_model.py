@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from dql_core.errors import SimulationError
-from dql_core.sim.scara_layout import MODEL_FILE
+from dql_core.sim.scara import MODEL_FILE
 from dql_ros.contract import Contract, load_contract
-from dql_ros.simulation import EpisodeRunner, open_environment
+from dql_ros.sim.episodes import EpisodeRunner, open_environment
 from tests.ros.test_shipped_contracts import CONTRACTS
 
 MODEL = """

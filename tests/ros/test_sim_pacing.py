@@ -1,6 +1,6 @@
 import pytest
 
-from dql_ros.sim_pacing import Pace
+from dql_ros.sim.run import Pace
 
 MS = 1_000_000
 PERIOD = 10 * MS

@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dql_ros.diagnostic_level import Level
-from dql_ros.sim_commands import HeldCommand
-from dql_ros.sim_run import SimulationRun
-from dql_ros.sim_standing import figures_of, standing_of
-from dql_ros.simulation import EpisodeRunner, Frame, open_environment
+from dql_ros.diagnostics import Level
+from dql_ros.sim.commands import HeldCommand
+from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
+from dql_ros.sim.run import SimulationRun, figures_of, standing_of
 from tests.ros.test_simulation import PERIOD_NS, contract
 
 SECOND = 1_000_000_000

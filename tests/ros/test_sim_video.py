@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import SimulationError
 from dql_core.sim import SCARA_ID
-from dql_ros.sim_video import SimVideo
+from dql_ros.sim.video import SimVideo
 
 
 def film(out: Path, steps: int) -> SimVideo:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.topic_row import TopicRow
-from dql_ros.bag.topic_statistics import TopicStatistics
 from dql_ros.codecs import stamp_ns
+from dql_ros.convert.bag_result import TopicRow
+from dql_ros.convert.report.topic_statistics import TopicStatistics
 
 MS = 1_000_000
 FLIGHTS = Path(__file__).parents[3] / "shared" / "data" / "bags" / "crazyflie"

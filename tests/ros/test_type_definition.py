@@ -4,7 +4,7 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dql_ros.nodes.type_definition import type_definition
+from dql_ros.nodes.recorder_topics import type_definition
 
 STANDARD = get_typestore(Stores.ROS2_JAZZY)
 PACKAGES = (

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dql_ros.units import UNITS, conversion, half_turn
+from dql_ros.contract.units import UNITS, conversion, half_turn
 
 NUMBERS = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
 

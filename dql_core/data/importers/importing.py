@@ -15,10 +15,8 @@ from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode, write_dataset
-from dql_core.data.importers.content import FileContent
-from dql_core.data.importers.d3rlpy import read_d3rlpy
-from dql_core.data.importers.d4rl import read_d4rl
-from dql_core.data.importers.imitation import read_imitation
+from dql_core.data.importers.files import FileContent
+from dql_core.data.importers.formats import read_d3rlpy, read_d4rl, read_imitation
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec

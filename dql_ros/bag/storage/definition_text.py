@@ -17,7 +17,7 @@ from rosbags.typesys import get_types_from_msg
 from rosbags.typesys.base import make_typesdict
 from rosbags.typesys.idl import IDLParser
 
-from dql_ros.bag.storage.damage import DamageError
+from dql_ros.bag.storage.storage import DamageError
 
 MAX_DEFINITION_BYTES = 1 << 20
 # Fields and constants of all types of a definition; large ones have some hundred.

@@ -1,20 +1,46 @@
-"""One reading of a bag's messages, whose number is compared with what the bag says."""
+"""One reading of a bag's messages, whose number is compared with what the bag says.
+
+Serialised messages as every reader wants them: each decompressed, and in CDR.
+
+The parts of all files of a bag, read by the order of their times.
+
+Messages one by one in the order of their log times, from blocks in any order.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+import numpy as np
 from rosbags.typesys.store import Typestore
 
-from dql_ros.bag.block import Batch, MessageBlock
-from dql_ros.bag.storage.bag_files import BagFiles
-from dql_ros.bag.storage.damage import DamageError, Loss, sentence
-from dql_ros.bag.storage.merge import Step, steps
-from dql_ros.bag.storage.metadata import METADATA_NAME
-from dql_ros.bag.storage.part import MAX_TIME_NS, Channel, Part, Storage
-from dql_ros.bag.storage.payload import decompressed, is_compressed, ros1_to_cdr
+from dql_ros.bag.storage.folder import METADATA_NAME
+from dql_ros.bag.storage.io import ZSTD_MAGIC, decompress_message
+from dql_ros.bag.storage.opening import BagFiles
+from dql_ros.bag.storage.storage import (
+    DAMAGE,
+    MAX_TIME_NS,
+    Channel,
+    DamageError,
+    Loss,
+    Part,
+    Piece,
+    Storage,
+    sentence,
+)
+from dql_ros.codecs.block import Batch, MessageBlock
+
+# So many bytes of messages at a time are decompressed.
+PIECE_BYTES = 1 << 24
+# Told of a part that could not be read wholly: its storage, the part, what could be read of each
+# topic, and why. It raises, or takes note of the loss.
+OnDamage = Callable[[Storage, Part, Counter[str], Exception], None]
+# So many threads read ahead; decompression and checksums leave the interpreter to the others.
+READERS = 1
 
 
 class Reading:
@@ -132,3 +158,240 @@ class Reading:
 
 def _raise(storage: Storage, part: Part, found: Counter[str], cause: Exception) -> None:
     raise DamageError(f"{storage.path.name}: {sentence(cause)}") from cause
+
+
+def is_compressed(block: MessageBlock) -> bool:
+    """Whether its messages are compressed one by one, as in rosbag2's ``message`` mode.
+
+    CDR begins with a zero byte, so that no message is taken for a compressed one.
+    """
+    filled = block.starts[block.lengths >= len(ZSTD_MAGIC)]
+    return bool(len(filled)) and bool((block.data[filled] == ZSTD_MAGIC[0]).any())
+
+
+def decompressed(block: MessageBlock, lost: list[str] | None) -> Iterator[MessageBlock]:
+    """Yield a block's messages without their own compression, in blocks that are not large.
+
+    Args:
+        block: Messages as recorded.
+        lost: Takes the reason for each message that is left out; ``None`` to raise it.
+
+    Raises:
+        DamageError: If one is not so compressed, and ``lost`` is ``None``.
+    """
+    return _converted(block, _decompressed, lost)
+
+
+def ros1_to_cdr(
+    block: MessageBlock, typestore: Typestore, lost: list[str] | None
+) -> Iterator[MessageBlock]:
+    """Yield a block of ROS 1 messages in CDR, in blocks that are not large.
+
+    Args:
+        block: Messages in ROS 1's serialisation.
+        typestore: Knows their type.
+        lost: Takes the reason for each message that is left out; ``None`` to raise it.
+
+    Raises:
+        DamageError: If a message does not fit its type, and ``lost`` is ``None``.
+    """
+    return _converted(
+        block, lambda payload: bytes(typestore.ros1_to_cdr(payload, block.msgtype)), lost
+    )
+
+
+def _decompressed(payload: memoryview) -> bytes:
+    if payload[: len(ZSTD_MAGIC)] == ZSTD_MAGIC:
+        return decompress_message(payload)
+    if len(payload) and payload[0] == 0:
+        return bytes(payload)
+    raise DamageError("it is neither CDR nor compressed CDR")
+
+
+def _converted(
+    block: MessageBlock, convert: Callable[[memoryview], bytes], lost: list[str] | None
+) -> Iterator[MessageBlock]:
+    payloads: list[bytes] = []
+    kept: list[int] = []
+    size = 0
+    for index in range(len(block)):
+        try:
+            payload = convert(memoryview(block.payload(index)))
+        except DAMAGE as cause:
+            reason = f"a message of {block.topic} is no valid {block.msgtype} ({sentence(cause)})"
+            if lost is None:
+                raise DamageError(reason) from cause
+            lost.append(reason)
+            continue
+        payloads.append(payload)
+        kept.append(index)
+        size += len(payload)
+        if size >= PIECE_BYTES:
+            yield _block(block, kept, payloads)
+            payloads, kept, size = [], [], 0
+    if payloads:
+        yield _block(block, kept, payloads)
+
+
+def _block(block: MessageBlock, kept: list[int], payloads: list[bytes]) -> MessageBlock:
+    lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    return MessageBlock(
+        topic=block.topic,
+        msgtype=block.msgtype,
+        log_times_ns=block.log_times_ns[kept],
+        data=np.frombuffer(b"".join(payloads), np.uint8),
+        starts=np.cumsum(lengths) - lengths,
+        lengths=lengths,
+    )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of reading a bag yields.
+
+    Attributes:
+        blocks: Messages by channel.
+        complete_until_ns: No later step has a message with a log time before this one.
+        share: How much of what is to be read is done, 0 to 1.
+    """
+
+    blocks: tuple[tuple[Channel, MessageBlock], ...]
+    complete_until_ns: int
+    share: float
+
+
+class _Source(NamedTuple):
+    storage: Storage
+    part: Part
+
+
+def steps(
+    storages: Sequence[Storage], topics: Collection[str], on_damage: OnDamage
+) -> Iterator[Step]:
+    """Read the messages of topics.
+
+    Args:
+        storages: The bag's files in their order.
+        topics: The wanted topics.
+        on_damage: Told of each part that could not be read wholly.
+    """
+    sources = [_Source(storage, part) for storage in storages for part in storage.parts(topics)]
+    sources.sort(key=lambda source: source.part.start_ns)
+    total = sum(source.part.size_bytes for source in sources)
+    promised = -MAX_TIME_NS
+    done = 0
+    for number, (source, pieces) in enumerate(_ahead(sources)):
+        is_last = number == len(sources) - 1
+        following = MAX_TIME_NS if is_last else sources[number + 1].part.start_ns
+        following = min(following, MAX_TIME_NS)
+        found: Counter[str] = Counter()
+        try:
+            for piece in pieces:
+                blocks, late = _in_time(piece, promised)
+                for channel, block in blocks:
+                    found[channel.topic] += len(block)
+                promised = max(promised, min(piece.until_ns, following))
+                yield Step(blocks, promised, done / total if total else 1.0)
+                if late:
+                    raise DamageError(f"has {late} messages before the time it says it begins at")
+        except DAMAGE as cause:
+            on_damage(source.storage, source.part, found, cause)
+        done += source.part.size_bytes
+
+
+def _in_time(piece: Piece, promised: int) -> tuple[tuple[tuple[Channel, MessageBlock], ...], int]:
+    """A piece without messages from before the promised time, and how many there were."""
+    kept = tuple((channel, _from(block, promised)) for channel, block in piece.blocks)
+    late = sum(len(block) for _, block in piece.blocks) - sum(len(block) for _, block in kept)
+    return tuple((channel, block) for channel, block in kept if len(block)), late
+
+
+def _from(block: MessageBlock, time_ns: int) -> MessageBlock:
+    if not len(block) or block.log_times_ns[0] >= time_ns:
+        return block
+    first = int(block.log_times_ns.searchsorted(time_ns))
+    return replace(
+        block,
+        log_times_ns=block.log_times_ns[first:],
+        starts=block.starts[first:],
+        lengths=block.lengths[first:],
+    )
+
+
+def _ahead(sources: Sequence[_Source]) -> Iterator[tuple[_Source, Iterator[Piece]]]:
+    """Yield the sources with their pieces; small ones are read while others are worked on."""
+    coming: deque[Future[_Read] | None] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        for number, source in enumerate(sources):
+            for following in sources[number + len(coming) : number + 1 + READERS]:
+                small = following.part.is_small
+                coming.append(pool.submit(_read, following.part) if small else None)
+            reading = coming.popleft()
+            yield source, source.part.read() if reading is None else reading.result().pieces()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What reading a part gave, to be told by another thread than that which read it."""
+
+    found: list[Piece]
+    damage: Exception | None
+
+    def pieces(self) -> Iterator[Piece]:
+        yield from self.found
+        if self.damage is not None:
+            raise self.damage
+
+
+def _read(part: Part) -> _Read:
+    found: list[Piece] = []
+    try:
+        for piece in part.read():
+            found.append(piece)
+    except DAMAGE as cause:
+        return _Read(found, cause)
+    return _Read(found, None)
+
+
+@dataclass
+class _Pending:
+    """A block of which messages are left from ``first`` on."""
+
+    block: MessageBlock
+    batch: int
+    first: int = 0
+
+
+def in_time_order(batches: Iterable[Batch]) -> Iterator[tuple[MessageBlock, int]]:
+    """Yield each message as its block and its place in there.
+
+    Messages of equal times come in the order of the batches, and within one in that of the file.
+    """
+    pending: list[_Pending] = []
+    for number, batch in enumerate(batches):
+        pending += [_Pending(block, number) for block in batch.blocks if len(block)]
+        yield from _before(pending, batch.complete_until_ns)
+        pending = [each for each in pending if each.first < len(each.block)]
+    yield from _before(pending, None)
+
+
+def _before(pending: list[_Pending], until_ns: int | None) -> Iterator[tuple[MessageBlock, int]]:
+    """The pending messages before a time, by time; all without one."""
+    times, batches, places, owners, indices = [], [], [], [], []
+    for owner, each in enumerate(pending):
+        log_times = each.block.log_times_ns
+        last = len(log_times) if until_ns is None else int(log_times.searchsorted(until_ns))
+        if last <= each.first:
+            continue
+        times.append(log_times[each.first : last])
+        places.append(each.block.starts[each.first : last])
+        indices.append(np.arange(each.first, last))
+        batches.append(np.full(last - each.first, each.batch))
+        owners.append(np.full(last - each.first, owner))
+        each.first = last
+    if not times:
+        return
+    owner_of, index_of = np.concatenate(owners), np.concatenate(indices)
+    order = np.lexsort((np.concatenate(places), np.concatenate(batches), np.concatenate(times)))
+    for owner, index in zip(owner_of[order].tolist(), index_of[order].tolist(), strict=True):
+        yield pending[owner].block, index

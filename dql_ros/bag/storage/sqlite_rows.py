@@ -1,26 +1,35 @@
-"""Rows of a messages table into blocks."""
+"""Rows of a messages table into blocks.
+
+The rows of a damaged sqlite file that can still be read.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_ros.bag.block import MessageBlock
-from dql_ros.bag.storage.damage import DamageError
-from dql_ros.bag.storage.part import Channel
+from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError
+from dql_ros.codecs.block import MessageBlock
 
 # Topic number, time stamp in ns, payload.
 Row = tuple[int, int, bytes]
-
 BATCH_ROWS = 8192
 BATCH_BYTES = 4 << 20
 # So few rows are asked for at a time that even large images do not fill the memory.
 _STEP_ROWS = 32
 _PAYLOAD = itemgetter(2)
+WINDOW_ROWS = 1024
+_COLUMNS = "SELECT topic_id, timestamp, data FROM messages"
+_PLACES = "SELECT rowid, timestamp, LENGTH(data) FROM messages"
+# Row number, time stamp and payload's length.
+_Place = tuple[int, int, int]
+_NO_ROW: Row = (-1, 0, None)  # type: ignore[assignment]  # never sound
 
 
 def row_batches(cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
@@ -86,3 +95,107 @@ def _block(
     return MessageBlock(
         channel.topic, channel.msgtype, log_times[mine], data, starts[mine], lengths[mine]
     )
+
+
+class Window(NamedTuple):
+    """Neighbouring rows, in the order in which they were written.
+
+    Attributes:
+        after: The row before the first.
+        last: The last row.
+        start_ns: Least time stamp.
+        end_ns: Greatest time stamp.
+    """
+
+    after: int
+    last: int
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Readable:
+    """What can be reached of a file.
+
+    Attributes:
+        windows: All rows that can be.
+        damage: Which rows cannot; empty if all can.
+    """
+
+    windows: tuple[Window, ...]
+    damage: str = ""
+
+
+def readable(connection: sqlite3.Connection) -> Readable:
+    """Find the rows that can be reached, from both ends towards the damage."""
+    windows, is_all = _windows(connection, "ORDER BY rowid")
+    if is_all:
+        return Readable(windows)
+    last = windows[-1].last if windows else None
+    after = f"WHERE rowid > {last} " if windows else ""
+    behind, _ = _windows(connection, f"{after}ORDER BY rowid DESC")
+    first = behind[-1].after + 1 if behind else None
+    return Readable(
+        (*windows, *behind),
+        f"the rows after row {last or 'none'} and before row {first or 'none'} cannot be reached",
+    )
+
+
+def readable_rows(connection: sqlite3.Connection, window: Window) -> tuple[list[Row], int]:
+    """Return a window's readable rows in their order, and how many cannot be read."""
+    where = f"WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT {WINDOW_ROWS}"
+    bounds = (window.after, window.last)
+    try:
+        rows = connection.execute(f"{_COLUMNS} {where}", bounds).fetchall()
+    except DAMAGE:
+        rows = []
+        query = f"SELECT rowid FROM messages {where}"
+        for (number,) in connection.execute(query, bounds).fetchall():
+            rows.append(_row(connection, number))
+    sound = [row for row in rows if _is_sound(row)]
+    return sound, len(rows) - len(sound)
+
+
+def _row(connection: sqlite3.Connection, number: int) -> Row:
+    try:
+        row: Row = connection.execute(f"{_COLUMNS} WHERE rowid = ?", (number,)).fetchone()
+    except DAMAGE:
+        return _NO_ROW
+    return row or _NO_ROW
+
+
+def _windows(connection: sqlite3.Connection, order: str) -> tuple[tuple[Window, ...], bool]:
+    """Rows in windows up to the first that cannot be reached, and whether all could."""
+    windows: list[Window | None] = []
+    rows: list[_Place] = []
+    size = 0
+    before: int | None = None
+    step = -1 if order.endswith("DESC") else 1
+    is_all = False
+    try:
+        for place in connection.execute(f"{_PLACES} {order}"):
+            if before is not None and (place[0] - before) * step <= 0:
+                break  # The tree leads back into itself.
+            before = place[0]
+            rows.append(place)
+            size += place[2] or 0
+            if len(rows) >= WINDOW_ROWS or size >= BATCH_BYTES:
+                windows.append(_window(rows[::step]))
+                rows, size = [], 0
+        else:
+            is_all = True
+    except DAMAGE:
+        pass  # Told by the caller as rows that cannot be reached.
+    windows.append(_window(rows[::step]))
+    return tuple(window for window in windows if window is not None), is_all
+
+
+def _window(rows: list[_Place]) -> Window | None:
+    """Ascending rows as a window, if they have a time."""
+    times = [time_ns for _, time_ns, _ in rows if isinstance(time_ns, int)]
+    return Window(rows[0][0] - 1, rows[-1][0], min(times), max(times)) if times else None
+
+
+def _is_sound(row: tuple[object, object, object]) -> bool:
+    number, time_ns, payload = row
+    return isinstance(number, int) and isinstance(time_ns, int) and isinstance(payload, bytes)

@@ -12,7 +12,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
-from dql_ros.nodes.interfaces import reliable, time_message
+from dql_ros.nodes.topics import reliable, time_message
 from tests.ros.nodes.robot import Robot
 
 NODE = "policy"

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.topics import reliable
 
 
 def main() -> None:

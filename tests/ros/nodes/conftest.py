@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dql_ros.domain import own_domain
+from dql_ros.processes import own_domain
 from tests.ros.nodes.robot import SAFE, SCARA, Robot, untrained_bundle
 
 # Two streams that are not latched, of which one carries no joint names, and no 'terminated'.

@@ -22,7 +22,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
-from dql_ros.nodes.interfaces import reliable, time_message
+from dql_ros.nodes.topics import reliable, time_message
 from tests.ros.nodes import fuzz_script
 from tests.ros.nodes.fuzz_oracle import END_S, Event, Kind, Rules, Worth
 from tests.ros.nodes.fuzz_script import Act, Script

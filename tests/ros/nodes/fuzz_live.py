@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dql_ros.domain import own_domain
+from dql_ros.processes import own_domain
 from tests.ros.nodes import fuzz_script
 from tests.ros.nodes.fuzz_actor import ALLOWANCE_S, CONTRACT, RIVAL, RULES, Fuzzer
 from tests.ros.nodes.fuzz_oracle import Command, Event, Kind, Life, Violation, judge

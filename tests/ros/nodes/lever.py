@@ -8,7 +8,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.topics import reliable
 from dql_ros.processes import NodeProcess
 from tests.ros.nodes.robot import Robot
 

@@ -24,9 +24,8 @@ from dql_core.export.bundle import export_bundle
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_ros.contract import load_contract
-from dql_ros.domain import inside
-from dql_ros.nodes.interfaces import reliable
-from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
+from dql_ros.nodes.topics import reliable
+from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, inside
 
 SCARA = Path(__file__).parents[3] / "config" / "contracts" / "scara.yaml"
 SAFE = [0.125, -0.25]

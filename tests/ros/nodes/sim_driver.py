@@ -5,7 +5,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from dql_ros.codecs import stamp_ns
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.robot import Robot
 
 

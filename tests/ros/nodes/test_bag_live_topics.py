@@ -19,13 +19,12 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
 from dql_core.data.dataset import load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.recording import read_recording
 from dql_ros.contract import Contract, load_contract, resolve_topic
-from dql_ros.domain import own_domain
-from dql_ros.nodes.interfaces import message_class, qos_profile, reliable, time_message
-from dql_ros.processes import NodeCommand, NodeProcesses
+from dql_ros.convert.bag_job import read_recording
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.topics import message_class, qos_profile, reliable, time_message
+from dql_ros.processes import NodeCommand, NodeProcesses, own_domain
 from tests.ros.nodes.robot import Probe
 
 pytestmark = pytest.mark.ros

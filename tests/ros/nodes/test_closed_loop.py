@@ -22,12 +22,12 @@ from dql_core.runtime.policy import Policy
 from dql_core.sim import SCARA_ID
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_ros.bag.reader import Bag
-from dql_ros.closed_loop import DRIVER, demonstrator, policy_driver, run_closed_loop
-from dql_ros.closed_loop_summary import summarize
+from dql_ros.cli.closed_loop_report import summarize
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import load_contract
-from dql_ros.diagnostics_log import DiagnosticsLog
-from dql_ros.simulation import EpisodeResult
+from dql_ros.diagnostics import DiagnosticsLog
+from dql_ros.nodes.closed_loop import DRIVER, demonstrator, policy_driver, run_closed_loop
+from dql_ros.sim.episodes import EpisodeResult
 from tests.ros.nodes.process_marks import processes_with
 from tests.ros.nodes.robot import SCARA
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from dql_ros.doctor import ros
-from dql_ros.doctor.finding import Verdict
 from dql_ros.processes import NodeCommand
+from dql_ros.tools.doctor import ros
+from dql_ros.tools.doctor.finding import Verdict
 
 pytestmark = pytest.mark.ros
 

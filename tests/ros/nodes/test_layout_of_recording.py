@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from dql_ros.bag.reader import Bag
-from dql_ros.closed_loop import policy_driver, run_closed_loop
+from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
 from tests.ros.nodes.robot import SCARA, untrained_bundle
 from tests.ros.viewers import at_message_path, plotted
 

@@ -13,15 +13,15 @@ from rclpy.node import Node
 from dql_core.runtime.controller import State
 from dql_core.runtime.guard import Guard
 from dql_ros.contract import load_contract
-from dql_ros.faults import FAULTS
-from dql_ros.loop_health import INACTIVE
+from dql_ros.control.health import INACTIVE
 from dql_ros.nodes import (
     control_node,
     policy_node,
-    recorder_parameters,
-    sim_bridge_parameters,
+    recorder_node,
+    sim_bridge_node,
 )
 from dql_ros.nodes.parameters import Parameter
+from dql_ros.sim.faults import FAULTS
 from tests.ros.nodes.robot import Robot
 
 ROOT = Path(__file__).parents[3]
@@ -29,8 +29,8 @@ PAGE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
 LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
     "policy_node": (*policy_node.PARAMETERS, *control_node.PARAMETERS),
-    "sim_bridge_node": (*sim_bridge_parameters.PARAMETERS, *sim_bridge_parameters.SETTABLE),
-    "recorder_node": recorder_parameters.PARAMETERS,
+    "sim_bridge_node": (*sim_bridge_node.PARAMETERS, *sim_bridge_node.SETTABLE),
+    "recorder_node": recorder_node.PARAMETERS,
 }
 # What rclpy gives every node, and every lifecycle node.
 COMMON_TOPICS = {"/rosout", "/parameter_events", "/clock", "~/transition_event"}
@@ -104,7 +104,7 @@ def test_states_and_guards_are_those_of_the_code() -> None:
 
 
 def test_every_fault_of_the_command_line_is_a_parameter_of_the_bridge() -> None:
-    parameters = {each.name: each for each in sim_bridge_parameters.PARAMETERS}
+    parameters = {each.name: each for each in sim_bridge_node.PARAMETERS}
     reached = set()
     for fault in FAULTS.values():
         for name in fault.parameters:

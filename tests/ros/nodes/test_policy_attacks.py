@@ -23,7 +23,7 @@ from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
 from dql_core.runtime.manifest import read_manifest
-from dql_ros.nodes.interfaces import reliable, time_message
+from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import NodeProcess
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, Told, state_of, trigger

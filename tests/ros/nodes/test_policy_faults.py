@@ -14,7 +14,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from dql_ros.nodes.interfaces import reliable, time_message
+from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import NodeProcess
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, Told, state_of

@@ -15,7 +15,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import JointState
 
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.arm import NODE, Arm, state_of
 from tests.ros.nodes.robot import SAFE, SCARA, Robot
 

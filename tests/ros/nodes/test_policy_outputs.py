@@ -12,9 +12,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from dql_ros.domain import environment_of
-from dql_ros.nodes.interfaces import reliable, time_message
-from dql_ros.processes import NodeProcess
+from dql_ros.nodes.topics import reliable, time_message
+from dql_ros.processes import NodeProcess, environment_of
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.robot import Robot
 

@@ -15,7 +15,7 @@ from std_msgs.msg import Float64MultiArray
 
 from dql_core.runtime.manifest import read_manifest
 from dql_ros.contract import load_contract
-from dql_ros.domain import environment_of
+from dql_ros.processes import environment_of
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, Told, state_of
 from tests.ros.nodes.robot import SAFE, Robot

@@ -9,7 +9,7 @@ from lifecycle_msgs.msg import Transition
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool
 
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.nodes.topics import reliable
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, Told, trigger
 from tests.ros.nodes.robot import SAFE, Robot

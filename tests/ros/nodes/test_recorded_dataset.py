@@ -8,9 +8,9 @@ import pytest
 
 from dql_core.data.dataset import load_dataset
 from dql_core.sim import SCARA_ID
-from dql_ros.bag.convert import Source, convert
-from dql_ros.closed_loop import demonstrator, run_closed_loop
 from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.closed_loop import demonstrator, run_closed_loop
 from tests.ros.nodes.robot import SCARA
 
 pytestmark = pytest.mark.ros

@@ -9,10 +9,10 @@ from rclpy.service_introspection import ServiceIntrospectionState
 from std_srvs.srv import Trigger
 
 from dql_core.data.dataset import load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import load_contract
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.lever import CONTRACT, Lever, finish
 from tests.ros.nodes.robot import Robot
 

@@ -14,7 +14,7 @@ from std_msgs.msg import Float64MultiArray, String
 
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.writer import CONTRACT_KEY
-from dql_ros.nodes.interfaces import reliable, time_message
+from dql_ros.nodes.topics import reliable, time_message
 from tests.ros.nodes.lever import NODE, Lever, finish
 from tests.ros.nodes.robot import SCARA, Robot
 

@@ -12,11 +12,11 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from dql_core.data.dataset import load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.recorder import LABELS_KEY
 from dql_ros.contract import load_contract
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.lever import NODE, Lever
 from tests.ros.nodes.robot import Robot
 

@@ -12,11 +12,11 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Float64, String
 
 from dql_core.data.dataset import load_dataset
-from dql_ros.bag.convert import Source, convert
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.recorder import RECORDING_KEY
 from dql_ros.contract import load_contract
-from dql_ros.nodes.interfaces import reliable
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.lever import Lever, finish
 from tests.ros.nodes.robot import Probe, Robot
 from tests.ros.nodes.test_recorder_faults import Diagnostics

@@ -9,8 +9,7 @@ from lifecycle_msgs.msg import State, Transition
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
-from dql_ros.nodes.interfaces import reliable
-from dql_ros.nodes.rivals import Rivals
+from dql_ros.nodes.topics import Rivals, reliable
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, Told, state_of
 from tests.ros.nodes.robot import SAFE, Robot

@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 
 from dql_ros.codecs import SECOND_NS, stamp_ns
 from dql_ros.contract import load_contract
-from dql_ros.nodes.sim_bridge_parameters import PARAMETERS, SETTABLE
+from dql_ros.nodes.sim_bridge_node import PARAMETERS, SETTABLE
 from tests.ros.nodes.robot import SCARA, Robot
 from tests.ros.nodes.sim_driver import Driver
 

@@ -1,1 +1,0 @@
-"""The diffusion process over actions: noise schedules and the reverse chain; no networks."""

@@ -1,0 +1,220 @@
+"""How long the decisions of a policy bundle take, beside those of plain eager PyTorch.
+
+Timing functions in turns, and what their times say.
+"""
+
+# ruff: noqa: PLC0415 - a machine that only runs bundles need not have torch.
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.config import TrainConfig
+from dql_core.errors import BundleError
+from dql_core.export.backends import BackendName, named_backend
+from dql_core.runtime.bundle_policy import load_policy
+from dql_core.runtime.manifest import MANIFEST_FILE, Manifest
+from dql_core.strict_yaml import parse
+
+NUMBERS_OF_CANDIDATES = (1, 10, 50)
+ROUNDS, CALLS = 20, 50
+# From a number of candidates to a function that makes one decision among so many.
+PlainDecisions = Callable[[int], Callable[[], object]]
+# A decision that takes at most this share of the period leaves room for the rest of the node.
+SHARE_OF_PERIOD = 0.5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long one call took, in microseconds.
+
+    Attributes:
+        p50_us: Median.
+        p95_us: 95th percentile.
+        p99_us: 99th percentile.
+        max_us: Longest.
+    """
+
+    p50_us: float
+    p95_us: float
+    p99_us: float
+    max_us: float
+
+    @classmethod
+    def of(cls, times_us: NDArray[np.float64]) -> Latency:
+        """Summarise measured times, of any shape."""
+        return cls(*(float(value) for value in np.percentile(times_us, [50, 95, 99, 100])))
+
+    @property
+    def calls_per_s(self) -> float:
+        """How many calls of median length fit in a second."""
+        return 1e6 / self.p50_us
+
+    @property
+    def control_rate_hz(self) -> float:
+        """Highest rate at which 99 of 100 calls leave half of the period to others."""
+        return SHARE_OF_PERIOD * 1e6 / self.p99_us
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures, in whole microseconds."""
+        return {name: round(value) for name, value in asdict(self).items()} | {
+            "calls_per_s": round(self.calls_per_s),
+            "control_rate_hz": round(self.control_rate_hz, 1),
+        }
+
+
+def take_turns(
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    calls: int,
+    warm_up: int = 3,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> dict[str, NDArray[np.float64]]:
+    """Time functions in turns, so that whatever else the machine does falls on all of them.
+
+    Args:
+        functions: What to call, by name.
+        rounds: How often each has its turn.
+        calls: Calls in a turn.
+        warm_up: Calls before each turn that are not counted: the others emptied the caches.
+        clock: Gives nanoseconds.
+
+    Returns:
+        Time of each call in microseconds by name, shape (rounds, calls).
+    """
+    times = {name: np.empty((rounds, calls)) for name in functions}
+    for turn in range(rounds):
+        for name, function in functions.items():
+            for _ in range(warm_up):
+                function()
+            for call in range(calls):
+                begun = clock()
+                function()
+                times[name][turn, call] = (clock() - begun) / 1e3
+    return times
+
+
+def speed_ratio(
+    reference_us: NDArray[np.float64], times_us: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """Return how many times faster than a reference something is: quartile, median, quartile.
+
+    Args:
+        reference_us: Times of the reference, shape (rounds, calls).
+        times_us: Times of the other in the same rounds, shape (rounds, calls).
+    """
+    ratios = np.median(reference_us, axis=1) / np.median(times_us, axis=1)
+    low, middle, high = (float(value) for value in np.percentile(ratios, [25, 50, 75]))
+    return low, middle, high
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured for one number of candidates.
+
+    Attributes:
+        num_candidates: K.
+        latency: Of a decision.
+        times_faster: Than plain eager PyTorch; None if that was not measured.
+    """
+
+    num_candidates: int
+    latency: Latency
+    times_faster: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures."""
+        ratio = self.times_faster and round(self.times_faster, 2)
+        figures = {"num_candidates": self.num_candidates, **self.latency.to_json()}
+        return figures | {"times_faster_than_plain_torch": ratio}
+
+
+def measure_bundle(
+    bundle: Path,
+    manifest: Manifest,
+    plain: PlainDecisions | None,
+    *,
+    backend: BackendName = "auto",
+    device: str = "cpu",
+    rounds: int = ROUNDS,
+    calls: int = CALLS,
+) -> list[Measurement]:
+    """Measure a bundle for 1, 10, 50 candidates and its own number.
+
+    Args:
+        bundle: Its folder.
+        manifest: Its manifest.
+        plain: What to compare with, if anything.
+        backend: What computes.
+        device: Where.
+        rounds: Turns of each.
+        calls: Decisions in a turn.
+
+    Raises:
+        DqlError: If the bundle cannot be run so.
+    """
+    measurements = []
+    for count in numbers_of_candidates(manifest):
+        # Each number has a session of its own, as in a node: memory is laid out for the first.
+        policy = load_policy(
+            bundle,
+            num_candidates=count,
+            selection=None if manifest.has_critic else "first",
+            backend=named_backend(backend, device),
+        )
+        rng = np.random.default_rng(0)
+        observation = policy.normalizer.observation_mean
+        functions: dict[str, Callable[[], object]] = {
+            "ours": partial(policy.act, observation, rng)
+        }
+        if plain:
+            functions["plain"] = plain(count)
+        times = take_turns(functions, rounds=rounds, calls=calls)
+        ratio = speed_ratio(times["plain"], times["ours"])[1] if plain else None
+        measurements.append(Measurement(count, Latency.of(times["ours"]), ratio))
+    return measurements
+
+
+def numbers_of_candidates(manifest: Manifest) -> list[int]:
+    """Return the numbers that are worth measuring; without a critic there is one candidate."""
+    if not manifest.has_critic or manifest.selection == "first":
+        return [1]
+    return sorted({*NUMBERS_OF_CANDIDATES, manifest.num_candidates})
+
+
+def plain_decisions(manifest: Manifest, threads: int) -> PlainDecisions | str:
+    """Return how plain PyTorch decides with networks of the bundle's sizes, or why it cannot.
+
+    Args:
+        manifest: The bundle's manifest.
+        threads: Threads that torch uses from now on.
+    """
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed"
+    if manifest.agent == "td3_bc":
+        return "TD3+BC samples no actions"
+    import torch
+
+    from dql_core.export.plain_torch import PlainSelection
+
+    torch.set_num_threads(threads)
+    config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
+    sampler, spec = manifest.sampler, manifest.policy_spec
+    selection = PlainSelection(
+        len(spec.observation),
+        len(spec.action),
+        policy=(config.policy.width, config.policy.depth),
+        critic=(config.critic.width, config.critic.depth),
+        num_steps=sampler.num_sampling_steps or sampler.num_diffusion_steps,
+    )
+    observation = np.zeros(len(spec.observation), np.float32)
+    return lambda count: partial(selection, observation, count)

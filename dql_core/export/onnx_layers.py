@@ -1,0 +1,161 @@
+r"""The networks as ONNX nodes: MLPs with Mish, all with the sign of what they hold turned round.
+
+On a CPU a decision takes as long as its matrix products, the nodes of its activations, and how
+many nodes there are. With :math:`a = \frac12 + e^{-x}`,
+
+.. math:: \tanh(\ln(1 + e^x)) = \frac{1}{a + 1 / (4 a)},
+
+which takes five nodes, overflows nowhere and cancels nowhere. Since it starts from :math:`-x`,
+a hidden layer is held as :math:`z = -x` and its activation as :math:`-\mathrm{mish}(x)`; the
+signs are part of the weights.
+
+The critics as ONNX nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dql_core.export.onnx_builder import OnnxBuilder
+from dql_core.models.actors import DeterministicActor
+from dql_core.models.critic import TwinCritic
+
+Array = NDArray[np.float64]
+
+
+def array_of(tensor: Tensor) -> Array:
+    """Return a tensor's values in double precision, in which constants are prepared."""
+    values: Array = tensor.detach().cpu().double().numpy()
+    return values
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A layer :math:`x W + b`.
+
+    Attributes:
+        weight: Shape (in, out).
+        bias: Shape (out,).
+    """
+
+    weight: Array
+    bias: Array
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> Linear:
+        """Read a layer of torch's, whose weight is transposed."""
+        weight, bias = (layer.get_parameter(name) for name in ("weight", "bias"))
+        return cls(array_of(weight).T, array_of(bias))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The observation as networks see it.
+
+    Attributes:
+        centred: Name of the raw observation minus its mean, shape (1, O).
+        std: What it is still to be divided by, shape (O,); layers on it divide their weights.
+    """
+
+    centred: str
+    std: Array
+
+    def linear(self, builder: OnnxBuilder, layer: Linear) -> str:
+        """Apply a layer to the normalised observation: (1, out)."""
+        weight = layer.weight / self.std[:, None]
+        return builder.linear(self.centred, weight, builder.constant(layer.bias))
+
+
+def negated_mish(builder: OnnxBuilder, negated: str) -> str:
+    """Return -mish(x) from -x."""
+    # A matrix with a matrix of one number takes less time than with the number.
+    shifted = builder.add("Add", builder.add("Exp", negated), builder.constant([[0.5]]))
+    inverse = builder.add("Div", builder.constant([[0.25]]), shifted)
+    return builder.add("Div", negated, builder.add("Add", shifted, inverse))
+
+
+def hidden_layer(builder: OnnxBuilder, negated: str, layer: Linear) -> str:
+    """Return the layer's negated activations from those of the layer before, (B, out)."""
+    entering = builder.linear(negated, layer.weight, builder.constant(-layer.bias))
+    return negated_mish(builder, entering)
+
+
+def output_layer(builder: OnnxBuilder, negated: str, layer: Linear) -> str:
+    """Return a layer's output from the negated activations before it, (B, out)."""
+    return builder.linear(negated, -layer.weight, builder.constant(layer.bias))
+
+
+def actor(builder: OnnxBuilder, network: DeterministicActor, observation: Observation) -> str:
+    """Return the action of TD3+BC, in [-1, 1], shape (1, A)."""
+    first, *hidden = (Linear.of(layer) for layer in network.hidden)
+    entering = observation.linear(builder, Linear(-first.weight, -first.bias))
+    features = negated_mish(builder, entering)
+    for layer in hidden:
+        features = hidden_layer(builder, features, layer)
+    return builder.add("Tanh", output_layer(builder, features, Linear.of(network.last)))
+
+
+def critic_values(
+    builder: OnnxBuilder, critic: TwinCritic, observation: Observation, actions: str
+) -> list[str]:
+    """Return the value of ``actions``, (K, A) in [-1, 1], by each critic, shape (1, K).
+
+    The first layers of all critics are one matrix, whose part on the observation is applied once.
+    The later ones are matrices of their own, since a batched product is not prepared in advance.
+    """
+    networks = [_layers_of(critic, index) for index in range(critic.num_critics)]
+    firsts = [first for first, *_ in networks]
+    all_features = _first_layers(builder, critic.layer_norm, firsts, observation, actions)
+    values = []
+    for (_, *hidden, last), first_features in zip(networks, all_features, strict=True):
+        features = first_features
+        for layer in hidden:
+            if critic.layer_norm:
+                features = _normalized_mish(builder, output_layer(builder, features, layer), layer)
+            else:
+                features = hidden_layer(builder, features, layer)
+        # The one weight vector on the left: ONNX Runtime pads a single column to sixteen.
+        weight, bias = builder.constant(-last.weight.T), builder.constant(last.bias)
+        values.append(builder.add("Gemm", weight, features, bias, transB=1))
+    return values
+
+
+def _layers_of(critic: TwinCritic, index: int) -> list[Linear]:
+    """Return the layers of one critic."""
+    return [
+        Linear(
+            array_of(critic.get_parameter(f"layers.{depth}.weight")[index]),
+            array_of(critic.get_parameter(f"layers.{depth}.bias")[index, 0]),
+        )
+        for depth in range(len(critic.layers))
+    ]
+
+
+def _first_layers(
+    builder: OnnxBuilder,
+    layer_norm: bool,
+    layers: list[Linear],
+    observation: Observation,
+    actions: str,
+) -> list[str]:
+    """Return the negated activations of each critic's first layer, (K, width)."""
+    sign = 1.0 if layer_norm else -1.0
+    weight = sign * np.concatenate([layer.weight for layer in layers], axis=1)
+    bias = sign * np.concatenate([layer.bias for layer in layers])
+    size = len(observation.std)
+    context = observation.linear(builder, Linear(weight[:size], bias))  # (1, E * width)
+    entering = builder.linear(actions, weight[size:], context)  # (K, E * width)
+    if not layer_norm:
+        return builder.split(negated_mish(builder, entering), len(layers), axis=1)
+    parts = builder.split(entering, len(layers), axis=1)
+    return [_normalized_mish(builder, *pair) for pair in zip(parts, layers, strict=True)]
+
+
+def _normalized_mish(builder: OnnxBuilder, entering: str, layer: Linear) -> str:
+    """Return -mish(layer_norm(x)) from what leaves ``layer``; the scale turns the sign round."""
+    scale = builder.constant(np.full(layer.weight.shape[1], -1.0))
+    return negated_mish(builder, builder.add("LayerNormalization", entering, scale, axis=-1))

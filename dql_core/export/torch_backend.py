@@ -1,0 +1,127 @@
+"""The graph of a bundle in torch, rebuilt from its weights: on CUDA one replayed CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor
+
+from dql_core.algo.agent import make_agent
+from dql_core.algo.execution import CapturedUpdate
+from dql_core.config import TrainConfig
+from dql_core.errors import BundleError, ConfigError
+from dql_core.export.graph import PolicyGraph, policy_graph
+from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
+from dql_core.runtime.policy import Decision, Noise
+from dql_core.strict_yaml import parse
+
+
+@dataclass(frozen=True)
+class TorchBackend:
+    """Makes graphs that torch runs.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``cuda:i``.
+    """
+
+    device: str = "cpu"
+
+    def __call__(self, manifest: Manifest, contents: Mapping[str, bytes]) -> TorchGraph:
+        """Make the graph of a bundle.
+
+        Raises:
+            BundleError: If the weights are not those of the policy that the manifest describes.
+            ConfigError: If torch cannot use the device.
+        """
+        device = torch.device(self.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                f"device is '{self.device}', but torch finds no CUDA device: use device 'cpu'"
+            )
+        return TorchGraph(rebuild(manifest, contents), device)
+
+
+def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
+    """Rebuild the policy of a bundle from its weights and its training configuration.
+
+    Raises:
+        BundleError: If the two do not belong together.
+    """
+    if WEIGHTS_FILE not in contents:
+        raise BundleError(f"the manifest lists no {WEIGHTS_FILE}; export the bundle again")
+    config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
+    weights = contents[WEIGHTS_FILE]
+    try:
+        tensors = safetensors.torch.load(weights)
+        config.require_room(len(manifest.policy_spec.observation), len(weights))
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as cause:
+        raise _foreign(cause) from cause
+    # Nothing is trained, so nothing is compiled.
+    config = config.model_copy(
+        update={"run": config.run.model_copy(update={"execution": "eager"})}
+    )
+    # The initial weights are drawn, and the caller's generator is not ours to move.
+    with torch.random.fork_rng(devices=[]):
+        agent = make_agent(config, manifest.policy_spec, torch.Generator())
+    graph = policy_graph(agent, config, manifest.observation_normalizer)
+    try:
+        graph.load_state_dict(tensors)
+    except RuntimeError as cause:
+        raise _foreign(cause) from cause
+    return graph
+
+
+def _foreign(cause: Exception) -> BundleError:
+    reason = " ".join(str(cause).split())
+    return BundleError(
+        f"{WEIGHTS_FILE}: not the weights of the policy in {MANIFEST_FILE}: {reason}"
+    )
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    observation: Tensor
+    noise: Tensor
+    selection_noise: Tensor
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    action: Tensor
+    q_values: Tensor
+    candidates: Tensor
+
+
+class TorchGraph:
+    """A policy's graph on a device; a pure function, for one caller at a time.
+
+    For each number of candidates it works on the same memory in every call. On CUDA the work is
+    captured once and then replayed; elsewhere it is the same work, told operation by operation.
+    """
+
+    def __init__(self, graph: PolicyGraph, device: torch.device) -> None:
+        self._graph = graph.to(device)
+        self._device = device
+        self._selections: dict[tuple[int, ...], CapturedUpdate[_Outputs]] = {}
+
+    def __call__(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+        """Choose an action for a raw observation, shape (O,)."""
+        shape = noise.steps.shape
+        if shape not in self._selections:
+            self._selections[shape] = CapturedUpdate(
+                self._select, capture=self._device.type == "cuda"
+            )
+        arrays = (observation, *noise)
+        inputs = _Inputs(*(torch.tensor(array, device=self._device) for array in arrays))
+        outputs = self._selections[shape](inputs)
+        return Decision(*(values.cpu().numpy() for values in vars(outputs).values()))
+
+    @torch.no_grad()
+    def _select(self, inputs: _Inputs) -> _Outputs:
+        return _Outputs(*self._graph(inputs.observation, inputs.noise, inputs.selection_noise))

@@ -1,1 +1,0 @@
-"""How long decisions take on this machine, and plain eager PyTorch to compare with."""

@@ -1,0 +1,92 @@
+"""What acts after training: from an observation and noise to an action, whatever the policy is.
+
+The policy's network of TD3+BC: one action for each observation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+
+from dql_core.models.denoiser import Denoiser
+from dql_core.models.layers import affine, mish
+from dql_core.models.sampler import ReverseProcess
+
+
+class ActionSampler(Protocol):
+    """A module that samples actions as a pure function.
+
+    Attributes:
+        action_size: A.
+        num_noises: Standard normal draws that an action needs for each of its dimensions, S.
+        deterministic: Whether all samples for an observation are equal.
+    """
+
+    action_size: int
+    num_noises: int
+    deterministic: bool
+
+    def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Sample actions.
+
+        Args:
+            observation: Normalised observations, shape (B, O), or (1, O) for all rows.
+            noise: Standard normal, shape (S, B, A).
+
+        Returns:
+            Actions in [-1, 1], shape (B, A).
+        """
+
+
+class DiffusionSampler(nn.Module):
+    """A denoiser and the reverse process that makes actions with it; shares the denoiser."""
+
+    deterministic = False
+
+    def __init__(self, denoiser: Denoiser, process: ReverseProcess) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.process = process
+        self.action_size = denoiser.action_size
+        self.num_noises = process.num_noises
+
+    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Run the reverse process; see `ActionSampler`."""
+        return self.process.sample(self.denoiser, observation, noise)
+
+
+class DeterministicActor(nn.Module):
+    """An MLP from the observation to an action in [-1, 1].
+
+    Attributes:
+        action_size: A.
+        num_noises: 1, so that whatever calls a sampler can call this; the draw is not used.
+        deterministic: True.
+    """
+
+    num_noises = 1
+    deterministic = True
+
+    def __init__(
+        self, observation_size: int, action_size: int, width: int = 256, depth: int = 3
+    ) -> None:
+        super().__init__()
+        self.action_size = action_size
+        sizes = [observation_size, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+        self.last = nn.Linear(width, action_size)
+
+    def action(self, observation: Tensor) -> Tensor:
+        """Return the action for normalised observations: (B, O) -> (B, A)."""
+        features = observation
+        for layer in cast("Iterable[nn.Linear]", self.hidden):
+            features = mish(affine(features, layer.weight, layer.bias))
+        squashed: Tensor = self.last(features).tanh()
+        return squashed
+
+    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Return an action for each row of ``noise``, shape (1, B, A); see `ActionSampler`."""
+        return self.action(observation).expand(noise.shape[1:])

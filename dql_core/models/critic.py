@@ -1,0 +1,112 @@
+"""The critics: E independent MLPs held as one batched module."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dql_core.models.layers import batched_affine, mish
+
+
+class TwinCritic(nn.Module):
+    """E = 2 action-value networks on [observation, action], evaluated in batched products.
+
+    Each critic is initialised and trained as if it stood alone; only the arithmetic is shared.
+    """
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_size: int,
+        width: int = 256,
+        depth: int = 3,
+        *,
+        layer_norm: bool = False,
+        num_critics: int = 2,
+    ) -> None:
+        """Build the critics.
+
+        Args:
+            observation_size: O.
+            action_size: A.
+            width: Units of each hidden layer.
+            depth: Number of hidden layers.
+            layer_norm: Normalise each hidden layer before its activation, without learned scale;
+                it keeps values bounded for actions that the data never showed.
+            num_critics: E.
+        """
+        super().__init__()
+        sizes = [observation_size + action_size, *[width] * depth, 1]
+        self.layers = nn.ModuleList(
+            _BatchedLinear(num_critics, size, next_size)
+            for size, next_size in itertools.pairwise(sizes)
+        )
+        self.layer_norm = layer_norm
+        self.num_critics = num_critics
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Estimate the return of ``action``.
+
+        Args:
+            observation: Normalised observations, shape (B, O).
+            action: Actions in the normalised space, shape (B, A).
+
+        Returns:
+            Shape (E, B).
+        """
+        layers: list[tuple[Tensor, Tensor]] = [
+            (layer.weight, layer.bias) for layer in self._layers()
+        ]
+        return self._values(layers, observation, action)
+
+    def one(self, index: Tensor, observation: Tensor, action: Tensor) -> Tensor:
+        """Estimate the return with a single critic, at the price of one.
+
+        Args:
+            index: Which one, integer, shape ().
+            observation: As in `forward`.
+            action: As in `forward`.
+
+        Returns:
+            Shape (B,).
+        """
+        chosen = index.reshape(1)
+        layers = [
+            (layer.weight.index_select(0, chosen), layer.bias.index_select(0, chosen))
+            for layer in self._layers()
+        ]
+        return self._values(layers, observation, action).squeeze(0)
+
+    def _layers(self) -> Iterable[_BatchedLinear]:
+        return cast("Iterable[_BatchedLinear]", self.layers)
+
+    def _values(
+        self, layers: list[tuple[Tensor, Tensor]], observation: Tensor, action: Tensor
+    ) -> Tensor:
+        """Evaluate critics with the given weights (E, in, out) and biases (E, 1, out): (E, B)."""
+        inputs = torch.cat([observation, action], dim=-1)
+        features = inputs.expand(len(layers[0][0]), *inputs.shape)  # (E, B, O + A)
+        *hidden, last = layers
+        for weight, bias in hidden:
+            features = batched_affine(features, weight, bias)
+            if self.layer_norm:
+                features = functional.layer_norm(features, features.shape[-1:])
+            features = mish(features)
+        return batched_affine(features, *last).squeeze(-1)
+
+
+class _BatchedLinear(nn.Module):
+    """E linear layers side by side, each with torch's default initialisation."""
+
+    def __init__(self, num_critics: int, in_size: int, out_size: int) -> None:
+        super().__init__()
+        bound = in_size**-0.5
+        self.weight = nn.Parameter(torch.empty(num_critics, in_size, out_size))
+        self.bias = nn.Parameter(torch.empty(num_critics, 1, out_size))
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)

@@ -1,1 +1,0 @@
-"""The networks: a noise model conditioned on the observation, and twin critics."""

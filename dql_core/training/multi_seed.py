@@ -1,0 +1,276 @@
+"""The same training with several seeds, each in a process of its own, at most one a core.
+
+One of several runs that differ by their seeds, as a process of its own.
+
+The folder of several runs that differ by their seeds only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dql_core.config import TrainConfig
+from dql_core.documents import file_within, read_json
+from dql_core.errors import CheckpointError, ConfigError
+from dql_core.files import read_records, write_text
+from dql_core.process import Interruption
+from dql_core.strict_yaml import parse
+from dql_core.training.checkpoint_files import VALIDATION_FILE, checkpoint_steps
+from dql_core.training.run_folder import require_free
+from dql_core.training.saved_config import CONFIG_FILE
+
+_POLL_S = 0.2
+CHILD = "dql_core.training.seed_process"
+_LAST_LINES = 20
+# A seed and a line that its process wrote, or None when it has no more to say.
+Messages = queue.Queue[tuple[int, str | None]]
+SEEDS_FILE = "seeds.json"
+SUMMARY_FILE = "summary.json"
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_seeds(runs: Sequence[SeedRun], show: Show, at_once: int) -> list[SeedOutcome]:
+    """Run all that are not finished; whatever happens, no process is left.
+
+    Args:
+        runs: What to run.
+        show: Shows how they go.
+        at_once: Processes at a time.
+
+    Returns:
+        How each ended, in the order of ``runs``. After a Ctrl-C those that run save a checkpoint
+        and stop; they and those that did not begin are left out.
+    """
+    waiting = deque(run for run in runs if not run.finished)
+    outcomes = {run.seed: SeedOutcome(run) for run in runs if run.finished}
+    running: dict[int, SeedChild] = {}
+    messages: Messages = queue.Queue()
+    with Interruption() as interruption:
+        try:
+            while waiting or running:
+                if interruption.requested:
+                    waiting.clear()
+                    for process in running.values():
+                        process.interrupt()
+                while waiting and len(running) < at_once:
+                    run = waiting.popleft()
+                    running[run.seed] = SeedChild(run, messages)
+                try:
+                    seed, line = messages.get(timeout=_POLL_S)
+                except queue.Empty:
+                    continue
+                if line is not None:
+                    running[seed].take(line, show)
+                elif outcome := running.pop(seed).outcome():
+                    outcomes[seed] = outcome
+        finally:
+            for process in running.values():
+                process.kill()
+    return [outcomes[run.seed] for run in runs if run.seed in outcomes]
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One of the runs.
+
+    Attributes:
+        config: Its configuration.
+        out: Its folder.
+        resume: Whether it goes on.
+    """
+
+    config: TrainConfig
+    out: Path
+    resume: bool = False
+
+    @property
+    def seed(self) -> int:
+        """What makes it differ from the others."""
+        return self.config.run.seed
+
+    @property
+    def finished(self) -> bool:
+        """Whether its last checkpoint is there and was measured."""
+        steps = self.config.run.steps
+        measured = read_records(self.out / VALIDATION_FILE)
+        return checkpoint_steps(self.out)[-1:] == [steps] and any(
+            record["step"] == steps for record in measured
+        )
+
+
+@dataclass(frozen=True)
+class SeedOutcome:
+    """How one of the runs ended.
+
+    Attributes:
+        run: The run.
+        failure: What it said last if it failed, else empty.
+    """
+
+    run: SeedRun
+    failure: str = ""
+
+
+class Show(Protocol):
+    """Shows how the runs go."""
+
+    def report(self, seed: int, step: int, metrics: dict[str, float]) -> None:
+        """Show a reading."""
+
+    def tell(self, seed: int, level: int, text: str) -> None:
+        """Show a message of one of `logging`'s levels."""
+
+
+class SeedChild:
+    """One running child; a thread of its own hands its lines over."""
+
+    def __init__(self, run: SeedRun, messages: Messages) -> None:
+        """Start it.
+
+        Args:
+            run: What it is to do.
+            messages: Where what it writes goes.
+        """
+        self._run = run
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._interrupted = False
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", CHILD, str(run.out), str(int(run.resume))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # a Ctrl-C of the terminal comes through `interrupt` only
+        )
+        assert self._child.stdin is not None
+        self._child.stdin.write(run.config.model_dump_json())
+        self._child.stdin.close()
+        threading.Thread(target=self._hand_over, args=(messages,), daemon=True).start()
+
+    def take(self, line: str, show: Show) -> None:
+        """Show one line of the child, or keep it if it is none of ours."""
+        message = _parse(line)
+        if message is None:
+            self._last_lines.append(line.strip())
+        elif "step" in message:
+            show.report(self._run.seed, message["step"], message["metrics"])
+        else:
+            show.tell(self._run.seed, message["level"], message["text"])
+
+    def interrupt(self) -> None:
+        """Ask the child once to save a checkpoint and stop."""
+        if not self._interrupted:
+            self._child.send_signal(signal.SIGINT)
+            self._interrupted = True
+
+    def kill(self) -> None:
+        """End the child at once; its last checkpoint stays."""
+        self._child.kill()
+        self._child.wait()
+
+    def outcome(self) -> SeedOutcome | None:
+        """Tell how the child, whose output has ended, ended; None if it was interrupted."""
+        if self._child.wait() == 0:
+            return SeedOutcome(self._run)
+        if self._interrupted:
+            return None
+        said = [line for line in self._last_lines if line]
+        return SeedOutcome(self._run, said[-1] if said else f"ended by {self._child.returncode}")
+
+    def _hand_over(self, messages: Messages) -> None:
+        assert self._child.stdout is not None
+        with self._child.stdout as lines:
+            for line in lines:
+                messages.put((self._run.seed, line))
+        messages.put((self._run.seed, None))
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Return a message of `seed_process`; None for anything else that a child prints."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read seeds from the command line, such as ``0,1,2``.
+
+    Raises:
+        ConfigError: If one is no number, or is there twice.
+    """
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        seeds = ()
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {text}: must be different numbers of at least 0, as in 0,1,2")
+    return seeds
+
+
+def create_seed_folder(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> None:
+    """Make ``folder`` and note in it what is to be run there.
+
+    Raises:
+        ConfigError: If it already holds something.
+    """
+    require_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {"seeds": list(seeds), "config": config.model_dump(mode="json")}
+    write_text(folder / SEEDS_FILE, json.dumps(document, indent=2) + "\n")
+
+
+def is_seed_folder(folder: Path) -> bool:
+    """Return whether ``folder`` holds several runs instead of one."""
+    return (folder / SEEDS_FILE).is_file()
+
+
+def read_seed_folder(folder: Path) -> tuple[TrainConfig, tuple[int, ...]]:
+    """Return what `create_seed_folder` noted.
+
+    Raises:
+        CheckpointError: If that is damaged.
+    """
+    path = folder / SEEDS_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{folder}: does not hold runs of several seeds (no {SEEDS_FILE})")
+    document = read_json(file_within(folder, SEEDS_FILE, CheckpointError), CheckpointError)
+    seeds, config = document.get("seeds"), document.get("config")
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise CheckpointError(f"{path}: damaged: 'seeds' is {seeds!r:.80}")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: damaged: 'config' is {config!r:.80}")
+    return parse(config, TrainConfig, str(path), CheckpointError), tuple(seeds)
+
+
+def seed_runs(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> list[SeedRun]:
+    """Return the runs of ``folder``, each on one thread; those that were begun go on.
+
+    Raises:
+        CheckpointError: If one is a link to somewhere else.
+    """
+    runs = []
+    for seed in seeds:
+        out = folder / f"seed-{seed}"
+        own = config.run.model_copy(update={"seed": seed, "num_threads": 1})
+        if out.is_symlink():
+            raise CheckpointError(f"{out}: is a link; put the folder of the run in its place")
+        begun = (out / CONFIG_FILE).is_file()
+        runs.append(SeedRun(config.model_copy(update={"run": own}), out, resume=begun))
+    return runs

@@ -1,0 +1,273 @@
+"""What is measured of every checkpoint, and written beside it.
+
+What the data alone tells of a policy: its errors on episodes that it never learned from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dql_core.algo.agent import Agent
+from dql_core.algo.critics import Critics
+from dql_core.algo.noise import NoiseSource
+from dql_core.config import TrainConfig
+from dql_core.data.batches import Batch
+from dql_core.data.dataset import LoadedDataset
+from dql_core.data.reward_transforms import RewardTransform, discounted_returns
+from dql_core.data.transitions import make_transitions
+from dql_core.evaluation.parallel_rollout import BatchedPolicy, ParallelEpisodes
+from dql_core.evaluation.statistics import rank_correlation
+from dql_core.files import append_record, read_records
+from dql_core.normalize import Normalizer
+from dql_core.process import Interruption
+from dql_core.runtime.policy import Choice, resolve_choice
+from dql_core.training.checkpoint import Checkpoint
+from dql_core.training.checkpoint_files import VALIDATION_FILE
+from dql_core.training.metrics import MetricsLog
+from dql_core.training.preparation import TrainingData, learned_rewards
+from dql_core.training.seeding import RunSeeds, make_generator
+from dql_core.training.selection import write_best
+
+_logger = logging.getLogger(__name__)
+# More transitions would sharpen the errors little and take time from every checkpoint.
+MAX_TRANSITIONS = 10_000
+ROWS_AT_ONCE = 1024
+
+
+class Appraiser:
+    """Measures checkpoints on held-out episodes and in an environment, where there are any."""
+
+    def __init__(self, out: Path, run: Checkpoint, data: TrainingData, log: MetricsLog) -> None:
+        """Prepare; the environments stay open until the end.
+
+        Args:
+            out: The run's folder.
+            run: The run.
+            data: What it learns from and what is held out.
+            log: Whose clock stops meanwhile, and whose curves show the measures.
+        """
+        config = run.config
+        self._out, self._log = out, log
+        self._held_out = _held_out(run, data) if data.held_out else None
+        self._episodes: ParallelEpisodes | None = None
+        if config.evaluation.env:
+            wanted = config.evaluation
+            self._episodes = ParallelEpisodes(wanted.env, run.spec, wanted.episodes, wanted.seed)
+
+    def __enter__(self) -> Appraiser:
+        """Return the appraiser itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the environments."""
+        if self._episodes:
+            self._episodes.close()
+
+    def appraise(self, run: Checkpoint, interruption: Interruption) -> None:
+        """Measure a checkpoint that was just saved, unless it was measured before.
+
+        Args:
+            run: The run at that checkpoint.
+            interruption: If it is requested, the checkpoint is measured when the run goes on.
+        """
+        records = self._out / VALIDATION_FILE
+        if any(record["step"] == run.step for record in read_records(records)):
+            return
+        with self._log.clock_stopped():
+            record = self._measure(run, lambda: interruption.requested)
+        if record is None:
+            return
+        append_record(records, record)
+        write_best(self._out, run.config)
+        self._log.curves(run.step, _curves(record))
+        if line := _line(record):
+            _logger.info("step %d: %s", run.step, line)
+
+    def _measure(self, run: Checkpoint, stop: Callable[[], bool]) -> dict[str, Any] | None:
+        sums = run.progress.since_checkpoint
+        record: dict[str, Any] = {"step": run.step, "imitation": sums.means()["imitation"]}
+        if self._held_out:
+            record |= self._held_out.measure(run.agent)
+        if self._episodes:
+            result = self._episodes.run(acting_policy(run), stop)
+            if result is None:
+                return None
+            record["online"] = result.to_json()
+        return record
+
+
+def acting_policy(run: Checkpoint) -> BatchedPolicy:
+    """Return what acts for many environments at once as the run is configured to."""
+    selection, critic = run.config.selection, run.agent.ranking_critic
+    return BatchedPolicy(
+        run.agent.acting_sampler,
+        critic,
+        run.normalizer,
+        resolve_choice(Choice(selection.num_candidates, selection.rule), critic is not None),
+        temperature=selection.temperature,
+        raw_temperature=selection.temperature_scale == "raw",
+        device=str(run.agent.noise.generator.device),
+    )
+
+
+def _held_out(run: Checkpoint, data: TrainingData) -> HeldOut:
+    assert data.held_out is not None
+    rewards = learned_rewards(run.config, data.learned)
+    device = str(run.agent.noise.generator.device)
+    return HeldOut(run.config, data.held_out, run.normalizer, rewards, device)
+
+
+def _curves(record: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of a record that are worth a curve, by name."""
+    curves = {name: record[name] for name in record if name.startswith("held_out")}
+    online = record.get("online", {})
+    for name in ("mean_return", "success_rate"):
+        if name in online:
+            curves[f"online_{name}"] = online[name]
+    return curves
+
+
+def _line(record: dict[str, Any]) -> str:
+    parts = [
+        f"{name.replace('_', ' ').replace('held out', 'held-out')} {value:.4g}"
+        for name, value in _curves(record).items()
+    ]
+    return ", ".join(parts)
+
+
+class HeldOut:
+    """Held-out transitions and their returns; all checkpoints are measured with equal noise."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: LoadedDataset,
+        normalizer: Normalizer,
+        rewards: RewardTransform,
+        device: str,
+    ) -> None:
+        """Lay the transitions out on the device.
+
+        Args:
+            config: The training configuration.
+            dataset: The held-out episodes.
+            normalizer: Fitted to the training data.
+            rewards: Fitted to the training data.
+            device: Where the networks are.
+        """
+        discount = config.critic.discount
+        table = make_transitions(
+            dataset, normalizer, rewards, n_step=config.data.n_step, discount=discount
+        )
+        self._device = device
+        self._seed = RunSeeds.derive(config.run.seed).held_out
+        shuffled = np.random.default_rng(self._seed).permutation(len(table))
+        chosen = np.sort(shuffled[:MAX_TRANSITIONS])
+        self._batch = Batch(
+            observation=self._tensor(table.observations[table.rows[chosen]]),
+            action=self._tensor(table.actions[chosen]),
+            reward=self._tensor(table.rewards[chosen]),
+            next_observation=self._tensor(table.observations[table.next_rows[chosen]]),
+            bootstrap=self._tensor(table.bootstraps[chosen]),
+        )
+        self._returns, self._tail_weights = _returns(dataset, rewards, discount, chosen)
+        self._tails, ends = _ends(dataset, chosen)
+        self._end_observations = self._tensor(table.observations[ends])
+
+    @torch.no_grad()
+    def measure(self, agent: Agent) -> dict[str, float]:
+        """Measure an agent.
+
+        Returns:
+            ``held_out_imitation``: mean imitation loss. With values also ``held_out_td_error``:
+            mean squared difference of both critics from their targets; ``held_out_value_error``:
+            mean absolute difference of the smaller critic from the return that followed; and
+            ``held_out_value_rank``: Spearman's correlation of these two. Where an episode was
+            truncated, the target critics' value of its last observation stands for what would
+            have followed.
+        """
+        noise = dataclasses.replace(
+            agent.noise, generator=make_generator(self._seed, self._device)
+        )
+        errors, values = [], []
+        for batch in _split(self._batch):
+            drawn = noise.draw(len(batch.reward))
+            imitation = agent.imitation_loss(batch, drawn)
+            td_error = torch.zeros_like(imitation)
+            if agent.critics:
+                samples = noise.num_target_samples
+                observation = batch.next_observation.repeat_interleave(samples, dim=0)
+                next_action = agent.target_sampler(observation, drawn.target)
+                target = agent.critics.bootstrapped(batch, next_action)
+                q_values = agent.critics.online(batch.observation, batch.action)  # (E, B)
+                td_error = (q_values - target).square().mean()
+                values.append(q_values.amin(dim=0))
+            errors.append(torch.stack([imitation, td_error]) * len(batch.reward))
+        means = (torch.stack(errors).sum(dim=0) / len(self._returns)).tolist()
+        if not agent.critics:
+            return {"held_out_imitation": means[0]}
+        return {
+            "held_out_imitation": means[0],
+            "held_out_td_error": means[1],
+            **self._value_errors(agent, agent.critics, noise, torch.cat(values)),
+        }
+
+    def _value_errors(
+        self, agent: Agent, critics: Critics, noise: NoiseSource, values: Tensor
+    ) -> dict[str, float]:
+        drawn = noise.draw(len(self._end_observations))
+        action = agent.target_sampler(self._end_observations, drawn.policy)
+        ends = critics.target(self._end_observations, action).amin(dim=0)
+        returns = self._returns + self._tail_weights * ends.cpu().double().numpy()[self._tails]
+        estimates = values.cpu().double().numpy()
+        return {
+            "held_out_value_error": float(np.abs(estimates - returns).mean()),
+            "held_out_value_rank": rank_correlation(estimates, returns),
+        }
+
+    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
+        return torch.as_tensor(array, device=self._device)
+
+
+def _split(batch: Batch) -> list[Batch]:
+    """Cut a batch into parts that fit the caches."""
+    columns = (column.split(ROWS_AT_ONCE) for column in vars(batch).values())
+    return [Batch(*parts) for parts in zip(*columns, strict=True)]
+
+
+def _returns(
+    dataset: LoadedDataset, rewards: RewardTransform, discount: float, chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Recorded returns of the chosen transitions, and the weight of what is not recorded."""
+    recorded, weights = [], []
+    for episode in dataset.episodes:
+        recorded.append(discounted_returns(rewards(episode.rewards), discount))
+        steps_left = np.arange(len(episode), 0, -1)
+        weights.append(discount**steps_left * (not episode.terminated))
+    return np.concatenate(recorded)[chosen], np.concatenate(weights)[chosen]
+
+
+def _ends(
+    dataset: LoadedDataset, chosen: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which end belongs to each chosen transition, and the ends' observation rows."""
+    lengths = np.array([len(episode) for episode in dataset.episodes])
+    episodes = np.repeat(np.arange(len(lengths)), lengths)[chosen]
+    last_rows = np.cumsum(lengths + 1) - 1
+    used, which = np.unique(episodes, return_inverse=True)
+    return which, last_rows[used]

@@ -1,0 +1,278 @@
+"""Which files are a bag's.
+
+The metadata.yaml of a rosbag2 folder, versions 1 to 9.
+
+Source: rosbag2_storage/yaml.hpp. Only what a reader needs is read; the files themselves say the
+rest, and what they say is compared with this.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from dql_core.documents import file_within, read_bounded
+from dql_core.errors import BagError, did_you_mean
+from dql_core.strict_yaml import load_yaml
+from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, sentence
+
+COMPRESSED = ".zstd"
+# What a folder's files end in; ROS 1 has no folders.
+FOLDER_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+STORAGE_SUFFIXES = (*FOLDER_SUFFIXES, ".bag")
+_NUMBER = re.compile(r"(\d+)")
+_SPLIT = re.compile(r"_\d+$")
+METADATA_NAME = "metadata.yaml"
+MAX_METADATA_BYTES = 1 << 24
+# A bag of ten thousand files has about half of it.
+MAX_VALUES = 300_000
+NEWEST_VERSION = 9
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What metadata.yaml says.
+
+    Attributes:
+        version: Its version; 0 if it does not say.
+        files: Names of the bag's files, without their folder.
+        file_counts: Messages of each file, where it says.
+        counts: Messages of each topic.
+        types: Type of each topic.
+        compression_mode: ``file``, ``message`` or empty.
+        custom_data: Texts that the recording carries.
+        doubled: A sentence for each key that is there twice.
+        distribution: The ROS distribution that recorded it; empty if it does not say.
+    """
+
+    version: int = 0
+    files: tuple[str, ...] = ()
+    file_counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
+    compression_mode: str = ""
+    custom_data: dict[str, str] = field(default_factory=dict)
+    distribution: str = ""
+    doubled: tuple[str, ...] = ()
+
+
+def parse_metadata(text: str) -> Metadata:
+    """Read metadata.yaml, or the text of the same content that a bag's file carries.
+
+    Raises:
+        DamageError: If it is none.
+    """
+    if len(text) > MAX_METADATA_BYTES:
+        raise DamageError(f"{METADATA_NAME} is over {MAX_METADATA_BYTES} bytes long")
+    doubled: list[str] = []
+    try:
+        document = load_yaml(text, max_values=MAX_VALUES, doubled=doubled)
+    except yaml.YAMLError as cause:
+        raise DamageError(f"{METADATA_NAME} is no valid yaml: {sentence(cause)}") from cause
+    content = _mapping(document, "its content")
+    information = _mapping(content.get("rosbag2_bagfile_information", content), "its information")
+    topics = [_topic(entry) for entry in _list(information, "topics_with_message_count")]
+    counts: dict[str, int] = {}
+    for name, _, count in topics:
+        counts[name] = counts.get(name, 0) + count
+    return Metadata(
+        version=_count(information, "version"),
+        files=tuple(
+            PurePosixPath(str(path)).name for path in _list(information, "relative_file_paths")
+        ),
+        file_counts=_file_counts(information),
+        counts=counts,
+        types={name: msgtype for name, msgtype, _ in topics},
+        compression_mode=_text(information, "compression_mode").lower().replace("none", ""),
+        custom_data={
+            str(key): str(value)
+            for key, value in _mapping(information.get("custom_data") or {}, "custom_data").items()
+        },
+        distribution=_text(information, "ros_distro"),
+        doubled=tuple(doubled),
+    )
+
+
+def _topic(entry: Any) -> tuple[str, str, int]:
+    topic = _mapping(_mapping(entry, "a topic").get("topic_metadata"), "topic_metadata")
+    name, msgtype = topic.get("name"), topic.get("type")
+    if not isinstance(name, str) or not isinstance(msgtype, str):
+        raise DamageError(f"{METADATA_NAME} has a topic {name!r} of type {msgtype!r}")
+    return name, msgtype, _count(entry, "message_count")
+
+
+def _file_counts(information: dict[Any, Any]) -> dict[str, int]:
+    files = [_mapping(entry, "a file") for entry in _list(information, "files")]
+    return {
+        PurePosixPath(str(entry.get("path"))).name: _count(entry, "message_count")
+        for entry in files
+    }
+
+
+def _mapping(value: Any, what: str) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise DamageError(f"{METADATA_NAME}: {what} is {_kind(value)}, not a mapping")
+    return value
+
+
+def _list(mapping: dict[Any, Any], key: str) -> list[Any]:
+    value = mapping.get(key) or []
+    if not isinstance(value, list):
+        raise DamageError(f"{METADATA_NAME}: {key} is {_kind(value)}, not a list")
+    return value
+
+
+def _count(mapping: dict[Any, Any], key: str) -> int:
+    value = mapping.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise DamageError(f"{METADATA_NAME}: {key} is {value!r}, not a count")
+    return value
+
+
+def _text(mapping: dict[Any, Any], key: str) -> str:
+    value = mapping.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _kind(value: Any) -> str:
+    return "missing" if value is None else f"a {type(value).__name__}"
+
+
+@dataclass
+class Layout:
+    """A bag's files.
+
+    Attributes:
+        files: The files in their order.
+        metadata: What metadata.yaml says, if there is one.
+        notes: What the user should know.
+        losses: Files that are missing.
+    """
+
+    files: tuple[Path, ...]
+    metadata: Metadata | None = None
+    notes: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+
+
+def is_storage(path: Path) -> bool:
+    """Whether a file's name is that of a bag or of a part of one."""
+    return path.name.endswith(STORAGE_SUFFIXES)
+
+
+def find_files(path: Path, *, salvage: bool) -> Layout:
+    """Find a bag's files.
+
+    Args:
+        path: A rosbag2 folder or a single file.
+        salvage: Do without what is missing or unreadable, and say so.
+
+    Raises:
+        BagError: If there is no such bag.
+    """
+    if not path.exists():
+        siblings = [other.name for other in path.parent.glob("*")]
+        raise BagError(f"{path}: no such bag{did_you_mean(path.name, siblings)}")
+    if not path.is_dir():
+        if not is_storage(path):
+            raise BagError(
+                f"{path}: not a bag; name a rosbag2 folder or a {', '.join(STORAGE_SUFFIXES[:-1])}"
+                f" or {STORAGE_SUFFIXES[-1]} file"
+            )
+        return Layout((path,))
+    names = (file.name for file in path.iterdir() if file.name.endswith(FOLDER_SUFFIXES))
+    present = natural_order([file_within(path, name, BagError) for name in names])
+    layout = Layout(tuple(present))
+    if (path / METADATA_NAME).is_file():
+        _read_metadata(path, layout, salvage=salvage)
+    if layout.metadata is None:
+        _accept_without_metadata(path, layout)
+    else:
+        _apply_metadata(path, layout, layout.metadata, salvage=salvage)
+    return layout
+
+
+def natural_order(files: list[Path]) -> list[Path]:
+    """Sort so that the tenth part comes after the ninth."""
+    return sorted(
+        files,
+        key=lambda file: [
+            (int(part), "") if part.isdigit() else (-1, part) for part in _NUMBER.split(file.name)
+        ],
+    )
+
+
+def _read_metadata(path: Path, layout: Layout, *, salvage: bool) -> None:
+    try:
+        file = file_within(path, METADATA_NAME, BagError)
+        content = read_bounded(file, MAX_METADATA_BYTES, BagError)
+        layout.metadata = parse_metadata(content.decode())
+    except (BagError, *DAMAGE) as cause:
+        if not salvage:
+            raise BagError(
+                f"{path}: cannot be read: {sentence(cause)}; the bag is damaged; remove "
+                f"{METADATA_NAME} to read the files without it"
+            ) from cause
+        layout.notes.append(f"{METADATA_NAME} was passed over: {sentence(cause)}")
+
+
+def _accept_without_metadata(path: Path, layout: Layout) -> None:
+    if not layout.files:
+        raise BagError(
+            f"{path}: has no {METADATA_NAME}: it is no rosbag2 folder, nor has it files of one "
+            f"({', '.join(FOLDER_SUFFIXES)})"
+        )
+    stems = {_SPLIT.sub("", file.name.split(".")[0]) for file in layout.files}
+    if len(stems) > 1:
+        names = ", ".join(file.name for file in layout.files[:4])
+        raise BagError(
+            f"{path}: has no {METADATA_NAME} and files of {len(stems)} recordings ({names}); name "
+            f"one of them"
+        )
+    if not (path / METADATA_NAME).is_file():
+        names = ", ".join(file.name for file in layout.files)
+        layout.notes.append(f"has no {METADATA_NAME}; read are the files that are there: {names}")
+
+
+def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: bool) -> None:
+    """Take the files that metadata.yaml names, if they are there."""
+    if metadata.doubled:
+        more = f", and {len(metadata.doubled) - 1} more" if len(metadata.doubled) > 1 else ""
+        layout.notes.append(f"{METADATA_NAME}: {metadata.doubled[0]}{more}: the last one counts")
+    if metadata.version > NEWEST_VERSION:
+        layout.notes.append(
+            f"{METADATA_NAME} is of version {metadata.version}, the newest known is "
+            f"{NEWEST_VERSION}"
+        )
+    present = {file.name: file for file in layout.files}
+    found = {name: _present(name, present) for name in dict.fromkeys(metadata.files)}
+    missing = [name for name, file in found.items() if file is None]
+    named = tuple(file for file in found.values() if file is not None)
+    if missing and not named and layout.files:
+        layout.notes.append(
+            f"{METADATA_NAME} names other files ({', '.join(missing[:4])}); read are those that "
+            f"are there: {', '.join(present)}"
+        )
+        return
+    if missing and not (salvage and named):
+        raise BagError(
+            f"{path}: cannot be read: {missing[0]}, which {METADATA_NAME} names, is missing; the "
+            f"bag is damaged"
+        )
+    for name in missing:
+        layout.losses.append(Loss(name, "is missing", metadata.file_counts.get(name), None))
+    if others := [file.name for file in layout.files if file not in named]:
+        layout.notes.append(f"{', '.join(others)} not read, which {METADATA_NAME} does not name")
+    layout.files = named
+
+
+def _present(name: str, present: dict[str, Path]) -> Path | None:
+    """The file of a name, also if it was compressed or decompressed since."""
+    for candidate in (name, name + COMPRESSED, name.removesuffix(COMPRESSED)):
+        if candidate in present:
+            return present[candidate]
+    return None

@@ -1,0 +1,164 @@
+"""A file of which no more is ever asked than it has, whatever its length fields say.
+
+Decompression that never makes more than was announced, nor more than a stated limit.
+"""
+
+from __future__ import annotations
+
+import bz2
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import lz4.frame  # type: ignore[import-untyped]  # the library has no types
+import zstandard
+
+from dql_ros.bag.storage.storage import DamageError, sentence
+
+# Recorders write chunks of about a megabyte; one message may be larger, but hardly by this much.
+MAX_CHUNK_BYTES = 1 << 30
+# LZ4 cannot make more than this many bytes of one.
+LZ4_RATIO = 255
+STEP_BYTES = 1 << 20
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class BoundedFile:
+    """A file opened for reading at given places; a context manager.
+
+    Attributes:
+        size: Its length in bytes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb")
+        self.size = path.stat().st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes from ``offset`` on.
+
+        Raises:
+            DamageError: If the file has fewer; nothing is allocated then.
+        """
+        if offset < 0 or length < 0 or offset + length > self.size:
+            raise DamageError(
+                f"is cut off: {length} bytes are expected at byte {offset}, it has {self.size}"
+            )
+        self._stream.seek(offset)
+        content = self._stream.read(length)
+        if len(content) != length:
+            raise DamageError(f"became shorter while it was read, at byte {offset + len(content)}")
+        return content
+
+    def __enter__(self) -> BoundedFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+
+def decompress(compression: str, data: memoryview, size: int) -> bytes | memoryview:
+    """Return the ``size`` bytes that ``data`` is compressed from.
+
+    Args:
+        compression: ``zstd``, ``lz4``, ``bz2``, or empty or ``none`` for bytes as they are.
+        data: The compressed bytes.
+        size: How many bytes they are said to be uncompressed.
+
+    Raises:
+        DamageError: If they are not of that size, over `MAX_CHUNK_BYTES`, or not so compressed.
+    """
+    _check_size(size)
+    if compression in {"", "none"}:
+        content: bytes | memoryview = data
+    else:
+        content = _whole(_decompressor(compression), compression, data, size)
+    if len(content) != size:
+        raise DamageError(f"a chunk of {size} bytes by its header has {len(content)}")
+    return content
+
+
+def decompress_partly(compression: str, data: memoryview) -> bytes | memoryview:
+    """Return what can be had of a chunk whose end is missing.
+
+    Raises:
+        DamageError: If the compression is not known.
+    """
+    if compression in {"", "none"}:
+        return data
+    try:
+        return _decompressor(compression)(data, MAX_CHUNK_BYTES)
+    except (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError):
+        return b""
+
+
+def decompress_message(data: memoryview) -> bytes:
+    """Return a message that rosbag2 compressed by itself, with zstd.
+
+    Raises:
+        DamageError: If it is not so compressed, or over `MAX_CHUNK_BYTES`.
+    """
+    try:
+        return _zstd(data, MAX_CHUNK_BYTES)
+    except zstandard.ZstdError as cause:
+        raise DamageError(f"a compressed message cannot be read ({sentence(cause)})") from cause
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_CHUNK_BYTES:
+        raise DamageError(
+            f"a chunk says that it is {size} bytes uncompressed, over the limit of "
+            f"{MAX_CHUNK_BYTES}"
+        )
+
+
+def _whole(
+    decompressor: Callable[[memoryview, int], bytes], name: str, data: memoryview, size: int
+) -> bytes:
+    try:
+        return decompressor(data, size)
+    except (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError) as cause:
+        raise DamageError(f"a chunk is no valid {name} ({sentence(cause)})") from cause
+
+
+def _decompressor(compression: str) -> Callable[[memoryview, int], bytes]:
+    known: dict[str, Callable[[memoryview, int], bytes]] = {
+        "zstd": _zstd,
+        "lz4": _lz4,
+        "bz2": _bz2,
+    }
+    if compression not in known:
+        raise DamageError(f"a chunk is compressed with {compression!r}, which is not understood")
+    return known[compression]
+
+
+def _zstd(data: memoryview, limit: int) -> bytes:
+    """At most ``limit`` bytes; the frame's own size is looked at before anything is allocated."""
+    if 0 < zstandard.frame_content_size(data) <= limit:
+        try:
+            return zstandard.ZstdDecompressor().decompress(data)
+        except zstandard.ZstdError:
+            pass  # Its end may be missing: then what is there comes from the stream below.
+    pieces: list[bytes] = []
+    total = 0
+    with zstandard.ZstdDecompressor().stream_reader(data) as stream:
+        while total <= limit and (piece := stream.read(min(STEP_BYTES, limit + 1 - total))):
+            pieces.append(piece)
+            total += len(piece)
+    if total > limit:
+        raise DamageError(f"a part is over {limit} bytes when decompressed, more than announced")
+    return b"".join(pieces)
+
+
+def _lz4(data: memoryview, limit: int) -> bytes:
+    most = min(limit, LZ4_RATIO * len(data))
+    return bytes(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=most))
+
+
+def _bz2(data: memoryview, limit: int) -> bytes:
+    return bz2.BZ2Decompressor().decompress(data, max_length=limit)

@@ -1,0 +1,375 @@
+"""sqlite files as one part each, read in the order of the time stamps.
+
+Source: the tables of rosbag2_storage_sqlite3, schema versions 1 to 4.
+
+What sqlite left beside a file that was not closed: its write-ahead log or its journal.
+
+Source: https://www.sqlite.org/fileformat2.html, section 4, "The Write-Ahead Log".
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import struct
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.typesys.msg import normalize_msgtype
+
+from dql_ros.bag.storage.io import BoundedFile
+from dql_ros.bag.storage.sqlite_rows import (
+    Readable,
+    Window,
+    blocks_of,
+    readable,
+    readable_rows,
+    row_batches,
+)
+from dql_ros.bag.storage.storage import Channel, DamageError, Definition, Loss, Part, Piece
+
+_TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
+# sqlite's steps are counted, so that a damaged tree that leads back into itself ends too.
+_STEPS_AT_LEAST = 2_000_000
+_STEPS_PER_BYTE = 100
+_STEPS_BETWEEN_LOOKS = 100_000
+_HEADER = struct.Struct(">8I")
+_FRAME = struct.Struct(">6I")
+# The last bit says whether the checksums take the words as big-endian.
+_MAGIC = 0x377F0682
+# How a journal begins whose transaction was not finished.
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+class SqliteStorage:
+    """A sqlite file.
+
+    Args:
+        path: The file to read.
+        name: The file as it lies in the bag, if another one is read in its place.
+        salvage: Read what can be read of a damaged file.
+        losses: What was lost before it was opened.
+        notes: What the user should know about the file.
+
+    Raises:
+        DamageError: If it is none of rosbag2's.
+        sqlite3.Error: If it is damaged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: Path,
+        *,
+        salvage: bool,
+        losses: Collection[Loss] = (),
+        notes: Collection[str] = (),
+    ) -> None:
+        self.path = name
+        self._file = path
+        self._salvage = salvage
+        self.losses = losses
+        self.notes = notes
+        with closing(self._connect()) as connection:
+            self._channels = _channels(connection)
+            self.metadata_text, self.distribution = _metadata(connection)
+
+    @property
+    def channels(self) -> Collection[Channel]:
+        """All topics."""
+        return self._channels.values()
+
+    @cached_property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last log time."""
+        if self._salvage:
+            windows = self._readable.windows
+            if not windows:
+                return None
+            return min(each.start_ns for each in windows), max(each.end_ns for each in windows)
+        query = "SELECT MIN(timestamp), MAX(timestamp) FROM messages"
+        with closing(self._connect()) as connection:
+            first, last = connection.execute(query).fetchone()
+        if first is None:
+            return None
+        if not (isinstance(first, int) and isinstance(last, int)):
+            raise DamageError(f"has time stamps that are no whole numbers: {first!r}, {last!r}")
+        return first, last
+
+    def counts(self) -> Mapping[str, int]:
+        """Messages of each topic, counted by sqlite."""
+        counts = {channel.topic: 0 for channel in self.channels}
+        query = "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
+        if len(self._channels) == 1:
+            # The same without a look at the rows, so that it takes a moment instead of a scan.
+            query = f"SELECT {next(iter(self._channels))}, COUNT(*) FROM messages"
+        with closing(self._connect()) as connection:
+            rows = connection.execute(query)
+            for number, count in rows:
+                if number not in self._channels:
+                    raise DamageError(f"has {count} messages of topic {number!r}, which it lacks")
+                counts[self._channels[number].topic] += count
+        return counts
+
+    def parts(self, topics: Collection[str]) -> list[Part]:
+        """The whole file, or windows of its rows if it is salvaged."""
+        wanted = {
+            number: channel
+            for number, channel in self._channels.items()
+            if channel.topic in topics
+        }
+        size = self._file.stat().st_size
+        if not wanted or self.span_ns is None:
+            return []
+        if not self._salvage:
+            return [Part(self.span_ns[0], size, None, partial(self._read, wanted))]
+        windows = self._readable.windows
+        share = size // len(windows)
+        parts = [
+            Part(window.start_ns, share, None, partial(self._read_window, window, wanted))
+            for window in windows
+        ]
+        if self._readable.damage:
+            parts.append(Part(self.span_ns[1], 0, None, self._tell_damage))
+        return sorted(parts, key=lambda part: part.start_ns)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    @cached_property
+    def _readable(self) -> Readable:
+        with closing(self._connect()) as connection:
+            return readable(connection)
+
+    def _tell_damage(self) -> Iterator[Piece]:
+        raise DamageError(self._readable.damage)
+        yield Piece(())
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file for reading, without locks and with an end to every query."""
+        uri = f"{self._file.resolve().as_uri()}?mode=ro&immutable=1"
+        connection = sqlite3.connect(uri, uri=True)
+        left = _STEPS_AT_LEAST + _STEPS_PER_BYTE * self._file.stat().st_size
+
+        def look() -> bool:
+            nonlocal left
+            left -= _STEPS_BETWEEN_LOOKS
+            return left < 0
+
+        connection.set_progress_handler(look, _STEPS_BETWEEN_LOOKS)
+        connection.execute("PRAGMA trusted_schema=OFF")  # the file calls no functions
+        return connection
+
+    def _read(self, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+        which = "" if len(wanted) == len(self._channels) else _is_in("topic_id", wanted)
+        query = f"SELECT topic_id, timestamp, data FROM messages {which} ORDER BY timestamp, rowid"
+        with closing(self._connect()) as connection:
+            for rows in row_batches(connection.execute(query)):
+                yield Piece(blocks_of(rows, wanted), until_ns=rows[-1][1])
+
+    def _read_window(self, window: Window, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+        with closing(self._connect()) as connection:
+            rows, lost = readable_rows(connection, window)
+        if rows:
+            yield Piece(blocks_of([row for row in rows if row[0] in wanted], wanted))
+        if lost:
+            raise DamageError(f"has {lost} rows that cannot be read after row {window.after}")
+
+
+def _is_in(column: str, numbers: Collection[int]) -> str:
+    return f"WHERE {column} IN ({', '.join(str(int(number)) for number in numbers)})"
+
+
+def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
+    tables = dict(
+        connection.execute("SELECT name, sql FROM sqlite_master WHERE type='table'").fetchall()
+    )
+    if missing := {"topics", "messages"} - tables.keys():
+        raise DamageError(f"has no table {' and no table '.join(sorted(missing))}")
+    for name in tables.keys() & _TABLES:
+        _require_plain(connection, name, str(tables[name]))
+    definitions: dict[str, Definition] = {}
+    if "message_definitions" in tables:
+        query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+        definitions = {
+            _msgtype(str(name)): Definition(str(encoding), str(text))
+            for name, encoding, text in connection.execute(query)
+        }
+    channels = {}
+    for number, topic, msgtype, encoding in connection.execute(
+        "SELECT id, name, type, serialization_format FROM topics"
+    ):
+        if not (isinstance(number, int) and isinstance(topic, str) and isinstance(msgtype, str)):
+            raise DamageError(f"has a topic {topic!r} of type {msgtype!r}")
+        name = _msgtype(msgtype)
+        # rosbag2 files the events of a service under the service's own name.
+        filed = name if name in definitions else name.removesuffix("_Event")
+        definition = definitions.get(filed, Definition())
+        channels[number] = Channel(topic, name, str(encoding), definition)
+    return channels
+
+
+def _require_plain(connection: sqlite3.Connection, name: str, sql: str) -> None:
+    """Refuse a table whose rows are made by code or out of nothing instead of being stored."""
+    hidden = [row[6] for row in connection.execute(f"PRAGMA table_xinfo({name})")]
+    if not sql.upper().startswith("CREATE TABLE") or any(hidden):
+        raise DamageError(f"has a table {name} that is virtual or has generated columns")
+
+
+def _metadata(connection: sqlite3.Connection) -> tuple[str | None, str]:
+    """The bag's metadata and the distribution, which files since Iron carry."""
+    text: str | None = None
+    distribution = ""
+    try:
+        for (value,) in connection.execute("SELECT metadata FROM metadata ORDER BY id"):
+            text = str(value)
+        for (value,) in connection.execute("SELECT ros_distro FROM schema"):
+            distribution = str(value)
+    except sqlite3.OperationalError:
+        pass  # Older files have no such tables.
+    return text, distribution
+
+
+def _msgtype(name: str) -> str:
+    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
+
+
+@dataclass(frozen=True)
+class LogState:
+    """How far a write-ahead log is good.
+
+    Attributes:
+        committed_bytes: Up to the end of its last whole transaction.
+        lost_bytes: What belongs to a transaction that was not finished, or is damaged.
+    """
+
+    committed_bytes: int
+    lost_bytes: int
+
+
+def side_files(path: Path) -> list[Path]:
+    """Return the side files of a sqlite file that hold something it needs.
+
+    Raises:
+        DamageError: If one is a link, or would lead sqlite to another file.
+    """
+    log = path.with_name(path.name + "-wal")
+    journal = path.with_name(path.name + "-journal")
+    for file in (log, journal):
+        if file.is_symlink():
+            raise DamageError(f"has a {file.name} that is a link; only files beside it are read")
+    found = [log] if log.is_file() and log.stat().st_size > 0 else []
+    if journal.is_file():
+        with journal.open("rb") as stream:
+            if stream.read(len(_JOURNAL_MAGIC)) == _JOURNAL_MAGIC:
+                _require_no_super_journal(journal, stream)
+                found.append(journal)
+    return found
+
+
+def _require_no_super_journal(journal: Path, stream: IO[bytes]) -> None:
+    """Refuse a journal that belongs to a transaction over several files.
+
+    It ends with the name of a further journal, any file, which sqlite would read and then delete.
+    """
+    if stream.seek(0, os.SEEK_END) > len(_JOURNAL_MAGIC):
+        stream.seek(-len(_JOURNAL_MAGIC), os.SEEK_END)
+        if stream.read() == _JOURNAL_MAGIC:
+            raise DamageError(f"has a journal ({journal.name}) that names another file to delete")
+
+
+def merged_copy(path: Path, folder: Path) -> Path:
+    """Copy a file and let sqlite work what lies beside it into the copy.
+
+    Returns:
+        The copy, which needs nothing beside it.
+
+    Raises:
+        sqlite3.Error: If sqlite finds the files damaged.
+    """
+    copy = folder / path.name
+    for file in (path, *side_files(path)):
+        shutil.copyfile(file, folder / file.name)
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    return copy
+
+
+def look_at_log(path: Path) -> LogState:
+    """Follow a write-ahead log's checksums, which sqlite stops at without a word.
+
+    Frames of an earlier round, which have other salts, are what the log was overwriting: they
+    are neither good nor lost.
+
+    Raises:
+        DamageError: If the log has no valid header.
+    """
+    with BoundedFile(path) as file:
+        raw = file.read(0, min(file.size, _HEADER.size))
+        if len(raw) < _HEADER.size:
+            return LogState(0, file.size)
+        magic, _, page_size, _, *salts, first, second = _HEADER.unpack(raw)
+        if magic & ~1 != _MAGIC or page_size not in {1 << shift for shift in range(9, 17)}:
+            raise DamageError(f"has a write-ahead log ({path.name}) without a valid header")
+        words = np.dtype(">u4" if magic & 1 else "<u4")
+        sums = _Checksum(page_size, words)
+        if sums.after(np.zeros(2, np.uint32), raw[:24]) != (first, second):
+            raise DamageError(f"has a write-ahead log ({path.name}) with a wrong checksum")
+        return _follow(file, page_size, (salts[0], salts[1]), sums, (first, second))
+
+
+def _follow(
+    file: BoundedFile,
+    page_size: int,
+    salts: tuple[int, int],
+    sums: _Checksum,
+    state: tuple[int, int],
+) -> LogState:
+    offset = committed = _HEADER.size
+    frame_bytes = _FRAME.size + page_size
+    while offset + frame_bytes <= file.size:
+        frame = file.read(offset, frame_bytes)
+        _, pages, salt1, salt2, first, second = _FRAME.unpack_from(frame)
+        if (salt1, salt2) != salts:
+            return LogState(committed, offset - committed)
+        state = sums.after(np.array(state, np.uint32), frame[:8] + frame[_FRAME.size :])
+        if state != (first, second):
+            break
+        offset += frame_bytes
+        committed = offset if pages else committed
+    return LogState(committed, file.size - committed)
+
+
+class _Checksum:
+    """The log's checksum: s0 += x[i] + s1; s1 += x[i+1] + s0, modulo 2^32.
+
+    Being linear, it is a sum of all words with fixed weights.
+    """
+
+    def __init__(self, page_size: int, words: np.dtype[np.uint32]) -> None:
+        self._words = words
+        steps = (page_size + 8) // 8
+        # powers[k]: what k steps make of the state, as a matrix of shape (2, 2).
+        powers = [np.eye(2, dtype=np.uint32)]
+        step = np.array([[1, 1], [1, 2]], np.uint32)
+        for _ in range(steps):
+            powers.append(step @ powers[-1])
+        self._powers: NDArray[np.uint32] = np.array(powers)
+
+    def after(self, state: NDArray[np.uint32], content: bytes) -> tuple[int, int]:
+        """Return the state after eight bytes times so many steps."""
+        pairs = np.frombuffer(content, self._words).astype(np.uint32).reshape(-1, 2)
+        steps = len(pairs)
+        # One step maps (s0, s1) to (s0 + s1 + x, s0 + 2 s1 + x + y).
+        inputs = np.stack([pairs[:, 0], pairs[:, 0] + pairs[:, 1]], axis=1)
+        weights = self._powers[:steps][::-1]
+        total = (weights * inputs[:, None, :]).sum(axis=(0, 2), dtype=np.uint32)
+        total = total + self._powers[steps] @ state
+        return int(total[0]), int(total[1])

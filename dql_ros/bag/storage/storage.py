@@ -1,0 +1,199 @@
+"""What every kind of file is to the reader: channels, counts, and parts read one at a time.
+
+What is wrong with a file, and what was lost by it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import zstandard
+from mcap.exceptions import McapError
+from rosbags.rosbag1 import ReaderError
+from rosbags.serde import SerdeError
+from rosbags.typesys import TypesysError
+from yaml import YAMLError
+
+from dql_ros.codecs.block import MessageBlock
+
+MAX_TIME_NS = 2**63 - 1
+# Parsers repeat what they could not parse, all of it.
+MAX_SENTENCE = 300
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A message type's definition, as a file carries it.
+
+    Attributes:
+        format: ``ros2msg``, ``ros2idl``, ``ros1msg``; empty if the file has none.
+        text: The definition with those of the types that it uses.
+    """
+
+    format: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Messages of one topic, type and serialisation in a file.
+
+    Attributes:
+        topic: Topic name as recorded.
+        msgtype: Message type, ``package/msg/Name``.
+        encoding: Serialisation: ``cdr``, ``ros1``, or one that is not understood.
+        definition: The type's definition in the file.
+    """
+
+    topic: str
+    msgtype: str
+    encoding: str
+    definition: Definition
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one step of reading a part yields.
+
+    Attributes:
+        blocks: Messages by channel.
+        until_ns: No later piece of the part has a message with a log time before this one.
+    """
+
+    blocks: tuple[tuple[Channel, MessageBlock], ...]
+    until_ns: int = MAX_TIME_NS
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a file that is read by itself: a chunk, or the whole of it.
+
+    Attributes:
+        start_ns: No message of it has a log time before this one.
+        size_bytes: Its share of the file.
+        counts: Messages of each wanted topic that it should have; ``None`` if nobody knows.
+        read: Yields its messages; raises one of `DAMAGE`, after what could be read.
+        is_small: Whether it is read at once, so that it may be read ahead.
+    """
+
+    start_ns: int
+    size_bytes: int
+    counts: Mapping[str, int] | None
+    read: Callable[[], Iterator[Piece]]
+    is_small: bool = False
+
+
+class Storage(Protocol):
+    """An opened file of a bag."""
+
+    @property
+    def path(self) -> Path:
+        """The file, as it lies in the bag."""
+
+    @property
+    def channels(self) -> Collection[Channel]:
+        """All channels, also those without a message."""
+
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last log time; ``None`` without a message."""
+
+    @property
+    def metadata_text(self) -> str | None:
+        """The bag's metadata, yaml, if the file carries it."""
+
+    @property
+    def distribution(self) -> str:
+        """The ROS distribution that recorded it; empty if it does not say."""
+
+    @property
+    def losses(self) -> Collection[Loss]:
+        """What is known to be lost since the file was opened."""
+
+    @property
+    def notes(self) -> Collection[str]:
+        """What the user should know about the file although nothing is lost by it."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the number of messages of each topic by the file's own count."""
+
+    def parts(self, topics: Collection[str]) -> list[Part]:
+        """Return the parts that have messages of the topics, by their start."""
+
+    def close(self) -> None:
+        """Release what is held open."""
+
+
+def is_span(start_ns: int, end_ns: int) -> bool:
+    """Whether two times can be the first and the last of something."""
+    return 0 <= start_ns <= end_ns <= MAX_TIME_NS
+
+
+def checked_time(time_ns: int) -> int:
+    """Return a time that fits 63 bits.
+
+    Raises:
+        DamageError: If it does not.
+    """
+    if not 0 <= time_ns <= MAX_TIME_NS:
+        raise DamageError(f"has a time stamp of {time_ns} ns, which is none")
+    return time_ns
+
+
+class DamageError(Exception):
+    """Why a file, or a part of it, cannot be read: half a sentence without the file's name."""
+
+
+# What the libraries raise on damaged files; a defect of theirs must not end in a traceback.
+DAMAGE = (
+    DamageError,
+    McapError,
+    ReaderError,
+    SerdeError,
+    TypesysError,
+    YAMLError,
+    sqlite3.Error,
+    struct.error,
+    zlib.error,
+    zstandard.ZstdError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What could not be read of a file.
+
+    Attributes:
+        file: The file's name.
+        reason: What is wrong with it.
+        messages: How many messages of the wanted topics are lost; ``None`` where nobody knows.
+        bytes: How many bytes of the file were given up; ``None`` where nobody knows.
+    """
+
+    file: str
+    reason: str
+    messages: int | None
+    bytes: int | None
+
+
+def sentence(cause: BaseException) -> str:
+    """Return an exception's message on one line, or its kind if it says nothing."""
+    text = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+    return text if len(text) <= MAX_SENTENCE else f"{text[:MAX_SENTENCE]}…"

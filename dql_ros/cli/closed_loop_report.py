@@ -1,0 +1,204 @@
+"""What a closed loop came to: outcome of the episodes, timing and guards of the policy node.
+
+The picture of a closed loop: returns, timing and guards.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dql_core.evaluation.rollout import EvaluationResult
+from dql_ros.diagnostics import DiagnosticsLog, Report
+from dql_ros.nodes.closed_loop import BRIDGE, DRIVER
+from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.tools.layouts.curves import COLORS
+
+_GUARD = "guard "
+# Told elsewhere, or only of interest where it is not 0.
+_OMITTED = ("mode", "bundle", "episode", _GUARD)
+_SHOWN_ZEROS = {"seed", "missed ticks", "periods lost"}
+_SUCCESS, _FAILURE, _UNKNOWN = "#2a9d63", "#d0453f", "#2166b0"
+_QUANTILE = re.compile(r"(.+) p50 \(ms\)")
+_DPI = 150
+_TITLE_WIDTH = 100  # letters
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """One run of `dql closed-loop`.
+
+    Attributes:
+        bundle: Folder of the policy bundle.
+        env: Gymnasium id of the environment.
+        seed: Episode i was reset with ``seed + i``.
+        real_time: Whether the simulation ran with the clock.
+        faults: What the bridge injected, by parameter.
+        results: How the episodes ended.
+        log: What the nodes told of themselves.
+    """
+
+    bundle: Path
+    env: str
+    seed: int
+    real_time: bool
+    faults: Mapping[str, float | int]
+    results: list[EpisodeResult]
+    log: DiagnosticsLog
+
+    @property
+    def outcome(self) -> EvaluationResult:
+        """The episodes in the form of one in-process rollout."""
+        return summarize(self.results)
+
+    @property
+    def policy(self) -> Report | None:
+        """The policy node's last report; its counts are those of the whole run."""
+        reports = self.log.of_node(DRIVER)
+        return reports[-1] if reports else None
+
+    @property
+    def simulation(self) -> Report | None:
+        """The bridge's last report."""
+        reports = self.log.of_node(BRIDGE)
+        return reports[-1] if reports else None
+
+    @property
+    def guards(self) -> dict[str, int]:
+        """How often each guard objected, by its name."""
+        values = {} if self.policy is None else self.policy.values
+        counts = {
+            key.removeprefix(_GUARD): int(value)
+            for key, value in values.items()
+            if key.startswith(_GUARD) and value.isdecimal()
+        }
+        # What was passed on is told beside the guards but is no objection.
+        counts.pop("published", None)
+        return counts
+
+    def policy_facts(self) -> dict[str, object]:
+        """Return what a reader wants to know of the policy node, by label."""
+        if self.policy is None:
+            return {"diagnostics": "none came"}
+        facts = _told(self.policy)
+        objected = {name: count for name, count in self.guards.items() if count}
+        facts["guards"] = (
+            ", ".join(f"{name} {count}" for name, count in objected.items())
+            or "none of them objected"
+        )
+        return facts | self._worst(DRIVER)
+
+    def simulation_facts(self) -> dict[str, object]:
+        """Return what a reader wants to know of the simulation, by label."""
+        facts = {} if self.simulation is None else _told(self.simulation)
+        return {"episodes": len(self.results), **facts, **self._worst(BRIDGE)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in a JSON-ready form."""
+        nodes = {name: report.to_json() for name, report in sorted(self.log.last.items())}
+        return {
+            "policy": str(self.bundle),
+            "env": self.env,
+            "seed": self.seed,
+            "mode": "real_time" if self.real_time else "lockstep",
+            "faults": dict(self.faults),
+            **self.outcome.to_json(),
+            "guards": self.guards,
+            "nodes": nodes,
+        }
+
+    def _worst(self, node: str) -> dict[str, object]:
+        worst = self.log.worst(node)
+        return {"worst": f"{worst.message} (after {worst.time_s:.1f} s)"} if worst else {}
+
+
+def _told(report: Report) -> dict[str, object]:
+    """Leave out what is told elsewhere, and counts of what did not happen."""
+    return {
+        key: value
+        for key, value in report.values.items()
+        if not key.startswith(_OMITTED) and (value != "0" or key in _SHOWN_ZEROS)
+    }
+
+
+def summarize(results: Sequence[EpisodeResult]) -> EvaluationResult:
+    """Return the outcome of episodes over topics in the form of one in-process rollout."""
+    return EvaluationResult(
+        returns=tuple(result.return_ for result in results),
+        lengths=tuple(result.length for result in results),
+        successes=tuple(result.success for result in results if result.success is not None),
+    )
+
+
+def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
+    """Draw ``run`` into the file ``path``, whose suffix says the format."""
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    returns, timing, guards = figure.subplots(1, 3)
+    _draw_returns(returns, run)
+    _draw_timing(timing, run)
+    _draw_guards(guards, run)
+    mode = "real time" if run.real_time else "lockstep"
+    faults = "".join(
+        f", {name}\N{NO-BREAK SPACE}{amount:g}" for name, amount in run.faults.items()
+    )
+    title = f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}"
+    figure.suptitle(textwrap.fill(title, _TITLE_WIDTH))
+    figure.savefig(path, dpi=_DPI)
+
+
+def _draw_returns(axes: Axes, run: ClosedLoop) -> None:
+    colours = {True: _SUCCESS, False: _FAILURE, None: _UNKNOWN}
+    axes.bar(
+        [result.episode for result in run.results],
+        [result.return_ for result in run.results],
+        color=[colours[result.success] for result in run.results],
+    )
+    axes.axhline(run.outcome.mean_return.mean, color="#1f2933", linewidth=1, linestyle="--")
+    axes.set(title="return", xlabel="episode")
+    if any(result.success is not None for result in run.results):
+        axes.set_xlabel("episode (green: success)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_timing(axes: Axes, run: ClosedLoop) -> None:
+    """Draw what the policy node told of its times: medians solid, 99th percentiles dashed."""
+    reports = [report for report in run.log.of_node(DRIVER) if report.has_begun]
+    told = (_QUANTILE.fullmatch(key) for report in reports for key in report.values)
+    quantities = dict.fromkeys(found[1] for found in told if found)
+    for colour, quantity in zip(cycle(COLORS), quantities):
+        for quantile, style in (("p50", "-"), ("p99", "--")):
+            times_s = [report.time_s for report in reports]
+            values = [report.number(f"{quantity} {quantile} (ms)") for report in reports]
+            drawn = [math.nan if value is None else value for value in values]
+            label = f"{quantity} {quantile}"
+            axes.plot(times_s, drawn, style, marker=".", color=colour, label=label)
+    axes.set(title="policy node (ms)", xlabel="time (s)")
+    # Microseconds of jitter and the age of a lost state's predecessor stand side by side.
+    axes.set_yscale("log", nonpositive="mask")
+    if quantities:
+        axes.legend(
+            fontsize="x-small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.15),
+            ncols=len(quantities),
+        )
+
+
+def _draw_guards(axes: Axes, run: ClosedLoop) -> None:
+    names = [name.replace("_", " ") for name in run.guards]
+    bars = axes.barh(names, list(run.guards.values()), color=_UNKNOWN)
+    axes.bar_label(bars, padding=2, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15 * max([1, *run.guards.values()]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(title="guards: objections")

@@ -1,0 +1,252 @@
+"""Decodes blocks of serialised messages: all messages of one layout at once.
+
+The layout of a message follows from its type and a few of its bytes: the lengths of its strings
+and sequences, and the joint names. Messages in which all those bytes are equal have their numbers
+at the same places, and these are taken out by numpy. The first message of each layout is decoded
+in the ordinary way as well and must give the same bits; whatever cannot be laid out is decoded in
+the ordinary way, one by one.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.serde import SerdeError
+from rosbags.typesys.store import Typestore
+
+from dql_core.errors import ContractError
+from dql_ros.codecs import StreamDecoder, StreamTransform, stamp_ns
+from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.cdr_layout import LayoutError, RowPlan, lay_out
+from dql_ros.codecs.joints import JointOrder
+from dql_ros.codecs.message_path import MessagePath
+from dql_ros.contract import FieldSelection
+
+# What rosbags raises on messages that are not of their type.
+DAMAGE = (SerdeError, struct.error, ValueError, LookupError, TypeError, AttributeError)
+# Layouts that are kept from block to block; the one not used for longest goes first.
+MAX_PLANS = 16
+# When layouts are new for so few messages each, the rest of the block is decoded one by one.
+FEW_MESSAGES = 8
+# So much is gathered at a time, to be still in the processor's cache when it is looked at.
+CACHED_BYTES = 400_000
+
+
+class MessageError(ContractError):
+    """A message of a block does not fit the contract, or cannot be decoded.
+
+    Attributes:
+        index: Which message of the block.
+    """
+
+    def __init__(self, text: str, index: int) -> None:
+        super().__init__(text)
+        self.index = index
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a block of n messages holds.
+
+    Attributes:
+        stamps_ns: Header stamps, shape (n,); ``None`` where they are not asked for.
+        values: The selected numbers, shape (n, width).
+    """
+
+    stamps_ns: NDArray[np.int64] | None
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Selected:
+    topic: str
+    fields: tuple[FieldSelection, ...]
+    unnamed: Literal["refuse", "by_index"]
+
+
+class BlockDecoder:
+    """Decodes the blocks of one topic.
+
+    Attributes:
+        bulk: How many messages were decoded at once with others.
+        single: How many were decoded by themselves.
+        by_index: How many named no joints and were read in the contract's order.
+
+    Args:
+        topic: The topic, for error messages.
+        selections: What is to be decoded.
+        unnamed: What an empty list of joint names means.
+        typestore: Knows the type.
+        msgtype: The type of the messages.
+        stamped: Whether the header stamps are wanted.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        selections: tuple[FieldSelection, ...],
+        unnamed: Literal["refuse", "by_index"],
+        typestore: Typestore,
+        msgtype: str,
+        stamped: bool,
+    ) -> None:
+        self.bulk = self.single = self.by_index = 0
+        self._topic = topic
+        self._selections = selections
+        self._typestore = typestore
+        self._msgtype = msgtype
+        self._stamped = stamped
+        self._decoder = StreamDecoder(_Selected(topic, selections, unnamed))
+        self._transform = StreamTransform(selections)
+        joints = tuple(dict.fromkeys(joint for field in selections for joint in field.joints))
+        self._order = JointOrder(topic, joints, unnamed == "by_index")
+        self._plans: list[RowPlan] = []
+        self._lays_out = True
+
+    def decode(self, block: MessageBlock) -> Decoded:
+        """Decode all messages of a block.
+
+        Raises:
+            MessageError: At the first message that does not fit, with the rule that it breaks.
+        """
+        work = _Work(block, self._transform.num_read, self._transform.width)
+        fresh = few = 0
+        while len(work.waiting):
+            plan = self._known_plan(block, int(work.waiting[0]))
+            if plan is None and self._lays_out and few < FEW_MESSAGES:
+                fresh += 1
+                plan = self._new_plan(block, int(work.waiting[0]))
+            if plan is None:
+                count = 1 if self._lays_out and few < FEW_MESSAGES else None
+                self._decode_singly(block, work, count)
+                few += 1
+                continue
+            done = self._decode_at_once(block, work, plan)
+            few += fresh > 0 and done < FEW_MESSAGES
+        values = self._transform.decode(work.numbers)
+        if work.singles:
+            values = np.array(values)
+            for index, vector in work.singles.items():
+                values[index] = vector
+        return Decoded(work.stamps_ns if self._stamped else None, values)
+
+    def decode_objects(
+        self, block: MessageBlock, path: str, *, may_lack_elements: bool = False
+    ) -> list[Any]:
+        """Return what each message has at a dotted path: a number, flag, string or array.
+
+        Args:
+            block: The messages.
+            path: The path.
+            may_lack_elements: Give ``None`` for a message whose list is too short for the path.
+
+        Raises:
+            MessageError: At the first message that does not have it.
+        """
+        reader = MessagePath(path, self._topic)
+        found = []
+        for index in range(len(block)):
+            message = self._deserialised(block, index)
+            try:
+                found.append(reader.get(message))
+            except ContractError as cause:
+                if may_lack_elements and isinstance(cause.__cause__, IndexError):
+                    found.append(None)
+                    continue
+                raise MessageError(str(cause), index) from cause
+        return found
+
+    def _known_plan(self, block: MessageBlock, index: int) -> RowPlan | None:
+        start, length = block.starts[index : index + 1], int(block.lengths[index])
+        for plan in reversed(self._plans):
+            if plan.length == length and plan.take(block.data, start)[0] is None:
+                return plan
+        return None
+
+    def _new_plan(self, block: MessageBlock, index: int) -> RowPlan | None:
+        """Lay out a message; ``None`` where that is not possible or not right."""
+        stamp, vector = self._decode_one(block, index)
+        try:
+            layout = lay_out(block.payload(index), self._msgtype, self._typestore)
+            plan = RowPlan(layout, self._selections, self._order, self._stamped)
+        except LayoutError:
+            return None
+        _, gathered = plan.take(block.data, block.starts[index : index + 1])
+        values = self._transform.decode(plan.numbers(gathered))
+        if values.tobytes() != vector.tobytes() or (
+            self._stamped and int(plan.stamps_ns(gathered)[0]) != stamp
+        ):
+            self._lays_out = False
+            return None
+        self._plans.append(plan)
+        del self._plans[:-MAX_PLANS]
+        return plan
+
+    def _decode_at_once(self, block: MessageBlock, work: _Work, plan: RowPlan) -> int:
+        """Decode what has the plan's layout; return how many messages that was."""
+        rows = work.waiting[block.lengths[work.waiting] == plan.length]
+        step = max(1, CACHED_BYTES // plan.gathered_bytes)
+        done = []
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            fits, gathered = plan.take(block.data, block.starts[part])
+            if fits is not None:
+                part = part[fits]
+                gathered = [matrix[fits] for matrix in gathered]
+            work.numbers[part] = plan.numbers(gathered)
+            if self._stamped:
+                work.stamps_ns[part] = plan.stamps_ns(gathered)
+            done.append(part)
+        decoded = np.concatenate(done)
+        work.finish(decoded)
+        self.bulk += len(decoded)
+        self.by_index += len(decoded) if plan.is_unnamed else 0
+        return len(decoded)
+
+    def _decode_singly(self, block: MessageBlock, work: _Work, count: int | None) -> None:
+        """Decode the first ``count`` of the waiting messages, or all."""
+        rows = work.waiting[:count]
+        for row in rows.tolist():
+            before = self._decoder.by_index
+            work.stamps_ns[row], work.singles[row] = self._decode_one(block, row)
+            self.by_index += self._decoder.by_index - before
+        work.waiting = work.waiting[len(rows) :]
+        self.single += len(rows)
+
+    def _decode_one(self, block: MessageBlock, index: int) -> tuple[int, NDArray[np.float64]]:
+        message = self._deserialised(block, index)
+        try:
+            stamp = stamp_ns(message, self._topic) if self._stamped else 0
+            return stamp, self._decoder(message)
+        except ContractError as cause:
+            raise MessageError(str(cause), index) from cause
+
+    def _deserialised(self, block: MessageBlock, index: int) -> Any:
+        try:
+            return self._typestore.deserialize_cdr(block.payload(index), self._msgtype)
+        except DAMAGE as cause:
+            raise MessageError(
+                f"{self._topic}: a message is no {self._msgtype}: {cause}; the recording is "
+                f"damaged, or has another type than it says",
+                index,
+            ) from cause
+
+
+class _Work:
+    """The state of decoding one block: what is done, and which rows wait."""
+
+    def __init__(self, block: MessageBlock, num_read: int, width: int) -> None:
+        self.waiting = np.arange(len(block))
+        self.numbers = np.zeros((len(block), num_read))
+        self.stamps_ns = np.zeros(len(block), np.int64)
+        self.singles: dict[int, NDArray[np.float64]] = {}
+
+    def finish(self, rows: NDArray[np.int64]) -> None:
+        if len(rows) == len(self.waiting):
+            self.waiting = self.waiting[:0]
+        else:
+            self.waiting = np.setdiff1d(self.waiting, rows, assume_unique=True)

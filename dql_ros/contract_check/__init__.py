@@ -1,1 +1,0 @@
-"""Whether a contract fits recordings, and all in which it does not."""

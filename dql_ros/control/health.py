@@ -1,0 +1,196 @@
+"""What a control loop tells of itself: rate, jitter, ages, inference times, latency.
+
+Whether a control loop is well, in a level and a sentence; knows no ROS.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dql_core.runtime.controller import Command, State
+from dql_core.streams import Observation
+from dql_ros.diagnostics import Level
+
+_WINDOW = 1000  # ticks
+INACTIVE = "inactive"
+_LEVELS = {State.RUNNING.value: 0, INACTIVE: 0, State.WAITING.value: 1, State.PAUSED.value: 1}
+_ASKED_FOR = {
+    State.STOPPED.value: "stopped by ~/stop: the safe command is sent; ~/reset_stop ends that",
+    State.PAUSED.value: "paused: the safe command is sent; ~/resume ends that",
+}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a quantity was spread over the last ticks; zeros if it was not measured.
+
+    Attributes:
+        p50_ms: Median in milliseconds.
+        p99_ms: 99th percentile in milliseconds.
+        max_ms: Largest value in milliseconds.
+    """
+
+    p50_ms: float = 0.0
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoopSummary:
+    """The last ticks in figures.
+
+    Attributes:
+        ticks: How many ticks there were since the start.
+        rate_hz: Mean rate over the last ticks; 0 before the second.
+        jitter: How far the time from one tick to the next was from the period.
+        inference: How long the policy took.
+        latency: From the newest state's stamp to the publication of its command.
+        ages_s: Age of each stream's newest value at the last tick; ``None`` if it never came.
+        command: What the last tick decided.
+    """
+
+    ticks: int
+    rate_hz: float
+    jitter: Spread
+    inference: Spread
+    latency: Spread
+    ages_s: dict[str, float | None]
+    command: Command | None
+
+
+class LoopStatistics:
+    """Collects ticks on one thread, to be summarised on another."""
+
+    def __init__(self, period_ns: int | None = None) -> None:
+        """Begin with nothing.
+
+        Args:
+            period_ns: What the time between ticks should be, in nanoseconds; ``None`` in
+                lockstep, where the simulator decides.
+        """
+        self._lock = threading.Lock()
+        self._period_ns = period_ns
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, as when a node is activated."""
+        with self._lock:
+            self._ticks = 0
+            self._times_ns: deque[int] = deque(maxlen=_WINDOW)
+            self._inference_ns: deque[int] = deque(maxlen=_WINDOW)
+            self._latency_ns: deque[int] = deque(maxlen=_WINDOW)
+            self._ages_ns: dict[str, int | None] = {}
+            self._command: Command | None = None
+
+    def add(self, begun_ns: int, observation: Observation, command: Command) -> None:
+        """Take note of the tick that began at ``begun_ns`` on the steady clock."""
+        with self._lock:
+            self._ticks += 1
+            self._times_ns.append(begun_ns)
+            self._ages_ns = observation.ages_ns
+            self._command = command
+            if command.inference_ns is not None:
+                self._inference_ns.append(command.inference_ns)
+
+    def add_latency(self, latency_ns: int) -> None:
+        """Take note of how old the newest state was when its command was published."""
+        with self._lock:
+            self._latency_ns.append(latency_ns)
+
+    def summary(self) -> LoopSummary:
+        """Return the figures."""
+        with self._lock:
+            ticks, command, ages_ns = self._ticks, self._command, self._ages_ns
+            times_ns, inference_ns = tuple(self._times_ns), tuple(self._inference_ns)
+            latency_ns = tuple(self._latency_ns)
+        span_ns = times_ns[-1] - times_ns[0] if times_ns else 0
+        return LoopSummary(
+            ticks=ticks,
+            rate_hz=(len(times_ns) - 1) / span_ns * 1e9 if span_ns else 0.0,
+            jitter=self._jitter(times_ns),
+            inference=_spread(inference_ns),
+            latency=_spread(latency_ns),
+            ages_s={name: None if age is None else age / 1e9 for name, age in ages_ns.items()},
+            command=command,
+        )
+
+    def _jitter(self, times_ns: tuple[int, ...]) -> Spread:
+        if self._period_ns is None:
+            return Spread()
+        return _spread(tuple(np.abs(np.diff(times_ns) - self._period_ns)))
+
+
+def _spread(values_ns: tuple[int, ...]) -> Spread:
+    if not values_ns:
+        return Spread()
+    return Spread(*(float(value) / 1e6 for value in np.percentile(values_ns, (50, 99, 100))))
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a loop stands.
+
+    Attributes:
+        state: The controller's state, or ``inactive``.
+        level: How bad that is.
+        message: Why, in a sentence; the state itself if there is nothing to add.
+    """
+
+    state: str
+    level: Level
+    message: str
+
+
+class HealthJudge:
+    """Judges a loop by how it stands and by what its guards did since it was judged last."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        self._counts: dict[str, int] = {}
+
+    def judge(
+        self,
+        state: str,
+        fault: str,
+        counts: Mapping[str, int],
+        remarks: list[str],
+        danger: str = "",
+    ) -> Health:
+        """Return how the loop stands.
+
+        Args:
+            state: The controller's state, or ``inactive``.
+            fault: Why no action is sent, if one should be; or why the node has given up.
+            counts: Objections of the guards and other incidents so far, by name.
+            remarks: What else is wrong, a clause each.
+            danger: What is an error in any state; empty if nothing is.
+        """
+        health = self._without_danger(state, fault, counts, remarks)
+        if not danger or danger in health.message:
+            return health
+        return Health(state, Level.ERROR, f"{danger}; {health.message}")
+
+    def _without_danger(
+        self, state: str, fault: str, counts: Mapping[str, int], remarks: list[str]
+    ) -> Health:
+        since = [
+            f"{name.replace('_', ' ')} {count - self._counts.get(name, 0)} times"
+            for name, count in counts.items()
+            if count > self._counts.get(name, 0)
+        ]
+        self._counts = dict(counts)
+        if state in _ASKED_FOR:
+            return Health(state, Level(_LEVELS.get(state, 2)), _ASKED_FOR[state])
+        if fault:
+            level = Level.WARN if _LEVELS.get(state) == 1 else Level.ERROR
+            return Health(state, level, "; ".join([fault, *remarks]))
+        if state == INACTIVE:
+            return Health(state, Level.WARN if remarks else Level.OK, "; ".join([state, *remarks]))
+        incidents = [*remarks, *([f"since the last report: {', '.join(since)}"] if since else [])]
+        level = max(Level(_LEVELS.get(state, 2)), Level.WARN if incidents else Level.OK)
+        return Health(state, level, "; ".join([state, *incidents]))

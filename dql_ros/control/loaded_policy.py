@@ -1,0 +1,164 @@
+"""A policy ready to run, and the number of candidates that fits its control period.
+
+Where to compute if nobody says: on CUDA where that is possible, else on the CPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnxruntime
+
+from dql_core.errors import ConfigError
+from dql_core.normalize import Normalizer
+from dql_core.runtime.onnx_backend import CUDA_PROVIDER
+from dql_core.runtime.policy import Policy
+
+TooSlow = Literal["refuse", "fewer_candidates", "warn"]
+# The first calls are slow: memory is bound, kernels are chosen and, on CUDA, a graph is captured.
+_FIRST_CALLS = 20
+# So many calls tell a 99th percentile; a slow policy is not waited for longer than the budget.
+_TIMED_CALLS = 200
+_TIMED_AT_LEAST = 10
+_BUDGET_NS = 500_000_000
+# What NVIDIA's driver makes for its first device, on a PC and on a Jetson.
+_DEVICE_FILES = (Path("/dev/nvidia0"), Path("/dev/nvgpu/igpu0"), Path("/dev/nvhost-gpu"))
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """What a node is given to run.
+
+    Attributes:
+        policy: Samples actions.
+        statistics: Mean and spread of its training data's observations, if it has any.
+        source: What it was loaded from, for the log.
+        num_candidates: How many actions it samples to choose from.
+        facts: What else a reader of the diagnostics wants to know of it, by name.
+        reload: Loads it again with another number of candidates, if it can have another.
+    """
+
+    policy: Policy
+    statistics: Normalizer | None
+    source: str
+    num_candidates: int = 1
+    facts: Mapping[str, str] = field(default_factory=dict)
+    reload: Callable[[int], LoadedPolicy] | None = None
+
+
+@dataclass(frozen=True)
+class InferenceTimes:
+    """How long a policy takes for an action.
+
+    Attributes:
+        p50_ns: Median in nanoseconds.
+        p99_ns: 99th percentile in nanoseconds.
+    """
+
+    p50_ns: float
+    p99_ns: float
+
+    def __str__(self) -> str:
+        return f"p50 {self.p50_ns / 1e6:.2f} ms, p99 {self.p99_ns / 1e6:.2f} ms"
+
+
+def time_inference(
+    policy: Policy, steady_ns: Callable[[], int] = time.perf_counter_ns
+) -> InferenceTimes:
+    """Run a policy until its slow first calls are over, then measure it."""
+    observation = np.zeros(len(policy.spec.observation), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    for _ in range(_FIRST_CALLS):
+        policy.act(observation, rng)
+    times_ns: list[int] = []
+    while len(times_ns) < _TIMED_CALLS:
+        if len(times_ns) >= _TIMED_AT_LEAST and sum(times_ns) > _BUDGET_NS:
+            break
+        started_ns = steady_ns()
+        policy.act(observation, rng)
+        times_ns.append(steady_ns() - started_ns)
+    policy.reset()
+    p50_ns, p99_ns = np.percentile(times_ns, (50, 99))
+    return InferenceTimes(float(p50_ns), float(p99_ns))
+
+
+def fit_to_limit(
+    loaded: LoadedPolicy,
+    limit_ns: int | None,
+    when_too_slow: TooSlow,
+    tell: Callable[[str], None],
+    measure: Callable[[Policy], InferenceTimes] = time_inference,
+) -> tuple[LoadedPolicy, InferenceTimes]:
+    """Return ``loaded`` if it is fast enough, or what is to be run in its place, and its times.
+
+    Args:
+        loaded: The policy as it was asked for.
+        limit_ns: How long it may take for an action, in nanoseconds; ``None`` for any time.
+        when_too_slow: ``refuse`` it, halve its number of candidates until it is fast enough, or
+            run it all the same.
+        tell: Is told in a sentence what was done against the asker's wish.
+        measure: Measures a policy, and thereby gets its slow first calls over.
+
+    Raises:
+        ConfigError: If it is refused, or too slow with a single candidate.
+    """
+    wanted = loaded
+    times = measure(loaded.policy)
+    while limit_ns is not None and times.p99_ns > limit_ns:
+        slow = (
+            f"inference with num_candidates {loaded.num_candidates} takes {times}; the limit is "
+            f"{limit_ns / 1e6:.2f} ms"
+        )
+        if when_too_slow == "warn":
+            tell(f"{slow}: late actions will be dropped")
+            break
+        loaded = _faster(loaded, when_too_slow, slow)
+        times = measure(loaded.policy)
+    if loaded is not wanted:
+        tell(
+            f"num_candidates lowered from {wanted.num_candidates} to {loaded.num_candidates}, "
+            f"since more take too long"
+        )
+    return loaded, times
+
+
+def _faster(loaded: LoadedPolicy, when_too_slow: TooSlow, slow: str) -> LoadedPolicy:
+    if when_too_slow == "refuse":
+        raise ConfigError(
+            f"{slow}: lower num_candidates, or set when_too_slow to 'fewer_candidates' or 'warn'"
+        )
+    if loaded.reload is None or loaded.num_candidates == 1:
+        raise ConfigError(
+            f"{slow}: it is too slow even so; use a faster machine or a lower rate, or set "
+            f"when_too_slow to 'warn'"
+        )
+    return loaded.reload(loaded.num_candidates // 2)
+
+
+def find_device(backend: str) -> str:
+    """Return ``cuda`` if there is a device and what ``backend`` needs to use it, else ``cpu``.
+
+    Torch is imported only on a machine that has such a device.
+
+    Args:
+        backend: ``auto``, ``onnx`` or ``torch``.
+    """
+    if not any(path.exists() for path in _DEVICE_FILES):
+        return "cpu"
+    if backend in {"auto", "onnx"} and CUDA_PROVIDER in onnxruntime.get_available_providers():
+        return "cuda"
+    return "cuda" if backend in {"auto", "torch"} and _torch_has_cuda() else "cpu"
+
+
+def _torch_has_cuda() -> bool:
+    if importlib.util.find_spec("torch") is None:
+        return False
+    import torch  # noqa: PLC0415 - a policy that runs on the CPU must not wait for it
+
+    return bool(torch.cuda.is_available())

@@ -1,0 +1,132 @@
+"""How a policy is run, and the controller that runs it so; knows no ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dql_core.errors import ConfigError, ContractError
+from dql_core.runtime.controller import Controller
+from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
+from dql_core.runtime.guard import GuardLimits, Guards
+from dql_core.runtime.inference import Inference
+from dql_ros.contract import Contract, ObservationStream
+from dql_ros.control.loaded_policy import LoadedPolicy, TooSlow
+
+_SECOND_NS = 1_000_000_000
+# After so many periods without an action, the fallback goes on from where it would be by now.
+_PATIENCE_PERIODS = 3
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How a policy is run.
+
+    Attributes:
+        lockstep: Answer each simulated instant, instead of ticking at the contract's rate.
+        seed: Seed of the sampled actions.
+        warm_up_ticks: `GuardLimits.warm_up_ticks`.
+        max_z_score: `GuardLimits.max_z_score`.
+        fault_z_score: `GuardLimits.fault_z_score`.
+        unusual_stops: `GuardLimits.unusual_stops`.
+        inference_limit_s: In real time a result that took longer is dropped; 0 for the period.
+        when_too_slow: What to do with a policy that cannot keep that limit.
+        activation_timeout_s: How long activation waits in real time until every stream is fresh;
+            0 to be active while waiting.
+        recorders: In lockstep, recorders that must listen before the first command goes out.
+        candidates_hz: How often at most the candidates are published; 0 for never.
+        action_smoothing: `Controller`'s ``smoothing``.
+        thread_priority: SCHED_FIFO priority that the process's threads have; 0 for none.
+        real_time_factor: In real time, simulated over wall seconds; 1 for a robot.
+        rivals_stop: Whether another node that can command the robot ends the work.
+    """
+
+    lockstep: bool
+    seed: int
+    warm_up_ticks: int = 0
+    max_z_score: float = 10.0
+    fault_z_score: float = 200.0
+    unusual_stops: bool = False
+    inference_limit_s: float = 0.0
+    when_too_slow: TooSlow = "refuse"
+    activation_timeout_s: float = 10.0
+    recorders: int = 0
+    candidates_hz: float = 0.0
+    action_smoothing: float = 0.0
+    thread_priority: int = 0
+    real_time_factor: float = 1.0
+    rivals_stop: bool = True
+
+    def steady_ns(self, seconds: float) -> int:
+        """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""
+        return round(seconds / self._factor * _SECOND_NS)
+
+    def period_ns(self, contract: Contract) -> int:
+        """The control period on the steady clock, in nanoseconds."""
+        return round(contract.period_ns / self._factor)
+
+    def inference_limit_ns(self, contract: Contract) -> int | None:
+        """How long a decision is waited for, in nanoseconds; ``None`` for ever.
+
+        Raises:
+            ConfigError: If that is longer than a period.
+        """
+        if self.lockstep:
+            return None
+        period_ns = self.period_ns(contract)
+        limit_ns = round(self.inference_limit_s * _SECOND_NS) or period_ns
+        if limit_ns > period_ns:
+            raise ConfigError(
+                f"inference_limit_s is {self.inference_limit_s:g}, longer than the control "
+                f"period of {period_ns / _SECOND_NS:g} s: give at most that, or 0"
+            )
+        return limit_ns
+
+    @property
+    def _factor(self) -> float:
+        return 1.0 if self.lockstep else self.real_time_factor
+
+
+def make_controller(
+    contract: Contract,
+    settings: LoopSettings,
+    inference: Inference,
+    loaded: LoadedPolicy,
+    interlock: Interlock,
+) -> Controller:
+    """Return the controller that the contract and the settings ask for."""
+    limits = GuardLimits(
+        warm_up_ticks=settings.warm_up_ticks,
+        max_z_score=settings.max_z_score,
+        fault_z_score=settings.fault_z_score,
+        unusual_stops=settings.unusual_stops,
+        max_inference_ns=inference.limit_ns,
+        max_steps=tuple(rate / contract.rate_hz for rate in contract.max_rates),
+    )
+    rules = contract.on_fault
+    give_up_s = rules.deactivate_after_s
+    fallback = FallbackRules(
+        safe_command=contract.safe_command,
+        hold_ns=settings.steady_ns(rules.hold_s),
+        ramp_ns=settings.steady_ns(rules.ramp_s),
+        give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
+        patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
+    )
+    guards = Guards(contract.policy_spec(), loaded.statistics, limits)
+    return Controller(
+        inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
+    )
+
+
+def triggering_streams(contract: Contract) -> list[ObservationStream]:
+    """Return the streams whose stamps tell which instant a lockstep simulator asks about.
+
+    Raises:
+        ContractError: If there is none.
+    """
+    streams = [s for s in contract.observation if not s.latched and s.stamp == "header"]
+    if not streams:
+        raise ContractError(
+            f"the contract of '{contract.robot}' cannot run in lockstep, since no observation "
+            f"stream that is not latched has 'stamp: header'; use mode:=real_time"
+        )
+    return streams

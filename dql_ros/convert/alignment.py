@@ -1,0 +1,270 @@
+"""The decoded messages of one recording as columns, and what was known of them at given ticks.
+
+When an episode may run: start and stop events, or a state that lasts.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.streams import HeldColumn
+from dql_ros.contract import Contract, EpisodeRules, RewardTopic
+from dql_ros.convert.columns import Backlog, CommandColumn, SignalColumn, Times, are_numbers, total
+
+# How long a header-stamped command may take to arrive where the contract sets no limit.
+UNLIMITED_NS = 1 << 62
+Flags = NDArray[np.bool_]
+OnArrivals = Callable[[str, str, Times, tuple[NDArray[Any], ...]], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a vector is made of at M ticks.
+
+    Attributes:
+        values: Shape (M, width); undefined in the rows that are not ``known``.
+        missing: For each stream, the ticks at which it has nothing, shape (M,).
+        not_finite: For each stream, the ticks at which it has a value that is no number.
+        ages_ns: For each stream, the age of its value, shape (M,).
+    """
+
+    values: NDArray[np.float64]
+    missing: dict[str, Flags]
+    not_finite: dict[str, Flags]
+    ages_ns: dict[str, Times]
+
+    @property
+    def known(self) -> Flags:
+        """Ticks at which every stream has a value, shape (M,)."""
+        return ~_any(self.missing.values(), len(self.values))
+
+    @property
+    def finite(self) -> Flags:
+        """Ticks at which no stream has a value that is no number, shape (M,)."""
+        return ~_any(self.not_finite.values(), len(self.values))
+
+
+class Alignment:
+    """Takes in the messages of the contract's topics and answers for ticks, causally.
+
+    Args:
+        contract: Names the streams and what may be held for how long.
+        on_arrivals: Takes what was pushed in the order of arrival: kind, name, times, columns.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
+    ) -> None:
+        self._contract = contract
+        self._on_arrivals = on_arrivals
+        self._observed = {s.topic: HeldColumn(s.width) for s in contract.observation}
+        self._commanded = {s.topic: CommandColumn(s.width) for s in contract.action}
+        self._signals = {name: SignalColumn() for name in contract.signals}
+        self._backlogs: dict[tuple[str, str], Backlog] = {}
+        self.gate = Gate(contract.episode)
+        self.instants_ns: Times = np.empty(0, np.int64)
+        self.last_arrival_ns: int | None = None
+
+    @property
+    def lag_ns(self) -> int:
+        """How long after its time a command may still arrive."""
+        skews = [s.max_skew_s for s in self._contract.action if s.stamp == "header"]
+        return max(
+            (UNLIMITED_NS if skew is None else round(skew * 1e9) for skew in skews), default=0
+        )
+
+    def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
+        """Take in messages that arrived at ascending times.
+
+        Args:
+            kind: ``observation``, ``action``, ``signal`` or ``event``.
+            name: The stream's topic as in the contract, or the name of the signal or event.
+            arrived_ns: Shape (n,).
+            columns: For streams times (n,) and values (n, width), else values (n,).
+        """
+        self._backlogs.setdefault((kind, name), Backlog()).push(arrived_ns, *columns)
+
+    def release(self, until_ns: int) -> None:
+        """Make known all that arrived before ``until_ns``: nothing that did will be pushed."""
+        arrivals = [self.instants_ns]
+        for (kind, name), backlog in self._backlogs.items():
+            released = backlog.release(until_ns)
+            if released is not None:
+                arrived_ns, *columns = released
+                self._extend(kind, name, arrived_ns, *columns)
+                self._on_arrivals(kind, name, arrived_ns, tuple(columns))
+                arrivals.append(arrived_ns)
+        if len(arrivals) > 1:
+            self.instants_ns = np.unique(np.concatenate(arrivals))
+            self.last_arrival_ns = int(self.instants_ns[-1])
+
+    def observation_at(self, ticks_ns: Times) -> Found:
+        """What was known of the observation at each tick."""
+        parts, missing, not_finite, ages = [], {}, {}, {}
+        for stream in self._contract.observation:
+            column = self._observed[stream.topic]
+            held, age_ns = column.at(ticks_ns)
+            limit = stream.max_age_ns
+            absent = (held < 0) if limit is None else (held < 0) | (age_ns > limit)
+            values = _rows(column.values, held, absent, stream.width)
+            missing[stream.topic], ages[stream.topic] = absent, age_ns
+            not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
+            parts.append(values)
+        return Found(np.concatenate(parts, axis=1), missing, not_finite, ages)
+
+    def action_in(self, starts_ns: Times, ends_ns: Times) -> Found:
+        """The command in force in each [start, end), by each stream's rule."""
+        parts, missing, not_finite, ages = [], {}, {}, {}
+        for stream in self._contract.action:
+            column = self._commanded[stream.topic]
+            if stream.command == "held":
+                held, age_ns = column.held_at(starts_ns)
+            else:
+                held, age_ns = column.first_in(starts_ns, ends_ns)
+            absent = (held < 0) | (age_ns > stream.max_age_ns)
+            values = _rows(column.values.__getitem__, held, absent, stream.width)
+            missing[stream.topic], ages[stream.topic] = absent, age_ns
+            not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
+            parts.append(values)
+        return Found(np.concatenate(parts, axis=1), missing, not_finite, ages)
+
+    def rewards_in(
+        self, starts_ns: Times, ends_ns: Times
+    ) -> tuple[NDArray[np.float64], Flags] | None:
+        """Reward of each interval, and where there is none; ``None`` without a reward topic."""
+        rule = self._contract.reward
+        if not isinstance(rule, RewardTopic):
+            return None
+        column = self._signals["reward"]
+        ranges = column.within if rule.tick == "begun" else column.after
+        first, end = ranges(starts_ns, ends_ns)
+        if rule.combine == "last":
+            padded = np.append(column.values, np.nan)
+            return padded[end - 1], end == first
+        return total(column.values, first, end), end == first
+
+    def ends_in(self, name: str, starts_ns: Times, ends_ns: Times) -> Flags:
+        """Whether the ``terminated`` or ``truncated`` signal was true in each (start, end]."""
+        column = self._signals.get(name)
+        if column is None:
+            return np.zeros(len(starts_ns), bool)
+        raised = np.concatenate([[0], np.cumsum(column.values != 0)])
+        first, end = column.after(starts_ns, ends_ns)
+        rose: Flags = raised[end] > raised[first]
+        return rose
+
+    def next_end(self, after_ns: int) -> int | None:
+        """When one of the two next was true, after ``after_ns``, as far as is known."""
+        columns = [self._signals[n] for n in ("terminated", "truncated") if n in self._signals]
+        times = [c.times_ns[(c.times_ns > after_ns) & (c.values != 0)][:1] for c in columns]
+        found = np.concatenate([*times, np.empty(0, np.int64)])
+        return int(found.min()) if len(found) else None
+
+    @property
+    def command_times_ns(self) -> Times:
+        """Times of the first action stream's commands, ascending and different."""
+        return np.unique(self._commanded[self._contract.action[0].topic].times_ns)
+
+    def forget_before(self, time_ns: int) -> None:
+        """Drop what no question about a time at or after ``time_ns`` needs."""
+        columns: list[HeldColumn | CommandColumn | SignalColumn] = [
+            *self._observed.values(),
+            *self._commanded.values(),
+            *self._signals.values(),
+        ]
+        for column in columns:
+            column.forget_before(time_ns)
+        self.gate.forget_before(time_ns)
+        count = np.searchsorted(self.instants_ns, time_ns, side="left")
+        self.instants_ns = self.instants_ns[count:]
+
+    def forget_episode(self, ended_ns: int) -> None:
+        """Drop what an episode that ended leaves behind, so that the next begins with its own."""
+        for stream in self._contract.observation:
+            if not stream.latched:
+                self._observed[stream.topic].forget_until(ended_ns)
+        for column in self._commanded.values():
+            column.forget_until(ended_ns)
+
+    def _extend(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
+        if kind == "observation":
+            self._observed[name].extend(arrived_ns, *columns)
+        elif kind == "action":
+            self._commanded[name].extend(*columns)
+        elif kind == "signal":
+            self._signals[name].extend(arrived_ns, *columns)
+        else:
+            for time_ns, matches in zip(arrived_ns.tolist(), columns[0].tolist(), strict=True):
+                self.gate.event(name, time_ns, bool(matches))
+
+
+def _rows(values: Any, held: NDArray[np.intp], absent: Flags, width: int) -> NDArray[np.float64]:
+    """One row a tick, zeros where there is none: they are never used."""
+    rows = np.zeros((len(held), width))
+    rows[~absent] = values(held[~absent])
+    return rows
+
+
+def _any(flags: Iterable[Flags], length: int) -> Flags:
+    found = np.zeros(length, bool)
+    for each in flags:
+        found |= each
+    return found
+
+
+class Gate:
+    """Open from a start to the next stop, or during a state; always, where there is no rule.
+
+    A start while it is open closes it and opens it again, and so does a stop where the contract
+    has no start: either separates two episodes.
+
+    Args:
+        rules: The contract's rules.
+    """
+
+    def __init__(self, rules: EpisodeRules) -> None:
+        self.has_opening = rules.start is not None or rules.during is not None
+        self._events: list[tuple[int, bool]] = []  # ascending; at the same time stop, then start
+        self._state = False
+
+    def event(self, name: str, time_ns: int, matches: bool) -> None:
+        """Take note of a message of the ``start``, ``stop`` or ``during`` topic.
+
+        Args:
+            name: Which of the three.
+            time_ns: When it arrived; not before an earlier one of the same topic.
+            matches: Whether it says what the contract's event waits for.
+        """
+        if name == "during":
+            if matches != self._state:
+                insort(self._events, (time_ns, matches))
+            self._state = matches
+        elif matches:
+            insort(self._events, (time_ns, name == "start" or not self.has_opening))
+
+    def is_open(self, times_ns: Times) -> NDArray[np.bool_]:
+        """Whether an episode may run at each time, shape (n,)."""
+        opens = np.array([not self.has_opening, *(opens for _, opens in self._events)])
+        events_ns = np.array([time_ns for time_ns, _ in self._events], np.int64)
+        return opens[np.searchsorted(events_ns, times_ns, side="right")]
+
+    def next_opening(self, after_ns: int) -> int | None:
+        """Time of the first opening after ``after_ns``."""
+        return next((time for time, opens in self._events if opens and time > after_ns), None)
+
+    def next_event(self, after_ns: int) -> int | None:
+        """When an episode that runs at ``after_ns`` must stop, as far as is known."""
+        return next((time for time, _ in self._events if time > after_ns), None)
+
+    def forget_before(self, time_ns: int) -> None:
+        """Drop the events that are over at ``time_ns``, but for the last."""
+        while len(self._events) > 1 and self._events[1][0] < time_ns:
+            del self._events[0]

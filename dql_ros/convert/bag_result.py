@@ -1,0 +1,208 @@
+"""What became of one bag: the piece of the conversion report that a worker hands over.
+
+A topic's row of the conversion report, as `TopicStatistics` tells it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, Field
+
+from dql_core.errors import BagError
+from dql_core.strict_yaml import StrictModel, parse
+
+
+class Spread(StrictModel):
+    """Quantiles in milliseconds; ``sampled`` tells that all but the ends are of a sample."""
+
+    min: float
+    p50: float
+    p95: float
+    max: float
+    sampled: bool
+
+
+class Jitter(StrictModel):
+    """Distances of pauses from the median pause in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+    max: float
+    sampled: bool
+
+
+class StampCounts(StrictModel):
+    """Header stamps before the one before, equal to it, and never set."""
+
+    backwards: int
+    duplicate: int
+    zero: int
+
+
+class GapRow(StrictModel):
+    """A pause over the limit; times are seconds from the bag's start."""
+
+    from_s: float
+    to_s: float
+
+
+class TopicRow(StrictModel):
+    """One use of one topic.
+
+    Attributes:
+        topic: Absolute topic name.
+        type: Message type.
+        role: What the contract uses it for.
+        count: Number of messages.
+        rate_hz: Messages a second between the first and the last.
+        median_pause_ms: Median time between two messages.
+        jitter_ms: How uneven the pauses are.
+        longest_pause_s: The longest of them.
+        limit_s: A longer pause is a gap; ``None`` where pauses are in order.
+        gaps: Number of gaps.
+        gap_spans: The first of them.
+        missing_estimate: How many messages fit into pauses that are a multiple of the median;
+            ``None`` where most pauses are uneven or of any length.
+        receive_minus_header_ms: Time of receipt less the header's stamp; ``None`` without stamps.
+        stamps: What is odd about the stamps; ``None`` without stamps.
+        age_at_tick_ms: How old its value was at the ticks that used one.
+    """
+
+    topic: str
+    type: str
+    role: str
+    count: int
+    rate_hz: float | None
+    median_pause_ms: float | None
+    jitter_ms: Jitter | None
+    longest_pause_s: float
+    limit_s: float | None
+    gaps: int
+    gap_spans: tuple[GapRow, ...]
+    missing_estimate: int | None
+    receive_minus_header_ms: Spread | None
+    stamps: StampCounts | None
+    age_at_tick_ms: Spread | None
+
+
+class EpisodeRow(StrictModel):
+    """One episode; times are seconds from the bag's start.
+
+    Attributes:
+        from_s: Time of its first tick.
+        to_s: Time of its last observation.
+        length: Number of transitions.
+        episode_return: Sum of its rewards; ``return`` in JSON.
+        terminated: Whether the task itself ended it.
+        truncated: Whether a signal, a gap or the end of the recording ended it.
+        ending: How it ended, in words.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    from_s: float
+    to_s: float
+    length: int
+    episode_return: float = Field(alias="return")
+    terminated: bool
+    truncated: bool
+    ending: str
+
+
+class LeftOutRow(StrictModel):
+    """A span of the bag that is in no episode; times are seconds from the bag's start."""
+
+    from_s: float
+    to_s: float
+    reason: str
+
+
+class LossRow(StrictModel):
+    """What could not be read of a file.
+
+    Attributes:
+        file: The file's name.
+        reason: What is wrong with it.
+        messages: How many messages are lost; ``None`` where nobody knows.
+        bytes: How many bytes were passed over; ``None`` where nobody knows.
+    """
+
+    file: str
+    reason: str
+    messages: int | None = None
+    bytes: int | None = None
+
+
+class SkippedTopic(StrictModel):
+    """A topic of a type that nobody knows and nobody asked for."""
+
+    name: str
+    type: str
+    count: int
+
+
+class BagPart(StrictModel):
+    """One bag's part of the report, JSON-ready; the report is merged from the parts alone.
+
+    Attributes:
+        bag: The bag, as the user named it.
+        files: SHA-256 of its files, by name.
+        size_bytes: Their size.
+        start_ns: Log time of the first message.
+        duration_s: From the first message to the last.
+        message_count: Messages in the bag, of all topics.
+        topics: `TopicStatistics.to_json` of each topic that the contract uses.
+        skipped_topics: Topics whose type is unknown.
+        episodes: In the dataset's order.
+        left_out: What is in no episode, but for the time between episodes.
+        between_episodes_s: How long the recording was between episodes.
+        losses: What salvaging did not bring back.
+        notes: What else the reader of the bag has to tell.
+        dropped_ticks: Ticks that were dropped because a needed number was not finite.
+        split_nonfinite: Episodes that were split for the same reason.
+        clipped: Action values beyond the contract's bounds, per action field.
+        action_min: Smallest action as recorded, before any clipping, per action field.
+        action_max: Largest action as recorded, likewise.
+        by_index_warnings: Messages without joint names that were read by position.
+        error: Why the bag could not be converted; ``None`` if it was.
+    """
+
+    bag: str
+    files: dict[str, str] = Field(default_factory=dict)
+    size_bytes: int = 0
+    start_ns: int = 0
+    duration_s: float = 0.0
+    message_count: int = 0
+    topics: tuple[TopicRow, ...] = ()
+    skipped_topics: tuple[SkippedTopic, ...] = ()
+    episodes: tuple[EpisodeRow, ...] = ()
+    left_out: tuple[LeftOutRow, ...] = ()
+    between_episodes_s: float = 0.0
+    losses: tuple[LossRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    dropped_ticks: int = 0
+    split_nonfinite: int = 0
+    clipped: tuple[int, ...] = ()
+    action_min: tuple[float, ...] = ()
+    action_max: tuple[float, ...] = ()
+    by_index_warnings: int = 0
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary; `from_json` restores the part from it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any], where: str = "part") -> BagPart:
+        """Rebuild the part that `to_json` wrote.
+
+        Args:
+            document: The dictionary.
+            where: Where it was read from, for messages.
+
+        Raises:
+            BagError: If it is none, for example one of another version.
+        """
+        return parse(document, cls, where, BagError)

@@ -1,0 +1,147 @@
+"""What arrived on a topic, as columns: commands, signals, and what is still out of order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.int64]
+Rows = NDArray[Any]
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Backlog:
+    """Messages that are read, of which earlier ones may still come."""
+
+    def __init__(self) -> None:
+        self._arrived: list[Times] = []
+        self._columns: list[Sequence[Rows]] = []
+
+    def push(self, arrived_ns: Times, *columns: Rows) -> None:
+        """Add messages, one row of each column for each; shape (n, ...)."""
+        if len(arrived_ns):
+            self._arrived.append(arrived_ns)
+            self._columns.append(columns)
+
+    def release(self, until_ns: int) -> tuple[Rows, ...] | None:
+        """Take out what arrived before ``until_ns``: times, then the columns, in that order.
+
+        Messages of equal times keep the order in which they were pushed.
+        """
+        if not self._arrived:
+            return None
+        arrived = np.concatenate(self._arrived)
+        columns = [np.concatenate(parts) for parts in zip(*self._columns, strict=True)]
+        if (np.diff(arrived) < 0).any():
+            order = np.argsort(arrived, kind="stable")
+            arrived, columns = arrived[order], [column[order] for column in columns]
+        count = int(np.searchsorted(arrived, until_ns, side="left"))
+        self._arrived.clear()
+        self._columns.clear()
+        self.push(arrived[count:], *(column[count:] for column in columns))
+        return (arrived[:count], *(column[:count] for column in columns)) if count else None
+
+
+class CommandColumn:
+    """The commands of one topic, in the order of their times.
+
+    Args:
+        width: Length of the stream's vectors.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.times_ns: Times = np.empty(0, np.int64)
+        self.values: NDArray[np.float64] = np.empty((0, width))
+
+    def extend(self, times_ns: Times, values: NDArray[np.float64]) -> None:
+        """Add commands, shapes (n,) and (n, width)."""
+        self.times_ns = np.concatenate([self.times_ns, times_ns])
+        self.values = np.concatenate([self.values, values])
+        if (np.diff(self.times_ns) < 0).any():  # header stamps need not come in order
+            order = np.argsort(self.times_ns, kind="stable")
+            self.times_ns, self.values = self.times_ns[order], self.values[order]
+
+    def first_in(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], Times]:
+        """First command in each [start, end), else the one held from before; see `held_at`.
+
+        Its age is 0 where it came in the interval.
+        """
+        index = np.searchsorted(self.times_ns, starts_ns, side="left")
+        padded = np.append(self.times_ns, np.iinfo(np.int64).max)
+        fresh = padded[index] < ends_ns
+        held = index - 1
+        age = np.where(held >= 0, starts_ns - padded[held], 0)
+        return np.where(fresh, index, held), np.where(fresh, 0, age)
+
+    def held_at(self, starts_ns: Times) -> tuple[NDArray[np.intp], Times]:
+        """Newest command at or before each start.
+
+        Returns:
+            Positions in `values`, -1 where there is none, and ages in nanoseconds; (m,) each.
+        """
+        held = np.searchsorted(self.times_ns, starts_ns, side="right") - 1
+        if not len(self.times_ns):
+            return held, np.zeros(len(starts_ns), np.int64)
+        return held, np.where(held >= 0, starts_ns - self.times_ns[held], 0)
+
+    def forget_before(self, time_ns: int) -> None:
+        """Drop all but the last of the commands from before ``time_ns``."""
+        count = int(np.searchsorted(self.times_ns, time_ns, side="left")) - 1
+        if count > 0:
+            self.times_ns, self.values = self.times_ns[count:], self.values[count:]
+
+    def forget_until(self, ended_ns: int) -> None:
+        """Drop what is known of the time up to ``ended_ns``."""
+        count = int(np.searchsorted(self.times_ns, ended_ns, side="right"))
+        self.times_ns, self.values = self.times_ns[count:], self.values[count:]
+
+
+class SignalColumn:
+    """The numbers of a signal topic, in the order of arrival."""
+
+    def __init__(self) -> None:
+        self.times_ns: Times = np.empty(0, np.int64)
+        self.values: NDArray[np.float64] = np.empty(0)
+
+    def extend(self, times_ns: Times, values: NDArray[np.float64]) -> None:
+        """Add values, shape (n,), that arrived at ascending times after all earlier ones."""
+        self.times_ns = np.concatenate([self.times_ns, times_ns])
+        self.values = np.concatenate([self.values, values])
+
+    def after(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Range of positions that arrived in each (start, end]: from the first to the second."""
+        return (
+            np.searchsorted(self.times_ns, starts_ns, side="right"),
+            np.searchsorted(self.times_ns, ends_ns, side="right"),
+        )
+
+    def within(
+        self, starts_ns: Times, ends_ns: Times
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Range of positions that arrived in each [start, end)."""
+        return (
+            np.searchsorted(self.times_ns, starts_ns, side="left"),
+            np.searchsorted(self.times_ns, ends_ns, side="left"),
+        )
+
+    def forget_before(self, time_ns: int) -> None:
+        """Drop what arrived before ``time_ns``."""
+        count = int(np.searchsorted(self.times_ns, time_ns, side="left"))
+        self.times_ns, self.values = self.times_ns[count:], self.values[count:]
+
+
+def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which values the dataset's float32 can hold: neither NaN nor infinite nor beyond it."""
+    numbers: NDArray[np.bool_] = np.abs(values) <= _LARGEST
+    return numbers
+
+
+def total(values: NDArray[np.float64], first: NDArray[np.intp], end: NDArray[np.intp]) -> Rows:
+    """Sum of ``values[first:end]`` for each pair, each in its own order; 0 for an empty one."""
+    padded = np.append(values, 0.0)
+    bounds = np.stack([first, end], axis=1).ravel()
+    sums: Rows = np.add.reduceat(padded, bounds)[::2]
+    return np.where(end > first, sums, 0.0)

@@ -1,0 +1,314 @@
+"""Bags -> dataset: convert each bag by itself, put the parts together, and say what happened.
+
+What the user asks of a conversion.
+
+Puts the parts of a conversion together: the dataset and the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dql_core.data.dataset import Episode, write_dataset
+from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, OutputError
+from dql_core.files import is_free, whole_directory, write_text, writing
+from dql_core.spec import PolicySpec
+from dql_ros.bag.reader import Bag
+from dql_ros.bag.storage.folder import COMPRESSED, find_files
+from dql_ros.bag.writer import CONTRACT_KEY
+from dql_ros.contract import Contract
+from dql_ros.convert.bag_job import BagJob, require_topics
+from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.episode_converter import EpisodeConverter
+from dql_ros.convert.report.document import make_report
+from dql_ros.convert.report.field_statistics import DatasetStatistics
+from dql_ros.convert.report.page import render
+from dql_ros.convert.work_folder import Parts
+from dql_ros.convert.workers import convert_bags
+
+__all__ = ["REPORT_HTML", "REPORT_JSON", "Interrupted", "Manner", "Source", "convert"]
+REPORT_JSON = "report.json"
+REPORT_HTML = "report.html"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to convert.
+
+    Attributes:
+        contract: The robot's contract.
+        bags: The bags in the order of the dataset's episodes.
+        namespace: Namespace of the contract's relative topics in the bags.
+        contract_name: The contract's file name, for the report.
+        contract_text: Its text, which the dataset carries.
+    """
+
+    contract: Contract
+    bags: Sequence[Path]
+    namespace: str = "/"
+    contract_name: str = ""
+    contract_text: str = ""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to convert.
+
+    Attributes:
+        salvage: Read what can be read of damaged bags, and tell what is lost.
+        keep_going: Leave out bags that do not convert, and tell of them.
+        resume: Take over the bags that an interrupted conversion to the same folder has done.
+        dry_run: Write nothing.
+        workers: How many bags are converted at a time; ``None`` for one, on a Ray cluster for as
+            many as it has room for.
+        ray: Address of a Ray cluster to convert on, see `outcomes_of_cluster`.
+    """
+
+    salvage: bool = False
+    keep_going: bool = False
+    resume: bool = False
+    dry_run: bool = False
+    workers: int | None = None
+    ray: str | None = None
+
+
+PLAINLY = Manner()
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped a conversion.
+
+    Attributes:
+        finished: How many bags are done and need not be converted again with ``resume``.
+    """
+
+    def __init__(self, finished: int) -> None:
+        super().__init__()
+        self.finished = finished
+
+
+def convert(
+    source: Source,
+    out: Path,
+    manner: Manner = PLAINLY,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Convert bags to a Minari dataset in ``out/data`` with a report beside it.
+
+    Args:
+        source: What to convert.
+        out: The folder to make; it appears whole or not at all.
+        manner: How.
+        progress: Told, now and then, how many bytes of how many are done.
+
+    Returns:
+        The report, as written to ``out/report.json``.
+
+    Raises:
+        BagError: If a bag cannot be read, lacks what the contract needs, or no bag has an episode.
+        ContractError: If the messages or the reward function do not fit the contract.
+        ConfigError: If ``manner`` contradicts itself, or no Ray cluster answers.
+        DatasetError: If ``out`` already holds something.
+        OutputError: If it cannot be written.
+        Interrupted: After Ctrl-C; of ``out`` nothing is there.
+    """
+    if manner.dry_run and manner.resume:
+        raise ConfigError("--dry-run takes nothing over: leave out --resume")
+    target = out.absolute()
+    _require_free(target, out)
+    parts = Parts(target, dry_run=manner.dry_run)
+    try:
+        with writing(out), parts.opened():
+            report = _convert(target, source, manner, parts, progress)
+            parts.discard()
+    except FileExistsError as cause:
+        raise DatasetError(_taken(out)) from cause
+    except KeyboardInterrupt as cause:
+        raise Interrupted(0 if manner.dry_run else parts.finished) from cause
+    except DqlError as cause:
+        raise type(cause)(f"{cause}{_kept(parts, source, manner)}") from cause
+    except OSError as cause:
+        if cause.errno is not None:
+            raise
+        # By NumPy, when a disk is full.
+        raise OutputError(
+            f"{out}: cannot be written: {cause}; free some room, or name another place"
+            f"{_kept(parts, source, manner)}"
+        ) from cause
+    return report
+
+
+def _require_free(target: Path, out: Path) -> None:
+    """Find out before the work, not after it."""
+    if not is_free(target):
+        raise DatasetError(_taken(out))
+
+
+def _taken(out: Path) -> str:
+    return f"{out}: already exists; name another --out folder or remove it"
+
+
+def _kept(parts: Parts, source: Source, manner: Manner) -> str:
+    if not parts.finished or manner.dry_run:
+        return ""
+    return f"; {parts.finished} of {len(source.bags)} bags are done, go on with --resume"
+
+
+def _convert(
+    out: Path,
+    source: Source,
+    manner: Manner,
+    parts: Parts,
+    progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    contract = source.contract
+    EpisodeConverter(contract)  # its functions must exist before the first bag is read
+    jobs = [
+        BagJob(
+            bag,
+            contract,
+            parts.folder_of(bag),
+            source.namespace,
+            salvage=manner.salvage,
+            keep_going=manner.keep_going,
+        )
+        for bag in source.bags
+    ]
+    converted = _convert_jobs(jobs, manner, parts, progress)
+    return assemble(source, parts, jobs, converted, None if manner.dry_run else out)
+
+
+def _convert_jobs(
+    jobs: Sequence[BagJob], manner: Manner, parts: Parts, progress: Callable[[int, int], None]
+) -> list[BagPart]:
+    """Convert those bags that are not done, and return the parts of all."""
+    _require_different([job.bag for job in jobs])
+    waiting = [job for job in jobs if not (manner.resume and parts.take_over(job))]
+    sizes = {job.bag: _look_at(job) for job in waiting}
+    done = dict.fromkeys(sizes, 0)
+
+    def tell(job: BagJob, read: int) -> None:
+        done[job.bag] = read
+        progress(sum(done.values()), sum(sizes.values()))
+
+    parts.begin(waiting, resume=manner.resume)
+    convert_bags(waiting, manner.workers, manner.ray, tell, parts.finish)
+    return [parts.read(job) for job in jobs]
+
+
+def _look_at(job: BagJob) -> int:
+    """Check that a bag has what is needed, before the first is read; return its size in bytes."""
+    try:
+        files = find_files(job.bag, salvage=job.salvage).files
+        if any(file.name.endswith(COMPRESSED) for file in files):
+            # To look into it would cost as much as to read it.
+            return sum(file.stat().st_size for file in files)
+        with Bag(job.bag, salvage=job.salvage) as bag:
+            require_topics(bag, job.contract, job.namespace)
+            return bag.size_bytes
+    except BagError:
+        if not job.keep_going:
+            raise
+        return 0
+
+
+def _require_different(bags: Sequence[Path]) -> None:
+    seen: set[Path] = set()
+    for bag in bags:
+        if bag.resolve() in seen:
+            raise BagError(f"{bag}: is named twice; name each bag once")
+        seen.add(bag.resolve())
+
+
+def assemble(
+    source: Source,
+    parts: Parts,
+    jobs: Sequence[BagJob],
+    converted: Sequence[BagPart],
+    out: Path | None,
+) -> dict[str, Any]:
+    """Write the dataset and the report, and return the report.
+
+    Args:
+        source: What was converted.
+        parts: The folders of the jobs.
+        jobs: The bags in the dataset's order.
+        converted: What became of them.
+        out: The folder to make; it appears whole or not at all. ``None`` to write nothing.
+
+    Raises:
+        BagError: If no bag has an episode.
+        FileExistsError: If ``out`` already holds something.
+    """
+    if not any(part.episodes for part in converted):
+        parts.discard()  # to resume would end here again
+        raise BagError(_nothing(converted))
+    spec = _spec(source.contract, converted)
+    report = make_report(
+        source.contract,
+        source.contract_name,
+        source.namespace,
+        converted,
+        DatasetStatistics.of(spec, lambda: parts.episodes(jobs, converted)),
+        contract_text=source.contract_text,
+    )
+    if out is not None:
+        with whole_directory(out) as directory:
+            _write(directory, source, spec, parts.episodes(jobs, converted), report)
+    return report
+
+
+def _write(
+    directory: Path,
+    source: Source,
+    spec: PolicySpec,
+    episodes: Iterable[Episode],
+    report: dict[str, Any],
+) -> None:
+    write_dataset(
+        directory,
+        episodes,
+        spec,
+        description=f"Recorded from {source.contract.robot} and converted by dql convert.",
+        extra_metadata={
+            CONTRACT_KEY: source.contract_text,
+            "dql_inputs": json.dumps(report["bags_sha256"]),
+        },
+    )
+    write_text(directory / REPORT_JSON, json.dumps(report, indent=2) + "\n")
+    write_text(directory / REPORT_HTML, render(report))
+
+
+def _spec(contract: Contract, parts: Sequence[BagPart]) -> PolicySpec:
+    """What the dataset's vectors mean: the contract's, with the bounds widened if it says so."""
+    spec = contract.policy_spec()
+    if contract.beyond_bounds != "widen":
+        return spec
+    low = np.min([part.action_min for part in parts if part.action_min], axis=0)
+    high = np.max([part.action_max for part in parts if part.action_max], axis=0)
+    fields = tuple(
+        replace(field, low=min(field.low, float(least)), high=max(field.high, float(most)))
+        for field, least, most in zip(spec.action, low, high, strict=True)
+    )
+    return replace(spec, action=fields)
+
+
+def _nothing(parts: Sequence[BagPart]) -> str:
+    """Say why no bag has an episode."""
+    failed = [part.error for part in parts if part.error is not None]
+    if failed:
+        return f"no bag could be converted; the first: {failed[0]}"
+    reasons = "; ".join(
+        f"{span.reason} from {span.from_s:.1f} s to {span.to_s:.1f} s"
+        for span in parts[0].left_out[:3]
+    )
+    return (
+        f"{parts[0].bag}: no episode could be made ({reasons or 'no message'}); check the "
+        f"contract's max_age_s and episode rules against the recording"
+    )

@@ -1,0 +1,138 @@
+"""From an episode as the bag has it to one of the dataset: its end, its bounds and its rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.data.dataset import Episode
+from dql_core.errors import BagError
+from dql_core.rewards.call import load_predicate, load_rewards
+from dql_core.rewards.episode import LoggedEpisode
+from dql_ros.contract import Contract, Predicate
+from dql_ros.convert.recorded_episode import LeftOut, RecordedEpisode
+
+AFTER_THE_END = "after the end of the task"
+
+
+@dataclass(frozen=True)
+class ConvertedEpisode:
+    """An episode of the dataset and where it comes from.
+
+    Attributes:
+        episode: As the dataset has it.
+        recorded: As the bag has it, up to its end.
+        beyond: How many of its actions lie beyond the contract's bounds, per action field.
+    """
+
+    episode: Episode
+    recorded: RecordedEpisode
+    beyond: NDArray[np.int64]
+
+
+class EpisodeConverter:
+    """Applies what the contract says of episodes as a whole.
+
+    Args:
+        contract: Names the predicate and the rewards, and what becomes of actions beyond the
+            bounds.
+
+    Raises:
+        ContractError: If a function that it names cannot be called.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        terminated = contract.episode.terminated
+        self._contract = contract
+        self._spec = contract.policy_spec()
+        self._ends = load_predicate(terminated) if isinstance(terminated, Predicate) else None
+        functions = contract.reward_functions
+        self._rewards = load_rewards(functions) if functions else None
+
+    def __call__(self, recorded: RecordedEpisode) -> Iterator[ConvertedEpisode | LeftOut]:
+        """Yield the episode, and what of it is left out.
+
+        Raises:
+            BagError: If actions lie beyond the bounds and the contract refuses them.
+            ContractError: If a function fails or returns what it must not.
+        """
+        actions, beyond = self._bounded(recorded)
+        episode, left_out = self._until_its_end(recorded, actions)
+        if left_out is not None:
+            yield left_out
+        length, minimum = len(episode), self._contract.episode.min_length
+        if length < minimum:
+            reason = f"episode of {length} transitions, shorter than min_length {minimum}"
+            yield LeftOut(episode.start_ns, episode.end_ns, reason)
+            return
+        actions = actions[:length]
+        yield ConvertedEpisode(
+            Episode(
+                episode.observations,
+                actions,
+                self._rewarded(episode, actions),
+                episode.terminated,
+                episode.truncated,
+            ),
+            episode,
+            beyond[:length].sum(axis=0),
+        )
+
+    def _bounded(self, recorded: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Actions in the dataset's precision and by the contract's rule; which were beyond."""
+        actions = recorded.actions.astype(np.float32)
+        clipped = np.clip(actions, self._spec.action_low, self._spec.action_high)
+        beyond = actions != clipped
+        rule = self._contract.beyond_bounds
+        if rule == "refuse" and beyond.any():
+            row, column = (int(each[0]) for each in np.nonzero(beyond))
+            field = self._spec.action[column]
+            raise BagError(
+                f"action '{field.name}' is {actions[row, column]:g} at "
+                f"{recorded.ticks_ns[row] / 1e9:.3f} s, beyond its bounds {field.low:g} to "
+                f"{field.high:g}; correct them, or set 'beyond_bounds: clip' or 'widen' in the "
+                f"contract"
+            )
+        return (actions if rule == "widen" else clipped), beyond
+
+    def _until_its_end(
+        self, recorded: RecordedEpisode, actions: NDArray[np.float32]
+    ) -> tuple[RecordedEpisode, LeftOut | None]:
+        """Cut the episode after the transition with which the predicate says that it ended."""
+        if self._ends is None:
+            return recorded, None
+        flags = self._ends(self._logged(recorded, actions))
+        if not flags.any():
+            return recorded, None
+        length = int(np.argmax(flags)) + 1
+        ended = replace(
+            recorded,
+            ticks_ns=recorded.ticks_ns[: length + 1],
+            observations=recorded.observations[: length + 1],
+            actions=recorded.actions[:length],
+            rewards=None if recorded.rewards is None else recorded.rewards[:length],
+            terminated=True,
+            truncated=False,
+            ending="terminated",
+        )
+        if length == len(recorded):
+            return ended, None
+        return ended, LeftOut(ended.end_ns, recorded.end_ns, AFTER_THE_END)
+
+    def _rewarded(
+        self, recorded: RecordedEpisode, actions: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        if self._rewards is not None:
+            return self._rewards(self._logged(recorded, actions))
+        if recorded.rewards is not None:
+            return recorded.rewards
+        # The contract says by its silence that the log is to be imitated, not valued.
+        return np.zeros(len(recorded))
+
+    def _logged(self, recorded: RecordedEpisode, actions: NDArray[np.float32]) -> LoggedEpisode:
+        return LoggedEpisode(
+            recorded.observations, actions, self._spec, recorded.terminated, recorded.truncated
+        )

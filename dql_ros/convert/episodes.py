@@ -1,0 +1,292 @@
+"""From aligned streams to episodes of transitions, by the contract's rules; knows no files.
+
+The rules, for a tick grid with period dt that starts at the first instant at which every
+observation stream is available:
+
+* The observation of tick t holds, per stream, the newest value that had arrived by t, whose stamp
+  is not after t, and which is not older than the stream allows.
+* The action of tick t is the first command of [t, t + dt); where there is none, the newest one
+  before t, if it is not older than the action stream allows. With ``command: held`` it is always
+  the newest at or before t.
+* The reward of tick t is the sum of the reward messages that arrived in (t, t + dt], or in
+  [t, t + dt) with ``tick: begun``.
+* A terminated or truncated signal in (t, t + dt] makes the transition from t the episode's last.
+* Where something is missing, the episode ends (truncated) with the last whole transition and the
+  next one begins as soon as everything is available again. Nothing is filled in.
+* Start and stop events, or a state, say when an episode may run; what they end is truncated.
+* What is still open when the recording stops is truncated.
+
+With ``tick: action`` the times of the first action topic's commands are the ticks instead.
+
+The result depends on what arrived when, not on how the recording is divided for reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_ros.contract import Contract
+from dql_ros.convert.alignment import Alignment, Flags, Found, OnArrivals
+from dql_ros.convert.columns import Times
+from dql_ros.convert.recorded_episode import (
+    BETWEEN,
+    MARKED,
+    NO_TICK,
+    STOPPED,
+    LeftOut,
+    RecordedEpisode,
+)
+from dql_ros.convert.transitions import END_OF_TIME_NS, MAX_TICKS, Ticks, Transitions, transitions
+
+
+@dataclass
+class _Growing:
+    """An episode under construction: rows of its columns so far."""
+
+    start_ns: int
+    last_ns: int
+    ticks_ns: list[Times]
+    first_ages_ns: dict[str, Times]
+    observations: list[NDArray[np.float32]]
+    actions: list[NDArray[np.float64]] = field(default_factory=list)
+    rewards: list[NDArray[np.float64]] = field(default_factory=list)
+    length: int = 0
+
+
+class EpisodeAssembler:
+    """Cuts the messages of one recording into episodes.
+
+    Attributes:
+        left_out: What is in no episode so far.
+        dropped_ticks: Ticks that were left out of episodes for a value that is no number.
+        split_nonfinite: Episodes that such a value ended.
+
+    Args:
+        contract: What is needed, at which rate, and where episodes end.
+        on_episode: Takes each episode when it is complete.
+        on_ages: Takes, for an ``observation`` or ``action`` and its topic, the ages in nanoseconds
+            of its value at ticks that are used, shape (n,); a command's is 0 unless it was held
+            from before the tick.
+        on_arrivals: See `Alignment`.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        on_episode: Callable[[RecordedEpisode], None],
+        on_ages: Callable[[str, str, Times], None] = lambda _kind, _topic, _ages: None,
+        on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
+    ) -> None:
+        self.left_out: list[LeftOut] = []
+        self.dropped_ticks = 0
+        self.split_nonfinite = 0
+        self._contract = contract
+        self._on_episode, self._on_ages = on_episode, on_ages
+        self._alignment = Alignment(contract, on_arrivals)
+        self._lag_ns = self._alignment.lag_ns
+        self._ticks = Ticks(contract, self._alignment)
+        self._growing: _Growing | None = None
+        self._ended_ns: int | None = None  # a signal ended the last episode then
+        self._from_ns = 0  # the next episode begins at or after this
+        self._from_is_instant = False
+        self._idle_since_ns: int | None = None
+        self._idle_reasons: list[str] = []
+
+    def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
+        """Take in messages; see `Alignment.push`."""
+        self._alignment.push(kind, name, arrived_ns, *columns)
+
+    def advance(self, until_ns: int) -> None:
+        """Do what is due, now that all that arrived before ``until_ns`` is pushed."""
+        self._alignment.release(until_ns)
+        now_ns = self._alignment.last_arrival_ns
+        if now_ns is not None:
+            # After the last arrival the recording may be over, and nothing is known of it.
+            self._settle(min(until_ns, now_ns + 1) - self._lag_ns, is_finished=False)
+
+    def finish(self) -> None:
+        """Close the recording."""
+        self._alignment.release(END_OF_TIME_NS)
+        now_ns = self._alignment.last_arrival_ns
+        if now_ns is None:
+            return
+        self._settle(now_ns + 1, is_finished=True)
+        if self._growing is not None:
+            self._stop(self._growing, now_ns, STOPPED)
+        self._note_left_out(now_ns)
+
+    def _settle(self, horizon_ns: int, *, is_finished: bool) -> None:
+        """Do all that is decided by what is known before ``horizon_ns``."""
+        if self._idle_since_ns is None:
+            if not len(self._alignment.instants_ns):
+                return
+            self._idle_since_ns = self._from_ns = int(self._alignment.instants_ns[0])
+        while True:
+            growing = self._growing or self._begin(horizon_ns)
+            if growing is None or not self._grow(growing, horizon_ns, is_finished=is_finished):
+                break
+        self._alignment.forget_before(
+            self._growing.last_ns if self._growing is not None else self._from_ns
+        )
+
+    def _begin(self, horizon_ns: int) -> _Growing | None:
+        """Begin an episode at the first instant at which everything is there."""
+        candidates = self._ticks.candidates(
+            self._from_ns, horizon_ns, is_instant=self._from_is_instant
+        )
+        is_open = self._alignment.gate.is_open(candidates)
+        if self._ended_ns is not None and self._alignment.gate.has_opening:
+            opening = self._alignment.gate.next_opening(self._ended_ns)
+            is_open &= candidates >= (END_OF_TIME_NS if opening is None else opening)
+        for start in range(0, len(candidates), MAX_TICKS):
+            ticks = candidates[start : start + MAX_TICKS]
+            observed = self._alignment.observation_at(ticks)
+            usable = observed.known & observed.finite & is_open[start : start + MAX_TICKS]
+            found = int(np.argmax(usable)) if usable.any() else len(ticks)
+            self._wait_for(observed, is_open[start : start + MAX_TICKS], found)
+            if found < len(ticks):
+                return self._start(ticks, observed, found)
+        if horizon_ns > self._from_ns:
+            self._from_ns, self._from_is_instant = horizon_ns, False
+        return None
+
+    def _start(self, observed_at: Times, observed: Found, row: int) -> _Growing:
+        tick_ns = int(observed_at[row])
+        ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
+        first = observed.values[row : row + 1].astype(np.float32)
+        self._growing = _Growing(tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first])
+        self._ended_ns = None
+        return self._growing
+
+    def _grow(self, growing: _Growing, horizon_ns: int, *, is_finished: bool) -> bool:
+        """Append what is decided; returns whether there is more to do before the horizon."""
+        last_ns = growing.last_ns
+        decided_ns = self._ticks.decided_before(horizon_ns, is_finished=is_finished)
+        stop_ns = self._alignment.gate.next_event(growing.start_ns)
+        limit_ns = decided_ns - 1 if stop_ns is None else min(decided_ns - 1, stop_ns)
+        deadline_ns = last_ns + self._ticks.longest_ns
+        ticks = self._ticks.after(last_ns, limit_ns)
+        if len(ticks):
+            self._append(growing, self._transitions(last_ns, ticks))
+        elif stop_ns is not None and stop_ns < min(decided_ns, deadline_ns + 1):
+            self._stop(growing, stop_ns, MARKED)
+        elif decided_ns > deadline_ns:
+            self._close(growing, False, True, NO_TICK)
+            self._from_ns, self._from_is_instant = last_ns + 1, False
+        else:
+            return False
+        return True
+
+    def _transitions(self, last_ns: int, ticks: Times) -> Transitions:
+        return transitions(self._alignment, self._contract, last_ns, ticks, self._ticks.longest_ns)
+
+    def _append(self, growing: _Growing, found: Transitions) -> None:
+        """Append the transitions up to the first that ends the episode."""
+        ended = (found.terminated | found.truncated) & ~found.too_long
+        halts = ended | ~found.usable
+        stop = int(np.argmax(halts)) if halts.any() else len(halts)
+        count = stop + int(stop < len(halts) and found.usable[stop])
+        if count:
+            self._append_rows(growing, found, count)
+        if stop == len(halts):
+            return
+        tick_ns = int(found.ticks_ns[stop])
+        if found.usable[stop]:
+            self._close(growing, bool(found.terminated[stop]), bool(found.truncated[stop]), "")
+        else:
+            reason = found.lack(stop)
+            self.split_nonfinite += reason.startswith("no finite value")
+            self._close(growing, False, True, reason)
+        self._from_ns, self._from_is_instant = tick_ns, True
+        if found.too_long[stop]:
+            self._from_ns, self._from_is_instant = growing.last_ns + 1, False
+        if ended[stop]:
+            self._ended_ns = tick_ns
+            self._alignment.forget_episode(tick_ns)
+
+    def _append_rows(self, growing: _Growing, found: Transitions, count: int) -> None:
+        if growing.length == 0:
+            self._note_left_out(growing.start_ns)
+            for topic, ages in growing.first_ages_ns.items():
+                self._on_ages("observation", topic, ages)
+        for kind, column in (("observation", found.observed), ("action", found.commanded)):
+            for topic, ages in column.ages_ns.items():
+                self._on_ages(kind, topic, ages[:count])
+        if self._ticks.are_on_grid:
+            span = int(found.ticks_ns[count - 1]) - growing.last_ns
+            self.dropped_ticks += max(-(-span // self._contract.period_ns) - count, 0)
+        growing.ticks_ns.append(found.ticks_ns[:count])
+        growing.observations.append(found.observed.values[:count].astype(np.float32))
+        growing.actions.append(found.commanded.values[:count])
+        if found.rewards is not None:
+            growing.rewards.append(found.rewards[0][:count])
+        growing.length += count
+        growing.last_ns = int(found.ticks_ns[count - 1])
+
+    def _stop(self, growing: _Growing, now_ns: int, reason: str) -> None:
+        """End the episode at ``now_ns``, within a period."""
+        end_ns = self._alignment.next_end(growing.last_ns)
+        if end_ns is not None and end_ns <= now_ns:
+            # It stopped within the very period in which the task ended.
+            self._append(growing, self._transitions(growing.last_ns, np.array([now_ns])))
+        if self._growing is not None:
+            self._close(growing, False, True, reason)
+            self._from_ns, self._from_is_instant = now_ns, True
+
+    def _close(self, growing: _Growing, terminated: bool, truncated: bool, reason: str) -> None:
+        self._growing = None
+        length, minimum = growing.length, self._contract.episode.min_length
+        if length == 0:
+            self._wait(reason)
+            return
+        self._idle_since_ns = growing.last_ns
+        self._idle_reasons = [reason or BETWEEN]
+        if length < minimum:
+            reason = f"episode of {length} transitions, shorter than min_length {minimum}"
+            self.left_out.append(LeftOut(growing.start_ns, growing.last_ns, reason))
+            return
+        self._on_episode(_recorded(growing, terminated, truncated, reason))
+
+    def _wait_for(self, observed: Found, is_open: Flags, count: int) -> None:
+        """Note why no episode began at the first ``count`` candidates."""
+        topics = list(observed.missing)
+        lacks = np.stack([observed.missing[topic][:count] for topic in topics], axis=1)
+        codes = np.where(is_open[:count], lacks @ (1 << np.arange(len(topics))), -1)
+        different, firsts = np.unique(codes, return_index=True)
+        for code in different[np.argsort(firsts)].tolist():
+            missing = [topic for bit, topic in enumerate(topics) if code >> bit & 1]
+            if code < 0:
+                self._wait(BETWEEN)
+            elif missing:
+                self._wait(f"no {' and no '.join(missing)}")
+            else:
+                self._wait("no finite value")
+
+    def _wait(self, reason: str) -> None:
+        told = any(known == BETWEEN or known.startswith(reason) for known in self._idle_reasons)
+        if not told:
+            self._idle_reasons.append(reason)
+
+    def _note_left_out(self, until_ns: int) -> None:
+        if self._idle_since_ns is not None and until_ns > self._idle_since_ns:
+            reason = ", then ".join(self._idle_reasons) or STOPPED
+            self.left_out.append(LeftOut(self._idle_since_ns, until_ns, reason))
+
+
+def _recorded(
+    growing: _Growing, terminated: bool, truncated: bool, reason: str
+) -> RecordedEpisode:
+    return RecordedEpisode(
+        ticks_ns=np.concatenate(growing.ticks_ns),
+        observations=np.concatenate(growing.observations),
+        actions=np.concatenate(growing.actions),
+        rewards=np.concatenate(growing.rewards) if growing.rewards else None,
+        terminated=terminated,
+        truncated=truncated,
+        ending=reason or ("terminated" if terminated else "truncated"),
+    )

@@ -1,0 +1,318 @@
+"""The streams that a policy observes: subscriptions that feed an observer.
+
+The topics that command the robot; one sender at a time, so that the last word is the last.
+
+How people stop, pause and resume a control node: a latched topic and three services.
+
+For looking at: the actions that the policy chose from, and what the critic thinks of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.lifecycle import LifecycleNode
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool, Float64MultiArray, MultiArrayDimension
+from std_srvs.srv import Trigger
+
+from dql_core.errors import ContractError
+from dql_core.runtime.fallback import Interlock, StillStoppedError
+from dql_core.runtime.policy import Decision
+from dql_ros.codecs import StreamEncoder
+from dql_ros.contract import Contract, ObservationStream
+from dql_ros.control.observer import Observer
+from dql_ros.control.ticking import steady_ns
+from dql_ros.nodes.topics import (
+    QosConflicts,
+    StreamPublisher,
+    message_class,
+    parts,
+    qos_profile,
+    reliable,
+    wait_for_delivery,
+)
+
+_LOG_PERIOD_S = 1.0
+_CLOCK_TOPIC = "/clock"
+# Told of each message that was taken in: its stream and its time in nanoseconds.
+OnArrival = Callable[[ObservationStream, int], None]
+_DELIVERY_TIMEOUT_S = 0.5
+# A button may repeat its state at 1 kHz, and the executor may be busy for as long as a second.
+_DEPTH = 1000
+
+
+class StreamInputs:
+    """Subscribes to the observation streams of a contract."""
+
+    def __init__(
+        self,
+        node: Node,
+        contract: Contract,
+        observer: Observer,
+        conflicts: QosConflicts,
+        on_arrival: OnArrival,
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            node: The node to subscribe with.
+            contract: The robot contract.
+            observer: Takes the messages in.
+            conflicts: Takes note of publishers that cannot be heard.
+            on_arrival: See `OnArrival`.
+
+        Raises:
+            ContractError: If a message type is not installed.
+        """
+        self._node = node
+        self._observer = observer
+        self._conflicts = conflicts
+        self._on_arrival = on_arrival
+        self._subscriptions: list[Any] = []
+        for stream in contract.observation:
+            # What cannot be heard is refused before anything is opened.
+            message_class(stream.type)
+        # The state last, since a lockstep simulator begins when all is subscribed to.
+        for stream in sorted(contract.observation, key=lambda stream: not stream.latched):
+            self._subscriptions.append(self._subscribe(stream))
+
+    def poll(self) -> None:
+        """Take in what has arrived, while the executor waits for the caller."""
+        self._observer.pulse(steady_ns())
+        # The clock first: states stamped by a simulated one are not to be ahead of it.
+        for subscription in [*self._clock_subscriptions(), *self._subscriptions]:
+            take_all(subscription)
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _clock_subscriptions(self) -> list[Any]:
+        """With simulated time, rclpy's own subscription to the clock."""
+        return [each for each in self._node.subscriptions if each.topic_name == _CLOCK_TOPIC]
+
+    def _subscribe(self, stream: ObservationStream) -> Any:
+        def receive(message: Any) -> None:
+            now_ns = self._node.get_clock().now().nanoseconds
+            try:
+                stamp_ns = self._observer.receive(stream.topic, message, now_ns, steady_ns())
+            except ContractError as error:
+                self._node.get_logger().error(str(error), throttle_duration_sec=_LOG_PERIOD_S)
+                return
+            self._on_arrival(stream, stamp_ns)
+
+        return self._node.create_subscription(
+            message_class(stream.type),
+            stream.topic,
+            receive,
+            qos_profile(stream.qos),
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=self._conflicts.listener(stream.topic)
+            ),
+        )
+
+
+def take_all(subscription: Any) -> None:
+    """Hand a subscription's waiting messages to its callback, without an executor."""
+    while (taken := subscription.handle.take_message(subscription.msg_type, False)) is not None:
+        subscription.callback(taken[0])
+
+
+class CommandOutputs:
+    """Publishes whole commands, from any thread.
+
+    Attributes:
+        last: The last command sent, shape (A,); ``None`` before the first.
+        last_stamp_ns: Its stamp in nanoseconds.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, contract: Contract, conflicts: QosConflicts, min_depth: int
+    ) -> None:
+        """Open the topics; they are silent until the node is active.
+
+        Args:
+            node: The node to publish with.
+            contract: The robot contract.
+            conflicts: Takes note of subscribers that cannot be reached.
+            min_depth: How many commands are kept at least for a slow reader.
+
+        Raises:
+            ContractError: If a message type is not installed, or a message cannot be filled.
+        """
+        self.last: NDArray[np.float32] | None = None
+        self.last_stamp_ns = 0
+        self._node = node
+        self._lock = threading.Lock()
+        self._outputs: list[StreamPublisher] = []
+        for stream in contract.action:
+            # What cannot be sent is refused before anything is opened.
+            message_class(stream.type)
+            StreamEncoder(stream)
+        for stream, part in zip(contract.action, parts(contract.action), strict=True):
+            publisher = node.create_lifecycle_publisher(
+                message_class(stream.type),
+                stream.topic,
+                qos_profile(stream.qos, min_depth=min_depth),
+                event_callbacks=PublisherEventCallbacks(
+                    incompatible_qos=conflicts.listener(stream.topic)
+                ),
+            )
+            self._outputs.append(StreamPublisher(publisher, stream, part))
+
+    def send(
+        self,
+        values: NDArray[np.float32],
+        stamp_ns: int,
+        is_void: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Publish a command, shape (A,), unless it is void by the time it would be; say whether.
+
+        Args:
+            values: The command.
+            stamp_ns: Its stamp in nanoseconds.
+            is_void: Asked once nobody else can send any more.
+        """
+        with self._lock:
+            if is_void():
+                return False
+            for output in self._outputs:
+                output.publish(values, stamp_ns)
+            self.last, self.last_stamp_ns = values, stamp_ns
+        return True
+
+    def are_heard_by(self, subscribers: int) -> bool:
+        """Whether so many listen to each topic."""
+        return all(
+            output.publisher.get_subscription_count() >= subscribers for output in self._outputs
+        )
+
+    def flush(self) -> None:
+        """Wait a while for reliable subscribers to acknowledge what was sent."""
+        wait_for_delivery([output.publisher for output in self._outputs], _DELIVERY_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the topics."""
+        for output in self._outputs:
+            self._node.destroy_lifecycle_publisher(output.publisher)
+
+
+class SafetyInputs:
+    """``~/stop``, ``~/reset_stop``, ``~/pause`` and ``~/resume``.
+
+    The stop topic is subscribed to twice. The latched subscription learns of a stop from before
+    this node's start, but cannot hear publishers that are not latched; the other hears everyone.
+    Both report a stop, which does no harm.
+    """
+
+    def __init__(self, node: Node, interlock: Interlock, on_change: Callable[[], None]) -> None:
+        """Listen.
+
+        Args:
+            node: The node to listen with.
+            interlock: Remembers what was asked for.
+            on_change: Called after each change, which must take effect at once.
+        """
+        self._node = node
+        self._interlock = interlock
+        self._on_change = on_change
+        everyone = QoSProfile(
+            depth=_DEPTH,
+            reliability=ReliabilityPolicy.BEST_EFFORT,
+            durability=DurabilityPolicy.VOLATILE,
+        )
+        self._subscriptions = [
+            node.create_subscription(
+                Bool,
+                "~/stop",
+                self._on_stop,
+                qos,
+                # That publishers are not latched is nothing to warn of.
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+            for qos in (reliable(_DEPTH, latched=True), everyone)
+        ]
+        node.create_service(Trigger, "~/reset_stop", self._on_reset)
+        node.create_service(Trigger, "~/pause", self._on_pause)
+        node.create_service(Trigger, "~/resume", self._on_resume)
+
+    def poll(self) -> None:
+        """Take in a stop that the executor has not come to; from any thread."""
+        for subscription in self._subscriptions:
+            take_all(subscription)
+
+    def _on_stop(self, message: Any) -> None:
+        if self._interlock.hear(message.data):
+            self._on_change()
+            self._node.get_logger().error("stopped by ~/stop; ~/reset_stop ends that")
+
+    def _on_reset(self, _request: Any, response: Any) -> Any:
+        try:
+            was_stopped = self._interlock.reset()
+        except StillStoppedError as error:
+            return _answer(response, False, str(error))
+        self._on_change()
+        return _answer(response, True, "the stop is reset" if was_stopped else "was not stopped")
+
+    def _on_pause(self, _request: Any, response: Any) -> Any:
+        self._interlock.paused = True
+        self._on_change()
+        return _answer(response, True, "paused; ~/resume ends that")
+
+    def _on_resume(self, _request: Any, response: Any) -> Any:
+        was_paused, self._interlock.paused = self._interlock.paused, False
+        self._on_change()
+        if self._interlock.stopped:
+            return _answer(response, False, "stopped; ~/reset_stop ends that")
+        return _answer(response, True, "resumed" if was_paused else "was not paused")
+
+
+def _answer(response: Any, success: bool, message: str) -> Any:
+    response.success, response.message = success, message
+    return response
+
+
+class CandidatePublisher:
+    """Publishes the newest decision's candidates at a limited rate, off the control thread.
+
+    ``~/candidates`` is a Float64MultiArray of K rows: the A numbers of an action, then its Q.
+
+    Attributes:
+        newest: The newest decision; set by the control thread.
+    """
+
+    def __init__(self, node: Node, rate_hz: float) -> None:
+        """Publish at most ``rate_hz`` times a second."""
+        self.newest: Decision | None = None
+        self._node = node
+        self._publisher = node.create_publisher(Float64MultiArray, "~/candidates", reliable(1))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(1.0 / rate_hz, self._publish, clock=steady)
+
+    def close(self) -> None:
+        """Close the topic."""
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_publisher(self._publisher)
+
+    def _publish(self) -> None:
+        decision, self.newest = self.newest, None
+        if decision is None:
+            return
+        table = np.column_stack([decision.candidates, decision.q_values]).astype(np.float64)
+        message = Float64MultiArray(data=table.ravel().tolist())
+        rows, columns = table.shape
+        message.layout.dim = [
+            MultiArrayDimension(label="candidate", size=rows, stride=table.size),
+            MultiArrayDimension(label="action and Q", size=columns, stride=columns),
+        ]
+        self._publisher.publish(message)

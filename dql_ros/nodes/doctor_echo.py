@@ -1,0 +1,116 @@
+"""Both ends of `dql doctor`'s test of the transport, each in a process of its own.
+
+    python -m dql_ros.nodes.doctor_echo                      # sends back every message it gets
+    python -m dql_ros.nodes.doctor_echo call TIMEOUT_S       # calls it, and prints JSON
+
+What is printed is how long the first answer took, and the median of some round trips.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from std_msgs.msg import String
+
+from dql_ros.nodes.base import run
+from dql_ros.nodes.topics import reliable
+
+_CALL, _ANSWER = "dql_doctor/call", "dql_doctor/answer"
+_ROUND_TRIPS = 50
+_REPEAT_S = 0.05
+
+
+class EchoNode(Node):
+    """Answers each call with the same words.
+
+    Attributes:
+        finished: Never; it ends by a signal, or with the process that started it.
+    """
+
+    finished = False
+
+    def __init__(self) -> None:
+        """Open both topics."""
+        super().__init__("echo")
+        answers = self.create_publisher(String, _ANSWER, reliable(10))
+        self.create_subscription(String, _CALL, answers.publish, reliable(10))
+
+    def last_acts(self) -> None:
+        """Nothing is left to be done."""
+
+
+class Caller:
+    """Sends numbered calls and hears their echoes."""
+
+    def __init__(self, context: Context) -> None:
+        self._heard = ""
+        self._node = Node("caller", context=context, enable_rosout=False)
+        self._calls = self._node.create_publisher(String, _CALL, reliable(10))
+        self._node.create_subscription(String, _ANSWER, self._note, reliable(10))
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+
+    def call(self, word: str, deadline_s: float) -> float:
+        """Send ``word`` until it comes back; return the seconds since it was last sent.
+
+        Raises:
+            TimeoutError: If it has not come back by ``deadline_s`` of the monotonic clock.
+        """
+        while time.monotonic() < deadline_s:
+            sent_s = time.monotonic()
+            self._calls.publish(String(data=word))
+            while time.monotonic() < sent_s + _REPEAT_S:
+                self._executor.spin_once(timeout_sec=_REPEAT_S)
+                if self._heard == word:
+                    return time.monotonic() - sent_s
+        raise TimeoutError("no message came through")
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    def _note(self, message: Any) -> None:
+        self._heard = message.data
+
+
+def main() -> None:
+    """Run one of the two."""
+    if sys.argv[1:2] == ["call"]:
+        call(float(sys.argv[2]))
+    else:
+        sys.exit(run(EchoNode))
+
+
+def call(timeout_s: float) -> None:
+    """Print how long discovery took, and the median of some round trips."""
+    context = Context()
+    rclpy.init(args=[], context=context)
+    caller = Caller(context)
+    started_s = time.monotonic()
+    try:
+        caller.call("first", started_s + timeout_s)
+        found_s = time.monotonic() - started_s
+        trips_s = [
+            caller.call(str(number), time.monotonic() + timeout_s)
+            for number in range(_ROUND_TRIPS)
+        ]
+    except TimeoutError as error:
+        sys.exit(f"{error} within {timeout_s:.0f} s")
+    finally:
+        caller.close()
+        context.try_shutdown()
+    answer = {"found_s": found_s, "round_trip_ms": statistics.median(trips_s) * 1e3}
+    sys.stdout.write(json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

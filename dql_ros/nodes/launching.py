@@ -1,0 +1,107 @@
+"""The parts of a launch description; needs ROS's launch packages, which no other module does.
+
+What launch files make of their arguments, which are texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.substitutions import LaunchConfiguration
+
+Values = Mapping[str, str]
+Entities = list[LaunchDescriptionEntity]
+Value = str | int | float | bool | list[str]
+
+
+def described(
+    arguments: Mapping[str, tuple[str, str]], nodes: Callable[[Values], Entities]
+) -> LaunchDescription:
+    """Declare arguments, and make the nodes once these have their values.
+
+    Args:
+        arguments: Default and description of each argument, by name.
+        nodes: Makes the entities out of the arguments' values.
+    """
+
+    def make(context: LaunchContext) -> Entities:
+        return nodes({name: LaunchConfiguration(name).perform(context) for name in arguments})
+
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in arguments.items()
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=make)])
+
+
+def node_options(
+    values: Values, executable: str, parameters: Mapping[str, Value]
+) -> dict[str, Any]:
+    """Return the keyword arguments of a ``Node`` of this package; its name is the executable's.
+
+    With SROS 2 it has the enclave of its full name, as `dql sros2` lists it.
+
+    Args:
+        values: Those of the launch arguments ``namespace``, ``params_file``, ``respawn`` and
+            ``log_level``, which every launch file has.
+        executable: Of this package, such as ``policy_node``.
+        parameters: Go before those in the parameter file; empty ones are left to it.
+    """
+    files = [values["params_file"]] if values["params_file"] else []
+    name = executable.removesuffix("_node")
+    enclave = f"/{values['namespace']}/{name}".replace("//", "/")
+    return {
+        "package": "dql_ros",
+        "executable": executable,
+        "name": name,
+        "namespace": values["namespace"],
+        "parameters": [*files, given(parameters)],
+        "arguments": [
+            *("--ros-args", "--log-level", values["log_level"]),
+            *("--enclave", enclave),
+        ],
+        "respawn": is_true(values, "respawn"),
+        "respawn_delay": 1.0,
+        "output": "screen",
+    }
+
+
+def is_true(arguments: Mapping[str, str], name: str) -> bool:
+    """Return an argument that is ``true`` or ``false``.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    value = arguments[name].lower()
+    if value not in {"true", "false"}:
+        raise ValueError(f"launch argument '{name}' is '{arguments[name]}': give true or false")
+    return value == "true"
+
+
+def given(parameters: Mapping[str, Value]) -> dict[str, Value]:
+    """Leave out what was not given, so that it does not hide what a parameter file says."""
+    return {name: value for name, value in parameters.items() if value != ""}
+
+
+def number(arguments: Mapping[str, str], name: str) -> float | str:
+    """Return an argument that is a number, or nothing.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        return float(arguments[name]) if arguments[name] else ""
+    except ValueError:
+        raise ValueError(
+            f"launch argument '{name}' is '{arguments[name]}': give a number"
+        ) from None
+
+
+def names(arguments: Mapping[str, str], name: str) -> list[str] | str:
+    """Return an argument that is a list of names with commas between them, or nothing."""
+    return [part.strip() for part in arguments[name].split(",") if part.strip()] or ""

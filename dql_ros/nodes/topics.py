@@ -1,0 +1,270 @@
+"""Vectors out of a node and into it: a publisher and an encoder, or a decoder, for each stream.
+
+From the contract's words to rclpy's: message classes, QoS profiles, stamps.
+
+Publishers and subscribers that share a topic with this node but cannot meet it.
+
+Other nodes that publish on the topics that command the robot.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from dql_core.errors import ContractError
+from dql_ros.codecs import StreamEncoder
+from dql_ros.codecs.message_path import MessagePath
+from dql_ros.contract import FlagStream, QualityOfService, SignalStream, Stream
+
+_TYPE_NAME = re.compile(r"[a-zA-Z]\w*/(?:msg/\w+|srv/\w+_Event)", re.ASCII)
+_RELIABILITY = {
+    "best_effort": ReliabilityPolicy.BEST_EFFORT,
+    "reliable": ReliabilityPolicy.RELIABLE,
+}
+_DURABILITY = {
+    "volatile": DurabilityPolicy.VOLATILE,
+    "transient_local": DurabilityPolicy.TRANSIENT_LOCAL,
+}
+# A node of another middleware, or one that discovery has not named yet.
+_UNNAMED = "_NODE_NAME_UNKNOWN_"
+
+
+class StreamPublisher:
+    """Publishes one stream's part of a vector."""
+
+    def __init__(
+        self,
+        publisher: Any,
+        stream: Stream,
+        part: slice,
+        joint_order: Sequence[str] = (),
+        unknown: float | None = None,
+        frame_id: str = "",
+    ) -> None:
+        """Prepare to publish.
+
+        Args:
+            publisher: Of the stream's topic and type; rclpy's, managed by the lifecycle or not.
+            stream: What the contract says of it.
+            part: Where its values stand in the whole vector.
+            joint_order: Order of the joints in its messages; the contract's by default.
+            unknown: Value of what the contract does not select; see `StreamEncoder`.
+            frame_id: ``header.frame_id`` of an observation; a command has the contract's.
+        """
+        self.publisher = publisher
+        self._encoder = StreamEncoder(stream, joint_order, unknown)
+        self._message = message_class(stream.type)()
+        if frame_id and hasattr(self._message, "header"):
+            self._message.header.frame_id = frame_id
+        self._part = part
+
+    def publish(self, vector: NDArray[np.floating[Any]], stamp_ns: int) -> None:
+        """Send this stream's part of ``vector``, stamped with ``stamp_ns``."""
+        values = vector[self._part]
+        self._encoder.encode(values, self._message, stamp_ns, JointTrajectoryPoint)
+        self.publisher.publish(self._message)
+
+
+class SignalPublisher:
+    """Publishes one number or flag."""
+
+    def __init__(self, publisher: Publisher, signal: SignalStream) -> None:
+        """Prepare to publish ``signal`` through ``publisher``."""
+        self.publisher = publisher
+        self._message = message_class(signal.type)()
+        self._path = MessagePath(signal.path, signal.topic)
+        self._flag = signal if isinstance(signal, FlagStream) else None
+
+    def publish(self, value: float) -> None:
+        """Send ``value``; that of a flag is whether it is raised."""
+        sent = value if self._flag is None else self._flag.value_of(bool(value))
+        self._path.assign(self._message, sent)
+        self.publisher.publish(self._message)
+
+
+def parts(streams: Sequence[Stream]) -> Iterator[slice]:
+    """Where each stream's values stand in the vector that all streams make up."""
+    start = 0
+    for stream in streams:
+        yield slice(start, start + stream.width)
+        start += stream.width
+
+
+def joints_of(stream: Stream) -> tuple[str, ...]:
+    """Names of the joints that a stream selects, without repetition."""
+    return stream.joints
+
+
+def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -> bool:
+    """Wait until every reliable subscriber has acknowledged everything; say whether all have.
+
+    Fast DDS asks for acknowledgements with each message only where the history's depth is used up,
+    as with a depth of 1; otherwise every 3 s.
+    """
+    timeout = Duration(seconds=timeout_s)
+    delivered = [publisher.wait_for_all_acked(timeout) for publisher in publishers]
+    return all(delivered)
+
+
+def message_class(type_name: str) -> Any:
+    """Return the class of ``package/msg/Name``, or of a service's ``package/srv/Name_Event``.
+
+    Only what looks like a package of messages is imported: any other program may have told the
+    name of a type that it publishes.
+
+    Raises:
+        ContractError: If the package is not installed or has no such message.
+    """
+    if not _TYPE_NAME.fullmatch(type_name):
+        raise ContractError(
+            f"'{type_name}' is no message type; those are called as in 'std_msgs/msg/String'"
+        )
+    package, kind, name = type_name.split("/")
+    try:
+        _require_interfaces(package, kind)
+        found = getattr(importlib.import_module(f"{package}.{kind}"), name.removesuffix("_Event"))
+        return found.Event if kind == "srv" else found
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ContractError(
+            f"message type '{type_name}' is not installed here ({error}): install the ROS package "
+            f"'{package}' or correct the contract's 'type'"
+        ) from error
+
+
+def _require_interfaces(package: str, kind: str) -> None:
+    """See, without importing it, that ``package`` is one that rosidl has made."""
+    found = importlib.util.find_spec(package)
+    folders = (found and found.submodule_search_locations) or ()
+    if not any((Path(folder) / kind / "__init__.py").is_file() for folder in folders):
+        raise ModuleNotFoundError(f"No module named '{package}.{kind}'")
+
+
+def qos_profile(quality: QualityOfService, *, min_depth: int = 1) -> QoSProfile:
+    """Return the profile that a contract asks for, with at least ``min_depth`` messages kept."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=max(quality.depth, min_depth),
+        reliability=_RELIABILITY[quality.reliability],
+        durability=_DURABILITY[quality.durability],
+    )
+
+
+def reliable(depth: int, *, latched: bool = False) -> QoSProfile:
+    """Return a reliable profile; a latched one also serves who subscribes later."""
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability)
+
+
+def time_message(stamp_ns: int) -> Any:
+    """Return a ``builtin_interfaces/msg/Time``."""
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    return Time(sec=seconds, nanosec=nanoseconds)
+
+
+class QosConflicts:
+    """Counts endpoints whose quality of service does not go with this node's, and names them.
+
+    Attributes:
+        counts: How many there were, by topic.
+    """
+
+    def __init__(self, logger_name: str) -> None:
+        """Log to ``logger_name``."""
+        self.counts: dict[str, int] = {}
+        self._policies: dict[str, str] = {}
+        self._logger = get_logger(logger_name)
+
+    @property
+    def total(self) -> int:
+        """How many there were on all topics."""
+        return sum(self.counts.values())
+
+    def listener(self, topic: str) -> Callable[[Any], None]:
+        """Return what is to be called with the events of an endpoint of ``topic``."""
+
+        def note(event: Any) -> None:
+            self.counts[topic] = event.total_count
+            policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+            self._policies[topic] = policy
+            self._logger.warning(self.trouble(topic))
+
+        return note
+
+    def trouble(self, topic: str) -> str:
+        """What is wrong on a topic, as a clause; empty if nothing is."""
+        if not self.counts.get(topic):
+            return ""
+        return (
+            f"{self.counts[topic]} endpoint(s) of '{topic}' have another {self._policies[topic]} "
+            f"than the contract's 'qos' and do not reach this node"
+        )
+
+
+class Rivals:
+    """Looks for publishers beside a robot's one commander.
+
+    DDS tells of a publisher as soon as it is discovered, whether it has sent anything or not.
+    """
+
+    def __init__(self, node: Node, topics: Sequence[str], *, is_commander: bool) -> None:
+        """Look on ``topics`` from now on.
+
+        Args:
+            node: The node that looks.
+            topics: The topics; relative ones follow the node's namespace and remappings.
+            is_commander: Whether the node itself has a publisher on each.
+        """
+        self._node = node
+        self._is_commander = is_commander
+        self._own_name = _full_name(node.get_namespace(), node.get_name())
+        self._topics = tuple(topics)
+
+    def trouble(self) -> str:
+        """Who commands the robot beside the one that may, and the remedy; empty if nobody."""
+        found: list[str] = []
+        for topic in self._topics:
+            names = self._publishers(topic)
+            if len(names) > 1:
+                found.append(f"'{topic}' has {len(names)} publishers: {', '.join(names)}")
+        return f"{'; '.join(found)}; let one node alone command the robot" if found else ""
+
+    def are_commanded(self) -> bool:
+        """Whether every topic has a publisher."""
+        return all(self._publishers(topic) for topic in self._topics)
+
+    def _publishers(self, topic: str) -> list[str]:
+        # rclpy expands and remaps the name; one that is resolved already would be remapped twice.
+        names = [
+            _full_name(each.node_namespace, each.node_name)
+            for each in self._node.get_publishers_info_by_topic(topic)
+        ]
+        if self._is_commander and self._own_name not in names:
+            names.append(self._own_name)  # not discovered yet
+        return sorted(names)
+
+
+def _full_name(namespace: str, name: str) -> str:
+    if name == _UNNAMED:
+        return "a node without a name"
+    return f"{namespace.rstrip('/')}/{name}"

@@ -1,0 +1,134 @@
+"""Opens what the simulation bridge steps: a Gymnasium environment by id, or an MJCF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.error import Error as GymnasiumError
+from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.spaces.utils import flatten
+from gymnasium.wrappers import FlattenObservation, TimeLimit
+from numpy.typing import NDArray
+
+import dql_core.sim  # registers the bundled robots
+from dql_core.errors import SimulationError, did_you_mean
+from dql_core.sim.model_env import keyframe_index
+from dql_core.spec import PolicySpec
+from dql_ros.contract import Contract
+from dql_ros.sim.model import open_model
+
+Environment = gymnasium.Env[Any, NDArray[Any]]
+BUNDLED_ENVIRONMENT = dql_core.sim.SCARA_ID
+_RATE_TOLERANCE = 1e-6
+
+
+def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -> Environment:
+    """Open an environment and check that it is the robot of ``contract``.
+
+    Args:
+        env: Gymnasium id, ``module:id`` to import a module that registers it, or the path of an
+            MJCF file (.xml).
+        contract: What its vectors are to be.
+        max_episode_steps: Episodes are truncated after so many steps; 0 for the environment's own
+            limit, of which an MJCF file has none.
+
+    Raises:
+        SimulationError: If there is no such environment, or it is not the contract's.
+    """
+    spec = contract.policy_spec()
+    if env.endswith(".xml"):
+        environment: Environment = open_model(Path(env).expanduser(), contract)
+        return TimeLimit(environment, max_episode_steps) if max_episode_steps else environment
+    try:
+        environment = gymnasium.make(env, max_episode_steps=max_episode_steps or None)
+    except (GymnasiumError, ModuleNotFoundError) as error:
+        hint = "" if env in gymnasium.registry else did_you_mean(env, gymnasium.registry)
+        raise SimulationError(f"no environment '{env}': {error}{hint}") from error
+    if not isinstance(environment.observation_space, Box):
+        environment = _flat(environment)
+    try:
+        _require_spaces(env, environment, spec)
+        _require_rate(env, environment, contract)
+    except SimulationError:
+        environment.close()
+        raise
+    return environment
+
+
+def set_keyframe(environment: Environment, keyframe: str) -> NDArray[Any]:
+    """Move a Gymnasium MuJoCo environment to a keyframe of its model; return the observation.
+
+    Raises:
+        SimulationError: If it has no such keyframe, or is no MuJoCo environment.
+    """
+    bare: Any = environment.unwrapped
+    if not all(hasattr(bare, name) for name in ("model", "set_state", "_get_obs")):
+        raise SimulationError(
+            f"environment '{_name(environment)}' has no keyframes: leave 'keyframe' empty"
+        )
+    key = bare.model.key(keyframe_index(bare.model, keyframe))
+    bare.set_state(key.qpos.copy(), key.qvel.copy())
+    observation = bare._get_obs()  # what such environments observe with
+    return np.asarray(flatten(bare.observation_space, observation))
+
+
+def require_keyframe(environment: Environment, keyframe: str) -> None:
+    """Refuse a keyframe that the environment does not have.
+
+    Raises:
+        SimulationError: Naming those that it has.
+    """
+    model = getattr(environment.unwrapped, "model", None)
+    if model is None:
+        raise SimulationError(
+            f"environment '{_name(environment)}' has no keyframes: leave 'keyframe' empty"
+        )
+    keyframe_index(model, keyframe)
+
+
+def _flat(environment: Environment) -> Environment:
+    """Lay Dicts and Tuples of vectors out as one, in the order of `dql_core.data.spaces`."""
+    # Other spaces, such as Discrete, could be flattened too, but are no numbers.
+    if not _only_boxes(environment.observation_space):
+        return environment
+    flat: Environment = FlattenObservation(environment)
+    return flat
+
+
+def _only_boxes(space: gymnasium.Space[Any]) -> bool:
+    if isinstance(space, (Dict, Tuple)):
+        parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
+        return all(_only_boxes(part) for part in parts)
+    return isinstance(space, Box)
+
+
+def _name(environment: Environment) -> str:
+    return environment.spec.id if environment.spec else type(environment.unwrapped).__name__
+
+
+def _require_spaces(env: str, environment: Environment, spec: PolicySpec) -> None:
+    for kind, space, fields in (
+        ("observation", environment.observation_space, spec.observation),
+        ("action", environment.action_space, spec.action),
+    ):
+        if not isinstance(space, Box) or space.shape != (len(fields),):
+            raise SimulationError(
+                f"environment '{env}' has the {kind} space {space}, but the contract of "
+                f"'{spec.robot}' has {len(fields)} {kind} fields: use the environment's own "
+                f"contract"
+            )
+
+
+def _require_rate(env: str, environment: Environment, contract: Contract) -> None:
+    """Compare the control periods, where the environment tells its own."""
+    period_s = getattr(environment.unwrapped, "dt", None)
+    wanted_s = contract.period_ns / 1e9
+    if isinstance(period_s, float) and not np.isclose(period_s, wanted_s, rtol=_RATE_TOLERANCE):
+        raise SimulationError(
+            f"environment '{env}' is controlled every {period_s:g} s, but the contract of "
+            f"'{contract.robot}' every {wanted_s:g} s: set 'rate_hz: {1 / period_s:g}' in the "
+            f"contract"
+        )

@@ -1,0 +1,200 @@
+"""Episodes of a Gymnasium environment laid out in simulated time; knows no ROS."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.sim.model_env import ModelEnv
+from dql_ros.sim.environment import (
+    BUNDLED_ENVIRONMENT,
+    Environment,
+    open_environment,
+    require_keyframe,
+    set_keyframe,
+)
+
+__all__ = [
+    "BUNDLED_ENVIRONMENT",
+    "Environment",
+    "EpisodeResult",
+    "EpisodeRunner",
+    "Frame",
+    "Transition",
+    "open_environment",
+]
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """What became of one episode.
+
+    Attributes:
+        episode: Its number, from 0.
+        seed: What the environment was reset with.
+        return_: Undiscounted sum of its rewards.
+        length: Number of transitions.
+        terminated: Whether the task itself ended it.
+        truncated: Whether a time limit or a reset ended it.
+        success: Whether the environment calls it a success (``info["is_success"]``); ``None`` if
+            it does not say.
+    """
+
+    episode: int
+    seed: int
+    return_: float
+    length: int
+    terminated: bool
+    truncated: bool
+    success: bool | None
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps({key.rstrip("_"): value for key, value in vars(self).items()})
+
+    @classmethod
+    def from_json(cls, line: str) -> EpisodeResult:
+        """Rebuild the result that `to_json` wrote."""
+        document = json.loads(line)
+        return cls(return_=document.pop("return"), **document)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What a step led to.
+
+    Attributes:
+        reward: Its reward.
+        terminated: Whether the task ended with it.
+        truncated: Whether only the episode ended with it.
+    """
+
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One simulated instant.
+
+    Attributes:
+        stamp_ns: Simulated time in nanoseconds; it never goes back, also over resets.
+        observation: The environment's observation, shape (O,).
+        transition: How this instant was reached; ``None`` for the first of an episode.
+        result: The episode's result, if this instant ends it.
+    """
+
+    stamp_ns: int
+    observation: NDArray[np.float64]
+    transition: Transition | None = None
+    result: EpisodeResult | None = None
+
+
+class EpisodeRunner:
+    """Steps an environment from episode to episode; episode i is reset with ``seed + i``."""
+
+    def __init__(self, environment: Environment, period_ns: int, seed: int, episodes: int) -> None:
+        """Prepare the first episode.
+
+        Args:
+            environment: What to step; observation (O,), action (A,).
+            period_ns: Simulated time of one step in nanoseconds.
+            seed: Seed of the first episode.
+            episodes: How many episodes there are; 0 for no end.
+        """
+        self._environment = environment
+        self._period_ns = period_ns
+        self._seed = seed
+        self._episodes = episodes
+        self._next_stamp_ns = 0
+        self._episode = -1
+        self._episode_seed = seed
+        self._keyframe = ""
+        self._asked_seed: int | None = None
+        self._rewards: list[float] = []
+        # Fixed now, since a step would look them up again.
+        space: Any = environment.action_space
+        self._low, self._high, self._dtype = space.low, space.high, space.dtype
+
+    @property
+    def episode(self) -> int:
+        """Number of the running episode, from 0; -1 before the first."""
+        return self._episode
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last episode has begun and no other follows."""
+        return self._episode + 1 == self._episodes
+
+    def ask_for(self, seed: int | None, keyframe: str) -> None:
+        """Let the next episode begin otherwise than by its number, or from a keyframe.
+
+        Args:
+            seed: What the environment is reset with; ``None`` for the seed and episode number.
+            keyframe: Name or number of the model's keyframe to begin in; empty for none.
+
+        Raises:
+            SimulationError: If there is no such keyframe.
+        """
+        if keyframe:
+            require_keyframe(self._environment, keyframe)
+        self._asked_seed, self._keyframe = seed, keyframe
+
+    def begin(self) -> Frame:
+        """Begin the next episode and return its first instant."""
+        self._episode += 1
+        self._rewards = []
+        asked, self._asked_seed = self._asked_seed, None
+        self._episode_seed = self._seed + self._episode if asked is None else asked
+        return Frame(self._take_stamp(), np.asarray(self._reset(), dtype=np.float64))
+
+    def advance(self, command: NDArray[np.float64], *, interrupt: bool = False) -> Frame:
+        """Step once with ``command``, shape (A,), clipped to the action space.
+
+        Args:
+            command: What the robot was sent.
+            interrupt: End the episode here as truncated.
+        """
+        action = np.clip(command, self._low, self._high).astype(self._dtype)
+        observation, reward, terminated, truncated, info = self._environment.step(action)
+        self._rewards.append(float(reward))
+        terminated, truncated = bool(terminated), bool(truncated)
+        transition = Transition(
+            float(reward), terminated, truncated or (interrupt and not terminated)
+        )
+        return Frame(
+            self._take_stamp(),
+            np.asarray(observation, dtype=np.float64),
+            transition,
+            self._result(transition, info),
+        )
+
+    def _reset(self) -> NDArray[Any]:
+        if isinstance(self._environment.unwrapped, ModelEnv):
+            options = {"keyframe": self._keyframe}
+            return self._environment.reset(seed=self._episode_seed, options=options)[0]  # type: ignore[no-any-return]
+        observation: NDArray[Any] = self._environment.reset(seed=self._episode_seed)[0]
+        return set_keyframe(self._environment, self._keyframe) if self._keyframe else observation
+
+    def _take_stamp(self) -> int:
+        stamp_ns = self._next_stamp_ns
+        self._next_stamp_ns += self._period_ns
+        return stamp_ns
+
+    def _result(self, transition: Transition, info: dict[str, Any]) -> EpisodeResult | None:
+        if not (transition.terminated or transition.truncated):
+            return None
+        return EpisodeResult(
+            episode=self._episode,
+            seed=self._episode_seed,
+            return_=sum(self._rewards),
+            length=len(self._rewards),
+            terminated=transition.terminated,
+            truncated=transition.truncated,
+            success=bool(info["is_success"]) if "is_success" in info else None,
+        )

@@ -1,0 +1,310 @@
+"""When a simulation steps, and with which command; knows no ROS and is told the time.
+
+Whether the simulation may step: pause, single steps and resets, as its services ask.
+
+How well a simulation keeps up with the clock on the wall.
+
+How a simulation stands, in words and figures for people; knows no ROS.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dql_ros.diagnostics import Level
+from dql_ros.sim.commands import HeldCommand
+from dql_ros.sim.episodes import EpisodeRunner, Frame
+
+# A reset ends the running episode with one step and begins the next with another.
+_STEPS_OF_RESET = 2
+_WINDOW_NS = 5_000_000_000
+_TOLERANCE = 0.98
+_SILENCE_NS = 2_000_000_000
+
+
+class SimulationRun:
+    """A simulation in lockstep or in real time, from its first instant to its last.
+
+    Times are of a steady clock, in nanoseconds. Faults and time-outs count simulated time: in
+    lockstep that of the frames; in real time that of the steady clock, times the factor.
+
+    Attributes:
+        frame: The newest instant; ``None`` before the first.
+        gate: What people have asked for.
+        held: The command that the robot follows.
+        pace: How it keeps up, in real time.
+        lockstep: Whether it waits for the answer to each state.
+        factor: Simulated over wall time.
+        steps: How many steps it has made.
+        shown_ns: When the newest instant was shown.
+
+    Args:
+        runner: Steps the episodes.
+        held: Takes the commands.
+        publish: Shows a frame at a simulated time; says whether a state went out.
+        period_ns: Simulated time of a step.
+        factor: Simulated over wall time; ``None`` for lockstep.
+    """
+
+    def __init__(
+        self,
+        runner: EpisodeRunner,
+        held: HeldCommand,
+        publish: Callable[[Frame, int], bool],
+        period_ns: int,
+        factor: float | None,
+    ) -> None:
+        self.frame: Frame | None = None
+        self.gate = StepGate()
+        self.held = held
+        self.lockstep = factor is None
+        self.factor = 1.0 if factor is None else factor
+        self.pace = Pace(round(period_ns / self.factor), self.factor)
+        self.steps = 0
+        self.shown_ns = 0
+        self._runner = runner
+        self._publish = publish
+        self._answer_needed = False
+        self._paused_since_ns: int | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an episode has begun and not ended."""
+        return self.frame is not None and self.frame.result is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the last episode has ended."""
+        return self.frame is not None and self.frame.result is not None and self._runner.finished
+
+    @property
+    def answer_needed(self) -> bool:
+        """Whether lockstep waits for a command: a state that was lost needs none."""
+        return self.lockstep and self._answer_needed and not self.is_over
+
+    @property
+    def episode(self) -> int:
+        """Number of the episode, from 0; -1 before the first."""
+        return self._runner.episode
+
+    def clock_ns(self, steady_ns: int) -> int:
+        """Simulated time as faults and time-outs count it, which never goes back."""
+        if not self.lockstep:
+            return round(steady_ns * self.factor)
+        return self.frame.stamp_ns if self.frame is not None else 0
+
+    def begin(self, steady_ns: int) -> None:
+        """Show the first instant."""
+        self._show(self._runner.begin(), steady_ns)
+        self._go_on(steady_ns)
+
+    def answer(self, steady_ns: int) -> None:
+        """Take note that a whole command has come; in lockstep, step."""
+        if self.frame is not None:
+            self._answer_needed = False
+            self._go_on(steady_ns)
+
+    def tick(self, steady_ns: int) -> None:
+        """In real time: a period has passed."""
+        if self.frame is None or self.is_over or not self.gate.is_open:
+            self.pace.rest()
+            return
+        self.pace.stepped(steady_ns)
+        self._proceed(steady_ns)
+
+    def asked(self, steady_ns: int) -> None:
+        """Take note that the gate was changed: what it held back may go on now."""
+        now_ns = self.clock_ns(steady_ns)
+        if self.gate.paused and self._paused_since_ns is None:
+            self._paused_since_ns = now_ns
+        elif not self.gate.paused and self._paused_since_ns is not None:
+            self.held.forgive(now_ns - self._paused_since_ns)
+            self._paused_since_ns = None
+        self._go_on(steady_ns)
+
+    def _go_on(self, steady_ns: int) -> None:
+        """In lockstep: step as long as no answer is missing."""
+        begun = self.lockstep and self.frame is not None
+        while begun and self.gate.is_open and not (self.is_over or self.answer_needed):
+            self._proceed(steady_ns)
+
+    def _proceed(self, steady_ns: int) -> None:
+        """Step; after an episode's last state, whose command moves nothing, begin the next."""
+        interrupt = self.gate.pass_through()
+        if not self.is_running:
+            self._show(self._runner.begin(), steady_ns)
+            return
+        command = self.held.at(self.clock_ns(steady_ns))
+        self.steps += 1
+        self._show(self._runner.advance(command, interrupt=interrupt), steady_ns)
+
+    def _show(self, frame: Frame, steady_ns: int) -> None:
+        self.frame = frame
+        self.shown_ns = steady_ns
+        self._answer_needed = self._publish(frame, self.clock_ns(steady_ns))
+
+
+class StepGate:
+    """Keeps what people have asked of a simulation.
+
+    Attributes:
+        paused: Whether it stands still but for steps that are asked for.
+        reset_requested: Whether the next step ends the episode.
+    """
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.reset_requested = False
+        self._allowed = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the simulation may step."""
+        return not self.paused or self._allowed > 0
+
+    def pause(self, paused: bool) -> None:
+        """Pause, or go on."""
+        self.paused = paused
+        self._allowed = 0
+
+    def allow(self, steps: int) -> None:
+        """Allow so many more steps while paused."""
+        self._allowed += steps
+
+    def request_reset(self) -> None:
+        """End the episode with the next step and begin another, also while paused."""
+        self.reset_requested = True
+        self._allowed = max(self._allowed, _STEPS_OF_RESET)
+
+    def pass_through(self) -> bool:
+        """Take a step; return whether it is to end the episode."""
+        self._allowed = max(0, self._allowed - 1)
+        reset, self.reset_requested = self.reset_requested, False
+        return reset
+
+
+class Pace:
+    """Judges the times at which steps were made.
+
+    Simulated time is never hurried after a delay: a step that comes more than a period late has
+    lost these periods for good, and they are counted.
+
+    Attributes:
+        missed: How many periods were left out since the start.
+
+    Args:
+        period_ns: Wall time that a step is to take, in nanoseconds.
+        factor: Simulated over wall time that this means.
+    """
+
+    def __init__(self, period_ns: int, factor: float) -> None:
+        self.missed = 0
+        self._period_ns = period_ns
+        self._wanted = factor
+        self._due_ns: int | None = None
+        self._times_ns: deque[int] = deque()
+
+    def stepped(self, steady_ns: int) -> None:
+        """Take note of a step at a time of a steady clock."""
+        if self._due_ns is None:
+            self._due_ns = steady_ns
+        late = round((steady_ns - self._due_ns) / self._period_ns)
+        self.missed += max(0, late)
+        self._due_ns += (1 + max(0, late)) * self._period_ns
+        self._times_ns.append(steady_ns)
+        while steady_ns - self._times_ns[0] > _WINDOW_NS:
+            self._times_ns.popleft()
+
+    def rest(self) -> None:
+        """Take note that the simulation stands still on purpose."""
+        self._due_ns = None
+        self._times_ns.clear()
+
+    @property
+    def factor(self) -> float | None:
+        """Simulated over wall time in the last seconds; ``None`` before it can be told."""
+        if len(self._times_ns) < 2:
+            return None
+        span_ns = self._times_ns[-1] - self._times_ns[0]
+        steps_ns = (len(self._times_ns) - 1) * self._period_ns
+        return self._wanted * steps_ns / span_ns if span_ns else None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether simulated time has lately run slower than it was to."""
+        factor = self.factor
+        return factor is not None and factor < _TOLERANCE * self._wanted
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a simulation stands.
+
+    Attributes:
+        level: How bad that is.
+        state: One of ``waiting``, ``running``, ``unanswered``, ``paused``, ``behind``,
+            ``stopped``, ``finished``; or ``contested``, when several nodes command the robot.
+        reason: Why, for people.
+    """
+
+    level: Level
+    state: str
+    reason: str
+
+
+def standing_of(run: SimulationRun, steady_ns: int) -> Standing:
+    """Say how ``run`` stands at a time of the steady clock."""
+    if run.frame is None:
+        return Standing(Level.WARN, "waiting", "waiting for a policy and recorders to listen")
+    if run.is_over:
+        return Standing(Level.OK, "finished", "all episodes are done")
+    if run.gate.paused:
+        return Standing(Level.OK, "paused", "paused")
+    return _in_lockstep(run, steady_ns) if run.lockstep else _in_real_time(run)
+
+
+def figures_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
+    """Return what can be counted of ``run`` at a time of the steady clock."""
+    frame, held = run.frame, run.held
+    figures: dict[str, object] = {
+        "state": standing_of(run, steady_ns).state,
+        "mode": "lockstep" if run.lockstep else "real_time",
+        "simulated time (s)": f"{0.0 if frame is None else frame.stamp_ns / 1e9:.3f}",
+        "episode": run.episode,
+        "steps": run.steps,
+        "commands received": held.received,
+        "commands not finite": held.refused,
+        "commands lost on purpose": held.lost,
+    }
+    if not run.lockstep:
+        age_ns = held.age_ns(run.clock_ns(steady_ns))
+        factor = run.pace.factor
+        figures |= {
+            "age of the command (s)": "never came" if age_ns is None else f"{age_ns / 1e9:.3f}",
+            "stops for lack of a command": held.stops,
+            "real-time factor wanted": run.factor,
+            "real-time factor": "unknown" if factor is None else f"{factor:.3f}",
+            "periods lost": run.pace.missed,
+        }
+    return {key: str(value) for key, value in figures.items()}
+
+
+def _in_lockstep(run: SimulationRun, steady_ns: int) -> Standing:
+    if run.answer_needed and steady_ns - run.shown_ns > _SILENCE_NS:
+        return Standing(Level.WARN, "unanswered", "waiting for a command")
+    return Standing(Level.OK, "running", "running in lockstep")
+
+
+def _in_real_time(run: SimulationRun) -> Standing:
+    if run.held.stopped:
+        return Standing(Level.ERROR, "stopped", "no command came in time: the robot was stopped")
+    if run.pace.is_behind:
+        return Standing(
+            Level.WARN,
+            "behind",
+            f"simulated time runs at {run.pace.factor:.2f} of the wall's instead of "
+            f"{run.factor:g}, {run.pace.missed} periods are lost: lower real_time_factor",
+        )
+    return Standing(Level.OK, "running", "running in real time")

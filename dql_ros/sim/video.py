@@ -1,0 +1,125 @@
+"""Films a simulated robot without slowing it, whatever the OpenGL driver does.
+
+The states that are to be seen are appended to a file, and a process of its own
+(`dql_ros.sim.film_process`) renders them as they come: a driver that ends its process ends no
+simulation. That process finishes the film when the bridge closes its standard input, or dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from dql_core.errors import SimulationError, did_you_mean
+from dql_core.sim.model_quantities import names_of
+from dql_ros.private_folders import temporary_folder
+
+logger = logging.getLogger(__name__)
+# What of a simulation's state is kept: enough to render any instant, with mocap bodies.
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_MAX_FRAMES_PER_S = 30.0
+# A film that takes longer is finished by its own process, after this one has ended.
+_FINISH_TIMEOUT_S = 8.0
+
+
+class SimVideo:
+    """One film of a running simulation.
+
+    Attributes:
+        frames: How many pictures were asked for.
+
+    Args:
+        environment: What is simulated; must have a MuJoCo ``model`` and ``data``.
+        out: The film (MP4); its folder must exist.
+        rate_hz: How many instants a simulated second has.
+        camera: Camera of the model; by default the first, or a free one.
+
+    Raises:
+        SimulationError: If there is no such camera or folder, or no MuJoCo model.
+    """
+
+    def __init__(self, environment: Any, out: Path, rate_hz: float, camera: str = "") -> None:
+        bare = environment.unwrapped
+        self._model: Any = getattr(bare, "model", None)
+        self._data: Any = getattr(bare, "data", None)
+        if self._model is None or self._data is None:
+            raise SimulationError("only MuJoCo robots can be filmed: leave 'video' empty")
+        cameras = names_of(self._model, "camera")
+        if camera and camera not in cameras:
+            raise SimulationError(
+                f"the model has no camera '{camera}'{did_you_mean(camera, cameras)}"
+            )
+        if out.suffix != ".mp4" or not out.absolute().parent.is_dir():
+            raise SimulationError(
+                f"the video '{out}' must be an .mp4 file in a folder that exists"
+            )
+        self.frames = 0
+        self._stride = max(1, int(np.ceil(rate_hz / _MAX_FRAMES_PER_S)))
+        self._instants = 0
+        self._row = np.empty(mujoco.mj_stateSize(self._model, STATE))
+        self._folder = temporary_folder()
+        model, rows = self._folder.path / "model.mjb", self._folder.path / "states"
+        mujoco.mj_saveModel(self._model, str(model))
+        self._spool = rows.open("wb", buffering=0)
+        self._words = ""
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dql_ros.sim.film_process", str(model), str(rows)),
+                *(str(out.absolute()), repr(rate_hz / self._stride), camera),
+            ],
+            env={"MUJOCO_GL": "egl"} | dict(os.environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            # It may need the folder for longer than this process lives.
+            pass_fds=[self._folder.descriptor],
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def show(self) -> None:
+        """Film the present instant, if it is the turn of a picture."""
+        if self._instants % self._stride == 0 and not self.failure:
+            mujoco.mj_getState(self._model, self._data, self._row, STATE)
+            self._spool.write(self._row.tobytes())
+            self.frames += 1
+        self._instants += 1
+
+    @property
+    def failure(self) -> str:
+        """Why there will be no film; empty while nothing is wrong."""
+        code = self._process.poll()
+        if code in {None, 0}:
+            return ""
+        self._reader.join(timeout=1.0)
+        return f"{self._words or 'it said nothing'} (code {code})"
+
+    def close(self) -> bool:
+        """Let the film be finished; say whether it is."""
+        self._spool.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(_FINISH_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._folder.leave()
+            return False
+        self._folder.remove()
+        return not self.failure
+
+    def _read(self) -> None:
+        if self._process.stderr is not None:
+            with self._process.stderr as stream:
+                for line in stream:
+                    self._words = line.strip() or self._words

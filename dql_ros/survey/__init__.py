@@ -1,1 +1,0 @@
-"""What a bag holds, told from its messages without any contract."""

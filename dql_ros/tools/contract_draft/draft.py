@@ -1,0 +1,273 @@
+"""The whole draft: a contract's text with the reason for each choice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dql_ros.tools.contract_draft.field_lines import (
+    commanded_lines,
+    nonfinite_count,
+    observed_lines,
+)
+from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign
+from dql_ros.tools.contract_draft.topic_profile import (
+    Chosen,
+    StudiedTopic,
+    commanded_age,
+    control_rate,
+    distrust_of_stamps,
+    observed_age,
+)
+from dql_ros.tools.contract_draft.yaml_text import (
+    StreamDraft,
+    comment,
+    entry,
+    flow,
+    stream_text,
+    with_own_names,
+)
+
+# What a file's ages are reckoned with where nothing tells a rate.
+SOME_RATE_HZ = 10.0
+OBSERVATION = (
+    "observation:",
+    "  - topic: /joint_states",
+    "    type: sensor_msgs/msg/JointState",
+    "    fields:",
+    "      - {path: position, joints: [shoulder, elbow], unit: rad}",
+)
+ACTION = (
+    "action:",
+    "  - topic: /cmd_vel",
+    "    type: geometry_msgs/msg/Twist",
+    "    fields:",
+    "      - {path: linear.x, unit: m/s, low: -1.0, high: 1.0}",
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A contract's first text.
+
+    Attributes:
+        text: The file's content.
+        missing: What the bag does not tell and a person has to fill in, a sentence each.
+        notes: What else a person should know of it, a sentence each.
+    """
+
+    text: str
+    missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def draft_contract(
+    topics: Sequence[StudiedTopic], name: str, rate_hz: float | None = None
+) -> Draft:
+    """Draft a contract.
+
+    Args:
+        topics: The topics of a bag.
+        name: The bag's name.
+        rate_hz: The control rate; by default chosen by the topics' rates.
+    """
+    roles = assign(topics)
+    rate = control_rate(roles.actions, roles.observations)
+    if rate_hz is not None:
+        rate = Chosen(rate_hz, "as asked for")
+    for_ages = rate.value if rate else SOME_RATE_HZ
+    observed = [_observed(topic, for_ages) for topic in roles.observations]
+    observed += [_latched(topic) for topic in roles.latched]
+    observation = with_own_names(observed)
+    action = with_own_names([_commanded(topic, for_ages) for topic in roles.actions])
+    missing = dict(_missing(roles, rate))
+    lines = [
+        *_heading(name, missing),
+        *_head(name, rate, missing),
+        *_observation(observation, missing),
+        *_action(action, missing),
+        *_reward(roles, observation),
+        *_episode(roles),
+        *_rules(roles, [*observation, *action], action),
+        *_unused(roles),
+    ]
+    return Draft("\n".join(lines) + "\n", tuple(f"{key}: {why}" for key, why in missing.items()))
+
+
+def _observed(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
+    keys: dict[str, tuple[object, str]] = {}
+    distrust = distrust_of_stamps(topic)
+    if distrust:
+        keys["stamp"] = ("receive", distrust)
+    age = observed_age(topic, rate_hz, by_header=not distrust)
+    keys["max_age_s"] = (age.value, age.reason)
+    return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=False)))
+
+
+def _latched(topic: StudiedTopic) -> StreamDraft:
+    keys: dict[str, tuple[object, str]] = {}
+    if distrust := distrust_of_stamps(topic):
+        keys["stamp"] = ("receive", distrust)
+    times = "once" if topic.count == 1 else f"{topic.count} times"
+    keys["latched"] = (True, f"sent {times}: valid until the next; what is before it is left out")
+    return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=True)))
+
+
+def _commanded(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
+    age = commanded_age(topic, rate_hz)
+    keys: dict[str, tuple[object, str]] = {"max_age_s": (age.value, age.reason)}
+    return StreamDraft(topic, keys, tuple(commanded_lines(topic)))
+
+
+def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
+    """Yield the keys that the bag does not tell, with the reason."""
+    if rate is None:
+        yield "rate_hz", "nothing that is used came more than once, so nothing tells a rate"
+    if not roles.observations and not roles.latched:
+        yield "observation", "no topic was found that tells of the robot's state"
+    elif not roles.observations:
+        yield "observation", "all that was found was sent only once; one must not be latched"
+    if not roles.actions:
+        yield "action", "no topic was found that commands the robot"
+
+
+def _heading(name: str, missing: Mapping[str, str]) -> Iterator[str]:
+    yield from comment(
+        f"A first contract, drafted by 'dql contract init' from the recording {name}. Each remark "
+        f"tells what a choice goes by; a person who knows the robot has to go through them. "
+        f"Fields behind a '#' were not taken. 'dql contract check' tells whether the file fits a "
+        f"recording; docs/reference/contract.md explains every key."
+    )
+    if missing:
+        yield from comment(f"NOT COMPLETE: look for FILL IN ({', '.join(missing)}).")
+
+
+def _fill_in(missing: Mapping[str, str], key: str, *example: str) -> Iterator[str]:
+    if key in missing:
+        yield from comment(f"FILL IN {key}: {missing[key]}{'. For example:' if example else ''}")
+        yield from (f"# {line}" for line in example)
+
+
+def _head(name: str, rate: Chosen | None, missing: Mapping[str, str]) -> Iterator[str]:
+    robot = re.sub(r"\W+", "_", name).strip("_") or "robot"
+    yield from entry(f"robot: {flow(robot)}", "the recording's name; put the robot's here")
+    yield from _fill_in(missing, "rate_hz", "rate_hz: 10.0")
+    if rate is not None:
+        yield from entry(f"rate_hz: {flow(rate.value)}", rate.reason)
+
+
+def _observation(streams: Sequence[StreamDraft], missing: Mapping[str, str]) -> Iterator[str]:
+    yield ""
+    if not streams:
+        yield from _fill_in(missing, "observation", *OBSERVATION)
+        return
+    yield from _fill_in(missing, "observation")
+    yield "observation:"
+    for stream in streams:
+        yield from stream_text(stream)
+
+
+def _action(streams: Sequence[StreamDraft], missing: Mapping[str, str]) -> Iterator[str]:
+    yield ""
+    if not streams:
+        yield from _fill_in(missing, "action", *ACTION)
+        return
+    yield from comment(
+        "The bounds are the range of this recording, widened to round numbers. They should be "
+        "what the robot can take."
+    )
+    yield "action:"
+    for stream in streams:
+        yield from stream_text(stream)
+
+
+def _reward(roles: Roles, observation: Sequence[StreamDraft]) -> Iterator[str]:
+    yield ""
+    if topic := roles.signals.get("reward"):
+        yield from entry(
+            f"reward: {{topic: {flow(topic.name)}, type: {topic.msgtype}}}",
+            "a reward belongs to the tick that it ends",
+        )
+        return
+    yield from comment(
+        "No topic carries a reward: the recording is only imitated, unless a function tells one:"
+    )
+    position, goal = _positions(roles, observation)
+    if position:
+        yield "# reward:"
+        yield "#   function: dql_core.rewards:distance_to_goal"
+        yield "#   arguments:"
+        yield f"#     position: {flow(position)}"
+        yield f"#     goal: {flow(goal)}"
+    else:
+        yield "# reward: {function: dql_core.rewards:action_cost}"
+
+
+def _positions(roles: Roles, observation: Sequence[StreamDraft]) -> tuple[list[str], list[str]]:
+    """Names of fields that may be the robot's place and its goal: lengths, equally many."""
+    goals = [stream for stream in observation if stream.topic in roles.latched]
+    places = [stream for stream in observation if stream.topic not in roles.latched]
+    for goal in goals:
+        aims = [spec.name for spec in goal.specs if spec.unit == "m"]
+        for place in places:
+            names = [spec.name for spec in place.specs if spec.unit == "m"]
+            if aims and len(names) == len(aims):
+                return names, aims
+    return [], []
+
+
+def _episode(roles: Roles) -> Iterator[str]:
+    yield ""
+    named = {name: topic for name, topic in roles.signals.items() if name != "reward"}
+    if not named:
+        yield from comment(
+            "No topic marks episodes: the recording is one, which ends with it, and where a topic "
+            "pauses for longer than its max_age_s."
+        )
+        return
+    yield "episode:"
+    for name, topic in named.items():
+        is_event = name in {"start", "stop", "during"} and PLAIN.fullmatch(topic.msgtype)
+        section = {"topic": topic.name, "type": topic.msgtype} | (
+            {"path": "data"} if is_event else {}
+        )
+        remark = "" if topic.count else "has no message in this recording"
+        yield from entry(f"  {name}: {flow(section)}", remark)
+
+
+def _rules(
+    roles: Roles, streams: Sequence[StreamDraft], action: Sequence[StreamDraft]
+) -> Iterator[str]:
+    count = sum(nonfinite_count(stream.topic, list(stream.fields)) for stream in streams)
+    if count:
+        yield ""
+        yield from entry("nonfinite: split", f"{count} needed numbers are NaN or infinite")
+    if not action:
+        return
+    yield ""
+    yield from comment(
+        "CHECK before a robot runs: what it is sent when no action can be told. Zeros stop a "
+        "robot that is commanded by velocity; one that is commanded by position would go to its "
+        "zero."
+    )
+    yield from [f"on_fault: {{command: {flow(list(_safe_command(action)))}}}"]
+
+
+def _safe_command(action: Sequence[StreamDraft]) -> Iterator[float]:
+    """Zeros, or what is nearest to them; for a rotation, none."""
+    for stream in action:
+        for spec in stream.specs:
+            is_unturned = spec.name.endswith(("x_axis.x", "y_axis.y"))
+            yield 1.0 if is_unturned else min(max(0.0, spec.low), spec.high)
+
+
+def _unused(roles: Roles) -> Iterator[str]:
+    if not roles.unused:
+        return
+    yield ""
+    yield "# Not used:"
+    for topic, reason in sorted(roles.unused, key=lambda pair: pair[0].name):
+        msgtype = topic.msgtype.replace("/msg/", "/")
+        count = f"{topic.count:,} message{'' if topic.count == 1 else 's'}"
+        yield from comment(f"{topic.name} ({msgtype}, {count}): {reason}")

@@ -1,0 +1,285 @@
+"""Lines of a draft's ``fields``: which numbers of a topic are taken, and in what form.
+
+The unit that ROS's message definitions and REP 103 give a number, where they give one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rosbags.interfaces import Nodetype
+from rosbags.typesys.store import Typestore
+
+from dql_ros.contract import Element, FieldSelection
+from dql_ros.tools.contract_draft.topic_profile import StudiedTopic, outward
+from dql_ros.tools.survey import NumberFacts, TopicNumbers, quaternion_paths
+
+# Turns whose axis is nearer to z than this are turns about z.
+UPRIGHT = 1e-6
+# What is no number more often than this is not proposed.
+MOSTLY = 0.1
+# Arrays of so many numbers are written as indices, longer ones as a slice.
+SHORT = 8
+# The arrays of joint commands, in the order in which a message is taken for a command of one.
+QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "accelerations")
+Facts = Mapping[Element, NumberFacts]
+# By the type that has the field, without `msg/`: units of its fields, or of all that is below it.
+UNITS: dict[str, dict[str, str]] = {
+    "geometry_msgs/Point": dict.fromkeys("xyz", "m"),
+    "geometry_msgs/Point32": dict.fromkeys("xyz", "m"),
+    "geometry_msgs/Pose2D": {"x": "m", "y": "m", "theta": "rad"},
+    "geometry_msgs/Transform": {"translation": "m"},
+    "geometry_msgs/Twist": {"linear": "m/s", "angular": "rad/s"},
+    "geometry_msgs/Accel": {"linear": "m/s^2", "angular": "rad/s^2"},
+    "geometry_msgs/Wrench": {"force": "N", "torque": "N m"},
+    "sensor_msgs/Imu": {"angular_velocity": "rad/s", "linear_acceleration": "m/s^2"},
+    "sensor_msgs/JointState": {"position": "rad", "velocity": "rad/s", "effort": "N m"},
+    "sensor_msgs/NavSatFix": {"latitude": "deg", "longitude": "deg", "altitude": "m"},
+    "sensor_msgs/Range": {"range": "m"},
+    "sensor_msgs/MagneticField": {"magnetic_field": "T"},
+    "sensor_msgs/FluidPressure": {"fluid_pressure": "Pa"},
+    "sensor_msgs/Temperature": {"temperature": "degC"},
+    "sensor_msgs/BatteryState": {"voltage": "V", "current": "A", "temperature": "degC"},
+    "trajectory_msgs/JointTrajectoryPoint": {
+        "positions": "rad",
+        "velocities": "rad/s",
+        "accelerations": "rad/s^2",
+        "effort": "N m",
+    },
+    "ackermann_msgs/AckermannDrive": {
+        "steering_angle": "rad",
+        "steering_angle_velocity": "rad/s",
+        "speed": "m/s",
+        "acceleration": "m/s^2",
+        "jerk": "m/s^3",
+    },
+    "turtlesim/Pose": {
+        "x": "m",
+        "y": "m",
+        "theta": "rad",
+        "linear_velocity": "m/s",
+        "angular_velocity": "rad/s",
+    },
+}
+
+
+@dataclass(frozen=True)
+class FieldLine:
+    """One entry of ``fields``.
+
+    Attributes:
+        entry: Its keys, in order.
+        comment: What is said of it.
+        used: Whether it is an entry, or a proposal in a comment.
+    """
+
+    entry: dict[str, Any]
+    comment: str = ""
+    used: bool = True
+
+    def selection(self) -> FieldSelection:
+        """The entry as the contract has it."""
+        return FieldSelection.model_validate(self.entry)
+
+
+def observed_lines(topic: StudiedTopic, *, latched: bool) -> list[FieldLine]:
+    """Propose what of a topic's messages is observed.
+
+    Args:
+        topic: A topic with numbers.
+        latched: Whether what is constant is proposed, too.
+    """
+    numbers = _numbers(topic)
+    lines = [
+        _without_constants(line, facts, keep=latched)
+        for line, facts in _entries(topic, numbers, command=False)
+    ]
+    if any(line.used for line in lines):
+        return lines
+    # Nothing moved in this recording; the numbers are the topic's all the same.
+    return [FieldLine(line.entry, line.comment) for line in lines]
+
+
+def commanded_lines(topic: StudiedTopic) -> list[FieldLine]:
+    """Propose what of a topic's messages is the action, with bounds from the recording."""
+    entries = list(_entries(topic, _numbers(topic), command=True))
+    quantity = _commanded_quantity([line.entry["path"] for line, _ in entries])
+    lines = [_commanded(line, facts, quantity) for line, facts in entries]
+    if any(line.used and "constant" not in line.entry for line in lines):
+        return lines
+    # Nothing but constants: those that are not 0 are taken, with bounds that are a guess.
+    has_other = any(_is_nonzero(facts) for _, facts in entries)
+    return [
+        _bounded(line, facts, "never changed, so the bounds are a guess")
+        if _is_nonzero(facts) or not has_other
+        else _commanded(line, facts, quantity)
+        for line, facts in entries
+    ]
+
+
+def nonfinite_count(topic: StudiedTopic, lines: list[FieldLine]) -> int:
+    """How many numbers that the lines take are NaN or infinite in the recording."""
+    facts = topic.useful
+    elements = [e for line in lines if line.used for e in line.selection().read_elements]
+    return sum(facts[element].nonfinite for element in elements if element in facts)
+
+
+def _numbers(topic: StudiedTopic) -> TopicNumbers:
+    if topic.numbers is None:
+        raise ValueError(f"{topic.name} cannot be decoded")
+    return topic.numbers
+
+
+def _entries(
+    topic: StudiedTopic, numbers: TopicNumbers, *, command: bool
+) -> Iterator[tuple[FieldLine, Facts]]:
+    """Yield an entry for each quaternion, each array and each other number, with its facts."""
+    common = topic.useful
+    turns = _rotations(numbers, common)
+    if command:  # a turn that never changes is sent as it is
+        turns = {path for path in turns if not _is_constant(path, common)}
+    arrays: dict[str, dict[Element, NumberFacts]] = {}
+    for element, fact in common.items():
+        owner = element.path.rpartition(".")[0]
+        if element.key is not None:
+            arrays.setdefault(element.path, {})[element] = fact
+        elif owner in turns:
+            arrays.setdefault(owner, {})[element] = fact
+        else:
+            arrays[element.path] = {element: fact}
+    for path, facts in arrays.items():
+        if path in turns:
+            yield _rotation(path, numbers, command=command), facts
+            continue
+        entry: dict[str, Any] = {"path": path}
+        keys = [element.key for element in facts]
+        if keys[0] is not None:
+            entry |= _keys(keys)
+        if topic.typestore and (unit := unit_at(topic.typestore, topic.msgtype, path)):
+            entry["unit"] = unit
+        yield FieldLine(entry, _partial(numbers, path, keys)), facts
+
+
+def _rotations(numbers: TopicNumbers, common: Facts) -> set[str]:
+    paths = {element.path: element for element in common if element.key is None}
+    return {
+        path
+        for path in quaternion_paths(paths)
+        if path in numbers.quaternions and numbers.quaternions[path].is_rotation
+    }
+
+
+def _is_constant(path: str, common: Facts) -> bool:
+    return all(common[Element(f"{path}.{axis}", None)].is_constant for axis in "xyzw")
+
+
+def _rotation(path: str, numbers: TopicNumbers, *, command: bool) -> FieldLine:
+    if numbers.quaternions[path].tilt <= UPRIGHT and not command:
+        return FieldLine({"path": path, "rotation": "yaw"}, "all turns are about z")
+    return FieldLine({"path": path, "rotation": "6d"})
+
+
+def _keys(keys: list[str | int | None]) -> dict[str, Any]:
+    if isinstance(keys[0], str):
+        return {"joints": keys}
+    if keys == list(range(len(keys))) and len(keys) > SHORT:
+        return {"slice": f"0:{len(keys)}"}
+    return {"indices": keys}
+
+
+def _partial(numbers: TopicNumbers, path: str, keys: list[str | int | None]) -> str:
+    """Say what an array has only in some messages."""
+    if isinstance(keys[0], str):
+        others = {name for names in numbers.names[path] for name in names} - set(keys)
+        if others:
+            return f"not in every message: {', '.join(sorted(others))}"
+    lengths = numbers.lengths.get(path, set())
+    if len(lengths) > 1:
+        return f"has {min(lengths)} to {max(lengths)} elements"
+    return ""
+
+
+def _without_constants(line: FieldLine, facts: Facts, *, keep: bool) -> FieldLine:
+    """Leave out what told nothing: constants, and what was mostly no number."""
+    span = "" if "rotation" in line.entry else _range(facts)
+    line = FieldLine(line.entry, _join(line.comment, span), line.used)
+    if any(fact.nonfinite > MOSTLY * fact.messages for fact in facts.values()):
+        return FieldLine(line.entry, _join("often no number", line.comment), used=False)
+    if not keep and all(fact.is_constant for fact in facts.values()):
+        return FieldLine(line.entry, _join("never changed", line.comment), used=False)
+    if line.entry["path"].rpartition(".")[2] in {"effort", "accelerations"}:
+        return FieldLine(line.entry, _join("rarely of use", line.comment), used=False)
+    return line
+
+
+def _commanded_quantity(paths: list[str]) -> str:
+    """The one of a joint command's arrays that is learnt; empty for other messages."""
+    names = [path.rpartition(".")[2] for path in paths]
+    return next((each for each in QUANTITIES if each in names), "")
+
+
+def _commanded(line: FieldLine, facts: Facts, quantity: str) -> FieldLine:
+    path, fact = line.entry["path"], next(iter(facts.values()))
+    if path.startswith("points.") and not path.startswith("points.0."):
+        return FieldLine(line.entry, "only the first point of a trajectory is learnt", used=False)
+    is_array = next(iter(facts)).key is not None
+    if is_array and quantity and path.rpartition(".")[2] != quantity:
+        return FieldLine(line.entry, _join("not sent", _range(facts)), used=False)
+    if not is_array and "rotation" not in line.entry and fact.is_constant:
+        if fact.low == 0:
+            return FieldLine(line.entry, "always 0, and is sent so", used=False)
+        unit = {"unit": line.entry["unit"]} if "unit" in line.entry else {}
+        return FieldLine({"path": path, "constant": fact.low, **unit}, "never changed")
+    return _bounded(line, facts, "")
+
+
+def _is_nonzero(facts: Facts) -> bool:
+    return any(fact.low != 0 or fact.high != 0 for fact in facts.values())
+
+
+def _bounded(line: FieldLine, facts: Facts, remark: str) -> FieldLine:
+    if "rotation" in line.entry:
+        return line
+    bounds = [outward(fact.low, fact.high) for fact in facts.values() if fact.low <= fact.high]
+    if len(bounds) < len(facts):
+        return FieldLine(line.entry, "never a finite number", used=False)
+    low, high = ([pair[side] for pair in bounds] for side in (0, 1))
+    entry = {**line.entry}
+    entry |= {"low": _one_or_all(low), "high": _one_or_all(high)}
+    return FieldLine(entry, _join(remark, line.comment, _range(facts)))
+
+
+def _one_or_all(values: list[float]) -> float | list[float]:
+    return values[0] if len(set(values)) == 1 else values
+
+
+def _range(facts: Facts) -> str:
+    finite = [fact for fact in facts.values() if fact.low <= fact.high]
+    if not finite:
+        return "never a finite number"
+    low, high = min(fact.low for fact in finite), max(fact.high for fact in finite)
+    bad = sum(fact.nonfinite for fact in facts.values())
+    text = f"was {low:.4g}" if low == high else f"was {low:.4g} to {high:.4g}"
+    return _join(text, f"{bad} times no number" if bad else "")
+
+
+def _join(*remarks: str) -> str:
+    return "; ".join(remark for remark in remarks if remark)
+
+
+def unit_at(typestore: Typestore, msgtype: str, path: str) -> str:
+    """Return the unit of the number or array at a dotted path; empty where nothing is known."""
+    unit = ""
+    for part in path.split("."):
+        unit = UNITS.get(msgtype.replace("/msg/", "/"), {}).get(part, unit)
+        if part.isdigit():
+            continue
+        description: Any = dict(typestore.get_msgdef(msgtype).fields)[part]
+        while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
+            description = description[1][0]
+        if description[0] != Nodetype.NAME:
+            break
+        msgtype = description[1]
+    return unit

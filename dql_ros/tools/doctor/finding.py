@@ -1,0 +1,106 @@
+"""What one check of a machine came to.
+
+Runs a piece of Python in a process of its own: what crashes there is only a finding here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+TIMEOUT_S = 60.0
+
+
+class Verdict(str, Enum):
+    """How bad it is: WARNING works, but worse than it could; FAILURE does not work."""
+
+    FINE = "fine"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's.
+
+    Attributes:
+        check: What was looked at.
+        verdict: How it is.
+        found: What was found, as a clause.
+        remedy: How to mend it; empty where all is fine.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return a JSON-ready form."""
+        return {
+            "check": self.check,
+            "verdict": self.verdict.value,
+            "found": self.found,
+            "remedy": self.remedy,
+        }
+
+
+def fine(check: str, found: str) -> Finding:
+    """Return a finding that asks for nothing."""
+    return Finding(check, Verdict.FINE, found)
+
+
+def warning(check: str, found: str, remedy: str) -> Finding:
+    """Return a finding of something that works, but worse than it could."""
+    return Finding(check, Verdict.WARNING, found, remedy)
+
+
+def failure(check: str, found: str, remedy: str) -> Finding:
+    """Return a finding of something that does not work."""
+    return Finding(check, Verdict.FAILURE, found, remedy)
+
+
+class BrokenProcessError(Exception):
+    """The process failed; the message is the last line that it wrote, or how it ended."""
+
+
+def ask_python(
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Any:
+    """Run this Python with ``arguments`` and return the JSON on the last line of its output.
+
+    Args:
+        arguments: Such as ``["-c", code]`` or ``["-m", module]``.
+        environment: Environment of the process; this one's by default.
+        timeout_s: When it is killed.
+
+    Raises:
+        BrokenProcessError: If it fails, says nothing, or takes too long.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BrokenProcessError(f"no answer within {timeout_s:.0f} s") from error
+    if done.returncode != 0:
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise BrokenProcessError(said[-1] if said else f"ended with code {done.returncode}")
+    try:
+        return json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise BrokenProcessError("gave no answer") from error

@@ -1,0 +1,138 @@
+"""Is ROS 2 there, whole, and can two of its processes talk on this machine?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dql_core.errors import SimulationError
+from dql_ros.processes import NodeCommand, NodeProcesses, environment_of, own_domain
+from dql_ros.sros2 import explain_refusal
+from dql_ros.tools.doctor.finding import (
+    BrokenProcessError,
+    Finding,
+    ask_python,
+    failure,
+    fine,
+    warning,
+)
+
+INSTALLATION = "dql_ros.nodes.installation"
+ECHO = "dql_ros.nodes.doctor_echo"
+# The executor that the nodes use came with this release.
+_EVENTS_EXECUTOR = "7.1.4"
+_RMW = "rmw_fastrtps_cpp"
+_DISTROS = ("jazzy", "humble")
+_WHEELS = "pip install 'dql_ros[ros]'"
+_SOURCE = f"source /opt/ros/jazzy/setup.bash, or {_WHEELS} (Python 3.11 or 3.12 on x86-64)"
+_SLOW_S = 10.0
+_DISCOVERY_TIMEOUT_S = 30.0
+# Two processes have to start and load rclpy, on a machine that may be busy.
+_START_TIMEOUT_S = 60.0
+
+
+def check_ros(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    """Import rclpy and the messages in a process, then let two processes find each other."""
+    try:
+        installation = ask_python(["-m", INSTALLATION], dict(environment))
+    except BrokenProcessError as error:
+        yield _explain(str(error), environment)
+        return
+    yield judge_installation(installation)
+    yield judge_middleware(installation)
+    yield judge_messages(installation)
+    yield judge_launch(installation)
+    yield check_discovery()
+
+
+def judge_installation(installation: Mapping[str, Any]) -> Finding:
+    """Say which ROS 2 it is, and whether the nodes are tested with it."""
+    distro, version = installation["distro"] or "unknown distribution", installation["rclpy"]
+    found = f"{distro}, rclpy {version} in {installation['place']}"
+    if distro not in _DISTROS:
+        return warning("ros", found, f"the nodes are tested with Jazzy only: {_SOURCE}")
+    if not installation["events_executor"]:
+        return warning(
+            "ros",
+            f"{found}; without EventsExecutor, nodes take twice the CPU",
+            f"update to rclpy {_EVENTS_EXECUTOR} or newer (Jazzy)",
+        )
+    return fine("ros", found)
+
+
+def judge_middleware(installation: Mapping[str, Any]) -> Finding:
+    """Say which RMW is in use."""
+    rmw = str(installation["rmw"])
+    if rmw == _RMW:
+        return fine("rmw", rmw)
+    return warning(
+        "rmw",
+        f"{rmw}; the timing of this package is measured with {_RMW} only",
+        f"export RMW_IMPLEMENTATION={_RMW}",
+    )
+
+
+def judge_messages(installation: Mapping[str, Any]) -> Finding:
+    """Say which packages of messages are missing."""
+    missing = list(installation["missing"])
+    if not missing:
+        return fine("messages", f"all {installation['needed']} packages")
+    return failure(
+        "messages",
+        f"missing: {', '.join(missing)}",
+        "sudo apt install ros-jazzy-common-interfaces ros-jazzy-lifecycle-msgs, or " + _WHEELS,
+    )
+
+
+def judge_launch(installation: Mapping[str, Any]) -> Finding:
+    """Say whether launch files can be started; the wheels of ROS 2 come without."""
+    if installation["launch"]:
+        return fine("ros2 launch", "found")
+    return fine("ros2 launch", "not here; `dql closed-loop` and `python -m dql_ros.nodes.…` are")
+
+
+def check_discovery() -> Finding:
+    """Start a node that echoes, call it from another process, both on loopback only."""
+    check = "discovery"
+    try:
+        with own_domain() as domain, NodeProcesses(domain) as processes:
+            processes.start(NodeCommand(ECHO, "echo"))
+            environment = environment_of(domain) | {"ROS_LOG_DIR": str(processes.folder)}
+            arguments = ["-m", ECHO, "call", str(_DISCOVERY_TIMEOUT_S)]
+            timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
+            heard = ask_python(arguments, environment, timeout_s)
+    except (BrokenProcessError, SimulationError, OSError) as error:
+        if told := explain_refusal(str(error)):
+            found, _, remedy = told.partition(": ")
+            return failure(check, found, remedy)
+        return failure(
+            check,
+            f"two processes on this machine do not find each other ({error})",
+            "allow UDP on the loopback interface 'lo' (multicast or unicast, ports 7400 and up) "
+            "and give containers --ipc=host or a /dev/shm of 64 MB",
+        )
+    found = (
+        f"two processes found each other in {heard['found_s']:.1f} s on loopback, "
+        f"there and back in {heard['round_trip_ms']:.2f} ms"
+    )
+    if heard["found_s"] > _SLOW_S:
+        return warning(check, found, "see whether a firewall or VPN filters the 'lo' interface")
+    return fine(check, found)
+
+
+def _explain(error: str, environment: Mapping[str, str]) -> Finding:
+    """Say why rclpy does not load."""
+    if "RMW" in error or "rmw_" in error:
+        chosen = environment.get("RMW_IMPLEMENTATION", "")
+        return failure("ros", error, f"install {chosen} or unset RMW_IMPLEMENTATION")
+    if "No module named 'rclpy'" in error and Path("/opt/ros").is_dir():
+        return failure("ros", "installed, but not sourced in this shell", _SOURCE)
+    if "_rclpy_pybind11" in error or "cannot import" in error:
+        return failure(
+            "ros",
+            f"rclpy is built for another Python ({error})",
+            "make the environment with the system's Python, or " + _WHEELS,
+        )
+    return failure("ros", error, _SOURCE)

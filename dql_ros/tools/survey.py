@@ -1,0 +1,302 @@
+"""The topics of a bag: how much came, how evenly, and how stamped.
+
+The numbers of a topic's messages: where they are, and what range they took.
+
+Header stamps of serialised messages, taken from the place where CDR has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Nodetype
+from rosbags.typesys.store import Typestore
+
+from dql_core.errors import BagError, ContractError
+from dql_ros.bag.reader import Bag, BagTopic
+from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
+from dql_ros.codecs.joints import NAME_LISTS, JointOrder
+from dql_ros.contract import Element, FieldSelection
+from dql_ros.convert.report.topic_statistics import TopicStatistics
+
+# Longer arrays are images, scans and the like, and are no numbers of a vector.
+MAX_ARRAY = 64
+# Messages of more numbers, or in more layouts, are no robot's state either.
+MAX_NUMBERS = 512
+MAX_LAYOUTS = 200
+# Quaternions of rotations are so near to length 1, also as float32.
+UNIT_LENGTH = 1e-5
+HEADER = "std_msgs/msg/Header"
+# Behind the encapsulation header: seconds as int32, then nanoseconds as uint32.
+STAMP = slice(4, 12)
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class SurveyedTopic:
+    """One topic and what its messages tell.
+
+    Attributes:
+        topic: As the bag says.
+        known: Whether the messages can be decoded.
+        read: Whether they were read at all; those that are in no encoding of ROS are not.
+        statistics: Of the messages that were read.
+    """
+
+    topic: BagTopic
+    known: bool
+    read: bool
+    statistics: TopicStatistics
+
+
+def survey(
+    bag: Bag,
+    progress: Callable[[int], None] = lambda _: None,
+    visit: Callable[[MessageBlock], None] = lambda _: None,
+) -> list[SurveyedTopic]:
+    """Read a bag once, from start to end.
+
+    Args:
+        bag: An opened bag.
+        progress: Told, now and then, how many of the bag's bytes are done.
+        visit: Shown each block of messages.
+
+    Returns:
+        All topics, by name.
+
+    Raises:
+        BagError: If the bag is damaged, or has another number of messages than it says.
+    """
+    unknown = {topic.name for topic in bag.unknown_types}
+    topics = {name: TopicStatistics(name, topic.msgtype, "") for name, topic in bag.topics.items()}
+    stamped = {name for name in bag.topics if name not in unknown and _is_stamped(bag, name)}
+    read = {name for name in bag.topics if name not in unknown or _is_readable(bag, name)}
+    for batch in bag.batches(frozenset(read)):
+        for block in batch.blocks:
+            stamps_ns = header_stamps(block) if block.topic in stamped else None
+            topics[block.topic].add(block.log_times_ns, stamps_ns)
+            visit(block)
+        progress(batch.bytes_done)
+    return [
+        SurveyedTopic(bag.topics[name], name not in unknown, name in read, topics[name])
+        for name in sorted(topics)
+    ]
+
+
+def _is_stamped(bag: Bag, topic: str) -> bool:
+    try:
+        return begins_with_header(bag.typestore(topic), bag.topics[topic].msgtype)
+    except BagError:
+        return False  # recorded with several types
+
+
+def _is_readable(bag: Bag, topic: str) -> bool:
+    """Whether the times of a topic's messages can be read although nobody knows its type."""
+    try:
+        next(bag.batches(frozenset({topic})))
+    except BagError:
+        return False
+    return True
+
+
+@dataclass
+class NumberFacts:
+    """What one number of the messages was.
+
+    Attributes:
+        dtype: numpy's name of its type.
+        messages: How many messages have it.
+        nonfinite: In how many of them it was NaN or infinite.
+        low: The smallest finite value; infinite without any.
+        high: The largest; minus infinity without any.
+    """
+
+    dtype: str
+    messages: int = 0
+    nonfinite: int = 0
+    low: float = np.inf
+    high: float = -np.inf
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it had one finite value only."""
+        return self.low == self.high
+
+
+@dataclass
+class QuaternionFacts:
+    """What x, y, z and w at one path were together.
+
+    Attributes:
+        shortest: The smallest norm.
+        longest: The largest.
+        tilt: The largest of abs(x) and abs(y): 0 where all turns were about z.
+    """
+
+    shortest: float = np.inf
+    longest: float = 0.0
+    tilt: float = 0.0
+
+    @property
+    def is_rotation(self) -> bool:
+        """Whether all of them were of unit length, as rotations are."""
+        return self.shortest > 1 - UNIT_LENGTH and self.longest < 1 + UNIT_LENGTH
+
+
+class TopicNumbers:
+    """Takes blocks of a topic's messages.
+
+    Attributes:
+        messages: How many were taken.
+        facts: What each number was, in the messages' order; those of one path by joint name
+            where the messages name as many joints, else by index.
+        quaternions: By path.
+        names: The lists of joint names that occurred with each array.
+        lengths: The lengths of each array that occurred.
+        refusal: Why the topic's messages make no vector; empty if they do.
+
+    Args:
+        topic: The topic.
+        msgtype: Type of its messages.
+        typestore: Knows the type.
+    """
+
+    def __init__(self, topic: str, msgtype: str, typestore: Typestore) -> None:
+        self.messages = 0
+        self.facts: dict[Element, NumberFacts] = {}
+        self.quaternions: dict[str, QuaternionFacts] = {}
+        self.names: dict[str, list[tuple[str, ...]]] = {}
+        self.lengths: dict[str, set[int]] = {}
+        self.refusal = ""
+        self._topic = topic
+        self._msgtype = msgtype
+        self._typestore = typestore
+        self._plans: list[tuple[RowPlan, tuple[Element, ...]]] = []
+
+    def add(self, block: MessageBlock) -> None:
+        """Take note of messages; what cannot be read is told by `refusal`."""
+        waiting = np.arange(len(block))
+        self.messages += len(block)
+        while len(waiting) and not self.refusal:
+            try:
+                plan, elements = self._plan(block, int(waiting[0]))
+            except (LayoutError, ContractError) as cause:
+                self.refusal = str(cause)
+                return
+            rows = waiting[block.lengths[waiting] == plan.length]
+            fits, gathered = plan.take(block.data, block.starts[rows])
+            if fits is not None:
+                rows, gathered = rows[fits], [matrix[fits] for matrix in gathered]
+            self._note(plan.numbers(gathered), elements)
+            waiting = np.setdiff1d(waiting, rows, assume_unique=True)
+
+    @property
+    def common(self) -> dict[Element, NumberFacts]:
+        """The numbers that all messages have."""
+        return {key: fact for key, fact in self.facts.items() if fact.messages == self.messages}
+
+    def _plan(self, block: MessageBlock, index: int) -> tuple[RowPlan, tuple[Element, ...]]:
+        """The plan for a message's layout, known or new."""
+        start, length = block.starts[index : index + 1], int(block.lengths[index])
+        for plan, elements in reversed(self._plans):
+            if plan.length == length and plan.take(block.data, start)[0] is None:
+                return plan, elements
+        if len(self._plans) == MAX_LAYOUTS:
+            raise LayoutError("its messages differ in form too much")
+        layout = lay_out(block.payload(index), self._msgtype, self._typestore)
+        selections = tuple(self._selections(layout))
+        elements = tuple(element for each in selections for element in each.elements)
+        if len(elements) > MAX_NUMBERS:
+            raise LayoutError(f"its messages have more than {MAX_NUMBERS} numbers")
+        order = JointOrder(self._topic, (), by_index=False)
+        self._plans.append((RowPlan(layout, selections, order, stamped=False), elements))
+        for element in elements:
+            place = layout.places[element.path]
+            self.facts.setdefault(element, NumberFacts(place.dtype))
+        return self._plans[-1]
+
+    def _selections(self, layout: CdrLayout) -> Iterator[FieldSelection]:
+        for path, place in layout.places.items():
+            if path.startswith("header."):
+                continue
+            if place.count is None:
+                yield FieldSelection(path=path)
+                continue
+            self.lengths.setdefault(path, set()).add(place.count)
+            if not 0 < place.count <= MAX_ARRAY:
+                continue
+            names = _names(layout, path)
+            known = self.names.setdefault(path, [])
+            if names is not None and names not in known:
+                known.append(names)
+            if names and len(names) == len(set(names)) == place.count:
+                yield FieldSelection(path=path, joints=names)
+            else:
+                yield FieldSelection(path=path, indices=tuple(range(place.count)))
+
+    def _note(self, numbers: NDArray[np.float64], elements: Sequence[Element]) -> None:
+        finite = np.isfinite(numbers)
+        lows = np.where(finite, numbers, np.inf).min(axis=0)
+        highs = np.where(finite, numbers, -np.inf).max(axis=0)
+        bad = (~finite).sum(axis=0)
+        for column, element in enumerate(elements):
+            fact = self.facts[element]
+            fact.messages += len(numbers)
+            fact.nonfinite += int(bad[column])
+            fact.low = min(fact.low, float(lows[column]))
+            fact.high = max(fact.high, float(highs[column]))
+        columns = {element.path: column for column, element in enumerate(elements)}
+        for path in quaternion_paths(columns):
+            turns = numbers[:, [columns[f"{path}.{axis}"] for axis in "xyzw"]]
+            norms = np.sqrt((turns**2).sum(axis=1))
+            known = self.quaternions.setdefault(path, QuaternionFacts())
+            # What is no number makes no rotation: fmin and fmax would pass over it.
+            known.shortest = float(np.min([known.shortest, np.nan_to_num(norms.min(), nan=0.0)]))
+            known.longest = float(np.max([known.longest, np.nan_to_num(norms.max(), nan=np.inf)]))
+            known.tilt = float(np.max([known.tilt, np.abs(turns[:, :2]).max()]))
+
+
+def quaternion_paths(columns: Mapping[str, object]) -> list[str]:
+    """The paths under which there are x, y, z and w."""
+    owners = dict.fromkeys(path.rpartition(".")[0] for path in columns if path.endswith(".w"))
+    return [path for path in owners if all(f"{path}.{axis}" in columns for axis in "xyz")]
+
+
+def _names(layout: CdrLayout, path: str) -> tuple[str, ...] | None:
+    """The names that go with an array: beside it, or above."""
+    ancestors = path.split(".")[:-1]
+    for depth in range(len(ancestors), -1, -1):
+        for name in NAME_LISTS:
+            candidate = ".".join([*ancestors[:depth], name])
+            if candidate in layout.string_lists:
+                return tuple(text for text, _ in layout.string_lists[candidate])
+    return None
+
+
+def begins_with_header(typestore: Typestore, msgtype: str) -> bool:
+    """Whether messages of a type begin with a header, as those do that have one."""
+    fields = typestore.get_msgdef(msgtype).fields
+    return bool(fields) and tuple(fields[0]) == ("header", (Nodetype.NAME, HEADER))
+
+
+def header_stamps(block: MessageBlock) -> NDArray[np.int64]:
+    """Return the stamps of messages that begin with a header, in nanoseconds, shape (n,).
+
+    A message that is too short for one, which only damage explains, counts as not stamped: 0.
+    """
+    stamps_ns = np.zeros(len(block), np.int64)
+    whole = np.flatnonzero(block.lengths >= STAMP.stop)
+    places = block.starts[whole, None] + np.arange(STAMP.stop)
+    content = block.data[places]
+    for little in (True, False):
+        rows = np.flatnonzero((content[:, 1] & 1) == little)
+        order = "<" if little else ">"
+        raw = np.ascontiguousarray(content[rows, STAMP])
+        seconds = raw[:, :4].copy().view(f"{order}i4")[:, 0].astype(np.int64)
+        nanoseconds = raw[:, 4:].copy().view(f"{order}u4")[:, 0].astype(np.int64)
+        stamps_ns[whole[rows]] = seconds * SECOND_NS + nanoseconds
+    return stamps_ns
