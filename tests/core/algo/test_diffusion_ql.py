@@ -1,0 +1,184 @@
+"""Diffusion-QL against a naive second implementation, and what an update may and may not move."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dql_core.algo.bc import DiffusionBC
+from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.noise import UpdateNoise
+from dql_core.data.batches import Batch
+from tests.core.algo.naive import (
+    A,
+    B,
+    N,
+    O,
+    make_agent,
+    make_batch,
+    make_config,
+    moved,
+    naive_target,
+    naive_update,
+    require_equal_updates,
+    snapshot,
+)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return make_batch()
+
+
+SWITCHES: list[dict[str, Any]] = [
+    {},
+    {"policy": {"eta": 5.0}},
+    {"policy": {"gradient_clip": 0.01}, "critic": {"gradient_clip": 0.01}},
+    {"policy": {"gradient_clip": None}, "critic": {"gradient_clip": None}},
+    {"diffusion": {"prediction": "x0"}},
+    {"diffusion": {"variance": "beta"}},
+    {"policy": {"policy_gradient": "one_step", "eta": 5.0}},
+    {"policy": {"policy_gradient": "one_step", "eta": 5.0}, "diffusion": {"prediction": "x0"}},
+    {"critic": {"layer_norm": True}},
+    {"critic": {"max_q_samples": 4}},
+    {"run": {"needless_gradients": True}, "critic": {"max_q_samples": 4}},
+]
+
+
+@pytest.mark.parametrize("sections", SWITCHES, ids=str)
+@pytest.mark.parametrize("guide", [0, 1])
+def test_a_whole_update_equals_the_naive_one_tensor_by_tensor(
+    batch: Batch, guide: int, sections: dict[str, Any]
+) -> None:
+    config = make_config(**sections)
+    ours, naive = make_agent(config), make_agent(config)
+    noise = dataclasses.replace(ours.noise.draw(B), guide=torch.tensor(guide))
+    target = naive_target(naive, batch, noise, config)
+    losses = ours.update(batch, noise)
+    naive_update(naive, batch, noise, config)
+    torch.testing.assert_close(losses.q_target, target.mean())
+    require_equal_updates(ours, naive)
+
+
+# --- What moves, what does not, and what an update depends on. ---
+def test_every_tensor_moves_in_one_update(batch: Batch) -> None:
+    agent = make_agent(make_config())
+    before = {name: snapshot(module) for name, module in agent.modules.items()}
+    agent.update(batch)
+    for name, module in agent.modules.items():
+        assert moved(before[name], module) == set(before[name]), name
+
+
+def test_the_average_equals_the_policy_at_first_and_moves_only_every_so_often(
+    batch: Batch,
+) -> None:
+    agent = make_agent(make_config(policy={"ema_every": 3, "ema_rate": 0.25}))
+    assert not moved(snapshot(agent.policy.average), agent.policy.online)
+    for step in range(7):
+        before = snapshot(agent.policy.average)
+        agent.update(batch)
+        rate = 0.25 if step in (0, 3, 6) else 0.0
+        for name, value in agent.policy.average.state_dict().items():
+            expected = (1 - rate) * before[name] + rate * agent.policy.online.state_dict()[name]
+            torch.testing.assert_close(value, expected)
+
+
+def test_the_average_of_the_papers_code_stays_the_random_network_for_a_thousand_updates(
+    batch: Batch,
+) -> None:
+    agent = make_agent(make_config(policy={"ema_start": 1000}))
+    start = snapshot(agent.policy.average)
+    for step in (0, 1, 995, 999):
+        agent.step = step
+        agent.update(batch)
+    assert not moved(start, agent.policy.average)
+    assert agent.step == 1000
+    agent.update(batch)
+    assert moved(start, agent.policy.average)
+
+
+def test_target_critics_follow_at_their_rate_every_update(batch: Batch) -> None:
+    agent = make_agent(make_config(critic={"tau": 0.25}))
+    start = snapshot(agent.critics.target)
+    agent.update(batch)
+    for name, value in agent.critics.target.state_dict().items():
+        expected = 0.75 * start[name] + 0.25 * agent.critics.online.state_dict()[name]
+        torch.testing.assert_close(value, expected)
+
+
+def test_the_policys_step_leaves_the_critics_alone(batch: Batch) -> None:
+    timid, bold = (
+        make_agent(make_config(policy={"eta": 0.0})),
+        make_agent(make_config(policy={"eta": 9.0})),
+    )
+    timid.update(batch)
+    bold.update(batch)
+    assert not moved(snapshot(timid.critics.online), bold.critics.online)
+    assert moved(snapshot(timid.policy), bold.policy)
+
+
+def test_without_guidance_it_is_diffusion_bc(batch: Batch) -> None:
+    config = make_config(policy={"eta": 0.0})
+    guided = make_agent(config)
+    torch.manual_seed(0)
+    imitator = DiffusionBC(config, O, A, torch.Generator().manual_seed(1))
+    for seed in range(3):
+        noise = make_agent(config).noise.draw(B)
+        torch.manual_seed(seed)
+        losses = guided.update(batch, noise)
+        assert torch.equal(losses.imitation, imitator.update(batch, noise).imitation)
+    assert not moved(snapshot(guided.policy), imitator.policy)
+
+
+def test_targets_come_from_the_slow_copies_alone(batch: Batch) -> None:
+    agent = make_agent(make_config())
+    disturbed = make_agent(make_config())
+    noise = agent.noise.draw(B)
+    for fast in (disturbed.policy.online, disturbed.critics.online):
+        for parameter in fast.parameters():
+            nn.init.normal_(parameter)
+    expected = agent.update(batch, noise).q_target
+    assert torch.equal(disturbed.update(batch, noise).q_target, expected)
+
+
+def test_terminal_transitions_are_worth_their_reward(batch: Batch) -> None:
+    ended = Batch(**{**vars(batch), "bootstrap": torch.zeros(B)})
+    losses = make_agent(make_config()).update(ended)
+    torch.testing.assert_close(losses.q_target, batch.reward.mean())
+
+
+def test_equal_seeds_give_equal_updates(batch: Batch) -> None:
+    first, second = make_agent(make_config()), make_agent(make_config())
+    for agent in (first, second):
+        for _ in range(3):
+            agent.update(batch)
+    for name, module in first.modules.items():
+        assert not moved(snapshot(module), second.modules[name])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_update_on_cuda_equals_the_one_on_the_cpu(batch: Batch) -> None:
+    here = make_agent(make_config())
+    torch.manual_seed(0)
+    there = DiffusionQL(make_config(), O, A, torch.Generator("cuda").manual_seed(1))
+    noise = here.noise.draw(B)
+    here.update(batch, noise)
+    there.update(
+        Batch(**{key: value.cuda() for key, value in vars(batch).items()}),
+        UpdateNoise(**{key: value.cuda() for key, value in vars(noise).items()}),
+    )
+    for name, module in here.modules.items():
+        for key, value in module.state_dict().items():
+            theirs = there.modules[name].state_dict()[key].cpu()
+            torch.testing.assert_close(value, theirs, atol=1e-5, rtol=1e-4, msg=f"{name}.{key}")
+
+
+def test_the_noise_of_an_update_has_the_shapes_it_says() -> None:
+    noise = make_agent(make_config()).noise.draw(1000)
+    assert noise.imitation.shape == (1000, A)
+    assert noise.policy.shape == noise.target.shape == (N, 1000, A)
+    assert noise.guide.shape == ()
+    assert sorted(set(noise.step.tolist())) == list(range(N))

@@ -1,0 +1,433 @@
+"""`dql contract`: init writes a contract that fits its recording, check says all that is wrong."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+from dql_core.errors import ContractError
+from dql_ros.bag.writer import CONTRACT_KEY, BagWriter
+from dql_ros.cli.contract import contract
+from dql_ros.contract import load_contract
+
+SECOND = 1_000_000_000
+BAGS = Path(__file__).parents[4] / "shared" / "data" / "bags"
+ARM = Path(__file__).parents[1] / "arm.yaml"
+POINT, COMMAND = "geometry_msgs/msg/PointStamped", "std_msgs/msg/Float64MultiArray"
+FITTING = """\
+robot: cart
+rate_hz: 10.0
+observation:
+  - topic: /place
+    type: geometry_msgs/msg/PointStamped
+    fields:
+      - {path: point.x, unit: m}
+      - {path: point.y, unit: rad}
+action:
+  - topic: /commands
+    type: std_msgs/msg/Float64MultiArray
+    fields:
+      - {path: data, indices: [0, 1], low: -1.0, high: 1.0}
+"""
+
+
+@pytest.fixture
+def bag(tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]) -> Path:
+    """A cart that is told where to go 10 times a second, for 4 seconds."""
+    messages = []
+    for tick in range(41):
+        now = 50 * SECOND + tick * SECOND // 10
+        place = blank(POINT)
+        place.header.stamp.sec, place.header.stamp.nanosec = divmod(now - 3_000_000, SECOND)
+        place.point.x, place.point.y = tick / 10, np.sin(tick / 5)
+        command = blank(COMMAND)
+        command.data = np.array([np.cos(tick / 5), tick / 80])
+        messages += [("/place", POINT, now, place), ("/commands", COMMAND, now + 7, command)]
+    return record(tmp_path / "cart", messages)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cart.yaml"
+    path.write_text(FITTING)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(contract, [str(each) for each in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def told(*arguments: object) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(run("check", *arguments, "--json").stdout)
+    return document
+
+
+def changed(file: Path, before: str, after: str) -> Path:
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    return file
+
+
+def test_init_writes_a_contract_that_check_finds_to_fit(bag: Path, tmp_path: Path) -> None:
+    out = tmp_path / "robot.yaml"
+    made = run("init", bag, "--out", out)
+    assert made.stdout == f"wrote {out}; go through it, then: dql contract check {out} {bag}\n"
+    checked = run("check", out, bag)
+    assert checked.exit_code == 0
+    assert checked.stdout == f"{bag}: fits: 1 episode, 40 transitions\n"
+
+
+def test_init_refuses_to_overwrite(bag: Path, file: Path) -> None:
+    with pytest.raises(ContractError, match=r"cart.yaml: already exists; name another --out"):
+        run("init", bag, "--out", file)
+    assert file.read_text() == FITTING
+
+
+def test_init_names_the_file_after_the_bag(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run("init", next(bag.glob("*.mcap")))
+    assert load_contract(Path("cart_0.yaml")).robot == "cart_0"
+
+
+def test_init_takes_the_contract_that_a_recording_carries(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "own", contract_text=ARM.read_text()) as writer:
+        writer.add_topic("/reward", "std_msgs/msg/Float64")
+    run("init", tmp_path / "own", "--out", tmp_path / "robot.yaml")
+    assert (tmp_path / "robot.yaml").read_text() == ARM.read_text()
+
+
+def test_init_tells_what_is_to_be_filled_in_and_check_complains_of_just_that(
+    tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    place = blank(POINT)
+    lonely = record(tmp_path / "lonely", [("/place", POINT, SECOND, place)])
+    out = tmp_path / "robot.yaml"
+    made = run("init", lonely, "--out", out, "--rate", 10)
+    assert made.exit_code == 0
+    assert made.stdout.splitlines() == [
+        f"wrote {out}, which is not complete:",
+        "fill in observation: all that was found was sent only once; one must not be latched",
+        "fill in action: no topic was found that commands the robot",
+    ]
+    checked = run("check", out)
+    assert checked.exit_code == 2
+    assert checked.stdout.splitlines()[0] == "problem: key 'action' is missing"
+
+
+def test_check_without_a_bag_says_all_that_is_wrong_with_the_file(file: Path) -> None:
+    changed(file, "rate_hz: 10.0", "rate_hz: -10.0")
+    changed(file, "{path: point.x, unit: m}", "{path: point.x, unti: m}")
+    changed(file, "low: -1.0, high: 1.0", "low: 1.0, high: -1.0")
+    result = run("check", file)
+    assert result.exit_code == 2
+    assert result.stdout.splitlines() == [
+        "problem: unknown key 'observation.0.fields.0.unti' (did you mean 'unit'?)",
+        "problem: key 'rate_hz' is -10.0: Input should be greater than 0",
+        "problem: action.0.fields.0: 'low' must be below 'high', not 1.0 and -1.0",
+        f"{file}: 3 to mend",
+    ]
+
+
+def test_check_without_a_bag_knows_the_standard_types(file: Path) -> None:
+    changed(file, "path: point.x", "path: point.xx")
+    changed(file, "std_msgs/msg/Float64MultiArray", "std_msgs/msg/Float64MultiArry")
+    document = told(file)
+    assert document["problems"] == [
+        "observation.0 (/place): no field 'xx' for 'point.xx' (did you mean 'x'?)"
+    ]
+    assert len(document["warnings"]) == 1
+    assert "unknown type 'std_msgs/msg/Float64MultiArry'" in document["warnings"][0]
+
+
+def test_check_of_a_right_file_says_so(file: Path) -> None:
+    result = run("check", file)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{file}: nothing is wrong with it; name a recording to compare it with\n"
+    )
+
+
+def test_check_says_all_in_which_a_bag_does_not_fit(file: Path, bag: Path) -> None:
+    changed(file, "topic: /place", "topic: /plaze")
+    changed(file, "indices: [0, 1]", "indices: [0, 2]")
+    with file.open("a") as end:
+        end.write("reward: {topic: /commands, type: std_msgs/msg/Float64}\n")
+    problems = told(file, bag)["problems"]
+    assert problems == [
+        f"{bag}: no topic /plaze, which the contract needs as observation (did you mean "
+        f"'/place'?); correct the contract or --namespace, or record it",
+        f"{bag}: /commands is of type {COMMAND}, in the contract of type std_msgs/msg/Float64; "
+        f"correct the contract",
+        f"{bag}: action.0 (/commands): 'data' cannot be sent, since the contract gives index 1 no "
+        f"value; select all elements of the array",
+        f"{bag}, 0.000 s from its start: /commands: 'data' has 2 entries, no index 2; correct "
+        f"'indices' in the contract",
+    ]
+
+
+def test_check_compares_functions_and_bags_in_one_go(file: Path, bag: Path) -> None:
+    changed(file, "indices: [0, 1]", "indices: [0, 2]")
+    with file.open("a") as end:
+        end.write("reward: {function: 'dql_core.rewards:action_cast'}\n")
+    problems = told(file, bag)["problems"]
+    assert len(problems) == 3
+    assert "'action_cast' (did you mean 'action_cost'?)" in problems[0]
+    assert "'data' cannot be sent" in problems[1]
+    assert "no index 2" in problems[2]
+
+
+def test_check_warns_of_bounds_ages_and_rates(file: Path, bag: Path) -> None:
+    changed(file, "unit: m}", "unit: m, low: 0.0, high: 3.05}")
+    changed(file, f"type: {POINT}", f"type: {POINT}\n    max_age_s: 0.05")
+    changed(file, "rate_hz: 10.0", "rate_hz: 40.0")
+    document = told(changed(file, "high: 1.0", "high: 0.25"), bag)
+    warnings = "\n".join(document["warnings"])
+    assert (
+        "/place: max_age_s is 0.05, but a value is usually 0.103 s old when the next comes; "
+        "almost nothing can be used" in warnings
+    )
+    assert (
+        "/place: 'place.point.x' is beyond its bounds 0 to 3.05 in 10 of 41 messages: it was 0 "
+        "to 4" in warnings
+    )
+    assert (
+        "/commands: 'commands.data.1' is beyond its bounds -1 to 0.25 in 20 of 41 messages"
+        in warnings
+    )
+    assert (
+        "/commands: came 10 times a second; at rate_hz 40 most actions repeat the one before"
+        in warnings
+    )
+
+
+def test_check_warns_of_angles_in_degrees(
+    file: Path, tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    messages = []
+    for tick in range(20):
+        place, command = blank(POINT), blank(COMMAND)
+        place.header.stamp.nanosec, place.point.y = tick * 10**7, 9.0 * tick
+        command.data = np.zeros(2)
+        messages += [
+            ("/place", POINT, tick * 10**7, place),
+            ("/commands", COMMAND, tick * 10**7, command),
+        ]
+    warnings = told(file, record(tmp_path / "turning", messages))["warnings"]
+    assert any(
+        "/place: 'place.point.y' is up to 171 rad; if the messages have degrees, set "
+        "'message_unit: deg'" in warning
+        for warning in warnings
+    )
+
+
+def test_check_refuses_bounds_and_numbers_that_the_contract_refuses(
+    file: Path, tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    messages = []
+    for tick in range(20):
+        place, command = blank(POINT), blank(COMMAND)
+        place.header.stamp.nanosec = 1 + tick * 10**7
+        place.point.x = np.nan if tick == 5 else 1e39
+        command.data = np.array([0.0, 2.0])
+        messages += [
+            ("/place", POINT, tick * 10**7, place),
+            ("/commands", COMMAND, tick * 10**7, command),
+        ]
+    with file.open("a") as end:
+        end.write("beyond_bounds: refuse\n")
+    problems = told(file, record(tmp_path / "bag", messages))["problems"]
+    assert len(problems) == 2
+    assert "'place.point.x' is NaN or infinite in 20 of 20 messages" in problems[0]
+    assert "'commands.data.1' is beyond its bounds -1 to 1 in 20 of 20 messages" in problems[1]
+
+
+def test_check_tells_of_another_clock(
+    file: Path, tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    messages = []
+    for tick in range(20):
+        place, command = blank(POINT), blank(COMMAND)
+        place.header.stamp.sec = tick
+        command.data = np.zeros(2)
+        now = (1000 + tick) * SECOND
+        messages += [("/place", POINT, now, place), ("/commands", COMMAND, now, command)]
+    problems = told(file, record(tmp_path / "bag", messages))["problems"]
+    assert len(problems) == 1
+    assert (
+        "/place: 20 of 20 header stamps are farther than max_skew_s (60 s) from the time of "
+        "receipt, usually 1000 s; 1 are zero; set 'stamp: receive'" in problems[0]
+    )
+
+
+def test_check_says_why_no_episode_can_be_made(file: Path, bag: Path) -> None:
+    with file.open("a") as end:
+        end.write("episode: {min_length: 1000}\n")
+    problems = told(file, bag)["problems"]
+    assert len(problems) == 1
+    assert "no episode could be made (episode of 40 transitions, shorter than" in problems[0]
+
+
+def test_check_goes_on_after_a_bag_that_cannot_be_read(
+    file: Path, bag: Path, tmp_path: Path
+) -> None:
+    document = told(file, tmp_path / "cert", bag)
+    assert document["fits"] is False
+    assert len(document["problems"]) == 1
+    assert "no such bag" in document["problems"][0]
+    assert [each["transitions"] for each in document["bags"]] == [0, 40]
+
+
+def test_users_mistakes_are_one_line_each_and_exit_code_2(file: Path, tmp_path: Path) -> None:
+    for arguments in (["check", tmp_path / "none.yaml"], ["init", tmp_path / "none"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "dql_ros.cli.main", "contract", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 2
+        assert result.stdout == ""
+        assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not BAGS.is_dir(), reason="no recordings in ../shared/data/bags")
+def test_shipped_contract_fits_the_flights() -> None:
+    shipped = Path(__file__).parents[3] / "config" / "contracts" / "crazyflie.yaml"
+    flights = sorted((BAGS / "crazyflie").glob("*bag"))
+    document = told(shipped, *flights)
+    assert document["fits"]
+    assert [each["transitions"] for each in document["bags"]] == [338, 239, 17]
+
+
+CODE = """\
+reward:  # weighed by hand
+  - function: {module}:reward
+    weight: 2
+  - function: {module}:other
+
+episode:
+  # of a person
+  terminated: {{function: {module}:done, arguments: {{limit: 1}}}}
+  min_length: 3
+"""
+
+HARMLESS = FITTING + "episode:\n  # of a person\n  min_length: 3\n"
+
+
+def carrying(folder: Path, text: str) -> Path:
+    with BagWriter(folder, contract_text=text) as writer:
+        writer.add_topic("/reward", "std_msgs/msg/Float64")
+    return folder
+
+
+def test_a_recording_names_no_code_to_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = carrying(tmp_path / "own", FITTING + CODE.format(module="evil"))
+    out = tmp_path / "robot.yaml"
+    made = run("init", own, "--out", out)
+    told_line, _ = made.stdout.splitlines()
+    assert told_line == (
+        "left out of the carried contract: reward (evil:reward), reward (evil:other), "
+        "episode.terminated (evil:done): a recording names no code; the file has them in "
+        "comments, to be put back where you trust them"
+    )
+    assert run("check", out).exit_code == 0
+    assert not (tmp_path / "mark").exists()
+    assert yaml.safe_load(out.read_text()) == yaml.safe_load(HARMLESS)
+    kept = [line.removeprefix("# ") for line in out.read_text().splitlines()]
+    assert all(line in kept for line in CODE.format(module="evil").splitlines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{robot: cart, reward: {function: evil:x}}",
+        "robot: cart\n<<: {reward: {function: evil:x}}",
+        "robot: cart\nepisode: {terminated: {function: evil:x}}\n",
+        "robot: cart\nepisode:\n  terminated:\n    function: evil:x",
+        "robot: cart\nreward: &r [{function: evil:x}]\n",
+        "? reward\n: function: evil:x\nrobot: cart\n",
+        "robot: cart\nreward: {topic: a, arguments: {function: evil:x}}",
+        "robot: cart\r\nreward: {function: evil:x}\r\n",
+        'robot: cart\n"rew\\x61rd": {"\\x66unction": "evil:x"}\n',
+    ],
+)
+def test_however_it_is_written(tmp_path: Path, text: str) -> None:
+    made = run("init", carrying(tmp_path / "own", text), "--out", tmp_path / "robot.yaml")
+    assert "(evil:x): a recording names no code" in made.stdout
+    assert yaml.safe_load((tmp_path / "robot.yaml").read_text()) == {"robot": "cart"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("robot: {function: evil:x}", "names code where a contract has none"),
+        ("a: &a {function: evil:x}\nreward: *a", "names code where a contract has none"),
+        ("- 1", "is no mapping of keys"),
+        ("a: [", "is no valid yaml"),
+        ("a: &a [*a]", "contains itself"),
+        ("x" * (1 << 20) + "y", "is longer than 1,048,576 bytes"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_what_is_no_contract_is_told_and_the_messages_count(
+    bag: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    metadata = yaml.safe_load((bag / "metadata.yaml").read_text())
+    metadata["rosbag2_bagfile_information"]["custom_data"] = {CONTRACT_KEY: text}
+    (bag / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    made = run("init", bag, "--out", tmp_path / "robot.yaml")
+    assert words in made.stdout.splitlines()[0]
+    assert "it is not taken" in made.stdout.splitlines()[0]
+    assert load_contract(tmp_path / "robot.yaml").robot == "cart"
+
+
+def test_what_an_editor_would_not_show_is_written_as_escapes(tmp_path: Path) -> None:
+    text = "robot: cart  # \u202eevil\n# \u2028reward: {function: evil:x}\n"
+    run("init", carrying(tmp_path / "own", text), "--out", tmp_path / "robot.yaml")
+    assert (tmp_path / "robot.yaml").read_text() == (
+        "robot: cart  # \\u202eevil\n# \\u2028reward: {function: evil:x}\n"
+    )
+
+
+NASTY = "x: {function: evil:x}\n\u2028]}\"'# \x1b[31m\u202e"
+
+
+def test_names_in_a_recording_do_not_write_yaml(
+    tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    messages = []
+    for tick in range(20):
+        state = blank("sensor_msgs/msg/JointState")
+        state.name, state.position = [NASTY, "b"], np.array([tick / 10, 1.0 - tick])
+        command = blank(COMMAND)
+        command.data = np.array([np.cos(tick)])
+        now = 50 * SECOND + tick * SECOND // 10
+        messages += [(f"/{NASTY}", "sensor_msgs/msg/JointState", now, state)]
+        messages += [("/commands", COMMAND, now + 7, command)]
+    messages += [(f"/unused{NASTY}", "std_msgs/msg/String", now + 9, blank("std_msgs/msg/String"))]
+    out = tmp_path / "robot.yaml"
+    run("init", record(tmp_path / "own", messages), "--out", out)
+    contract_ = load_contract(out)
+    assert contract_.observation[0].topic == f"/{NASTY}"
+    assert contract_.reward is None
+    assert contract_.episode.terminated is None
+    assert all(each.isprintable() or each == "\n" for each in out.read_text())

@@ -1,0 +1,165 @@
+"""Verbs that are told to end, or killed, when their output is all but in its place."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dql_core.data.dataset import write_dataset
+from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
+
+ROOT = Path(__file__).parents[3]
+CONTRACT = ROOT / "config" / "contracts" / "scara.yaml"
+LIMIT_S = 60.0
+# Python imports it at its start: the renaming that puts an output in its place never ends.
+HOLD = """
+import os, time
+
+def hold(rename):
+    def held(source, target, **options):
+        if ".partial-" in os.fspath(source):
+            open(os.environ["HELD"], "w").close()
+            time.sleep(60)
+        return rename(source, target, **options)
+    return held
+
+os.rename, os.replace = hold(os.rename), hold(os.replace)
+"""
+CONFIG = """
+run: {steps: 10, batch_size: 8, num_threads: 1}
+policy: {width: 8}
+critic: {width: 8}
+"""
+VERBS = {
+    "import": "import flat.npz --format npz --out out",
+    "relabel": "relabel data --reward dql_core.rewards:action_cost --argument weights=0.1 "
+    "--out out",
+    "train": "train tiny.yaml --dataset data --out out",
+    "export": "export run --out out",
+    "layout": f"layout {CONTRACT} out.json",
+}
+# The way is the same for all, so one verb is enough for the others.
+ENDINGS = [(verb, signal.SIGTERM) for verb in VERBS]
+ENDINGS += [("layout", signal.SIGINT), ("layout", signal.SIGHUP)]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    rng = np.random.default_rng(0)
+    episode = tiny_episode(rng, 20, terminated=False)
+    write_dataset(folder / "data", [episode], TINY_SPEC)
+    save_untrained(folder, folder / "data", "diffusion_ql")
+    np.savez(
+        folder / "flat.npz",
+        obs=episode.observations,
+        acts=episode.actions,
+        rews=episode.rewards,
+        terminal=np.array([False]),
+        indices=np.array([], np.int64),
+    )
+    (folder / "tiny.yaml").write_text(CONFIG)
+    (folder / "sitecustomize.py").write_text(HOLD)
+    return folder
+
+
+@pytest.fixture
+def place(sources: Path, tmp_path: Path) -> Path:
+    """Return a folder with what the verbs need, as links."""
+    for name in ("data", "run", "flat.npz", "tiny.yaml"):
+        (tmp_path / name).symlink_to(sources / name)
+    return tmp_path
+
+
+def made(place: Path) -> set[str]:
+    return {path.name for path in place.iterdir() if not path.is_symlink()}
+
+
+def command(verb: str) -> list[str]:
+    return [sys.executable, "-m", "dql_ros.cli.main", *VERBS[verb].split()]
+
+
+@contextmanager
+def held(verb: str, place: Path, sources: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a verb and wait until it is held; it does not outlive the block."""
+    mark = place / "held"
+    with subprocess.Popen(
+        command(verb),
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": f"{sources}:{ROOT}", "HELD": str(mark)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            until = time.monotonic() + LIMIT_S
+            while not mark.exists():
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            mark.unlink()
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "number"), ENDINGS)
+def test_a_signal_to_end_leaves_nothing_and_is_told_in_one_line(
+    place: Path, sources: Path, verb: str, number: signal.Signals
+) -> None:
+    with held(verb, place, sources) as process:
+        assert any(".partial-" in name for name in made_below(place))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 128 + number
+    assert errors.splitlines() == [
+        f"dql: ended by {number.name}; nothing unfinished is left behind"
+    ]
+    assert made(place) == set()
+
+
+def made_below(place: Path) -> list[str]:
+    return [path.name for path in place.rglob("*")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_a_killed_verb_leaves_is_removed_by_the_next_which_succeeds(
+    place: Path, sources: Path, verb: str
+) -> None:
+    with held(verb, place, sources) as process:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=LIMIT_S)
+    assert any(".partial-" in name for name in made_below(place))
+    again = subprocess.run(
+        command(verb),
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert made(place) == {"out.json" if verb == "layout" else "out"}
+    assert not [name for name in made_below(place) if ".partial-" in name]
+
+
+def test_sighup_is_ignored_where_it_was_ignored_before(place: Path, sources: Path) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with held("layout", place, sources) as process:
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=LIMIT_S)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.returncode == 128 + signal.SIGTERM

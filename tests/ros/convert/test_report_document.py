@@ -1,0 +1,170 @@
+import json
+
+import numpy as np
+import pytest
+
+from dql_core.data.dataset import Episode
+from dql_core.errors import BagError
+from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.report.document import make_report
+from dql_ros.convert.report.field_statistics import DatasetStatistics
+from tests.ros.convert.report_sample import arm, episodes, eventful, part, report
+
+FAILED = BagPart(bag="bags/broken", error="bags/broken: holds no message; record it again")
+
+
+@pytest.mark.parametrize("each", [part("bags/a"), eventful(), FAILED, BagPart(bag="b")])
+def test_a_part_survives_json(each: BagPart) -> None:
+    document = json.loads(json.dumps(each.to_json(), allow_nan=False))
+    assert BagPart.from_json(document) == each
+    assert BagPart.from_json(document).to_json() == each.to_json()
+
+
+def test_a_part_of_another_version_is_refused_in_one_line() -> None:
+    with pytest.raises(BagError, match=r"^parts/3\.json: unknown key 'episode'.*'episodes'"):
+        BagPart.from_json({"bag": "a", "episode": []}, "parts/3.json")
+    with pytest.raises(BagError, match=r"^part: key 'bag' is missing"):
+        BagPart.from_json({})
+
+
+def test_an_episode_row_has_the_keys_of_the_report() -> None:
+    (row, _) = part("bags/a").to_json()["episodes"]
+    assert list(row) == ["from_s", "to_s", "length", "return", "terminated", "truncated", "ending"]
+
+
+def test_totals_are_sums_over_the_bags_that_were_converted() -> None:
+    made = report([part("bags/a"), eventful(), part("bags/b", lengths=()), FAILED])
+    assert made["totals"] == {
+        "bags": 4,
+        "failed_bags": 1,
+        "messages": 1200,
+        "recorded_s": 4.5 + 4.5 + 0.0,
+        "episodes": 4,
+        "transitions": 100,
+        "terminated": 2,
+        "truncated": 2,
+        "mean_length": 25.0,
+        "mean_return": -25.0,
+        "gaps": 6,
+        "losses": 1,
+        "dropped_ticks": 4,
+        "nonfinite_splits": 1,
+        "clipped_actions": 7,
+        "by_index_messages": 60,
+    }
+    assert made["failed"] == [{"bag": FAILED.bag, "error": FAILED.error}]
+    assert [bag["bag"] for bag in made["bags"]] == ["bags/a", "bags/eventful", "bags/b"]
+    assert [(bag["episodes"], bag["transitions"]) for bag in made["bags"]] == [
+        (2, 50),
+        (2, 50),
+        (0, 0),
+    ]
+    assert list(made["bags_sha256"]) == ["bags/a", "bags/eventful", "bags/b"]
+    assert [row["bag"] for row in made["episodes"]] == ["bags/a"] * 2 + ["bags/eventful"] * 2
+
+
+def test_endings_are_counted() -> None:
+    made = report([part("bags/a", lengths=(3, 4, 5)), part("bags/b", lengths=(3,))])
+    assert made["endings"] == [
+        {
+            "ending": "no /joint_states for too long",
+            "terminated": False,
+            "truncated": True,
+            "episodes": 2,
+        },
+        {"ending": "terminated", "terminated": True, "truncated": False, "episodes": 2},
+    ]
+
+
+def test_actions_are_told_as_recorded_and_as_in_the_dataset() -> None:
+    first, second = report([part("bags/a"), eventful()])["action"]
+    assert (first["clipped"], first["recorded_min"], first["recorded_max"]) == (2, -7.0, 1.0)
+    assert (second["clipped"], second["recorded_min"], second["recorded_max"]) == (5, -1.0, 9.0)
+    assert -1.0 <= first["min"] < first["max"] <= 1.0
+
+
+def test_remarks_tell_what_must_not_be_overlooked() -> None:
+    remarks = report([eventful(), part("bags/b", lengths=()), FAILED])["remarks"]
+    for expected in (
+        "1 of 3 bags could not be converted.",
+        "bags/b gave no episode.",
+        "bags/eventful: eventful_0.mcap: a chunk is cut off; an unknown number of messages are "
+        "lost.",
+        "bags/eventful: metadata.yaml names other files",
+        "bags/eventful: 12 messages on /map were skipped: nobody knows the type "
+        "nav2_msgs/msg/Costmap.",
+        "1 episode ends where something needed was missing.",
+        "1 episode was split where a needed number was not finite.",
+        "4 ticks were dropped because a needed number was not finite.",
+        "7 action values lay beyond the contract's bounds and were clipped.",
+        "60 messages named no joints and were read by position, as the contract allows.",
+    ):
+        assert expected in remarks
+    assert len(set(remarks)) == len(remarks)
+
+
+def test_a_faultless_conversion_has_no_remark() -> None:
+    assert report([part("bags/a", lengths=(30,))])["remarks"] == []
+
+
+def test_remarks_follow_the_contract() -> None:
+    widened = report([eventful()], arm(beyond_bounds="widen"))["remarks"]
+    assert any("beyond the contract's bounds and widened the bounds." in one for one in widened)
+    imitated = report([part("bags/a", lengths=(9,))], arm(reward=None))["remarks"]
+    assert imitated == [
+        "The contract names no reward: all rewards are 0, and the dataset can be imitated but no "
+        "value learned from it."
+    ]
+    rows = part("bags/a", lengths=(9,)).episodes
+    endless = rows[0].model_copy(update={"terminated": False, "truncated": True, "ending": "stop"})
+    told = report([part("bags/a", episodes=(endless,))])["remarks"]
+    assert told == [
+        "The contract says what ends the task, and it never happened: no episode is terminated."
+    ]
+
+
+def test_rewards_and_fields_that_never_change_are_told() -> None:
+    contract, parts = arm(), [part("bags/a", lengths=(9,))]
+    spec = contract.policy_spec()
+    (made,) = episodes(contract, parts)
+    made.observations[:, 1] = 0.5
+    flat = Episode(made.observations, made.actions, np.zeros(9), True, False)
+    fields = DatasetStatistics.of(spec, lambda: [flat])
+    remarks = make_report(contract, "arm.yaml", "/", parts, fields)["remarks"]
+    assert remarks == [
+        "Every reward is 0: no action is better than another.",
+        f"{spec.observation[1].name} never changes: it is 0.5 throughout.",
+    ]
+
+
+def test_stamps_that_cannot_be_trusted_are_told_once_a_topic() -> None:
+    one = part("bags/a", lengths=(9,))
+    stamps = {"backwards": 2, "duplicate": 0, "zero": 7}
+    odd = {**one.topics[0].model_dump(), "stamps": stamps}
+    remarks = report([part("bags/a", lengths=(9,), topics=(odd, {**odd, "role": "action"}))])
+    assert remarks["remarks"] == [
+        "bags/a: /joint_states: 2 header stamps went backwards.",
+        "bags/a: /joint_states: 7 header stamps were zero.",
+    ]
+
+
+def test_equal_inputs_give_equal_reports_and_json_keeps_them() -> None:
+    parts = [part("bags/a"), eventful(), FAILED]
+    made = report(parts)
+    assert made == report([BagPart.from_json(each.to_json()) for each in parts])
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+
+
+def test_a_conversion_without_an_episode_can_be_told_too() -> None:
+    made = report([FAILED, part("bags/b", lengths=())])
+    assert (made["totals"]["episodes"], made["totals"]["mean_return"]) == (0, None)
+    assert made["observation"][0]["min"] is None
+    assert json.loads(json.dumps(made, allow_nan=False)) == made
+
+
+def test_the_report_carries_contract_and_versions() -> None:
+    contract = arm()
+    made = report([part("bags/a")])
+    assert made["contract_hash"] == contract.hash()
+    assert "robot:" in made["contract_text"]
+    assert {"dql_ros", "rosbags", "mcap", "minari", "numpy", "python"} == set(made["versions"])

@@ -1,0 +1,155 @@
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.report.page import render, table
+from tests.ros.convert.report_sample import arm, eventful, part, report
+
+FAILED = BagPart(bag="bags/broken", error="bags/broken: holds no message; record it again")
+VOID = {"meta", "rect", "line", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced, and collects attributes, tags and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def rendered(*parts: BagPart, **changes: Any) -> tuple[str, Page]:
+    text = render({**report(parts), **changes})
+    return text, Page(text)
+
+
+def test_the_page_is_a_function_of_the_json_alone() -> None:
+    made = report([part("bags/a"), eventful(), FAILED])
+    assert render(json.loads(json.dumps(made))) == render(made)
+
+
+def test_everything_that_happened_is_on_the_page() -> None:
+    text, page = rendered(part("bags/a"), eventful(), FAILED)
+    told = " ".join(page.texts)
+    for expected in (
+        "Conversion of arm",
+        "bags/broken: holds no message; record it again",
+        "no /joint_states for too long",
+        "joint_states.position.shoulder",
+        "shoulder_velocity",
+        "sensor_msgs/msg/JointState",
+        "a chunk is cut off",
+        "/map",
+        "metadata.yaml names other files",
+        "Ticks dropped at a number that was not finite: 4.",
+        "no command on /commands",
+        "recorded -7 to 1",
+        "ab" * 32,
+        arm().hash(),
+        "A two-joint arm with a latched target",
+        "rosbags",
+    ):
+        assert expected in told
+    assert page.tags.count("h1") == 1
+    for title in ("Remarks", "Episodes", "Bags", "Observation", "Reward", "Inputs", "Contract"):
+        assert f"<h2>{title}</h2>" in text
+
+
+def test_nothing_is_loaded_and_no_script_runs() -> None:
+    text, page = rendered(part("bags/a"), eventful(), FAILED)
+    assert page.attributes.isdisjoint({"src", "href", "srcset", "action", "data", "onload"})
+    assert set(page.tags).isdisjoint({"script", "link", "iframe", "img", "object"})
+    assert re.search(r"url\(|@import|https?:", text) is None
+
+
+def test_names_cannot_become_markup() -> None:
+    evil = "bags/<script>alert('x')</script>\" onload='y"
+    one = part("bags/a").episodes[0].model_copy(update={"ending": evil})
+    text, page = rendered(
+        part(evil, episodes=(one,), notes=(evil,)),
+        BagPart(bag=f"{evil}2", error=evil),
+        contract_text=evil,
+        robot=evil,
+        remarks=[evil],
+    )
+    assert "script" not in page.tags
+    assert "onload" not in page.attributes
+    assert evil in "".join(page.texts)
+    assert "<script" not in text
+
+
+@pytest.mark.parametrize(("count", "is_open"), [(200, True), (201, False)])
+def test_many_episodes_are_folded(count: int, is_open: bool) -> None:
+    text, _ = rendered(part("bags/a", lengths=(1,) * count), part("bags/b"), part("bags/c"))
+    total = count + 4
+    assert (f"<details open><summary>{total} episodes" in text) == (total <= 200)
+    text, _ = rendered(part("bags/a", lengths=(1,) * count))
+    assert (f"<details open><summary>{count} episodes" in text) == is_open
+
+
+def test_more_rows_than_a_browser_likes_are_left_to_the_json() -> None:
+    made = report([part("bags/a")])
+    made["episodes"] = made["episodes"][:1] * 5003
+    made["bags"] = [{**made["bags"][0], "bag": f"bags/{index}"} for index in range(202)]
+    text = render(made)
+    assert "The other 3 are in report.json." in text
+    assert "The other 2 are in report.json." in text
+    assert len(text) < 4_000_000
+
+
+def test_more_gaps_than_are_listed_are_counted() -> None:
+    one = part("bags/a")
+    topics = (one.topics[0].model_copy(update={"gaps": 31}), one.topics[1])
+    text, _ = rendered(part("bags/a", topics=topics))
+    assert "and 30 more" in text
+
+
+def test_histograms_have_a_bar_a_filled_bin_and_a_line_a_bound() -> None:
+    made = report([part("bags/a")])
+    text = render(made)
+    fields = (*made["observation"], *made["action"], *made["reward"])
+    filled = sum(count > 0 for row in fields for count in row["histogram"]["counts"])
+    episodes = 2 + 2  # two lengths and two returns
+    assert text.count("<rect class=bar ") == filled + episodes
+    bounds = sum(row[key] is not None for row in fields for key in ("low", "high"))
+    assert text.count("<line class=bound ") == bounds == 4
+
+
+def test_a_conversion_without_an_episode_has_a_page() -> None:
+    _, page = rendered(FAILED)
+    assert "There is none." in page.texts
+    assert "rect" not in page.tags
+
+
+def test_a_table_shows_missing_cells_as_a_dash_and_is_nothing_without_rows() -> None:
+    assert table(("a", "b"), []) == ""
+    text = table(("a", ("b", ("c", "d"))), [(("word", "small"), None, 0)])
+    assert "<th rowspan=2>a</th><th colspan=2>b</th></tr><tr><th>c</th><th>d</th>" in text
+    assert "word<br><span class=soft>small</span>" in text
+    assert "<td>&ndash;</td><td>0</td>" in text

@@ -1,0 +1,125 @@
+"""The commands that robots take, over real topics, in a namespace and under other names."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from geometry_msgs.msg import Twist, TwistStamped
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
+
+from dql_ros.nodes.topics import reliable, time_message
+from dql_ros.processes import NodeProcess, environment_of
+from tests.ros.nodes import scripted_policy_node as scripted
+from tests.ros.nodes.robot import Robot
+
+pytestmark = pytest.mark.ros
+CONTRACT = """
+robot: everything
+rate_hz: 20.0
+observation:
+  - topic: joint_states
+    type: sensor_msgs/msg/JointState
+    fields: [{path: position, joints: [a]}]
+action:
+  - topic: array
+    type: std_msgs/msg/Float64MultiArray
+    fields: [{path: data, indices: [0, 1], low: -2, high: 2}]
+  - topic: joints
+    type: sensor_msgs/msg/JointState
+    frame_id: arm
+    fields: [{path: velocity, joints: [b, a], low: -2, high: 2}]
+  - topic: trajectory
+    type: trajectory_msgs/msg/JointTrajectory
+    time_from_start_s: 0.25
+    fields:
+      - {path: points.0.positions, joints: [a, b], unit: rad, message_unit: deg, low: -2, high: 2}
+  - topic: cmd_vel
+    type: geometry_msgs/msg/Twist
+    fields: [{path: linear.x, low: -1, high: 1}, {path: angular.z, constant: 0.5}]
+  - topic: cmd_vel_stamped
+    type: geometry_msgs/msg/TwistStamped
+    fields: [{path: twist.angular.z, low: -2, high: 2}]
+on_fault: {command: [-0.5, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5]}
+"""
+KINDS = {
+    "array": Float64MultiArray,
+    "joints": JointState,
+    "trajectory": JointTrajectory,
+    "cmd_vel": Twist,
+    "cmd_vel_stamped": TwistStamped,
+}
+STAMP_NS = 12_345_678_901
+
+
+@pytest.fixture(name="contract")
+def _contract(tmp_path: Path) -> Path:
+    (tmp_path / "contract.yaml").write_text(CONTRACT)
+    return tmp_path / "contract.yaml"
+
+
+@pytest.fixture(name="started")
+def _started(robot: Robot, contract: Path, tmp_path: Path) -> Iterator[NodeProcess]:
+    """A policy node in a namespace; what it hears and one topic of what it says are renamed."""
+    parameters = {"contract": contract, "mode": "lockstep", "autostart": "true"}
+    remaps = {
+        "__ns": "/left",
+        "joint_states": "/robot/states",
+        "cmd_vel": "base/cmd_vel",
+    }
+    arguments = [sys.executable, "-m", "tests.ros.nodes.scripted_policy_node", "--ros-args"]
+    for name, value in parameters.items():
+        arguments += ["-p", f"{name}:={value}"]
+    for name, value in remaps.items():
+        arguments += ["-r", f"{name}:={value}"]
+    environment = environment_of(robot.domain) | {"ROS_LOG_DIR": str(tmp_path)}
+    process = NodeProcess("policy", arguments, environment)
+    yield process
+    process.stop()
+
+
+def test_every_kind_of_command_arrives_as_the_contract_says(
+    robot: Robot, started: NodeProcess
+) -> None:
+    probe = robot.probe
+    names = {name: f"/left/{name}" for name in KINDS} | {"cmd_vel": "/left/base/cmd_vel"}
+    heard: dict[str, list[Any]] = {
+        name: probe.collect(kind, names[name]) for name, kind in KINDS.items()
+    }
+    states = probe.node.create_publisher(JointState, "/robot/states", reliable(10))
+
+    def answered() -> bool:
+        assert started.exit_code is None, started.last_words
+        state = JointState(name=["a"], position=[0.25])
+        state.header.stamp = time_message(STAMP_NS)
+        states.publish(state)
+        return all(heard.values())
+
+    probe.until(answered, "all commands")
+    array, joints, trajectory, twist, stamped = (heard[name][0] for name in KINDS)
+    action = scripted.ACTION
+    assert list(array.data) == [action, action]
+    assert joints.name == ["b", "a"]
+    assert list(joints.velocity) == [action, action]
+    assert (joints.header.frame_id, joints.header.stamp) == ("arm", time_message(STAMP_NS))
+    assert list(joints.position) == []
+    (point,) = trajectory.points
+    assert trajectory.joint_names == ["a", "b"]
+    assert list(point.positions) == pytest.approx([85.94366926962348] * 2)
+    assert (point.time_from_start.sec, point.time_from_start.nanosec) == (0, 250_000_000)
+    assert (twist.linear.x, twist.angular.z) == (1.0, 0.5)
+    assert stamped.twist.angular.z == action
+    assert stamped.header.stamp == time_message(STAMP_NS)
+    assert stamped.header.frame_id == "base_link"
+    started.send_signal(signal.SIGINT)
+    probe.until(lambda: started.wait(0.0), "the end")
+    probe.until(lambda: list(heard["array"][-1].data) == [-0.5, -0.5], "the safe command")
+    probe.until(lambda: heard["cmd_vel_stamped"][-1].twist.angular.z == -0.5, "all of it")
+    assert list(heard["joints"][-1].velocity) == [-0.5, -0.5]
+    assert heard["cmd_vel"][-1].linear.x == -0.5
+    # Constants stay what they are.
+    assert heard["cmd_vel"][-1].angular.z == 0.5

@@ -1,0 +1,102 @@
+"""The stop that latches, and the pause."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from std_msgs.msg import Bool
+
+from dql_ros.nodes.topics import reliable
+from tests.ros.nodes import scripted_policy_node as scripted
+from tests.ros.nodes.arm import NODE, Arm, Told, trigger
+from tests.ros.nodes.robot import SAFE, Robot
+
+pytestmark = pytest.mark.ros
+ACTION = [scripted.ACTION] * 2
+VOLATILE = QoSProfile(
+    depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
+)
+
+
+def start(robot: Robot, contract: Path, **parameters: Any) -> None:
+    robot.run("tests.ros.nodes.scripted_policy_node", NODE, contract=str(contract), **parameters)
+
+
+@pytest.mark.parametrize("quality", [reliable(1, latched=True), VOLATILE], ids=["latched", "not"])
+def test_stop_in_mid_motion_and_reset(robot: Robot, scara: Path, quality: QoSProfile) -> None:
+    start(robot, scara, autostart=True)
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
+    button = probe.node.create_publisher(Bool, f"{NODE}/stop", quality)
+    arm.aim(arm.now_ns)
+    arm.live(lambda: arm.last == ACTION, "the arm to move")
+    probe.until(lambda: button.get_subscription_count() > 0, "the node to listen")
+    button.publish(Bool(data=True))
+    arm.live(lambda: arm.last == SAFE and told.state == "stopped", "the stop")
+    stopped_at = len(arm.commands)
+    assert told.reason.startswith("stopped by ~/stop")
+    assert trigger(robot, "reset_stop") == (
+        False,
+        "still stopped: release the stop first, then reset it",
+    )
+    assert not trigger(robot, "resume")[0]
+    button.publish(Bool(data=False))
+    # That the button is released is not enough.
+    arm.live(lambda: len(arm.commands) >= stopped_at + 5, "more commands")
+    assert all(list(command.data) == SAFE for command in arm.commands[stopped_at:])
+    probe.until(lambda: trigger(robot, "reset_stop") == (True, "the stop is reset"), "the reset")
+    arm.live(lambda: arm.last == ACTION and told.state == "running", "the arm to move again")
+    assert trigger(robot, "reset_stop") == (True, "was not stopped")
+
+
+def test_a_latched_stop_from_before_the_start_holds(robot: Robot, scara: Path) -> None:
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
+    button = probe.node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
+    button.publish(Bool(data=True))
+    start(robot, scara)
+    assert probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    probe.until(button.wait_for_all_acked, "the node to hear of it")
+    arm.aim(arm.now_ns)
+    # Activation waits for states, which come while its service is being called.
+    activating = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
+    arm.live(activating.done, "the activation")
+    assert activating.result().success
+    arm.live(lambda: told.state == "stopped" and len(arm.commands) > 5, "the stopped state")
+    assert all(list(command.data) == SAFE for command in arm.commands)
+
+
+def test_pause_and_resume(robot: Robot, scara: Path) -> None:
+    start(robot, scara, autostart=True)
+    arm, told = Arm(robot), Told(robot)
+    arm.aim(arm.now_ns)
+    arm.live(lambda: arm.last == ACTION, "the arm to move")
+    assert trigger(robot, "pause") == (True, "paused; ~/resume ends that")
+    arm.live(lambda: arm.last == SAFE and told.state == "paused", "the pause")
+    seen = len(arm.commands)
+    arm.live(lambda: len(arm.commands) >= seen + 5, "more commands")
+    assert all(list(command.data) == SAFE for command in arm.commands[seen:])
+    assert trigger(robot, "resume") == (True, "resumed")
+    arm.live(lambda: arm.last == ACTION and told.state == "running", "the arm to move again")
+    assert trigger(robot, "resume") == (True, "was not paused")
+
+
+def test_stop_and_interrupt_do_not_wait_for_a_policy_that_is_stuck(
+    robot: Robot, scara: Path
+) -> None:
+    process = robot.run(
+        "tests.ros.nodes.scripted_policy_node", NODE, contract=str(scara), autostart=True
+    )
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
+    button = probe.node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
+    arm.aim(arm.now_ns)
+    arm.live(lambda: arm.last == ACTION, "the arm to move")
+    probe.until(lambda: button.get_subscription_count() == 2, "the node to listen")
+    arm.live(lambda: arm.last == SAFE, "the policy to be stuck", shoulder=scripted.HANG)
+    button.publish(Bool(data=True))
+    probe.until(lambda: told.state == "stopped", "the stop")
+    process.send_signal(signal.SIGINT)
+    probe.until(lambda: process.wait(0.0), "the end")
+    assert process.exit_code == 0
+    assert arm.last == SAFE

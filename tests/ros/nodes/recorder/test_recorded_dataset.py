@@ -1,0 +1,35 @@
+"""Recording over ROS topics, then converting, loses nothing and shifts nothing."""
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from dql_core.data.dataset import load_dataset
+from dql_core.sim import SCARA_ID
+from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Source, convert
+from dql_ros.nodes.closed_loop import demonstrator, run_closed_loop
+from tests.ros.nodes.robot import SCARA
+
+pytestmark = pytest.mark.ros
+EPISODES, SEED = 5, 11
+
+
+def test_dataset_of_a_lockstep_recording_is_the_simulation_to_the_bit(tmp_path: Path) -> None:
+    results = run_closed_loop(
+        SCARA, demonstrator(seed=2), episodes=EPISODES, seed=SEED, record=tmp_path / "bag"
+    )
+    report = convert(Source(load_contract(SCARA), [tmp_path / "bag"]), tmp_path / "out")
+    assert report["bags"][0]["left_out"] == []
+    environment = gymnasium.make(SCARA_ID)
+    episodes = load_dataset(tmp_path / "out").episodes
+    for index, (episode, result) in enumerate(zip(episodes, results, strict=True)):
+        assert (episode.terminated, episode.truncated) == (result.terminated, result.truncated)
+        observation, _ = environment.reset(seed=SEED + index)
+        for step, action in enumerate(episode.actions):
+            np.testing.assert_array_equal(episode.observations[step], np.float32(observation))
+            observation, reward, *_ = environment.step(action.astype(np.float64))
+            assert episode.rewards[step] == reward
+        np.testing.assert_array_equal(episode.observations[-1], np.float32(observation))
