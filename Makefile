@@ -37,8 +37,8 @@ fmt: $(STAMP)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff format .
 
 # The others train for hours, or soak for one: each says how it is run.
-BENCHMARKS := update selection data_memory convert.convert_speed convert.convert_memory convert.convert_workers \
-	control.control_start control.control_lockstep control.control_timing
+BENCHMARKS := update selection data_memory convert.speed convert.memory convert.workers \
+	control.start control.lockstep control.timing
 
 bench: $(STAMP)  ## run the benchmarks that take minutes, and print what they measure
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done

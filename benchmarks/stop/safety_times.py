@@ -3,10 +3,10 @@
     python -m benchmarks.stop.safety_times           # prints lines
     python -m benchmarks.stop.safety_times --keep    # and writes them to benchmarks/results
 
-The robot and the policy are those of `benchmarks.control.control_timing` at 100 Hz, with states every 5 ms
+The robot and the policy are those of `benchmarks.control.timing` at 100 Hz, with states every 5 ms
 that may be 0.1 s old, and neither hold nor ramp. This process is the robot: it does what goes
 wrong, and hears the commands. A time lasts from that until the safe command has arrived after
-which no action came. The emergency stop has a benchmark of its own, `benchmarks.stop.stop_latency`.
+which no action came. The emergency stop has a benchmark of its own, `benchmarks.stop.latency`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import Trigger
 
-from benchmarks.control.control_robot import (
+from benchmarks.control.robot import (
     COMMAND_TOPIC,
     JOINTS,
     STATE_TOPIC,
@@ -39,7 +39,7 @@ from benchmarks.control.control_robot import (
     write_arm,
 )
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from benchmarks.stop.stop_latency import policy_command, running
+from benchmarks.stop.latency import policy_command, running
 from dql_ros.nodes.remote import SideNode
 from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import environment_of, own_domain

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import deviation_measures as measures
-from benchmarks import deviation_trainings as trainings
+from benchmarks.training import deviation_measures as measures
+from benchmarks.training import deviation_trainings as trainings
 from examples import bandit
 
 RESULTS = Path(__file__).parents[1] / "results" / "deviations.md"

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.control.control_samples import (
+from benchmarks.control.samples import (
     SAMPLES_VARIABLE,
     SETTLING_NS,
     SampleLog,

@@ -10,7 +10,7 @@ from dql_ros.contract import Contract, load_contract
 from dql_ros.tools.contract_types import names_path, node_at, type_problems
 
 CONTRACTS = sorted((Path(__file__).parents[3] / "config" / "contracts").glob("*.yaml"))
-ARM = yaml.safe_load(Path(__file__).parents[1] / "arm.yaml".read_text())
+ARM = yaml.safe_load((Path(__file__).parents[1] / "arm.yaml").read_text())
 
 
 def problems(typestore: Typestore, **changes: Any) -> list[str]:

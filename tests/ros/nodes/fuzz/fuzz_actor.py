@@ -23,7 +23,7 @@ from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
 from dql_ros.nodes.topics import reliable, time_message
-from tests.ros.nodes import fuzz_script
+from tests.ros.nodes.fuzz import fuzz_script
 from tests.ros.nodes.fuzz.fuzz_oracle import END_S, Event, Kind, Rules, Worth
 from tests.ros.nodes.fuzz.fuzz_script import Act, Script
 from tests.ros.nodes.robot import SAFE, TIMEOUT_S, Robot

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dql_ros.processes import own_domain
-from tests.ros.nodes import fuzz_script
+from tests.ros.nodes.fuzz import fuzz_script
 from tests.ros.nodes.fuzz.fuzz_actor import ALLOWANCE_S, CONTRACT, RIVAL, RULES, Fuzzer
 from tests.ros.nodes.fuzz.fuzz_oracle import Command, Event, Kind, Life, Violation, judge
 from tests.ros.nodes.robot import Robot, untrained_bundle

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.ros.nodes import fuzz_script
+from tests.ros.nodes.fuzz import fuzz_script
 from tests.ros.nodes.fuzz.fuzz_actor import RULES
 from tests.ros.nodes.fuzz.fuzz_live import fuzz
 from tests.ros.nodes.fuzz.fuzz_oracle import Command, Event, Kind, Life, Worth, judge

@@ -1,8 +1,8 @@
 """An hour of closed loop in real time: memory and rate, minute by minute; JSON lines.
 
-    python -m benchmarks.control.control_soak                  # prints a line each minute
-    python -m benchmarks.control.control_soak --keep           # and writes them to benchmarks/results
-    python -m benchmarks.control.control_soak --of LOG --keep  # writes those that an earlier run printed
+    python -m benchmarks.control.soak                  # prints a line each minute
+    python -m benchmarks.control.soak --keep           # and writes them to benchmarks/results
+    python -m benchmarks.control.soak --of LOG --keep  # writes those that an earlier run printed
 
 Gymnasium's Reacher-v5 in the simulation bridge, with the clock on the wall, is driven at 50 Hz by
 the policy node with a bundle of the paper's size (3 x 256 wide, N = 5, K = 50): five streams, and
@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.control.control_process import cpu_s, open_files, process_memory_mb, threads
-from benchmarks.control.control_robot import REACHER, export_untrained
+from benchmarks.control.process import cpu_s, open_files, process_memory_mb, threads
+from benchmarks.control.robot import REACHER, export_untrained
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_ros.contract import load_contract
 from dql_ros.diagnostics import Report
@@ -47,7 +47,7 @@ FIGURES = {
     "state to command p99 (ms)": "latency_p99_ms",
 }
 NODES = ("policy", "bridge")
-COMMAND = "python -m benchmarks.control.control_soak --keep"
+COMMAND = "python -m benchmarks.control.soak --keep"
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """All agents on the demo's two-way robot: what they learn, which way they go, and the time taken.
 
-    python -m benchmarks.demo.demo_agents
+    python -m benchmarks.demo.agents
 
 Each seed has its own demonstrations, trainings and starts; the fast variants of an agent learn
 from the same data with the same seed as the plain one. Two trainings run at a time, each a process
@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.demo.demo_episodes import Episodes, demonstrate
-from benchmarks.demo.demo_figure import draw
-from benchmarks.demo.demo_findings import DEMONSTRATIONS, Findings
-from benchmarks.demo.demo_report import report
-from benchmarks.demo.demo_training import Agent, Trained, train_and_drive
+from benchmarks.demo.episodes import Episodes, demonstrate
+from benchmarks.demo.figure import draw
+from benchmarks.demo.findings import DEMONSTRATIONS, Findings
+from benchmarks.demo.report import report
+from benchmarks.demo.training import Agent, Trained, train_and_drive
 from dql_ros.config_files import installed_config
 
 ROOT = Path(__file__).parents[2]

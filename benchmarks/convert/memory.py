@@ -1,7 +1,7 @@
 """How much memory a conversion needs as bags grow: one JSON line a bag.
 
-    python -m benchmarks.convert.convert_memory           # prints lines; needs 3 GB of disk for a while
-    python -m benchmarks.convert.convert_memory --keep    # and writes them to benchmarks/results
+    python -m benchmarks.convert.memory           # prints lines; needs 3 GB of disk for a while
+    python -m benchmarks.convert.memory --keep    # and writes them to benchmarks/results
 
 Bags of 100 MB and of 1 GB, once all joint states and once mostly camera images that the contract
 does not name, are converted in fresh processes. Told is the peak of the resident memory, with and
@@ -25,7 +25,7 @@ from dql_ros.convert.convert import Source, convert
 
 SIZES_MB = (100, 1100)
 IMAGES_HZ = {"joints": 0, "images": 10}
-COMMAND = "python -m benchmarks.convert.convert_memory --keep"
+COMMAND = "python -m benchmarks.convert.memory --keep"
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def run(storage: Storage, content: str, size_mb: int) -> Line:
         size_bytes = size_mb * 1_000_000
         images_hz = IMAGES_HZ[content]
         bag = write_bag(folder / "bag", storage, size_bytes=size_bytes, images_hz=images_hz)
-        command = [sys.executable, "-m", "benchmarks.convert.convert_memory", "--measure"]
+        command = [sys.executable, "-m", "benchmarks.convert.memory", "--measure"]
         paths = [str(path) for path in (write_contract(folder), bag, folder / "out")]
         done = subprocess.run([*command, *paths], check=True, stdout=subprocess.PIPE, text=True)
         size = sum(file.stat().st_size for file in (folder / "bag").iterdir())

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.demo.demo_episodes import Episodes, drive
+from benchmarks.demo.episodes import Episodes, drive
 from dql_core.config import load_config
 from dql_core.files import read_facts
 from dql_core.training.checkpoint import load_checkpoint

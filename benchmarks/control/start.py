@@ -1,7 +1,7 @@
 """How soon a policy node commands and what memory it needs; JSON lines.
 
-    python -m benchmarks.control.control_start           # prints lines
-    python -m benchmarks.control.control_start --keep    # and writes them to benchmarks/results
+    python -m benchmarks.control.start           # prints lines
+    python -m benchmarks.control.start --keep    # and writes them to benchmarks/results
 
 From the start of the process to the first command that another process hears, while that robot's
 states come at 500 Hz; the node configures and activates itself. The bundle has the paper's size
@@ -24,8 +24,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray
 
-from benchmarks.control.control_process import process_memory_mb
-from benchmarks.control.control_robot import COMMAND_TOPIC, export_untrained, write_arm
+from benchmarks.control.process import process_memory_mb
+from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, inside, own_domain
 
@@ -33,7 +33,7 @@ RATE_HZ = 100.0
 TURNS, SECONDS = 5, 10.0
 MOST_S, MOST_MB = 3.0, 250
 TIMEOUT_S = 60.0
-COMMAND = "python -m benchmarks.control.control_start --keep"
+COMMAND = "python -m benchmarks.control.start --keep"
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def one_start(contract: Path, bundle: Path, seconds: float) -> Line:
         "when_too_slow": "warn",
     }
     with own_domain() as domain, NodeProcesses(domain) as processes:
-        processes.start(NodeCommand("benchmarks.control.control_states", "states"))
+        processes.start(NodeCommand("benchmarks.control.states", "states"))
         with Listener(domain) as listener:
             listener.await_publisher("joint_states")
             begun_s = time.monotonic()

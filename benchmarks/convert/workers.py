@@ -1,7 +1,7 @@
 """How much faster several workers convert many bags: one JSON line for each number of workers.
 
-    python -m benchmarks.convert.convert_workers           # prints lines
-    python -m benchmarks.convert.convert_workers --keep    # and writes them to benchmarks/results
+    python -m benchmarks.convert.workers           # prints lines
+    python -m benchmarks.convert.workers --keep    # and writes them to benchmarks/results
 
 Sixteen bags with JointState(7) at 500 Hz and Twist at 50 Hz are converted by ``dql convert
 --workers N``: the whole command, with its start. The numbers of workers take turns; the ratio is
@@ -23,7 +23,7 @@ from benchmarks.convert.bags import message_count, write_bag, write_contract
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 
 BAGS, SECONDS, ROUNDS, WORKERS = 16, 100, 5, (1, 2)
-COMMAND = "python -m benchmarks.convert.convert_workers --keep"
+COMMAND = "python -m benchmarks.convert.workers --keep"
 
 
 def main() -> None:

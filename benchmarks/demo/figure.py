@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from benchmarks.demo.demo_findings import DEMONSTRATIONS, Findings, Measure
+from benchmarks.demo.findings import DEMONSTRATIONS, Findings, Measure
 
 COLOURS = {
     DEMONSTRATIONS: "#6b7280",

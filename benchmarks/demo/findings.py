@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-from benchmarks.demo.demo_episodes import Episodes
-from benchmarks.demo.demo_training import Agent, Trained
+from benchmarks.demo.episodes import Episodes
+from benchmarks.demo.training import Agent, Trained
 from dql_core.evaluation.statistics import Estimate, estimate_mean
 
 DEMONSTRATIONS = "demonstrations"

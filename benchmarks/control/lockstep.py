@@ -1,7 +1,7 @@
 """How fast a simulation in lockstep goes over two processes, against inference alone; JSON lines.
 
-    python -m benchmarks.control.control_lockstep           # prints lines
-    python -m benchmarks.control.control_lockstep --keep    # and writes them to benchmarks/results
+    python -m benchmarks.control.lockstep           # prints lines
+    python -m benchmarks.control.lockstep --keep    # and writes them to benchmarks/results
 
 The demo robot in the simulation bridge, one process, is driven over topics by the policy node,
 another, with a bundle of the paper's size (3 x 256 wide, N = 5), for K = 1 and K = 50. Steps are
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.control.control_robot import NUM_CANDIDATES, SCARA, export_untrained
+from benchmarks.control.robot import NUM_CANDIDATES, SCARA, export_untrained
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_core.runtime.bundle_policy import load_policy
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
@@ -36,7 +36,7 @@ EPISODE_STEPS = 500
 # A first guess of the speed, by which the number of episodes is chosen.
 STEPS_PER_S = {1: 1000, NUM_CANDIDATES: 500}
 LEAST_STEPS_PER_S, LEAST_SHARE = 1000, 0.6
-COMMAND = "python -m benchmarks.control.control_lockstep --keep"
+COMMAND = "python -m benchmarks.control.lockstep --keep"
 
 
 def main() -> None:
@@ -105,7 +105,7 @@ def steps_per_s(bundle: Path, candidates: int, seconds: float) -> float:
 def alone_in_process(bundle: Path, candidates: int, seconds: float) -> float:
     """Measure `inference_alone` in a new process."""
     part = ["--alone", str(bundle), str(candidates), str(seconds)]
-    command = [sys.executable, "-m", "benchmarks.control.control_lockstep", *part]
+    command = [sys.executable, "-m", "benchmarks.control.lockstep", *part]
     finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(finished.stdout)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.control.control_samples import NONE, SampleLog
+from benchmarks.control.samples import NONE, SampleLog
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
 from dql_ros.control.health import LoopStatistics

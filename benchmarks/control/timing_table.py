@@ -73,7 +73,7 @@ def table(command: str, lines: Sequence[Line]) -> str:
         f"Where the load is above the number of cores, everything here had to wait for a core "
         f"at times.\n\n"
         f"The lines as printed are in [control_timing.jsonl](control_timing.jsonl); what is "
-        f"measured, and how,\nis said in `benchmarks/control/control_timing.py`. Times are p50 / p99 / "
+        f"measured, and how,\nis said in `benchmarks/control/timing.py`. Times are p50 / p99 / "
         f"max in ms. `timer` and `echo` are\nthe yardsticks, bare rclpy nodes with either "
         f"executor, in turns with the policy node. `normal priority` is the policy node where it "
         f"may not have a\nreal-time priority.\n\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.demo.demo_findings import DEMONSTRATIONS, Findings, Measure
+from benchmarks.demo.findings import DEMONSTRATIONS, Findings, Measure
 from dql_core.evaluation.statistics import Estimate
 
 
@@ -20,7 +20,7 @@ def report(findings: Findings, facts: dict[str, Any]) -> str:
         [
             "# All agents on the demo's two-way robot",
             "",
-            f"    python -m benchmarks.demo.demo_agents --seeds {seeds} "
+            f"    python -m benchmarks.demo.agents --seeds {seeds} "
             f"--demonstrations {facts['demonstrations']} --episodes {facts['episodes']}",
             "",
             f"Commit {facts['commit']}, Python {facts['python']}, torch {facts['torch']}, "

@@ -1,7 +1,7 @@
 """Timing of the policy node in real time, against rclpy nodes that do nothing; JSON lines.
 
-    python -m benchmarks.control.control_timing           # prints lines
-    python -m benchmarks.control.control_timing --keep    # and writes them to benchmarks/results
+    python -m benchmarks.control.timing           # prints lines
+    python -m benchmarks.control.timing --keep    # and writes them to benchmarks/results
 
 A process publishes the states of a seven-joint arm at 500 Hz. The policy node runs a bundle of the
 paper's size (3 x 256 wide, N = 5) with K = 50 in a process of its own, on the CPU. Its yardsticks
@@ -32,9 +32,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.control.control_bare import READY as BARE_READY
-from benchmarks.control.control_robot import STATE_HZ, export_untrained, write_arm
-from benchmarks.control.control_samples import (
+from benchmarks.control.bare import READY as BARE_READY
+from benchmarks.control.robot import STATE_HZ, export_untrained, write_arm
+from benchmarks.control.samples import (
     COLUMNS,
     NONE,
     SAMPLES_VARIABLE,
@@ -46,7 +46,7 @@ from benchmarks.control.control_samples import (
     p99_of_all_ms,
     spread_ms,
 )
-from benchmarks.control.control_timing_table import Condition, judge, table
+from benchmarks.control.timing_table import Condition, judge, table
 from benchmarks.machine import Line, keep, machine, show
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
 
@@ -57,7 +57,7 @@ START_TIMEOUT_S = 60.0
 SPARE_S = 1.5
 # What a node says last when it has begun.
 READY = (BARE_READY, "running")
-COMMAND = "python -m benchmarks.control.control_timing --keep"
+COMMAND = "python -m benchmarks.control.timing --keep"
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,12 @@ def _variants(contract: Path, bundle: Path, rate_hz: float, seconds: float) -> l
     }
     variants = []
     for name, own in (("policy", {}), ("policy, normal priority", {"thread_priority": 0})):
-        command = NodeCommand("benchmarks.control.control_policy", "policy", policy | own)
+        command = NodeCommand("benchmarks.control.policy", "policy", policy | own)
         variants.append(Variant(name, command, seconds, rate_hz))
     share = seconds / len(EXECUTORS)
     for kind, executor in itertools.product(("timer", "echo"), EXECUTORS):
         bare = {"kind": kind, "executor": executor, "rate_hz": rate_hz}
-        command = NodeCommand("benchmarks.control.control_bare", "bare", bare)
+        command = NodeCommand("benchmarks.control.bare", "bare", bare)
         ticks_hz = rate_hz if kind == "timer" else None
         variants.append(Variant(f"{kind}, {executor}", command, share, ticks_hz))
     return variants
@@ -146,7 +146,7 @@ def _one_turn(variant: Variant, seconds: float, folder: Path) -> Samples:
     path.unlink(missing_ok=True)
     os.environ[SAMPLES_VARIABLE] = str(path)
     with own_domain() as domain, NodeProcesses(domain) as processes:
-        processes.start(NodeCommand("benchmarks.control.control_states", "states"))
+        processes.start(NodeCommand("benchmarks.control.states", "states"))
         node = processes.start(variant.command)
         _await_start(node, processes)
         time.sleep(seconds + SPARE_S)

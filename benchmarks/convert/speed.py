@@ -1,11 +1,11 @@
 """How fast a bag becomes a dataset, against a plain loop over the same bag; JSON lines.
 
-    python -m benchmarks.convert.convert_speed           # prints lines
-    python -m benchmarks.convert.convert_speed --keep    # and writes them to benchmarks/results
+    python -m benchmarks.convert.speed           # prints lines
+    python -m benchmarks.convert.speed --keep    # and writes them to benchmarks/results
 
-The bag has JointState(7) at 500 Hz and Twist at 50 Hz (`benchmarks/convert/bags.py`). The yardstick is
-the loop that people write: rosbags iterates and deserialises, numbers are appended to lists and
-become numpy arrays at the end; it aligns, rewards, checks and writes nothing. ``convert`` is the
+The bag has JointState(7) at 500 Hz and Twist at 50 Hz (`benchmarks/convert/bags.py`). The
+yardstick is the loop that people write: rosbags iterates and deserialises, numbers are appended to
+lists and become numpy arrays at the end; it aligns, rewards, checks and writes nothing. ``convert`` is the
 whole of ``dql convert``: read, decode, align, cut into episodes, reward, hash the input, write
 the Minari dataset and the report; its stages are measured by themselves, too. All run in one
 process with one thread for numpy's products and take turns, so that whatever else the machine
@@ -33,14 +33,14 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from benchmarks.convert.bags import STORAGES, TOPICS, message_count, write_bag, write_contract
-from benchmarks.convert.convert_stages import stages
+from benchmarks.convert.stages import stages
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_core.export.latency import speed_ratio, take_turns
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 
 SECONDS, PROCESSES, ROUNDS = 200, 3, 5
-COMMAND = "python -m benchmarks.convert.convert_speed --keep"
+COMMAND = "python -m benchmarks.convert.speed --keep"
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
 
 def run_part(options: list[str]) -> list[Line]:
     """Measure in a new process and return its lines."""
-    command = [sys.executable, "-m", "benchmarks.convert.convert_speed", *options]
+    command = [sys.executable, "-m", "benchmarks.convert.speed", *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     finished = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=environment

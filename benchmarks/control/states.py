@@ -16,7 +16,7 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from benchmarks.control.control_robot import COMMAND_TOPIC, JOINTS, STATE_HZ, STATE_TOPIC
+from benchmarks.control.robot import COMMAND_TOPIC, JOINTS, STATE_HZ, STATE_TOPIC
 
 PERIOD_S = 1.0 / STATE_HZ
 

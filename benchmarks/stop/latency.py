@@ -1,9 +1,9 @@
 """From the emergency stop to the safe command, whatever becomes of the log; JSON lines.
 
-    python -m benchmarks.stop.stop_latency           # prints lines
-    python -m benchmarks.stop.stop_latency --keep    # and writes them to benchmarks/results
+    python -m benchmarks.stop.latency           # prints lines
+    python -m benchmarks.stop.latency --keep    # and writes them to benchmarks/results
 
-The robot, the policy and its rate are those of `benchmarks.control.control_timing` at 100 Hz: states at
+The robot, the policy and its rate are those of `benchmarks.control.timing` at 100 Hz: states at
 500 Hz, K = 50 candidates, another process that keeps one core busy. This process presses the
 button and hears the commands. A stop lasts from just before `true` is published on ``~/stop``
 until the safe command has arrived here; it is reset, and the robot moves again, before the next.
@@ -36,7 +36,7 @@ import numpy as np
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
-from benchmarks.control.control_robot import COMMAND_TOPIC, export_untrained, write_arm
+from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_ros.nodes.remote import SideNode
 from dql_ros.nodes.topics import reliable
@@ -46,8 +46,8 @@ RATE_HZ, STOPS = 100.0, 1000
 START_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 30.0
 SINKS = ("read", "full pipe", "stopped terminal", "full pipe, flood", "read, policy stuck")
 # What hinders the node is in a module of its own.
-MODULES = {"flood": "benchmarks.stop.stop_flood", "stuck": "benchmarks.stop.stop_stuck"}
-COMMAND = "python -m benchmarks.stop.stop_latency --keep"
+MODULES = {"flood": "benchmarks.stop.flood", "stuck": "benchmarks.stop.stuck"}
+COMMAND = "python -m benchmarks.stop.latency --keep"
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
         holding = folder / "holding.yaml"
         holding.write_text(contract.read_text().replace("on_fault: {", "on_fault: {hold_s: 1.0, "))
         bundles = {path: export_untrained(path, folder) for path in (contract, holding)}
-        bare = NodeCommand("benchmarks.control.control_bare", "bare", {"kind": "stop"})
+        bare = NodeCommand("benchmarks.control.bare", "bare", {"kind": "stop"})
         latencies = measure(bare, "read", arguments.stops, folder)
         lines.append(show(line_of("bare rclpy node", "read", latencies)))
         for sink in SINKS:
@@ -164,7 +164,7 @@ def measure(
     with ExitStack() as stack:
         domain = stack.enter_context(own_domain())
         environment = environment_of(domain) | {"ROS_LOG_DIR": str(folder / "log")}
-        states = NodeCommand("benchmarks.control.control_states", "states")
+        states = NodeCommand("benchmarks.control.states", "states")
         stack.enter_context(running(states, environment, folder, subprocess.DEVNULL))
         output = stack.enter_context(opened(sink))
         stack.enter_context(running(command, environment, folder, output))
@@ -274,7 +274,7 @@ def table(lines: Sequence[Line]) -> str:
         f"# From the emergency stop to the safe command\n\n    {COMMAND}\n\n{where(lines)}\n\n"
         "From the publication of `true` on `~/stop` until the safe command has arrived, on one "
         "machine, at random phases\nof a control period of 10 ms, beside a process that keeps one "
-        "core busy; how is said in `benchmarks/stop/stop_latency.py`.\n\n"
+        "core busy; how is said in `benchmarks/stop/latency.py`.\n\n"
         f"{markdown_table(headings, rows)}"
     )
 

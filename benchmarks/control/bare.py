@@ -22,8 +22,8 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray
 
-from benchmarks.control.control_robot import COMMAND_TOPIC, JOINTS, STATE_TOPIC
-from benchmarks.control.control_samples import SampleLog
+from benchmarks.control.robot import COMMAND_TOPIC, JOINTS, STATE_TOPIC
+from benchmarks.control.samples import SampleLog
 
 EXECUTORS: dict[str, Callable[[], Executor]] = {
     "single": SingleThreadedExecutor,
