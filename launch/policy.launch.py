@@ -26,7 +26,8 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from dql_ros.nodes.launching import Entities, Values, described, is_true, node_options, number
+from dql_ros.nodes.launching import Entities, Values, described, node_options
+from dql_ros.nodes.parameters import is_true, number
 from dql_ros.sros2 import ENABLE
 
 ARGUMENTS = {

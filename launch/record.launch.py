@@ -10,15 +10,8 @@ from __future__ import annotations
 from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
-from dql_ros.nodes.launching import (
-    Entities,
-    Values,
-    described,
-    is_true,
-    names,
-    node_options,
-    number,
-)
+from dql_ros.nodes.launching import Entities, Values, described, node_options
+from dql_ros.nodes.parameters import is_true, names, number
 
 ARGUMENTS = {
     "contract": (

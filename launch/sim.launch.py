@@ -12,7 +12,8 @@ from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
-from dql_ros.nodes.launching import Entities, Values, described, is_true, node_options, number
+from dql_ros.nodes.launching import Entities, Values, described, node_options
+from dql_ros.nodes.parameters import is_true, number
 
 ARGUMENTS = {
     "contract": ("", "Robot contract (yaml): its path, or the name of one of this package's."),

@@ -12,7 +12,7 @@ from dql_core.cli.console import label, outcome_table, write_outcome
 from dql_core.cli.policy_source import load_any_policy
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
-from dql_core.training.checkpoint_files import Which
+from dql_core.training.checkpoint_paths import Which
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from dql_core.files import read_records
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.checkpoint_files import (
+from dql_core.training.checkpoint_paths import (
     CHECKPOINTS_FOLDER,
     DOCUMENT_FILE,
     checkpoint_folder,

@@ -23,18 +23,20 @@ from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint_files import (
-    DOCUMENT_FILE,
     FORMAT_VERSION,
     STATE_FILE,
     CheckpointDocument,
-    Which,
-    checkpoint_folder,
-    find_checkpoint,
     read_document,
     read_state,
     tensors_of,
     whole_before,
     write_checkpoint,
+)
+from dql_core.training.checkpoint_paths import (
+    DOCUMENT_FILE,
+    Which,
+    checkpoint_folder,
+    find_checkpoint,
 )
 from dql_core.training.saved_config import tell_if_edited
 from dql_core.training.seeding import RunSeeds

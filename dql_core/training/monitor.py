@@ -25,7 +25,7 @@ from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
-from dql_core.training.checkpoint_files import checkpoint_folder, checkpoint_steps
+from dql_core.training.checkpoint_paths import checkpoint_folder, checkpoint_steps
 from dql_core.training.metrics import MetricsLog
 from dql_core.training.run_folder import note_alarm, note_facts
 

@@ -26,7 +26,7 @@ from dql_core.errors import CheckpointError, ConfigError
 from dql_core.files import read_records, write_text
 from dql_core.process import Interruption
 from dql_core.strict_yaml import parse
-from dql_core.training.checkpoint_files import VALIDATION_FILE, checkpoint_steps
+from dql_core.training.checkpoint_paths import VALIDATION_FILE, checkpoint_steps
 from dql_core.training.run_folder import require_free
 from dql_core.training.saved_config import CONFIG_FILE
 

@@ -29,7 +29,7 @@ from dql_core.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from dql_core.files import drop_after, is_free, read_facts, whole_directory, write_facts
 from dql_core.leftovers import remove_partial
 from dql_core.training.checkpoint import Checkpoint, load_exactly
-from dql_core.training.checkpoint_files import (
+from dql_core.training.checkpoint_paths import (
     CHECKPOINTS_FOLDER,
     VALIDATION_FILE,
     checkpoint_folder,

@@ -10,7 +10,7 @@ from typing import Any
 from dql_core.errors import CheckpointError
 from dql_core.evaluation.statistics import Estimate, estimate_mean
 from dql_core.files import read_records
-from dql_core.training.checkpoint_files import VALIDATION_FILE, read_best
+from dql_core.training.checkpoint_paths import VALIDATION_FILE, read_best
 from dql_core.training.metrics import METRICS_FILE
 
 # Of the last line of metrics; the others describe the run rather than its end.

@@ -13,7 +13,7 @@ import numpy as np
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.errors import CheckpointError
 from dql_core.files import read_records, write_text
-from dql_core.training.checkpoint_files import (
+from dql_core.training.checkpoint_paths import (
     BEST_FILE,
     VALIDATION_FILE,
     checkpoint_folder,

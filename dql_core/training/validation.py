@@ -32,7 +32,7 @@ from dql_core.normalize import Normalizer
 from dql_core.process import Interruption
 from dql_core.runtime.policy import Choice, resolve_choice
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.checkpoint_files import VALIDATION_FILE
+from dql_core.training.checkpoint_paths import VALIDATION_FILE
 from dql_core.training.metrics import MetricsLog
 from dql_core.training.preparation import TrainingData, learned_rewards
 from dql_core.training.seeding import RunSeeds, make_generator

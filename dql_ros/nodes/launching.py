@@ -1,7 +1,4 @@
-"""The parts of a launch description; needs ROS's launch packages, which no other module does.
-
-What launch files make of their arguments, which are texts.
-"""
+"""The parts of a launch description; needs ROS's launch packages, which no other module does."""
 
 from __future__ import annotations
 
@@ -14,9 +11,10 @@ from launch.launch_description import LaunchDescription
 from launch.launch_description_entity import LaunchDescriptionEntity
 from launch.substitutions import LaunchConfiguration
 
+from dql_ros.nodes.parameters import given, is_true
+
 Values = Mapping[str, str]
 Entities = list[LaunchDescriptionEntity]
-Value = str | int | float | bool | list[str]
 
 
 def described(
@@ -39,9 +37,7 @@ def described(
     return LaunchDescription([*declared, OpaqueFunction(function=make)])
 
 
-def node_options(
-    values: Values, executable: str, parameters: Mapping[str, Value]
-) -> dict[str, Any]:
+def node_options(values: Values, executable: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of a ``Node`` of this package; its name is the executable's.
 
     With SROS 2 it has the enclave of its full name, as `dql sros2` lists it.
@@ -69,39 +65,3 @@ def node_options(
         "respawn_delay": 1.0,
         "output": "screen",
     }
-
-
-def is_true(arguments: Mapping[str, str], name: str) -> bool:
-    """Return an argument that is ``true`` or ``false``.
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    value = arguments[name].lower()
-    if value not in {"true", "false"}:
-        raise ValueError(f"launch argument '{name}' is '{arguments[name]}': give true or false")
-    return value == "true"
-
-
-def given(parameters: Mapping[str, Value]) -> dict[str, Value]:
-    """Leave out what was not given, so that it does not hide what a parameter file says."""
-    return {name: value for name, value in parameters.items() if value != ""}
-
-
-def number(arguments: Mapping[str, str], name: str) -> float | str:
-    """Return an argument that is a number, or nothing.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    try:
-        return float(arguments[name]) if arguments[name] else ""
-    except ValueError:
-        raise ValueError(
-            f"launch argument '{name}' is '{arguments[name]}': give a number"
-        ) from None
-
-
-def names(arguments: Mapping[str, str], name: str) -> list[str] | str:
-    """Return an argument that is a list of names with commas between them, or nothing."""
-    return [part.strip() for part in arguments[name].split(",") if part.strip()] or ""

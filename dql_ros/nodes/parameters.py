@@ -1,13 +1,14 @@
 """Node parameters as data: each is declared with its default, description and range.
 
-Which of a process's ROS parameters come from a section that is meant for all nodes.
+Here too is which of a process's parameters come from a section of a parameter file that is meant
+for all nodes, and what launch files make of their arguments, which are texts.
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -194,3 +195,39 @@ def _entries(node: yaml.Node | None) -> Iterator[tuple[str, yaml.Node]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield key.value, value
+
+
+def is_true(arguments: Mapping[str, str], name: str) -> bool:
+    """Return an argument that is ``true`` or ``false``.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    value = arguments[name].lower()
+    if value not in {"true", "false"}:
+        raise ValueError(f"launch argument '{name}' is '{arguments[name]}': give true or false")
+    return value == "true"
+
+
+def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what was not given, so that it does not hide what a parameter file says."""
+    return {name: value for name, value in parameters.items() if value != ""}
+
+
+def number(arguments: Mapping[str, str], name: str) -> float | str:
+    """Return an argument that is a number, or nothing.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        return float(arguments[name]) if arguments[name] else ""
+    except ValueError:
+        raise ValueError(
+            f"launch argument '{name}' is '{arguments[name]}': give a number"
+        ) from None
+
+
+def names(arguments: Mapping[str, str], name: str) -> list[str] | str:
+    """Return an argument that is a list of names with commas between them, or nothing."""
+    return [part.strip() for part in arguments[name].split(",") if part.strip()] or ""

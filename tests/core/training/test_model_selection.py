@@ -21,7 +21,7 @@ from dql_core.evaluation.statistics import rank_correlation
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.checkpoint_files import find_checkpoint
+from dql_core.training.checkpoint_paths import find_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, prepare
 from dql_core.training.selection import best_offline, best_online

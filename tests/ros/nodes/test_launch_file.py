@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dql_ros.nodes import control_node, sim_bridge_node
-from dql_ros.nodes.launching import given, is_true, names, number
+from dql_ros.nodes.parameters import given, is_true, names, number
 
 ROOT = Path(__file__).parents[3]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
