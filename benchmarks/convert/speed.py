@@ -8,9 +8,9 @@ yardstick is the loop that people write: rosbags iterates and deserialises, numb
 lists and become numpy arrays at the end; it aligns, rewards, checks and writes nothing.
 ``convert`` is the whole of ``dql convert``: read, decode, align, cut into episodes, reward, hash
 the input, write the Minari dataset and the report; its stages are measured by themselves, too. All
-run in one process with one thread for numpy's products and take turns, so that whatever else the machine
-does falls on all; the ratio is the median over the turns of the ratio of their times, then over
-several processes, with its range.
+run in one process with one thread for numpy's products and take turns, so that whatever else the
+machine does falls on all; the ratio is the median over the turns of the ratio of their times, then
+over several processes, with its range.
 """
 
 from __future__ import annotations
