@@ -132,7 +132,7 @@ def compare(bundle: Path, threads: str) -> None:
     import torch
 
     from benchmarks.yardstick import Yardstick
-    from dql_core.export.latency import speed_ratio, take_turns
+    from dql_core.export.latency import speed_ratio, time_interleaved
 
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def compare(bundle: Path, threads: str) -> None:
         if threads == "1":
             functions["bundle, torch back end"] = decisions(bundle, count, "torch")
         for clock_name, clock in CLOCKS[int(threads)].items():
-            times = take_turns(functions, rounds=ROUNDS, calls=CALLS, clock=clock)
+            times = time_interleaved(functions, rounds=ROUNDS, calls=CALLS, clock=clock)
             for name in functions:
                 _, ratio, _ = speed_ratio(times["yardstick"], times[name])
                 report(
@@ -161,12 +161,12 @@ def compare(bundle: Path, threads: str) -> None:
 
 def curve(bundle: Path, name: str, *counts: str) -> None:
     """Measure a bundle for several numbers of candidates."""
-    from dql_core.export.latency import take_turns
+    from dql_core.export.latency import time_interleaved
     from dql_core.runtime.manifest import read_manifest
 
     steps = read_manifest(bundle).sampler.num_diffusion_steps
     functions = {count: decisions(bundle, int(count)) for count in counts}
-    times = take_turns(functions, rounds=ROUNDS, calls=10, clock=time.thread_time_ns)
+    times = time_interleaved(functions, rounds=ROUNDS, calls=10, clock=time.thread_time_ns)
     for count in counts:
         report(
             curve=name,

@@ -90,12 +90,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" (known: {', '.join(known)})" if known else ""
 
 
-def is_of_the_system(cause: OSError) -> bool:
+def is_system_error(cause: OSError) -> bool:
     """Whether the operating system refused something that is no mistake of the program."""
     return cause.errno in _REMEDIES
 
 
-def explained(cause: OSError) -> str:
+def system_error_text(cause: OSError) -> str:
     """Say what the operating system refused, and how to mend it."""
     reason = os.strerror(cause.errno) if cause.errno else " ".join(str(cause).split())
     remedy = _REMEDIES.get(cause.errno or 0)

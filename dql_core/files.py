@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.documents import file_within, parse_json, read_bounded, read_json
-from dql_core.errors import CheckpointError, ConfigError, OutputError, explained
+from dql_core.errors import CheckpointError, ConfigError, OutputError, system_error_text
 from dql_core.leftovers import remove_leftovers, unfinished_file, unfinished_folder
 
 # What only writing can end in; the rest may as well concern what is read.
@@ -41,7 +41,7 @@ def is_free(target: Path) -> bool:
 
 
 @contextmanager
-def whole_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes ``target`` when the block ends without an exception.
 
     Args:
@@ -114,7 +114,9 @@ def writing(target: Path) -> Iterator[None]:
             raise FileExistsError(errno.EEXIST, "already exists", str(target)) from cause
         if cause.errno in _WRITING or _concerns(cause, target):
             above = f"{cause.filename}: " if _is_above(cause.filename, target) else ""
-            raise OutputError(f"{target}: cannot be written: {above}{explained(cause)}") from cause
+            raise OutputError(
+                f"{target}: cannot be written: {above}{system_error_text(cause)}"
+            ) from cause
         raise
 
 
@@ -194,7 +196,7 @@ def _is_above(name: object, target: Path) -> bool:
     return isinstance(name, str) and Path(name).absolute() in target.absolute().parents
 
 
-def read_facts(run: Path) -> dict[str, Any]:
+def read_run_info(run: Path) -> dict[str, Any]:
     """Return what ``run.json`` says.
 
     Raises:
@@ -211,7 +213,7 @@ def read_facts(run: Path) -> dict[str, Any]:
     return facts
 
 
-def write_facts(run: Path, facts: dict[str, Any]) -> None:
+def write_run_info(run: Path, facts: dict[str, Any]) -> None:
     """Write ``run.json``."""
     write_text(run / RUN_FILE, json.dumps(facts, indent=2) + "\n")
 
@@ -249,7 +251,7 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
         with os.fdopen(open_to_append(path), "a") as file:
             file.write(json.dumps(record) + "\n")
     except OSError as cause:
-        raise OutputError(f"{path}: cannot be written: {explained(cause)}") from cause
+        raise OutputError(f"{path}: cannot be written: {system_error_text(cause)}") from cause
 
 
 def open_to_append(path: Path) -> int:
@@ -296,5 +298,5 @@ def replacing_directory(target: Path) -> Iterator[Path]:
         ConfigError: If ``target`` is nothing that may be replaced.
     """
     require_replaceable(target)
-    with whole_directory(target, replace=True) as folder:
+    with atomic_directory(target, replace=True) as folder:
         yield folder

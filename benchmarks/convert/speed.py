@@ -35,7 +35,7 @@ from rosbags.typesys import Stores, get_typestore
 from benchmarks.convert.bags import STORAGES, TOPICS, message_count, write_bag, write_contract
 from benchmarks.convert.stages import stages
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_core.export.latency import speed_ratio, take_turns
+from dql_core.export.latency import speed_ratio, time_interleaved
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 
@@ -93,7 +93,7 @@ def compare(contract: Path, bag: Path, seconds: int, rounds: int) -> None:
         }
         for function in functions.values():
             function()
-        times = take_turns(functions, rounds=rounds, calls=1, warm_up=0)
+        times = time_interleaved(functions, rounds=rounds, calls=1, warm_up=0)
     for name, taken in times.items():
         seconds_taken = float(np.median(taken)) / 1e6
         _, ratio, _ = speed_ratio(times["yardstick"], taken)

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from dql_core.data.dataset import Episode, write_dataset
-from dql_core.evaluation.parallel_rollout import ParallelEpisodes
+from dql_core.evaluation.parallel_rollout import ParallelRollouts
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.sim import SCARA_ID
 from dql_core.sim.scara import Way
@@ -117,7 +117,7 @@ def drive(run: Checkpoint, seed: int, count: int) -> Episodes:
     gymnasium.register(
         _LOGGED_ID, entry_point=lambda **settings: WayLog(gymnasium.make(SCARA_ID), ways)
     )
-    episodes = ParallelEpisodes(_LOGGED_ID, run.spec, count, seed)
+    episodes = ParallelRollouts(_LOGGED_ID, run.spec, count, seed)
     try:
         result = episodes.run(acting_policy(run))
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.demo.episodes import Episodes, drive
 from dql_core.config import load_config
-from dql_core.files import read_facts
+from dql_core.files import read_run_info
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 
@@ -90,5 +90,5 @@ def train_and_drive(
         steps=settings.run.steps,
         updates_per_s=clock.updates_per_s(cpu=False),
         updates_per_cpu_s=clock.updates_per_s(cpu=True),
-        first_update_s=read_facts(out)["first_update_s"],
+        first_update_s=read_run_info(out)["first_update_s"],
     )

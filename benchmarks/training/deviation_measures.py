@@ -148,8 +148,8 @@ def _cpu_ms(update: Callable[[], object]) -> float:
 
 def _last_rate(decay: Decay, steps: int) -> float:
     config = TrainConfig.model_validate({"run": {"steps": steps, "learning_rate_decay": decay}})
-    descent = new_agent(config).descents["policy"]
-    return descent.learning_rate(steps - 1) / descent.learning_rate(0)
+    optimizer = new_agent(config).optimizers["policy"]
+    return optimizer.learning_rate(steps - 1) / optimizer.learning_rate(0)
 
 
 def _ranking(top_k: int, fall: float, noise: float) -> Figures:

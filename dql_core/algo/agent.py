@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.critics import Critics
 from dql_core.algo.diffusion_ql import DiffusionQL
-from dql_core.algo.execution import Acceleration
+from dql_core.algo.execution import Execution
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import AgentName, TrainConfig
 from dql_core.data.batches import Batch
@@ -36,15 +36,15 @@ class Agent(Protocol):
         step: Updates taken so far.
         noise: Source of the updates' randomness.
         modules: Every network by name.
-        descents: Every optimiser by name.
-        acceleration: How its updates are run.
+        optimizers: Every optimiser by name.
+        execution: How its updates are run.
     """
 
     step: int
     noise: NoiseSource
     modules: dict[str, nn.Module]
-    descents: dict[str, Descent]
-    acceleration: Acceleration
+    optimizers: dict[str, Optimizer]
+    execution: Execution
 
     @property
     def critics(self) -> Critics | None:

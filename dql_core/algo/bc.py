@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dql_core.algo.diffusion_policy import DiffusionPolicy, PolicyAverage
-from dql_core.algo.execution import Acceleration
+from dql_core.algo.execution import Execution
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.actors import ActionSampler
@@ -36,8 +36,8 @@ class DiffusionBC:
         policy: The diffusion policy and its average.
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
-        descents: Every optimiser by name.
-        acceleration: How its updates are run.
+        optimizers: Every optimiser by name.
+        execution: How its updates are run.
         critics: None: imitation knows no values.
     """
 
@@ -61,8 +61,8 @@ class DiffusionBC:
             num_target_samples=0,
         )
         self.modules: dict[str, nn.Module] = {"policy": self.policy}
-        self.descents = {
-            "policy": Descent(
+        self.optimizers = {
+            "policy": Optimizer(
                 self.policy.online.parameters(),
                 config.policy.learning_rate,
                 config.policy.gradient_clip,
@@ -71,8 +71,8 @@ class DiffusionBC:
         }
         self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
-        self.acceleration = Acceleration(config.run, generator.device)
-        self._learn = self.acceleration.update(self._learn_from)
+        self.execution = Execution(config.run, generator.device)
+        self._learn = self.execution.update(self._learn_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
@@ -98,16 +98,16 @@ class DiffusionBC:
         """
         if noise is None:
             noise = self.noise.draw(len(batch.reward))
-        self.descents["policy"].schedule(self.step)
+        self.optimizers["policy"].schedule(self.step)
         self._average.schedule(self.step)
         losses = self._learn(batch, noise)
         self.step += 1
         return losses
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> BCLosses:
-        with self.acceleration.precision():
+        with self.execution.precision():
             loss = self.imitation_loss(batch, noise)
-        self.descents["policy"].descend(loss)
+        self.optimizers["policy"].step(loss)
         self._average.move()
         return BCLosses(imitation=loss.detach())
 

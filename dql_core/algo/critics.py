@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dql_core.algo.losses import bootstrapped_target
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.critic import TwinCritic
@@ -20,7 +20,7 @@ class Critics:
         online: The critics that learn.
         target: Their slow copy, which makes the targets.
         ranking: The critics that rank candidates after training.
-        descent: Optimiser of the first.
+        optimizer: Optimiser of the first.
         average: Lets the second follow the first.
         modules: Every network by name: all there is to save of them.
     """
@@ -40,7 +40,7 @@ class Critics:
         if config.selection.critics == "untrained":
             self.ranking = frozen_copy(self.online)
             self.modules["untrained_critic"] = self.ranking
-        self.descent = Descent(
+        self.optimizer = Optimizer(
             self.online.parameters(), critic.learning_rate, critic.gradient_clip, config.run
         )
         self.average = MovingAverage(self.target, self.online, critic.tau)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from dql_core.algo.critics import Critics
 from dql_core.algo.diffusion_policy import DiffusionPolicy, PolicyAverage
-from dql_core.algo.execution import Acceleration
+from dql_core.algo.execution import Execution
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.actors import ActionSampler
@@ -53,8 +53,8 @@ class DiffusionQL:
         critics: Twin critics and their slow copies.
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
-        descents: Every optimiser by name.
-        acceleration: How its updates are run.
+        optimizers: Every optimiser by name.
+        execution: How its updates are run.
     """
 
     def __init__(
@@ -78,20 +78,20 @@ class DiffusionQL:
             config.critic.max_q_samples,
         )
         self.modules: dict[str, nn.Module] = {"policy": self.policy, **self.critics.modules}
-        self.descents = {
-            "policy": Descent(
+        self.optimizers = {
+            "policy": Optimizer(
                 self.policy.online.parameters(),
                 config.policy.learning_rate,
                 config.policy.gradient_clip,
                 config.run,
             ),
-            "critic": self.critics.descent,
+            "critic": self.critics.optimizer,
         }
         self._average = PolicyAverage(self.policy, config.policy)
         self._config = config
-        self.acceleration = Acceleration(config.run, device)
-        self._needless = self.critics.descent.parameters if config.run.needless_gradients else []
-        self._learn = self.acceleration.update(self._learn_from)
+        self.execution = Execution(config.run, device)
+        self._needless = self.critics.optimizer.parameters if config.run.needless_gradients else []
+        self._learn = self.execution.update(self._learn_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
@@ -117,8 +117,8 @@ class DiffusionQL:
         """
         if noise is None:
             noise = self.noise.draw(len(batch.reward))
-        for descent in self.descents.values():
-            descent.schedule(self.step)
+        for optimizer in self.optimizers.values():
+            optimizer.schedule(self.step)
         self._average.schedule(self.step)
         losses = self._learn(batch, noise)
         self.step += 1
@@ -131,10 +131,10 @@ class DiffusionQL:
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         target = self._target(batch, noise.target)
         loss_critic, q_data, q_magnitude = self._critic_losses(batch, target)
-        self.descents["critic"].descend(loss_critic)
+        self.optimizers["critic"].step(loss_critic)
 
         loss_policy, imitation, improvement = self._policy_losses(batch, noise)
-        self.descents["policy"].descend(loss_policy, self._needless)
+        self.optimizers["policy"].step(loss_policy, self._needless)
 
         self._average.move()
         self.critics.average.move()
@@ -150,7 +150,7 @@ class DiffusionQL:
     def _target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrapped values of the batch, shape (B,), from the slow copies alone."""
         learning = torch.set_grad_enabled(self._config.run.needless_gradients)
-        with learning, self.acceleration.precision():
+        with learning, self.execution.precision():
             samples = self._config.critic.max_q_samples
             observation = batch.next_observation.repeat_interleave(samples, dim=0)  # (B * S, O)
             next_action = self.policy.sample(self.policy.average, observation, noise)
@@ -158,13 +158,13 @@ class DiffusionQL:
 
     def _critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Squared error of the critics, and mean and mean magnitude of their values."""
-        with self.acceleration.precision():
+        with self.execution.precision():
             q_values = self.critics.online(batch.observation, batch.action).float()
         return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
     def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor, Tensor]:
         """The policy's loss and its two parts, L_d and L_q."""
-        with self.acceleration.precision():
+        with self.execution.precision():
             denoised = self.policy.denoise(batch, noise)
             if self._config.policy.policy_gradient == "one_step":
                 action = denoised.clean

@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 WARM_UP_CALLS = 3
 
 
-class Acceleration:
+class Execution:
     """Wraps the parts of an update; what they compute stays the same.
 
     Attributes:

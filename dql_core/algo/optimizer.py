@@ -1,4 +1,4 @@
-"""One step of gradient descent, and the learning rate it takes."""
+"""Adam as a function of the step, which a compiled or captured update can contain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dql_core.config import RunConfig
 UPDATES_PER_EPOCH, EPOCHS_PER_EVALUATION = 1000, 50
 
 
-class Descent:
+class Optimizer:
     """Adam with a clipped gradient and a learning rate that is a function of the step.
 
     It uses torch's Adam as a function, which can be part of a compiled or captured update.
@@ -32,7 +32,7 @@ class Descent:
         gradient_clip: float | None,
         run: RunConfig,
     ) -> None:
-        """Prepare the descent.
+        """Prepare the optimizer.
 
         Args:
             parameters: What to move.
@@ -55,7 +55,7 @@ class Descent:
         """Set the learning rate of the step number ``step`` (from 0)."""
         self._rate.fill_(self.learning_rate(step))
 
-    def descend(self, loss: Tensor, needless: Sequence[Tensor] = ()) -> None:
+    def step(self, loss: Tensor, needless: Sequence[Tensor] = ()) -> None:
         """Take one step down the gradient of ``loss``.
 
         Args:

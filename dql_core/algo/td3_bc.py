@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dql_core.algo.critics import Critics
-from dql_core.algo.execution import Acceleration
+from dql_core.algo.execution import Execution
 from dql_core.algo.losses import critic_loss, td3_bc_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.actors import ActionSampler, DeterministicActor
@@ -52,8 +52,8 @@ class TD3BC:
         critics: Twin critics and their slow copies.
         noise: Source of the updates' randomness.
         modules: Every network by name: all there is to save of them.
-        descents: Every optimiser by name.
-        acceleration: How its updates are run.
+        optimizers: Every optimiser by name.
+        execution: How its updates are run.
     """
 
     def __init__(
@@ -80,16 +80,16 @@ class TD3BC:
             "last_losses": self._last,
             **self.critics.modules,
         }
-        self.descents = {
-            "policy": Descent(
+        self.optimizers = {
+            "policy": Optimizer(
                 self.actor.parameters(), policy.learning_rate, policy.gradient_clip, config.run
             ),
-            "critic": self.critics.descent,
+            "critic": self.critics.optimizer,
         }
         self._config = config
-        self.acceleration = Acceleration(config.run, device)
-        self._learn_values = self.acceleration.function(self._learn_values_from)
-        self._learn_policy = self.acceleration.function(self._learn_policy_from)
+        self.execution = Execution(config.run, device)
+        self._learn_values = self.execution.function(self._learn_values_from)
+        self._learn_policy = self.execution.function(self._learn_policy_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
@@ -115,8 +115,8 @@ class TD3BC:
         """
         if noise is None:
             noise = self.noise.draw(len(batch.reward))
-        for descent in self.descents.values():
-            descent.schedule(self.step)
+        for optimizer in self.optimizers.values():
+            optimizer.schedule(self.step)
         values = self._learn_values(batch, noise)
         self.step += 1
         if self.step % self._config.td3.policy_every == 0:
@@ -130,20 +130,20 @@ class TD3BC:
     def _learn_values_from(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, ...]:
         """Improve the critics; returns their losses in the order of `TD3BCLosses`."""
         target = self._target(batch, noise.target[0])
-        with self.acceleration.precision():
+        with self.execution.precision():
             q_values = self.critics.online(batch.observation, batch.action).float()
         loss = critic_loss(q_values, target)
-        self.descents["critic"].descend(loss)
+        self.optimizers["critic"].step(loss)
         values = q_values.detach()
         return loss.detach(), values.mean(), values.abs().mean(), target.mean()
 
     def _learn_policy_from(self, batch: Batch) -> None:
         """Improve the policy and let the slow copies follow."""
-        with self.acceleration.precision():
+        with self.execution.precision():
             action = self.actor.action(batch.observation).float()
             q_values = self.critics.online(batch.observation, action).float()
         loss, imitation = td3_bc_loss(action, batch.action, q_values, self._config.td3.alpha)
-        self.descents["policy"].descend(loss)
+        self.optimizers["policy"].step(loss)
         self._last.imitation.copy_(imitation.detach())
         self._average.move()
         self.critics.average.move()
@@ -154,7 +154,7 @@ class TD3BC:
         td3 = self._config.td3
         limit = td3.target_noise_clip
         smoothing = (td3.target_noise * noise).clamp(-limit, limit)
-        with self.acceleration.precision():
+        with self.execution.precision():
             action = self._target_actor.action(batch.next_observation).float()
             return self.critics.bootstrapped(batch, (action + smoothing).clamp(-1.0, 1.0))
 

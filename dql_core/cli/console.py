@@ -36,7 +36,7 @@ from dql_core.files import write_text
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint_paths import (
     CHECKPOINTS_FOLDER,
-    Which,
+    CheckpointName,
     checkpoint_steps,
     read_best,
 )
@@ -172,7 +172,7 @@ def time_left(steps_left: int, metrics: Mapping[str, float]) -> str:
     return f" ({timedelta(seconds=round(steps_left / metrics[SPEED]))} left)"
 
 
-def outcome_table(title: str, result: EvaluationResult) -> Table:
+def evaluation_table(title: str, result: EvaluationResult) -> Table:
     """Show means with their 95 % intervals."""
     facts: dict[str, object] = {
         "episodes": len(result.returns),
@@ -184,7 +184,7 @@ def outcome_table(title: str, result: EvaluationResult) -> Table:
     return facts_table(title, facts)
 
 
-def write_outcome(
+def write_evaluation(
     path: Path,
     result: EvaluationResult,
     *,
@@ -211,6 +211,6 @@ def best_lines(run: Path) -> Iterator[str]:
         yield f"{name}: {run / chosen['checkpoint']}{why}"
 
 
-def label(policy: Path, which: Which) -> str:
+def label(policy: Path, which: CheckpointName) -> str:
     """Name a policy together with the checkpoint that was taken."""
     return f"{policy} ({which})" if (policy / CHECKPOINTS_FOLDER).is_dir() else str(policy)

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from dql_core.cli.console import label, outcome_table, write_outcome
+from dql_core.cli.console import evaluation_table, label, write_evaluation
 from dql_core.cli.policy_source import load_any_policy
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
-from dql_core.training.checkpoint_paths import Which
+from dql_core.training.checkpoint_paths import CheckpointName
 
 
 def evaluate(
@@ -25,7 +25,7 @@ def evaluate(
         int, typer.Option(min=0, help="Episode i starts from env.reset(seed=SEED + i).")
     ] = 0,
     checkpoint: Annotated[
-        Which,
+        CheckpointName,
         typer.Option(help="Which checkpoint of a run: the last, or the best by its own rules."),
     ] = "last",
     json_file: Annotated[
@@ -43,6 +43,8 @@ def evaluate(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("episodes", total=episodes)
         result = roll_out(loaded, env, episodes, seed, lambda _: bar.advance(task))
-    console.print(outcome_table(f"{label(policy, checkpoint)} in {env}", result))
+    console.print(evaluation_table(f"{label(policy, checkpoint)} in {env}", result))
     if json_file:
-        write_outcome(json_file, result, policy=policy, checkpoint=checkpoint, env=env, seed=seed)
+        write_evaluation(
+            json_file, result, policy=policy, checkpoint=checkpoint, env=env, seed=seed
+        )

@@ -12,7 +12,7 @@ from dql_core.cli.terminal import Terminal
 from dql_core.errors import visible
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.policy import Selection
-from dql_core.training.checkpoint_paths import Which
+from dql_core.training.checkpoint_paths import CheckpointName
 
 
 def export(
@@ -27,7 +27,7 @@ def export(
         Path, typer.Option("--out", help="Folder of the bundle; it must not exist yet.")
     ],
     which: Annotated[
-        Which,
+        CheckpointName,
         typer.Option(
             "--checkpoint",
             help="Which checkpoint of a run: the last, or the best by its own rules.",

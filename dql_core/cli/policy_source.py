@@ -11,10 +11,10 @@ from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE
 from dql_core.runtime.policy import Policy
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.checkpoint_paths import Which
+from dql_core.training.checkpoint_paths import CheckpointName
 
 
-def load_any_policy(path: Path, which: Which = "last") -> Policy:
+def load_any_policy(path: Path, which: CheckpointName = "last") -> Policy:
     """Load a policy: a bundle with ONNX Runtime, anything else with its own networks.
 
     Args:

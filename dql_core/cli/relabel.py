@@ -13,7 +13,7 @@ import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from dql_core.cli.console import facts_table, plain_table
-from dql_core.cli.terminal import TaskText, Terminal, tell_document
+from dql_core.cli.terminal import TaskText, Terminal, print_json
 from dql_core.data.relabel import RelabelResult
 from dql_core.data.relabel import relabel as relabel_dataset
 from dql_core.errors import ConfigError, did_you_mean
@@ -70,7 +70,7 @@ def relabel(
             lambda done, total: bar.update(task, completed=done, total=total),
         )
     if as_json:
-        tell_document({"dataset": dataset, "out": str(out), **result.to_json()})
+        print_json({"dataset": dataset, "out": str(out), **result.to_json()})
         return
     _show(result, out)
 

@@ -2,7 +2,7 @@
 
 A topic's name may hold what a terminal obeys: escape sequences that clear the screen or set its
 title, a carriage return that overwrites a line, marks that turn the direction of what follows, or
-rich's own markup. So everything is printed by `Terminal`, `tell` or `tell_document`.
+rich's own markup. So everything is printed by `Terminal`, `print_line` or `print_json`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dql_core.errors import MAX_LINE, visible, visible_lines
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 
 
-def tell(text: str, *, err: bool = False) -> None:
+def print_line(text: str, *, err: bool = False) -> None:
     """Print one line; of a very long one, the beginning."""
     shown = visible(text)
     typer.echo(shown if len(shown) <= MAX_LINE else f"{shown[:MAX_LINE]}…", err=err)
 
 
-def tell_document(document: Any) -> None:
+def print_json(document: Any) -> None:
     """Print JSON, in which everything but ASCII is escaped."""
     typer.echo(json.dumps(document, indent=2))
 

@@ -76,7 +76,7 @@ class _SeedLines:
         """Show a reading."""
         self._reports[seed](step, metrics)
 
-    def tell(self, seed: int, level: int, text: str) -> None:
+    def log(self, seed: int, level: int, text: str) -> None:
         """Show a message, unless another run said the same."""
         if text not in self._said:
             self._said.add(text)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
 from dql_core.data.metadata import SPEC_KEY
 from dql_core.errors import DatasetError, did_you_mean
-from dql_core.files import require_room, whole_directory
+from dql_core.files import atomic_directory, require_room
 from dql_core.spec import FieldSpec, PolicySpec
 
 EPISODES_AT_ONCE = 64
@@ -111,7 +111,7 @@ def write_dataset(
         **(extra_metadata or {}),
     }
     try:
-        with whole_directory(target) as temporary:
+        with atomic_directory(target) as temporary:
             storage = MinariStorage.new(
                 temporary,
                 observation_space=_box(spec.observation),

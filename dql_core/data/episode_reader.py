@@ -18,7 +18,7 @@ import pyarrow.parquet
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
-from dql_core.data.hdf5_arrays import Allowance, Hdf5File, open_hdf5
+from dql_core.data.hdf5_arrays import Hdf5File, MemoryBudget, open_hdf5
 from dql_core.data.metadata import read_metadata
 from dql_core.data.spaces import flatten
 from dql_core.documents import file_within
@@ -113,17 +113,17 @@ class EpisodeReader:
             raise DatasetError(f"{self.where}: not a readable Minari dataset: {reason}") from cause
 
     def _stored(self) -> Iterator[dict[str, Any]]:
-        allowance = Allowance()
+        budget = MemoryBudget()
         if self.data_format != "hdf5":
             for index in range(self.num_episodes):
                 yield read_arrow_episode(
-                    self._data_path, str(index), self.data_format, self._spaces, allowance
+                    self._data_path, str(index), self.data_format, self._spaces, budget
                 )
             return
         path = file_within(self._data_path, HDF5_FILE, DatasetError)
-        allowance.add(path)
+        budget.add_file(path)
         for first in range(0, self.num_episodes, EPISODES_A_FILE):
-            with open_hdf5(path, allowance) as file:
+            with open_hdf5(path, budget) as file:
                 for index in range(first, min(first + EPISODES_A_FILE, self.num_episodes)):
                     yield _hdf5_episode(file, f"episode_{index}", self._spaces)
 
@@ -219,23 +219,23 @@ def episode_files(folder: Path, name: str, data_format: str) -> list[Path]:
 
 
 def read_table(
-    path: Path, data_format: str, allowance: Allowance, columns: tuple[str, ...] | None = None
+    path: Path, data_format: str, budget: MemoryBudget, columns: tuple[str, ...] | None = None
 ) -> pa.Table:
     """Read a file of an episode.
 
     Args:
         path: A regular file.
         data_format: ``arrow`` or ``parquet``.
-        allowance: What its columns may still take.
+        budget: What its columns may still take.
         columns: Which columns; ``None`` for all.
 
     Raises:
         DatasetError: If it announces more than the file explains.
     """
-    allowance.add(path)
+    budget.add_file(path)
     if data_format == "parquet":
-        return _read_parquet(path, allowance, columns)
-    allowance.take(path.stat().st_size, "the file")
+        return _read_parquet(path, budget, columns)
+    budget.spend(path.stat().st_size, "the file")
     return _read_arrow(path, columns)
 
 
@@ -244,7 +244,7 @@ def read_arrow_episode(
     name: str,
     data_format: str,
     spaces: tuple[Space[Any], Space[Any]],
-    allowance: Allowance,
+    budget: MemoryBudget,
 ) -> dict[str, Any]:
     """Read one episode, without its infos.
 
@@ -256,13 +256,13 @@ def read_arrow_episode(
         name: The episode's folder in it.
         data_format: ``arrow`` or ``parquet``.
         spaces: Of observations and actions: Boxes, alone or in Dicts and Tuples.
-        allowance: What the columns may still take.
+        budget: What the columns may still take.
 
     Returns:
         `COLUMNS` by name, as elements of their spaces with an axis for time in front.
     """
     files = episode_files(folder, name, data_format)
-    table = pa.concat_tables([read_table(file, data_format, allowance, COLUMNS) for file in files])
+    table = pa.concat_tables([read_table(file, data_format, budget, COLUMNS) for file in files])
     table.validate(full=True)  # else a damaged file leads out of its own memory
     columns = {column: table[column].combine_chunks() for column in COLUMNS}
     # Rows are observations: the last one has no action, and Minari pads it.
@@ -274,7 +274,7 @@ def read_arrow_episode(
     }
 
 
-def _read_parquet(path: Path, allowance: Allowance, columns: tuple[str, ...] | None) -> pa.Table:
+def _read_parquet(path: Path, budget: MemoryBudget, columns: tuple[str, ...] | None) -> pa.Table:
     with pa.parquet.ParquetFile(path) as file:
         metadata = file.metadata
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -283,7 +283,7 @@ def _read_parquet(path: Path, allowance: Allowance, columns: tuple[str, ...] | N
                 if columns is None or top in columns:
                     values = max(part.num_values, group.num_rows)
                     size = max(part.total_uncompressed_size, 8 * values)
-                    allowance.take(size, f"'{part.path_in_schema}'")
+                    budget.spend(size, f"'{part.path_in_schema}'")
         return file.read(columns=columns, use_threads=False)
 
 

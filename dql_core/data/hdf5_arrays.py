@@ -58,13 +58,13 @@ class Hdf5File:
     Args:
         path: A regular file.
         file: The same, opened.
-        allowance: What its arrays may still take.
+        budget: What its arrays may still take.
     """
 
-    def __init__(self, path: Path, file: h5py.File, allowance: Allowance) -> None:
+    def __init__(self, path: Path, file: h5py.File, budget: MemoryBudget) -> None:
         self._path = path
         self._file = file
-        self._allowance = allowance
+        self._budget = budget
 
     @property
     def names(self) -> list[str]:
@@ -90,7 +90,7 @@ class Hdf5File:
         found = h5py.Dataset(dataset)
         if found.shape is None or found.dtype.kind not in NUMBERS:
             raise self._refused(where, "is no array of numbers")
-        self._allowance.take(_bytes_to_read(found), f"'{where}'")
+        self._budget.spend(_bytes_to_read(found), f"'{where}'")
         array: NDArray[Any] = found[()]
         return array
 
@@ -147,32 +147,32 @@ def _bytes_to_read(dataset: h5py.Dataset) -> int:
 
 
 @contextmanager
-def open_hdf5(path: Path, allowance: Allowance) -> Iterator[Hdf5File]:
+def open_hdf5(path: Path, budget: MemoryBudget) -> Iterator[Hdf5File]:
     """Open an HDF5 file for reading.
 
     Args:
         path: A regular file.
-        allowance: What its arrays may still take.
+        budget: What its arrays may still take.
 
     Raises:
         DatasetError: If it is no HDF5 file; also, in the block, where it is damaged.
     """
     try:
         with h5py.File(path, "r") as file:
-            yield Hdf5File(path, file, allowance)
+            yield Hdf5File(path, file, budget)
     except HDF5_ERRORS as cause:
         reason = " ".join(str(cause).split()) or type(cause).__name__
         raise DatasetError(f"{path}: not a readable HDF5 file: {reason}") from cause
 
 
-class Allowance:
+class MemoryBudget:
     """What may still be taken; shared by all arrays of a dataset."""
 
     def __init__(self) -> None:
         self._left = ALWAYS_BYTES
         self._where = ""
 
-    def add(self, path: Path) -> None:
+    def add_file(self, path: Path) -> None:
         """Count in what a file explains, before its arrays are taken.
 
         Raises:
@@ -186,7 +186,7 @@ class Allowance:
         if status.st_size > self._left:
             raise DatasetError(f"{self._where}: calls itself {status.st_size:,} bytes long")
 
-    def take(self, size_bytes: int, what: str) -> None:
+    def spend(self, size_bytes: int, what: str) -> None:
         """Count an array in, before it is read.
 
         Raises:

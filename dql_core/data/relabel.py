@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 import dql_core
 from dql_core.data.dataset import DATA_FOLDER, HDF5_EPISODE_BYTES, find_dataset
 from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader, episode_files, read_table
-from dql_core.data.hdf5_arrays import Allowance
+from dql_core.data.hdf5_arrays import MemoryBudget
 from dql_core.data.metadata import METADATA_FILE
 from dql_core.documents import file_within, parse_json
 from dql_core.errors import ContractError, DatasetError
-from dql_core.files import require_room, whole_directory, write_text
+from dql_core.files import atomic_directory, require_room, write_text
 from dql_core.rewards.call import RewardFunction, Rewards, load_rewards, source_sha256
 
 # The metadata key of what was done, as JSON: one entry a relabelling, the last one at the end.
@@ -118,7 +118,7 @@ def relabel(
     if data_path in (out, *out.parents):
         raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
     try:
-        with whole_directory(out) as temporary:
+        with atomic_directory(out) as temporary:
             _copy(data_path, temporary / DATA_FOLDER)
             # HDF5 would end the process on a full disk; rewards are less than half of a dataset.
             size = sum(file.stat().st_size for file in data_path.rglob("*") if file.is_file())
@@ -225,7 +225,7 @@ def _replace_in_files(
 ) -> None:
     done = 0
     for path in episode_files(data_path, episode, data_format):
-        table = read_table(path, data_format, Allowance())
+        table = read_table(path, data_format, MemoryBudget())
         part = rewards[done : done + len(table)]
         # Rows are observations: what follows the last reward is padding.
         padding = table["rewards"].to_numpy()[len(part) :].astype(np.float64)

@@ -30,7 +30,7 @@ MAX_ENVIRONMENTS = 64
 MIN_SPREAD = 1e-6
 
 
-class ParallelEpisodes:
+class ParallelRollouts:
     """The same E episodes for every policy, up to 64 of them side by side.
 
     Episode i starts from ``reset(seed=seed + i)``, and its noise comes from a generator of its

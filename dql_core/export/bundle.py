@@ -21,7 +21,7 @@ from dql_core.errors import BundleError, ConfigError, DatasetError, SpecMismatch
 from dql_core.export.graph import PolicyGraph, default_choice, policy_graph
 from dql_core.export.onnx_model import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
-from dql_core.files import is_free, whole_directory
+from dql_core.files import atomic_directory, is_free
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import (
     FORMAT_VERSION,
@@ -38,7 +38,7 @@ from dql_core.runtime.policy import Choice, Selection, resolve_choice
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.checkpoint_paths import Which
+from dql_core.training.checkpoint_paths import CheckpointName
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
 NUM_OBSERVATIONS = 64
@@ -52,7 +52,7 @@ def export_bundle(
     num_candidates: int | None = None,
     selection: Selection | None = None,
     dataset: str | None = None,
-    which: Which = "last",
+    which: CheckpointName = "last",
 ) -> Manifest:
     """Export a trained policy; the bundle appears whole or not at all.
 
@@ -89,7 +89,7 @@ def export_bundle(
         require_draws(steps, choice.num_candidates, width)
     except ValueError as cause:
         raise ConfigError(f"{cause}: choose among fewer") from cause
-    observations, source = comparison_observations(checkpoint, checkpoint_path, dataset)
+    observations, source = parity_observations(checkpoint, checkpoint_path, dataset)
     model = to_onnx(graph)
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
     require_parity(parity, str(checkpoint_path))
@@ -142,13 +142,13 @@ def _manifest(
 
 
 def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
-    with whole_directory(out) as folder:
+    with atomic_directory(out) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         (folder / MANIFEST_FILE).write_text(manifest.to_text())
 
 
-def comparison_observations(
+def parity_observations(
     checkpoint: Checkpoint, path: Path, dataset: str | None = None
 ) -> tuple[NDArray[np.float32], str]:
     """Return observations to prove the parity on, shape (M, O), and where they come from.

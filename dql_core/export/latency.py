@@ -71,7 +71,7 @@ class Latency:
         }
 
 
-def take_turns(
+def time_interleaved(
     functions: Mapping[str, Callable[[], object]],
     *,
     rounds: int,
@@ -178,7 +178,7 @@ def measure_bundle(
         }
         if plain:
             functions["plain"] = plain(count)
-        times = take_turns(functions, rounds=rounds, calls=calls)
+        times = time_interleaved(functions, rounds=rounds, calls=calls)
         ratio = speed_ratio(times["plain"], times["ours"])[1] if plain else None
         measurements.append(Measurement(count, Latency.of(times["ours"]), ratio))
     return measurements

@@ -13,10 +13,10 @@ from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import Manifest, read_bundle
 from dql_core.runtime.onnx_backend import OnnxBackend
 from dql_core.runtime.policy import (
-    CarriedNoise,
     Decision,
     Graph,
     Selection,
+    WarmStartNoise,
     draw_noise,
     resolve_choice,
 )
@@ -50,7 +50,7 @@ class BundlePolicy:
             num_candidates: Overrides the manifest's K.
             selection: Overrides the manifest's way to choose.
             warm_start: Correlation of a decision's noise with that of the one before within an
-                episode, from 0 for none to 1, see `CarriedNoise`.
+                episode, from 0 for none to 1, see `WarmStartNoise`.
 
         Raises:
             ConfigError: If the policy cannot choose in this way.
@@ -67,7 +67,7 @@ class BundlePolicy:
             len(self._spec.action),
         )
         self._graph = graph
-        self._carried = CarriedNoise(warm_start) if warm_start else None
+        self._carried = WarmStartNoise(warm_start) if warm_start else None
 
     @property
     def spec(self) -> PolicySpec:

@@ -160,7 +160,7 @@ class Controller:
         if self.state in {State.STOPPED, State.PAUSED} or self._stops != stops:
             self.restart()
             self._fallback.end()
-        values = self._guards.admit(observation)
+        values = self._guards.check_observation(observation)
         if isinstance(values, Trip):
             return self._fall_back(now_ns, values)
         unusual = self._guards.find_unusual(values)

@@ -122,7 +122,7 @@ class Interlock:
         self._lock = threading.Lock()
         self._is_pressed = False
 
-    def hear(self, pressed: bool) -> bool:
+    def set_button(self, pressed: bool) -> bool:
         """Take note of the stop button; say whether this is what stops.
 
         Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
-from dql_core.runtime.inference import Inferred
+from dql_core.runtime.inference import InferenceResult
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
@@ -131,7 +131,7 @@ class Guards:
         """Forget the observations seen; the counts stay."""
         self._complete_ticks = 0
 
-    def admit(self, observation: Observation) -> NDArray[np.float32] | Trip:
+    def check_observation(self, observation: Observation) -> NDArray[np.float32] | Trip:
         """Return the observation vector, shape (O,), or why no action may be sampled from it."""
         if observation.values is None:
             self._complete_ticks = 0
@@ -187,7 +187,7 @@ class Guards:
         reason = f"observation '{field.name}' = {values[index]:.4g} is {what}"
         return self._trip(Guard.IMPOSSIBLE_OBSERVATION, reason)
 
-    def check_decision(self, inferred: Inferred) -> NDArray[np.float32] | Trip:
+    def check_decision(self, inferred: InferenceResult) -> NDArray[np.float32] | Trip:
         """Return the action, shape (A,), or why it is unfit."""
         limit_ns, took_ns = self.limits.max_inference_ns, inferred.took_ns
         if inferred.decision is None or (limit_ns is not None and took_ns > limit_ns):

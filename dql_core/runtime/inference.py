@@ -27,7 +27,7 @@ _ASK_PERIOD_S = 0.05
 
 
 @dataclass(frozen=True)
-class Inferred:
+class InferenceResult:
     """What came of asking.
 
     Attributes:
@@ -81,7 +81,7 @@ class Inference:
         """Have the policy begin a new episode before its next decision."""
         self._reset_due = True
 
-    def decide(self, observation: NDArray[np.float32]) -> Inferred:
+    def decide(self, observation: NDArray[np.float32]) -> InferenceResult:
         """Ask for a decision on a raw observation, shape (O,).
 
         Raises:
@@ -89,7 +89,7 @@ class Inference:
         """
         started_ns = self._steady_ns()
         if self._caller.is_busy():
-            return Inferred(None, started_ns - self._asked_ns)
+            return InferenceResult(None, started_ns - self._asked_ns)
         self._asked_ns = started_ns
         act = partial(self._act, observation, self._rng, self._reset_due)
         self._reset_due = False
@@ -97,7 +97,7 @@ class Inference:
             decision = self._caller.call(act, self._timeout_s)
         except TimeoutError:
             decision = None
-        return Inferred(decision, self._steady_ns() - started_ns)
+        return InferenceResult(decision, self._steady_ns() - started_ns)
 
     def _act(
         self, observation: NDArray[np.float32], rng: np.random.Generator, begins: bool
@@ -139,7 +139,7 @@ class SameThread:
         """Nothing is left to be done."""
 
 
-class OwnThread:
+class WorkerThread:
     """Makes calls on one thread, which alone touches what the functions touch.
 
     A call that is late is given up, not ended: until it returns, further ones are refused, and

@@ -148,7 +148,7 @@ def draws_selection(num_candidates: int, selection: Selection) -> bool:
     return selection == "softmax" and num_candidates > 1
 
 
-class CarriedNoise:
+class WarmStartNoise:
     r"""Starts each reverse chain near where the one before started, instead of anywhere.
 
     All normal draws follow :math:`z_t = \rho z_{t-1} + \sqrt{1 - \rho^2} \epsilon_t`, a stationary

@@ -34,11 +34,11 @@ from dql_core.training.checkpoint_files import (
 )
 from dql_core.training.checkpoint_paths import (
     DOCUMENT_FILE,
-    Which,
+    CheckpointName,
     checkpoint_folder,
     find_checkpoint,
 )
-from dql_core.training.saved_config import tell_if_edited
+from dql_core.training.saved_config import warn_if_edited
 from dql_core.training.seeding import RunSeeds
 
 GENERATORS = "generator"
@@ -171,7 +171,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
     return target
 
 
-def load_checkpoint(path: Path, device: str = "cpu", which: Which = "last") -> Checkpoint:
+def load_checkpoint(path: Path, device: str = "cpu", which: CheckpointName = "last") -> Checkpoint:
     """Rebuild a run from its folder or from one checkpoint's folder.
 
     Args:
@@ -185,7 +185,7 @@ def load_checkpoint(path: Path, device: str = "cpu", which: Which = "last") -> C
     """
     folder = find_checkpoint(path, which)
     if folder != path:
-        tell_if_edited(path)
+        warn_if_edited(path)
     try:
         return load_exactly(folder, device)
     except DamagedCheckpointError as cause:
@@ -251,8 +251,8 @@ def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
     }
     for name, module in checkpoint.agent.modules.items():
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-    for name, descent in checkpoint.agent.descents.items():
-        tensors |= {f"adam.{name}.{key}": value for key, value in descent.state_dict().items()}
+    for name, optimizer in checkpoint.agent.optimizers.items():
+        tensors |= {f"adam.{name}.{key}": value for key, value in optimizer.state_dict().items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -265,9 +265,9 @@ def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], folder: Path) -
         agent.noise.generator.set_state(left.pop(f"{GENERATORS}.updates"))
         for name, module in agent.modules.items():
             module.load_state_dict({key: left.pop(f"{name}.{key}") for key in module.state_dict()})
-        for name, descent in agent.descents.items():
-            state = {key: left.pop(f"adam.{name}.{key}") for key in descent.state_dict()}
-            descent.load_state_dict(state)
+        for name, optimizer in agent.optimizers.items():
+            state = {key: left.pop(f"adam.{name}.{key}") for key in optimizer.state_dict()}
+            optimizer.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError) as cause:
         reason = " ".join(str(cause).split())
         raise DamagedCheckpointError(

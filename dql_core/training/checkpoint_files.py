@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dql_core.documents import file_within, read_bounded, read_json
 from dql_core.errors import CheckpointError, DamagedCheckpointError
-from dql_core.files import whole_directory
+from dql_core.files import atomic_directory
 from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.checkpoint_paths import CHECKPOINTS_FOLDER, DOCUMENT_FILE, checkpoint_steps
 
@@ -73,7 +73,7 @@ def write_checkpoint(target: Path, document: dict[str, Any], tensors: dict[str, 
     state = safetensors.torch.save(tensors)
     whole = document | {"files": {STATE_FILE: hashlib.sha256(state).hexdigest()}}
     whole |= {"sha256": _sha256(whole)}
-    with whole_directory(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / STATE_FILE).write_bytes(state)
         (folder / DOCUMENT_FILE).write_text(json.dumps(whole, indent=2) + "\n")
 
@@ -110,7 +110,7 @@ def read_state(folder: Path, document: CheckpointDocument) -> bytes:
     path = file_within(folder, STATE_FILE, DamagedCheckpointError)
     state = read_bounded(path, MAX_STATE_BYTES, DamagedCheckpointError)
     if not document.files:
-        _tell_of_age(folder.absolute().parent)
+        _warn_without_hashes(folder.absolute().parent)
     elif hashlib.sha256(state).hexdigest() != document.files.get(STATE_FILE):
         raise DamagedCheckpointError(
             f"{path}: its SHA-256 is not the one in {DOCUMENT_FILE}: damaged or exchanged"
@@ -152,7 +152,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 @cache
-def _tell_of_age(place: Path) -> None:
+def _warn_without_hashes(place: Path) -> None:
     """Say it once of a run."""
     _logger.warning(
         "%s: from before checkpoints had hashes: damage to the weights would go unnoticed", place

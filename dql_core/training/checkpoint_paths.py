@@ -16,7 +16,7 @@ VALIDATION_FILE = "validation.jsonl"
 BEST_FILE = "best.json"
 
 # The latest, the best by the data alone, the best by rollouts in an environment.
-Which = Literal["last", "best_offline", "best_online"]
+CheckpointName = Literal["last", "best_offline", "best_online"]
 
 _FOLDER = rf"{CHECKPOINTS_FOLDER}/step-\d{{8,}}"
 _WHY_NONE = {
@@ -30,7 +30,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
 
 
-def find_checkpoint(path: Path, which: Which = "last") -> Path:
+def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:
     """Return a checkpoint folder.
 
     Args:
@@ -88,7 +88,7 @@ def read_best(run: Path) -> dict[str, dict[str, Any]]:
     return best
 
 
-def _find_best(run: Path, which: Which) -> Path:
+def _find_best(run: Path, which: CheckpointName) -> Path:
     best = read_best(run)
     if not best.get(which, {}).get("checkpoint"):
         raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")

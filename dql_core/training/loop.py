@@ -18,16 +18,16 @@ from dql_core.training.monitor import Monitor, value_limit
 from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
 from dql_core.training.run_folder import (
     create_run_folder,
+    exclusive_lock,
     forget_after,
     load_run,
-    only_writer,
     require_free,
     require_same_config,
     require_same_data,
 )
 from dql_core.training.saved_config import CONFIG_FILE
 from dql_core.training.selection import write_best
-from dql_core.training.validation import Appraiser
+from dql_core.training.validation import CheckpointEvaluator
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -80,17 +80,17 @@ def _train(
     agent, batches = run.agent, make_batches(run, data.learned)
     limit = value_limit(config, data.learned) if agent.critics else None
     with (
-        only_writer(out),
+        exclusive_lock(out),
         Interruption() as interruption,
         MetricsLog(out, run.step) as log,
-        Appraiser(out, run, data, log) as appraiser,
+        CheckpointEvaluator(out, run, data, log) as evaluator,
     ):
         forget_after(out, run.step)
         monitor = Monitor(out, run, batches, log, limit)
         while not interruption.requested:
             if _is_due(config.run, agent.step, config.run.checkpoint_every):
                 monitor.save()
-                appraiser.appraise(run, interruption)
+                evaluator.evaluate(run, interruption)
                 run.progress.since_checkpoint.reset()
             if agent.step == config.run.steps:
                 break

@@ -27,9 +27,9 @@ from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_core.training.checkpoint_paths import checkpoint_folder, checkpoint_steps
 from dql_core.training.metrics import MetricsLog
-from dql_core.training.run_folder import note_alarm, note_facts
+from dql_core.training.run_folder import record_alarm, update_run_info
 
-MEND = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
+REMEDY = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
 _logger = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ class Monitor:
         self._pending: list[Tensor] = []
         self._drawn_from = batches.generator.get_state()
         self._started: float | None = time.perf_counter()
-        if run.agent.acceleration.compiles:
+        if run.agent.execution.compiles:
             _logger.info("compiling the update, about a minute; later runs take it from a cache")
 
     def add(self, losses: Losses) -> None:
@@ -76,7 +76,7 @@ class Monitor:
         Raises:
             DqlError: If a loss is no number any more.
         """
-        self.settle()
+        self.flush()
         sums = self._run.progress.since_reading
         values = sums.means()
         sums.reset()
@@ -90,12 +90,12 @@ class Monitor:
         Raises:
             DqlError: If a loss or a weight is no number any more.
         """
-        self.settle()
+        self.flush()
         if broken := broken_weights(self._run.step, self._run.agent.modules):
             self._stop(broken)
         return save_checkpoint(self._out, self._run)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Bring the losses of the latest updates from the device into the sums.
 
         Raises:
@@ -122,8 +122,8 @@ class Monitor:
     def _stop(self, broken: str) -> None:
         steps = checkpoint_steps(self._out)
         good = checkpoint_folder(self._out, steps[-1]) if steps else "none"
-        note_facts(self._out, failure=broken)
-        raise DqlError(f"{broken}; last good checkpoint: {good}; {MEND}")
+        update_run_info(self._out, failure=broken)
+        raise DqlError(f"{broken}; last good checkpoint: {good}; {REMEDY}")
 
     def _watch(self, q_magnitude: float, limit: ValueLimit) -> bool:
         """Tell when values leave their limit, and when they are back."""
@@ -131,7 +131,7 @@ class Monitor:
         alarming = q_magnitude > limit.limit
         if alarming and not progress.alarming:
             _logger.error("step %d: %s", step, limit.alarm(q_magnitude))
-            note_alarm(self._out, step, q_magnitude, limit.limit)
+            record_alarm(self._out, step, q_magnitude, limit.limit)
         elif progress.alarming and not alarming:
             _logger.info("step %d: mean |Q| is back within its limit: %.3g", step, q_magnitude)
         progress.alarming = alarming
@@ -140,8 +140,8 @@ class Monitor:
     def _note_first_update(self, started: float) -> None:
         self._pending[0].tolist()  # waits for the device
         took = time.perf_counter() - started
-        note_facts(self._out, first_update_s=round(took, 3))
-        if self._run.agent.acceleration.compiles:
+        update_run_info(self._out, first_update_s=round(took, 3))
+        if self._run.agent.execution.compiles:
             _logger.info("compiled; the first update took %.1f s", took)
         self._log.start_clock(self._run.step)
 

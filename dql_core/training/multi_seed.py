@@ -44,12 +44,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_seeds(runs: Sequence[SeedRun], show: Show, at_once: int) -> list[SeedOutcome]:
+def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> list[SeedOutcome]:
     """Run all that are not finished; whatever happens, no process is left.
 
     Args:
         runs: What to run.
-        show: Shows how they go.
+        reporter: Shows how they go.
         at_once: Processes at a time.
 
     Returns:
@@ -75,7 +75,7 @@ def run_seeds(runs: Sequence[SeedRun], show: Show, at_once: int) -> list[SeedOut
                 except queue.Empty:
                     continue
                 if line is not None:
-                    running[seed].take(line, show)
+                    running[seed].take(line, reporter)
                 elif outcome := running.pop(seed).outcome():
                     outcomes[seed] = outcome
         finally:
@@ -126,13 +126,13 @@ class SeedOutcome:
     failure: str = ""
 
 
-class Show(Protocol):
+class Reporter(Protocol):
     """Shows how the runs go."""
 
     def report(self, seed: int, step: int, metrics: dict[str, float]) -> None:
         """Show a reading."""
 
-    def tell(self, seed: int, level: int, text: str) -> None:
+    def log(self, seed: int, level: int, text: str) -> None:
         """Show a message of one of `logging`'s levels."""
 
 
@@ -162,15 +162,15 @@ class SeedChild:
         self._child.stdin.close()
         threading.Thread(target=self._hand_over, args=(messages,), daemon=True).start()
 
-    def take(self, line: str, show: Show) -> None:
+    def take(self, line: str, reporter: Reporter) -> None:
         """Show one line of the child, or keep it if it is none of ours."""
         message = _parse(line)
         if message is None:
             self._last_lines.append(line.strip())
         elif "step" in message:
-            show.report(self._run.seed, message["step"], message["metrics"])
+            reporter.report(self._run.seed, message["step"], message["metrics"])
         else:
-            show.tell(self._run.seed, message["level"], message["text"])
+            reporter.log(self._run.seed, message["level"], message["text"])
 
     def interrupt(self) -> None:
         """Ask the child once to save a checkpoint and stop."""

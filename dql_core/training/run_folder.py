@@ -26,7 +26,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from dql_core.files import drop_after, is_free, read_facts, whole_directory, write_facts
+from dql_core.files import atomic_directory, drop_after, is_free, read_run_info, write_run_info
 from dql_core.leftovers import remove_partial
 from dql_core.training.checkpoint import Checkpoint, load_exactly
 from dql_core.training.checkpoint_paths import (
@@ -72,7 +72,7 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     require_free(folder)
     facts: dict[str, Any] = {
         "config_hash": config.hash(),
-        "dataset": dataset_facts(data.recorded)
+        "dataset": dataset_info(data.recorded)
         | {
             "held_out_episodes": len(data.held_out.episodes) if data.held_out else 0,
             "findings": [finding.text for finding in data.findings],
@@ -81,10 +81,10 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
         "q_alarms": [],
         "failure": None,
     }
-    with whole_directory(folder) as new:
+    with atomic_directory(folder) as new:
         (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
         (new / CONFIG_FILE).write_text(config.to_yaml())
-        write_facts(new, facts | {FILE_HASH: file_hash(new / CONFIG_FILE)})
+        write_run_info(new, facts | {FILE_HASH: file_hash(new / CONFIG_FILE)})
 
 
 def package_versions() -> dict[str, str]:
@@ -93,19 +93,19 @@ def package_versions() -> dict[str, str]:
     return versions | {"dql": __version__, "python": platform.python_version()}
 
 
-def note_facts(folder: Path, **facts: Any) -> None:
+def update_run_info(folder: Path, **facts: Any) -> None:
     """Add to ``run.json``, or replace what it says of the same names."""
-    write_facts(folder, read_facts(folder) | facts)
+    write_run_info(folder, read_run_info(folder) | facts)
 
 
-def note_alarm(folder: Path, step: int, q_magnitude: float, limit: float) -> None:
+def record_alarm(folder: Path, step: int, q_magnitude: float, limit: float) -> None:
     """Add to ``run.json`` that values left their limit."""
     alarm = {"step": step, "q_magnitude": q_magnitude, "limit": limit}
-    note_facts(folder, q_alarms=[*read_facts(folder)["q_alarms"], alarm])
+    update_run_info(folder, q_alarms=[*read_run_info(folder)["q_alarms"], alarm])
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Let no other process train in ``folder`` as long as this one does.
 
     Raises:
@@ -173,7 +173,7 @@ def require_same_data(out: Path, dataset: LoadedDataset) -> None:
     Raises:
         CheckpointError: If it did.
     """
-    facts = read_facts(out)
+    facts = read_run_info(out)
     if facts["dataset"].get("sha256") != fingerprint(dataset):
         raise CheckpointError(
             f"{out}: began with other data than {dataset.source} holds now "
@@ -203,11 +203,11 @@ def forget_after(out: Path, step: int) -> None:
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
     drop_after(out / VALIDATION_FILE, step)
-    alarms = [alarm for alarm in read_facts(out)["q_alarms"] if alarm["step"] <= step]
-    note_facts(out, q_alarms=alarms, failure=None)
+    alarms = [alarm for alarm in read_run_info(out)["q_alarms"] if alarm["step"] <= step]
+    update_run_info(out, q_alarms=alarms, failure=None)
 
 
-def dataset_facts(dataset: LoadedDataset) -> dict[str, Any]:
+def dataset_info(dataset: LoadedDataset) -> dict[str, Any]:
     """Return size, returns and fingerprint of a dataset as JSON."""
     returns = [float(episode.rewards.sum()) for episode in dataset.episodes]
     return {

@@ -12,7 +12,7 @@ from typing import Any
 from dql_core.config import TrainConfig, load_config
 from dql_core.documents import file_within, read_bounded
 from dql_core.errors import CheckpointError, ConfigError, DqlError
-from dql_core.files import read_facts
+from dql_core.files import read_run_info
 from dql_core.strict_yaml import MAX_YAML_BYTES, parse
 from dql_core.training.checkpoint_files import read_document
 from dql_core.training.checkpoint_paths import checkpoint_folder, checkpoint_steps
@@ -48,7 +48,7 @@ def saved_config(run: Path) -> TrainConfig:
     return config
 
 
-def tell_if_edited(run: Path) -> None:
+def warn_if_edited(run: Path) -> None:
     """Warn that a run's configuration was edited, where its checkpoints' own one counts."""
     path = run / CONFIG_FILE
     try:
@@ -83,7 +83,7 @@ def _is_edited(path: Path, config: TrainConfig) -> bool:
     To the bit alone would take comments for a change, and in what it means alone a key that a
     later version has.
     """
-    facts = read_facts(path.parent)
+    facts = read_run_info(path.parent)
     return facts["config_hash"] != config.hash() and facts.get(FILE_HASH) != file_hash(path)
 
 

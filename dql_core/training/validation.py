@@ -25,7 +25,7 @@ from dql_core.data.batches import Batch
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import make_transitions
-from dql_core.evaluation.parallel_rollout import BatchedPolicy, ParallelEpisodes
+from dql_core.evaluation.parallel_rollout import BatchedPolicy, ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.files import append_record, read_records
 from dql_core.normalize import Normalizer
@@ -44,7 +44,7 @@ MAX_TRANSITIONS = 10_000
 ROWS_AT_ONCE = 1024
 
 
-class Appraiser:
+class CheckpointEvaluator:
     """Measures checkpoints on held-out episodes and in an environment, where there are any."""
 
     def __init__(self, out: Path, run: Checkpoint, data: TrainingData, log: MetricsLog) -> None:
@@ -59,13 +59,13 @@ class Appraiser:
         config = run.config
         self._out, self._log = out, log
         self._held_out = _held_out(run, data) if data.held_out else None
-        self._episodes: ParallelEpisodes | None = None
+        self._episodes: ParallelRollouts | None = None
         if config.evaluation.env:
             wanted = config.evaluation
-            self._episodes = ParallelEpisodes(wanted.env, run.spec, wanted.episodes, wanted.seed)
+            self._episodes = ParallelRollouts(wanted.env, run.spec, wanted.episodes, wanted.seed)
 
-    def __enter__(self) -> Appraiser:
-        """Return the appraiser itself."""
+    def __enter__(self) -> CheckpointEvaluator:
+        """Return the evaluator itself."""
         return self
 
     def __exit__(
@@ -78,7 +78,7 @@ class Appraiser:
         if self._episodes:
             self._episodes.close()
 
-    def appraise(self, run: Checkpoint, interruption: Interruption) -> None:
+    def evaluate(self, run: Checkpoint, interruption: Interruption) -> None:
         """Measure a checkpoint that was just saved, unless it was measured before.
 
         Args:

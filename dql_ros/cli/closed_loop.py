@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from dql_core.cli.console import facts_table, outcome_table
+from dql_core.cli.console import evaluation_table, facts_table
 from dql_core.cli.terminal import TaskText, Terminal
 from dql_core.cli.train import new_folder
 from dql_core.errors import ConfigError
-from dql_core.files import whole_directory, write_text
+from dql_core.files import atomic_directory, write_text
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
 from dql_ros.config_files import contract_path
 from dql_ros.diagnostics import DiagnosticsLog, Report
@@ -101,7 +101,7 @@ def closed_loop(
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
     console = Terminal()
     try:
-        with whole_directory(folder) as unfinished:
+        with atomic_directory(folder) as unfinished:
             _drive(console, run, contract, episodes, candidates, record, video)
             write_text(unfinished / FIGURES, json.dumps(run.to_json(), indent=2) + "\n")
             draw_closed_loop(run, unfinished / PICTURE)
@@ -111,7 +111,7 @@ def closed_loop(
         done = len(run.results)
         console.print(f"interrupted after {done} of {episodes} episodes; every process is ended")
         raise typer.Exit(INTERRUPTED) from None
-    console.print(outcome_table(f"{bundle} over topics", run.outcome))
+    console.print(evaluation_table(f"{bundle} over topics", run.outcome))
     console.print(facts_table("the policy node", run.policy_facts()))
     console.print(facts_table("the simulation", run.simulation_facts()))
     console.print(f"figures and picture: {folder}", soft_wrap=True, highlight=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dql_core.cli.terminal import tell, tell_document
+from dql_core.cli.terminal import print_json, print_line
 from dql_core.errors import ContractError
 from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
@@ -66,13 +66,13 @@ def init(
     draft = _drafted(bag, rate, salvage=salvage)
     write_text(target, draft.text)
     for note in draft.notes:
-        tell(note)
+        print_line(note)
     if not draft.missing:
-        tell(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
+        print_line(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
         return
-    tell(f"wrote {target}, which is not complete:")
+    print_line(f"wrote {target}, which is not complete:")
     for missing in draft.missing:
-        tell(f"fill in {missing}")
+        print_line(f"fill in {missing}")
 
 
 @contract.command()
@@ -110,7 +110,7 @@ def check(
     for fit in fits.values():
         findings.add(fit.findings)
     if as_json:
-        tell_document(_document(file, findings, fits))
+        print_json(_document(file, findings, fits))
     else:
         _tell(file, findings, fits, unseen=len(bags or ()) - len(fits))
     if findings.problems:
@@ -186,16 +186,16 @@ def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> dict[str
 
 def _tell(file: Path, findings: Findings, fits: dict[Path, Fit], unseen: int) -> None:
     for problem in findings.problems:
-        tell(f"problem: {' '.join(problem.split())}")
+        print_line(f"problem: {' '.join(problem.split())}")
     for warning in findings.warnings:
-        tell(f"warning: {' '.join(warning.split())}")
+        print_line(f"warning: {' '.join(warning.split())}")
     for bag, fit in fits.items():
         if fit.episodes:
             episodes = "1 episode" if fit.episodes == 1 else f"{fit.episodes} episodes"
-            tell(f"{bag}: fits: {episodes}, {fit.transitions} transitions")
+            print_line(f"{bag}: fits: {episodes}, {fit.transitions} transitions")
     if unseen > 0 and findings.problems:
-        tell(f"the recordings are compared once {file} is right by itself")
+        print_line(f"the recordings are compared once {file} is right by itself")
     if findings.problems:
-        tell(f"{file}: {len(findings.problems)} to mend")
+        print_line(f"{file}: {len(findings.problems)} to mend")
     elif not fits:
-        tell(f"{file}: nothing is wrong with it; name a recording to compare it with")
+        print_line(f"{file}: nothing is wrong with it; name a recording to compare it with")

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from dql_core.cli.terminal import TaskText, Terminal, tell, tell_document
+from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
 from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import REPORT_HTML, Interrupted, Manner, Source
@@ -76,11 +76,11 @@ def convert(
     manner = Manner(salvage, keep_going, resume, dry_run, workers, ray)
     report = _convert(source, out, manner)
     if as_json:
-        tell_document(report)
+        print_json(report)
     else:
-        tell(_summary(report, out, dry_run))
+        print_line(_summary(report, out, dry_run))
     for failed in report["failed"]:
-        tell(f"dql: left out: {failed['error']}", err=True)
+        print_line(f"dql: left out: {failed['error']}", err=True)
     if report["failed"]:
         raise typer.Exit(INCOMPLETE)
 
@@ -102,7 +102,7 @@ def _convert(source: Source, out: Path, manner: Manner) -> dict[str, Any]:
                 text += (
                     f"; {stop.finished} of {len(source.bags)} bags are done, go on with --resume"
                 )
-            tell(text, err=True)
+            print_line(text, err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 

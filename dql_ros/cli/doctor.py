@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dql_core.cli.terminal import Terminal, tell_document
+from dql_core.cli.terminal import Terminal, print_json
 from dql_core.errors import visible
 from dql_ros.tools.doctor.checks import examine
 from dql_ros.tools.doctor.finding import Finding, Verdict
@@ -42,7 +42,7 @@ def doctor(
     counts = {verdict.value: _count(findings, verdict) for verdict in Verdict}
     if as_json:
         document = {**counts, "findings": [finding.to_json() for finding in findings]}
-        tell_document(document)
+        print_json(document)
     else:
         console.print(summary_of(findings), highlight=False)
     raise typer.Exit(1 if counts[Verdict.FAILURE.value] else 0)

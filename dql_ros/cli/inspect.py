@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
-from dql_core.cli.terminal import TaskText, Terminal, tell_document
+from dql_core.cli.terminal import TaskText, Terminal, print_json
 from dql_core.errors import DqlError, did_you_mean, visible
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage
 from dql_ros.contract import Contract, QualityOfService, load_contract
@@ -68,7 +68,7 @@ def inspect(
     if _looks_like_bag(path):
         document = _surveyed(path, salvage=salvage)
         if as_json:
-            tell_document(document)
+            print_json(document)
         else:
             Terminal().print(bag_tables(document))
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dql_core.cli.terminal import tell
+from dql_core.cli.terminal import print_line
 from dql_core.errors import ConfigError
 from dql_core.files import write_text
 from dql_ros.config_files import contract_path
@@ -44,4 +44,4 @@ def layout(
     text = _KINDS[out.suffix](load_contract(contract_path(contract)), namespace, node)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
-    tell(f"wrote {out}")
+    print_line(f"wrote {out}")

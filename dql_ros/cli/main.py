@@ -17,8 +17,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from dql_core.cli.terminal import PlainFormatter, tell
-from dql_core.errors import DqlError, explained, is_of_the_system
+from dql_core.cli.terminal import PlainFormatter, print_line
+from dql_core.errors import DqlError, is_system_error, system_error_text
 
 # Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
 # name for itself), or a group of such functions, and what `dql --help` says of it.
@@ -159,7 +159,7 @@ def _end(number: int, _frame: FrameType | None) -> None:
 def _show_traceback() -> int:
     """Print the traceback of the exception that is handled and return the exit code."""
     for line in traceback.format_exc().split("\n"):
-        tell(line, err=True)
+        print_line(line, err=True)
     return 1
 
 
@@ -171,7 +171,7 @@ def _tell_usage(error: Any) -> None:
         return
     where = f"; see '{context.command_path} --help'" if context else ""
     message = " ".join(error.format_message().split()).rstrip(".")
-    tell(f"dql: {message}{where}", err=True)
+    print_line(f"dql: {message}{where}", err=True)
 
 
 def _load(verb: str) -> Any:
@@ -196,9 +196,9 @@ def _flowing(text: str) -> str:
 def _report(error: Exception) -> int:
     """Print ``error`` as one line on stderr and return the exit code."""
     message = " ".join(str(error).split())
-    if isinstance(error, OSError) and is_of_the_system(error):
+    if isinstance(error, OSError) and is_system_error(error):
         name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        _tell(f"{name}{explained(error)}")
+        _tell(f"{name}{system_error_text(error)}")
         return 2
     if _wants_memory(error):
         _tell(f"not enough memory: {message}; make less of it at a time, or use a larger machine")
@@ -222,7 +222,7 @@ def _wants_memory(error: Exception) -> bool:
 
 def _tell(text: str) -> None:
     with suppress(OSError):  # a terminal that is gone
-        tell(f"dql: {text}", err=True)
+        print_line(f"dql: {text}", err=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dql_core.cli.terminal import tell
+from dql_core.cli.terminal import print_line
 from dql_core.files import write_text
 from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
@@ -37,4 +37,4 @@ def sros2(
     text = policy_document(load_contract(contract_path(contract)), namespace, topic or [])
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, text)
-    tell(f"wrote {out}")
+    print_line(f"wrote {out}")

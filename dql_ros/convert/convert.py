@@ -17,7 +17,7 @@ import numpy as np
 
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, OutputError
-from dql_core.files import is_free, whole_directory, write_text, writing
+from dql_core.files import atomic_directory, is_free, write_text, writing
 from dql_core.spec import PolicySpec
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import COMPRESSED, find_files
@@ -259,7 +259,7 @@ def assemble(
         contract_text=source.contract_text,
     )
     if out is not None:
-        with whole_directory(out) as directory:
+        with atomic_directory(out) as directory:
             _write(directory, source, spec, parts.episodes(jobs, converted), report)
     return report
 

@@ -14,7 +14,7 @@ from rclpy.node import Node
 
 from dql_core.errors import ConfigError
 from dql_core.runtime.fallback import Interlock
-from dql_core.runtime.inference import Caller, OwnThread, SameThread
+from dql_core.runtime.inference import Caller, SameThread, WorkerThread
 from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract, load_contract
 from dql_ros.control.loaded_policy import LoadedPolicy, fit_to_limit
@@ -177,7 +177,7 @@ class ControlNode(ManagedNode):
         self._loop: ControlLoop | None = None
         self._monitor: LoopMonitor | None = None
         self._caller: Caller = SameThread()
-        self._inference_thread: OwnThread | None = None
+        self._inference_thread: WorkerThread | None = None
         declare(self, self._declared)
         refuse_unknown(self)
         self._interlock = Interlock()
@@ -222,7 +222,7 @@ class ControlNode(ManagedNode):
         if not settings.lockstep:
             settings = replace(settings, thread_priority=self._take_priority())
         # One thread owns the policy, from its loading on: GPU graphs demand it.
-        self._caller = self._inference_thread = OwnThread("inference", self._is_over)
+        self._caller = self._inference_thread = WorkerThread("inference", self._is_over)
         loaded = self._load_in_time(contract, settings)
         self._loop = ControlLoop(
             self,

@@ -252,7 +252,7 @@ class SafetyInputs:
             take_all(subscription)
 
     def _on_stop(self, message: Any) -> None:
-        if self._interlock.hear(message.data):
+        if self._interlock.set_button(message.data):
             self._on_change()
             self._node.get_logger().error("stopped by ~/stop; ~/reset_stop ends that")
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from dql_core.errors import OutputError
-from dql_core.files import require_room, whole_directory, write_text
+from dql_core.files import atomic_directory, require_room, write_text
 
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "out" / "run"
-    with whole_directory(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / "a").write_text("1")
         assert not target.exists()
     assert [path.name for path in target.iterdir()] == ["a"]
@@ -21,16 +21,16 @@ def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
 def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path: Path) -> None:
     target = tmp_path / "run"
     target.mkdir()
-    with whole_directory(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / "a").touch()
-    with pytest.raises(FileExistsError, match="already exists"), whole_directory(target):
+    with pytest.raises(FileExistsError, match="already exists"), atomic_directory(target):
         pass
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
     def fail() -> None:
-        with whole_directory(tmp_path / "run") as folder:
+        with atomic_directory(tmp_path / "run") as folder:
             (folder / "a").touch()
             raise RuntimeError("disk full")
 
@@ -49,7 +49,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_what_is_made_above_a_folder_that_fails_goes_with_it(tmp_path: Path) -> None:
     def fail() -> None:
-        with whole_directory(tmp_path / "new" / "out" / "run"):
+        with atomic_directory(tmp_path / "new" / "out" / "run"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -71,13 +71,13 @@ def test_a_replacement_that_was_killed_midway_brings_the_previous_result_back(
     killed_between_the_renames(target)
 
     def fail() -> None:
-        with whole_directory(target, replace=True):
+        with atomic_directory(target, replace=True):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert (target / "summary.json").read_text() == "previous"
-    with whole_directory(target, replace=True) as folder:
+    with atomic_directory(target, replace=True) as folder:
         (folder / "summary.json").write_text("new")
     assert (target / "summary.json").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
@@ -101,7 +101,7 @@ def test_what_only_writing_ends_in_names_the_output_and_the_remedy(
     tmp_path: Path, number: int
 ) -> None:
     def write() -> None:
-        with whole_directory(tmp_path / "out"):
+        with atomic_directory(tmp_path / "out"):
             raise OSError(number, os.strerror(number))
 
     with pytest.raises(OutputError, match=rf"out: cannot be written: {os.strerror(number)}; \w"):
@@ -111,7 +111,7 @@ def test_what_only_writing_ends_in_names_the_output_and_the_remedy(
 
 def test_what_cannot_be_read_is_not_told_of_the_output(tmp_path: Path) -> None:
     def read() -> None:
-        with whole_directory(tmp_path / "out"):
+        with atomic_directory(tmp_path / "out"):
             (tmp_path / "bag.mcap").read_bytes()
 
     with pytest.raises(FileNotFoundError, match=r"bag\.mcap"):
@@ -124,7 +124,7 @@ def test_too_long_a_name_is_told(tmp_path: Path, name: str) -> None:
         write_text(tmp_path / name, "text")
     with (
         pytest.raises(OutputError, match=r"File name too long; give a shorter name"),
-        whole_directory(tmp_path / name),
+        atomic_directory(tmp_path / name),
     ):
         pass
 
@@ -132,7 +132,7 @@ def test_too_long_a_name_is_told(tmp_path: Path, name: str) -> None:
 def test_a_file_where_a_folder_must_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     words = r"out: cannot be written: .*Not a directory; a file is where a folder must be"
-    with pytest.raises(OutputError, match=words), whole_directory(tmp_path / "file" / "out"):
+    with pytest.raises(OutputError, match=words), atomic_directory(tmp_path / "file" / "out"):
         pass
     with pytest.raises(OutputError, match=words):
         write_text(tmp_path / "file" / "out", "text")

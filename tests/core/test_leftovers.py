@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from dql_core import leftovers
-from dql_core.files import whole_directory, write_text
+from dql_core.files import atomic_directory, write_text
 from dql_core.leftovers import remove_leftovers, remove_partial, unfinished_file, unfinished_folder
 
 # Makes an output, tells that it is unfinished, and waits to be killed.
 CHILD = """
 import sys
 from pathlib import Path
-from dql_core.files import whole_directory
-with whole_directory(Path(sys.argv[1])) as folder:
+from dql_core.files import atomic_directory
+with atomic_directory(Path(sys.argv[1])) as folder:
     (folder / "half").write_text("half")
     print(folder, flush=True)
     sys.stdin.read()
@@ -43,7 +43,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def finish(target: Path) -> None:
-    with whole_directory(target) as folder:
+    with atomic_directory(target) as folder:
         (folder / "whole").touch()
 
 
@@ -166,7 +166,7 @@ def test_without_locks_nothing_is_taken_for_a_leftover(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with whole_directory(tmp_path / "out") as folder:
+    with atomic_directory(tmp_path / "out") as folder:
         (folder / "a").touch()
         remove_leftovers(tmp_path)
         remove_partial(tmp_path)

@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
-from dql_core.data.hdf5_arrays import NUMBERS, Allowance, open_hdf5
+from dql_core.data.hdf5_arrays import NUMBERS, MemoryBudget, open_hdf5
 from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import DatasetError, did_you_mean
@@ -58,9 +58,9 @@ def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
             elsewhere, or is larger than the file explains.
     """
     _refuse_pickle(path)
-    allowance = Allowance()
-    allowance.add(path)
-    with open_hdf5(path, allowance) as file:
+    budget = MemoryBudget()
+    budget.add_file(path)
+    with open_hdf5(path, budget) as file:
         _require_names(path, needed, file.names)
         found = [*needed, *(name for name in optional if file.has(name))]
         return {name: file.array(name) for name in found}
@@ -73,7 +73,7 @@ def hdf5_names(path: Path) -> set[str]:
         DatasetError: If it is none.
     """
     _refuse_pickle(path)
-    with open_hdf5(path, Allowance()) as file:
+    with open_hdf5(path, MemoryBudget()) as file:
         return set(file.names)
 
 
@@ -88,14 +88,14 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
             larger than the file explains.
     """
     _refuse_pickle(path)
-    allowance = Allowance()
-    allowance.add(path)
+    budget = MemoryBudget()
+    budget.add_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
             _require_names(path, needed, names)
             return {
-                name: _read_member(path, archive, name, allowance)
+                name: _read_member(path, archive, name, budget)
                 for name in (*needed, *optional)
                 if name in names
             }
@@ -104,7 +104,7 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
 
 
 def _read_member(
-    path: Path, archive: zipfile.ZipFile, name: str, allowance: Allowance
+    path: Path, archive: zipfile.ZipFile, name: str, budget: MemoryBudget
 ) -> NDArray[Any]:
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as member:
@@ -123,7 +123,7 @@ def _read_member(
                 f"{path}: '{name}' has {entry.file_size:,} bytes, and its shape {shape} needs "
                 f"others; the file is damaged"
             )
-        allowance.take(size, f"'{name}'")
+        budget.spend(size, f"'{name}'")
     with archive.open(entry) as member:
         array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
     return array

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dql_core.algo.agent import Agent
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import UpdateNoise
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.critic import TwinCritic
@@ -184,12 +184,12 @@ def naive_follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
         its.data = (1 - rate) * its.data + rate * mine.data
 
 
-def first_gradient(descents: Mapping[str, Descent], parameter: Tensor) -> Tensor:
+def first_gradient(optimizers: Mapping[str, Optimizer], parameter: Tensor) -> Tensor:
     """Return the gradient of an agent's only update so far, from Adam's first moment."""
-    for descent in descents.values():
-        for index, moved_by_it in enumerate(descent.parameters):
+    for optimizer in optimizers.values():
+        for index, moved_by_it in enumerate(optimizer.parameters):
             if moved_by_it is parameter:
-                return descent.state_dict()[f"{index}.exp_avg"] / 0.1
+                return optimizer.state_dict()[f"{index}.exp_avg"] / 0.1
     raise AssertionError("no optimiser moves this parameter")
 
 
@@ -201,7 +201,7 @@ def require_equal_updates(ours: Agent, naive: Agent) -> None:
             where, wanted = f"{name}.{key}", reference[key]
             clear = torch.ones_like(value, dtype=torch.bool)
             if wanted.grad is not None:
-                gradient = first_gradient(ours.descents, value)
+                gradient = first_gradient(ours.optimizers, value)
                 torch.testing.assert_close(gradient, wanted.grad, msg=where)
                 # The sign of a gradient that is all but zero is anyone's guess.
                 clear = wanted.grad.abs() > 1e-6

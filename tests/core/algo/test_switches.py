@@ -100,8 +100,8 @@ def test_bfloat16_learns_nearly_the_same_with_float32_weights() -> None:
     assert losses[0]["imitation"] != losses[1]["imitation"]
     for module in reduced.modules.values():
         assert {value.dtype for value in module.parameters()} == {torch.float32}
-    for descent in reduced.descents.values():
-        assert {value.dtype for value in descent.state_dict().values()} == {torch.float32}
+    for optimizer in reduced.optimizers.values():
+        assert {value.dtype for value in optimizer.state_dict().values()} == {torch.float32}
     close = [
         torch.linalg.vector_norm(mine - reference)
         for mine, reference in zip(

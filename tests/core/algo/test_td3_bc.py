@@ -64,7 +64,7 @@ class NaiveUpdates:
         target = self.target(batch, noise.target[0])
         q_values = [naive_critic(critic, e, batch.observation, batch.action) for e in (0, 1)]
         loss = (q_values[0] - target).square().mean() + (q_values[1] - target).square().mean()
-        self.descend(self.critic_adam, loss, list(critic.parameters()))
+        self.step(self.critic_adam, loss, list(critic.parameters()))
         self.updates += 1
         if self.updates % td3.policy_every:
             return
@@ -72,7 +72,7 @@ class NaiveUpdates:
         value = naive_critic(critic, 0, batch.observation, action)
         weight = td3.alpha / value.abs().mean().item()
         loss = -weight * value.mean() + (action - batch.action).square().mean()
-        self.descend(self.actor_adam, loss, list(self.agent.actor.parameters()))
+        self.step(self.actor_adam, loss, list(self.agent.actor.parameters()))
         for slow, fast in (("target_actor", "actor"), ("target_critic", "critic")):
             naive_follow(
                 self.agent.modules[slow], self.agent.modules[fast], self.config.critic.tau
@@ -87,9 +87,7 @@ class NaiveUpdates:
         each = [naive_critic(slow, e, batch.next_observation, action) for e in (0, 1)]
         return batch.reward + self.config.critic.discount * batch.bootstrap * torch.minimum(*each)
 
-    def descend(
-        self, adam: torch.optim.Adam, loss: Tensor, parameters: list[nn.Parameter]
-    ) -> None:
+    def step(self, adam: torch.optim.Adam, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient

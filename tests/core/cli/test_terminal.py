@@ -17,9 +17,9 @@ from dql_core.cli.terminal import (
     PlainFormatter,
     TaskText,
     Terminal,
+    print_json,
+    print_line,
     print_message,
-    tell,
-    tell_document,
 )
 from dql_core.errors import visible
 from dql_core.spec import FieldSpec, PolicySpec
@@ -84,9 +84,9 @@ def test_a_bars_description_is_a_text() -> None:
 
 
 def test_lines_and_documents(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(NASTY)
-    tell(NASTY, err=True)
-    tell_document({NASTY: 1})
+    print_line(NASTY)
+    print_line(NASTY, err=True)
+    print_json({NASTY: 1})
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == SHOWN
     assert err == f"{SHOWN}\n"

@@ -18,7 +18,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.data.spaces import flatten, spec_from_spaces
 from dql_core.errors import ConfigError, SpecMismatchError
-from dql_core.evaluation.parallel_rollout import MAX_ENVIRONMENTS, ParallelEpisodes
+from dql_core.evaluation.parallel_rollout import MAX_ENVIRONMENTS, ParallelRollouts
 from dql_core.evaluation.rollout import EvaluationResult
 from dql_core.export.graph import TorchPolicy, default_choice, policy_graph
 from dql_core.spec import PolicySpec
@@ -142,7 +142,7 @@ def test_episodes_side_by_side_are_those_one_after_the_other(
 ) -> None:
     chosen = {"num_candidates": 7, "weights": "online", **selection}
     run = untrained(make_config(dataset, agent=agent, selection=chosen))
-    episodes = ParallelEpisodes("Walk-v0", run.spec, 9, seed=3)
+    episodes = ParallelRollouts("Walk-v0", run.spec, 9, seed=3)
     side_by_side = episodes.run(acting_policy(run))
     assert side_by_side is not None
     expected = one_by_one(run, 9, seed=3)
@@ -157,9 +157,9 @@ def test_more_episodes_than_environments_come_in_waves(
     dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = untrained(make_config(dataset))
-    at_once = ParallelEpisodes("Walk-v0", run.spec, 10, seed=0)
+    at_once = ParallelRollouts("Walk-v0", run.spec, 10, seed=0)
     monkeypatch.setattr("dql_core.evaluation.parallel_rollout.MAX_ENVIRONMENTS", 4)
-    in_waves = ParallelEpisodes("Walk-v0", run.spec, 10, seed=0)
+    in_waves = ParallelRollouts("Walk-v0", run.spec, 10, seed=0)
     first, second = (each.run(acting_policy(run)) for each in (at_once, in_waves))
     assert first is not None
     assert second is not None
@@ -201,7 +201,7 @@ def test_a_checkpoint_whose_rollouts_were_left_is_rolled_out_when_the_run_goes_o
     config = make_config(dataset, evaluation={"env": "Walk-v0", "episodes": 3})
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patched:
-        patched.setattr(ParallelEpisodes, "run", lambda *_: None)  # as after a Ctrl-C
+        patched.setattr(ParallelRollouts, "run", lambda *_: None)  # as after a Ctrl-C
         train(config, tmp_path / "left")
     assert not (tmp_path / "left" / "validation.jsonl").exists()
     train(config, tmp_path / "left", resume=True)
@@ -212,7 +212,7 @@ def test_a_checkpoint_whose_rollouts_were_left_is_rolled_out_when_the_run_goes_o
 def test_rollouts_can_be_left_at_any_step(dataset: Path) -> None:
     run = untrained(make_config(dataset))
     answers = iter([False, False, True])
-    episodes = ParallelEpisodes("Walk-v0", run.spec, 3, seed=0)
+    episodes = ParallelRollouts("Walk-v0", run.spec, 3, seed=0)
     assert episodes.run(acting_policy(run), lambda: next(answers)) is None
 
 
@@ -226,7 +226,7 @@ def test_an_environment_that_does_not_fit_is_refused_before_anything_is_written(
         train(make_config(dataset, evaluation={"env": "Pendulum-v1"}), run)
     assert not run.exists()
     with pytest.raises(SpecMismatchError, match="the observation space is Discrete"):
-        ParallelEpisodes("FrozenLake-v1", PolicySpec("x", 0.0, SPEC.observation, ()), 1, 0)
+        ParallelRollouts("FrozenLake-v1", PolicySpec("x", 0.0, SPEC.observation, ()), 1, 0)
 
 
 def test_the_command_line_tells_the_best_checkpoint_and_takes_it(

@@ -292,9 +292,9 @@ def test_stop_sends_the_safe_command_at_once_until_it_is_reset() -> None:
     interlock = Interlock()
     subject = controller([2.0] * 9, hold_ticks=5, interlock=interlock, max_steps=(1.0,))
     assert drive(subject, [seen(), seen()])[-1] == (State.RUNNING, 1.75)
-    interlock.hear(True)
+    interlock.set_button(True)
     assert drive(subject, [seen(), MISSING]) == [(State.STOPPED, SAFE)] * 2
-    interlock.hear(False)
+    interlock.set_button(False)
     assert drive(subject, [seen()]) == [(State.STOPPED, SAFE)]
     interlock.reset()
     assert drive(subject, [seen()]) == [(State.RUNNING, 0.75)]
@@ -319,9 +319,9 @@ def test_warm_up_is_asked_for_again_after_a_stop() -> None:
     interlock = Interlock()
     subject = controller([1.0] * 9, interlock=interlock, warm_up_ticks=1)
     drive(subject, [seen(), seen()])
-    interlock.hear(True)
+    interlock.set_button(True)
     drive(subject, [seen()])
-    interlock.hear(False)
+    interlock.set_button(False)
     interlock.reset()
     assert drive(subject, [seen(), seen()]) == [(State.WAITING, SAFE), (State.RUNNING, 1.0)]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.guard import Guard, GuardLimits, Guards, Trip
-from dql_core.runtime.inference import Inferred
+from dql_core.runtime.inference import InferenceResult
 from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation
@@ -38,9 +38,9 @@ def complete(*values: float) -> Observation:
     return Observation(vector(*values), (), {"joint_states": 0, "target": 0})
 
 
-def inferred(action: float, took_ns: int = 0) -> Inferred:
+def inferred(action: float, took_ns: int = 0) -> InferenceResult:
     values = vector(action)
-    return Inferred(Decision(values, np.zeros(1, np.float32), values[None]), took_ns)
+    return InferenceResult(Decision(values, np.zeros(1, np.float32), values[None]), took_ns)
 
 
 def vector(*values: float) -> NDArray[np.float32]:
@@ -48,7 +48,7 @@ def vector(*values: float) -> NDArray[np.float32]:
 
 
 def test_sound_observation_is_admitted_unchanged() -> None:
-    admitted = guards().admit(complete(0.5, 0.1))
+    admitted = guards().check_observation(complete(0.5, 0.1))
     assert isinstance(admitted, np.ndarray)
     np.testing.assert_array_equal(admitted, vector(0.5, 0.1))
 
@@ -58,7 +58,7 @@ def test_missing_stream_is_named_with_its_age() -> None:
         None, ("joint_states", "target"), {"joint_states": 300 * MILLISECOND, "target": None}
     )
     watched = guards()
-    assert watched.admit(observation) == Trip(
+    assert watched.check_observation(observation) == Trip(
         Guard.STALE_STREAM,
         "no fresh observation: 'joint_states' is 0.30 s old, 'target' never came",
     )
@@ -67,24 +67,26 @@ def test_missing_stream_is_named_with_its_age() -> None:
 
 def test_warm_up_withholds_exactly_so_many_complete_observations() -> None:
     watched = guards(warm_up_ticks=2)
-    admitted = [isinstance(watched.admit(complete(0, 0)), np.ndarray) for _ in range(4)]
+    admitted = [
+        isinstance(watched.check_observation(complete(0, 0)), np.ndarray) for _ in range(4)
+    ]
     assert admitted == [False, False, True, True]
     assert watched.counts[Guard.WARM_UP] == 2
 
 
 def test_warm_up_begins_again_after_a_stale_stream_and_after_a_reset() -> None:
     watched = guards(warm_up_ticks=1)
-    watched.admit(complete(0, 0))
-    watched.admit(Observation(None, ("target",), {}))
-    assert isinstance(watched.admit(complete(0, 0)), Trip)
-    assert isinstance(watched.admit(complete(0, 0)), np.ndarray)
+    watched.check_observation(complete(0, 0))
+    watched.check_observation(Observation(None, ("target",), {}))
+    assert isinstance(watched.check_observation(complete(0, 0)), Trip)
+    assert isinstance(watched.check_observation(complete(0, 0)), np.ndarray)
     watched.reset()
-    assert isinstance(watched.admit(complete(0, 0)), Trip)
+    assert isinstance(watched.check_observation(complete(0, 0)), Trip)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_observation_is_withheld_and_its_field_named(bad: float) -> None:
-    trip = guards().admit(complete(0.0, bad))
+    trip = guards().check_observation(complete(0.0, bad))
     assert isinstance(trip, Trip)
     assert trip.guard is Guard.NON_FINITE_OBSERVATION
     assert trip.reason == f"observation 'target' is {bad}"
@@ -133,8 +135,8 @@ def test_the_contracts_limits_of_observations_are_obeyed(normalizer: Normalizer 
     )
     watched = Guards(limited, normalizer, GuardLimits())
     for value in (-1.5, 2.1):
-        assert isinstance(watched.admit(complete(value, 0.0)), np.ndarray)
-    trip = watched.admit(complete(2.2, 0.0))
+        assert isinstance(watched.check_observation(complete(value, 0.0)), np.ndarray)
+    trip = watched.check_observation(complete(2.2, 0.0))
     assert trip == Trip(
         Guard.IMPOSSIBLE_OBSERVATION,
         "observation 'elbow' = 2.2 is beyond the contract's limits [-1.5, 2.1]",
@@ -190,7 +192,7 @@ def test_action_is_clamped_to_its_bounds_and_told() -> None:
 
 def test_answer_that_has_not_come_is_withheld() -> None:
     trip = guards(max_inference_ns=5 * MILLISECOND).check_decision(
-        Inferred(None, 120 * MILLISECOND)
+        InferenceResult(None, 120 * MILLISECOND)
     )
     assert trip == Trip(Guard.SLOW_INFERENCE, "inference has not answered for 120.0 ms of 5.0 ms")
 

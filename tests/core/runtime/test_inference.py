@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dql_core.runtime.inference import Inference, OwnThread, SameThread
+from dql_core.runtime.inference import Inference, SameThread, WorkerThread
 from dql_core.runtime.policy import Decision
 from dql_core.spec import FieldSpec, PolicySpec
 
@@ -43,8 +43,8 @@ class Gated:
 
 
 @pytest.fixture(name="thread")
-def _thread() -> Iterator[OwnThread]:
-    thread = OwnThread("inference")
+def _thread() -> Iterator[WorkerThread]:
+    thread = WorkerThread("inference")
     yield thread
     thread.stop()
 
@@ -53,7 +53,7 @@ def vector(value: float) -> NDArray[np.float32]:
     return np.array([value], dtype=np.float32)
 
 
-def test_all_calls_are_made_on_one_thread_that_is_not_the_callers(thread: OwnThread) -> None:
+def test_all_calls_are_made_on_one_thread_that_is_not_the_callers(thread: WorkerThread) -> None:
     policy = Gated()
     inference = Inference(policy, thread, LONG_NS)
     for value in range(3):
@@ -63,7 +63,7 @@ def test_all_calls_are_made_on_one_thread_that_is_not_the_callers(thread: OwnThr
 
 
 def test_late_answer_is_dropped_and_nothing_is_asked_before_it_has_come(
-    thread: OwnThread,
+    thread: WorkerThread,
 ) -> None:
     policy = Gated()
     policy.gate.clear()
@@ -82,7 +82,7 @@ def test_late_answer_is_dropped_and_nothing_is_asked_before_it_has_come(
     assert policy.asked == [1.0, 3.0]
 
 
-def test_same_seed_gives_the_same_decisions_on_any_thread(thread: OwnThread) -> None:
+def test_same_seed_gives_the_same_decisions_on_any_thread(thread: WorkerThread) -> None:
     decided = []
     for caller in (thread, SameThread(), thread):
         inference = Inference(Gated(), caller, LONG_NS)
@@ -106,13 +106,13 @@ def test_policy_begins_an_episode_before_the_decision_that_follows_a_reset() -> 
     assert policy.resets == 1
 
 
-def test_what_a_call_raises_is_raised_where_it_was_asked_for(thread: OwnThread) -> None:
+def test_what_a_call_raises_is_raised_where_it_was_asked_for(thread: WorkerThread) -> None:
     with pytest.raises(ZeroDivisionError):
         thread.call(lambda: 1 // 0)
     assert thread.call(lambda: 5) == 5
 
 
-def test_what_a_late_call_raised_is_not_lost(thread: OwnThread) -> None:
+def test_what_a_late_call_raised_is_not_lost(thread: WorkerThread) -> None:
     gate = threading.Event()
 
     def fail() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from dql_core.algo.agent import Agent
 from dql_core.algo.diffusion_ql import DiffusionQL
-from dql_core.algo.execution import WORTH_COMPILING, Acceleration, CapturedUpdate, compiler_missing
+from dql_core.algo.execution import WORTH_COMPILING, CapturedUpdate, Execution, compiler_missing
 from dql_core.config import RunConfig
 from tests.core.algo.naive import make_agent, make_batch, make_config
 
@@ -41,9 +41,9 @@ def require_close(ours: Agent, reference: Agent, atol: float, rtol: float) -> No
         for key, value in module.state_dict().items():
             where = f"{name}.{key}"
             torch.testing.assert_close(mine[key], value, atol=atol, rtol=rtol, msg=where)
-    for name, descent in reference.descents.items():
-        state = ours.descents[name].state_dict()
-        for key, value in descent.state_dict().items():
+    for name, optimizer in reference.optimizers.items():
+        state = ours.optimizers[name].state_dict()
+        for key, value in optimizer.state_dict().items():
             where = f"{name}.{key}"
             torch.testing.assert_close(state[key], value, atol=atol, rtol=rtol, msg=where)
 
@@ -58,7 +58,7 @@ def _code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @needs_compiler
 def test_the_folder_of_compiled_code_is_this_users_own(code: Path) -> None:
     for _ in range(2):
-        assert Acceleration(RunConfig(execution="compiled"), CPU).compiles
+        assert Execution(RunConfig(execution="compiled"), CPU).compiles
         assert code.lstat().st_uid == os.getuid()
         assert not code.lstat().st_mode & stat.S_IWOTH
 
@@ -78,7 +78,7 @@ def test_code_that_others_may_have_put_there_is_not_run(
         if os.getuid() != 0:
             pytest.skip("only root can make another user's folder")
         os.chown(code, 65534, 65534)
-    assert not Acceleration(RunConfig(execution="compiled"), CPU).compiles
+    assert not Execution(RunConfig(execution="compiled"), CPU).compiles
     assert f"others may write to {code}, where torch looks for compiled code" in caplog.text
 
 
@@ -103,7 +103,7 @@ def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
 def test_a_compiled_update_is_the_plain_one() -> None:
     compiled, plain = make(execution="compiled"), make(execution="eager")
-    assert compiled.acceleration.compiles
+    assert compiled.execution.compiles
     for seed in range(4):
         batch = make_batch(seed)
         losses, expected = compiled.update(batch), plain.update(batch)
@@ -114,9 +114,9 @@ def test_a_compiled_update_is_the_plain_one() -> None:
 
 def test_what_is_short_is_not_compiled_unless_that_is_wanted() -> None:
     short, long = RunConfig(steps=WORTH_COMPILING - 1), RunConfig(steps=WORTH_COMPILING)
-    assert not Acceleration(short, CPU).compiles
-    assert Acceleration(long, CPU).compiles == (compiler_missing() is None)
-    assert not Acceleration(RunConfig(steps=10**6, execution="eager"), CPU).compiles
+    assert not Execution(short, CPU).compiles
+    assert Execution(long, CPU).compiles == (compiler_missing() is None)
+    assert not Execution(RunConfig(steps=10**6, execution="eager"), CPU).compiles
 
 
 def test_without_a_compiler_it_runs_all_the_same_and_says_why_in_one_line(
@@ -125,7 +125,7 @@ def test_without_a_compiler_it_runs_all_the_same_and_says_why_in_one_line(
     monkeypatch.setenv("CXX", "no-such-compiler")
     with caplog.at_level(logging.WARNING):
         agent = make(execution="compiled")
-    assert not agent.acceleration.compiles
+    assert not agent.execution.compiles
     assert [record.getMessage().count("\n") for record in caplog.records] == [0]
     assert "no C++ compiler 'no-such-compiler'" in caplog.text
     agent.update(make_batch())
@@ -135,22 +135,22 @@ def test_a_long_run_that_asked_for_nothing_says_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not Acceleration(RunConfig(steps=WORTH_COMPILING), CPU).compiles
+    assert not Execution(RunConfig(steps=WORTH_COMPILING), CPU).compiles
     assert not caplog.records
 
 
 def test_whole_updates_are_captured_on_cuda_only() -> None:
     run = RunConfig(execution="compiled")
-    assert Acceleration(run, torch.device("cuda")).captures
-    assert not Acceleration(run, torch.device("cuda")).compiles
-    assert not Acceleration(run, CPU).captures
-    assert not Acceleration(RunConfig(execution="eager"), torch.device("cuda")).captures
+    assert Execution(run, torch.device("cuda")).captures
+    assert not Execution(run, torch.device("cuda")).compiles
+    assert not Execution(run, CPU).captures
+    assert not Execution(RunConfig(execution="eager"), torch.device("cuda")).captures
 
 
 def test_reduced_precision_is_of_the_matrix_products_inside_its_context_only() -> None:
     layer, inputs = nn.Linear(4, 4), torch.randn(2, 4)
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        acceleration = Acceleration(RunConfig.model_validate({"precision": precision}), CPU)
-        with acceleration.precision():
+        execution = Execution(RunConfig.model_validate({"precision": precision}), CPU)
+        with execution.precision():
             assert layer(inputs).dtype == dtype
         assert layer(inputs).dtype == torch.float32

@@ -1,4 +1,4 @@
-"""One step of gradient descent against torch's own optimiser, and the learning rate it takes."""
+"""One step of gradient optimizer against torch's own optimiser, and the learning rate it takes."""
 
 import copy
 from typing import Any
@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import nn
 
-from dql_core.algo.optimizer import Descent
+from dql_core.algo.optimizer import Optimizer
 from dql_core.config import RunConfig
 
 
-def make_descent(rate: float = 0.1, clip: float | None = None, **run: Any) -> Descent:
+def make_optimizer(rate: float = 0.1, clip: float | None = None, **run: Any) -> Optimizer:
     torch.manual_seed(0)
-    return Descent(nn.Linear(3, 2).parameters(), rate, clip, RunConfig.model_validate(run))
+    return Optimizer(nn.Linear(3, 2).parameters(), rate, clip, RunConfig.model_validate(run))
 
 
-def last_rate(descent: Descent, steps: int) -> float:
-    return descent.learning_rate(steps - 1)
+def last_rate(optimizer: Optimizer, steps: int) -> float:
+    return optimizer.learning_rate(steps - 1)
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])
@@ -28,13 +28,13 @@ def test_it_equals_torchs_adam_with_a_clipped_gradient_over_several_steps(
     ours = nn.Linear(3, 2)
     theirs = copy.deepcopy(ours)
     run = RunConfig(steps=10)
-    descent = Descent(ours.parameters(), 0.1, clip, run)
+    optimizer = Optimizer(ours.parameters(), 0.1, clip, run)
     adam = torch.optim.Adam(theirs.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=run.steps)
     for step in range(run.steps):
         inputs = torch.randn(5, 3)
-        descent.schedule(step)
-        descent.descend(ours(inputs).square().sum())
+        optimizer.schedule(step)
+        optimizer.step(ours(inputs).square().sum())
         adam.zero_grad()
         theirs(inputs).square().sum().backward()
         if clip is not None:
@@ -46,37 +46,37 @@ def test_it_equals_torchs_adam_with_a_clipped_gradient_over_several_steps(
 
 
 def test_the_learning_rate_falls_along_a_cosine_to_the_end_of_the_run() -> None:
-    descent = make_descent(0.1, steps=100)
-    assert descent.learning_rate(0) == pytest.approx(0.1)
-    assert descent.learning_rate(50) == pytest.approx(0.05)
-    assert descent.learning_rate(99) == pytest.approx(0.0, abs=1e-4)
+    optimizer = make_optimizer(0.1, steps=100)
+    assert optimizer.learning_rate(0) == pytest.approx(0.1)
+    assert optimizer.learning_rate(50) == pytest.approx(0.05)
+    assert optimizer.learning_rate(99) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_constant_learning_rate_stays_to_the_end() -> None:
-    descent = make_descent(0.1, steps=100, learning_rate_decay="constant")
-    assert {descent.learning_rate(step) for step in range(100)} == {0.1}
+    optimizer = make_optimizer(0.1, steps=100, learning_rate_decay="constant")
+    assert {optimizer.learning_rate(step) for step in range(100)} == {0.1}
 
 
 @pytest.mark.parametrize(("epochs", "last"), [(2000, 0.99906), (1000, 0.99911), (250, 0.99937)])
 def test_the_paper_codes_decay_is_practically_none(epochs: int, last: float) -> None:
     steps = 1000 * epochs
-    descent = make_descent(1.0, steps=steps, learning_rate_decay="cosine_every_50_epochs")
-    assert last_rate(descent, steps) == pytest.approx(last, abs=5e-6)
+    optimizer = make_optimizer(1.0, steps=steps, learning_rate_decay="cosine_every_50_epochs")
+    assert last_rate(optimizer, steps) == pytest.approx(last, abs=5e-6)
     # It is what torch's scheduler does that is told an epoch once in fifty.
     adam = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=epochs)
     for evaluation in range(epochs // 50):
         first = 50_000 * evaluation
-        assert descent.learning_rate(first) == pytest.approx(schedule.get_last_lr()[0])
-        assert descent.learning_rate(first + 49_999) == descent.learning_rate(first)
+        assert optimizer.learning_rate(first) == pytest.approx(schedule.get_last_lr()[0])
+        assert optimizer.learning_rate(first + 49_999) == optimizer.learning_rate(first)
         adam.step()
         schedule.step()
 
 
 def test_its_state_continues_where_it_was() -> None:
-    first, second = make_descent(), make_descent()
+    first, second = make_optimizer(), make_optimizer()
     first.schedule(0)
-    first.descend(torch.stack([p.square().sum() for p in first.parameters]).sum())
+    first.step(torch.stack([p.square().sum() for p in first.parameters]).sum())
     second.load_state_dict(first.state_dict())
     assert second.state_dict().keys() == first.state_dict().keys()
     for name, value in first.state_dict().items():

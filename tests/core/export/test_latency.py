@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from dql_core.export.latency import Latency, speed_ratio, take_turns
+from dql_core.export.latency import Latency, speed_ratio, time_interleaved
 
 
 def test_percentiles_and_rates_follow_from_the_times() -> None:
@@ -18,7 +18,7 @@ def test_functions_take_turns_and_each_call_is_timed() -> None:
     called = []
     ticks: Iterator[int] = iter(range(0, 10**9, 500))
 
-    times = take_turns(
+    times = time_interleaved(
         {"a": lambda: called.append("a"), "b": lambda: called.append("b")},
         rounds=2,
         calls=3,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.runtime.bundle_policy import load_policy
-from dql_core.runtime.policy import CarriedNoise, gumbel
+from dql_core.runtime.policy import WarmStartNoise, gumbel
 
 SHAPE = (5, 40, 2)
 GUMBEL_MEAN = 0.5772156649
@@ -16,7 +16,7 @@ GUMBEL_MEAN = 0.5772156649
 
 def drawn(correlation: float, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the steps' and the selection's noise of consecutive decisions."""
-    noise, rng = CarriedNoise(correlation), np.random.default_rng(0)
+    noise, rng = WarmStartNoise(correlation), np.random.default_rng(0)
     draws = [noise.draw(rng, SHAPE, "softmax") for _ in range(count)]
     return np.stack([draw.steps for draw in draws]), np.stack([draw.selection for draw in draws])
 
@@ -44,7 +44,7 @@ def test_each_decision_alone_is_distributed_as_without(correlation: float) -> No
 
 
 def test_full_correlation_repeats_the_first_decision_until_the_episode_ends() -> None:
-    noise, rng = CarriedNoise(1.0), np.random.default_rng(0)
+    noise, rng = WarmStartNoise(1.0), np.random.default_rng(0)
     first, second = (noise.draw(rng, SHAPE, "softmax") for _ in range(2))
     np.testing.assert_array_equal(first.steps, second.steps)
     np.testing.assert_array_equal(first.selection, second.selection)
@@ -54,8 +54,8 @@ def test_full_correlation_repeats_the_first_decision_until_the_episode_ends() ->
 
 def test_only_softmax_disturbs_the_scores() -> None:
     rng = np.random.default_rng(0)
-    assert not CarriedNoise(0.5).draw(rng, SHAPE, "greedy").selection.any()
-    assert not CarriedNoise(0.5).draw(rng, (5, 1, 2), "softmax").selection.any()
+    assert not WarmStartNoise(0.5).draw(rng, SHAPE, "greedy").selection.any()
+    assert not WarmStartNoise(0.5).draw(rng, (5, 1, 2), "softmax").selection.any()
 
 
 def test_extreme_draws_stay_finite() -> None:
@@ -66,7 +66,7 @@ def test_extreme_draws_stay_finite() -> None:
 @pytest.mark.parametrize("correlation", [-0.1, 1.1, float("nan")])
 def test_what_is_no_correlation_is_refused(correlation: float) -> None:
     with pytest.raises(ConfigError, match=r"warm_start is .*: it must be from 0 to 1"):
-        CarriedNoise(correlation)
+        WarmStartNoise(correlation)
 
 
 def test_a_bundles_policy_keeps_to_its_noise_within_an_episode(tiny_bundle: Path) -> None:
