@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from dql_core.errors import DqlError
+from dql_core.errors import DqlError, one_line
 
 MAX_JSON_BYTES = 1 << 24
 # What /proc and the like have in files of no size.
@@ -154,4 +154,4 @@ def _reason(cause: Exception) -> str:
     if isinstance(cause, OSError):
         missing = cause.errno in (errno.ENOENT, errno.ENOTDIR)
         return "no such file" if missing else (cause.strerror or str(cause))
-    return " ".join(str(cause).split())
+    return one_line(cause)

@@ -97,9 +97,14 @@ def is_system_error(cause: OSError) -> bool:
 
 def system_error_text(cause: OSError) -> str:
     """Say what the operating system refused, and how to mend it."""
-    reason = os.strerror(cause.errno) if cause.errno else " ".join(str(cause).split())
+    reason = os.strerror(cause.errno) if cause.errno else one_line(cause)
     remedy = _REMEDIES.get(cause.errno or 0)
     return f"{reason}; {remedy}" if remedy else reason
+
+
+def one_line(cause: object) -> str:
+    """Return what ``cause`` says, without line ends; its type if it says nothing."""
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def visible(text: str) -> str:

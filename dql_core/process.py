@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 CORE = "dql_core"
+INTERRUPTED = 130  # exit status after a Ctrl-C, as of a shell
 
 
 class Interruption:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# A stamp so much older than the last one means that its clock was set back; in nanoseconds.
-CLOCK_JUMP_NS = 1_000_000_000
+SECOND_NS = 1_000_000_000
+# A stamp so much older than the last one means that its clock was set back.
+CLOCK_JUMP_NS = SECOND_NS
 Times = NDArray[np.int64]
 # Before every stamp that a recording can have.
 BEGINNING_NS = np.iinfo(np.int64).min

@@ -21,7 +21,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from yaml.resolver import Resolver
 
 from dql_core.documents import MAX_DEPTH, read_bounded
-from dql_core.errors import DqlError, did_you_mean
+from dql_core.errors import DqlError, did_you_mean, one_line
 
 # A contract or a configuration; one of a thousand fields has a tenth of it.
 MAX_YAML_BYTES = 1 << 20
@@ -58,7 +58,7 @@ def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
     try:
         document = load_yaml(content.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise error(f"{path}: not valid yaml: {' '.join(str(cause).split())}") from cause
+        raise error(f"{path}: not valid yaml: {one_line(cause)}") from cause
     if not isinstance(document, dict):
         raise error(f"{path}: must hold a mapping of keys, not {type(document).__name__}")
     return document

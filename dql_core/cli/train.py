@@ -16,10 +16,10 @@ import typer
 
 from dql_core.cli.console import TrainingBars, best_lines
 from dql_core.cli.terminal import ConsoleLines, Terminal
-from dql_core.cli.train_seeds import INTERRUPTED, train_seeds
+from dql_core.cli.train_seeds import train_seeds
 from dql_core.config import TrainConfig, load_config
 from dql_core.errors import ConfigError
-from dql_core.process import log_lines
+from dql_core.process import INTERRUPTED, log_lines
 from dql_core.training.loop import train as run_training
 from dql_core.training.multi_seed import (
     create_seed_folder,

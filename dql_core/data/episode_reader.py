@@ -22,7 +22,7 @@ from dql_core.data.hdf5_arrays import Hdf5File, MemoryBudget, open_hdf5
 from dql_core.data.metadata import read_metadata
 from dql_core.data.spaces import flatten
 from dql_core.documents import file_within
-from dql_core.errors import DatasetError
+from dql_core.errors import DatasetError, one_line
 from dql_core.rewards import LoggedEpisode
 
 HDF5_FILE = "main_data.hdf5"
@@ -109,8 +109,9 @@ class EpisodeReader:
             for index, arrays in enumerate(self._stored()):
                 yield self._episode(index, arrays)
         except (DatasetError, *UNREADABLE) as cause:
-            reason = " ".join(str(cause).split()) or type(cause).__name__
-            raise DatasetError(f"{self.where}: not a readable Minari dataset: {reason}") from cause
+            raise DatasetError(
+                f"{self.where}: not a readable Minari dataset: {one_line(cause)}"
+            ) from cause
 
     def _stored(self) -> Iterator[dict[str, Any]]:
         budget = MemoryBudget()

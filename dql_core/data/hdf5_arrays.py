@@ -19,7 +19,7 @@ import h5py
 from h5py import h5d, h5g, h5l, h5o, h5z
 from numpy.typing import NDArray
 
-from dql_core.errors import DatasetError
+from dql_core.errors import DatasetError, one_line
 
 NUMBERS = "biuf"
 _LZF = 32000
@@ -161,8 +161,7 @@ def open_hdf5(path: Path, budget: MemoryBudget) -> Iterator[Hdf5File]:
         with h5py.File(path, "r") as file:
             yield Hdf5File(path, file, budget)
     except HDF5_ERRORS as cause:
-        reason = " ".join(str(cause).split()) or type(cause).__name__
-        raise DatasetError(f"{path}: not a readable HDF5 file: {reason}") from cause
+        raise DatasetError(f"{path}: not a readable HDF5 file: {one_line(cause)}") from cause
 
 
 class MemoryBudget:

@@ -17,7 +17,7 @@ from minari import supported_dataset_versions
 
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.documents import file_within, parse_json, read_json
-from dql_core.errors import DatasetError
+from dql_core.errors import DatasetError, one_line
 from dql_core.spec import PolicySpec
 
 METADATA_FILE = "metadata.json"
@@ -128,8 +128,7 @@ def _space(document: dict[str, Any], key: str, where: str) -> Space[Any]:
     try:
         return _made(parse_json(document[key], name, DatasetError), key, where)
     except _NO_SPACE as cause:
-        reason = " ".join(str(cause).split())
-        raise DatasetError(f"{name} is no space: {reason}") from cause
+        raise DatasetError(f"{name} is no space: {one_line(cause)}") from cause
 
 
 def _made(document: dict[str, Any], key: str, where: str) -> Space[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
-from dql_core.errors import DatasetError
+from dql_core.errors import DatasetError, one_line
 from dql_core.spec import FieldSpec, PolicySpec
 
 
@@ -33,7 +33,7 @@ def spec_from_spaces(
     """
     if not isinstance(action_space, Box):
         raise DatasetError(
-            f"{where}: the action space is {_text(action_space)}; a Box is needed, since the "
+            f"{where}: the action space is {one_line(action_space)}; a Box is needed, since the "
             f"policy's actions are continuous"
         )
     action = tuple(_fields("action", action_space, where))
@@ -41,9 +41,9 @@ def spec_from_spaces(
         half_range = (action_space.high - action_space.low).astype(np.float32) / 2
     if not (np.isfinite(half_range) & (half_range > 0)).all():
         raise DatasetError(
-            f"{where}: the action space {_text(action_space)} is unbounded or empty; the policy "
-            f"needs a finite 'low' below a finite 'high' for each action: state them in a "
-            f"contract, or with --low and --high of 'dql import'"
+            f"{where}: the action space {one_line(action_space)} is unbounded or empty; the "
+            f"policy needs a finite 'low' below a finite 'high' for each action: state them "
+            f"in a contract, or with --low and --high of 'dql import'"
         )
     return PolicySpec(
         robot=robot,
@@ -95,8 +95,8 @@ def _fields(name: str, space: Space[Any], where: str) -> Iterator[FieldSpec]:
         return
     if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
         raise DatasetError(
-            f"{where}: the space of '{name}' is {_text(space)}; Boxes of floats are needed, alone "
-            f"or in Dicts and Tuples: leave it out, or make floats of it"
+            f"{where}: the space of '{name}' is {one_line(space)}; Boxes of floats are needed, "
+            f"alone or in Dicts and Tuples: leave it out, or make floats of it"
         )
     for index in np.ndindex(*space.shape):
         position = f"[{','.join(map(str, index))}]" if index else ""
@@ -110,7 +110,3 @@ def _parts(space: Space[Any]) -> list[tuple[Any, Space[Any]]]:
     if isinstance(space, Tuple):
         return list(enumerate(space.spaces))
     raise TypeError(f"{space} is no space that spec_from_spaces accepts")
-
-
-def _text(space: Space[Any]) -> str:
-    return " ".join(str(space).split())

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Dict, Space, Tuple
 
 import dql_core.sim  # noqa: F401 - registers the bundled environment
 from dql_core.data.spaces import flatten, unflatten_action
-from dql_core.errors import ConfigError, SpecMismatchError
+from dql_core.errors import ConfigError, SpecMismatchError, one_line
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.runtime.policy import Policy
 from dql_core.spec import PolicySpec
@@ -134,10 +134,9 @@ def make_environment(env_id: str, spec: PolicySpec) -> gym.Env[Any, Any]:
     try:
         env: gym.Env[Any, Any] = gym.make(env_id)
     except (gym.error.Error, ImportError, ValueError) as cause:
-        reason = " ".join(str(cause).split())
         raise ConfigError(
-            f"environment '{env_id}' cannot be made: {reason}; give a Gymnasium id, or module:id "
-            f"to import the module that registers it"
+            f"environment '{env_id}' cannot be made: {one_line(cause)}; give a Gymnasium id, or "
+            f"module:id to import the module that registers it"
         ) from cause
     for kind, space, fields in (
         ("observation", env.observation_space, spec.observation),

@@ -15,7 +15,7 @@ from torch import Tensor
 from dql_core.algo.agent import make_agent
 from dql_core.algo.execution import CapturedUpdate
 from dql_core.config import TrainConfig
-from dql_core.errors import BundleError, ConfigError
+from dql_core.errors import BundleError, ConfigError, one_line
 from dql_core.export.graph import PolicyGraph, policy_graph
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from dql_core.runtime.policy import Decision, Noise
@@ -78,9 +78,8 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
 
 
 def _foreign(cause: Exception) -> BundleError:
-    reason = " ".join(str(cause).split())
     return BundleError(
-        f"{WEIGHTS_FILE}: not the weights of the policy in {MANIFEST_FILE}: {reason}"
+        f"{WEIGHTS_FILE}: not the weights of the policy in {MANIFEST_FILE}: {one_line(cause)}"
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
-from dql_core.errors import BundleError
+from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
 from dql_core.runtime.policy import Choice, Selection
 from dql_core.spec import PolicySpec
@@ -242,8 +242,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest.require_possible()
     except ValueError as cause:
-        reason = " ".join(str(cause).split())
-        raise BundleError(f"{path}: {reason}; export the bundle again") from cause
+        raise BundleError(f"{path}: {one_line(cause)}; export the bundle again") from cause
     return manifest
 
 

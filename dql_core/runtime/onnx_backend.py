@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from dql_core.errors import BundleError, ConfigError
+from dql_core.errors import BundleError, ConfigError, one_line
 from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.onnx_check import require_policy_graph
 from dql_core.runtime.policy import Decision, Noise
@@ -62,8 +62,9 @@ class OnnxGraph:
                 model, _session_options(), providers=providers
             )
         except Exception as cause:  # its errors have no base of their own
-            reason = " ".join(str(cause).split())
-            raise BundleError(f"{GRAPH_FILE}: ONNX Runtime cannot load it: {reason}") from cause
+            raise BundleError(
+                f"{GRAPH_FILE}: ONNX Runtime cannot load it: {one_line(cause)}"
+            ) from cause
         self._bound: _BoundArrays | None = None
 
     def __call__(self, observation: Array, noise: Noise) -> Decision:

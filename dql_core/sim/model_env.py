@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.errors import SimulationError, did_you_mean
+from dql_core.errors import SimulationError, did_you_mean, one_line
 
 Vector = NDArray[np.float64]
 
@@ -99,9 +99,7 @@ def load_model(path: Path) -> Any:
     try:
         return mujoco.MjModel.from_xml_path(str(path))
     except ValueError as cause:
-        raise SimulationError(
-            f"{path}: MuJoCo refuses it: {' '.join(str(cause).split())}"
-        ) from cause
+        raise SimulationError(f"{path}: MuJoCo refuses it: {one_line(cause)}") from cause
 
 
 def keyframe_index(model: Any, name: str) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dql_core.algo.agent import Agent, make_agent
 from dql_core.config import TrainConfig
-from dql_core.errors import DamagedCheckpointError
+from dql_core.errors import DamagedCheckpointError, one_line
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
@@ -236,8 +236,7 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
         config.require_room(len(spec.observation), num_bytes)
         progress = Progress.from_json(document.progress)
     except ValueError as cause:
-        reason = " ".join(str(cause).split())
-        raise DamagedCheckpointError(f"{where}: damaged: {reason}") from cause
+        raise DamagedCheckpointError(f"{where}: damaged: {one_line(cause)}") from cause
     with torch.random.fork_rng(devices=[]):  # its initial weights are replaced at once
         agent = make_agent(config, spec, torch.Generator(device=device))
     return Checkpoint(spec, config, normalizer, agent, torch.Generator(), progress, statistics)
@@ -269,9 +268,8 @@ def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], folder: Path) -
             state = {key: left.pop(f"adam.{name}.{key}") for key in optimizer.state_dict()}
             optimizer.load_state_dict(state)
     except (KeyError, RuntimeError, TypeError) as cause:
-        reason = " ".join(str(cause).split())
         raise DamagedCheckpointError(
-            f"{folder}: does not fit its own configuration: {reason}"
+            f"{folder}: does not fit its own configuration: {one_line(cause)}"
         ) from cause
     if left:
         raise DamagedCheckpointError(f"{folder}: unknown tensor '{min(left)}' in {STATE_FILE}")

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from dql_core.documents import file_within, read_bounded, read_json
-from dql_core.errors import CheckpointError, DamagedCheckpointError
+from dql_core.errors import CheckpointError, DamagedCheckpointError, one_line
 from dql_core.files import atomic_directory
 from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.checkpoint_paths import CHECKPOINTS_FOLDER, DOCUMENT_FILE, checkpoint_steps
@@ -127,8 +127,9 @@ def tensors_of(state: bytes, folder: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as cause:
-        reason = " ".join(str(cause).split())
-        raise DamagedCheckpointError(f"{folder / STATE_FILE}: damaged: {reason}") from cause
+        raise DamagedCheckpointError(
+            f"{folder / STATE_FILE}: damaged: {one_line(cause)}"
+        ) from cause
 
 
 def whole_before(folder: Path) -> Path | None:

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.config import TrainConfig
-from dql_core.errors import DqlError
-from dql_core.process import log_lines
+from dql_core.errors import DqlError, one_line
+from dql_core.process import INTERRUPTED, log_lines
 from dql_core.training.loop import train
-
-INTERRUPTED = 130
 
 
 class _JsonLines(logging.Handler):
@@ -36,7 +34,7 @@ def main() -> None:
             result = train(config, Path(sys.argv[1]), _report, resume=sys.argv[2] == "1")
         sys.exit(0 if result.finished else INTERRUPTED)
     except DqlError as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
+        sys.stderr.write(one_line(error) + "\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -24,7 +24,7 @@ from dql_core.data.dataset import Episode
 from dql_core.data.hdf5_arrays import NUMBERS, MemoryBudget, open_hdf5
 from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.spaces import spec_from_spaces
-from dql_core.errors import DatasetError, did_you_mean
+from dql_core.errors import DatasetError, did_you_mean, one_line
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
@@ -100,7 +100,7 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
                 if name in names
             }
     except _NPZ_ERRORS as cause:
-        raise DatasetError(f"{path}: not a readable .npz file: {_line(cause)}") from cause
+        raise DatasetError(f"{path}: not a readable .npz file: {one_line(cause):.300}") from cause
 
 
 def _read_member(
@@ -157,10 +157,6 @@ def _require_names(path: Path, needed: Sequence[str], names: Sequence[str]) -> N
             raise DatasetError(
                 f"{path}: holds no '{name}'{did_you_mean(name, names)}; is --format right?"
             )
-
-
-def _line(cause: Exception) -> str:
-    return " ".join(str(cause).split())[:300] or type(cause).__name__
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dql_core.data.dataset import Episode, write_dataset
 from dql_core.data.importers.files import FileContent
 from dql_core.data.importers.formats import read_d3rlpy, read_d4rl, read_imitation
 from dql_core.data.spaces import spec_from_spaces
-from dql_core.errors import ConfigError, DatasetError
+from dql_core.errors import ConfigError, DatasetError, one_line
 from dql_core.spec import PolicySpec
 
 FileFormat = Literal["d3rlpy", "d4rl", "npz"]
@@ -111,7 +111,7 @@ def _spec_of_env(env_id: str, content: FileContent, path: Path) -> PolicySpec:
         env = gym.make(env_id)
     except (gym.error.Error, ModuleNotFoundError) as cause:
         raise ConfigError(
-            f"environment '{env_id}' cannot be made: {' '.join(str(cause).split())}; give another "
+            f"environment '{env_id}' cannot be made: {one_line(cause)}; give another "
             f"--env, or --low and --high instead"
         ) from cause
     spec = spec_from_spaces(env.observation_space, env.action_space, env_id, env_id)
