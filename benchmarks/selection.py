@@ -100,7 +100,7 @@ def export_untrained(folder: Path, num_diffusion_steps: int) -> Path:
     """Export a Diffusion-QL policy with random weights; return the bundle's folder."""
     import torch
 
-    from dql_core.algo.agent import make_agent
+    from dql_core.algo.registry import make_agent
     from dql_core.config import TrainConfig
     from dql_core.export.bundle import export_bundle
     from dql_core.normalize import Normalizer
@@ -187,7 +187,7 @@ def start(bundle: Path) -> None:
 
 def decisions(bundle: Path, num_candidates: int, backend: str = "onnx") -> Callable[[], object]:
     """Return a function that makes one decision, after the first ones are made."""
-    from dql_core.export.backends import named_backend
+    from dql_core.algo.backends import named_backend
     from dql_core.runtime.bundle_policy import load_policy
 
     policy = load_policy(

@@ -24,10 +24,9 @@ from typing import Any
 import torch
 
 from benchmarks.yardstick import Yardstick
-from dql_core.algo.agent import make_agent
+from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.spec import FieldSpec, PolicySpec
 
 OBSERVATION_SIZE, ACTION_SIZE, BATCH_SIZE = 17, 6, 256
 ROUNDS, UPDATES_A_TURN, WARM_UP = 10, 20, 5
@@ -119,13 +118,13 @@ def cost_curves() -> None:
         report(curve=name, value=value, threads=1, median_ms=round(statistics.median(times), 2))
 
 
-def updater(settings: dict[str, Any], batch_size: int) -> Callable[[], Any]:
+def updater(
+    settings: dict[str, Any], batch_size: int, kind: type[DiffusionQL] = DiffusionQL
+) -> Callable[[], Any]:
     """Return the update of a new agent on one batch of random numbers."""
     torch.manual_seed(0)
-    fields = tuple(FieldSpec(f"observation[{i}]") for i in range(OBSERVATION_SIZE))
-    action = tuple(FieldSpec(f"action[{i}]", "", -1.0, 1.0) for i in range(ACTION_SIZE))
-    spec = PolicySpec("benchmark", 50.0, fields, action)
-    agent = make_agent(TrainConfig.model_validate(settings), spec, torch.Generator())
+    config = TrainConfig.model_validate(settings)
+    agent = kind(config, OBSERVATION_SIZE, ACTION_SIZE, torch.Generator())
     batch = Batch(
         observation=torch.randn(batch_size, OBSERVATION_SIZE),
         action=torch.rand(batch_size, ACTION_SIZE) * 2 - 1,

@@ -36,6 +36,8 @@ MAX_WIDTH, MAX_DEPTH = 16_384, 64
 MAX_DIFFUSION_STEPS = 10_000
 MAX_WEIGHTS = 1 << 27
 FLOAT_BYTES = 4
+# Keys of earlier versions by section, which changed no result: read in old runs and left out.
+RETIRED_KEYS = {"run": {"needless_gradients"}}
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
 PresetName = Literal["paper"]
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -68,8 +70,6 @@ class RunConfig(StrictModel):
             compiles what is long enough to gain from it. On CUDA, ``compiled`` and ``auto``
             capture the update as a CUDA graph.
         precision: Of the matrix products; weights, losses and optimisers are float32 always.
-        needless_gradients: Compute, as the paper's code does, gradients that nothing uses; the
-            result is the same, later.
     """
 
     steps: int = Field(default=100_000, ge=1, le=MAX_STEPS)
@@ -82,7 +82,6 @@ class RunConfig(StrictModel):
     num_threads: int = Field(default=0, ge=0, le=1024)
     execution: Literal["auto", "eager", "compiled"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-    needless_gradients: bool = False
 
 
 class DataConfig(StrictModel):
@@ -307,7 +306,7 @@ class TrainConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, document: Any) -> Any:
-        return with_preset(document)
+        return with_preset(_without_retired_keys(document))
 
     @model_validator(mode="after")
     def _networks_have_a_size(self) -> TrainConfig:
@@ -374,6 +373,17 @@ def with_preset(document: Any) -> Any:
         **document,
         **{name: _merged(values, document.get(name)) for name, values in defaults.items()},
     }
+
+
+def _without_retired_keys(document: Any) -> Any:
+    """Drop what configurations of earlier runs have, and what no longer changes anything."""
+    if not isinstance(document, Mapping):
+        return document
+    kept = dict(document)
+    for section, keys in RETIRED_KEYS.items():
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {k: value for k, value in kept[section].items() if k not in keys}
+    return kept
 
 
 def _merged(defaults: Mapping[str, Any], section: Any) -> Any:

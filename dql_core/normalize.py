@@ -72,11 +72,6 @@ class Normalizer:
         """Undo `observation`."""
         return normalized * self.observation_std + self.observation_mean
 
-    def restore_action(self, normalized: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Undo `action`; the result is within the bounds to the last bit."""
-        values: NDArray[np.float32] = normalized * self._action_half_range + self._action_centre
-        return values.clip(self.action_low, self.action_high)
-
     def to_json(self) -> dict[str, list[float]]:
         """Return a JSON-ready dictionary that keeps every bit."""
         return {name: array.tolist() for name, array in vars(self).items()}

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from dql_core.algo.agent import Agent, make_agent
+from dql_core.algo.agent import Agent
+from dql_core.algo.registry import make_agent
 from dql_core.config import (
     AgentName,
     CriticConfig,

@@ -49,7 +49,7 @@ def export_untrained(contract: Path, folder: Path) -> Path:
     """
     import torch  # noqa: PLC0415 - only this needs it, and takes seconds
 
-    from dql_core.algo.agent import make_agent  # noqa: PLC0415
+    from dql_core.algo.registry import make_agent  # noqa: PLC0415
     from dql_core.config import TrainConfig  # noqa: PLC0415
     from dql_core.export.bundle import export_bundle  # noqa: PLC0415
     from dql_core.normalize import Normalizer  # noqa: PLC0415

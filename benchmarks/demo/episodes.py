@@ -16,7 +16,6 @@ from dql_core.sim import SCARA_ID
 from dql_core.sim.scara import Way
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.validation import acting_policy
 from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
 
@@ -119,7 +118,7 @@ def drive(run: Checkpoint, seed: int, count: int) -> Episodes:
     )
     episodes = ParallelRollouts(_LOGGED_ID, run.spec, count, seed)
     try:
-        result = episodes.run(acting_policy(run))
+        result = episodes.run(run.policy())
     finally:
         episodes.close()
         del gymnasium.registry[_LOGGED_ID]

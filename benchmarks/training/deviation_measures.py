@@ -8,10 +8,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
+from torch import Generator, Tensor
 
 from benchmarks.training.deviation_trainings import (
     NORMALIZER,
@@ -21,13 +23,50 @@ from benchmarks.training.deviation_trainings import (
     rounded,
 )
 from benchmarks.update import updater
+from dql_core.algo.critics import Critics
+from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.optimizer import Optimizer
+from dql_core.algo.policy_graph import policy_graph
 from dql_core.config import DataConfig, TrainConfig, ValidationConfig
+from dql_core.data.batches import Batch
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import fit_rewards
 from dql_core.errors import DatasetError
-from dql_core.export.graph import policy_graph
 from dql_core.training.selection import best_offline
 from examples import bandit
+
+
+class NeedlessDiffusionQL(DiffusionQL):
+    """Diffusion-QL with the gradients that the paper's code computes and nothing uses.
+
+    Targets are computed with gradients, then detached; the policy's backward pass takes the
+    critics' gradients, too. The same weights come out.
+    """
+
+    def __init__(
+        self, config: TrainConfig, observation_size: int, action_size: int, generator: Generator
+    ) -> None:
+        super().__init__(config, observation_size, action_size, generator)
+        self.policy.average.requires_grad_(True)
+        self.critics.target.requires_grad_(True)
+        self.optimizers["policy"] = _NeedlessOptimizer(self, config)
+
+    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
+        sample = partial(self.policy.sample, self.policy.average)
+        with_gradients = Critics.targets.__wrapped__  # type: ignore[attr-defined]
+        target: Tensor = with_gradients(self.critics, batch, sample, noise)
+        return target.detach()
+
+
+class _NeedlessOptimizer(Optimizer):
+    def __init__(self, agent: DiffusionQL, config: TrainConfig) -> None:
+        super().__init__(agent.policy.online.parameters(), config.policy, config.run)
+        self._needless = list(agent.critics.online.parameters())
+
+    def step(self, loss: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, [*self.parameters, *self._needless])
+        self.apply(gradients[: len(self.parameters)])
+
 
 Decay = Literal["cosine", "cosine_every_50_epochs"]
 
@@ -40,15 +79,10 @@ def needless_gradients() -> Figures:
     """
     figures: Figures = {}
     for max_q_samples, turns in ((1, 60), (10, 20)):
+        settings = {"run": {"execution": "eager"}, "critic": {"max_q_samples": max_q_samples}}
         updates = {
-            needless: updater(
-                {
-                    "run": {"execution": "eager", "needless_gradients": needless},
-                    "critic": {"max_q_samples": max_q_samples},
-                },
-                256,
-            )
-            for needless in (True, False)
+            needless: updater(settings, 256, agent)
+            for needless, agent in ((True, NeedlessDiffusionQL), (False, DiffusionQL))
         }
         times = [{key: _cpu_ms(updates[key]) for key in updates} for _ in range(turns)][5:]
         ratios = [each[True] / each[False] for each in times]

@@ -24,7 +24,7 @@ from examples import bandit
 
 RESULTS = Path(__file__).parents[1] / "results" / "deviations.md"
 MEASURES: dict[str, Callable[[], trainings.Figures]] = {
-    "run.needless_gradients": measures.needless_gradients,
+    "needless gradients": measures.needless_gradients,
     "run.learning_rate_decay": measures.last_learning_rate,
     "data.reward_boundaries": measures.reward_boundaries,
     "diffusion": trainings.process,

@@ -1,1 +1,1 @@
-"""The algorithms: pure losses, Diffusion-QL on one page, and Diffusion-BC."""
+"""The algorithms, how their updates run, and how what they learned chooses actions in torch."""

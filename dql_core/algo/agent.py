@@ -1,24 +1,21 @@
-"""What every algorithm offers to the training loop, the checkpoint and the export."""
+"""What all algorithms have in common, and what training, checkpoints and export ask of them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.critics import Critics
-from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.execution import Execution
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimizer import Optimizer
-from dql_core.algo.td3_bc import TD3BC
-from dql_core.config import AgentName, TrainConfig
+from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.actors import ActionSampler
 from dql_core.models.critic import TwinCritic
-from dql_core.spec import PolicySpec
 
 
 class Losses(Protocol):
@@ -29,61 +26,73 @@ class Losses(Protocol):
         """Behaviour cloning, which every agent does."""
 
 
-class Agent(Protocol):
+LossesT_co = TypeVar("LossesT_co", bound=Losses, covariant=True)
+
+
+class BaseAgent(ABC, Generic[LossesT_co]):
     """An algorithm with all its state.
 
     Attributes:
         step: Updates taken so far.
         noise: Source of the updates' randomness.
-        modules: Every network by name.
-        optimizers: Every optimiser by name.
+        modules: Every network by name: all there is to save of them.
+        optimizers: Every optimizer by name.
+        critics: The action values; None if the algorithm learns none.
         execution: How its updates are run.
     """
 
-    step: int
     noise: NoiseSource
     modules: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
-    execution: Execution
+    critics: Critics | None = None
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        self.step = 0
+        self.execution = Execution(config.run, device)
+        self._config = config
+        self._learn = self.execution.update(self._learn_from)
 
     @property
-    def critics(self) -> Critics | None:
-        """The action values, if the algorithm learns any."""
-
-    @property
-    def target_sampler(self) -> ActionSampler:
-        """What takes the next actions in the critics' targets."""
-
-    @property
+    @abstractmethod
     def acting_sampler(self) -> ActionSampler:
         """What acts after training."""
 
     @property
+    @abstractmethod
+    def target_sampler(self) -> ActionSampler:
+        """What takes the next actions in the critics' targets."""
+
+    @property
     def ranking_critic(self) -> TwinCritic | None:
         """The critics that rank candidates after training, if the algorithm has any."""
+        return self.critics.ranking if self.critics else None
 
-    def update(self, batch: Batch) -> Losses:
-        """Learn from one batch."""
+    def update(self, batch: Batch, noise: UpdateNoise | None = None) -> LossesT_co:
+        """Learn from one batch.
 
+        Args:
+            batch: B transitions.
+            noise: Everything random in the update; drawn from `noise` by default.
+        """
+        if noise is None:
+            noise = self.noise.draw(len(batch.reward))
+        self._schedule()
+        losses = self._learn(batch, noise)
+        self.step += 1
+        return losses
+
+    @abstractmethod
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
         """Return what behaviour cloning minimises, a scalar, without learning."""
 
+    @abstractmethod
+    def _learn_from(self, batch: Batch, noise: UpdateNoise) -> LossesT_co:
+        """Update all networks: nothing but operations on tensors, so that it can be compiled."""
 
-AGENTS: dict[AgentName, type[DiffusionQL] | type[DiffusionBC] | type[TD3BC]] = {
-    "diffusion_ql": DiffusionQL,
-    "diffusion_bc": DiffusionBC,
-    "td3_bc": TD3BC,
-}
+    def _schedule(self) -> None:
+        """Set what depends on the step before the update number `step` (from 0)."""
+        for optimizer in self.optimizers.values():
+            optimizer.schedule(self.step)
 
 
-def make_agent(config: TrainConfig, spec: PolicySpec, generator: torch.Generator) -> Agent:
-    """Build the agent that ``config`` names.
-
-    Args:
-        config: The training configuration.
-        spec: Gives the widths of observation and action.
-        generator: Source of the updates' randomness, on the device of the networks. The initial
-            weights come from torch's global generator.
-    """
-    sizes = len(spec.observation), len(spec.action)
-    return AGENTS[config.agent](config, *sizes, generator)
+Agent = BaseAgent[Losses]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +22,7 @@ class Critics:
         online: The critics that learn.
         target: Their slow copy, which makes the targets.
         ranking: The critics that rank candidates after training.
-        optimizer: Optimiser of the first.
+        optimizer: Moves the first.
         average: Lets the second follow the first.
         modules: Every network by name: all there is to save of them.
     """
@@ -34,32 +36,33 @@ class Critics:
             observation_size, action_size, critic.width, critic.depth, layer_norm=critic.layer_norm
         ).to(device)
         self.target = frozen_copy(self.online)
-        self.target.requires_grad_(config.run.needless_gradients)
         self.modules: dict[str, nn.Module] = {"critic": self.online, "target_critic": self.target}
         self.ranking = self.online if config.selection.critics == "online" else self.target
         if config.selection.critics == "untrained":
             self.ranking = frozen_copy(self.online)
             self.modules["untrained_critic"] = self.ranking
-        self.optimizer = Optimizer(
-            self.online.parameters(), critic.learning_rate, critic.gradient_clip, config.run
-        )
+        self.optimizer = Optimizer(self.online.parameters(), critic, config.run)
         self.average = MovingAverage(self.target, self.online, critic.tau)
         self._discount = critic.discount
 
-    def bootstrapped(self, batch: Batch, next_action: Tensor) -> Tensor:
-        """Return the targets of a batch.
+    @torch.no_grad()
+    def targets(
+        self, batch: Batch, sample: Callable[[Tensor, Tensor], Tensor], noise: Tensor
+    ) -> Tensor:
+        """Return the bootstrapped values of a batch, from the slow copies alone.
 
         Args:
             batch: B transitions.
-            next_action: S actions for each next observation, one row after the other, shape
-                (B * S, A).
+            sample: Takes S actions for each next observation, one row after the other: from
+                (B * S, O) and the noise to (B * S, A).
+            noise: Standard normal, shape (Z, B * S, A).
 
         Returns:
             Shape (B,).
         """
-        samples = len(next_action) // len(batch.reward)
+        samples = noise.shape[1] // len(batch.reward)
         observation = batch.next_observation.repeat_interleave(samples, dim=0)
-        next_q_values = self.target(observation, next_action).float()  # (E, B * S)
+        next_q_values = self.target(observation, sample(observation, noise)).float()  # (E, B * S)
         return bootstrapped_target(
             batch.reward,
             batch.bootstrap,

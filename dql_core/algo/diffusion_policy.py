@@ -1,7 +1,4 @@
-"""A diffusion policy: the learning network, its slow average, and the process they share.
-
-When and how far the averaged policy follows the policy.
-"""
+"""A diffusion policy, its slow average, and what the agents have in common that train one."""
 
 from __future__ import annotations
 
@@ -10,11 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dql_core.algo.agent import BaseAgent, LossesT_co
 from dql_core.algo.losses import imitation_loss, noised_action
-from dql_core.algo.noise import UpdateNoise
-from dql_core.config import PolicyConfig, TrainConfig
+from dql_core.algo.noise import NoiseSource, UpdateNoise
+from dql_core.algo.optimizer import Optimizer
+from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
-from dql_core.models.actors import DiffusionSampler
+from dql_core.models.actors import ActionSampler, DiffusionSampler
 from dql_core.models.denoiser import Denoiser
 from dql_core.models.ema import MovingAverage, frozen_copy
 from dql_core.models.sampler import make_process
@@ -73,7 +72,7 @@ class DiffusionPolicy(nn.Module):
         self.register_buffer("alpha_bars", alpha_bars, persistent=False)
 
     def denoise(self, batch: Batch, noise: UpdateNoise) -> Denoised:
-        """Put noise into the data's actions and let the learning network tell it."""
+        """Put noise into the data's actions and let the learning network predict it."""
         alpha_bar = self.alpha_bars[noise.step][:, None]
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
         predicted = self.online(noisy, noise.step, batch.observation)
@@ -81,15 +80,9 @@ class DiffusionPolicy(nn.Module):
         return Denoised(predicted, target, self.process.clean_action(noisy, predicted, alpha_bar))
 
     def sample(self, denoiser: Denoiser, observation: Tensor, noise: Tensor) -> Tensor:
-        """Sample actions with one of the two networks.
+        """Sample actions with `online` or `average`: (B, O) and noise (Z, B, A) -> (B, A).
 
-        Args:
-            denoiser: `online` or `average`.
-            observation: Shape (B, O).
-            noise: Shape (S, B, A).
-
-        Returns:
-            Shape (B, A); differentiable through the whole chain.
+        The result can be differentiated through the whole chain.
         """
         return self.process.sample(denoiser, observation, noise)
 
@@ -98,19 +91,52 @@ class DiffusionPolicy(nn.Module):
         return DiffusionSampler(self.average if averaged else self.online, self.process)
 
 
-class PolicyAverage:
-    """The exponential moving average of a policy, with the paper's plan of moves."""
+class DiffusionAgent(BaseAgent[LossesT_co]):
+    """An agent whose policy is a diffusion model.
 
-    def __init__(self, policy: DiffusionPolicy, config: PolicyConfig) -> None:
-        self._average = MovingAverage(policy.average, policy.online, config.ema_rate)
-        self._config = config
+    Attributes:
+        policy: The diffusion policy and its average.
+    """
 
-    def schedule(self, step: int) -> None:
-        """Set how far the average moves in the update number ``step`` (from 0)."""
-        config = self._config
-        due = step >= config.ema_start and step % config.ema_every == 0
-        self._average.rate.fill_(config.ema_rate if due else 0.0)
+    def __init__(
+        self,
+        config: TrainConfig,
+        observation_size: int,
+        action_size: int,
+        generator: torch.Generator,
+        num_target_samples: int = 0,
+    ) -> None:
+        """Build the network on the generator's device; torch's global generator seeds it."""
+        super().__init__(config, generator.device)
+        self.policy = DiffusionPolicy(config, observation_size, action_size).to(generator.device)
+        self.noise = NoiseSource(
+            generator,
+            config.diffusion.num_diffusion_steps,
+            self.policy.process.num_noises,
+            action_size,
+            num_target_samples,
+        )
+        online, average = self.policy.online, self.policy.average
+        self.modules = {"policy": self.policy}
+        self.optimizers = {"policy": Optimizer(online.parameters(), config.policy, config.run)}
+        self._average = MovingAverage(average, online, config.policy.ema_rate)
 
-    def move(self) -> None:
-        """Let the average follow."""
-        self._average.move()
+    @property
+    def acting_sampler(self) -> ActionSampler:
+        """The policy of the last update or its average, as configured."""
+        return self.policy.sampler(averaged=self._config.selection.weights == "ema")
+
+    @property
+    def target_sampler(self) -> ActionSampler:
+        """The averaged policy."""
+        return self.policy.sampler(averaged=True)
+
+    def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
+        """Behaviour cloning, L_d, a scalar, without learning."""
+        return self.policy.denoise(batch, noise).loss
+
+    def _schedule(self) -> None:
+        super()._schedule()
+        policy = self._config.policy
+        due = self.step >= policy.ema_start and self.step % policy.ema_every == 0
+        self._average.rate.fill_(policy.ema_rate if due else 0.0)

@@ -1,7 +1,4 @@
-r"""The losses of Diffusion-QL as pure functions (arXiv 2208.06193, sections 3 and 4).
-
-Shapes: B batch, A action, E critics (2), S sampled next actions.
-"""
+r"""The losses of Diffusion-QL as pure functions (arXiv 2208.06193, sections 3 and 4)."""
 
 from __future__ import annotations
 

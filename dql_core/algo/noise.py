@@ -10,13 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class UpdateNoise:
-    """What an update needs at random; S is the number of next actions sampled for a target.
+    """What an update needs at random.
 
     Attributes:
         step: Diffusion step of each row's imitation loss, integer, shape (B,).
         imitation: Noise put into the data's actions, shape (B, A).
         policy: Noise of the policy's reverse chain, shape (Z, B, A).
-        target: Noise of the target policy's reverse chain, shape (Z, B * S, A).
+        target: Noise of the target policy's reverse chain, shape (Z, B * S, A); each row has
+            S next actions.
         guide: Index of the critic that guides the policy, shape ().
     """
 

@@ -1,4 +1,4 @@
-"""Adam as a function of the step, which a compiled or captured update can contain."""
+"""Adam with a clipped gradient, in a form that a compiled or captured update can contain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.adam import adam
 
-from dql_core.config import RunConfig
+from dql_core.config import CriticConfig, PolicyConfig, RunConfig
 
 # The paper's code moves its schedule once an evaluation, but counts it in epochs.
 UPDATES_PER_EPOCH, EPOCHS_PER_EVALUATION = 1000, 50
@@ -19,51 +19,44 @@ UPDATES_PER_EPOCH, EPOCHS_PER_EVALUATION = 1000, 50
 class Optimizer:
     """Adam with a clipped gradient and a learning rate that is a function of the step.
 
-    It uses torch's Adam as a function, which can be part of a compiled or captured update.
+    It uses torch's Adam as a function: `torch.optim` keeps numbers where a compiled or captured
+    update needs tensors.
+
+    Args:
+        parameters: What to move.
+        network: Learning rate at the first step, and largest norm of the gradient over all
+            parameters together.
+        run: Length of the run and shape of the learning rate's decay.
 
     Attributes:
         parameters: What it moves.
     """
 
     def __init__(
-        self,
-        parameters: Iterable[Parameter],
-        learning_rate: float,
-        gradient_clip: float | None,
-        run: RunConfig,
+        self, parameters: Iterable[Parameter], network: PolicyConfig | CriticConfig, run: RunConfig
     ) -> None:
-        """Prepare the optimizer.
-
-        Args:
-            parameters: What to move.
-            learning_rate: At the first step.
-            gradient_clip: Largest norm over all parameters together; ``None`` for no limit.
-            run: Length of the run and shape of the learning rate's decay.
-        """
         self.parameters: list[Tensor] = list(parameters)
         device = self.parameters[0].device
         # Tensors, because a captured or compiled update would keep a number as it was.
-        self._rate = torch.tensor(learning_rate, device=device)
+        self._rate = torch.tensor(network.learning_rate, device=device)
         self._steps = [torch.zeros((), device=device) for _ in self.parameters]
         self._exp_avgs = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._exp_avg_sqs = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self._learning_rate = learning_rate
-        self._gradient_clip = gradient_clip
+        self._learning_rate = network.learning_rate
+        self._gradient_clip = network.gradient_clip
         self._run = run
 
     def schedule(self, step: int) -> None:
         """Set the learning rate of the step number ``step`` (from 0)."""
         self._rate.fill_(self.learning_rate(step))
 
-    def step(self, loss: Tensor, needless: Sequence[Tensor] = ()) -> None:
-        """Take one step down the gradient of ``loss``.
+    def step(self, loss: Tensor) -> None:
+        """Take one step down the gradient of ``loss``, a scalar."""
+        self.apply(torch.autograd.grad(loss, self.parameters))
 
-        Args:
-            loss: Scalar.
-            needless: Further tensors whose gradient is computed and not used.
-        """
-        gradients = torch.autograd.grad(loss, [*self.parameters, *needless])
-        clipped = self._clip(list(gradients[: len(self.parameters)]))
+    def apply(self, gradients: Sequence[Tensor]) -> None:
+        """Take one step down the given gradients, one for each of the parameters."""
+        clipped = self._clip(list(gradients))
         compiling = torch.compiler.is_compiling()
         with torch.no_grad():
             adam(

@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dql_core.algo.agent import BaseAgent
 from dql_core.algo.critics import Critics
-from dql_core.algo.execution import Execution
 from dql_core.algo.losses import critic_loss, td3_bc_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.models.actors import ActionSampler, DeterministicActor
-from dql_core.models.critic import TwinCritic
 from dql_core.models.ema import MovingAverage, frozen_copy
 
 
@@ -43,18 +42,16 @@ class TD3BCLosses:
     q_target: Tensor
 
 
-class TD3BC:
+class TD3BC(BaseAgent[TD3BCLosses]):
     """All networks of the algorithm and the update that trains them.
 
     Attributes:
-        step: Updates taken so far.
         actor: The policy.
         critics: Twin critics and their slow copies.
-        noise: Source of the updates' randomness.
-        modules: Every network by name: all there is to save of them.
-        optimizers: Every optimiser by name.
-        execution: How its updates are run.
     """
+
+    critics: Critics
+    ranking_critic = None  # there is one action only
 
     def __init__(
         self,
@@ -64,8 +61,8 @@ class TD3BC:
         generator: torch.Generator,
     ) -> None:
         """Build the networks on the generator's device; torch's global generator seeds them."""
+        super().__init__(config, generator.device)
         device, policy = generator.device, config.policy
-        self.step = 0
         self.actor = DeterministicActor(
             observation_size, action_size, policy.width, policy.depth
         ).to(device)
@@ -74,63 +71,45 @@ class TD3BC:
         self.critics = Critics(config, observation_size, action_size, device)
         self.noise = NoiseSource(generator, 1, 1, action_size, num_target_samples=1)
         self._last = _LastLosses(device)
-        self.modules: dict[str, nn.Module] = {
+        self.modules = {
             "actor": self.actor,
             "target_actor": self._target_actor,
             "last_losses": self._last,
             **self.critics.modules,
         }
         self.optimizers = {
-            "policy": Optimizer(
-                self.actor.parameters(), policy.learning_rate, policy.gradient_clip, config.run
-            ),
+            "policy": Optimizer(self.actor.parameters(), policy, config.run),
             "critic": self.critics.optimizer,
         }
-        self._config = config
-        self.execution = Execution(config.run, device)
+        self._learn = self._learn_from  # of its two parts, the second is left out at times
         self._learn_values = self.execution.function(self._learn_values_from)
         self._learn_policy = self.execution.function(self._learn_policy_from)
 
     @property
     def acting_sampler(self) -> ActionSampler:
-        """What acts after training: the policy itself, which TD3+BC does not average."""
+        """The policy itself, which TD3+BC does not average."""
         return self.actor
 
     @property
     def target_sampler(self) -> ActionSampler:
-        """What takes the next actions in the critics' targets, before they are smoothed."""
+        """The slow copy of the policy, whose actions are not smoothed yet."""
         return self._target_actor
-
-    @property
-    def ranking_critic(self) -> TwinCritic | None:
-        """None: there is one action only."""
-        return None
-
-    def update(self, batch: Batch, noise: UpdateNoise | None = None) -> TD3BCLosses:
-        """Improve the critics and, every few updates, the policy and the slow copies.
-
-        Args:
-            batch: B transitions.
-            noise: Everything random in the update; drawn from `noise` by default.
-        """
-        if noise is None:
-            noise = self.noise.draw(len(batch.reward))
-        for optimizer in self.optimizers.values():
-            optimizer.schedule(self.step)
-        values = self._learn_values(batch, noise)
-        self.step += 1
-        if self.step % self._config.td3.policy_every == 0:
-            self._learn_policy(batch)
-        return TD3BCLosses(self._last.imitation.clone(), *values)
 
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
         """Squared distance to the data's actions, a scalar, without learning."""
         return functional.mse_loss(self.actor.action(batch.observation), batch.action)
 
+    def _learn_from(self, batch: Batch, noise: UpdateNoise) -> TD3BCLosses:
+        """Improve the critics and, every few updates, the policy and the slow copies."""
+        values = self._learn_values(batch, noise)
+        if (self.step + 1) % self._config.td3.policy_every == 0:
+            self._learn_policy(batch)
+        return TD3BCLosses(self._last.imitation.clone(), *values)
+
     def _learn_values_from(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, ...]:
         """Improve the critics; returns their losses in the order of `TD3BCLosses`."""
-        target = self._target(batch, noise.target[0])
         with self.execution.precision():
+            target = self.critics.targets(batch, self._smoothed_action, noise.target)
             q_values = self.critics.online(batch.observation, batch.action).float()
         loss = critic_loss(q_values, target)
         self.optimizers["critic"].step(loss)
@@ -148,21 +127,19 @@ class TD3BC:
         self._average.move()
         self.critics.average.move()
 
-    @torch.no_grad()
-    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
-        """Bootstrapped values of smoothed next actions, shape (B,)."""
+    def _smoothed_action(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Actions of the slow copy with a little noise: (B, O) and (1, B, A) -> (B, A)."""
         td3 = self._config.td3
         limit = td3.target_noise_clip
-        smoothing = (td3.target_noise * noise).clamp(-limit, limit)
-        with self.execution.precision():
-            action = self._target_actor.action(batch.next_observation).float()
-            return self.critics.bootstrapped(batch, (action + smoothing).clamp(-1.0, 1.0))
+        smoothing = (td3.target_noise * noise[0]).clamp(-limit, limit)
+        action = self._target_actor.action(observation).float()
+        return (action + smoothing).clamp(-1.0, 1.0)
 
 
 class _LastLosses(nn.Module):
     """What the last update of the policy minimised: zero before it, which is after the critics'.
 
-    A module, so that a checkpoint keeps it and a resumed run tells the same losses.
+    A module, so that a checkpoint keeps it and a resumed run reports the same losses.
     """
 
     imitation: Tensor

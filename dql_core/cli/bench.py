@@ -11,8 +11,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from dql_core.algo.backends import BackendName
 from dql_core.cli.terminal import Terminal
-from dql_core.export.backends import BackendName
 from dql_core.export.latency import (
     ROUNDS,
     Measurement,

@@ -16,9 +16,9 @@ import numpy as np
 import safetensors.torch
 from numpy.typing import NDArray
 
+from dql_core.algo.policy_graph import PolicyGraph, default_choice, policy_graph
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BundleError, ConfigError, DatasetError, SpecMismatchError
-from dql_core.export.graph import PolicyGraph, default_choice, policy_graph
 from dql_core.export.onnx_model import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
 from dql_core.files import atomic_directory, is_free
@@ -84,9 +84,8 @@ def export_bundle(
         default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
     )
     graph = policy_graph(agent, config, checkpoint.normalizer)
-    steps, _, width = graph.noise_shape
     try:
-        require_draws(steps, choice.num_candidates, width)
+        require_draws(*graph.noise_shape(choice.num_candidates))
     except ValueError as cause:
         raise ConfigError(f"{cause}: choose among fewer") from cause
     observations, source = parity_observations(checkpoint, checkpoint_path, dataset)

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.algo.backends import BackendName, named_backend
 from dql_core.config import TrainConfig
 from dql_core.errors import BundleError
-from dql_core.export.backends import BackendName, named_backend
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest
 from dql_core.strict_yaml import parse

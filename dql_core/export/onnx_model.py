@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dql_core.export.graph import MIN_SPREAD, PolicyGraph
+from dql_core.algo.policy_graph import MIN_SPREAD, PolicyGraph
 from dql_core.export.onnx_builder import OnnxBuilder
 from dql_core.export.onnx_chain import sample_actions
 from dql_core.export.onnx_layers import Observation, actor, array_of, critic_values
@@ -30,7 +30,7 @@ def to_onnx(graph: PolicyGraph) -> bytes:
     candidates = _restored(builder, graph, sampled)
     best = builder.add("ArgMax", scores, axis=0, keepdims=0)
     builder.add("Gather", candidates, best, output="action", axis=0)
-    num_noises, _, width = graph.noise_shape
+    num_noises, _, width = graph.noise_shape(1)
     return builder.model(
         inputs={
             "observation": [len(observation.std)],

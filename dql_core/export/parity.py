@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dql_core.algo.policy_graph import PolicyGraph
 from dql_core.errors import BundleError
-from dql_core.export.graph import PolicyGraph
 from dql_core.runtime.manifest import Parity
 from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise
 
@@ -50,10 +50,10 @@ def measure_parity(
         choice: How many candidates there are and how one is chosen.
     """
     rng = np.random.default_rng(0)
-    steps, _, width = graph.noise_shape
+    shape = graph.noise_shape(choice.num_candidates)
     differences = []
     for observation in observations:
-        noise = draw_noise(rng, (steps, choice.num_candidates, width), choice.selection)
+        noise = draw_noise(rng, shape, choice.selection)
         differences.append(_compare(graph, exported(observation, noise), observation, noise))
     return Parity(
         observations=len(observations),

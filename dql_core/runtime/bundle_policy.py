@@ -117,7 +117,7 @@ def load_policy(
         warm_start: See `BundlePolicy`.
         spec: What the robot's contract says; compared with the bundle's.
         backend: What computes; ONNX Runtime on one CPU thread by default. Others by their names:
-            `dql_core.export.backends.named_backend`.
+            `dql_core.algo.backends.named_backend`.
 
     Raises:
         BundleError: If a file of the bundle is missing, damaged or foreign.

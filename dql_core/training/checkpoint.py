@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from dql_core.algo.agent import Agent, make_agent
+from dql_core.algo.agent import Agent
+from dql_core.algo.policy_graph import TorchPolicy, torch_policy
+from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.errors import DamagedCheckpointError, one_line
 from dql_core.normalize import Normalizer
@@ -142,6 +144,10 @@ class Checkpoint:
     def data_statistics(self) -> Normalizer:
         """Mean and spread of the training data's observations, as far as they are known."""
         return self.statistics or self.normalizer
+
+    def policy(self) -> TorchPolicy:
+        """Return what acts as this run is configured to; it shares the agent's weights."""
+        return torch_policy(self.agent, self.config, self.normalizer, self.spec)
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:

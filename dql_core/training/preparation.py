@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dql_core.algo.agent import make_agent
+from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.batches import BatchSampler
 from dql_core.data.checks import Finding, check_dataset
@@ -57,16 +57,6 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     seed = RunSeeds.derive(config.run.seed).held_out
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
     return TrainingData(dataset, learned, held_out, findings)
-
-
-def prepare(config: TrainConfig, dataset: LoadedDataset) -> tuple[Checkpoint, BatchSampler]:
-    """Build everything a run needs, seeded by ``config.run.seed``.
-
-    Returns:
-        The run before its first update, and the source of its batches.
-    """
-    run = new_run(config, dataset)
-    return run, make_batches(run, dataset)
 
 
 def new_run(config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:

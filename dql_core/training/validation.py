@@ -25,12 +25,11 @@ from dql_core.data.batches import Batch
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import make_transitions
-from dql_core.evaluation.parallel_rollout import BatchedPolicy, ParallelRollouts
+from dql_core.evaluation.parallel_rollout import ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.files import append_record, read_records
 from dql_core.normalize import Normalizer
 from dql_core.process import Interruption
-from dql_core.runtime.policy import Choice, resolve_choice
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.checkpoint_paths import VALIDATION_FILE
 from dql_core.training.metrics import MetricsLog
@@ -104,25 +103,11 @@ class CheckpointEvaluator:
         if self._held_out:
             record |= self._held_out.measure(run.agent)
         if self._episodes:
-            result = self._episodes.run(acting_policy(run), stop)
+            result = self._episodes.run(run.policy(), stop)
             if result is None:
                 return None
             record["online"] = result.to_json()
         return record
-
-
-def acting_policy(run: Checkpoint) -> BatchedPolicy:
-    """Return what acts for many environments at once as the run is configured to."""
-    selection, critic = run.config.selection, run.agent.ranking_critic
-    return BatchedPolicy(
-        run.agent.acting_sampler,
-        critic,
-        run.normalizer,
-        resolve_choice(Choice(selection.num_candidates, selection.rule), critic is not None),
-        temperature=selection.temperature,
-        raw_temperature=selection.temperature_scale == "raw",
-        device=str(run.agent.noise.generator.device),
-    )
 
 
 def _held_out(run: Checkpoint, data: TrainingData) -> HeldOut:
@@ -210,10 +195,7 @@ class HeldOut:
             imitation = agent.imitation_loss(batch, drawn)
             td_error = torch.zeros_like(imitation)
             if agent.critics:
-                samples = noise.num_target_samples
-                observation = batch.next_observation.repeat_interleave(samples, dim=0)
-                next_action = agent.target_sampler(observation, drawn.target)
-                target = agent.critics.bootstrapped(batch, next_action)
+                target = agent.critics.targets(batch, agent.target_sampler, drawn.target)
                 q_values = agent.critics.online(batch.observation, batch.action)  # (E, B)
                 td_error = (q_values - target).square().mean()
                 values.append(q_values.amin(dim=0))

@@ -9,7 +9,7 @@ import sys
 
 from rclpy.node import Node
 
-from dql_core.export.backends import named_backend
+from dql_core.algo.backends import named_backend
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.spec import PolicySpec
 from dql_ros.control.loaded_policy import LoadedPolicy, find_device

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dql_core.algo.agent import make_agent
+from dql_core.algo.registry import make_agent
 from dql_core.config import AgentName, TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.export.bundle import export_bundle

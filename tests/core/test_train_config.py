@@ -53,6 +53,13 @@ def test_the_hash_depends_on_meaning_not_on_writing(tmp_path: Path, config_file:
     assert load_config(config_file, ["run.seed=1"]).hash() != config.hash()
 
 
+def test_a_key_of_earlier_versions_that_changed_no_result_is_left_out(config_file: Path) -> None:
+    earlier = config_file.with_name("earlier.yaml")
+    earlier.write_text("run: {steps: 500, needless_gradients: true}\npolicy: {eta: 2.5}\n")
+    assert load_config(earlier) == load_config(config_file)
+    assert "needless" not in load_config(earlier).to_yaml()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

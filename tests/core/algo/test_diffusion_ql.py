@@ -43,7 +43,6 @@ SWITCHES: list[dict[str, Any]] = [
     {"policy": {"policy_gradient": "one_step", "eta": 5.0}, "diffusion": {"prediction": "x0"}},
     {"critic": {"layer_norm": True}},
     {"critic": {"max_q_samples": 4}},
-    {"run": {"needless_gradients": True}, "critic": {"max_q_samples": 4}},
 ]
 
 

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from dql_core.algo.optimizer import Optimizer
-from dql_core.config import RunConfig
+from dql_core.config import PolicyConfig, RunConfig
 
 
 def make_optimizer(rate: float = 0.1, clip: float | None = None, **run: Any) -> Optimizer:
     torch.manual_seed(0)
-    return Optimizer(nn.Linear(3, 2).parameters(), rate, clip, RunConfig.model_validate(run))
+    network = PolicyConfig(learning_rate=rate, gradient_clip=clip)
+    return Optimizer(nn.Linear(3, 2).parameters(), network, RunConfig.model_validate(run))
 
 
 def last_rate(optimizer: Optimizer, steps: int) -> float:
@@ -28,7 +29,9 @@ def test_it_equals_torchs_adam_with_a_clipped_gradient_over_several_steps(
     ours = nn.Linear(3, 2)
     theirs = copy.deepcopy(ours)
     run = RunConfig(steps=10)
-    optimizer = Optimizer(ours.parameters(), 0.1, clip, run)
+    optimizer = Optimizer(
+        ours.parameters(), PolicyConfig(learning_rate=0.1, gradient_clip=clip), run
+    )
     adam = torch.optim.Adam(theirs.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=run.steps)
     for step in range(run.steps):

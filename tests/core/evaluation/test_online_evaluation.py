@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Tuple
 from numpy.typing import NDArray
 
+from dql_core.algo.policy_graph import TorchPolicy, default_choice, policy_graph
 from dql_core.cli.evaluate import evaluate
 from dql_core.cli.train import train as train_command
 from dql_core.config import TrainConfig
@@ -20,12 +21,10 @@ from dql_core.data.spaces import flatten, spec_from_spaces
 from dql_core.errors import ConfigError, SpecMismatchError
 from dql_core.evaluation.parallel_rollout import MAX_ENVIRONMENTS, ParallelRollouts
 from dql_core.evaluation.rollout import EvaluationResult
-from dql_core.export.graph import TorchPolicy, default_choice, policy_graph
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.loop import train
-from dql_core.training.preparation import load_training_data, prepare
-from dql_core.training.validation import acting_policy
+from dql_core.training.preparation import load_training_data, new_run
 
 Array = NDArray[np.float32]
 
@@ -104,7 +103,7 @@ def make_config(dataset: Path, **changes: Any) -> TrainConfig:
 
 
 def untrained(config: TrainConfig) -> Checkpoint:
-    return prepare(config, load_training_data(config).recorded)[0]
+    return new_run(config, load_training_data(config).recorded)
 
 
 def one_by_one(run: Checkpoint, episodes: int, seed: int) -> EvaluationResult:
@@ -143,13 +142,13 @@ def test_episodes_side_by_side_are_those_one_after_the_other(
     chosen = {"num_candidates": 7, "weights": "online", **selection}
     run = untrained(make_config(dataset, agent=agent, selection=chosen))
     episodes = ParallelRollouts("Walk-v0", run.spec, 9, seed=3)
-    side_by_side = episodes.run(acting_policy(run))
+    side_by_side = episodes.run(run.policy())
     assert side_by_side is not None
     expected = one_by_one(run, 9, seed=3)
     assert side_by_side.lengths == expected.lengths
     assert side_by_side.successes == expected.successes
     np.testing.assert_allclose(side_by_side.returns, expected.returns, rtol=1e-4)
-    assert episodes.run(acting_policy(run)) == side_by_side
+    assert episodes.run(run.policy()) == side_by_side
     episodes.close()
 
 
@@ -160,7 +159,7 @@ def test_more_episodes_than_environments_come_in_waves(
     at_once = ParallelRollouts("Walk-v0", run.spec, 10, seed=0)
     monkeypatch.setattr("dql_core.evaluation.parallel_rollout.MAX_ENVIRONMENTS", 4)
     in_waves = ParallelRollouts("Walk-v0", run.spec, 10, seed=0)
-    first, second = (each.run(acting_policy(run)) for each in (at_once, in_waves))
+    first, second = (each.run(run.policy()) for each in (at_once, in_waves))
     assert first is not None
     assert second is not None
     assert first.lengths == second.lengths
@@ -213,7 +212,7 @@ def test_rollouts_can_be_left_at_any_step(dataset: Path) -> None:
     run = untrained(make_config(dataset))
     answers = iter([False, False, True])
     episodes = ParallelRollouts("Walk-v0", run.spec, 3, seed=0)
-    assert episodes.run(acting_policy(run), lambda: next(answers)) is None
+    assert episodes.run(run.policy(), lambda: next(answers)) is None
 
 
 def test_an_environment_that_does_not_fit_is_refused_before_anything_is_written(

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 
+from dql_core.algo.policy_graph import PolicyGraph, TorchPolicy, default_choice, policy_graph
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.errors import BundleError, CheckpointError, ConfigError, SpecMismatchError
 from dql_core.export import bundle as bundle_module
 from dql_core.export.bundle import NUM_OBSERVATIONS, export_bundle
-from dql_core.export.graph import PolicyGraph, TorchPolicy, default_choice, policy_graph
 from dql_core.models.actors import DiffusionSampler
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_bundle

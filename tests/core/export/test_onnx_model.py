@@ -5,9 +5,9 @@ import onnxruntime
 import pytest
 import torch
 
-from dql_core.algo.agent import make_agent
+from dql_core.algo.policy_graph import PolicyGraph, policy_graph
+from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
-from dql_core.export.graph import PolicyGraph, policy_graph
 from dql_core.export.onnx_builder import OnnxBuilder
 from dql_core.export.onnx_layers import negated_mish
 from dql_core.export.onnx_model import to_onnx
@@ -50,7 +50,7 @@ def require_equal(graph: PolicyGraph, *, scale: float = 1.0, atol: float = 1e-5)
     mean, std = graph.observation_mean.numpy(), graph.observation_std.numpy()
     for num_candidates in (1, 2, 9):
         observation = (mean + scale * std * rng.normal(size=3)).astype(np.float32)
-        shape = graph.noise_shape[0], num_candidates, 2
+        shape = graph.noise_shape(num_candidates)
         noise = draw_noise(rng, shape, "greedy")
         decision = exported(observation, noise)
         for name, values in vars(graph.decide(observation, noise)).items():

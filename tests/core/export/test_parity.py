@@ -6,8 +6,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dql_core.algo.policy_graph import PolicyGraph
 from dql_core.errors import BundleError
-from dql_core.export.graph import PolicyGraph
 from dql_core.export.parity import measure_parity, require_parity
 from dql_core.models.actors import DiffusionSampler
 from dql_core.models.critic import TwinCritic

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from dql_core.algo.torch_backend import rebuild
 from dql_core.errors import BundleError, ConfigError
 from dql_core.export.latency import plain_decisions
-from dql_core.export.torch_backend import rebuild
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import (
     GRAPH_FILE,

@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dql_core.algo.agent import make_agent
+from dql_core.algo.registry import make_agent
 from dql_core.config import AgentName, CriticConfig, PolicyConfig, RunConfig, TrainConfig
 from dql_core.data.batches import Batch
 from dql_core.errors import CheckpointError

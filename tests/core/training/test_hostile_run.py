@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from rich.console import Console
 
 from dql_core.cli.evaluate import evaluate
@@ -249,6 +250,24 @@ def test_a_run_of_a_version_with_fewer_keys_was_not_edited(run: Path) -> None:
     facts["config_hash"] = "0" * 64
     (run / "run.json").write_text(json.dumps(facts))
     train_command(resume=run)
+
+
+def test_a_run_with_a_key_that_is_no_more_is_read_and_goes_on(run: Path, tmp_path: Path) -> None:
+    config = load_checkpoint(run).config
+    earlier = config.model_dump(mode="json")
+    earlier["run"] |= {"needless_gradients": False}
+    (run / "config.yaml").write_text(yaml.safe_dump(earlier, sort_keys=False))
+    facts = json.loads((run / "run.json").read_text())
+    facts["config_hash"] = hashlib.sha256(json.dumps(earlier, sort_keys=True).encode()).hexdigest()
+    file_hash = hashlib.sha256((run / "config.yaml").read_bytes()).hexdigest()
+    (run / "run.json").write_text(json.dumps(facts | {"config_file_sha256": file_hash}))
+    for step in checkpoint_steps(run):
+        edit_document(checkpoint(run, step), config=earlier)
+    shutil.rmtree(checkpoint(run, STEPS))
+    assert load_checkpoint(run).config == config
+    train_command(resume=run)
+    assert load_checkpoint(run).step == STEPS
+    export(run, tmp_path / "bundle")
 
 
 # What a run can make the program do

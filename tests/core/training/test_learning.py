@@ -15,7 +15,7 @@ from dql_core.config import (
 )
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.preparation import prepare
+from dql_core.training.preparation import make_batches, new_run
 
 MODE = 0.8
 SPREAD = 0.05
@@ -54,7 +54,9 @@ def sampled_actions(
         policy=PolicyConfig(width=32, learning_rate=1e-2, eta=4.0, ema_rate=0.02, ema_every=1),
         critic=CriticConfig(width=32, learning_rate=3e-3, layer_norm=True),
     )
-    run, batches = prepare(config, two_arms(better))
+    dataset = two_arms(better)
+    run = new_run(config, dataset)
+    batches = make_batches(run, dataset)
     for _ in range(steps):
         run.agent.update(batches.draw())
     sampler = run.agent.acting_sampler

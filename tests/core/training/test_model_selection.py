@@ -23,7 +23,7 @@ from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.checkpoint_paths import find_checkpoint
 from dql_core.training.loop import train
-from dql_core.training.preparation import load_training_data, prepare
+from dql_core.training.preparation import load_training_data, make_batches, new_run
 from dql_core.training.selection import best_offline, best_online
 from dql_core.training.validation import HeldOut
 
@@ -150,7 +150,8 @@ def q_values(agent: Agent, observation: torch.Tensor, action: torch.Tensor) -> N
 def test_held_out_errors_equal_an_independent_computation() -> None:
     """A deterministic policy, so that no noise is to be known: TD3+BC."""
     config, dataset = make_config(agent="td3_bc"), make_dataset()
-    run, batches = prepare(config, dataset)
+    run = new_run(config, dataset)
+    batches = make_batches(run, dataset)
     for _ in range(20):
         run.agent.update(batches.draw())
     rewards = RewardTransform(2.0, 0.5)
@@ -187,7 +188,8 @@ def test_held_out_errors_equal_an_independent_computation() -> None:
 @pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc"])
 def test_an_agent_is_measured_with_the_same_noise_each_time_and_is_not_changed(agent: str) -> None:
     config, dataset = make_config(agent=agent), make_dataset()
-    run, batches = prepare(config, dataset)
+    run = new_run(config, dataset)
+    batches = make_batches(run, dataset)
     held_out = HeldOut(config, dataset, run.normalizer, RewardTransform(), "cpu")
     generator = run.agent.noise.generator.get_state()
     first = held_out.measure(run.agent)
@@ -203,7 +205,7 @@ def test_large_data_is_measured_on_a_part_of_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("dql_core.training.validation.MAX_TRANSITIONS", 9)
     monkeypatch.setattr("dql_core.training.validation.ROWS_AT_ONCE", 4)
     config, dataset = make_config(), make_dataset()
-    run, _ = prepare(config, dataset)
+    run = new_run(config, dataset)
     held_out = HeldOut(config, dataset, run.normalizer, RewardTransform(), "cpu")
     assert np.isfinite(list(held_out.measure(run.agent).values())).all()
 
@@ -232,8 +234,9 @@ def test_held_out_episodes_are_not_learned_from(dataset: Path) -> None:
     data = load_training_data(config)
     assert data.held_out is not None
     assert len(data.held_out.episodes) == 2
-    run, batches = prepare(config, data.learned)
-    everything = prepare(config, data.recorded)[0].normalizer
+    run = new_run(config, data.learned)
+    batches = make_batches(run, data.learned)
+    everything = new_run(config, data.recorded).normalizer
     assert isinstance(run.normalizer, Normalizer)
     assert not np.array_equal(run.normalizer.observation_mean, everything.observation_mean)
     held_out = run.normalizer.observation(

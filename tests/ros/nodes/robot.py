@@ -18,7 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from dql_core.algo.agent import make_agent
+from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.export.bundle import export_bundle
 from dql_core.normalize import Normalizer

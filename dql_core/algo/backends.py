@@ -1,4 +1,4 @@
-"""What can run a bundle, by name; torch is imported only if it is chosen."""
+"""What can run a policy bundle, by name; torch is imported only if it is chosen."""
 
 # ruff: noqa: PLC0415 - the node that runs a bundle with ONNX Runtime must not wait for torch.
 
@@ -31,19 +31,23 @@ def named_backend(name: BackendName = "auto", device: str = "cpu") -> Backend:
         raise ConfigError(f"backend is '{name}': it must be auto, onnx or torch")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ConfigError(f"device is '{device}': it must be cpu, cuda or cuda:0, cuda:1, …")
-    has_torch = importlib.util.find_spec("torch") is not None
-    if name == "onnx" or (name == "auto" and device == "cpu"):
-        return OnnxBackend(device)
-    if not has_torch and name == "torch":
+    if name == "torch" and not _has_torch():
         raise ConfigError("backend is 'torch', which is not installed: use onnx, or install torch")
-    if not has_torch or (name == "auto" and not _torch_has_cuda()):
+    if name == "onnx" or (name == "auto" and (device == "cpu" or not torch_has_cuda())):
         return OnnxBackend(device)
-    from dql_core.export.torch_backend import TorchBackend
+    from dql_core.algo.torch_backend import TorchBackend
 
     return TorchBackend(device)
 
 
-def _torch_has_cuda() -> bool:
+def torch_has_cuda() -> bool:
+    """Whether torch is installed and finds a CUDA device; imports torch, which takes seconds."""
+    if not _has_torch():
+        return False
     import torch
 
     return torch.cuda.is_available()
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None

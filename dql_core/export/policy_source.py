@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from dql_core.errors import CheckpointError
-from dql_core.export.graph import TorchPolicy, default_choice, policy_graph
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE
 from dql_core.runtime.policy import Policy
@@ -32,7 +31,4 @@ def load_any_policy(path: Path, which: CheckpointName = "last") -> Policy:
         return load_policy(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder, checkpoint or bundle")
-    checkpoint = load_checkpoint(path, which=which)
-    graph = policy_graph(checkpoint.agent, checkpoint.config, checkpoint.normalizer)
-    choice = default_choice(checkpoint.agent, checkpoint.config)
-    return TorchPolicy(graph, checkpoint.spec, choice)
+    return load_checkpoint(path, which=which).policy()

@@ -9,9 +9,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from dql_core.algo.backends import BackendName, named_backend
+from dql_core.algo.torch_backend import TorchBackend, TorchGraph, rebuild
 from dql_core.errors import BundleError, ConfigError
-from dql_core.export.backends import BackendName, named_backend
-from dql_core.export.torch_backend import TorchBackend, TorchGraph, rebuild
 from dql_core.runtime.bundle_policy import BundlePolicy, load_policy
 from dql_core.runtime.manifest import WEIGHTS_FILE, read_bundle
 from dql_core.runtime.onnx_backend import OnnxBackend, OnnxGraph
@@ -176,7 +176,7 @@ CHOOSE_WITHOUT_TORCH = """
 import sys
 from pathlib import Path
 
-from dql_core.export.backends import named_backend
+from dql_core.algo.backends import named_backend
 from dql_core.runtime.bundle_policy import load_policy
 
 load_policy(Path(sys.argv[1]), backend=named_backend())

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from dql_core.algo.agent import make_agent
 from dql_core.algo.execution import CapturedUpdate
+from dql_core.algo.policy_graph import PolicyGraph, policy_graph
+from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.errors import BundleError, ConfigError, one_line
-from dql_core.export.graph import PolicyGraph, policy_graph
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from dql_core.runtime.policy import Decision, Noise
 from dql_core.strict_yaml import parse
@@ -101,7 +101,7 @@ class TorchGraph:
     """A policy's graph on a device; a pure function, for one caller at a time.
 
     For each number of candidates it works on the same memory in every call. On CUDA the work is
-    captured once and then replayed; elsewhere it is the same work, told operation by operation.
+    captured once and then replayed; elsewhere it is the same work, one operation after the other.
     """
 
     def __init__(self, graph: PolicyGraph, device: torch.device) -> None:

@@ -3,13 +3,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from dql_core.export.graph import PolicyGraph, policy_graph
+from dql_core.algo.policy_graph import PolicyGraph, policy_graph
+from dql_core.normalize import Normalizer
 from dql_core.runtime.onnx_backend import OnnxGraph
 from dql_core.runtime.policy import Noise, draw_noise
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
+
+LOW, HIGH = np.array([-0.3, -2.0], np.float32), np.array([0.7, 2.0], np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +126,49 @@ def test_policy_without_critic_gives_zero_values_and_the_first_candidate(
     decision = graph.decide(observation, still)
     np.testing.assert_array_equal(decision.q_values, np.zeros(3))
     np.testing.assert_array_equal(decision.action, decision.candidates[0])
+
+
+class Echo(nn.Module):
+    """Samples what it is given as noise."""
+
+    action_size, num_noises, deterministic = 2, 1, False
+
+    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
+        return noise[0]
+
+
+def restored(normalized: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return normalised actions, shape (K, 2), in units between `LOW` and `HIGH`."""
+    normalizer = Normalizer.for_actions_only(1, LOW.tolist(), HIGH.tolist())
+    graph = PolicyGraph(Echo(), None, normalizer, temperature=1.0)
+    noise = Noise(normalized[None], np.zeros(len(normalized), np.float32))
+    return graph.decide(np.zeros(1, np.float32), noise).candidates
+
+
+def test_the_normalised_bounds_become_the_actions_bounds() -> None:
+    ends = restored(np.array([[-1.0, -1.0], [1.0, 1.0]], np.float32))
+    np.testing.assert_array_equal(ends, [LOW, HIGH])
+
+
+def test_restoring_undoes_the_normaliser() -> None:
+    actions = np.random.default_rng(2).uniform(LOW, HIGH, size=(20, 2)).astype(np.float32)
+    normalized = Normalizer.for_actions_only(1, LOW.tolist(), HIGH.tolist()).action(actions)
+    np.testing.assert_allclose(restored(normalized), actions, atol=1e-6)
+
+
+@given(st.floats(-1.0, 1.0, width=32), st.floats(-1.0, 1.0, width=32))
+def test_no_normalised_action_restores_to_one_outside_the_bounds(x: float, y: float) -> None:
+    action = restored(np.array([[x, y]], np.float32))
+    assert np.all((action >= LOW) & (action <= HIGH))
+
+
+def test_many_observations_at_once_are_decided_as_one_by_one(graph: PolicyGraph) -> None:
+    each = [inputs(7, scale) for scale in (0.1, 1.0, 3.0)]
+    noise = Noise(
+        np.stack([steps for _, (steps, _) in each], axis=1),
+        np.stack([selection for _, (_, selection) in each]),
+    )
+    together = graph.decide(np.stack([observation for observation, _ in each]), noise)
+    for index, (observation, own) in enumerate(each):
+        for name, values in vars(graph.decide(observation, own)).items():
+            np.testing.assert_allclose(vars(together)[name][index], values, atol=1e-5)

@@ -1,0 +1,192 @@
+"""What acts after training, in torch: candidates are sampled, ranked and chosen by one function.
+
+`dql_core.export.onnx_model` writes the same function as an ONNX graph; each export measures that
+the two agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dql_core.algo.agent import Agent
+from dql_core.config import TrainConfig
+from dql_core.models.actors import ActionSampler
+from dql_core.models.critic import TwinCritic
+from dql_core.normalize import Normalizer
+from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise, resolve_choice
+from dql_core.spec import PolicySpec
+
+# Below this spread all candidates count as equally good.
+MIN_SPREAD = 1e-6
+
+
+class PolicyGraph(nn.Module):
+    r"""Normalise, sample K candidates, rank them by the smallest critic, choose, restore units.
+
+    The choice is :math:`\arg\max_k \; (Q_k - \max_j Q_j) / (\tau \sigma) + g_k` with
+    :math:`\sigma` the standard deviation of Q over the candidates. With Gumbel noise g this is a
+    draw from a softmax whose temperature :math:`\tau` does not depend on the scale of rewards;
+    with g = 0 it is the best candidate. As in the paper's code, :math:`\sigma = 1` takes the
+    softmax of the raw Q.
+
+    Args:
+        sampler: Samples the candidates.
+        critic: Ranks the candidates; without one the Q values are zeros.
+        normalizer: Units of the networks.
+        temperature: tau above.
+        raw_temperature: Leave the spread of Q out of the temperature.
+    """
+
+    observation_mean: Tensor
+    observation_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
+    def __init__(
+        self,
+        sampler: ActionSampler,
+        critic: TwinCritic | None,
+        normalizer: Normalizer,
+        *,
+        temperature: float,
+        raw_temperature: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sampler = sampler
+        self.critic = critic
+        self.temperature = temperature
+        self.raw_temperature = raw_temperature
+        for name, values in vars(normalizer).items():
+            self.register_buffer(name, torch.tensor(values))
+
+    def noise_shape(self, num_candidates: int) -> tuple[int, int, int]:
+        """Shape of the noise of one decision, (Z, K, A)."""
+        return self.sampler.num_noises, num_candidates, len(self.action_low)
+
+    def forward(
+        self, observation: Tensor, noise: Tensor, selection_noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose an action for one raw observation, or for each of V.
+
+        Args:
+            observation: Shape (O,), or (V, O).
+            noise: Standard normal, shape (Z, K, A), or (Z, V, K, A).
+            selection_noise: Added to the candidates' scores, shape (K,), or (V, K).
+
+        Returns:
+            The action in its own units and within its bounds, (A,) or (V, A); Q values, (K,) or
+            (V, K); candidates, (K, A) or (V, K, A).
+        """
+        normalized = (observation - self.observation_mean) / self.observation_std
+        if observation.ndim == 1:
+            # One row serves all candidates: what depends on it alone is computed once.
+            rows = normalized[None]
+        else:
+            rows = normalized.repeat_interleave(noise.shape[2], dim=0)  # (V * K, O)
+        sampled = self.sampler(rows, noise.flatten(1, -2))  # ([V *] K, A)
+        q_values = self._rank(rows, sampled).reshape(selection_noise.shape)
+        candidates = self._restore(sampled).reshape(*selection_noise.shape, -1)
+        choice = (self.scores(q_values) + selection_noise).argmax(dim=-1)
+        # Indexing by a tensor would read it on the host.
+        action = candidates.take_along_dim(choice[..., None, None], dim=-2).squeeze(-2)
+        return action, q_values, candidates
+
+    def decide(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+        """Choose as `forward` does, in numpy's arrays."""
+        device = self.action_low.device
+        with torch.no_grad():
+            inputs = (torch.tensor(array, device=device) for array in (observation, *noise))
+            outputs = self(*inputs)
+        return Decision(*(output.cpu().numpy() for output in outputs))
+
+    def scores(self, q_values: Tensor) -> Tensor:
+        """Return the logits of the choice, shape (..., K)."""
+        advantages = (q_values - q_values.amax(dim=-1, keepdim=True)) / self.temperature
+        if self.raw_temperature:
+            return advantages
+        spread = q_values.std(dim=-1, correction=0, keepdim=True)
+        return advantages / spread.clamp(min=MIN_SPREAD)
+
+    def _rank(self, observation: Tensor, sampled: Tensor) -> Tensor:
+        if self.critic is None:
+            return torch.zeros_like(sampled[:, 0])
+        values: Tensor = self.critic(observation.expand(len(sampled), -1), sampled)  # (E, [V *] K)
+        return values.amin(dim=0)
+
+    def _restore(self, sampled: Tensor) -> Tensor:
+        half_range = (self.action_high - self.action_low) * 0.5
+        centre = (self.action_high + self.action_low) * 0.5
+        # Rounding may step over the bounds by a bit.
+        return (sampled * half_range + centre).clamp(self.action_low, self.action_high)
+
+
+class TorchPolicy:
+    """Samples actions from an agent's own networks; keeps no state.
+
+    Attributes:
+        spec: What observation and action mean.
+        choice: How many candidates it samples and how it chooses one.
+    """
+
+    def __init__(self, graph: PolicyGraph, spec: PolicySpec, choice: Choice) -> None:
+        self.spec = spec
+        self.choice = choice
+        self._graph = graph
+
+    def reset(self) -> None:
+        """Begin a new episode; nothing is carried from one to the next."""
+
+    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+        """Sample an action for a raw observation, shape (O,)."""
+        return self._graph.decide(observation, self._draw(rng))
+
+    def act_for_each(
+        self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
+    ) -> NDArray[np.float32]:
+        """Sample an action for each of V raw observations at once.
+
+        Args:
+            observations: Shape (V, O).
+            rngs: The source of the noise of each.
+
+        Returns:
+            Shape (V, A).
+        """
+        steps, selection = zip(*map(self._draw, rngs), strict=True)
+        noise = Noise(np.stack(steps, axis=1), np.stack(selection))
+        return self._graph.decide(observations, noise).action
+
+    def _draw(self, rng: np.random.Generator) -> Noise:
+        shape = self._graph.noise_shape(self.choice.num_candidates)
+        return draw_noise(rng, shape, self.choice.selection)
+
+
+def policy_graph(agent: Agent, config: TrainConfig, normalizer: Normalizer) -> PolicyGraph:
+    """Assemble the acting function of a trained agent; it shares the agent's weights."""
+    graph = PolicyGraph(
+        agent.acting_sampler,
+        agent.ranking_critic,
+        normalizer,
+        temperature=config.selection.temperature,
+        raw_temperature=config.selection.temperature_scale == "raw",
+    )
+    return graph.to(agent.noise.generator.device)
+
+
+def default_choice(agent: Agent, config: TrainConfig) -> Choice:
+    """How a trained agent chooses unless the caller wants otherwise."""
+    configured = Choice(config.selection.num_candidates, config.selection.rule)
+    return resolve_choice(configured, agent.ranking_critic is not None)
+
+
+def torch_policy(
+    agent: Agent, config: TrainConfig, normalizer: Normalizer, spec: PolicySpec
+) -> TorchPolicy:
+    """Return a policy that acts as a trained agent is configured to."""
+    graph = policy_graph(agent, config, normalizer)
+    return TorchPolicy(graph, spec, default_choice(agent, config))

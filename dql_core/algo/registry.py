@@ -1,0 +1,31 @@
+"""The algorithms by the names that a configuration gives them."""
+
+from __future__ import annotations
+
+import torch
+
+from dql_core.algo.agent import Agent
+from dql_core.algo.bc import DiffusionBC
+from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.td3_bc import TD3BC
+from dql_core.config import AgentName, TrainConfig
+from dql_core.spec import PolicySpec
+
+AGENTS: dict[AgentName, type[DiffusionQL] | type[DiffusionBC] | type[TD3BC]] = {
+    "diffusion_ql": DiffusionQL,
+    "diffusion_bc": DiffusionBC,
+    "td3_bc": TD3BC,
+}
+
+
+def make_agent(config: TrainConfig, spec: PolicySpec, generator: torch.Generator) -> Agent:
+    """Build the agent that ``config`` names.
+
+    Args:
+        config: The training configuration.
+        spec: Gives the widths of observation and action.
+        generator: Source of the updates' randomness, on the device of the networks. The initial
+            weights come from torch's global generator.
+    """
+    sizes = len(spec.observation), len(spec.action)
+    return AGENTS[config.agent](config, *sizes, generator)
