@@ -1,7 +1,15 @@
 """Diffusion-QL on logged robot data: data sets, training, export and runtime, without ROS.
 
-Importing it tells the libraries that report to their makers to be silent, in this process and in
-those that it starts: see `docs/explanation/security.md`.
+Shapes are written with one letter an axis, the same everywhere:
+
+    A  action fields            B  batch                    E  critics (2)
+    K  candidates               L  losses                   M  transitions of a dataset
+    N  diffusion steps          O  observation fields       R  observation rows of a dataset
+    S  next actions sampled     T  transitions of an        V  environments side by side
+       for a target                episode                  Z  noise draws of a reverse chain
+
+Importing it switches the telemetry of libraries off, in this process and in those that it starts:
+see `docs/explanation/security.md`.
 """
 
 import os
@@ -10,7 +18,7 @@ import warnings
 
 __version__ = "0.1.0"
 
-# What each library reads when it is loaded, once; it hears nothing of what is set later.
+# What each library reads when it is loaded, and only then.
 _SILENCE = {
     "onnxruntime": ("ORT_DISABLE_TELEMETRY", "1"),
     "ray": ("RAY_USAGE_STATS_ENABLED", "0"),
@@ -20,7 +28,7 @@ _TRUE = ("1", "true", "yes", "on")
 
 
 def _keep_libraries_silent() -> None:
-    """Switch telemetry off; say so if ONNX Runtime was loaded too early to be told."""
+    """Switch telemetry off; warn if ONNX Runtime was loaded too early to read the switch."""
     variable, _ = _SILENCE["onnxruntime"]
     was_silent = os.environ.get(variable, "").strip().lower() in _TRUE
     os.environ.update(_SILENCE.values())

@@ -1,12 +1,9 @@
 """Causal time alignment: what was known of every stream at a tick, in integer nanoseconds.
 
-The bag converter and the live node are two callers of this one module, so that a recording gives
-the policy the same vectors, to the bit, as the robot does.
-
-The rule of `HoldBuffer` for whole columns of a recording at once.
-
-A control loop asks for one tick at a time and a converter for millions: the same rule, here as
-array operations. A test holds the two together, to the bit, on random streams.
+One rule, the causal zero-order hold, in two forms. A control loop asks for one tick at a time:
+`HoldBuffer` answers it, and `ObservationBuilder` makes the observation vector of the answers. The
+bag converter asks for millions of ticks: `HeldColumn` answers them by array operations. Tests
+prove the two equal, to the bit: on random streams, and on recordings that a node sees live.
 """
 
 from __future__ import annotations
@@ -84,8 +81,8 @@ class HoldBuffer:
     def age_ns(self, now_ns: int, steady_ns: int | None = None) -> int | None:
         """Age at ``now_ns`` of the newest value that is not from after it; ``None`` if none.
 
-        A value is at least as old as the time since it was received, whatever a clock says that
-        is wrong, was set back or stands still.
+        A value is at least as old as the time since it was received, even if the stamps' clock is
+        wrong, was set back or has stopped.
         """
         index = bisect_right(self._stamps, now_ns) - 1
         if index < 0:

@@ -37,7 +37,7 @@ class _Units:
         scales: p_j above, shape (N,).
         shifts: s_j above, shape (N, A).
         clean_gains: What multiplies the clean action that a step predicts, shape (N,).
-        noise_gains: What multiplies each noise, the chain's start being the first, shape (S,).
+        noise_gains: What multiplies each noise, the chain's start being the first, shape (Z,).
         drifts: What is added together with that noise, or without any, shape (N, A).
     """
 

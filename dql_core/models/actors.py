@@ -21,7 +21,7 @@ class ActionSampler(Protocol):
 
     Attributes:
         action_size: A.
-        num_noises: Standard normal draws that an action needs for each of its dimensions, S.
+        num_noises: Standard normal draws that an action needs for each of its dimensions, Z.
         deterministic: Whether all samples for an observation are equal.
     """
 
@@ -34,7 +34,7 @@ class ActionSampler(Protocol):
 
         Args:
             observation: Normalised observations, shape (B, O), or (1, O) for all rows.
-            noise: Standard normal, shape (S, B, A).
+            noise: Standard normal, shape (Z, B, A).
 
         Returns:
             Actions in [-1, 1], shape (B, A).

@@ -35,7 +35,7 @@ class ReverseStep:
     r"""One step of a chain, :math:`a' = w_c \hat a^0 + w_a a + w_z z`.
 
     Attributes:
-        index: The step's index in the schedule, which the model is told.
+        index: The step's index in the schedule, an input of the model.
         alpha_bar: What is left of the signal's variance where the step begins.
         clean_weight: Of the predicted clean action.
         noisy_weight: Of the noisy action.
@@ -67,7 +67,7 @@ class ReverseProcess:
 
     @property
     def num_noises(self) -> int:
-        """Standard normal draws that a chain needs for each action dimension, S."""
+        """Standard normal draws that a chain needs for each action dimension, Z."""
         return 1 + sum(step.noise_weight > 0.0 for step in self.steps)
 
     def sample(self, denoiser: NoiseModel, observation: Tensor, noise: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class ReverseProcess:
         Args:
             denoiser: Predicts as `prediction` says.
             observation: Shape (B, O).
-            noise: Standard normal, shape (S, B, A): ``noise[0]`` is where the chain starts,
+            noise: Standard normal, shape (Z, B, A): ``noise[0]`` is where the chain starts,
                 ``noise[j]`` is what its j-th step adds; the last step adds none.
 
         Returns:

@@ -38,7 +38,7 @@ class SamplerSettings(StrictModel):
     """How candidates are sampled, as it is built into the graph.
 
     Attributes:
-        num_noises: Standard normal draws that an action needs for each of its dimensions, S.
+        num_noises: Standard normal draws that an action needs for each of its dimensions, Z.
         num_diffusion_steps: Steps from noise to action, N.
         schedule: Name of the noise schedule.
         prediction: What the network predicts, ``epsilon`` or ``x0``.

@@ -118,7 +118,7 @@ class Noise(NamedTuple):
 
     Attributes:
         steps: Standard normal; ``steps[0]`` starts the reverse chain, ``steps[i]`` is added in
-            its i-th later step; shape (S, K, A).
+            its i-th later step; shape (Z, K, A).
         selection: Gumbel noise on the candidates' scores, so that their argmax is a draw from
             the softmax; zeros where the best is wanted; shape (K,).
     """
@@ -134,7 +134,7 @@ def draw_noise(
 
     Args:
         rng: Source of all randomness.
-        shape: Draws for each action dimension, candidates, action width: (S, K, A).
+        shape: Draws for each action dimension, candidates, action width: (Z, K, A).
         selection: How a candidate is chosen. A single one needs no draw.
     """
     steps = rng.standard_normal(shape, dtype=np.float32)
