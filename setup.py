@@ -47,6 +47,7 @@ setup(
         "rich",
         "rosbags>=0.11",
         "safetensors",
+        "scipy",
         "tensorboard",
         "torch>=2.5",
         "typer",

@@ -33,7 +33,7 @@ if [ "$ros" = sourced ]; then
   # ROS binaries load only the major numpy that they were built with, which is the system's.
   constraints=$(mktemp)
   trap 'rm -f "$constraints"' EXIT
-  grep -viE '^(numpy|minari|ml_dtypes|ros-)' constraints.txt > "$constraints"
+  grep -viE '^(numpy|scipy|minari|ml_dtypes|ros-)' constraints.txt > "$constraints"
   "$python" -c 'import numpy; print(f"numpy=={numpy.__version__.partition(chr(46))[0]}.*")' >> "$constraints"
 else
   echo "setup: installing into $venv with $("$python" --version) and the ROS 2 Jazzy wheels (a minute or two)"

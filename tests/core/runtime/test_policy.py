@@ -122,7 +122,9 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "onnx", "onnxscript", "gymnasium", "minari", "rclpy"}:
+        if name.split(".")[0] in {
+            "torch", "onnx", "onnxscript", "gymnasium", "minari", "rclpy", "scipy"
+        }:
             raise ImportError(f"{name} must not be imported to run a policy")
 
 sys.meta_path.insert(0, Refuse())
