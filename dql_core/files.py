@@ -1,31 +1,20 @@
-"""Outputs that appear whole or not at all: written beside their place, then renamed into it.
-
-The JSON files that a run writes of itself; read as what somebody else may have written.
-
-A result folder that replaces the previous one whole, and only one that it may replace.
-"""
+"""Outputs that appear whole or not at all: written beside their place, then renamed into it."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from dql_core.documents import file_within, parse_json, read_bounded, read_json
-from dql_core.errors import CheckpointError, ConfigError, OutputError, system_error_text
+from dql_core.errors import ConfigError, DqlError, OutputError, system_error_text
 from dql_core.leftovers import remove_leftovers, unfinished_file, unfinished_folder
 
 # What only writing can end in; the rest may as well concern what is read.
 _WRITING = {errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EROFS}
-RUN_FILE = "run.json"
-MAX_RECORDS_BYTES = 1 << 28
-_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-# Every finished demo has it, so that a folder without it is somebody's own.
+# Every finished demo has it; a folder without it is somebody's own.
 MARKER = "summary.json"
 
 
@@ -40,26 +29,47 @@ def is_free(target: Path) -> bool:
     return not os.path.lexists(target)
 
 
+def require_free(target: Path, error: type[DqlError], else_: str = " or remove it") -> None:
+    """Refuse a place for a folder that already holds something.
+
+    Args:
+        target: The place.
+        error: The kind of error to raise.
+        else_: What the user may do instead of naming another place.
+
+    Raises:
+        DqlError: Of the kind ``error``.
+    """
+    if not is_free(target):
+        raise error(f"{target}: already exists; name another --out folder{else_}")
+
+
 @contextmanager
-def atomic_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def atomic_directory(
+    target: Path, *, replace: bool = False, error: type[DqlError] | None = None
+) -> Iterator[Path]:
     """Yield an empty folder that becomes ``target`` when the block ends without an exception.
 
     Args:
         target: Where the folder is to appear; it must not exist yet, or be an empty folder.
         replace: It may hold something, which is removed once it is replaced.
+        error: The kind of error to raise if it holds something, see `require_free`.
 
     Yields:
         A temporary folder beside ``target``; it is removed if the block raises, together with
         those folders above it that were made for it.
 
     Raises:
-        FileExistsError: If ``target`` already holds something.
+        DqlError: Of the kind ``error``, if ``target`` already holds something.
+        FileExistsError: The same, if no kind of error is named, or if it came meanwhile.
         OutputError: If it cannot be written.
     """
     with writing(target):
         place = target.absolute()
         if replace:
             _end_replacement(place)
+        elif error:
+            require_free(target, error)
         elif not is_free(target):
             raise FileExistsError(errno.EEXIST, "already exists", str(target))
         with _parents_of(place):
@@ -74,6 +84,22 @@ def atomic_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
                     unfinished.path.rename(place)
             finally:
                 unfinished.remove()
+
+
+@contextmanager
+def replacing_directory(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of a demo's results when the block ends well.
+
+    Raises:
+        ConfigError: If ``target`` is a file, or holds something other than the result of a demo.
+    """
+    if not (target / MARKER).is_file() and not is_free(target):
+        raise ConfigError(
+            f"{target}: exists and is no result of 'dql demo' (it has no {MARKER}); name another "
+            f"--out folder"
+        )
+    with atomic_directory(target, replace=True) as folder:
+        yield folder
 
 
 def write_text(target: Path, text: str) -> None:
@@ -97,7 +123,7 @@ def write_text(target: Path, text: str) -> None:
 
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
-    """Tell in one line, with the way to mend it, why ``target`` cannot be written.
+    """Report in one line why ``target`` cannot be written, and how to fix it.
 
     Raises:
         OutputError: In place of the operating system's errors that concern ``target``.
@@ -114,9 +140,8 @@ def writing(target: Path) -> Iterator[None]:
             raise FileExistsError(errno.EEXIST, "already exists", str(target)) from cause
         if cause.errno in _WRITING or _concerns(cause, target):
             above = f"{cause.filename}: " if _is_above(cause.filename, target) else ""
-            raise OutputError(
-                f"{target}: cannot be written: {above}{system_error_text(cause)}"
-            ) from cause
+            reason = f"{above}{system_error_text(cause)}"
+            raise OutputError(f"{target}: cannot be written: {reason}") from cause
         raise
 
 
@@ -179,124 +204,17 @@ def _parents_of(target: Path) -> Iterator[None]:
 
 
 def _concerns(cause: OSError, target: Path) -> bool:
-    """Whether the operating system complains of ``target``, a folder above it, or its making."""
+    """Whether an error names ``target``, a folder above it, or what it is made from."""
     path = os.path.abspath(target)
     unfinished = os.path.join(os.path.dirname(path), f".{target.name}.")
+    names = [each for each in (cause.filename, cause.filename2) if isinstance(each, str)]
     return any(
         _is_above(name, target)
-        or os.path.abspath(name).startswith((unfinished, f"{path}{os.sep}"))
-        or os.path.abspath(name) == path
-        for name in (cause.filename, cause.filename2)
-        if isinstance(name, str)
+        or f"{os.path.abspath(name)}{os.sep}".startswith((unfinished, f"{path}{os.sep}"))
+        for name in names
     )
 
 
 def _is_above(name: object, target: Path) -> bool:
     """Whether ``name`` is a folder that ``target`` is in."""
     return isinstance(name, str) and Path(name).absolute() in target.absolute().parents
-
-
-def read_run_info(run: Path) -> dict[str, Any]:
-    """Return what ``run.json`` says.
-
-    Raises:
-        CheckpointError: If it is missing or damaged.
-    """
-    path = file_within(run, RUN_FILE, CheckpointError)
-    facts = read_json(path, CheckpointError)
-    kinds = {"dataset": dict, "versions": dict, "q_alarms": list, "config_hash": str}
-    for key, kind in kinds.items():
-        if not isinstance(facts.get(key), kind):
-            raise CheckpointError(f"{path}: damaged: '{key}' is {facts.get(key)!r:.80}")
-    if not all(_is_record(alarm) for alarm in facts["q_alarms"]):
-        raise CheckpointError(f"{path}: damaged: 'q_alarms' has something without a step")
-    return facts
-
-
-def write_run_info(run: Path, facts: dict[str, Any]) -> None:
-    """Write ``run.json``."""
-    write_text(run / RUN_FILE, json.dumps(facts, indent=2) + "\n")
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """Read JSON lines, each of which belongs to a step of a run.
-
-    A line that a killed process left unfinished is left out.
-
-    Raises:
-        CheckpointError: If the file is damaged, naming the line.
-    """
-    if not os.path.lexists(path):
-        return []
-    content = read_bounded(
-        file_within(path.parent, path.name, CheckpointError), MAX_RECORDS_BYTES, CheckpointError
-    )
-    records = []
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
-        if line.endswith(b"\n"):
-            record = parse_json(line, f"{path}: line {number}", CheckpointError)
-            if not _is_record(record):
-                raise CheckpointError(f"{path}: line {number}: damaged: has no step")
-            records.append(record)
-    return records
-
-
-def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Add a line.
-
-    Raises:
-        OutputError: If it cannot be written.
-    """
-    try:
-        with os.fdopen(open_to_append(path), "a") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as cause:
-        raise OutputError(f"{path}: cannot be written: {system_error_text(cause)}") from cause
-
-
-def open_to_append(path: Path) -> int:
-    """Open a run's file to add to it; a link, by which it would lie elsewhere, is not followed.
-
-    Raises:
-        OSError: If it cannot be written, or is a link.
-    """
-    return os.open(path, _APPENDING, 0o666)
-
-
-def drop_after(path: Path, step: int) -> None:
-    """Drop the records of later steps than ``step``, and an unfinished line, in one step."""
-    if os.path.lexists(path):
-        kept = (record for record in read_records(path) if record["step"] <= step)
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _is_record(record: object) -> bool:
-    return isinstance(record, dict) and type(record.get("step")) is int
-
-
-def require_replaceable(target: Path) -> None:
-    """Refuse a folder that holds something other than the result of a demo.
-
-    Raises:
-        ConfigError: If it does, or ``target`` is a file.
-    """
-    if not (target / MARKER).is_file() and not is_free(target):
-        raise ConfigError(
-            f"{target}: exists and is no result of 'dql demo' (it has no {MARKER}); name another "
-            f"--out folder"
-        )
-
-
-@contextmanager
-def replacing_directory(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``target`` when the block ends well.
-
-    Yields:
-        A folder beside ``target``; if the block raises, it is removed and ``target`` stays.
-
-    Raises:
-        ConfigError: If ``target`` is nothing that may be replaced.
-    """
-    require_replaceable(target)
-    with atomic_directory(target, replace=True) as folder:
-        yield folder

@@ -1,7 +1,4 @@
-"""Ctrl-C at any moment, obeyed between two updates.
-
-Who gets what the core logs.
-"""
+"""What a whole process shares: the signals that end it, and who receives what the core logs."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 CORE = "dql_core"
@@ -38,12 +35,7 @@ class Interruption:
                     self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Give the signals back."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks.demo.episodes import Episodes, drive
 from dql_core.config import load_config
-from dql_core.files import read_run_info
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
+from dql_core.training.run_files import read_run_info
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from dql_core.evaluation.rollout import EvaluationResult
 from dql_core.evaluation.statistics import Estimate
 from dql_core.files import write_text
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.checkpoint_paths import (
+from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
     CheckpointName,
     checkpoint_steps,

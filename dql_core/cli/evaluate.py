@@ -12,7 +12,7 @@ from dql_core.cli.console import evaluation_table, label, write_evaluation
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
 from dql_core.export.policy_source import load_any_policy
-from dql_core.training.checkpoint_paths import CheckpointName
+from dql_core.training.run_files import CheckpointName
 
 
 def evaluate(

@@ -12,7 +12,7 @@ from dql_core.cli.terminal import Terminal
 from dql_core.errors import visible
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.policy import Selection
-from dql_core.training.checkpoint_paths import CheckpointName
+from dql_core.training.run_files import CheckpointName
 
 
 def export(

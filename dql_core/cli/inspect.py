@@ -14,17 +14,17 @@ from rich.console import Group
 from dql_core.cli.console import Columns, facts_table, fields_table, spec_facts
 from dql_core.config import DiffusionConfig
 from dql_core.data.dataset import DATA_FOLDER, load_dataset
-from dql_core.files import read_records
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.checkpoint_paths import (
+from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
     DOCUMENT_FILE,
+    METRICS_FILE,
     checkpoint_folder,
     checkpoint_steps,
+    read_records,
 )
-from dql_core.training.metrics import METRICS_FILE
 
 
 def describe(path: Path) -> Group | None:

@@ -15,8 +15,15 @@ from dql_core.cli.terminal import print_message
 from dql_core.errors import DqlError
 from dql_core.files import write_text
 from dql_core.process import INTERRUPTED
-from dql_core.training.multi_seed import SUMMARY_FILE, SeedOutcome, SeedRun, cores, run_seeds
-from dql_core.training.seed_summary import Figure, summarize
+from dql_core.training.multi_seed import (
+    SUMMARY_FILE,
+    Figure,
+    SeedOutcome,
+    SeedRun,
+    cores,
+    run_seeds,
+    summarize,
+)
 
 
 def train_seeds(folder: Path, runs: Sequence[SeedRun], console: Console) -> None:

@@ -38,7 +38,7 @@ from dql_core.runtime.policy import Choice, Selection, resolve_choice
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.checkpoint_paths import CheckpointName
+from dql_core.training.run_files import CheckpointName
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
 NUM_OBSERVATIONS = 64

@@ -10,7 +10,7 @@ from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE
 from dql_core.runtime.policy import Policy
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.checkpoint_paths import CheckpointName
+from dql_core.training.run_files import CheckpointName
 
 
 def load_any_policy(path: Path, which: CheckpointName = "last") -> Policy:

@@ -34,7 +34,7 @@ from dql_core.training.checkpoint_files import (
     whole_before,
     write_checkpoint,
 )
-from dql_core.training.checkpoint_paths import (
+from dql_core.training.run_files import (
     DOCUMENT_FILE,
     CheckpointName,
     checkpoint_folder,
@@ -139,6 +139,11 @@ class Checkpoint:
     def step(self) -> int:
         """Updates taken so far."""
         return self.agent.step
+
+    @property
+    def device(self) -> str:
+        """Where the networks are."""
+        return str(self.agent.noise.generator.device)
 
     @property
     def data_statistics(self) -> Normalizer:

@@ -18,7 +18,7 @@ from dql_core.documents import file_within, read_bounded, read_json
 from dql_core.errors import CheckpointError, DamagedCheckpointError, one_line
 from dql_core.files import atomic_directory
 from dql_core.strict_yaml import StrictModel, parse
-from dql_core.training.checkpoint_paths import CHECKPOINTS_FOLDER, DOCUMENT_FILE, checkpoint_steps
+from dql_core.training.run_files import CHECKPOINTS_FOLDER, DOCUMENT_FILE, checkpoint_steps
 
 FORMAT_VERSION = 2
 STATE_FILE = "state.safetensors"

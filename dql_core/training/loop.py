@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +13,17 @@ from dql_core.evaluation.rollout import require_environment
 from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.metrics import MetricsLog
-from dql_core.training.monitor import Monitor, value_limit
+from dql_core.training.monitor import MetricsLog, Monitor, value_limit
 from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
 from dql_core.training.run_folder import (
     create_run_folder,
     exclusive_lock,
     forget_after,
     load_run,
-    require_free,
-    require_same_config,
+    require_new,
     require_same_data,
 )
-from dql_core.training.saved_config import CONFIG_FILE
+from dql_core.training.saved_config import CONFIG_FILE, require_equal, saved_config
 from dql_core.training.selection import write_best
 from dql_core.training.validation import CheckpointEvaluator
 
@@ -82,8 +80,8 @@ def _train(
     with (
         exclusive_lock(out),
         Interruption() as interruption,
-        MetricsLog(out, run.step) as log,
-        CheckpointEvaluator(out, run, data, log) as evaluator,
+        closing(MetricsLog(out, run.step)) as log,
+        closing(CheckpointEvaluator(out, run, data, log)) as evaluator,
     ):
         forget_after(out, run.step)
         monitor = Monitor(out, run, batches, log, limit)
@@ -106,7 +104,7 @@ def _train(
 
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
-    """Say of a full disk that the run can go on, if it can.
+    """Add to the report of a full disk that the run can go on, if it can.
 
     Raises:
         OutputError: In place of what the operating system complains about.
@@ -121,7 +119,7 @@ def _resumable(out: Path) -> Iterator[None]:
 
 
 def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
-    require_free(out)
+    require_new(out)
     data = load_training_data(config)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
@@ -130,7 +128,7 @@ def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
 
 
 def _resume(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
-    require_same_config(out, config)
+    require_equal(out, saved_config(out), config)
     data = load_training_data(config)
     require_same_data(out, data.recorded)
     return load_run(out, config, data.learned), data

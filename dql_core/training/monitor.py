@@ -1,15 +1,16 @@
-"""Watches over the updates of a run: reads their losses rarely, stops what is broken.
+"""Watches over the updates of a run: writes its metrics, and stops it when it is broken.
 
-Losses or weights that are no numbers any more: where a run broke, and on what.
-
-Values that run away: the most frequent failure of the method, told as soon as it shows.
+Losses are read from the device rarely, so that nothing waits for them in between.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from dql_core.algo.agent import Losses
 from dql_core.config import TrainConfig
@@ -25,16 +27,92 @@ from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
-from dql_core.training.checkpoint_paths import checkpoint_folder, checkpoint_steps
-from dql_core.training.metrics import MetricsLog
-from dql_core.training.run_folder import record_alarm, update_run_info
+from dql_core.training.run_files import (
+    METRICS_FILE,
+    checkpoint_folder,
+    checkpoint_steps,
+    drop_after,
+    open_to_append,
+    record_alarm,
+    update_run_info,
+)
 
 REMEDY = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
 _logger = logging.getLogger(__name__)
 
 
+class MetricsLog:
+    """Writes ``metrics.jsonl``, one line a reading, and the same values as TensorBoard curves.
+
+    Args:
+        run: The run's folder.
+        step: Updates taken so far; what the files have of later ones is dropped.
+    """
+
+    def __init__(self, run: Path, step: int = 0) -> None:
+        drop_after(run / METRICS_FILE, step)
+        self._lines = os.fdopen(open_to_append(run / METRICS_FILE), "a")
+        # TensorBoard hides what older files have of this step and later ones.
+        self._curves = SummaryWriter(str(run), purge_step=step + 1 if step else None)
+        self._last: tuple[int, float] | None = None
+
+    def close(self) -> None:
+        """Close both files."""
+        self._lines.close()
+        self._curves.close()
+
+    def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+        """Write one reading.
+
+        Args:
+            step: Updates taken so far.
+            values: Means of the losses since the last reading.
+
+        Returns:
+            The values and the speed, ``updates_per_s``, since the last reading.
+        """
+        reading = dict(values) | self._speed(step)
+        self._lines.write(json.dumps({"step": step, **reading}) + "\n")
+        self._lines.flush()
+        self.curves(step, reading)
+        return reading
+
+    def curves(self, step: int, values: Mapping[str, float]) -> None:
+        """Add points to TensorBoard's curves only."""
+        for name, value in values.items():
+            self._curves.add_scalar(name, value, step)
+
+    def start_clock(self, step: int) -> None:
+        """Measure the speed from now on, where ``step`` updates were taken."""
+        self._last = step, time.perf_counter()
+
+    @contextmanager
+    def clock_stopped(self) -> Iterator[None]:
+        """Do something that the speed of the updates does not count."""
+        started = time.perf_counter()
+        yield
+        if self._last is not None:
+            step, since = self._last
+            self._last = step, since + time.perf_counter() - started
+
+    def _speed(self, step: int) -> dict[str, float]:
+        last = self._last
+        self.start_clock(step)
+        if last is None or step == last[0]:
+            return {}
+        return {"updates_per_s": (step - last[0]) / (time.perf_counter() - last[1])}
+
+
 class Monitor:
-    """Collects losses on the device; nothing waits for it between two readings."""
+    """Collects losses on the device and looks after them from time to time.
+
+    Args:
+        out: The run's folder.
+        run: The run; its `progress` is what this adds to.
+        batches: Where its batches come from.
+        log: Where readings go.
+        limit: How large values may be; None where there are none.
+    """
 
     def __init__(
         self,
@@ -44,15 +122,6 @@ class Monitor:
         log: MetricsLog,
         limit: ValueLimit | None,
     ) -> None:
-        """Begin to watch.
-
-        Args:
-            out: The run's folder.
-            run: The run; its `progress` is what this adds to.
-            batches: Where its batches come from.
-            log: Where readings go.
-            limit: How large values may be; None where there are none.
-        """
         self._out, self._run, self._batches, self._log = out, run, batches, log
         self._limit = limit
         self._names: tuple[str, ...] = ()
@@ -126,7 +195,7 @@ class Monitor:
         raise DqlError(f"{broken}; last good checkpoint: {good}; {REMEDY}")
 
     def _watch(self, q_magnitude: float, limit: ValueLimit) -> bool:
-        """Tell when values leave their limit, and when they are back."""
+        """Log when values leave their limit, and when they are back."""
         progress, step = self._run.progress, self._run.step
         alarming = q_magnitude > limit.limit
         if alarming and not progress.alarming:
@@ -170,17 +239,16 @@ def broken_losses(
     row = dict(zip(names, rows[index].tolist(), strict=True))
     broken = {name: value for name, value in row.items() if not np.isfinite(value)}
     sound = {name: value for name, value in row.items() if name not in broken}
-    told = f"training diverged at step {first_step + index}: {_text(broken)}"
-    if sound:
-        told += f", while {_text(sound)}"
+    parts = [f"training diverged at step {first_step + index}: {_text(broken)}"]
+    parts += [f", while {_text(sound)}"] if sound else []
     if index:
         before = dict(zip(names, rows[index - 1].tolist(), strict=True))
-        told += f"; one step before, {_text(before)}"
-    return f"{told}; its batch has {_statistics(redraw(index))}"
+        parts.append(f"; one step before, {_text(before)}")
+    return "".join([*parts, f"; its batch has {_statistics(redraw(index))}"])
 
 
 def broken_weights(step: int, modules: Mapping[str, nn.Module]) -> str | None:
-    """Look for weights that are NaN or infinite, which losses tell one update later.
+    """Look for weights that are NaN or infinite, which losses show one update later.
 
     Returns:
         The first such tensor; None if all are numbers.
@@ -213,7 +281,7 @@ def _largest(values: Tensor) -> float:
 
 @dataclass(frozen=True)
 class ValueLimit:
-    """How large values may be.
+    """How large values may be: beyond it they run away, the method's most frequent failure.
 
     Attributes:
         largest_return: Largest absolute discounted return that the data allows.
@@ -229,7 +297,7 @@ class ValueLimit:
         return self.factor * self.largest_return
 
     def alarm(self, q_magnitude: float) -> str:
-        """Return the line that tells of values beyond the limit."""
+        """Return the line that reports values beyond the limit."""
         return (
             f"mean |Q| is {q_magnitude:.3g}, the data allows returns up to "
             f"{self.largest_return:.3g}: the critics are diverging; stop, and set "
@@ -239,12 +307,7 @@ class ValueLimit:
 
 
 def value_limit(config: TrainConfig, dataset: LoadedDataset) -> ValueLimit:
-    """Measure what values the data allows, in the units of the critics.
-
-    Args:
-        config: The training configuration.
-        dataset: The training data.
-    """
+    """Measure what values the training data allows, in the units of the critics."""
     rewards = fit_rewards(dataset, config.data)
     discount = config.critic.discount
     largest = max(_largest_return(each, rewards, discount) for each in dataset.episodes)

@@ -1,13 +1,15 @@
 """The same training with several seeds, each in a process of its own, at most one a core.
 
-One of several runs that differ by their seeds, as a process of its own.
+    python -m dql_core.training.multi_seed OUT RESUME < CONFIG
 
-The folder of several runs that differ by their seeds only.
+is such a process: CONFIG is its resolved configuration as JSON; RESUME is 1 to go on with the run
+in OUT, else 0. It reports by JSON documents, one a line.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -15,28 +17,37 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from dql_core.config import TrainConfig
 from dql_core.documents import file_within, read_json
-from dql_core.errors import CheckpointError, ConfigError
-from dql_core.files import read_records, write_text
-from dql_core.process import Interruption
+from dql_core.errors import CheckpointError, ConfigError, DqlError, one_line
+from dql_core.evaluation.statistics import Estimate, estimate_mean
+from dql_core.files import write_text
+from dql_core.process import INTERRUPTED, Interruption, log_lines
 from dql_core.strict_yaml import parse
-from dql_core.training.checkpoint_paths import VALIDATION_FILE, checkpoint_steps
-from dql_core.training.run_folder import require_free
+from dql_core.training.loop import train
+from dql_core.training.run_files import (
+    METRICS_FILE,
+    VALIDATION_FILE,
+    checkpoint_steps,
+    read_best,
+    read_records,
+)
+from dql_core.training.run_folder import require_new
 from dql_core.training.saved_config import CONFIG_FILE
 
+SEEDS_FILE = "seeds.json"
+SUMMARY_FILE = "summary.json"
+# Of the last line of metrics; the others describe the run rather than its end.
+LOSSES = ("imitation", "critic", "q_data")
 _POLL_S = 0.2
-CHILD = "dql_core.training.seed_process"
 _LAST_LINES = 20
 # A seed and a line that its process wrote, or None when it has no more to say.
 Messages = queue.Queue[tuple[int, str | None]]
-SEEDS_FILE = "seeds.json"
-SUMMARY_FILE = "summary.json"
 
 
 def cores() -> int:
@@ -58,7 +69,7 @@ def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> list
     """
     waiting = deque(run for run in runs if not run.finished)
     outcomes = {run.seed: SeedOutcome(run) for run in runs if run.finished}
-    running: dict[int, SeedChild] = {}
+    running: dict[int, _Child] = {}
     messages: Messages = queue.Queue()
     with Interruption() as interruption:
         try:
@@ -69,13 +80,13 @@ def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> list
                         process.interrupt()
                 while waiting and len(running) < at_once:
                     run = waiting.popleft()
-                    running[run.seed] = SeedChild(run, messages)
+                    running[run.seed] = _Child(run, messages)
                 try:
                     seed, line = messages.get(timeout=_POLL_S)
                 except queue.Empty:
                     continue
                 if line is not None:
-                    running[seed].take(line, reporter)
+                    running[seed].receive(line, reporter)
                 elif outcome := running.pop(seed).outcome():
                     outcomes[seed] = outcome
         finally:
@@ -136,21 +147,15 @@ class Reporter(Protocol):
         """Show a message of one of `logging`'s levels."""
 
 
-class SeedChild:
-    """One running child; a thread of its own hands its lines over."""
+class _Child:
+    """One running process; a thread of its own hands its lines over to ``messages``."""
 
     def __init__(self, run: SeedRun, messages: Messages) -> None:
-        """Start it.
-
-        Args:
-            run: What it is to do.
-            messages: Where what it writes goes.
-        """
         self._run = run
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._interrupted = False
         self._child = subprocess.Popen(
-            [sys.executable, "-m", CHILD, str(run.out), str(int(run.resume))],
+            [sys.executable, "-m", __name__, str(run.out), str(int(run.resume))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -162,10 +167,13 @@ class SeedChild:
         self._child.stdin.close()
         threading.Thread(target=self._hand_over, args=(messages,), daemon=True).start()
 
-    def take(self, line: str, reporter: Reporter) -> None:
-        """Show one line of the child, or keep it if it is none of ours."""
-        message = _parse(line)
-        if message is None:
+    def receive(self, line: str, reporter: Reporter) -> None:
+        """Show one line of the process, or keep it if it is not one of `main`."""
+        try:
+            message = json.loads(line)
+        except ValueError:
+            message = None
+        if not isinstance(message, dict):
             self._last_lines.append(line.strip())
         elif "step" in message:
             reporter.report(self._run.seed, message["step"], message["metrics"])
@@ -173,18 +181,18 @@ class SeedChild:
             reporter.log(self._run.seed, message["level"], message["text"])
 
     def interrupt(self) -> None:
-        """Ask the child once to save a checkpoint and stop."""
+        """Ask the process once to save a checkpoint and stop."""
         if not self._interrupted:
             self._child.send_signal(signal.SIGINT)
             self._interrupted = True
 
     def kill(self) -> None:
-        """End the child at once; its last checkpoint stays."""
+        """End the process at once; its last checkpoint stays."""
         self._child.kill()
         self._child.wait()
 
     def outcome(self) -> SeedOutcome | None:
-        """Tell how the child, whose output has ended, ended; None if it was interrupted."""
+        """Return how the process, whose output has ended, ended; None if it was interrupted."""
         if self._child.wait() == 0:
             return SeedOutcome(self._run)
         if self._interrupted:
@@ -198,15 +206,6 @@ class SeedChild:
             for line in lines:
                 messages.put((self._run.seed, line))
         messages.put((self._run.seed, None))
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """Return a message of `seed_process`; None for anything else that a child prints."""
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) else None
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -230,7 +229,7 @@ def create_seed_folder(folder: Path, config: TrainConfig, seeds: Sequence[int]) 
     Raises:
         ConfigError: If it already holds something.
     """
-    require_free(folder)
+    require_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     document = {"seeds": list(seeds), "config": config.model_dump(mode="json")}
     write_text(folder / SEEDS_FILE, json.dumps(document, indent=2) + "\n")
@@ -274,3 +273,116 @@ def seed_runs(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> list[S
         begun = (out / CONFIG_FILE).is_file()
         runs.append(SeedRun(config.model_copy(update={"run": own}), out, resume=begun))
     return runs
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of every run.
+
+    Attributes:
+        values: The number by seed; a run that lacks it is left out.
+    """
+
+    values: Mapping[int, float]
+
+    @property
+    def estimate(self) -> Estimate:
+        """Mean and 95 % interval over the seeds."""
+        return estimate_mean(list(self.values.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document."""
+        values = {str(seed): value for seed, value in self.values.items()}
+        return self.estimate.to_json() | {"by_seed": values}
+
+
+def summarize(runs: Mapping[int, Path]) -> dict[str, Figure]:
+    """Return the final figures of finished runs.
+
+    Where they were rolled out: returns and success rates at ``last``, ``best_offline`` and
+    ``best_online``. Elsewhere: losses of the last reading, and errors on held-out episodes at
+    ``last`` and ``best_offline``.
+
+    Args:
+        runs: Run folders by seed.
+
+    Raises:
+        CheckpointError: If what a run has measured is damaged.
+    """
+    by_seed = {seed: _figures(run) for seed, run in runs.items()}
+    names = dict.fromkeys(name for figures in by_seed.values() for name in figures)
+    return {
+        name: Figure({seed: figures[name] for seed, figures in by_seed.items() if name in figures})
+        for name in names
+    }
+
+
+def _figures(run: Path) -> dict[str, float]:
+    try:
+        figures = _rollouts(run) or _losses(run)
+        return {name: float(value) for name, value in figures.items()}
+    except (LookupError, TypeError, ValueError) as cause:
+        raise CheckpointError(f"{run}: damaged: {type(cause).__name__}: {cause}") from cause
+
+
+def _chosen_records(run: Path) -> dict[str, dict[str, Any]]:
+    """What was measured at the last checkpoint and at the best ones, by their names."""
+    records = {record["step"]: record for record in read_records(run / VALIDATION_FILE)}
+    best = {which: chosen.get("step") for which, chosen in read_best(run).items()}
+    return {which: records[step] for which, step in best.items() if step in records}
+
+
+def _rollouts(run: Path) -> dict[str, Any]:
+    return {
+        f"{name} ({which})": record["online"][key]
+        for key, name in (("mean_return", "return"), ("success_rate", "success rate"))
+        for which, record in _chosen_records(run).items()
+        if key in record.get("online", {})
+    }
+
+
+def _losses(run: Path) -> dict[str, Any]:
+    *_, last = read_records(run / METRICS_FILE)
+    losses = {f"{name} (last)": last[name] for name in LOSSES if name in last}
+    return losses | {
+        f"{name.replace('held_out_', 'held-out ').replace('_', ' ')} ({which})": value
+        for which, record in _chosen_records(run).items()
+        for name, value in record.items()
+        if name.startswith("held_out_")
+    }
+
+
+class _JsonLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _send({"level": record.levelno, "text": record.getMessage()})
+
+
+def main() -> None:
+    """Run one seed in this process; exits with 2 on a user's mistake, 130 when interrupted."""
+    try:
+        config = TrainConfig.model_validate_json(sys.stdin.read())
+        with log_lines(_JsonLines()):
+            result = train(config, Path(sys.argv[1]), _report, resume=sys.argv[2] == "1")
+        sys.exit(0 if result.finished else INTERRUPTED)
+    except DqlError as error:
+        sys.stderr.write(one_line(error) + "\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Nobody listens any more: the process that started this one is gone.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _report(step: int, metrics: Mapping[str, float]) -> None:
+    _send({"step": step, "metrics": dict(metrics)})
+
+
+def _send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,7 @@ class TrainingData:
         recorded: All of it, its actions within their bounds.
         learned: The episodes to learn from.
         held_out: The episodes to measure on, if any.
-        findings: What is odd about it.
+        findings: What is unusual about it.
     """
 
     recorded: LoadedDataset
@@ -41,7 +41,7 @@ class TrainingData:
 
 
 def load_training_data(config: TrainConfig) -> TrainingData:
-    """Load the configured dataset, refuse what cannot be learned from, tell what is odd.
+    """Load the configured dataset, refuse what cannot be learned from, log what is unusual.
 
     Raises:
         ConfigError: If no dataset is named.
@@ -51,29 +51,27 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
     dataset, findings = check_dataset(load_dataset(config.data.dataset), config)
     for finding in findings:
-        _logger.log(
-            logging.WARNING if finding.is_warning else logging.INFO, "data: %s", finding.text
-        )
+        level = logging.WARNING if finding.is_warning else logging.INFO
+        _logger.log(level, "data: %s", finding.text)
     seed = RunSeeds.derive(config.run.seed).held_out
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
     return TrainingData(dataset, learned, held_out, findings)
 
 
 def new_run(config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
-    """Build a run before its first update."""
+    """Build a run before its first update, seeded by ``config.run.seed``."""
     set_threads(config)
     seeds, device = RunSeeds.derive(config.run.seed), resolve_device(config.run.device)
-    normalizer = fit_normalizer(config, dataset)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.weights)
         agent = make_agent(config, dataset.spec, make_generator(seeds.updates, device))
     return Checkpoint(
         dataset.spec,
         config,
-        normalizer,
+        fit_normalizer(config, dataset),
         agent,
         batches=make_generator(seeds.batches, "cpu"),
-        statistics=None if config.data.normalize_observations else measure_observations(dataset),
+        statistics=None if config.data.normalize_observations else _measure(dataset),
     )
 
 
@@ -93,8 +91,7 @@ def make_batches(run: Checkpoint, dataset: LoadedDataset) -> BatchSampler:
         n_step=config.data.n_step,
         discount=config.critic.discount,
     )
-    device = str(run.agent.noise.generator.device)
-    return BatchSampler(table, config.run.batch_size, run.batches, device)
+    return BatchSampler(table, config.run.batch_size, run.batches, run.device)
 
 
 def learned_rewards(config: TrainConfig, dataset: LoadedDataset) -> RewardTransform:
@@ -104,17 +101,15 @@ def learned_rewards(config: TrainConfig, dataset: LoadedDataset) -> RewardTransf
 
 def fit_normalizer(config: TrainConfig, dataset: LoadedDataset) -> Normalizer:
     """Measure the observations of ``dataset``, or leave them raw if so configured."""
-    low, high = dataset.spec.action_low, dataset.spec.action_high
-    if not config.data.normalize_observations:
-        return Normalizer.for_actions_only(
-            len(dataset.spec.observation), low.tolist(), high.tolist()
-        )
-    return measure_observations(dataset)
+    if config.data.normalize_observations:
+        return _measure(dataset)
+    spec = dataset.spec
+    low, high = spec.action_low.tolist(), spec.action_high.tolist()
+    return Normalizer.for_actions_only(len(spec.observation), low, high)
 
 
-def measure_observations(dataset: LoadedDataset) -> Normalizer:
+def _measure(dataset: LoadedDataset) -> Normalizer:
     """Measure the observations of ``dataset`` that were acted on."""
-    low, high = dataset.spec.action_low, dataset.spec.action_high
     # The row after the last action is never acted on, so it does not count.
     rows = [episode.observations[:-1] for episode in dataset.episodes]
-    return Normalizer.fit(np.concatenate(rows), low, high)
+    return Normalizer.fit(np.concatenate(rows), dataset.spec.action_low, dataset.spec.action_high)

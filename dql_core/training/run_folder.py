@@ -1,9 +1,4 @@
-"""The folder of a training run: what was trained, on what, with which versions.
-
-Going on with a run exactly as if it had never stopped.
-
-What a run remembers of its dataset, to know it again.
-"""
+"""The folder of a training run: it is made here, and a run goes on as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -26,23 +21,21 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DamagedCheckpointError
-from dql_core.files import atomic_directory, drop_after, is_free, read_run_info, write_run_info
+from dql_core.files import atomic_directory, require_free
 from dql_core.leftovers import remove_partial
 from dql_core.training.checkpoint import Checkpoint, load_exactly
-from dql_core.training.checkpoint_paths import (
+from dql_core.training.preparation import TrainingData, new_run, set_threads
+from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
     VALIDATION_FILE,
     checkpoint_folder,
     checkpoint_steps,
+    drop_after,
+    read_run_info,
+    update_run_info,
+    write_run_info,
 )
-from dql_core.training.preparation import TrainingData, new_run, set_threads
-from dql_core.training.saved_config import (
-    CONFIG_FILE,
-    FILE_HASH,
-    file_hash,
-    require_equal,
-    saved_config,
-)
+from dql_core.training.saved_config import CONFIG_FILE, FILE_HASH, file_hash
 from dql_core.training.seeding import resolve_device
 
 SPEC_FILE = "spec.json"
@@ -50,17 +43,13 @@ PACKAGES = ("torch", "numpy", "minari", "safetensors")
 _logger = logging.getLogger(__name__)
 
 
-def require_free(folder: Path) -> None:
+def require_new(folder: Path) -> None:
     """Refuse a folder that already holds something.
 
     Raises:
         ConfigError: If it does.
     """
-    if not is_free(folder):
-        raise ConfigError(
-            f"{folder}: already exists and is not empty; name another --out folder, or go on with "
-            f"this run by --resume"
-        )
+    require_free(folder, ConfigError, ", or go on with this run by --resume")
 
 
 def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> None:
@@ -69,10 +58,10 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     Raises:
         ConfigError: If the folder already holds something.
     """
-    require_free(folder)
-    facts: dict[str, Any] = {
+    require_new(folder)
+    info: dict[str, Any] = {
         "config_hash": config.hash(),
-        "dataset": dataset_info(data.recorded)
+        "dataset": _dataset_info(data.recorded)
         | {
             "held_out_episodes": len(data.held_out.episodes) if data.held_out else 0,
             "findings": [finding.text for finding in data.findings],
@@ -84,24 +73,13 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     with atomic_directory(folder) as new:
         (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
         (new / CONFIG_FILE).write_text(config.to_yaml())
-        write_run_info(new, facts | {FILE_HASH: file_hash(new / CONFIG_FILE)})
+        write_run_info(new, info | {FILE_HASH: file_hash(new / CONFIG_FILE)})
 
 
 def package_versions() -> dict[str, str]:
     """Return the versions that may decide the last bit of a result."""
     versions = {name: metadata.version(name) for name in PACKAGES}
     return versions | {"dql": __version__, "python": platform.python_version()}
-
-
-def update_run_info(folder: Path, **facts: Any) -> None:
-    """Add to ``run.json``, or replace what it says of the same names."""
-    write_run_info(folder, read_run_info(folder) | facts)
-
-
-def record_alarm(folder: Path, step: int, q_magnitude: float, limit: float) -> None:
-    """Add to ``run.json`` that values left their limit."""
-    alarm = {"step": step, "q_magnitude": q_magnitude, "limit": limit}
-    update_run_info(folder, q_alarms=[*read_run_info(folder)["q_alarms"], alarm])
 
 
 @contextmanager
@@ -122,20 +100,10 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def require_same_config(out: Path, config: TrainConfig) -> None:
-    """Refuse to go on with a run in another way than it began.
-
-    Raises:
-        CheckpointError: If ``out`` is no run.
-        ConfigError: Naming the first key that differs.
-    """
-    require_equal(out, saved_config(out), config)
-
-
 def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
     """Return the run at its last checkpoint, or at its beginning if it did not reach one.
 
-    A damaged checkpoint is told of, and the run goes on from the one before.
+    A damaged checkpoint is reported, and the run goes on from the one before.
 
     Args:
         out: The run's folder.
@@ -157,40 +125,38 @@ def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoi
             damage = damage or cause
             continue
         if damage is not None:
+            again = steps[-1] - step
             _logger.warning(
-                "%s; goes on from step %d, so that %d updates are made again",
-                damage,
-                step,
-                steps[-1] - step,
+                "%s; goes on from step %d, so that %d updates are made again", damage, step, again
             )
         return run
     raise CheckpointError(f"{damage}; nor is another one of {out} whole: train a new run")
 
 
 def require_same_data(out: Path, dataset: LoadedDataset) -> None:
-    """Refuse data that changed since the run began; tell if the versions of packages did.
+    """Refuse data that changed since the run began; warn if the versions of packages did.
 
     Raises:
         CheckpointError: If it did.
     """
-    facts = read_run_info(out)
-    if facts["dataset"].get("sha256") != fingerprint(dataset):
+    info = read_run_info(out)
+    if info["dataset"].get("sha256") != fingerprint(dataset):
         raise CheckpointError(
             f"{out}: began with other data than {dataset.source} holds now "
-            f"({facts['dataset'].get('transitions')} transitions, now {dataset.num_transitions}); "
+            f"({info['dataset'].get('transitions')} transitions, now {dataset.num_transitions}); "
             f"train a new run, or restore the data"
         )
     changed = [
-        f"{name} {version} (was {facts['versions'].get(name)!s:.40})"
+        f"{name} {version} (was {info['versions'].get(name)!s:.40})"
         for name, version in package_versions().items()
-        if facts["versions"].get(name) != version
+        if info["versions"].get(name) != version
     ]
     if changed:
         _logger.warning("goes on with %s: numbers may differ in the last bit", ", ".join(changed))
 
 
 def forget_after(out: Path, step: int) -> None:
-    """Remove what the files of a run tell of later steps, and what a kill left unfinished.
+    """Remove what the files of a run have of later steps, and what a kill left unfinished.
 
     Later checkpoints, which are damaged, are put aside.
     """
@@ -207,7 +173,7 @@ def forget_after(out: Path, step: int) -> None:
     update_run_info(out, q_alarms=alarms, failure=None)
 
 
-def dataset_info(dataset: LoadedDataset) -> dict[str, Any]:
+def _dataset_info(dataset: LoadedDataset) -> dict[str, Any]:
     """Return size, returns and fingerprint of a dataset as JSON."""
     returns = [float(episode.rewards.sum()) for episode in dataset.episodes]
     return {

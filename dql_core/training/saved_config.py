@@ -12,10 +12,9 @@ from typing import Any
 from dql_core.config import TrainConfig, load_config
 from dql_core.documents import file_within, read_bounded
 from dql_core.errors import CheckpointError, ConfigError, DqlError
-from dql_core.files import read_run_info
 from dql_core.strict_yaml import MAX_YAML_BYTES, parse
 from dql_core.training.checkpoint_files import read_document
-from dql_core.training.checkpoint_paths import checkpoint_folder, checkpoint_steps
+from dql_core.training.run_files import checkpoint_folder, checkpoint_steps, read_run_info
 
 CONFIG_FILE = "config.yaml"
 # In run.json: SHA-256 of the file, beside `config_hash` of what it means.

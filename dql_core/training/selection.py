@@ -12,12 +12,13 @@ import numpy as np
 
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.errors import CheckpointError
-from dql_core.files import read_records, write_text
-from dql_core.training.checkpoint_paths import (
+from dql_core.files import write_text
+from dql_core.training.run_files import (
     BEST_FILE,
     VALIDATION_FILE,
     checkpoint_folder,
     checkpoint_steps,
+    read_records,
 )
 
 Record = Mapping[str, Any]

@@ -1,7 +1,4 @@
-"""What is measured of every checkpoint, and written beside it.
-
-What the data alone tells of a policy: its errors on episodes that it never learned from.
-"""
+"""What is measured of every checkpoint: on episodes held out from training, and by rollouts."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -27,13 +23,12 @@ from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import make_transitions
 from dql_core.evaluation.parallel_rollout import ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation
-from dql_core.files import append_record, read_records
 from dql_core.normalize import Normalizer
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.checkpoint_paths import VALIDATION_FILE
-from dql_core.training.metrics import MetricsLog
+from dql_core.training.monitor import MetricsLog
 from dql_core.training.preparation import TrainingData, learned_rewards
+from dql_core.training.run_files import VALIDATION_FILE, append_record, read_records
 from dql_core.training.seeding import RunSeeds, make_generator
 from dql_core.training.selection import write_best
 
@@ -44,38 +39,32 @@ ROWS_AT_ONCE = 1024
 
 
 class CheckpointEvaluator:
-    """Measures checkpoints on held-out episodes and in an environment, where there are any."""
+    """Measures checkpoints on held-out episodes and in an environment, where there are any.
+
+    Args:
+        out: The run's folder.
+        run: The run.
+        data: What it learns from and what is held out.
+        log: Whose clock stops meanwhile, and whose curves show the measures.
+    """
 
     def __init__(self, out: Path, run: Checkpoint, data: TrainingData, log: MetricsLog) -> None:
-        """Prepare; the environments stay open until the end.
-
-        Args:
-            out: The run's folder.
-            run: The run.
-            data: What it learns from and what is held out.
-            log: Whose clock stops meanwhile, and whose curves show the measures.
-        """
-        config = run.config
         self._out, self._log = out, log
-        self._held_out = _held_out(run, data) if data.held_out else None
-        self._episodes: ParallelRollouts | None = None
-        if config.evaluation.env:
-            wanted = config.evaluation
-            self._episodes = ParallelRollouts(wanted.env, run.spec, wanted.episodes, wanted.seed)
+        self._held_out: HeldOut | None = None
+        if data.held_out:
+            rewards = learned_rewards(run.config, data.learned)
+            self._held_out = HeldOut(
+                run.config, data.held_out, run.normalizer, rewards, run.device
+            )
+        self._rollouts: ParallelRollouts | None = None
+        if run.config.evaluation.env:
+            wanted = run.config.evaluation
+            self._rollouts = ParallelRollouts(wanted.env, run.spec, wanted.episodes, wanted.seed)
 
-    def __enter__(self) -> CheckpointEvaluator:
-        """Return the evaluator itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Close the environments."""
-        if self._episodes:
-            self._episodes.close()
+        if self._rollouts:
+            self._rollouts.close()
 
     def evaluate(self, run: Checkpoint, interruption: Interruption) -> None:
         """Measure a checkpoint that was just saved, unless it was measured before.
@@ -93,50 +82,45 @@ class CheckpointEvaluator:
             return
         append_record(records, record)
         write_best(self._out, run.config)
-        self._log.curves(run.step, _curves(record))
-        if line := _line(record):
-            _logger.info("step %d: %s", run.step, line)
+        curves = _curves(record)
+        self._log.curves(run.step, curves)
+        if curves:
+            line = ", ".join(f"{name} {value:.4g}" for name, value in curves.items())
+            words = line.replace("_", " ").replace("held out", "held-out")
+            _logger.info("step %d: %s", run.step, words)
 
     def _measure(self, run: Checkpoint, stop: Callable[[], bool]) -> dict[str, Any] | None:
         sums = run.progress.since_checkpoint
         record: dict[str, Any] = {"step": run.step, "imitation": sums.means()["imitation"]}
         if self._held_out:
             record |= self._held_out.measure(run.agent)
-        if self._episodes:
-            result = self._episodes.run(run.policy(), stop)
+        if self._rollouts:
+            result = self._rollouts.run(run.policy(), stop)
             if result is None:
                 return None
             record["online"] = result.to_json()
         return record
 
 
-def _held_out(run: Checkpoint, data: TrainingData) -> HeldOut:
-    assert data.held_out is not None
-    rewards = learned_rewards(run.config, data.learned)
-    device = str(run.agent.noise.generator.device)
-    return HeldOut(run.config, data.held_out, run.normalizer, rewards, device)
-
-
 def _curves(record: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of a record that are worth a curve, by name."""
     curves = {name: record[name] for name in record if name.startswith("held_out")}
-    online = record.get("online", {})
     for name in ("mean_return", "success_rate"):
-        if name in online:
-            curves[f"online_{name}"] = online[name]
+        if name in record.get("online", {}):
+            curves[f"online_{name}"] = record["online"][name]
     return curves
 
 
-def _line(record: dict[str, Any]) -> str:
-    parts = [
-        f"{name.replace('_', ' ').replace('held out', 'held-out')} {value:.4g}"
-        for name, value in _curves(record).items()
-    ]
-    return ", ".join(parts)
-
-
 class HeldOut:
-    """Held-out transitions and their returns; all checkpoints are measured with equal noise."""
+    """Held-out transitions and their returns; all checkpoints are measured with equal noise.
+
+    Args:
+        config: The training configuration.
+        dataset: The held-out episodes.
+        normalizer: Fitted to the training data.
+        rewards: Fitted to the training data.
+        device: Where the networks are.
+    """
 
     def __init__(
         self,
@@ -146,15 +130,6 @@ class HeldOut:
         rewards: RewardTransform,
         device: str,
     ) -> None:
-        """Lay the transitions out on the device.
-
-        Args:
-            config: The training configuration.
-            dataset: The held-out episodes.
-            normalizer: Fitted to the training data.
-            rewards: Fitted to the training data.
-            device: Where the networks are.
-        """
         discount = config.critic.discount
         table = make_transitions(
             dataset, normalizer, rewards, n_step=config.data.n_step, discount=discount
@@ -183,8 +158,8 @@ class HeldOut:
             mean squared difference of both critics from their targets; ``held_out_value_error``:
             mean absolute difference of the smaller critic from the return that followed; and
             ``held_out_value_rank``: Spearman's correlation of these two. Where an episode was
-            truncated, the target critics' value of its last observation stands for what would
-            have followed.
+            truncated, the target critics' value of its last observation replaces what would have
+            followed.
         """
         noise = dataclasses.replace(
             agent.noise, generator=make_generator(self._seed, self._device)
@@ -200,14 +175,12 @@ class HeldOut:
                 td_error = (q_values - target).square().mean()
                 values.append(q_values.amin(dim=0))
             errors.append(torch.stack([imitation, td_error]) * len(batch.reward))
-        means = (torch.stack(errors).sum(dim=0) / len(self._returns)).tolist()
-        if not agent.critics:
-            return {"held_out_imitation": means[0]}
-        return {
-            "held_out_imitation": means[0],
-            "held_out_td_error": means[1],
-            **self._value_errors(agent, agent.critics, noise, torch.cat(values)),
-        }
+        imitation, td_error = torch.stack(errors).sum(dim=0) / len(self._returns)
+        measures = {"held_out_imitation": imitation.item()}
+        if agent.critics:
+            measures["held_out_td_error"] = td_error.item()
+            measures |= self._value_errors(agent, agent.critics, noise, torch.cat(values))
+        return measures
 
     def _value_errors(
         self, agent: Agent, critics: Critics, noise: NoiseSource, values: Tensor

@@ -15,7 +15,7 @@ from typing import Any
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.export.bundle import export_bundle
 from dql_core.files import replacing_directory
-from dql_core.training.metrics import METRICS_FILE
+from dql_core.training.run_files import METRICS_FILE
 from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert

@@ -13,7 +13,7 @@ from typing import Any
 
 from dql_core.config import load_config
 from dql_core.errors import DqlError
-from dql_core.training.metrics import METRICS_FILE
+from dql_core.training.run_files import METRICS_FILE
 from dql_ros.config_files import installed_config
 from dql_ros.demo.training_process import CURVE_FILE
 from dql_ros.processes import NodeProcess, start_process

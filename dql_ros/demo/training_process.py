@@ -18,8 +18,8 @@ from dql_core.config import load_config
 from dql_core.errors import DqlError
 from dql_core.evaluation.rollout import evaluate
 from dql_core.export.policy_source import load_any_policy
-from dql_core.training.checkpoint_paths import CHECKPOINTS_FOLDER
 from dql_core.training.loop import train
+from dql_core.training.run_files import CHECKPOINTS_FOLDER
 from dql_ros.processes import PARENT_VARIABLE
 
 CURVE_FILE = "learning_curve.jsonl"

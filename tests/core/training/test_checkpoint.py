@@ -14,7 +14,7 @@ from dql_core.errors import CheckpointError
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from dql_core.training.checkpoint_paths import find_checkpoint
+from dql_core.training.run_files import find_checkpoint
 
 SPEC = PolicySpec(
     robot="cart",

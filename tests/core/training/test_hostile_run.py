@@ -23,9 +23,9 @@ from dql_core.cli.train import train as train_command
 from dql_core.config import TrainConfig
 from dql_core.errors import CheckpointError, ConfigError, DamagedCheckpointError, DqlError
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.checkpoint_paths import checkpoint_steps, find_checkpoint
 from dql_core.training.loop import train
-from dql_core.training.seed_summary import summarize
+from dql_core.training.multi_seed import summarize
+from dql_core.training.run_files import checkpoint_steps, find_checkpoint
 from tests.core.training.test_checkpoint import edit_document
 
 STEPS = 30

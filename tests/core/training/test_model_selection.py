@@ -21,9 +21,9 @@ from dql_core.evaluation.statistics import rank_correlation
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.checkpoint_paths import find_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, make_batches, new_run
+from dql_core.training.run_files import find_checkpoint
 from dql_core.training.selection import best_offline, best_online
 from dql_core.training.validation import HeldOut
 

@@ -19,8 +19,14 @@ from dql_core.config import load_config
 from dql_core.errors import CheckpointError, ConfigError, DqlError
 from dql_core.evaluation.statistics import estimate_mean
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.multi_seed import cores, create_seed_folder, parse_seeds, seed_runs
-from dql_core.training.seed_summary import Figure, summarize
+from dql_core.training.multi_seed import (
+    Figure,
+    cores,
+    create_seed_folder,
+    parse_seeds,
+    seed_runs,
+    summarize,
+)
 
 CONFIG = """
 run: {steps: 12, batch_size: 8, log_every: 3, checkpoint_every: 6, num_threads: 1}
@@ -58,7 +64,7 @@ def test_each_seed_is_a_run_of_its_own_and_a_failing_one_hides_no_other(
     assert "imitation (last)" in shown
     summary = json.loads((out / "summary.json").read_text())
     assert summary["seeds"] == [3, 5]
-    assert "already exists and is not empty" in summary["failed"]["5"]
+    assert "already exists" in summary["failed"]["5"]
     first, second = tensors(alone), tensors(out / "seed-3")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -118,7 +124,7 @@ def test_seeds_go_on_only_as_they_began(
         train(config_file, str(tiny_dataset), overrides=["run.steps=13"], resume=out)
     with pytest.raises(CheckpointError, match="does not hold runs of several seeds"):
         train(resume=tmp_path, seeds="0,1")
-    with pytest.raises(ConfigError, match="seeds: already exists and is not empty"):
+    with pytest.raises(ConfigError, match="seeds: already exists"):
         train(config_file, str(tiny_dataset), out, seeds="0,1")
     (out / "seeds.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"seeds\.json: damaged: "):

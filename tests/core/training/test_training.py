@@ -180,7 +180,7 @@ def test_a_folder_with_content_is_not_overwritten(tmp_path: Path, dataset: Path)
     run = tmp_path / "run"
     run.mkdir()
     train(make_config(dataset), run)
-    with pytest.raises(ConfigError, match="run: already exists and is not empty; name another"):
+    with pytest.raises(ConfigError, match="run: already exists; name another"):
         train(make_config(dataset), run)
 
 

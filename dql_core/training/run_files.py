@@ -1,0 +1,195 @@
+"""The files of a run: their names, which checkpoint is meant, and its records in JSON.
+
+Whatever is read may have been written by somebody else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from dql_core.documents import file_within, parse_json, read_bounded, read_json
+from dql_core.errors import CheckpointError, OutputError, system_error_text
+from dql_core.files import write_text
+
+CHECKPOINTS_FOLDER = "checkpoints"
+DOCUMENT_FILE = "checkpoint.json"
+VALIDATION_FILE = "validation.jsonl"
+BEST_FILE = "best.json"
+METRICS_FILE = "metrics.jsonl"
+RUN_FILE = "run.json"
+MAX_RECORDS_BYTES = 1 << 28
+
+# The latest, the best by the data alone, the best by rollouts in an environment.
+CheckpointName = Literal["last", "best_offline", "best_online"]
+
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = rf"{CHECKPOINTS_FOLDER}/step-\d{{8,}}"
+_WHY_NONE = {
+    "best_offline": "no checkpoint was judged yet (see validation.rule and bc_loss_rank)",
+    "best_online": "it was trained without --eval-env",
+}
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Return where the checkpoint of ``step`` belongs."""
+    return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
+
+
+def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:
+    """Return a checkpoint folder.
+
+    Args:
+        path: A run folder, or a checkpoint folder, which then is the answer.
+        which: Which one of a run.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if (path / DOCUMENT_FILE).is_file():
+        if which != "last":
+            raise CheckpointError(f"{path}: is a single checkpoint; give its run for '{which}'")
+        return path
+    steps = checkpoint_steps(path)  # none of them is a link
+    if which != "last":
+        return _find_best(path, which)
+    if not steps:
+        reason = "holds no checkpoint" if path.is_dir() else "no such run folder or checkpoint"
+        raise CheckpointError(f"{path}: {reason}; make one with 'dql train'")
+    return checkpoint_folder(path, steps[-1])
+
+
+def checkpoint_steps(run: Path) -> list[int]:
+    """Return the steps of a run's checkpoints in their order.
+
+    Raises:
+        CheckpointError: If one is a link, by which it could lie anywhere.
+    """
+    folders = [run / CHECKPOINTS_FOLDER, *(run / CHECKPOINTS_FOLDER).glob("step-*")]
+    for folder in folders:
+        if folder.is_symlink():
+            raise CheckpointError(f"{folder}: is a link; put what it leads to in its place")
+    names = (folder.name for folder in folders if re.fullmatch(r"step-\d{8,}", folder.name))
+    return sorted(int(name[5:]) for name in names)
+
+
+def read_best(run: Path) -> dict[str, dict[str, Any]]:
+    """Return what ``best.json`` says of each checkpoint that is the best or the last.
+
+    Returns:
+        By name, only for those that there are: ``checkpoint``, relative to ``run``, ``step``, and
+        why. Empty if there is no such file.
+
+    Raises:
+        CheckpointError: If it is damaged, or names anything but a checkpoint of the run.
+    """
+    if not os.path.lexists(run / BEST_FILE):
+        return {}
+    path = file_within(run, BEST_FILE, CheckpointError)
+    best = {name: chosen for name, chosen in read_json(path, CheckpointError).items() if chosen}
+    for name, chosen in best.items():
+        folder = chosen.get("checkpoint", "") if isinstance(chosen, dict) else None
+        if not isinstance(folder, str) or not re.fullmatch(rf"|{_FOLDER}", folder):
+            raise CheckpointError(f"{path}: damaged: '{name:.80}' is no checkpoint of this run")
+    return best
+
+
+def _find_best(run: Path, which: CheckpointName) -> Path:
+    best = read_best(run)
+    if not best.get(which, {}).get("checkpoint"):
+        raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")
+    folder = run / str(best[which]["checkpoint"])
+    if not (folder / DOCUMENT_FILE).is_file():
+        raise CheckpointError(f"{folder}: the '{which}' checkpoint of {run} is gone")
+    return folder
+
+
+def read_run_info(run: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+    """
+    path = file_within(run, RUN_FILE, CheckpointError)
+    info = read_json(path, CheckpointError)
+    kinds = {"dataset": dict, "versions": dict, "q_alarms": list, "config_hash": str}
+    for key, kind in kinds.items():
+        if not isinstance(info.get(key), kind):
+            raise CheckpointError(f"{path}: damaged: '{key}' is {info.get(key)!r:.80}")
+    if not all(_is_record(alarm) for alarm in info["q_alarms"]):
+        raise CheckpointError(f"{path}: damaged: 'q_alarms' has something without a step")
+    return info
+
+
+def write_run_info(run: Path, info: dict[str, Any]) -> None:
+    """Write ``run.json``."""
+    write_text(run / RUN_FILE, json.dumps(info, indent=2) + "\n")
+
+
+def update_run_info(run: Path, **info: Any) -> None:
+    """Add to ``run.json``, or replace what it says of the same names."""
+    write_run_info(run, read_run_info(run) | info)
+
+
+def record_alarm(run: Path, step: int, q_magnitude: float, limit: float) -> None:
+    """Add to ``run.json`` that values left their limit."""
+    alarm = {"step": step, "q_magnitude": q_magnitude, "limit": limit}
+    update_run_info(run, q_alarms=[*read_run_info(run)["q_alarms"], alarm])
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines, each of which belongs to a step of a run.
+
+    A line that a killed process left unfinished is skipped.
+
+    Raises:
+        CheckpointError: If the file is damaged, naming the line.
+    """
+    if not os.path.lexists(path):
+        return []
+    file = file_within(path.parent, path.name, CheckpointError)
+    lines = read_bounded(file, MAX_RECORDS_BYTES, CheckpointError).splitlines(keepends=True)
+    records = []
+    for number, line in enumerate(lines, start=1):
+        if line.endswith(b"\n"):
+            record = parse_json(line, f"{path}: line {number}", CheckpointError)
+            if not _is_record(record):
+                raise CheckpointError(f"{path}: line {number}: damaged: has no step")
+            records.append(record)
+    return records
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Add a line.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        with os.fdopen(open_to_append(path), "a") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as cause:
+        raise OutputError(f"{path}: cannot be written: {system_error_text(cause)}") from cause
+
+
+def open_to_append(path: Path) -> int:
+    """Open a run's file to add to it; a link, by which it would lie elsewhere, is not followed.
+
+    Raises:
+        OSError: If it cannot be written, or is a link.
+    """
+    return os.open(path, _APPENDING, 0o666)
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Drop the records of later steps than ``step``, and an unfinished line, in one step."""
+    if os.path.lexists(path):
+        kept = (record for record in read_records(path) if record["step"] <= step)
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+
+
+def _is_record(record: object) -> bool:
+    return isinstance(record, dict) and type(record.get("step")) is int
