@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -91,16 +91,6 @@ class Optimizer:
             for name, tensors in columns.items()
             for index, tensor in enumerate(tensors)
         }
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Copy Adam's state from what `state_dict` returned.
-
-        Raises:
-            KeyError: If an entry is missing.
-            RuntimeError: If one has another shape.
-        """
-        for name, tensor in self.state_dict().items():
-            tensor.copy_(state[name])
 
     def _clip(self, gradients: list[Tensor]) -> list[Tensor]:
         """Scale the gradients so that their common norm is at most the limit."""

@@ -1,12 +1,9 @@
-"""Checkpoints: the whole state of a run as safetensors and json, never pickled.
-
-What a run has summed up and not yet written down; a checkpoint carries it.
-"""
+"""Checkpoints: the whole state of a run as safetensors and json, never pickled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +45,7 @@ GENERATORS = "generator"
 
 @dataclass
 class LossSums:
-    """Sums of losses over updates.
-
-    Losses are added one update after the other, so that a pause at any of them changes no bit.
+    """Sums of losses over updates, added one after the other: a pause at any changes no bit.
 
     Attributes:
         totals: Sum of each loss by its name.
@@ -79,7 +74,7 @@ class LossSums:
 
 @dataclass
 class Progress:
-    """The sums of a run.
+    """What a run has summed up and not yet written down.
 
     Attributes:
         since_reading: Losses since the last line of metrics.
@@ -91,17 +86,9 @@ class Progress:
     since_checkpoint: LossSums = field(default_factory=LossSums)
     alarming: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON document; its numbers come back to the last bit."""
-        return {
-            "since_reading": vars(self.since_reading),
-            "since_checkpoint": vars(self.since_checkpoint),
-            "alarming": self.alarming,
-        }
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Progress:
-        """Rebuild what `to_json` described.
+        """Rebuild what `dataclasses.asdict` made of it.
 
         Raises:
             ValueError: If ``document`` is something else.
@@ -124,7 +111,7 @@ class Checkpoint:
         agent: Networks, averages, targets, optimisers and the updates' generator.
         batches: Generator of the batches.
         progress: What is summed up and not yet written down.
-        statistics: Of the training data, where the networks' units do not tell them.
+        statistics: Of the training data, where ``normalizer`` leaves observations as they are.
     """
 
     spec: PolicySpec
@@ -176,7 +163,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "spec": checkpoint.spec.to_json(),
         "normalizer": checkpoint.normalizer.to_json(),
         "statistics": checkpoint.statistics and checkpoint.statistics.to_json(),
-        "progress": checkpoint.progress.to_json(),
+        "progress": asdict(checkpoint.progress),
     }
     write_checkpoint(target, document, _state(checkpoint))
     return target
@@ -201,8 +188,8 @@ def load_checkpoint(path: Path, device: str = "cpu", which: CheckpointName = "la
         return load_exactly(folder, device)
     except DamagedCheckpointError as cause:
         before = whole_before(folder)
-        mending = f"the one before it is whole: name {before}" if before else "train again"
-        raise DamagedCheckpointError(f"{cause}; {mending}") from cause
+        remedy = f"the one before it is whole: name {before}" if before else "train again"
+        raise DamagedCheckpointError(f"{cause}; {remedy}") from cause
 
 
 def load_exactly(folder: Path, device: str = "cpu") -> Checkpoint:
@@ -263,39 +250,27 @@ def _state(checkpoint: Checkpoint) -> dict[str, Tensor]:
         tensors |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in checkpoint.agent.optimizers.items():
         tensors |= {f"adam.{name}.{key}": value for key, value in optimizer.state_dict().items()}
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return tensors
 
 
+@torch.no_grad()
 def _restore(checkpoint: Checkpoint, tensors: dict[str, Tensor], folder: Path) -> None:
     """Copy ``tensors`` into the run; every tensor must find its place and every place a tensor."""
-    agent, left = checkpoint.agent, dict(tensors)
+    places = _state(checkpoint)
     try:
-        _require_same_layout(_state(checkpoint), tensors)
-        checkpoint.batches.set_state(left.pop(f"{GENERATORS}.batches"))
-        agent.noise.generator.set_state(left.pop(f"{GENERATORS}.updates"))
-        for name, module in agent.modules.items():
-            module.load_state_dict({key: left.pop(f"{name}.{key}") for key in module.state_dict()})
-        for name, optimizer in agent.optimizers.items():
-            state = {key: left.pop(f"adam.{name}.{key}") for key in optimizer.state_dict()}
-            optimizer.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError) as cause:
+        for name, place in places.items():
+            found = tensors[name]
+            if (found.shape, found.dtype) != (place.shape, place.dtype):
+                raise ValueError(
+                    f"size mismatch: {name} is {found.dtype} of shape {tuple(found.shape)}, not "
+                    f"{place.dtype} of shape {tuple(place.shape)}"
+                )
+            place.copy_(found)
+        checkpoint.batches.set_state(tensors[f"{GENERATORS}.batches"])
+        checkpoint.agent.noise.generator.set_state(tensors[f"{GENERATORS}.updates"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as cause:
         raise DamagedCheckpointError(
             f"{folder}: does not fit its own configuration: {one_line(cause)}"
         ) from cause
-    if left:
-        raise DamagedCheckpointError(f"{folder}: unknown tensor '{min(left)}' in {STATE_FILE}")
-
-
-def _require_same_layout(places: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Refuse what torch would cast or stretch.
-
-    Raises:
-        RuntimeError: Naming the tensor.
-    """
-    for name, place in places.items():
-        found = tensors.get(name)
-        if found is not None and (found.shape, found.dtype) != (place.shape, place.dtype):
-            raise RuntimeError(
-                f"size mismatch: {name} is {found.dtype} of shape {tuple(found.shape)}, not "
-                f"{place.dtype} of shape {tuple(place.shape)}"
-            )
+    if unknown := tensors.keys() - places.keys():
+        raise DamagedCheckpointError(f"{folder}: unknown tensor '{min(unknown)}' in {STATE_FILE}")

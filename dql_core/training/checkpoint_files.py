@@ -1,4 +1,4 @@
-"""A checkpoint as files: a document and tensors, with the hashes that prove both whole."""
+"""A checkpoint's two files: a document and tensors, with the hashes that prove both whole."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class CheckpointDocument(StrictModel):
         config: The training configuration.
         spec: `PolicySpec.to_json`.
         normalizer: `Normalizer.to_json`.
-        progress: `Progress.to_json`.
+        progress: `Progress` as a mapping.
         statistics: `Normalizer.to_json` of the training data, where ``normalizer`` leaves
             observations as they are.
         files: SHA-256 of every other file by name; empty in checkpoints from before there were
-            any, of which damage to the weights cannot be told.
+            any, in which damage to the weights goes unnoticed.
     """
 
     format_version: int
@@ -70,7 +70,7 @@ def write_checkpoint(target: Path, document: dict[str, Any], tensors: dict[str, 
     Raises:
         OutputError: If it cannot be written.
     """
-    state = safetensors.torch.save(tensors)
+    state = safetensors.torch.save({name: each.contiguous() for name, each in tensors.items()})
     whole = document | {"files": {STATE_FILE: hashlib.sha256(state).hexdigest()}}
     whole |= {"sha256": _sha256(whole)}
     with atomic_directory(target) as folder:
@@ -154,7 +154,7 @@ def _is_whole(folder: Path) -> bool:
 
 @cache
 def _warn_without_hashes(place: Path) -> None:
-    """Say it once of a run."""
+    """Warn once of a run."""
     _logger.warning(
         "%s: from before checkpoints had hashes: damage to the weights would go unnoticed", place
     )
