@@ -34,7 +34,7 @@ def bench(
         int, typer.Option(min=1, help="Threads of plain torch; a bundle uses one.")
     ] = 1,
     rounds: Annotated[
-        int, typer.Option(min=1, help="Turns of each; more take longer and tell more.")
+        int, typer.Option(min=1, help="Turns of each; more take longer and measure better.")
     ] = ROUNDS,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file as well.")

@@ -1,49 +1,30 @@
-"""How the command line shows what a file or folder holds.
-
-The progress of training runs: speed, losses, time left.
-
-How the command line tells and keeps what a policy's episodes came to.
-
-Which checkpoint of a run is which, for people to read.
-"""
+"""Tables that several verbs print, and where they put their results by default."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
-from dql_core.cli.terminal import TaskText
-from dql_core.evaluation.rollout import EvaluationResult
-from dql_core.evaluation.statistics import Estimate
-from dql_core.files import write_text
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.run_files import (
-    CHECKPOINTS_FOLDER,
-    CheckpointName,
-    checkpoint_steps,
-    read_best,
-)
+
+if TYPE_CHECKING:  # importing it takes a second, which a contract's table need not wait for
+    from dql_core.data.dataset import Episode
+    from dql_core.evaluation.rollout import EvaluationResult
+    from dql_core.evaluation.statistics import Estimate
 
 Columns = Mapping[str, NDArray[np.floating[Any]]]
-SPEED = "updates_per_s"
-SHOWN = ("imitation", "improvement", "critic", "q_data")
+
+
+def new_folder(name: str) -> Path:
+    """Return ``runs/NAME/TIME``, with the local time of this second."""
+    return Path("runs") / name / time.strftime("%Y%m%d-%H%M%S")
 
 
 def facts_table(title: str, facts: Mapping[str, object]) -> Table:
@@ -71,6 +52,16 @@ def spec_facts(spec: PolicySpec) -> dict[str, object]:
         "robot": spec.robot,
         "control rate": f"{spec.rate_hz:g} Hz" if spec.rate_hz else "unknown (no contract)",
         "contract": spec.contract_hash[:12] or "none",
+    }
+
+
+def episodes_facts(episodes: Sequence[Episode]) -> dict[str, object]:
+    """Facts of a dataset's episodes beside their numbers."""
+    terminated = sum(episode.terminated for episode in episodes)
+    truncated = len(episodes) - terminated
+    return {
+        "episodes": f"{len(episodes):,} ({terminated} terminated, {truncated} truncated)",
+        "transitions": f"{sum(map(len, episodes)):,}",
     }
 
 
@@ -104,74 +95,6 @@ def _bounds(field: FieldSpec) -> str:
     return f"{field.low:g} to {field.high:g}"
 
 
-class TrainingBars:
-    """Shows the readings of runs; on a terminal as a bar each, elsewhere as a line a tenth."""
-
-    def __init__(self, total: int, console: Console) -> None:
-        """Prepare for runs of ``total`` updates."""
-        self._total = total
-        self._console = console
-        self._progress = Progress(
-            TaskText("bold"),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("left"),
-            # What a narrow terminal has no room for is cut from the losses.
-            TextColumn(
-                "{task.fields[metrics]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
-            ),
-            console=console,
-            disable=not console.is_terminal,
-            expand=True,
-        )
-
-    def __enter__(self) -> TrainingBars:
-        """Start to show."""
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the last state on the screen."""
-        self._progress.stop()
-
-    def add(self, label: str, run: Path) -> Callable[[int, Mapping[str, float]], None]:
-        """Add a run, new or not, and return what shows a reading of it: its step and metrics."""
-        done = (checkpoint_steps(run) or [0])[-1]
-        task = self._progress.add_task(label, total=self._total, completed=done, metrics="")
-        tenths = 0
-
-        def report(step: int, metrics: Mapping[str, float]) -> None:
-            nonlocal tenths
-            text = metrics_text(metrics)
-            self._progress.update(task, completed=step, metrics=text)
-            if not self._console.is_terminal and 10 * step >= tenths * self._total:
-                text += time_left(self._total - step, metrics)
-                self._console.print(f"{label}: {step}/{self._total} {text}", soft_wrap=True)
-                tenths = 10 * step // self._total + 1
-
-        return report
-
-
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Return the speed and the losses as one line."""
-    speed = f"{metrics[SPEED]:.0f}/s " if SPEED in metrics else ""
-    losses = (f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
-    return speed + " ".join(losses)
-
-
-def time_left(steps_left: int, metrics: Mapping[str, float]) -> str:
-    """Return how long the rest takes at the speed of the last updates, if that is known."""
-    if not steps_left or not metrics.get(SPEED):
-        return ""
-    return f" ({timedelta(seconds=round(steps_left / metrics[SPEED]))} left)"
-
-
 def evaluation_table(title: str, result: EvaluationResult) -> Table:
     """Show means with their 95 % intervals."""
     facts: dict[str, object] = {
@@ -184,33 +107,5 @@ def evaluation_table(title: str, result: EvaluationResult) -> Table:
     return facts_table(title, facts)
 
 
-def write_evaluation(
-    path: Path,
-    result: EvaluationResult,
-    *,
-    policy: Path,
-    env: str,
-    seed: int,
-    checkpoint: str = "",
-) -> None:
-    """Write the figures, and what they are of, as JSON; the file appears whole or not at all."""
-    source = {"policy": str(policy)} | ({"checkpoint": checkpoint} if checkpoint else {})
-    summary = {**source, "env": env, "seed": seed, **result.to_json()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(summary, indent=2) + "\n")
-
-
 def _with_interval(estimate: Estimate, form: str) -> str:
     return f"{estimate.mean:{form}} (95 %: {estimate.low:{form}} to {estimate.high:{form}})"
-
-
-def best_lines(run: Path) -> Iterator[str]:
-    """Tell the last checkpoint of a run, and its best ones with what they are best in."""
-    for name, chosen in read_best(run).items():
-        why = f" ({chosen['criterion']}: {chosen['value']:.4g})" if name != "last" else ""
-        yield f"{name}: {run / chosen['checkpoint']}{why}"
-
-
-def label(policy: Path, which: CheckpointName) -> str:
-    """Name a policy together with the checkpoint that was taken."""
-    return f"{policy} ({which})" if (policy / CHECKPOINTS_FOLDER).is_dir() else str(policy)

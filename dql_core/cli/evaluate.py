@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import Progress
 
-from dql_core.cli.console import evaluation_table, label, write_evaluation
+from dql_core.cli.console import evaluation_table
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
 from dql_core.export.policy_source import load_any_policy
-from dql_core.training.run_files import CheckpointName
+from dql_core.files import write_text
+from dql_core.training.run_files import CHECKPOINTS_FOLDER, CheckpointName
 
 
 def evaluate(
@@ -43,8 +45,10 @@ def evaluate(
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("episodes", total=episodes)
         result = roll_out(loaded, env, episodes, seed, lambda _: bar.advance(task))
-    console.print(evaluation_table(f"{label(policy, checkpoint)} in {env}", result))
+    is_run = (policy / CHECKPOINTS_FOLDER).is_dir()
+    name = f"{policy} ({checkpoint})" if is_run else str(policy)
+    console.print(evaluation_table(f"{name} in {env}", result))
     if json_file:
-        write_evaluation(
-            json_file, result, policy=policy, checkpoint=checkpoint, env=env, seed=seed
-        )
+        source = {"policy": str(policy), "checkpoint": checkpoint, "env": env, "seed": seed}
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(json_file, json.dumps(source | result.to_json(), indent=2) + "\n")

@@ -79,9 +79,9 @@ def export(
             which=which,
         )
     parity = manifest.parity
-    told = (
+    line = (
         f" {out}: {manifest.agent} after {manifest.step:,} updates, {manifest.num_candidates} "
         f"candidates, {manifest.selection}; differs from the checkpoint by at most "
         f"{parity.action_error:.1e} of the action range on {parity.observations} {parity.source}"
     )
-    console.print(Text.assemble(("exported", "green"), visible(told)), soft_wrap=True)
+    console.print(Text.assemble(("exported", "green"), visible(line)), soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from dql_core.cli.console import facts_table, fields_table
+from dql_core.cli.console import episodes_facts, facts_table, fields_table
 from dql_core.cli.terminal import Terminal, print_message
 from dql_core.data.importers.importing import FileFormat, ImportResult, import_file
 from dql_core.errors import ConfigError
@@ -31,8 +31,8 @@ def import_(
         typer.Option(
             min=1,
             help="Steps after which the environment cuts an episode off. A termination after so "
-            "many steps is then a truncation: its value goes on. Where FILE does not tell ends, "
-            "episodes end there.",
+            "many steps is then a truncation: its value goes on. Where FILE does not say where "
+            "episodes end, they end there.",
         ),
     ] = None,
     env: Annotated[
@@ -81,15 +81,8 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def _show(result: ImportResult, out: Path) -> None:
     console = Terminal()
-    episodes = result.episodes
-    terminated = sum(episode.terminated for episode in episodes)
-    returns = [float(episode.rewards.sum()) for episode in episodes]
-    facts = {
-        "episodes": f"{len(episodes):,} ({terminated} terminated, "
-        f"{len(episodes) - terminated} truncated)",
-        "transitions": f"{sum(len(episode) for episode in episodes):,}",
-        "mean return": f"{np.mean(returns):.4f}",
-    }
+    returns = [float(episode.rewards.sum()) for episode in result.episodes]
+    facts = episodes_facts(result.episodes) | {"mean return": f"{np.mean(returns):.4f}"}
     console.print(facts_table(f"dataset {out}", facts))
     console.print(fields_table(result.spec))
     for note in result.notes:

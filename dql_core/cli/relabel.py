@@ -54,14 +54,17 @@ def relabel(
     """Give a dataset other rewards.
 
     DATASET stays as it is. What is written to --out has its observations,
-    actions, ends and metadata to the bit, and tells in its metadata what
+    actions, ends and metadata to the bit, and says in its metadata what
     was done: the function, its arguments and the hash of its source.
 
     Example: dql relabel data/arm --reward dql_core.rewards:action_cost
     --argument weights=0.1 --out data/arm-effort
     """
     functions = _functions(reward, argument or [], contract)
-    with _progress() as bar:
+    terminal = Terminal(stderr=True)
+    columns = TaskText(), BarColumn(), MofNCompleteColumn()
+    is_shown = sys.stderr.isatty()
+    with Progress(*columns, console=terminal, transient=True, disable=not is_shown) as bar:
         task = bar.add_task("Relabelling", total=None)
         result = relabel_dataset(
             dataset,
@@ -122,28 +125,16 @@ def _argument(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--argument {text}: the value is not valid yaml") from cause
 
 
-def _progress() -> Progress:
-    return Progress(
-        TaskText(),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=Terminal(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-
-
 def _show(result: RelabelResult, out: Path) -> None:
-    told = result.to_json()
-    facts = {"episodes": f"{told['episodes']:,}", "transitions": f"{told['transitions']:,}"}
-    for place, function in enumerate(told["reward"], start=1):
+    done = result.to_json()
+    facts = {"episodes": f"{done['episodes']:,}", "transitions": f"{done['transitions']:,}"}
+    for place, function in enumerate(done["reward"], start=1):
         arguments = ", ".join(f"{key}={value}" for key, value in function["arguments"].items())
         facts[f"reward {place}"] = f"{function['weight']:g} x {function['function']}({arguments})"
     table = plain_table("", "before", "after")
-    for name in told["before"]:
-        table.add_row(
-            name.replace("_", " "), _number(told["before"][name]), _number(told["after"][name])
-        )
+    for name in done["before"]:
+        values = (_number(done[when][name]) for when in ("before", "after"))
+        table.add_row(name.replace("_", " "), *values)
     console = Terminal()
     console.print(facts_table(f"dataset {out}", facts))
     console.print(table)

@@ -57,7 +57,7 @@ class Terminal(Console):
 
 
 class TaskText(TextColumn):
-    """A progress bar's description, as it stands."""
+    """A progress bar's description, without markup."""
 
     def __init__(self, style: str = "none") -> None:
         super().__init__("{task.description}", style=style, markup=False)

@@ -1,34 +1,51 @@
-"""`dql train`: train a policy on a dataset.
-
-From what `dql train` is asked for to the configuration that it runs.
-
-Where a verb puts its results unless it is told where.
-"""
+"""`dql train`: train a policy on a dataset, once or with several seeds."""
 
 from __future__ import annotations
 
-import time
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 
-from dql_core.cli.console import TrainingBars, best_lines
-from dql_core.cli.terminal import ConsoleLines, Terminal
-from dql_core.cli.train_seeds import train_seeds
+from dql_core.cli.console import new_folder, plain_table
+from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
 from dql_core.config import TrainConfig, load_config
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, DqlError
+from dql_core.files import write_text
 from dql_core.process import INTERRUPTED, log_lines
 from dql_core.training.loop import train as run_training
 from dql_core.training.multi_seed import (
+    SUMMARY_FILE,
+    Figure,
+    SeedOutcome,
+    SeedRun,
+    cores,
     create_seed_folder,
     is_seed_folder,
     parse_seeds,
     read_seed_folder,
+    run_seeds,
     seed_runs,
+    summarize,
 )
+from dql_core.training.run_files import checkpoint_steps, read_best
 from dql_core.training.saved_config import require_equal, saved_config
+
+SPEED = "updates_per_s"
+SHOWN = ("imitation", "improvement", "critic", "q_data")
 
 
 def train(
@@ -61,7 +78,8 @@ def train(
             "--eval-env",
             metavar="ID",
             help="Gymnasium id (module:id imports a module that registers it): roll every "
-            "checkpoint out there and tell the best one as best_online. Overrides evaluation.env.",
+            "checkpoint out there, and report the best one as best_online. Overrides "
+            "evaluation.env.",
         ),
     ] = None,
     seeds: Annotated[
@@ -205,6 +223,138 @@ def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfi
     return began
 
 
-def new_folder(name: str) -> Path:
-    """Return ``runs/NAME/TIME``, with the local time of this second."""
-    return Path("runs") / name / time.strftime("%Y%m%d-%H%M%S")
+def best_lines(run: Path) -> Iterator[str]:
+    """Yield a line for the last checkpoint of a run, and for its best ones and why they are."""
+    for name, chosen in read_best(run).items():
+        why = f" ({chosen['criterion']}: {chosen['value']:.4g})" if name != "last" else ""
+        yield f"{name}: {run / chosen['checkpoint']}{why}"
+
+
+def train_seeds(folder: Path, runs: Sequence[SeedRun], console: Console) -> None:
+    """Run all, at most one a core; show their figures and write them to ``summary.json``.
+
+    Raises:
+        DqlError: Naming the seeds that failed, after the figures of the others.
+        typer.Exit: After a Ctrl-C.
+    """
+    with TrainingBars(runs[0].config.run.steps, console) as bars:
+        outcomes = run_seeds(runs, _SeedLines(runs, bars, console), cores())
+    if len(outcomes) < len(runs):
+        console.print(f"interrupted; go on with: dql train --resume {folder}", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED)
+    finished = {each.run.seed: each.run.out for each in outcomes if not each.failure}
+    failed = {each.run.seed: each.failure for each in outcomes if each.failure}
+    figures = summarize(finished)
+    write_text(folder / SUMMARY_FILE, _summary(outcomes, figures))
+    if figures:
+        console.print(figures_table(str(folder), figures))
+    if failed:
+        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in failed.items())
+        raise DqlError(f"{len(failed)} of {len(runs)} seeds failed: {reasons}")
+
+
+def figures_table(title: str, figures: Mapping[str, Figure]) -> Table:
+    """Show each figure's mean and 95 % interval over the seeds, and its values."""
+    seeds = list(dict.fromkeys(seed for figure in figures.values() for seed in figure.values))
+    table = plain_table("", "mean ± 95 %", *(f"seed {seed}" for seed in seeds))
+    table.title, table.title_justify, table.title_style = title, "left", "bold"
+    for name, figure in figures.items():
+        estimate = figure.estimate
+        values = (f"{figure.values[seed]:.4g}" if seed in figure.values else "" for seed in seeds)
+        table.add_row(name, f"{estimate.mean:.4g} ± {estimate.high - estimate.mean:.2g}", *values)
+    return table
+
+
+def _summary(outcomes: Sequence[SeedOutcome], figures: Mapping[str, Figure]) -> str:
+    document = {
+        "seeds": [outcome.run.seed for outcome in outcomes],
+        "failed": {str(each.run.seed): each.failure for each in outcomes if each.failure},
+        "figures": {name: figure.to_json() for name, figure in figures.items()},
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+class _SeedLines:
+    """Shows several runs; a message that they all have is shown once."""
+
+    def __init__(self, runs: Sequence[SeedRun], bars: TrainingBars, console: Console) -> None:
+        self._reports = {run.seed: bars.add(f"seed {run.seed}", run.out) for run in runs}
+        self._console = console
+        self._said: set[str] = set()
+
+    def report(self, seed: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Show a reading."""
+        self._reports[seed](step, metrics)
+
+    def log(self, seed: int, level: int, text: str) -> None:
+        """Show a message, unless another run said the same."""
+        if text not in self._said:
+            self._said.add(text)
+            print_message(self._console, level, f"seed {seed}: {text}")
+
+
+class TrainingBars:
+    """Shows the readings of runs; on a terminal as a bar each, elsewhere as a line a tenth.
+
+    Args:
+        total: Updates of each run.
+        console: Where they are shown.
+    """
+
+    def __init__(self, total: int, console: Console) -> None:
+        self._total = total
+        self._console = console
+        self._progress = Progress(
+            TaskText("bold"),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("left"),
+            # What a narrow terminal has no room for is cut from the losses.
+            TextColumn(
+                "{task.fields[metrics]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
+            ),
+            console=console,
+            disable=not console.is_terminal,
+            expand=True,
+        )
+
+    def __enter__(self) -> TrainingBars:
+        """Start to show."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last state on the screen."""
+        self._progress.stop()
+
+    def add(self, label: str, run: Path) -> Callable[[int, Mapping[str, float]], None]:
+        """Add a run, new or not, and return what shows a reading of it: its step and metrics."""
+        done = (checkpoint_steps(run) or [0])[-1]
+        task = self._progress.add_task(label, total=self._total, completed=done, metrics="")
+        tenths = 0
+
+        def report(step: int, metrics: Mapping[str, float]) -> None:
+            nonlocal tenths
+            text = metrics_text(metrics)
+            self._progress.update(task, completed=step, metrics=text)
+            if not self._console.is_terminal and 10 * step >= tenths * self._total:
+                text += time_left(self._total - step, metrics)
+                self._console.print(f"{label}: {step}/{self._total} {text}", soft_wrap=True)
+                tenths = 10 * step // self._total + 1
+
+        return report
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Return the speed and the losses as one line."""
+    speed = f"{metrics[SPEED]:.0f}/s " if SPEED in metrics else ""
+    losses = (f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
+    return speed + " ".join(losses)
+
+
+def time_left(steps_left: int, metrics: Mapping[str, float]) -> str:
+    """Return how long the rest takes at the speed of the last updates, if that is known."""
+    if not steps_left or not metrics.get(SPEED):
+        return ""
+    return f" ({timedelta(seconds=round(steps_left / metrics[SPEED]))} left)"

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-from dql_core.cli.console import evaluation_table, facts_table
+from dql_core.cli.console import evaluation_table, facts_table, new_folder
 from dql_core.cli.terminal import TaskText, Terminal
-from dql_core.cli.train import new_folder
 from dql_core.errors import ConfigError
 from dql_core.files import atomic_directory, write_text
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dql_core.cli.console import metrics_text, time_left
-from dql_core.cli.train import train
+from dql_core.cli.train import metrics_text, time_left, train
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.training.checkpoint import load_checkpoint
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from dql_core.algo.agent import Agent
-from dql_core.cli.console import best_lines
 from dql_core.cli.evaluate import evaluate
 from dql_core.cli.export import export
+from dql_core.cli.train import best_lines
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.data.reward_transforms import RewardTransform

@@ -13,8 +13,7 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from dql_core.cli.train import Request, settings, train
-from dql_core.cli.train_seeds import figures_table, train_seeds
+from dql_core.cli.train import Request, figures_table, settings, train, train_seeds
 from dql_core.config import load_config
 from dql_core.errors import CheckpointError, ConfigError, DqlError
 from dql_core.evaluation.statistics import estimate_mean
