@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 import h5py
@@ -7,6 +6,7 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import load_dataset
+from tests.cli_process import dql
 
 
 @pytest.fixture
@@ -24,8 +24,7 @@ def d3rlpy_file(tmp_path: Path) -> Path:
 
 
 def dql_import(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dql_ros.cli.main", "import", str(file), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return dql("import", file, *options)
 
 
 def test_the_dataset_is_written_and_told(tmp_path: Path, d3rlpy_file: Path) -> None:

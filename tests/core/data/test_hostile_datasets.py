@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from dql_core.data.relabel import relabel
 from dql_core.errors import DatasetError
 from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
+from tests.cli_process import dql
 
 LENGTH = 5
 SPEC = PolicySpec(
@@ -101,8 +100,7 @@ def test_no_verb_makes_the_environment_of_a_dataset(
         "train": [str(config), "--dataset", str(folder), *out],
         "relabel": [str(folder), "--reward", "dql_core.rewards:action_cost", *out],
     }
-    command = [sys.executable, "-m", "dql_ros.cli.main", verb, *arguments[verb]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = dql(verb, *arguments[verb])
     assert done.returncode == 2
     assert f"'{space}' is missing in metadata.json" in done.stderr
     assert "write it again with both spaces" in done.stderr

@@ -1,8 +1,6 @@
 """`dql contract`: init writes a contract that fits its recording, check says all that is wrong."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from dql_core.errors import ContractError
 from dql_ros.bag.writer import CONTRACT_KEY, BagWriter
 from dql_ros.cli.contract import contract
 from dql_ros.contract import load_contract
+from tests.cli_process import dql
 
 SECOND = 1_000_000_000
 BAGS = Path(__file__).parents[4] / "shared" / "data" / "bags"
@@ -293,12 +292,7 @@ def test_check_goes_on_after_a_bag_that_cannot_be_read(
 
 def test_users_mistakes_are_one_line_each_and_exit_code_2(file: Path, tmp_path: Path) -> None:
     for arguments in (["check", tmp_path / "none.yaml"], ["init", tmp_path / "none"]):
-        result = subprocess.run(
-            [sys.executable, "-m", "dql_ros.cli.main", "contract", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = dql("contract", *arguments)
         assert result.returncode == 2
         assert result.stdout == ""
         assert len(result.stderr.splitlines()) == 1

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +11,13 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import write_dataset
+from tests.cli_process import CliProcess, dql
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "config" / "contracts" / "scara.yaml"
 LIMIT_S = 60.0
-# Python imports it at its start: the renaming that puts an output in its place never ends.
+# The renaming that puts an output in its place never ends.
 HOLD = """
 import os, time
 
@@ -66,7 +65,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         indices=np.array([], np.int64),
     )
     (folder / "tiny.yaml").write_text(CONFIG)
-    (folder / "sitecustomize.py").write_text(HOLD)
     return folder
 
 
@@ -82,40 +80,29 @@ def made(place: Path) -> set[str]:
     return {path.name for path in place.iterdir() if not path.is_symlink()}
 
 
-def command(verb: str) -> list[str]:
-    return [sys.executable, "-m", "dql_ros.cli.main", *VERBS[verb].split()]
-
-
 @contextmanager
-def held(verb: str, place: Path, sources: Path) -> Iterator[subprocess.Popen[str]]:
+def held(verb: str, place: Path) -> Iterator[CliProcess]:
     """Start a verb and wait until it is held; it does not outlive the block."""
     mark = place / "held"
-    with subprocess.Popen(
-        command(verb),
-        cwd=place,
-        env=os.environ | {"PYTHONPATH": f"{sources}:{ROOT}", "HELD": str(mark)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    environment = os.environ | {"HELD": str(mark)}
+    with CliProcess(
+        *VERBS[verb].split(), cwd=place, environment=environment, prologue=HOLD
     ) as process:
-        try:
-            until = time.monotonic() + LIMIT_S
-            while not mark.exists():
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < until
-                time.sleep(0.02)
-            mark.unlink()
-            yield process
-        finally:
-            process.kill()
+        until = time.monotonic() + LIMIT_S
+        while not mark.exists():
+            assert process.returncode is None, process.communicate()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        mark.unlink()
+        yield process
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("verb", "number"), ENDINGS)
 def test_a_signal_to_end_leaves_nothing_and_is_told_in_one_line(
-    place: Path, sources: Path, verb: str, number: signal.Signals
+    place: Path, verb: str, number: signal.Signals
 ) -> None:
-    with held(verb, place, sources) as process:
+    with held(verb, place) as process:
         assert any(".partial-" in name for name in made_below(place))
         process.send_signal(number)
         _, errors = process.communicate(timeout=LIMIT_S)
@@ -133,30 +120,23 @@ def made_below(place: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_a_killed_verb_leaves_is_removed_by_the_next_which_succeeds(
-    place: Path, sources: Path, verb: str
+    place: Path, verb: str
 ) -> None:
-    with held(verb, place, sources) as process:
+    with held(verb, place) as process:
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=LIMIT_S)
     assert any(".partial-" in name for name in made_below(place))
-    again = subprocess.run(
-        command(verb),
-        cwd=place,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    again = dql(*VERBS[verb].split(), cwd=place)
     assert again.returncode == 0, again.stderr
     assert made(place) == {"out.json" if verb == "layout" else "out"}
     assert not [name for name in made_below(place) if ".partial-" in name]
 
 
-def test_sighup_is_ignored_where_it_was_ignored_before(place: Path, sources: Path) -> None:
+def test_sighup_is_ignored_where_it_was_ignored_before(place: Path) -> None:
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with held("layout", place, sources) as process:
+        with held("layout", place) as process:
             process.send_signal(signal.SIGHUP)
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=LIMIT_S)

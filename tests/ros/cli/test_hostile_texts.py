@@ -14,6 +14,7 @@ import pytest
 
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.spec import FieldSpec, PolicySpec
+from tests import cli_process
 
 NASTY = "a\x1b[2J\x1b]0;t\x07\r\n\u202eb [red]c[/]"
 SHOWN = r"a\x1b[2J\x1b]0;t\x07\r\n\u202eb [red]c[/]"
@@ -22,14 +23,7 @@ SECOND = 10**9
 
 
 def dql(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dql_ros.cli.main", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "300", "PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return cli_process.dql(*arguments, cwd=folder, environment={**os.environ, "COLUMNS": "300"})
 
 
 def seen(done: subprocess.CompletedProcess[str]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import write_dataset
+from tests.cli_process import dql
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 from tests.ros.cli.test_cli_end import CONFIG, CONTRACT, ROOT
 from tests.ros.convert.test_convert import ARM, Robot
@@ -100,15 +101,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 
 def run(verb: str, place: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    arguments = VERBS[verb].format(out=out, env="Pendulum-v1").split()
-    return subprocess.run(
-        [sys.executable, "-m", "dql_ros.cli.main", *arguments],
-        cwd=place,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return dql(*VERBS[verb].format(out=out, env="Pendulum-v1").split(), cwd=place)
 
 
 def require_one_line(done: subprocess.CompletedProcess[str], out: Path, words: str) -> None:
