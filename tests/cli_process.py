@@ -118,7 +118,8 @@ def dql(
     with CliProcess(*arguments, cwd=cwd, environment=environment) as process:
         out, err = process.communicate(120.0)
         assert process.returncode is not None
-        return subprocess.CompletedProcess(["dql", *arguments], process.returncode, out, err)
+        words = ["dql", *map(str, arguments)]
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def _run(
