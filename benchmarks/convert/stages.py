@@ -9,7 +9,7 @@ from pathlib import Path
 from dql_ros.bag.reader import Bag
 from dql_ros.codecs.block_decoder import BlockDecoder
 from dql_ros.contract import Contract, Stream
-from dql_ros.convert.bag_job import read_recording
+from dql_ros.convert.bag_job import read_bag_episodes
 
 
 def stages(bag: Path, contract: Contract) -> dict[str, Callable[[], object]]:
@@ -53,7 +53,7 @@ def align(path: Path, contract: Contract) -> int:
     """Read, decode, align and cut; return the number of episodes."""
     episodes: list[object] = []
     with Bag(path) as bag:
-        read_recording(bag, contract, "/", episodes.append)
+        read_bag_episodes(bag, contract, "/", episodes.append)
     return len(episodes)
 
 

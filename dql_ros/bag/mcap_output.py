@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
-from dql_ros.bag.metadata import Tally, TopicMetadata
+from dql_ros.bag.metadata import MessageCounts, TopicMetadata
 
 COMPRESSIONS = {
     "zstd": CompressionType.ZSTD,
@@ -36,8 +36,8 @@ class McapOutput:
 
     def __init__(self, path: Path, compression: str, chunk_bytes: int = CHUNK_BYTES) -> None:
         self.path = path
-        self.written = Tally()
-        self._waiting = Tally()
+        self.written = MessageCounts()
+        self._waiting = MessageCounts()
         self._schemas: dict[tuple[str, str], int] = {}
         self._channels: dict[str, int] = {}
         self._file = _WholeWrites(path)
@@ -109,7 +109,7 @@ class McapOutput:
     def settle(self) -> None:
         """Count what waited as written."""
         self.written.add(self._waiting)
-        self._waiting = Tally()
+        self._waiting = MessageCounts()
 
 
 class _Settling:

@@ -131,7 +131,7 @@ def _offered(qos: QualityOfService) -> dict[str, Any]:
 
 def information(
     topics: Sequence[TopicMetadata],
-    files: Mapping[str, Tally],
+    files: Mapping[str, MessageCounts],
     custom_data: Mapping[str, str],
     ros_distro: str,
 ) -> dict[str, Any]:
@@ -143,9 +143,9 @@ def information(
         custom_data: Texts that it carries.
         ros_distro: The distribution that recorded it.
     """
-    total = Tally()
-    for tally in files.values():
-        total.add(tally)
+    total = MessageCounts()
+    for counts in files.values():
+        total.add(counts)
     return {
         "version": 9,
         "storage_identifier": "mcap",
@@ -157,18 +157,18 @@ def information(
         "compression_format": "",
         "compression_mode": "",
         "relative_file_paths": list(files),
-        "files": [{"path": name, **_extent(tally)} for name, tally in files.items()],
+        "files": [{"path": name, **_extent(counts)} for name, counts in files.items()],
         "custom_data": dict(custom_data) or None,
         "ros_distro": ros_distro,
     }
 
 
-def _extent(tally: Tally) -> dict[str, Any]:
-    start_ns, duration_ns = tally.span_ns
+def _extent(counts: MessageCounts) -> dict[str, Any]:
+    start_ns, duration_ns = counts.span_ns
     return {
         "duration": {"nanoseconds": duration_ns},
         "starting_time": {"nanoseconds_since_epoch": start_ns},
-        "message_count": tally.counts.total(),
+        "message_count": counts.counts.total(),
     }
 
 
@@ -185,7 +185,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 @dataclass
-class Tally:
+class MessageCounts:
     """How many messages, and from when to when.
 
     Attributes:
@@ -203,8 +203,8 @@ class Tally:
         self.counts[topic] += 1
         self._span(log_time_ns, log_time_ns)
 
-    def add(self, other: Tally) -> None:
-        """Count the messages of another tally too."""
+    def add(self, other: MessageCounts) -> None:
+        """Count the messages of ``other``, too."""
         self.counts.update(other.counts)
         if other.first_ns is not None:
             self._span(other.first_ns, other.last_ns)

@@ -14,7 +14,14 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import BagError, OutputError
 from dql_core.files import write_text
 from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
-from dql_ros.bag.metadata import METADATA_NAME, Tally, TopicMetadata, describe, dump, information
+from dql_ros.bag.metadata import (
+    METADATA_NAME,
+    MessageCounts,
+    TopicMetadata,
+    describe,
+    dump,
+    information,
+)
 from dql_ros.contract import QualityOfService
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.
@@ -74,7 +81,7 @@ class BagWriter:
         self._max_file_ns = max_file_ns
         self._topics: dict[str, TopicMetadata] = {}
         self._sequence: Counter[str] = Counter()
-        self._files: dict[str, Tally] = {}
+        self._files: dict[str, MessageCounts] = {}
         self._is_open = True
         self.has_failed = False
         with self._told():
@@ -90,8 +97,8 @@ class BagWriter:
     def counts(self) -> Counter[str]:
         """Messages by the topics' labels that are in the files by now."""
         total: Counter[str] = Counter()
-        for tally in self._files.values():
-            total.update(tally.counts)
+        for counts in self._files.values():
+            total.update(counts.counts)
         return total
 
     def add_topic(

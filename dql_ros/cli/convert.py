@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
 from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
-from dql_ros.convert.convert import REPORT_HTML, Interrupted, Manner, Source
+from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
 from dql_ros.convert.convert import convert as convert_bags
 
 # Some bags were converted and others were not.
@@ -73,8 +73,8 @@ def convert(
         contract_name=contract.name,
         contract_text=contract.read_text(),
     )
-    manner = Manner(salvage, keep_going, resume, dry_run, workers, ray)
-    report = _convert(source, out, manner)
+    options = ConvertOptions(salvage, keep_going, resume, dry_run, workers, ray)
+    report = _convert(source, out, options)
     if as_json:
         print_json(report)
     else:
@@ -85,14 +85,14 @@ def convert(
         raise typer.Exit(INCOMPLETE)
 
 
-def _convert(source: Source, out: Path, manner: Manner) -> dict[str, Any]:
+def _convert(source: Source, out: Path, options: ConvertOptions) -> dict[str, Any]:
     with _progress() as bar:
         task = bar.add_task("Converting", total=None)
         try:
             return convert_bags(
                 source,
                 out,
-                manner,
+                options,
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
         except Interrupted as stop:

@@ -24,7 +24,7 @@ OnArrivals = Callable[[str, str, Times, tuple[NDArray[Any], ...]], None]
 
 
 @dataclass(frozen=True)
-class Found:
+class AlignedRows:
     """What a vector is made of at M ticks.
 
     Attributes:
@@ -69,7 +69,7 @@ class Alignment:
         self._commanded = {s.topic: CommandColumn(s.width) for s in contract.action}
         self._signals = {name: SignalColumn() for name in contract.signals}
         self._backlogs: dict[tuple[str, str], Backlog] = {}
-        self.gate = Gate(contract.episode)
+        self.window = EpisodeWindow(contract.episode)
         self.instants_ns: Times = np.empty(0, np.int64)
         self.last_arrival_ns: int | None = None
 
@@ -106,7 +106,7 @@ class Alignment:
             self.instants_ns = np.unique(np.concatenate(arrivals))
             self.last_arrival_ns = int(self.instants_ns[-1])
 
-    def observation_at(self, ticks_ns: Times) -> Found:
+    def observation_at(self, ticks_ns: Times) -> AlignedRows:
         """What was known of the observation at each tick."""
         parts, missing, not_finite, ages = [], {}, {}, {}
         for stream in self._contract.observation:
@@ -118,9 +118,9 @@ class Alignment:
             missing[stream.topic], ages[stream.topic] = absent, age_ns
             not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
             parts.append(values)
-        return Found(np.concatenate(parts, axis=1), missing, not_finite, ages)
+        return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
 
-    def action_in(self, starts_ns: Times, ends_ns: Times) -> Found:
+    def action_in(self, starts_ns: Times, ends_ns: Times) -> AlignedRows:
         """The command in force in each [start, end), by each stream's rule."""
         parts, missing, not_finite, ages = [], {}, {}, {}
         for stream in self._contract.action:
@@ -134,7 +134,7 @@ class Alignment:
             missing[stream.topic], ages[stream.topic] = absent, age_ns
             not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
             parts.append(values)
-        return Found(np.concatenate(parts, axis=1), missing, not_finite, ages)
+        return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
 
     def rewards_in(
         self, starts_ns: Times, ends_ns: Times
@@ -182,7 +182,7 @@ class Alignment:
         ]
         for column in columns:
             column.forget_before(time_ns)
-        self.gate.forget_before(time_ns)
+        self.window.forget_before(time_ns)
         count = np.searchsorted(self.instants_ns, time_ns, side="left")
         self.instants_ns = self.instants_ns[count:]
 
@@ -203,7 +203,7 @@ class Alignment:
             self._signals[name].extend(arrived_ns, *columns)
         else:
             for time_ns, matches in zip(arrived_ns.tolist(), columns[0].tolist(), strict=True):
-                self.gate.event(name, time_ns, bool(matches))
+                self.window.event(name, time_ns, bool(matches))
 
 
 def _rows(values: Any, held: NDArray[np.intp], absent: Flags, width: int) -> NDArray[np.float64]:
@@ -220,7 +220,7 @@ def _any(flags: Iterable[Flags], length: int) -> Flags:
     return found
 
 
-class Gate:
+class EpisodeWindow:
     """Open from a start to the next stop, or during a state; always, where there is no rule.
 
     A start while it is open closes it and opens it again, and so does a stop where the contract

@@ -26,16 +26,22 @@ from dql_core.files import write_text
 from dql_ros.bag.reader import Bag, sha256
 from dql_ros.codecs.block_decoder import MessageError
 from dql_ros.contract import Contract, Stream
-from dql_ros.convert.bag_result import BagPart, EpisodeRow, LeftOutRow, LossRow, SkippedTopic
+from dql_ros.convert.bag_result import BagResult, EpisodeRow, LossRow, SkippedRow, SkippedTopic
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.episodes import EpisodeAssembler
-from dql_ros.convert.recorded_episode import BETWEEN, LeftOut, RecordedEpisode
+from dql_ros.convert.recorded_episode import BETWEEN, RecordedEpisode, SkippedSpan
 from dql_ros.convert.report.topic_statistics import TopicStatistics
-from dql_ros.convert.topic_decoders import Intake, Use, located, uses_of
+from dql_ros.convert.topic_decoders import (
+    TopicDecoder,
+    TopicRole,
+    located,
+    topic_decoder,
+    topic_roles,
+)
 
 EPISODES = "episodes.npy"
-PART = "part.json"
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,10 @@ class BagJob:
     Attributes:
         bag: The bag, as the user named it.
         contract: The robot's contract.
-        folder: Where its episodes and its part of the report go.
+        folder: Where its episodes and its result of the report go.
         namespace: Namespace of the contract's relative topics in the bag.
         salvage: Read what can be read of a damaged bag.
-        keep_going: Tell of a failure in the part instead of raising it.
+        keep_going: Tell of a failure in the result instead of raising it.
     """
 
     bag: Path
@@ -64,14 +70,14 @@ class _Collected:
     """What becomes of the bag's episodes while it is read."""
 
     rows: list[EpisodeRow] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[SkippedSpan] = field(default_factory=list)
     beyond: list[np.ndarray] = field(default_factory=list)
     lowest: list[np.ndarray] = field(default_factory=list)
     highest: list[np.ndarray] = field(default_factory=list)
 
 
-def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -> BagPart:
-    """Convert one bag into ``job.folder``; the part there, written last, tells that it is whole.
+def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -> BagResult:
+    """Convert one bag into ``job.folder``; the result there, written last, tells that it is whole.
 
     Args:
         job: The bag, and how.
@@ -82,16 +88,16 @@ def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     try:
-        part = _convert(job, progress)
+        result = _convert(job, progress)
     except DqlError as cause:
         if not job.keep_going:
             raise
-        part = BagPart(bag=str(job.bag), error=str(cause))
-    write_text(job.folder / PART, json.dumps(part.to_json()))
-    return part
+        result = BagResult(bag=str(job.bag), error=str(cause))
+    write_text(job.folder / RESULT, json.dumps(result.to_json()))
+    return result
 
 
-def _convert(job: BagJob, progress: Callable[[int], None]) -> BagPart:
+def _convert(job: BagJob, progress: Callable[[int], None]) -> BagResult:
     collected = _Collected()
     converter = EpisodeConverter(job.contract)
     with (
@@ -106,14 +112,14 @@ def _convert(job: BagJob, progress: Callable[[int], None]) -> BagPart:
                 seconds = (recorded.start_ns - bag.start_ns) / 1e9
                 raise type(cause)(f"{job.bag}, episode from {seconds:.3f} s: {cause}") from cause
             for result in results:
-                if isinstance(result, LeftOut):
-                    collected.left_out.append(result)
+                if isinstance(result, SkippedSpan):
+                    collected.skipped.append(result)
                 else:
                     write_episode(file, result.episode)
                     _collect(collected, result, bag.start_ns)
 
-        recording = read_recording(bag, job.contract, job.namespace, take, progress)
-        return _part(bag, recording, collected)
+        summary = read_bag_episodes(bag, job.contract, job.namespace, take, progress)
+        return _result(bag, summary, collected)
 
 
 def _collect(collected: _Collected, converted: ConvertedEpisode, start_ns: int) -> None:
@@ -134,27 +140,27 @@ def _collect(collected: _Collected, converted: ConvertedEpisode, start_ns: int) 
     collected.highest.append(recorded.actions.max(axis=0))
 
 
-def _part(bag: Bag, recording: Recording, collected: _Collected) -> BagPart:
+def _result(bag: Bag, summary: BagSummary, collected: _Collected) -> BagResult:
     spans = sorted(
-        [*recording.left_out, *collected.left_out], key=lambda span: (span.start_ns, span.end_ns)
+        [*summary.skipped, *collected.skipped], key=lambda span: (span.start_ns, span.end_ns)
     )
     between_ns = sum(span.end_ns - span.start_ns for span in spans if span.reason == BETWEEN)
     has_episode = bool(collected.rows)
-    return BagPart(
+    return BagResult(
         bag=str(bag.path),
         files={file.name: sha256(file) for file in bag.files},
         size_bytes=bag.size_bytes,
         start_ns=bag.start_ns,
         duration_s=_seconds(bag.end_ns - bag.start_ns),
         message_count=bag.message_count,
-        topics=tuple(topic.to_json(bag.start_ns) for topic in recording.topics),
+        topics=tuple(topic.to_json(bag.start_ns) for topic in summary.topics),
         skipped_topics=tuple(
             SkippedTopic(name=topic.name, type=topic.msgtype, count=topic.count)
             for topic in bag.unknown_types
         ),
         episodes=tuple(collected.rows),
         left_out=tuple(
-            LeftOutRow(
+            SkippedRow(
                 from_s=_seconds(span.start_ns - bag.start_ns),
                 to_s=_seconds(span.end_ns - bag.start_ns),
                 reason=span.reason,
@@ -168,12 +174,12 @@ def _part(bag: Bag, recording: Recording, collected: _Collected) -> BagPart:
             for loss in bag.losses
         ),
         notes=bag.notes,
-        dropped_ticks=recording.dropped_ticks,
-        split_nonfinite=recording.split_nonfinite,
+        dropped_ticks=summary.dropped_ticks,
+        split_nonfinite=summary.split_nonfinite,
         clipped=tuple(np.sum(collected.beyond, axis=0).tolist()) if has_episode else (),
         action_min=tuple(np.min(collected.lowest, axis=0).tolist()) if has_episode else (),
         action_max=tuple(np.max(collected.highest, axis=0).tolist()) if has_episode else (),
-        by_index_warnings=recording.by_index,
+        by_index_warnings=summary.by_index,
     )
 
 
@@ -182,59 +188,67 @@ def _seconds(nanoseconds: int) -> float:
 
 
 @dataclass(frozen=True)
-class Recording:
-    """What one bag gave, besides its episodes.
+class BagSummary:
+    """What reading a bag's episodes gave, besides the episodes.
 
     Attributes:
         topics: Statistics of the topics that the contract uses.
-        left_out: What is in no episode.
-        dropped_ticks: Ticks left out of episodes for a value that is no number.
+        skipped: What is in no episode.
+        dropped_ticks: Ticks left out of episodes for a NaN or an infinity.
         split_nonfinite: Episodes that such a value ended.
         by_index: Messages without joint names that were read in the contract's order.
     """
 
     topics: tuple[TopicStatistics, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[SkippedSpan, ...]
     dropped_ticks: int
     split_nonfinite: int
     by_index: int
 
 
-def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
-    """Check that a bag has what the contract needs.
+def require_topic(bag: Bag, role: TopicRole) -> None:
+    """Check that a bag has a topic that the contract needs.
 
     Raises:
         BagError: Naming the bag, the topic, and the nearest that the bag has.
     """
-    for use in uses_of(contract, namespace):
-        bag.require_topic(use.topic, use.rule.type, use.role, may_be_silent=use.may_be_silent)
+    bag.require_topic(role.topic, role.rule.type, role.label, may_be_silent=role.may_be_silent)
 
 
-def read_recording(
+def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
+    """Check that a bag has all topics that the contract needs; see `require_topic`."""
+    for role in topic_roles(contract, namespace):
+        require_topic(bag, role)
+
+
+def read_bag_episodes(
     bag: Bag,
     contract: Contract,
     namespace: str,
     on_episode: Callable[[RecordedEpisode], None],
     progress: Callable[[int], None] = lambda _: None,
-) -> Recording:
-    """Read the bag's episodes.
+) -> BagSummary:
+    """Read the bag's episodes, once from start to end.
 
     Args:
         bag: An opened bag.
         contract: What to read.
         namespace: Namespace of the contract's relative topics in the bag.
         on_episode: Takes each episode when it is complete.
-        progress: Told, now and then, how many of the bag's bytes are done.
+        progress: Called, now and then, with how many of the bag's bytes are done.
 
     Raises:
         BagError: If a topic is missing, the bag is damaged, a message lacks what the contract
             names, or a needed number is not finite and the contract refuses that.
     """
     require_topics(bag, contract, namespace)
-    uses = uses_of(contract, namespace)
+    roles = topic_roles(contract, namespace)
+    rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
-        (use.kind, use.name): TopicStatistics(use.topic, use.rule.type, use.role, use.limit_ns)
-        for use in uses
+        (role.kind, role.name): TopicStatistics(
+            role.topic, role.rule.type, role.label, role.limit_ns
+        )
+        for role in roles
     }
 
     def note_arrivals(
@@ -247,46 +261,46 @@ def read_recording(
     def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
         statistics[kind, topic].add_ages(ages_ns)
 
-    rules = {(use.kind, use.name): use.rule for use in uses}
     assembler = EpisodeAssembler(contract, on_episode, note_ages, note_arrivals)
-    intakes = _read(bag, contract, uses, assembler, progress)
+    decoders = _read(bag, contract, roles, assembler, progress)
     progress(bag.size_bytes)
-    return Recording(
+    return BagSummary(
         topics=tuple(statistics.values()),
-        left_out=tuple(assembler.left_out),
+        skipped=tuple(assembler.skipped),
         dropped_ticks=assembler.dropped_ticks,
         split_nonfinite=assembler.split_nonfinite,
-        by_index=sum(intake.by_index for intake in intakes),
+        by_index=sum(decoder.by_index for decoder in decoders),
     )
 
 
 def _read(
     bag: Bag,
     contract: Contract,
-    uses: list[Use],
+    roles: list[TopicRole],
     assembler: EpisodeAssembler,
     progress: Callable[[int], None],
-) -> list[Intake]:
+) -> list[TopicDecoder]:
     """Pass every message of the contract's topics to the assembler."""
-    refuses = contract.nonfinite == "refuse"
-    by_topic: dict[str, list[tuple[Use, Intake]]] = {}
-    for use in uses:
-        intake = Intake(use, bag.typestore(use.topic, use.rule.type), refuses_nonfinite=refuses)
-        by_topic.setdefault(use.topic, []).append((use, intake))
+    refuse = contract.nonfinite == "refuse"
+    by_topic: dict[str, list[tuple[TopicRole, TopicDecoder]]] = {}
+    for role in roles:
+        typestore = bag.typestore(role.topic, role.rule.type)
+        decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse)
+        by_topic.setdefault(role.topic, []).append((role, decoder))
     for batch in bag.batches(frozenset(by_topic)):
         for block in batch.blocks:
-            for use, intake in by_topic[block.topic]:
-                if block.msgtype != use.rule.type:
+            for role, decode in by_topic[block.topic]:
+                if block.msgtype != role.rule.type:
                     continue
                 try:
-                    arrived_ns, columns = intake(block)
+                    arrived_ns, columns = decode(block)
                 except MessageError as cause:
                     raise located(cause, block, bag.start_ns, bag.path) from cause
-                assembler.push(use.kind, use.name, arrived_ns, *columns)
+                assembler.push(role.kind, role.name, arrived_ns, *columns)
         assembler.advance(batch.complete_until_ns)
         progress(batch.bytes_done)
     assembler.finish()
-    return [intake for pairs in by_topic.values() for _, intake in pairs]
+    return [decoder for pairs in by_topic.values() for _, decoder in pairs]
 
 
 class RemoteError(Exception):
@@ -329,14 +343,14 @@ def without_worker(job: BagJob, reason: str) -> Outcome:
     """Return the outcome of a bag whose worker could not tell it.
 
     Args:
-        job: The bag; with ``keep_going`` its part says the reason.
+        job: The bag; with ``keep_going`` its result says the reason.
         reason: What happened to the worker.
     """
     error = BagError(f"{job.bag}: {reason}")
     if not job.keep_going:
         return Outcome(error=error)
-    part = BagPart(bag=str(job.bag), error=str(error))
-    write_text(job.folder / PART, json.dumps(part.to_json()))
+    result = BagResult(bag=str(job.bag), error=str(error))
+    write_text(job.folder / RESULT, json.dumps(result.to_json()))
     return Outcome()
 
 

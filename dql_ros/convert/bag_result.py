@@ -1,4 +1,4 @@
-"""What became of one bag: the piece of the conversion report that a worker hands over.
+"""What became of one bag: its share of the conversion report that a worker hands over.
 
 A topic's row of the conversion report, as `TopicStatistics` tells it.
 """
@@ -111,7 +111,7 @@ class EpisodeRow(StrictModel):
     ending: str
 
 
-class LeftOutRow(StrictModel):
+class SkippedRow(StrictModel):
     """A span of the bag that is in no episode; times are seconds from the bag's start."""
 
     from_s: float
@@ -143,8 +143,8 @@ class SkippedTopic(StrictModel):
     count: int
 
 
-class BagPart(StrictModel):
-    """One bag's part of the report, JSON-ready; the report is merged from the parts alone.
+class BagResult(StrictModel):
+    """One bag's share of the report, JSON-ready; the report is merged from these alone.
 
     Attributes:
         bag: The bag, as the user named it.
@@ -178,7 +178,7 @@ class BagPart(StrictModel):
     topics: tuple[TopicRow, ...] = ()
     skipped_topics: tuple[SkippedTopic, ...] = ()
     episodes: tuple[EpisodeRow, ...] = ()
-    left_out: tuple[LeftOutRow, ...] = ()
+    left_out: tuple[SkippedRow, ...] = ()
     between_episodes_s: float = 0.0
     losses: tuple[LossRow, ...] = ()
     notes: tuple[str, ...] = ()
@@ -191,12 +191,12 @@ class BagPart(StrictModel):
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary; `from_json` restores the part from it."""
+        """Return a JSON-ready dictionary; `from_json` restores the result from it."""
         return self.model_dump(mode="json", by_alias=True)
 
     @classmethod
-    def from_json(cls, document: dict[str, Any], where: str = "part") -> BagPart:
-        """Rebuild the part that `to_json` wrote.
+    def from_json(cls, document: dict[str, Any], where: str = "result") -> BagResult:
+        """Rebuild the result that `to_json` wrote.
 
         Args:
             document: The dictionary.

@@ -1,8 +1,8 @@
-"""Bags -> dataset: convert each bag by itself, put the parts together, and say what happened.
+"""Bags -> dataset: convert each bag by itself, put the results together, and say what happened.
 
 What the user asks of a conversion.
 
-Puts the parts of a conversion together: the dataset and the report.
+Puts the results of a conversion together: the dataset and the report.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from dql_ros.bag.storage.folder import COMPRESSED, find_files
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_job import BagJob, require_topics
-from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.episode_converter import EpisodeConverter
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.page import render
-from dql_ros.convert.work_folder import Parts
+from dql_ros.convert.work_folder import WorkFolder
 from dql_ros.convert.workers import convert_bags
 
-__all__ = ["REPORT_HTML", "REPORT_JSON", "Interrupted", "Manner", "Source", "convert"]
+__all__ = ["REPORT_HTML", "REPORT_JSON", "ConvertOptions", "Interrupted", "Source", "convert"]
 REPORT_JSON = "report.json"
 REPORT_HTML = "report.html"
 
@@ -57,7 +57,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Manner:
+class ConvertOptions:
     """How to convert.
 
     Attributes:
@@ -78,7 +78,7 @@ class Manner:
     ray: str | None = None
 
 
-PLAINLY = Manner()
+DEFAULT_OPTIONS = ConvertOptions()
 
 
 class Interrupted(KeyboardInterrupt):
@@ -96,7 +96,7 @@ class Interrupted(KeyboardInterrupt):
 def convert(
     source: Source,
     out: Path,
-    manner: Manner = PLAINLY,
+    options: ConvertOptions = DEFAULT_OPTIONS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Convert bags to a Minari dataset in ``out/data`` with a report beside it.
@@ -104,7 +104,7 @@ def convert(
     Args:
         source: What to convert.
         out: The folder to make; it appears whole or not at all.
-        manner: How.
+        options: How.
         progress: Told, now and then, how many bytes of how many are done.
 
     Returns:
@@ -113,33 +113,33 @@ def convert(
     Raises:
         BagError: If a bag cannot be read, lacks what the contract needs, or no bag has an episode.
         ContractError: If the messages or the reward function do not fit the contract.
-        ConfigError: If ``manner`` contradicts itself, or no Ray cluster answers.
+        ConfigError: If ``options`` contradicts itself, or no Ray cluster answers.
         DatasetError: If ``out`` already holds something.
         OutputError: If it cannot be written.
         Interrupted: After Ctrl-C; of ``out`` nothing is there.
     """
-    if manner.dry_run and manner.resume:
+    if options.dry_run and options.resume:
         raise ConfigError("--dry-run takes nothing over: leave out --resume")
     target = out.absolute()
     _require_free(target, out)
-    parts = Parts(target, dry_run=manner.dry_run)
+    work = WorkFolder(target, dry_run=options.dry_run)
     try:
-        with writing(out), parts.opened():
-            report = _convert(target, source, manner, parts, progress)
-            parts.discard()
+        with writing(out), work.opened():
+            report = _convert(target, source, options, work, progress)
+            work.discard()
     except FileExistsError as cause:
         raise DatasetError(_taken(out)) from cause
     except KeyboardInterrupt as cause:
-        raise Interrupted(0 if manner.dry_run else parts.finished) from cause
+        raise Interrupted(0 if options.dry_run else work.finished) from cause
     except DqlError as cause:
-        raise type(cause)(f"{cause}{_kept(parts, source, manner)}") from cause
+        raise type(cause)(f"{cause}{_kept(work, source, options)}") from cause
     except OSError as cause:
         if cause.errno is not None:
             raise
         # By NumPy, when a disk is full.
         raise OutputError(
             f"{out}: cannot be written: {cause}; free some room, or name another place"
-            f"{_kept(parts, source, manner)}"
+            f"{_kept(work, source, options)}"
         ) from cause
     return report
 
@@ -154,17 +154,17 @@ def _taken(out: Path) -> str:
     return f"{out}: already exists; name another --out folder or remove it"
 
 
-def _kept(parts: Parts, source: Source, manner: Manner) -> str:
-    if not parts.finished or manner.dry_run:
+def _kept(work: WorkFolder, source: Source, options: ConvertOptions) -> str:
+    if not work.finished or options.dry_run:
         return ""
-    return f"; {parts.finished} of {len(source.bags)} bags are done, go on with --resume"
+    return f"; {work.finished} of {len(source.bags)} bags are done, go on with --resume"
 
 
 def _convert(
     out: Path,
     source: Source,
-    manner: Manner,
-    parts: Parts,
+    options: ConvertOptions,
+    work: WorkFolder,
     progress: Callable[[int, int], None],
 ) -> dict[str, Any]:
     contract = source.contract
@@ -173,23 +173,26 @@ def _convert(
         BagJob(
             bag,
             contract,
-            parts.folder_of(bag),
+            work.folder_of(bag),
             source.namespace,
-            salvage=manner.salvage,
-            keep_going=manner.keep_going,
+            salvage=options.salvage,
+            keep_going=options.keep_going,
         )
         for bag in source.bags
     ]
-    converted = _convert_jobs(jobs, manner, parts, progress)
-    return assemble(source, parts, jobs, converted, None if manner.dry_run else out)
+    converted = _convert_jobs(jobs, options, work, progress)
+    return assemble(source, work, jobs, converted, None if options.dry_run else out)
 
 
 def _convert_jobs(
-    jobs: Sequence[BagJob], manner: Manner, parts: Parts, progress: Callable[[int, int], None]
-) -> list[BagPart]:
-    """Convert those bags that are not done, and return the parts of all."""
+    jobs: Sequence[BagJob],
+    options: ConvertOptions,
+    work: WorkFolder,
+    progress: Callable[[int, int], None],
+) -> list[BagResult]:
+    """Convert those bags that are not done, and return the results of all."""
     _require_different([job.bag for job in jobs])
-    waiting = [job for job in jobs if not (manner.resume and parts.take_over(job))]
+    waiting = [job for job in jobs if not (options.resume and work.take_over(job))]
     sizes = {job.bag: _look_at(job) for job in waiting}
     done = dict.fromkeys(sizes, 0)
 
@@ -197,9 +200,9 @@ def _convert_jobs(
         done[job.bag] = read
         progress(sum(done.values()), sum(sizes.values()))
 
-    parts.begin(waiting, resume=manner.resume)
-    convert_bags(waiting, manner.workers, manner.ray, tell, parts.finish)
-    return [parts.read(job) for job in jobs]
+    work.begin(waiting, resume=options.resume)
+    convert_bags(waiting, options.workers, options.ray, tell, work.finish)
+    return [work.read(job) for job in jobs]
 
 
 def _look_at(job: BagJob) -> int:
@@ -228,16 +231,16 @@ def _require_different(bags: Sequence[Path]) -> None:
 
 def assemble(
     source: Source,
-    parts: Parts,
+    work: WorkFolder,
     jobs: Sequence[BagJob],
-    converted: Sequence[BagPart],
+    converted: Sequence[BagResult],
     out: Path | None,
 ) -> dict[str, Any]:
     """Write the dataset and the report, and return the report.
 
     Args:
         source: What was converted.
-        parts: The folders of the jobs.
+        work: The folders of the jobs.
         jobs: The bags in the dataset's order.
         converted: What became of them.
         out: The folder to make; it appears whole or not at all. ``None`` to write nothing.
@@ -246,8 +249,8 @@ def assemble(
         BagError: If no bag has an episode.
         FileExistsError: If ``out`` already holds something.
     """
-    if not any(part.episodes for part in converted):
-        parts.discard()  # to resume would end here again
+    if not any(result.episodes for result in converted):
+        work.discard()  # to resume would end here again
         raise BagError(_nothing(converted))
     spec = _spec(source.contract, converted)
     report = make_report(
@@ -255,12 +258,12 @@ def assemble(
         source.contract_name,
         source.namespace,
         converted,
-        DatasetStatistics.of(spec, lambda: parts.episodes(jobs, converted)),
+        DatasetStatistics.of(spec, lambda: work.episodes(jobs, converted)),
         contract_text=source.contract_text,
     )
     if out is not None:
         with atomic_directory(out) as directory:
-            _write(directory, source, spec, parts.episodes(jobs, converted), report)
+            _write(directory, source, spec, work.episodes(jobs, converted), report)
     return report
 
 
@@ -285,13 +288,13 @@ def _write(
     write_text(directory / REPORT_HTML, render(report))
 
 
-def _spec(contract: Contract, parts: Sequence[BagPart]) -> PolicySpec:
+def _spec(contract: Contract, results: Sequence[BagResult]) -> PolicySpec:
     """What the dataset's vectors mean: the contract's, with the bounds widened if it says so."""
     spec = contract.policy_spec()
     if contract.beyond_bounds != "widen":
         return spec
-    low = np.min([part.action_min for part in parts if part.action_min], axis=0)
-    high = np.max([part.action_max for part in parts if part.action_max], axis=0)
+    low = np.min([result.action_min for result in results if result.action_min], axis=0)
+    high = np.max([result.action_max for result in results if result.action_max], axis=0)
     fields = tuple(
         replace(field, low=min(field.low, float(least)), high=max(field.high, float(most)))
         for field, least, most in zip(spec.action, low, high, strict=True)
@@ -299,16 +302,16 @@ def _spec(contract: Contract, parts: Sequence[BagPart]) -> PolicySpec:
     return replace(spec, action=fields)
 
 
-def _nothing(parts: Sequence[BagPart]) -> str:
+def _nothing(results: Sequence[BagResult]) -> str:
     """Say why no bag has an episode."""
-    failed = [part.error for part in parts if part.error is not None]
+    failed = [result.error for result in results if result.error is not None]
     if failed:
         return f"no bag could be converted; the first: {failed[0]}"
     reasons = "; ".join(
         f"{span.reason} from {span.from_s:.1f} s to {span.to_s:.1f} s"
-        for span in parts[0].left_out[:3]
+        for span in results[0].left_out[:3]
     )
     return (
-        f"{parts[0].bag}: no episode could be made ({reasons or 'no message'}); check the "
+        f"{results[0].bag}: no episode could be made ({reasons or 'no message'}); check the "
         f"contract's max_age_s and episode rules against the recording"
     )

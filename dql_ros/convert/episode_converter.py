@@ -13,7 +13,7 @@ from dql_core.errors import BagError
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_core.rewards.episode import LoggedEpisode
 from dql_ros.contract import Contract, Predicate
-from dql_ros.convert.recorded_episode import LeftOut, RecordedEpisode
+from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 
 AFTER_THE_END = "after the end of the task"
 
@@ -52,7 +52,7 @@ class EpisodeConverter:
         functions = contract.reward_functions
         self._rewards = load_rewards(functions) if functions else None
 
-    def __call__(self, recorded: RecordedEpisode) -> Iterator[ConvertedEpisode | LeftOut]:
+    def __call__(self, recorded: RecordedEpisode) -> Iterator[ConvertedEpisode | SkippedSpan]:
         """Yield the episode, and what of it is left out.
 
         Raises:
@@ -66,7 +66,7 @@ class EpisodeConverter:
         length, minimum = len(episode), self._contract.episode.min_length
         if length < minimum:
             reason = f"episode of {length} transitions, shorter than min_length {minimum}"
-            yield LeftOut(episode.start_ns, episode.end_ns, reason)
+            yield SkippedSpan(episode.start_ns, episode.end_ns, reason)
             return
         actions = actions[:length]
         yield ConvertedEpisode(
@@ -100,7 +100,7 @@ class EpisodeConverter:
 
     def _until_its_end(
         self, recorded: RecordedEpisode, actions: NDArray[np.float32]
-    ) -> tuple[RecordedEpisode, LeftOut | None]:
+    ) -> tuple[RecordedEpisode, SkippedSpan | None]:
         """Cut the episode after the transition with which the predicate says that it ended."""
         if self._ends is None:
             return recorded, None
@@ -120,7 +120,7 @@ class EpisodeConverter:
         )
         if length == len(recorded):
             return ended, None
-        return ended, LeftOut(ended.end_ns, recorded.end_ns, AFTER_THE_END)
+        return ended, SkippedSpan(ended.end_ns, recorded.end_ns, AFTER_THE_END)
 
     def _rewarded(
         self, recorded: RecordedEpisode, actions: NDArray[np.float32]

@@ -31,15 +31,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_ros.contract import Contract
-from dql_ros.convert.alignment import Alignment, Flags, Found, OnArrivals
+from dql_ros.convert.alignment import AlignedRows, Alignment, Flags, OnArrivals
 from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import (
     BETWEEN,
     MARKED,
     NO_TICK,
     STOPPED,
-    LeftOut,
     RecordedEpisode,
+    SkippedSpan,
 )
 from dql_ros.convert.transitions import END_OF_TIME_NS, MAX_TICKS, Ticks, Transitions, transitions
 
@@ -62,7 +62,7 @@ class EpisodeAssembler:
     """Cuts the messages of one recording into episodes.
 
     Attributes:
-        left_out: What is in no episode so far.
+        skipped: What is in no episode so far.
         dropped_ticks: Ticks that were left out of episodes for a value that is no number.
         split_nonfinite: Episodes that such a value ended.
 
@@ -82,7 +82,7 @@ class EpisodeAssembler:
         on_ages: Callable[[str, str, Times], None] = lambda _kind, _topic, _ages: None,
         on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
     ) -> None:
-        self.left_out: list[LeftOut] = []
+        self.skipped: list[SkippedSpan] = []
         self.dropped_ticks = 0
         self.split_nonfinite = 0
         self._contract = contract
@@ -118,7 +118,7 @@ class EpisodeAssembler:
         self._settle(now_ns + 1, is_finished=True)
         if self._growing is not None:
             self._stop(self._growing, now_ns, STOPPED)
-        self._note_left_out(now_ns)
+        self._note_skipped(now_ns)
 
     def _settle(self, horizon_ns: int, *, is_finished: bool) -> None:
         """Do all that is decided by what is known before ``horizon_ns``."""
@@ -139,9 +139,9 @@ class EpisodeAssembler:
         candidates = self._ticks.candidates(
             self._from_ns, horizon_ns, is_instant=self._from_is_instant
         )
-        is_open = self._alignment.gate.is_open(candidates)
-        if self._ended_ns is not None and self._alignment.gate.has_opening:
-            opening = self._alignment.gate.next_opening(self._ended_ns)
+        is_open = self._alignment.window.is_open(candidates)
+        if self._ended_ns is not None and self._alignment.window.has_opening:
+            opening = self._alignment.window.next_opening(self._ended_ns)
             is_open &= candidates >= (END_OF_TIME_NS if opening is None else opening)
         for start in range(0, len(candidates), MAX_TICKS):
             ticks = candidates[start : start + MAX_TICKS]
@@ -155,7 +155,7 @@ class EpisodeAssembler:
             self._from_ns, self._from_is_instant = horizon_ns, False
         return None
 
-    def _start(self, observed_at: Times, observed: Found, row: int) -> _Growing:
+    def _start(self, observed_at: Times, observed: AlignedRows, row: int) -> _Growing:
         tick_ns = int(observed_at[row])
         ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
         first = observed.values[row : row + 1].astype(np.float32)
@@ -167,7 +167,7 @@ class EpisodeAssembler:
         """Append what is decided; returns whether there is more to do before the horizon."""
         last_ns = growing.last_ns
         decided_ns = self._ticks.decided_before(horizon_ns, is_finished=is_finished)
-        stop_ns = self._alignment.gate.next_event(growing.start_ns)
+        stop_ns = self._alignment.window.next_event(growing.start_ns)
         limit_ns = decided_ns - 1 if stop_ns is None else min(decided_ns - 1, stop_ns)
         deadline_ns = last_ns + self._ticks.longest_ns
         ticks = self._ticks.after(last_ns, limit_ns)
@@ -211,7 +211,7 @@ class EpisodeAssembler:
 
     def _append_rows(self, growing: _Growing, found: Transitions, count: int) -> None:
         if growing.length == 0:
-            self._note_left_out(growing.start_ns)
+            self._note_skipped(growing.start_ns)
             for topic, ages in growing.first_ages_ns.items():
                 self._on_ages("observation", topic, ages)
         for kind, column in (("observation", found.observed), ("action", found.commanded)):
@@ -248,11 +248,11 @@ class EpisodeAssembler:
         self._idle_reasons = [reason or BETWEEN]
         if length < minimum:
             reason = f"episode of {length} transitions, shorter than min_length {minimum}"
-            self.left_out.append(LeftOut(growing.start_ns, growing.last_ns, reason))
+            self.skipped.append(SkippedSpan(growing.start_ns, growing.last_ns, reason))
             return
         self._on_episode(_recorded(growing, terminated, truncated, reason))
 
-    def _wait_for(self, observed: Found, is_open: Flags, count: int) -> None:
+    def _wait_for(self, observed: AlignedRows, is_open: Flags, count: int) -> None:
         """Note why no episode began at the first ``count`` candidates."""
         topics = list(observed.missing)
         lacks = np.stack([observed.missing[topic][:count] for topic in topics], axis=1)
@@ -272,10 +272,10 @@ class EpisodeAssembler:
         if not told:
             self._idle_reasons.append(reason)
 
-    def _note_left_out(self, until_ns: int) -> None:
+    def _note_skipped(self, until_ns: int) -> None:
         if self._idle_since_ns is not None and until_ns > self._idle_since_ns:
             reason = ", then ".join(self._idle_reasons) or STOPPED
-            self.left_out.append(LeftOut(self._idle_since_ns, until_ns, reason))
+            self.skipped.append(SkippedSpan(self._idle_since_ns, until_ns, reason))
 
 
 def _recorded(

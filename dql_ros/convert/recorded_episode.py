@@ -51,7 +51,7 @@ class RecordedEpisode:
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedSpan:
     """A span of a recording that is in no episode.
 
     Attributes:

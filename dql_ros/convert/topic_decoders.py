@@ -1,12 +1,9 @@
-"""The uses that a contract makes of a recording's topics, and how each takes in messages.
-
-Decodes blocks of messages that tell of the task: rewards, ends of episodes, events.
-"""
+"""The roles that a contract gives to a recording's topics, and the decoders of their messages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +16,6 @@ from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
 from dql_ros.contract import (
     ActionStream,
     Contract,
-    Equal,
     Event,
     FieldSelection,
     FlagStream,
@@ -33,8 +29,8 @@ from dql_ros.convert.columns import Times, are_numbers
 
 
 @dataclass(frozen=True)
-class Use:
-    """One use that the contract makes of a topic.
+class TopicRole:
+    """What the contract needs a topic for; one topic may have several roles.
 
     Attributes:
         topic: Absolute topic name.
@@ -49,14 +45,14 @@ class Use:
     name: str
 
     @property
-    def role(self) -> str:
-        """What the topic is used as, in one word."""
+    def label(self) -> str:
+        """The role in one word: ``observation``, ``action``, or the signal's or event's name."""
         return self.name if self.kind in {"signal", "event"} else self.kind
 
     @property
     def may_be_silent(self) -> bool:
         """Whether the bag may have the topic without a message: a flag that was never raised."""
-        return self.role in {"terminated", "truncated", "stop"}
+        return self.label in {"terminated", "truncated", "stop"}
 
     @property
     def limit_ns(self) -> int | None:
@@ -65,48 +61,25 @@ class Use:
         return rule.max_age_ns if isinstance(rule, ObservationStream | ActionStream) else None
 
 
-def uses_of(contract: Contract, namespace: str) -> list[Use]:
-    """All uses of topics; relative names are those under ``namespace``."""
+def topic_roles(contract: Contract, namespace: str) -> list[TopicRole]:
+    """All roles of topics; relative names are those under ``namespace``."""
     found: list[tuple[Stream | SignalStream | Event, str, str]] = [
         *((stream, "observation", stream.topic) for stream in contract.observation),
         *((stream, "action", stream.topic) for stream in contract.action),
         *((signal, "signal", name) for name, signal in contract.signals.items()),
         *((event, "event", name) for name, event in contract.events.items()),
     ]
-    return [Use(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found]
+    return [
+        TopicRole(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found
+    ]
 
 
-class Intake:
-    """Turns the blocks of one use into columns.
-
-    Args:
-        use: The use.
-        typestore: Knows the topic's type.
-        refuses_nonfinite: Whether a needed number that is none is an error.
-    """
-
-    def __init__(self, use: Use, typestore: Typestore, *, refuses_nonfinite: bool) -> None:
-        self._use = use
-        self._refuses = refuses_nonfinite
-        rule = use.rule
-        self._streams: BlockDecoder | None = None
-        self._signals: SignalDecoder | None = None
-        if isinstance(rule, Stream):
-            self._streams = BlockDecoder(
-                use.topic,
-                rule.fields,
-                rule.unnamed,
-                typestore,
-                rule.type,
-                stamped=rule.stamp == "header",
-            )
-        else:
-            self._signals = SignalDecoder(rule, use.topic, typestore)
+class TopicDecoder(Protocol):
+    """Turns the blocks of a topic in one role into columns."""
 
     @property
     def by_index(self) -> int:
         """Messages without joint names that were read in the contract's order."""
-        return 0 if self._streams is None else self._streams.by_index
 
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return when the messages arrived, and their columns for `Alignment.push`.
@@ -114,94 +87,100 @@ class Intake:
         Raises:
             MessageError: At the first message that does not fit the contract.
         """
-        arrived_ns = block.log_times_ns
-        if self._signals is not None:
-            values = self._signals.decode(block)
-            finite = np.isfinite(values)  # what is no number counts as not sent
-            if not isinstance(self._use.rule, Event):
-                self._require_numbers(values[:, None], finite[:, None])
-            return arrived_ns[finite], (values[finite],)
-        assert self._streams is not None
-        assert isinstance(self._use.rule, Stream)
-        decoded = self._streams.decode(block)
-        times = arrived_ns
-        if decoded.stamps_ns is not None:
-            times = decoded.stamps_ns
-            _require_one_clock(self._use.rule, self._use.topic, times, arrived_ns)
-        self._require_numbers(decoded.values, are_numbers(decoded.values))
-        return arrived_ns, (times, decoded.values)
-
-    def _require_numbers(self, values: NDArray[np.float64], good: NDArray[np.bool_]) -> None:
-        if self._refuses and not good.all():
-            row, column = (int(each[0]) for each in np.nonzero(~good))
-            rule = self._use.rule
-            names = [s.name for s in rule.specs] if isinstance(rule, Stream) else [rule.path]
-            raise MessageError(
-                f"{self._use.topic}: '{names[column]}' is {values[row, column]}; set "
-                f"'nonfinite: split' or 'drop' in the contract, or cut this part out of the "
-                f"recording",
-                row,
-            )
 
 
-def _require_one_clock(rule: Stream, topic: str, stamps_ns: Times, arrived_ns: Times) -> None:
-    """Check that header stamps and log times are of the same clock."""
-    limit_ns = rule.max_skew_ns
-    if limit_ns is None:
-        return
-    strange = np.flatnonzero(np.abs(arrived_ns - stamps_ns) > limit_ns)
-    if not len(strange):
-        return
-    row = int(strange[0])
-    if stamps_ns[row] == 0:
-        raise MessageError(
-            f"{topic}: the header stamp is zero, so the publisher did not set it; set "
-            f"'stamp: receive' in the contract",
-            row,
-        )
-    raise MessageError(
-        f"{topic}: header stamp and log time are {(arrived_ns[row] - stamps_ns[row]) / 1e9:.1f} s "
-        f"apart (limit {limit_ns / 1e9:g} s), so they are of different clocks; set "
-        f"'stamp: receive' in the contract, record with use_sim_time, or raise 'max_skew_s'",
-        row,
-    )
-
-
-def located(cause: MessageError, block: MessageBlock, start_ns: int, where: object) -> BagError:
-    """Say in which bag and when a message came that does not fit.
+def topic_decoder(
+    role: TopicRole, typestore: Typestore, *, refuse_nonfinite: bool
+) -> TopicDecoder:
+    """Return the decoder of a topic in a role.
 
     Args:
-        cause: What is wrong with it.
-        block: The block that has it.
-        start_ns: The bag's first log time.
-        where: The bag.
+        role: The role.
+        typestore: Knows the topic's type.
+        refuse_nonfinite: Whether a NaN or an infinity in a needed number is an error.
     """
-    seconds = (int(block.log_times_ns[cause.index]) - start_ns) / 1e9
-    return BagError(f"{where}, {seconds:.3f} s from its start: {cause}")
+    if isinstance(role.rule, Stream):
+        return StreamTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite)
+    return SignalTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite)
 
 
-class SignalDecoder:
-    """Decodes the blocks of a signal's or an event's topic.
+class StreamTopicDecoder:
+    """Decodes a stream's messages into stamps (n,) and vectors (n, width).
 
     Args:
-        signal: The contract's description.
-        topic: The absolute topic name, for error messages.
+        topic: Absolute topic name.
+        stream: The contract's description.
         typestore: Knows the type.
+        refuse_nonfinite: Whether a NaN or an infinity is an error.
     """
 
-    def __init__(self, signal: SignalStream | Event, topic: str, typestore: Typestore) -> None:
-        self._signal = signal
-        self._topic = topic
-        self._path = signal.path
-        self._equals: Equal | None = None
-        if isinstance(signal, FlagStream | Event):
-            self._equals = signal.equals
+    def __init__(
+        self, topic: str, stream: Stream, typestore: Typestore, refuse_nonfinite: bool
+    ) -> None:
+        self._topic, self._stream, self._refuse = topic, stream, refuse_nonfinite
+        self._names = [spec.name for spec in stream.specs]
+        stamped = stream.stamp == "header"
+        self._decoder = BlockDecoder(
+            topic, stream.fields, stream.unnamed, typestore, stream.type, stamped
+        )
+
+    @property
+    def by_index(self) -> int:
+        """See `TopicDecoder.by_index`."""
+        return self._decoder.by_index
+
+    def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
+        """Return the times of arrival, and the columns; see `TopicDecoder`."""
+        decoded = self._decoder.decode(block)
+        times_ns = block.log_times_ns
+        if decoded.stamps_ns is not None:
+            times_ns = decoded.stamps_ns
+            _require_one_clock(self._stream, self._topic, times_ns, block.log_times_ns)
+        if self._refuse:
+            values = decoded.values
+            _require_all(are_numbers(values), values, self._topic, self._names)
+        return block.log_times_ns, (times_ns, decoded.values)
+
+
+class SignalTopicDecoder:
+    """Decodes the messages of a signal or an event into numbers (n,).
+
+    Args:
+        topic: Absolute topic name.
+        signal: The contract's description.
+        typestore: Knows the type.
+        refuse_nonfinite: Whether a NaN or an infinity in a signal is an error.
+    """
+
+    by_index = 0
+
+    def __init__(
+        self,
+        topic: str,
+        signal: SignalStream | Event,
+        typestore: Typestore,
+        refuse_nonfinite: bool = False,
+    ) -> None:
+        self._topic, self._signal, self._path = topic, signal, signal.path
+        self._refuse = refuse_nonfinite and not isinstance(signal, Event)
+        self._equals = signal.equals if isinstance(signal, FlagStream | Event) else None
         selections = (FieldSelection(path=self._path),) if self._path is not None else ()
         self._decoder = BlockDecoder(
             topic, selections, "refuse", typestore, signal.type, stamped=False
         )
 
-    def decode(self, block: MessageBlock) -> NDArray[np.float64]:
+    def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
+        """Return the times of arrival, and the values; see `TopicDecoder`.
+
+        A value that is NaN or infinite counts as not sent.
+        """
+        values = self.values(block)
+        finite = np.isfinite(values)
+        if self._refuse:
+            _require_all(finite[:, None], values[:, None], self._topic, [str(self._path)])
+        return block.log_times_ns[finite], (values[finite],)
+
+    def values(self, block: MessageBlock) -> NDArray[np.float64]:
         """Return a reward topic's rewards, or 1 for each message that matches and 0 for others.
 
         Returns:
@@ -243,3 +222,52 @@ class SignalDecoder:
         # An event has a request, a response, or neither; it says nothing of what it has not.
         raised = [np.nan if each is None else matches(each, self._equals) for each in objects]
         return np.array(raised, np.float64)
+
+
+def _require_all(
+    good: NDArray[np.bool_], values: NDArray[np.float64], topic: str, names: list[str]
+) -> None:
+    """Check that all values, shape (n, len(names)), are good numbers."""
+    if not good.all():
+        row, column = (int(each[0]) for each in np.nonzero(~good))
+        raise MessageError(
+            f"{topic}: '{names[column]}' is {values[row, column]}; set 'nonfinite: split' or "
+            f"'drop' in the contract, or cut this part out of the recording",
+            row,
+        )
+
+
+def _require_one_clock(rule: Stream, topic: str, stamps_ns: Times, arrived_ns: Times) -> None:
+    """Check that header stamps and log times are of the same clock."""
+    limit_ns = rule.max_skew_ns
+    if limit_ns is None:
+        return
+    strange = np.flatnonzero(np.abs(arrived_ns - stamps_ns) > limit_ns)
+    if not len(strange):
+        return
+    row = int(strange[0])
+    if stamps_ns[row] == 0:
+        raise MessageError(
+            f"{topic}: the header stamp is zero, so the publisher did not set it; set "
+            f"'stamp: receive' in the contract",
+            row,
+        )
+    raise MessageError(
+        f"{topic}: header stamp and log time are {(arrived_ns[row] - stamps_ns[row]) / 1e9:.1f} s "
+        f"apart (limit {limit_ns / 1e9:g} s), so they are of different clocks; set "
+        f"'stamp: receive' in the contract, record with use_sim_time, or raise 'max_skew_s'",
+        row,
+    )
+
+
+def located(cause: MessageError, block: MessageBlock, start_ns: int, where: object) -> BagError:
+    """Say in which bag and when a message came that does not fit.
+
+    Args:
+        cause: What is wrong with it.
+        block: The block that has it.
+        start_ns: The bag's first log time.
+        where: The bag.
+    """
+    seconds = (int(block.log_times_ns[cause.index]) - start_ns) / 1e9
+    return BagError(f"{where}, {seconds:.3f} s from its start: {cause}")

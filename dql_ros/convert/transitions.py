@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_ros.contract import Contract
-from dql_ros.convert.alignment import Alignment, Flags, Found
+from dql_ros.convert.alignment import AlignedRows, Alignment, Flags
 from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import NO_TICK
 
@@ -112,8 +112,8 @@ class Transitions:
     """
 
     ticks_ns: Times
-    observed: Found
-    commanded: Found
+    observed: AlignedRows
+    commanded: AlignedRows
     rewards: tuple[NDArray[np.float64], Flags] | None
     too_long: Flags
     terminated: Flags

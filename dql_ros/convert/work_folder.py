@@ -1,4 +1,4 @@
-"""The folder of a conversion under way: one finished part a bag, so that it can be resumed."""
+"""The folder of a conversion under way: one finished result a bag, so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from dql_core.leftovers import remove_partial
 from dql_core.rewards.call import source_sha256
 from dql_ros import __version__
 from dql_ros.contract import Contract, Predicate
-from dql_ros.convert.bag_job import EPISODES, PART, BagJob, read_episodes
-from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.bag_job import EPISODES, RESULT, BagJob, read_episodes
+from dql_ros.convert.bag_result import BagResult
 
-# Written by the main process alone when a bag is done: what its part depends on.
+# Written by the main process alone when a bag is done: what its result depends on.
 IDENTITY = "identity.json"
 LOCK = "lock"
 # A bag of a million episodes has some hundred megabytes of rows.
-MAX_PART_BYTES = 1 << 30
+MAX_RESULT_BYTES = 1 << 30
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Parts:
+class WorkFolder:
     """Folders beside the dataset to be, one a bag.
 
     Attributes:
@@ -84,20 +84,22 @@ class Parts:
             os.close(lock)
 
     def folder_of(self, bag: Path) -> Path:
-        """Folder of a bag's part."""
+        """Folder of a bag's result."""
         return self.folder / f"{_key(bag)}.{self._run}"
 
     def take_over(self, job: BagJob) -> bool:
-        """Take the part of a bag that was converted before, in the same way, without failing."""
+        """Take the result of a bag that was converted before, in the same way, without failing."""
         for folder in self.folder.glob(f"{_key(job.bag)}.*"):
             try:
                 known = read_json(folder / IDENTITY, BagError)
-                part = BagPart.from_json(read_json(folder / PART, BagError, MAX_PART_BYTES))
+                result = BagResult.from_json(
+                    read_json(folder / RESULT, BagError, MAX_RESULT_BYTES)
+                )
             except BagError:
                 continue
             # What could be read whole is the same with --salvage and without.
-            same = known == _identity(job) and (job.salvage or not part.losses)
-            if same and part.error is None:
+            same = known == _identity(job) and (job.salvage or not result.losses)
+            if same and result.error is None:
                 folder.rename(job.folder)
                 self.finished += 1
                 return True
@@ -122,16 +124,16 @@ class Parts:
         write_text(job.folder / IDENTITY, json.dumps(self._identities[job.folder]))
         self.finished += self.read(job).error is None
 
-    def read(self, job: BagJob) -> BagPart:
-        """Return the part of a bag that is converted."""
-        document = read_json(job.folder / PART, BagError, MAX_PART_BYTES)
-        part = BagPart.from_json(document, str(job.folder))
-        return part.model_copy(update={"bag": str(job.bag)})
+    def read(self, job: BagJob) -> BagResult:
+        """Return the result of a bag that is converted."""
+        document = read_json(job.folder / RESULT, BagError, MAX_RESULT_BYTES)
+        result = BagResult.from_json(document, str(job.folder))
+        return result.model_copy(update={"bag": str(job.bag)})
 
-    def episodes(self, jobs: Sequence[BagJob], parts: Sequence[BagPart]) -> Iterator[Episode]:
+    def episodes(self, jobs: Sequence[BagJob], results: Sequence[BagResult]) -> Iterator[Episode]:
         """Yield the episodes of all bags in their order, one in memory at a time."""
-        for job, part in zip(jobs, parts, strict=True):
-            if part.error is None:
+        for job, result in zip(jobs, results, strict=True):
+            if result.error is None:
                 yield from read_episodes(job.folder / EPISODES)
 
     def discard(self) -> None:
@@ -143,11 +145,11 @@ class Parts:
                 folder.rmdir()
 
     def _require_own(self) -> None:
-        """Refuse a folder that another user put there, or a link: their parts are not ours."""
+        """Refuse a folder that another user put there, or a link: their results are not ours."""
         status = self.folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise DatasetError(
-                f"{self.folder}: is where this conversion keeps its parts, and was made by "
+                f"{self.folder}: is where this conversion keeps its results, and was made by "
                 f"somebody else; remove it, or name another --out folder"
             )
 
@@ -167,7 +169,7 @@ def _key(bag: Path) -> str:
 
 
 def _identity(job: BagJob) -> dict[str, Any]:
-    """What a bag's part depends on."""
+    """What a bag's result depends on."""
     files = sorted(job.bag.iterdir()) if job.bag.is_dir() else [job.bag]
     stats = {file.name: file.stat() for file in files if file.is_file()}  # none: no such bag
     return {

@@ -33,7 +33,7 @@ def convert_bags(
     progress: Callable[[BagJob, int], None],
     finished: Callable[[BagJob], None],
 ) -> None:
-    """Convert bags; each leaves its part in its own folder.
+    """Convert bags; each leaves its result in its own folder.
 
     Args:
         jobs: The bags.
@@ -54,8 +54,8 @@ def convert_bags(
         _gather(jobs, outcomes, progress, finished)
     else:
         for job in jobs:
-            part = convert_bag(job, lambda done, job=job: progress(job, done))  # type: ignore[misc]  # mypy does not infer a lambda's default
-            progress(job, part.size_bytes)
+            result = convert_bag(job, lambda done, job=job: progress(job, done))  # type: ignore[misc]  # mypy does not infer a lambda's default
+            progress(job, result.size_bytes)
             finished(job)
 
 

@@ -31,11 +31,11 @@ from dql_ros.contract import (
     contract_problems,
     load_contract,
 )
-from dql_ros.convert.bag_job import read_recording
+from dql_ros.convert.bag_job import read_bag_episodes, require_topic
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.recorded_episode import RecordedEpisode
 from dql_ros.convert.report.topic_statistics import TopicStatistics
-from dql_ros.convert.topic_decoders import Intake, Use, located, uses_of
+from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
 from dql_ros.tools.contract_types import type_problems
 from dql_ros.tools.survey import begins_with_header, header_stamps
 
@@ -109,25 +109,25 @@ def check_bag(
 
 def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -> Findings:
     findings = Findings()
-    uses = []
-    for use in uses_of(contract, namespace):
+    roles = []
+    for role in topic_roles(contract, namespace):
         try:
-            bag.require_topic(use.topic, use.rule.type, use.role, may_be_silent=use.may_be_silent)
-            bag.typestore(use.topic, use.rule.type)
+            require_topic(bag, role)
+            bag.typestore(role.topic, role.rule.type)
         except BagError as cause:
             findings.problems.append(str(cause))
         else:
-            uses.append(use)
-    by_type = list(dict.fromkeys(_type_problems(bag, contract, uses)))
+            roles.append(role)
+    by_type = list(dict.fromkeys(_type_problems(bag, contract, roles)))
     of_definitions = [problem for problem in by_type if "cannot be sent" not in problem]
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
-    streams = [use for use in uses if isinstance(use.rule, Stream)]
+    streams = [role for role in roles if isinstance(role.rule, Stream)]
     probes = {
-        (use.kind, use.name): StreamProbe(use, bag.typestore(use.topic, use.rule.type))
-        for use in streams
+        (role.kind, role.name): StreamProbe(role, bag.typestore(role.topic, role.rule.type))
+        for role in streams
     }
-    signals = [use for use in uses if not isinstance(use.rule, Stream)]
-    failures = _read(bag, uses, probes, signals, progress)
+    signals = [role for role in roles if not isinstance(role.rule, Stream)]
+    failures = _read(bag, roles, probes, signals, progress)
     for probe in probes.values():
         findings.add(probe.findings(contract), str(bag.path))
         for selection, failure, block in probe.failures():
@@ -144,69 +144,71 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
     return findings
 
 
-def _type_problems(bag: Bag, contract: Contract, uses: list[Use]) -> Iterator[str]:
+def _type_problems(bag: Bag, contract: Contract, roles: list[TopicRole]) -> Iterator[str]:
     """What the bag's own definitions say; those of one topic may not know another's type."""
-    for use in uses:
-        begin = f"{_key(contract, use)} ("
-        for problem in type_problems(contract, bag.typestore(use.topic, use.rule.type)):
+    for role in roles:
+        begin = f"{_key(contract, role)} ("
+        for problem in type_problems(contract, bag.typestore(role.topic, role.rule.type)):
             if problem.startswith(begin):
                 yield problem
 
 
-def _key(contract: Contract, use: Use) -> str:
-    """The contract's key of a use."""
-    if use.kind in {"observation", "action"}:
-        streams: tuple[Stream, ...] = getattr(contract, use.kind)
-        return f"{use.kind}.{[stream.topic for stream in streams].index(use.name)}"
-    return use.name if use.name == "reward" else f"episode.{use.name}"
+def _key(contract: Contract, role: TopicRole) -> str:
+    """The contract's key of a topic's role."""
+    if role.kind in {"observation", "action"}:
+        streams: tuple[Stream, ...] = getattr(contract, role.kind)
+        return f"{role.kind}.{[stream.topic for stream in streams].index(role.name)}"
+    return role.name if role.name == "reward" else f"episode.{role.name}"
 
 
 def _read(
     bag: Bag,
-    uses: list[Use],
+    roles: list[TopicRole],
     probes: dict[tuple[str, str], StreamProbe],
-    signals: list[Use],
+    signals: list[TopicRole],
     progress: Progress,
 ) -> list[str]:
     """Show the probes every message; return what is wrong with signals and events."""
-    intakes = {
-        use.name: Intake(use, bag.typestore(use.topic, use.rule.type), refuses_nonfinite=False)
-        for use in signals
+    decoders = {
+        role.name: topic_decoder(
+            role, bag.typestore(role.topic, role.rule.type), refuse_nonfinite=False
+        )
+        for role in signals
     }
     failures: dict[str, str] = {}
-    for batch in bag.batches(frozenset(use.topic for use in uses)):
+    for batch in bag.batches(frozenset(role.topic for role in roles)):
         for block in batch.blocks:
-            for use in uses:
-                if (use.topic, use.rule.type) != (block.topic, block.msgtype):
+            for role in roles:
+                if (role.topic, role.rule.type) != (block.topic, block.msgtype):
                     continue
-                if isinstance(use.rule, Stream):
-                    probes[use.kind, use.name].add(block)
-                elif use.name not in failures:
+                if isinstance(role.rule, Stream):
+                    probes[role.kind, role.name].add(block)
+                elif role.name not in failures:
                     try:
-                        intakes[use.name](block)
+                        decoders[role.name](block)
                     except MessageError as cause:
                         text = str(located(cause, block, bag.start_ns, bag.path))
-                        failures[use.name] = text
+                        failures[role.name] = text
         progress(batch.bytes_done)
     return list(failures.values())
 
 
 def _rates(
-    contract: Contract, probes: dict[tuple[str, str], StreamProbe], streams: list[Use]
+    contract: Contract, probes: dict[tuple[str, str], StreamProbe], streams: list[TopicRole]
 ) -> Iterator[str]:
     """Compare the control rate with that of the commands."""
-    for use in streams:
-        rate_hz = probes[use.kind, use.name].statistics.to_json()["rate_hz"]
-        if not isinstance(use.rule, ActionStream) or not rate_hz or contract.tick == "action":
+    for role in streams:
+        rate_hz = probes[role.kind, role.name].statistics.to_json()["rate_hz"]
+        if not isinstance(role.rule, ActionStream) or not rate_hz or contract.tick == "action":
             continue
         if contract.rate_hz > 1.5 * rate_hz:
             yield (
-                f"{use.topic}: came {rate_hz:.3g} times a second; at rate_hz "
+                f"{role.topic}: came {rate_hz:.3g} times a second; at rate_hz "
                 f"{contract.rate_hz:g} most actions repeat the one before"
             )
         elif rate_hz > 2.5 * contract.rate_hz:
             yield (
-                f"{use.topic}: came {rate_hz:.3g} times a second; at rate_hz "
+                f"{role.topic}: came {rate_hz:.3g} times a second; at rate_hz "
                 f"{contract.rate_hz:g} only one command in {rate_hz / contract.rate_hz:.2g} counts"
             )
 
@@ -222,13 +224,13 @@ def _rehearse(
         made = converter(recorded)
         lengths.extend(len(each.episode) for each in made if isinstance(each, ConvertedEpisode))
 
-    recording = read_recording(
+    summary = read_bag_episodes(
         bag, contract, namespace, take, lambda done: progress(bag.size_bytes + done)
     )
     if not lengths:
         reasons = "; ".join(
             f"{each.reason} from {(each.start_ns - bag.start_ns) / 1e9:.1f} s"
-            for each in recording.left_out[:3]
+            for each in summary.skipped[:3]
         )
         findings.problems.append(
             f"{bag.path}: no episode could be made ({reasons or 'no message'}); compare max_age_s "
@@ -304,8 +306,8 @@ class _Range:
 class _SelectionProbe:
     """Decodes one selection by itself, so that each is told what is wrong with it."""
 
-    def __init__(self, selection: FieldSelection, use: Use, store: Typestore) -> None:
-        rule = use.rule
+    def __init__(self, selection: FieldSelection, role: TopicRole, store: Typestore) -> None:
+        rule = role.rule
         assert isinstance(rule, Stream)
         self.selection = selection
         self.specs = selection.fields(rule.topic)
@@ -313,7 +315,7 @@ class _SelectionProbe:
         self.failure: MessageError | None = None
         self.failed: MessageBlock | None = None
         self._decoder = BlockDecoder(
-            use.topic, (selection,), rule.unnamed, store, rule.type, stamped=False
+            role.topic, (selection,), rule.unnamed, store, rule.type, stamped=False
         )
 
     def add(self, block: MessageBlock) -> None:
@@ -340,18 +342,18 @@ class StreamProbe:
     """Takes the blocks of a stream's topic.
 
     Args:
-        use: The contract's use of the topic as an observation or action.
+        role: The topic as an observation or action.
         store: Knows the topic's type.
     """
 
-    def __init__(self, use: Use, store: Typestore) -> None:
-        rule = use.rule
+    def __init__(self, role: TopicRole, store: Typestore) -> None:
+        rule = role.rule
         assert isinstance(rule, Stream)
-        self._rule, self._topic = rule, use.topic
+        self._rule, self._topic = rule, role.topic
         self._stamped = rule.stamp == "header" and begins_with_header(store, rule.type)
-        self.statistics = TopicStatistics(use.topic, rule.type, use.role, use.limit_ns)
+        self.statistics = TopicStatistics(role.topic, rule.type, role.label, role.limit_ns)
         self._strange = 0
-        self._selections = [_SelectionProbe(each, use, store) for each in rule.fields]
+        self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
 
     def add(self, block: MessageBlock) -> None:
         """Take the next messages."""

@@ -1,4 +1,4 @@
-"""MCAP files as parts: one a chunk."""
+"""MCAP files as segments: one a chunk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dql_ros.bag.storage.io import MAX_CHUNK_BYTES, BoundedFile
 from dql_ros.bag.storage.mcap_contents import (
     Contents,
-    Stretch,
+    MessageRange,
     check_magic,
     read_footer,
     read_summary,
@@ -32,16 +32,16 @@ from dql_ros.bag.storage.mcap_records import (
 from dql_ros.bag.storage.storage import (
     DAMAGE,
     Channel,
+    ChannelBlocks,
     DamageError,
     Loss,
-    Part,
-    Piece,
+    Segment,
     is_span,
     sentence,
 )
 
 
-class McapStorage:
+class McapFile:
     """An MCAP file.
 
     Args:
@@ -74,7 +74,7 @@ class McapStorage:
         """First and last log time."""
         spans = [
             (each.start_ns, each.end_ns)
-            for each in self._contents.stretches
+            for each in self._contents.ranges
             if each.counts != {} and is_span(each.start_ns, each.end_ns)
         ]
         if not spans:
@@ -95,13 +95,13 @@ class McapStorage:
     def losses(self) -> Collection[Loss]:
         """The end of a file that breaks off, and messages on channels that nothing defines."""
         losses = []
-        stretches = self._contents.stretches
-        if self._contents.damage is not None and not any(each.is_cut for each in stretches):
+        ranges = self._contents.ranges
+        if self._contents.damage is not None and not any(each.is_cut for each in ranges):
             reason, offset = self._contents.damage
             losses.append(Loss(self.path.name, reason, None, self._file.stat().st_size - offset))
         undefined = sum(
             count
-            for each in stretches
+            for each in ranges
             for number, count in (each.counts or {}).items()
             if number not in self._contents.channels
         )
@@ -122,50 +122,50 @@ class McapStorage:
         if statistics is not None and statistics.channel_message_counts:
             each: list[Mapping[int, int]] = [statistics.channel_message_counts]
         else:
-            each = [stretch.counts or {} for stretch in self._contents.stretches]
+            each = [known.counts or {} for known in self._contents.ranges]
         for numbers in each:
             for number, count in numbers.items():
                 if number in self._contents.channels:
                     counts[self._contents.channels[number].topic] += count
         return counts
 
-    def parts(self, topics: Collection[str]) -> list[Part]:
-        """One part a chunk that has messages of the topics."""
+    def segments(self, topics: Collection[str]) -> list[Segment]:
+        """One segment a chunk that has messages of the topics."""
         wanted = {
             number: channel
             for number, channel in self._contents.channels.items()
             if channel.topic in topics
         }
-        parts = []
-        for stretch in self._contents.stretches:
-            counts = _by_topic(stretch, wanted)
+        segments = []
+        for where in self._contents.ranges:
+            counts = _by_topic(where, wanted)
             if counts is None or counts:
-                read = partial(self._read, stretch, wanted)
+                read = partial(self._read, where, wanted)
                 # What begins at no time that can be is read first, so that no promise is broken.
-                start_ns = stretch.start_ns if is_span(stretch.start_ns, stretch.end_ns) else 0
-                parts.append(Part(start_ns, stretch.length, counts, read, is_small=True))
-        return sorted(parts, key=lambda part: part.start_ns)
+                start_ns = where.start_ns if is_span(where.start_ns, where.end_ns) else 0
+                segments.append(Segment(start_ns, where.length, counts, read, is_small=True))
+        return sorted(segments, key=lambda segment: segment.start_ns)
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _read(self, stretch: Stretch, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+    def _read(self, where: MessageRange, wanted: Mapping[int, Channel]) -> Iterator[ChannelBlocks]:
         with BoundedFile(self._file) as file:
-            raw = memoryview(file.read(stretch.offset, stretch.length + stretch.index_length))
-        if stretch.is_cut:
+            raw = memoryview(file.read(where.offset, where.length + where.index_length))
+        if where.is_cut:
             data = open_cut_chunk(raw[HEAD_BYTES:])
-            yield Piece(blocks_of(find_messages(data), wanted, self._known))
+            yield ChannelBlocks(blocks_of(find_messages(data), wanted, self._known))
             assert self._contents.damage is not None
             raise DamageError(self._contents.damage[0])
-        if stretch.is_chunk:
+        if where.is_chunk:
             (chunk, *indices) = records_in(raw, 0, len(raw))
             if chunk.opcode != Opcode.CHUNK:
-                raise DamageError(f"has no chunk at byte {stretch.offset}, where its summary says")
+                raise DamageError(f"has no chunk at byte {where.offset}, where its summary says")
             data = open_chunk(raw[HEAD_BYTES : chunk.end])
             messages = find_messages(data, _hint(raw, indices))
         else:
             messages = find_messages(raw)
-        yield Piece(blocks_of(messages, wanted, self._known))
+        yield ChannelBlocks(blocks_of(messages, wanted, self._known))
 
     def _check(self) -> None:
         statistics = self._contents.statistics
@@ -176,7 +176,7 @@ class McapStorage:
             )
         if self.losses:
             raise DamageError(next(iter(self.losses)).reason)
-        for each in self._contents.stretches:
+        for each in self._contents.ranges:
             if each.counts != {} and not is_span(each.start_ns, each.end_ns):
                 raise DamageError(
                     f"has a chunk from {each.start_ns} ns to {each.end_ns} ns, which cannot be"
@@ -213,11 +213,11 @@ def _distribution(metadata: Mapping[str, str]) -> str:
     return ""
 
 
-def _by_topic(stretch: Stretch, wanted: Mapping[int, Channel]) -> dict[str, int] | None:
-    if stretch.counts is None:
+def _by_topic(where: MessageRange, wanted: Mapping[int, Channel]) -> dict[str, int] | None:
+    if where.counts is None:
         return None
     counts: dict[str, int] = {}
-    for number, count in stretch.counts.items():
+    for number, count in where.counts.items():
         if number in wanted:
             topic = wanted[number].topic
             counts[topic] = counts.get(topic, 0) + count

@@ -45,7 +45,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Stretch:
+class MessageRange:
     """Messages that lie together: a chunk with its indices, or messages outside of chunks.
 
     Attributes:
@@ -76,7 +76,7 @@ class Contents:
     Attributes:
         schemas: Definitions by schema number: name, and text in its format.
         channels: Channels by their number.
-        stretches: Where its messages lie, in the order of the file.
+        ranges: Where its messages lie, in the order of the file.
         statistics: The file's own counts, if it has them.
         metadata: Texts of the record that rosbag2 writes.
         damage: What ended the reading from front to back early, and where.
@@ -85,7 +85,7 @@ class Contents:
 
     schemas: dict[int, tuple[str, Definition]] = field(default_factory=dict)
     channels: dict[int, Channel] = field(default_factory=dict)
-    stretches: list[Stretch] = field(default_factory=list)
+    ranges: list[MessageRange] = field(default_factory=list)
     statistics: Statistics | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     damage: tuple[str, int] | None = None
@@ -115,8 +115,8 @@ class Contents:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every message that the statistics count is in a known stretch."""
-        counts = [stretch.counts for stretch in self.stretches]
+        """Whether every message that the statistics count is in a known range."""
+        counts = [each.counts for each in self.ranges]
         if self.statistics is None or None in counts:
             return False
         numbers = {number for each in counts if each for number in each}
@@ -170,7 +170,7 @@ def read_summary(file: BoundedFile, footer: Footer) -> Contents:
     for record in records_in(checked, 0, end - footer.summary_start):
         content = memoryview(checked)[record.offset + HEAD_BYTES : record.end]
         if record.opcode == Opcode.CHUNK_INDEX:
-            contents.stretches.append(_stretch(ChunkIndex.read(ExactStream(content))))
+            contents.ranges.append(_range_of(ChunkIndex.read(ExactStream(content))))
         elif record.opcode == Opcode.METADATA_INDEX:
             where = MetadataIndex.read(ExactStream(content))
             if where.name == "rosbag2":
@@ -187,7 +187,7 @@ def _take_metadata(file: BoundedFile, offset: int, contents: Contents) -> None:
     contents.take(record.opcode, read_content(file, record))
 
 
-def _stretch(index: ChunkIndex) -> Stretch:
+def _range_of(index: ChunkIndex) -> MessageRange:
     """A chunk as the summary tells of it; how many messages follows from its indices' lengths."""
     begins = sorted((offset, number) for number, offset in index.message_index_offsets.items())
     end = index.chunk_start_offset + index.chunk_length + index.message_index_length
@@ -199,7 +199,7 @@ def _stretch(index: ChunkIndex) -> Stretch:
             raise DamageError("has a summary whose message indices overlap")
         if count:
             counts[number] = count
-    return Stretch(
+    return MessageRange(
         offset=index.chunk_start_offset,
         length=index.chunk_length,
         index_length=index.message_index_length,
@@ -225,7 +225,7 @@ def scan(file: BoundedFile, contents: Contents, *, salvage: bool) -> None:
     Raises:
         DamageError: If the file is damaged and not salvaged.
     """
-    contents.stretches.clear()
+    contents.ranges.clear()
     walk = _Walk(file, contents, salvage=salvage)
     offset = len(MAGIC)
     try:
@@ -256,9 +256,9 @@ class _Walk:
         self._file = file
         self._contents = contents
         self._salvage = salvage
-        self._chunk: Stretch | None = None
+        self._chunk: MessageRange | None = None
         self._run: tuple[int, int] | None = None  # where it begins and ends
-        self._passed: list[Stretch] = []  # chunks that were not looked into
+        self._passed: list[MessageRange] = []  # chunks that were not looked into
         self._used: set[int] = set()  # channels that have messages
         self.data_end: Record | None = None
         self.found_runs = False
@@ -284,7 +284,7 @@ class _Walk:
         if record.opcode == Opcode.CHUNK:
             prefix = self._file.read(record.offset + HEAD_BYTES, min(record.length, _CHUNK_PREFIX))
             head = parse_chunk_head(prefix)
-            self._chunk = Stretch(
+            self._chunk = MessageRange(
                 record.offset, record.end - record.offset, 0, head.start_ns, head.end_ns, None
             )
         elif record.opcode in {Opcode.SCHEMA, Opcode.CHANNEL, Opcode.METADATA}:
@@ -304,8 +304,10 @@ class _Walk:
             self.found_runs = True
             start_ns, end_ns = messages.span_ns()
             self._used.update(messages.counts())
-            self._contents.stretches.append(
-                Stretch(begin, end - begin, 0, start_ns, end_ns, messages.counts(), is_chunk=False)
+            self._contents.ranges.append(
+                MessageRange(
+                    begin, end - begin, 0, start_ns, end_ns, messages.counts(), is_chunk=False
+                )
             )
 
     def find_definitions(self) -> None:
@@ -343,9 +345,9 @@ class _Walk:
         else:
             self._passed.append(chunk)
         self._used.update(chunk.counts or {})
-        self._contents.stretches.append(chunk)
+        self._contents.ranges.append(chunk)
 
-    def _look_into(self, chunk: Stretch) -> Stretch:
+    def _look_into(self, chunk: MessageRange) -> MessageRange:
         content = self._file.read(chunk.offset + HEAD_BYTES, chunk.length - HEAD_BYTES)
         try:
             data = open_chunk(content)
@@ -368,8 +370,8 @@ class _Walk:
         data = open_cut_chunk(raw[HEAD_BYTES:])
         self._take_definitions(data)
         self._used.update(find_messages(data).counts())
-        self._contents.stretches.append(
-            Stretch(offset, length, 0, head.start_ns, head.end_ns, None, is_cut=True)
+        self._contents.ranges.append(
+            MessageRange(offset, length, 0, head.start_ns, head.end_ns, None, is_cut=True)
         )
 
     def _take_definitions(self, data: bytes | memoryview) -> None:

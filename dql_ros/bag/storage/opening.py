@@ -17,15 +17,15 @@ from dql_ros.bag.storage import mcap_records, ros1
 from dql_ros.bag.storage.definitions import Definitions
 from dql_ros.bag.storage.folder import COMPRESSED, Metadata, find_files, parse_metadata
 from dql_ros.bag.storage.io import STEP_BYTES, ZSTD_MAGIC
-from dql_ros.bag.storage.mcap import McapStorage
-from dql_ros.bag.storage.ros1 import Ros1Storage
+from dql_ros.bag.storage.mcap import McapFile
+from dql_ros.bag.storage.ros1 import Ros1File
 from dql_ros.bag.storage.sqlite import (
-    SqliteStorage,
+    SqliteFile,
     look_at_log,
     merged_copy,
     side_files,
 )
-from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Loss, Storage, sentence
+from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Loss, StorageFile, sentence
 from dql_ros.private_folders import temporary_folder
 
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -34,7 +34,7 @@ MAX_GROWTH = 1000
 MAX_GROWN_BYTES = 1 << 30
 
 
-def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> Storage:
+def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> StorageFile:
     """Open a file of a bag.
 
     Args:
@@ -55,7 +55,7 @@ def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> St
     return _open(path, path, folder, salvage=salvage)
 
 
-def _open(path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool) -> Storage:
+def _open(path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool) -> StorageFile:
     """By how it begins; by its name where the beginning is damaged."""
     with path.open("rb") as stream:
         begin = stream.read(16)
@@ -68,15 +68,17 @@ def _open(path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool) 
     if suffix == ".db3":
         return _open_sqlite(path, name, folder, salvage=salvage)
     if suffix == ".bag":
-        return Ros1Storage(path, salvage=salvage)
-    return McapStorage(path, name, salvage=salvage)
+        return Ros1File(path, salvage=salvage)
+    return McapFile(path, name, salvage=salvage)
 
 
-def _open_sqlite(path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool) -> Storage:
+def _open_sqlite(
+    path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool
+) -> StorageFile:
     """With what the recorder left beside it, which sqlite works into a copy."""
     beside = side_files(path)
     if not beside:
-        return SqliteStorage(path, name, salvage=salvage)
+        return SqliteFile(path, name, salvage=salvage)
     losses = []
     for file in beside:
         is_log = file.name.endswith("-wal")
@@ -90,7 +92,7 @@ def _open_sqlite(path: Path, name: Path, folder: Callable[[], Path], *, salvage:
         )
     copy = merged_copy(path, folder())
     note = f"{name.name}: read with {', '.join(file.name for file in beside)}, which it needs"
-    return SqliteStorage(copy, name, salvage=salvage, losses=losses, notes=[note])
+    return SqliteFile(copy, name, salvage=salvage, losses=losses, notes=[note])
 
 
 def _decompressed(path: Path, folder: Path, *, salvage: bool) -> Path:
@@ -138,7 +140,7 @@ class BagFiles:
         self.files = layout.files
         self.size_bytes = sum(file.stat().st_size for file in layout.files)
         self.losses = list(layout.losses)
-        self.storages: list[Storage] = []
+        self.storages: list[StorageFile] = []
         self._notes = layout.notes
         self._salvage = salvage
         self._yaml = layout.metadata

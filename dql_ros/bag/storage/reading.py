@@ -2,7 +2,7 @@
 
 Serialised messages as every reader wants them: each decompressed, and in CDR.
 
-The parts of all files of a bag, read by the order of their times.
+The segments of all files of a bag, read by the order of their times.
 
 Messages one by one in the order of their log times, from blocks in any order.
 """
@@ -25,20 +25,20 @@ from dql_ros.bag.storage.storage import (
     DAMAGE,
     MAX_TIME_NS,
     Channel,
+    ChannelBlocks,
     DamageError,
     Loss,
-    Part,
-    Piece,
-    Storage,
+    Segment,
+    StorageFile,
     sentence,
 )
 from dql_ros.codecs.block import Batch, MessageBlock
 
 # So many bytes of messages at a time are decompressed.
 PIECE_BYTES = 1 << 24
-# Told of a part that could not be read wholly: its storage, the part, what could be read of each
+# Takes a segment that could not be read wholly: its file, the segment, what could be read of each
 # topic, and why. It raises, or takes note of the loss.
-OnDamage = Callable[[Storage, Part, Counter[str], Exception], None]
+OnDamage = Callable[[StorageFile, Segment, Counter[str], Exception], None]
 # So many threads read ahead; decompression and checksums leave the interpreter to the others.
 READERS = 1
 
@@ -111,14 +111,16 @@ class Reading:
             return ros1_to_cdr(block, typestore, lost)
         return decompressed(block, lost) if is_compressed(block) else None
 
-    def _note(self, storage: Storage, part: Part, found: Counter[str], cause: Exception) -> None:
-        """Note a part that could not be read wholly as a loss."""
+    def _note(
+        self, storage: StorageFile, segment: Segment, found: Counter[str], cause: Exception
+    ) -> None:
+        """Note a segment that could not be read wholly as a loss."""
         messages = None
-        if part.counts is not None:
-            missing = {topic: count - found[topic] for topic, count in part.counts.items()}
+        if segment.counts is not None:
+            missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
             self._lost.update(missing)
             messages = sum(missing.values())
-        self.losses.append(Loss(storage.path.name, sentence(cause), messages, part.size_bytes))
+        self.losses.append(Loss(storage.path.name, sentence(cause), messages, segment.size_bytes))
 
     def _compare(self, *, salvage: bool) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
@@ -156,7 +158,7 @@ class Reading:
         return [Loss(source, reason, max(missing, 0), None)]
 
 
-def _raise(storage: Storage, part: Part, found: Counter[str], cause: Exception) -> None:
+def _raise(storage: StorageFile, segment: Segment, found: Counter[str], cause: Exception) -> None:
     raise DamageError(f"{storage.path.name}: {sentence(cause)}") from cause
 
 
@@ -261,48 +263,52 @@ class Step:
 
 
 class _Source(NamedTuple):
-    storage: Storage
-    part: Part
+    storage: StorageFile
+    segment: Segment
 
 
 def steps(
-    storages: Sequence[Storage], topics: Collection[str], on_damage: OnDamage
+    storages: Sequence[StorageFile], topics: Collection[str], on_damage: OnDamage
 ) -> Iterator[Step]:
     """Read the messages of topics.
 
     Args:
         storages: The bag's files in their order.
         topics: The wanted topics.
-        on_damage: Told of each part that could not be read wholly.
+        on_damage: Told of each segment that could not be read wholly.
     """
-    sources = [_Source(storage, part) for storage in storages for part in storage.parts(topics)]
-    sources.sort(key=lambda source: source.part.start_ns)
-    total = sum(source.part.size_bytes for source in sources)
+    sources = [
+        _Source(storage, segment) for storage in storages for segment in storage.segments(topics)
+    ]
+    sources.sort(key=lambda source: source.segment.start_ns)
+    total = sum(source.segment.size_bytes for source in sources)
     promised = -MAX_TIME_NS
     done = 0
-    for number, (source, pieces) in enumerate(_ahead(sources)):
+    for number, (source, steps) in enumerate(_ahead(sources)):
         is_last = number == len(sources) - 1
-        following = MAX_TIME_NS if is_last else sources[number + 1].part.start_ns
+        following = MAX_TIME_NS if is_last else sources[number + 1].segment.start_ns
         following = min(following, MAX_TIME_NS)
         found: Counter[str] = Counter()
         try:
-            for piece in pieces:
-                blocks, late = _in_time(piece, promised)
+            for step in steps:
+                blocks, late = _in_time(step, promised)
                 for channel, block in blocks:
                     found[channel.topic] += len(block)
-                promised = max(promised, min(piece.until_ns, following))
+                promised = max(promised, min(step.until_ns, following))
                 yield Step(blocks, promised, done / total if total else 1.0)
                 if late:
                     raise DamageError(f"has {late} messages before the time it says it begins at")
         except DAMAGE as cause:
-            on_damage(source.storage, source.part, found, cause)
-        done += source.part.size_bytes
+            on_damage(source.storage, source.segment, found, cause)
+        done += source.segment.size_bytes
 
 
-def _in_time(piece: Piece, promised: int) -> tuple[tuple[tuple[Channel, MessageBlock], ...], int]:
-    """A piece without messages from before the promised time, and how many there were."""
-    kept = tuple((channel, _from(block, promised)) for channel, block in piece.blocks)
-    late = sum(len(block) for _, block in piece.blocks) - sum(len(block) for _, block in kept)
+def _in_time(
+    step: ChannelBlocks, promised: int
+) -> tuple[tuple[tuple[Channel, MessageBlock], ...], int]:
+    """A step without messages from before the promised time, and how many there were."""
+    kept = tuple((channel, _from(block, promised)) for channel, block in step.blocks)
+    late = sum(len(block) for _, block in step.blocks) - sum(len(block) for _, block in kept)
     return tuple((channel, block) for channel, block in kept if len(block)), late
 
 
@@ -318,36 +324,36 @@ def _from(block: MessageBlock, time_ns: int) -> MessageBlock:
     )
 
 
-def _ahead(sources: Sequence[_Source]) -> Iterator[tuple[_Source, Iterator[Piece]]]:
-    """Yield the sources with their pieces; small ones are read while others are worked on."""
+def _ahead(sources: Sequence[_Source]) -> Iterator[tuple[_Source, Iterator[ChannelBlocks]]]:
+    """Yield the sources with their steps; small ones are read while others are worked on."""
     coming: deque[Future[_Read] | None] = deque()
     with ThreadPoolExecutor(READERS) as pool:
         for number, source in enumerate(sources):
             for following in sources[number + len(coming) : number + 1 + READERS]:
-                small = following.part.is_small
-                coming.append(pool.submit(_read, following.part) if small else None)
+                small = following.segment.is_small
+                coming.append(pool.submit(_read, following.segment) if small else None)
             reading = coming.popleft()
-            yield source, source.part.read() if reading is None else reading.result().pieces()
+            yield source, source.segment.read() if reading is None else reading.result().steps()
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What reading a part gave, to be told by another thread than that which read it."""
+    """What reading a segment gave, to be told by another thread than that which read it."""
 
-    found: list[Piece]
+    found: list[ChannelBlocks]
     damage: Exception | None
 
-    def pieces(self) -> Iterator[Piece]:
+    def steps(self) -> Iterator[ChannelBlocks]:
         yield from self.found
         if self.damage is not None:
             raise self.damage
 
 
-def _read(part: Part) -> _Read:
-    found: list[Piece] = []
+def _read(segment: Segment) -> _Read:
+    found: list[ChannelBlocks] = []
     try:
-        for piece in part.read():
-            found.append(piece)
+        for step in segment.read():
+            found.append(step)
     except DAMAGE as cause:
         return _Read(found, cause)
     return _Read(found, None)

@@ -1,4 +1,4 @@
-"""ROS 1 bags as parts: one a chunk.
+"""ROS 1 bags as segments: one a chunk.
 
 What a ROS 1 bag has and where, from its index or from front to back.
 
@@ -28,11 +28,11 @@ from dql_ros.bag.storage.io import MAX_CHUNK_BYTES, BoundedFile, decompress, dec
 from dql_ros.bag.storage.storage import (
     DAMAGE,
     Channel,
+    ChannelBlocks,
     DamageError,
     Definition,
     Loss,
-    Part,
-    Piece,
+    Segment,
     checked_time,
     is_span,
     sentence,
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 
-class Ros1Storage:
+class Ros1File:
     """A ROS 1 bag; its messages are still in ROS 1's serialisation.
 
     Args:
@@ -112,14 +112,14 @@ class Ros1Storage:
                     counts[self._contents.channels[number].topic] += count
         return counts
 
-    def parts(self, topics: Collection[str]) -> list[Part]:
-        """One part a chunk that has messages of the topics."""
+    def segments(self, topics: Collection[str]) -> list[Segment]:
+        """One segment a chunk that has messages of the topics."""
         wanted = {
             number: channel
             for number, channel in self._contents.channels.items()
             if channel.topic in topics
         }
-        parts = []
+        segments = []
         for chunk in self._contents.chunks:
             counts: dict[str, int] | None = None
             if chunk.counts is not None:
@@ -132,13 +132,13 @@ class Ros1Storage:
                 # What begins at no time that can be is read first, so that no promise is broken.
                 is_known = is_span(chunk.start_ns, chunk.end_ns)
                 start_ns = chunk.start_ns if is_known else 0
-                parts.append(Part(start_ns, chunk.length, counts, read))
-        return sorted(parts, key=lambda part: part.start_ns)
+                segments.append(Segment(start_ns, chunk.length, counts, read))
+        return sorted(segments, key=lambda segment: segment.start_ns)
 
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _read(self, chunk: Chunk, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+    def _read(self, chunk: Chunk, wanted: Mapping[int, Channel]) -> Iterator[ChannelBlocks]:
         with BoundedFile(self.path) as file:
             raw = file.read(chunk.offset, chunk.length)
         data = open_chunk(raw, is_cut=chunk.is_cut)
@@ -151,7 +151,7 @@ class Ros1Storage:
                     f"a message is on connection {message.connection}, which it does not define"
                 )
         content = np.frombuffer(data, np.uint8)
-        yield Piece(
+        yield ChannelBlocks(
             tuple(
                 (wanted[number], _block(wanted[number], messages, content))
                 for number, messages in found.items()

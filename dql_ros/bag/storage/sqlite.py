@@ -1,4 +1,4 @@
-"""sqlite files as one part each, read in the order of the time stamps.
+"""sqlite files as one segment each, read in the order of the time stamps.
 
 Source: the tables of rosbag2_storage_sqlite3, schema versions 1 to 4.
 
@@ -33,7 +33,14 @@ from dql_ros.bag.storage.sqlite_rows import (
     readable_rows,
     row_batches,
 )
-from dql_ros.bag.storage.storage import Channel, DamageError, Definition, Loss, Part, Piece
+from dql_ros.bag.storage.storage import (
+    Channel,
+    ChannelBlocks,
+    DamageError,
+    Definition,
+    Loss,
+    Segment,
+)
 
 _TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
 # sqlite's steps are counted, so that a damaged tree that leads back into itself ends too.
@@ -48,7 +55,7 @@ _MAGIC = 0x377F0682
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-class SqliteStorage:
+class SqliteFile:
     """A sqlite file.
 
     Args:
@@ -118,7 +125,7 @@ class SqliteStorage:
                 counts[self._channels[number].topic] += count
         return counts
 
-    def parts(self, topics: Collection[str]) -> list[Part]:
+    def segments(self, topics: Collection[str]) -> list[Segment]:
         """The whole file, or windows of its rows if it is salvaged."""
         wanted = {
             number: channel
@@ -129,16 +136,16 @@ class SqliteStorage:
         if not wanted or self.span_ns is None:
             return []
         if not self._salvage:
-            return [Part(self.span_ns[0], size, None, partial(self._read, wanted))]
+            return [Segment(self.span_ns[0], size, None, partial(self._read, wanted))]
         windows = self._readable.windows
         share = size // len(windows)
-        parts = [
-            Part(window.start_ns, share, None, partial(self._read_window, window, wanted))
+        segments = [
+            Segment(window.start_ns, share, None, partial(self._read_window, window, wanted))
             for window in windows
         ]
         if self._readable.damage:
-            parts.append(Part(self.span_ns[1], 0, None, self._tell_damage))
-        return sorted(parts, key=lambda part: part.start_ns)
+            segments.append(Segment(self.span_ns[1], 0, None, self._tell_damage))
+        return sorted(segments, key=lambda segment: segment.start_ns)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -148,9 +155,9 @@ class SqliteStorage:
         with closing(self._connect()) as connection:
             return readable(connection)
 
-    def _tell_damage(self) -> Iterator[Piece]:
+    def _tell_damage(self) -> Iterator[ChannelBlocks]:
         raise DamageError(self._readable.damage)
-        yield Piece(())
+        yield ChannelBlocks(())
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file for reading, without locks and with an end to every query."""
@@ -167,18 +174,20 @@ class SqliteStorage:
         connection.execute("PRAGMA trusted_schema=OFF")  # the file calls no functions
         return connection
 
-    def _read(self, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+    def _read(self, wanted: Mapping[int, Channel]) -> Iterator[ChannelBlocks]:
         which = "" if len(wanted) == len(self._channels) else _is_in("topic_id", wanted)
         query = f"SELECT topic_id, timestamp, data FROM messages {which} ORDER BY timestamp, rowid"
         with closing(self._connect()) as connection:
             for rows in row_batches(connection.execute(query)):
-                yield Piece(blocks_of(rows, wanted), until_ns=rows[-1][1])
+                yield ChannelBlocks(blocks_of(rows, wanted), until_ns=rows[-1][1])
 
-    def _read_window(self, window: Window, wanted: Mapping[int, Channel]) -> Iterator[Piece]:
+    def _read_window(
+        self, window: Window, wanted: Mapping[int, Channel]
+    ) -> Iterator[ChannelBlocks]:
         with closing(self._connect()) as connection:
             rows, lost = readable_rows(connection, window)
         if rows:
-            yield Piece(blocks_of([row for row in rows if row[0] in wanted], wanted))
+            yield ChannelBlocks(blocks_of([row for row in rows if row[0] in wanted], wanted))
         if lost:
             raise DamageError(f"has {lost} rows that cannot be read after row {window.after}")
 

@@ -1,4 +1,4 @@
-"""What every kind of file is to the reader: channels, counts, and parts read one at a time.
+"""What every kind of file is to the reader: channels, counts, and segments read one at a time.
 
 What is wrong with a file, and what was lost by it.
 """
@@ -58,12 +58,12 @@ class Channel:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What one step of reading a part yields.
+class ChannelBlocks:
+    """What one step of reading a segment yields.
 
     Attributes:
         blocks: Messages by channel.
-        until_ns: No later piece of the part has a message with a log time before this one.
+        until_ns: No later step of the segment has a message with a log time before this one.
     """
 
     blocks: tuple[tuple[Channel, MessageBlock], ...]
@@ -71,7 +71,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """A stretch of a file that is read by itself: a chunk, or the whole of it.
 
     Attributes:
@@ -85,11 +85,11 @@ class Part:
     start_ns: int
     size_bytes: int
     counts: Mapping[str, int] | None
-    read: Callable[[], Iterator[Piece]]
+    read: Callable[[], Iterator[ChannelBlocks]]
     is_small: bool = False
 
 
-class Storage(Protocol):
+class StorageFile(Protocol):
     """An opened file of a bag."""
 
     @property
@@ -123,8 +123,8 @@ class Storage(Protocol):
     def counts(self) -> Mapping[str, int]:
         """Return the number of messages of each topic by the file's own count."""
 
-    def parts(self, topics: Collection[str]) -> list[Part]:
-        """Return the parts that have messages of the topics, by their start."""
+    def segments(self, topics: Collection[str]) -> list[Segment]:
+        """Return the segments that have messages of the topics, by their start."""
 
     def close(self) -> None:
         """Release what is held open."""

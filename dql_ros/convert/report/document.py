@@ -15,7 +15,7 @@ import numpy as np
 
 from dql_ros import __version__
 from dql_ros.contract import Contract
-from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 
 LIBRARIES = ("rosbags", "mcap", "minari", "numpy")
@@ -28,7 +28,7 @@ def make_report(
     contract: Contract,
     contract_name: str,
     namespace: str,
-    parts: Sequence[BagPart],
+    results: Sequence[BagResult],
     fields: DatasetStatistics,
     *,
     contract_text: str = "",
@@ -39,11 +39,11 @@ def make_report(
         contract: The contract.
         contract_name: Its file name.
         namespace: Namespace of its relative topics.
-        parts: The bags, in the dataset's order, those that failed among them.
+        results: The bags, in the dataset's order, those that failed among them.
         fields: Figures of the dataset's fields.
         contract_text: The contract's file as it was read.
     """
-    converted = [part for part in parts if part.error is None]
+    converted = [result for result in results if result.error is None]
     report = {
         "robot": contract.robot,
         "rate_hz": contract.rate_hz,
@@ -52,14 +52,16 @@ def make_report(
         "contract_text": contract_text,
         "namespace": namespace,
         "versions": _versions(),
-        "totals": _totals(parts),
-        "failed": [{"bag": part.bag, "error": part.error} for part in parts if part.error],
-        "bags_sha256": {part.bag: part.files for part in converted},
-        "bags": [_bag(part) for part in converted],
+        "totals": _totals(results),
+        "failed": [
+            {"bag": result.bag, "error": result.error} for result in results if result.error
+        ],
+        "bags_sha256": {result.bag: result.files for result in converted},
+        "bags": [_bag(result) for result in converted],
         "episodes": [
-            {"bag": part.bag, **row.model_dump(by_alias=True)}
-            for part in converted
-            for row in part.episodes
+            {"bag": result.bag, **row.model_dump(by_alias=True)}
+            for result in converted
+            for row in result.episodes
         ],
         "endings": _endings(converted),
         "observation": fields.observation.to_json(),
@@ -77,42 +79,42 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _totals(parts: Sequence[BagPart]) -> dict[str, Any]:
-    converted = [part for part in parts if part.error is None]
-    episodes = [row for part in converted for row in part.episodes]
+def _totals(results: Sequence[BagResult]) -> dict[str, Any]:
+    converted = [result for result in results if result.error is None]
+    episodes = [row for result in converted for row in result.episodes]
     lengths = [row.length for row in episodes]
     returns = [row.episode_return for row in episodes]
     return {
-        "bags": len(parts),
-        "failed_bags": len(parts) - len(converted),
-        "messages": sum(part.message_count for part in converted),
-        "recorded_s": round(sum(part.duration_s for part in converted), 6),
+        "bags": len(results),
+        "failed_bags": len(results) - len(converted),
+        "messages": sum(result.message_count for result in converted),
+        "recorded_s": round(sum(result.duration_s for result in converted), 6),
         "episodes": len(episodes),
         "transitions": sum(lengths),
         "terminated": sum(row.terminated for row in episodes),
         "truncated": sum(row.truncated for row in episodes),
         "mean_length": float(np.mean(lengths)) if lengths else None,
         "mean_return": float(np.mean(returns)) if returns else None,
-        "gaps": sum(topic.gaps for part in converted for topic in part.topics),
-        "losses": sum(len(part.losses) for part in converted),
-        "dropped_ticks": sum(part.dropped_ticks for part in converted),
-        "nonfinite_splits": sum(part.split_nonfinite for part in converted),
-        "clipped_actions": sum(sum(part.clipped) for part in converted),
-        "by_index_messages": sum(part.by_index_warnings for part in converted),
+        "gaps": sum(topic.gaps for result in converted for topic in result.topics),
+        "losses": sum(len(result.losses) for result in converted),
+        "dropped_ticks": sum(result.dropped_ticks for result in converted),
+        "nonfinite_splits": sum(result.split_nonfinite for result in converted),
+        "clipped_actions": sum(sum(result.clipped) for result in converted),
+        "by_index_messages": sum(result.by_index_warnings for result in converted),
     }
 
 
-def _bag(part: BagPart) -> dict[str, Any]:
-    document = part.to_json()
+def _bag(result: BagResult) -> dict[str, Any]:
+    document = result.to_json()
     for elsewhere in ("files", "error"):
         del document[elsewhere]
-    lengths = [row.length for row in part.episodes]
+    lengths = [row.length for row in result.episodes]
     return {**document, "episodes": len(lengths), "transitions": sum(lengths)}
 
 
-def _endings(parts: Sequence[BagPart]) -> list[dict[str, Any]]:
+def _endings(results: Sequence[BagResult]) -> list[dict[str, Any]]:
     """How many episodes ended how, the most frequent first."""
-    rows = [row for part in parts for row in part.episodes]
+    rows = [row for result in results for row in result.episodes]
     counts = Counter((row.ending, row.terminated, row.truncated) for row in rows)
     return [
         {"ending": ending, "terminated": terminated, "truncated": truncated, "episodes": count}
@@ -122,12 +124,12 @@ def _endings(parts: Sequence[BagPart]) -> list[dict[str, Any]]:
     ]
 
 
-def _actions(parts: Sequence[BagPart], fields: DatasetStatistics) -> list[dict[str, Any]]:
+def _actions(results: Sequence[BagResult], fields: DatasetStatistics) -> list[dict[str, Any]]:
     """The action fields, with what was recorded beside what the dataset has."""
     rows = fields.action.to_json()
-    clipped = [part.clipped for part in parts if part.clipped]
-    smallest = [part.action_min for part in parts if part.action_min]
-    largest = [part.action_max for part in parts if part.action_max]
+    clipped = [result.clipped for result in results if result.clipped]
+    smallest = [result.action_min for result in results if result.action_min]
+    largest = [result.action_max for result in results if result.action_max]
     return [
         {
             **row,

@@ -13,7 +13,7 @@ from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import BlockDecoder, Decoded, MessageError
 from dql_ros.contract import Event, FlagStream, ObservationStream, RewardTopic
-from dql_ros.convert.topic_decoders import SignalDecoder
+from dql_ros.convert.topic_decoders import SignalTopicDecoder
 
 JAZZY = get_typestore(Stores.ROS2_JAZZY)
 TYPES = JAZZY.types
@@ -469,22 +469,22 @@ def test_flags_and_events_are_told_apart(
     kind: Callable[..., Any], msgtype: str, values: list[Any], equals: Any, raised: list[int]
 ) -> None:
     signal = kind(topic="s", type=msgtype, path="data", equals=equals)
-    decode = SignalDecoder(signal, "/s", JAZZY)
-    assert decode.decode(signal_block(msgtype, values)).tolist() == raised
+    decoder = SignalTopicDecoder("/s", signal, JAZZY)
+    assert decoder.values(signal_block(msgtype, values)).tolist() == raised
 
 
 def test_events_without_a_path_happen_at_every_message_and_strings_at_any_text() -> None:
     block = signal_block(STRING, ["go", ""])
     event = Event(topic="s", type=STRING)
-    assert SignalDecoder(event, "/s", JAZZY).decode(block).tolist() == [1, 1]
+    assert SignalTopicDecoder("/s", event, JAZZY).values(block).tolist() == [1, 1]
     event = Event(topic="s", type=STRING, path="data")
-    assert SignalDecoder(event, "/s", JAZZY).decode(block).tolist() == [1, 0]
+    assert SignalTopicDecoder("/s", event, JAZZY).values(block).tolist() == [1, 0]
 
 
 def test_rewards_are_numbers() -> None:
     reward = RewardTopic(topic="r", type=FLOAT)
     block = signal_block(FLOAT, [0.5, -1.0])
-    assert SignalDecoder(reward, "/r", JAZZY).decode(block).tolist() == [0.5, -1.0]
+    assert SignalTopicDecoder("/r", reward, JAZZY).values(block).tolist() == [0.5, -1.0]
 
 
 @pytest.mark.parametrize(
@@ -499,4 +499,4 @@ def test_rewards_are_numbers() -> None:
 )
 def test_what_can_never_match_is_an_error(signal: Any, values: list[Any], error: str) -> None:
     with pytest.raises(MessageError, match=rf"^/s: .*{error}"):
-        SignalDecoder(signal, "/s", JAZZY).decode(signal_block(signal.type, values))
+        SignalTopicDecoder("/s", signal, JAZZY).values(signal_block(signal.type, values))

@@ -9,7 +9,7 @@ import numpy as np
 from dql_ros.contract import Contract
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episodes import EpisodeAssembler
-from dql_ros.convert.recorded_episode import LeftOut, RecordedEpisode
+from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 from dql_ros.convert.transitions import END_OF_TIME_NS
 from tests.ros.convert.naive_episodes import NaiveAssembler
 
@@ -52,7 +52,7 @@ class Fed:
                 assembler.advance(arrivals[end].arrived_ns)
         assembler.advance(END_OF_TIME_NS)
         assembler.finish()
-        self.left_out: list[LeftOut] = assembler.left_out
+        self.skipped: list[SkippedSpan] = assembler.skipped
         self.dropped_ticks = assembler.dropped_ticks
         self.split_nonfinite = assembler.split_nonfinite
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from dql_core.streams import CLOCK_JUMP_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.contract import Contract, RewardTopic
-from dql_ros.convert.alignment import Gate
-from dql_ros.convert.recorded_episode import BETWEEN, MARKED, STOPPED, LeftOut, RecordedEpisode
+from dql_ros.convert.alignment import EpisodeWindow
+from dql_ros.convert.recorded_episode import BETWEEN, MARKED, STOPPED, RecordedEpisode, SkippedSpan
 
 
 class Arrivals:
@@ -111,7 +111,7 @@ class NaiveAssembler:
 
     Attributes:
         episodes: The episodes found so far.
-        left_out: What is in none of them.
+        skipped: What is in none of them.
         ages_ns: For each topic of the contract, the age of its value at each tick that was used;
             that of a command is 0 unless it was held from before the tick.
 
@@ -121,7 +121,7 @@ class NaiveAssembler:
 
     def __init__(self, contract: Contract) -> None:
         self.episodes: list[RecordedEpisode] = []
-        self.left_out: list[LeftOut] = []
+        self.skipped: list[SkippedSpan] = []
         self.ages_ns: dict[str, list[int]] = {
             stream.topic: [] for stream in (*contract.observation, *contract.action)
         }
@@ -135,7 +135,7 @@ class NaiveAssembler:
         )
         self._commands = {stream.topic: Arrivals() for stream in contract.action}
         self._signals = {signal: Arrivals() for signal in contract.signals}
-        self._gate = Gate(contract.episode)
+        self._window = EpisodeWindow(contract.episode)
         self._over_ns: int | None = None
         self._growing: _Growing | None = None
         self._now_ns: int | None = None
@@ -164,7 +164,7 @@ class NaiveAssembler:
     def event(self, name: str, arrived_ns: int, *, matches: bool) -> None:
         """Take a message of the ``start``, ``stop`` or ``during`` topic."""
         self._advance(arrived_ns)
-        self._gate.event(name, arrived_ns, matches)
+        self._window.event(name, arrived_ns, matches)
 
     def signal(self, name: str, arrived_ns: int, value: float) -> None:
         """Take a value of the ``reward``, ``terminated`` or ``truncated`` signal."""
@@ -178,7 +178,7 @@ class NaiveAssembler:
         self._settle(self._now_ns, self._now_ns + 1)
         if self._growing is not None:
             self._stop(self._growing, self._now_ns, STOPPED)
-        self._note_left_out(self._now_ns)
+        self._note_skipped(self._now_ns)
 
     def _stop(self, growing: _Growing, now_ns: int, reason: str) -> None:
         if any(self._ends(growing.last_ns, now_ns)):
@@ -201,7 +201,7 @@ class NaiveAssembler:
             if growing is None:
                 return
             instant_ns = growing.last_ns + self._contract.period_ns
-            stop_ns = self._gate.next_event(growing.start_ns)
+            stop_ns = self._window.next_event(growing.start_ns)
             if stop_ns is not None and stop_ns < min(instant_ns, until_ns):
                 self._stop(growing, stop_ns, MARKED)
                 instant_ns = stop_ns
@@ -224,11 +224,11 @@ class NaiveAssembler:
         return self._growing
 
     def _may_run(self, now_ns: int) -> bool:
-        if self._over_ns is not None and self._gate.has_opening:
-            opening_ns = self._gate.next_opening(self._over_ns)
+        if self._over_ns is not None and self._window.has_opening:
+            opening_ns = self._window.next_opening(self._over_ns)
             if opening_ns is None or opening_ns > now_ns:
                 return False
-        return bool(self._gate.is_open(np.array([now_ns]))[0])
+        return bool(self._window.is_open(np.array([now_ns]))[0])
 
     def _tick(self, growing: _Growing, now_ns: int) -> None:
         """Complete the transition from the last tick to ``now_ns``, or end the episode there."""
@@ -236,7 +236,7 @@ class NaiveAssembler:
         transition = self._transition(growing.last_ns, now_ns)
         if isinstance(transition, _Transition):
             if not growing.transitions:
-                self._note_left_out(growing.start_ns)
+                self._note_skipped(growing.start_ns)
                 self._note_ages(growing.first.ages_ns)
             self._note_ages(transition.observation.ages_ns)
             self._note_ages(transition.held_ns)
@@ -304,7 +304,7 @@ class NaiveAssembler:
         self._idle_reasons = [reason or BETWEEN]
         if length < minimum:
             reason = f"episode of {length} transitions, shorter than min_length {minimum}"
-            self.left_out.append(LeftOut(growing.start_ns, growing.last_ns, reason))
+            self.skipped.append(SkippedSpan(growing.start_ns, growing.last_ns, reason))
             return
         self.episodes.append(_recorded(growing, terminated, truncated, reason))
 
@@ -330,10 +330,10 @@ class NaiveAssembler:
         if not told:
             self._idle_reasons.append(reason)
 
-    def _note_left_out(self, until_ns: int) -> None:
+    def _note_skipped(self, until_ns: int) -> None:
         if until_ns > self._idle_since_ns:
             reason = ", then ".join(self._idle_reasons) or STOPPED
-            self.left_out.append(LeftOut(self._idle_since_ns, until_ns, reason))
+            self.skipped.append(SkippedSpan(self._idle_since_ns, until_ns, reason))
 
 
 def _recorded(

@@ -8,7 +8,7 @@ import numpy as np
 
 from dql_core.data.dataset import Episode
 from dql_ros.contract import Contract, load_contract
-from dql_ros.convert.bag_result import BagPart, EpisodeRow, LeftOutRow, LossRow, SkippedTopic
+from dql_ros.convert.bag_result import BagResult, EpisodeRow, LossRow, SkippedRow, SkippedTopic
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.topic_statistics import TopicStatistics
@@ -34,7 +34,7 @@ def topic(name: str, role: str, count: int, limit_s: float | None = 0.1) -> dict
     return figures.to_json(START_NS)
 
 
-def part(bag: str, lengths: Sequence[int] = (30, 20), **changes: Any) -> BagPart:
+def part(bag: str, lengths: Sequence[int] = (30, 20), **changes: Any) -> BagResult:
     """A bag of episodes of 20 Hz, a second apart; the first is terminated."""
     rows, from_s = [], 0.0
     for index, length in enumerate(lengths):
@@ -61,16 +61,16 @@ def part(bag: str, lengths: Sequence[int] = (30, 20), **changes: Any) -> BagPart
         "topics": (topic("/joint_states", "observation", 60), topic("/commands", "action", 50)),
         "episodes": tuple(rows),
         "left_out": (
-            LeftOutRow(from_s=from_s - 1.0, to_s=from_s, reason="no command on /commands"),
+            SkippedRow(from_s=from_s - 1.0, to_s=from_s, reason="no command on /commands"),
         ),
         "clipped": (0, 0),
         "action_min": (-1.0, -1.0),
         "action_max": (1.0, 1.0),
     }
-    return BagPart.model_validate({**document, **changes})
+    return BagResult.model_validate({**document, **changes})
 
 
-def eventful(bag: str = "bags/eventful") -> BagPart:
+def eventful(bag: str = "bags/eventful") -> BagResult:
     """A bag in which everything went wrong that a report can tell of."""
     return part(
         bag,
@@ -87,7 +87,7 @@ def eventful(bag: str = "bags/eventful") -> BagPart:
     )
 
 
-def episodes(contract: Contract, parts: Sequence[BagPart]) -> list[Episode]:
+def episodes(contract: Contract, parts: Sequence[BagResult]) -> list[Episode]:
     """Random episodes of the lengths that the parts tell."""
     rng, spec = np.random.default_rng(0), contract.policy_spec()
     return [
@@ -103,7 +103,7 @@ def episodes(contract: Contract, parts: Sequence[BagPart]) -> list[Episode]:
     ]
 
 
-def report(parts: Sequence[BagPart], contract: Contract | None = None) -> dict[str, Any]:
+def report(parts: Sequence[BagResult], contract: Contract | None = None) -> dict[str, Any]:
     contract = contract or arm()
     converted = episodes(contract, parts)
     fields = DatasetStatistics.of(contract.policy_spec(), lambda: converted)

@@ -24,7 +24,7 @@ from hypothesis.strategies import DrawFn
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BagError, DqlError
 from dql_ros.contract import Contract
-from dql_ros.convert.convert import Manner, Source, convert
+from dql_ros.convert.convert import ConvertOptions, Source, convert
 from tests.ros.bag.written_bags import STORE, Recorded, Way, write_bag
 
 SECOND_NS = 1_000_000_000
@@ -304,7 +304,7 @@ def check(folder: Path, rules: Contract, bag: Path, salvage: bool) -> None:
     report = refusal = None
     with bounded():
         try:
-            report = convert(Source(rules, [bag]), out, Manner(salvage=salvage))
+            report = convert(Source(rules, [bag]), out, ConvertOptions(salvage=salvage))
         except DqlError as error:
             refusal = error
     if report is None:
@@ -394,5 +394,5 @@ def test_nothing_is_left_in_the_temporary_folder_of_a_bag_that_cannot_be_salvage
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     with pytest.raises(BagError, match=r"nothing of it can be read"):
-        convert(Source(CONTRACTS[0], [bag]), tmp_path / "out", Manner(salvage=True))
+        convert(Source(CONTRACTS[0], [bag]), tmp_path / "out", ConvertOptions(salvage=True))
     assert list((tmp_path / "temporary").iterdir()) == []

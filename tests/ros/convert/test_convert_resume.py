@@ -173,8 +173,8 @@ def test_a_conversion_without_an_episode_leaves_nothing_to_resume(place: Workpla
     assert place.left == set()
 
 
-@pytest.mark.parametrize("name", ["identity.json", "part.json"])
-def test_a_part_that_cannot_be_read_is_converted_again(place: Workplace, name: str) -> None:
+@pytest.mark.parametrize("name", ["identity.json", "result.json"])
+def test_a_result_that_cannot_be_read_is_converted_again(place: Workplace, name: str) -> None:
     bags = place.bags(3, 4, HELD)
     interrupted(place, bags)
     (place.folder / "seen").unlink()
@@ -199,7 +199,7 @@ def test_an_array_that_announces_more_than_its_file_is_told(place: Workplace) ->
 
 
 @pytest.mark.parametrize("prepared", ["link", "foreign"])
-def test_parts_that_somebody_else_made_are_not_used(place: Workplace, prepared: str) -> None:
+def test_results_that_somebody_else_made_are_not_used(place: Workplace, prepared: str) -> None:
     parts, elsewhere = place.folder / ".out.parts", place.folder / "held_elsewhere"
     elsewhere.mkdir()
     if prepared == "link":
@@ -212,7 +212,9 @@ def test_parts_that_somebody_else_made_are_not_used(place: Workplace, prepared: 
     done = place.run(place.bag(3), "--out", "out")
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert ".out.parts: is where this conversion keeps its parts, and was made by somebody" in line
+    assert (
+        ".out.parts: is where this conversion keeps its results, and was made by somebody" in line
+    )
     assert os.listdir(elsewhere) == []
 
 

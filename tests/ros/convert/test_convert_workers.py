@@ -9,7 +9,7 @@ import pytest
 
 from dql_core.errors import BagError
 from dql_ros.contract import load_contract
-from dql_ros.convert.convert import Manner, Source, convert
+from dql_ros.convert.convert import ConvertOptions, Source, convert
 from tests.ros.convert.held_conversion import BROKEN, HELD, KILLED, Workplace, contents, wait_for
 from tests.ros.convert.test_convert import ARM, Robot, without
 
@@ -32,7 +32,7 @@ def test_any_number_of_workers_makes_the_same_files(
     source = Source(load_contract(ARM), bags, contract_text=ARM.read_text())
     made = []
     for workers in (None, 1, 2, 3):
-        convert(source, tmp_path / f"out{workers}", Manner(workers=workers))
+        convert(source, tmp_path / f"out{workers}", ConvertOptions(workers=workers))
         made.append(contents(tmp_path / f"out{workers}"))
     assert {"report.json", "report.html", "data/metadata.json"} < set(made[0])
     assert made.count(made[0]) == len(made)
@@ -48,7 +48,7 @@ def test_progress_of_several_workers_goes_by_bytes_to_the_end(
     convert(
         Source(load_contract(ARM), bags),
         tmp_path / "out",
-        Manner(workers=2),
+        ConvertOptions(workers=2),
         lambda *step: told.append(step),
     )
     total = sum(file.stat().st_size for bag in bags for file in bag.glob("*.mcap"))
@@ -70,7 +70,9 @@ def test_the_error_is_of_the_first_bag_that_fails_whatever_the_number_of_workers
         record(tmp_path / "good", robot.run({"terminated": 5})),
     ]
     with pytest.raises(BagError, match=r"late.*: /reward: 'data' is nan") as raised:
-        convert(Source(load_contract(ARM), spoiled), tmp_path / "out", Manner(workers=workers))
+        convert(
+            Source(load_contract(ARM), spoiled), tmp_path / "out", ConvertOptions(workers=workers)
+        )
     assert "early" not in str(raised.value)
     assert not (tmp_path / "out").exists()
 
@@ -87,7 +89,9 @@ def test_a_bag_that_lacks_a_topic_is_told_of_before_any_is_converted(
     good = record(tmp_path / "good", messages)
     bad = record(tmp_path / "bad", without(messages, "/reward"))
     with pytest.raises(BagError, match=r"bad: no topic /reward.*, or record it$"):
-        convert(Source(load_contract(ARM), [good, bad]), tmp_path / "out", Manner(workers=2))
+        convert(
+            Source(load_contract(ARM), [good, bad]), tmp_path / "out", ConvertOptions(workers=2)
+        )
     assert sorted(os.listdir(tmp_path)) == ["bad", "good"]
 
 

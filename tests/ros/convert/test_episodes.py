@@ -108,7 +108,7 @@ def test_one_recording_holds_many_episodes_and_their_ends_are_told_apart() -> No
     assert [episode.truncated for episode in assembler.episodes] == [False, True, False, True]
     assert [episode.ending for episode in assembler.episodes] == [*endings[:3], STOPPED]
     assert [episode.observations[0, 0] for episode in assembler.episodes] == [0, 4, 6, 9]
-    assert {span.reason for span in assembler.left_out} == {BETWEEN}
+    assert {span.reason for span in assembler.skipped} == {BETWEEN}
 
 
 def test_command_that_answers_an_episodes_last_state_is_not_the_next_ones_first() -> None:
@@ -150,7 +150,7 @@ def test_what_comes_before_all_streams_are_there_is_left_out_and_said() -> None:
     assert episode.start_ns == 430_000_000
     assert episode.observations[:, 0].tolist() == [4, 5, 6, 7, 8]
     assert episode.actions.ravel().tolist() == [5, 6, 7, 8]
-    (before, after) = assembler.left_out
+    (before, after) = assembler.skipped
     assert (before.start_ns, before.end_ns, before.reason) == (0, 430_000_000, "no goal")
     assert after.reason == STOPPED
 
@@ -165,7 +165,7 @@ def test_a_gap_splits_the_episode_and_is_never_bridged() -> None:
     assert (first.terminated, first.truncated) == (False, True)
     assert second.observations.ravel().tolist() == list(range(12, 20))
     assert second.actions.ravel().tolist() == list(range(12, 19))
-    assert [span.reason for span in assembler.left_out] == ["no state for too long"]
+    assert [span.reason for span in assembler.skipped] == ["no state for too long"]
 
 
 def test_interval_without_a_command_in_force_ends_the_episode() -> None:
@@ -200,7 +200,7 @@ def test_short_episodes_are_dropped_and_said() -> None:
     assembler = assemble(rules, *lockstep(0, 2, "terminated"), *lockstep(3, 3, "terminated"))
     assert len(only(assembler)) == 3
     assert "episode of 2 transitions, shorter than min_length 3" in [
-        span.reason for span in assembler.left_out
+        span.reason for span in assembler.skipped
     ]
 
 
@@ -241,7 +241,7 @@ def test_no_transition_holds_anything_from_after_it_or_too_old(
             assert expected >= tick - 150_000_000
     spans = sorted(
         [(episode.start_ns, episode.end_ns) for episode in assembler.episodes]
-        + [(span.start_ns, span.end_ns) for span in assembler.left_out]
+        + [(span.start_ns, span.end_ns) for span in assembler.skipped]
     )
     assert all(left[1] <= right[0] for left, right in pairwise(spans))
 

@@ -110,7 +110,7 @@ def test_arrays_and_messages_give_the_same_episodes(data: st.DataObject) -> None
                 np.asarray(ours.rewards, float), np.asarray(theirs.rewards, float)
             )
         assert fed.ages_ns == expected.ages_ns
-        assert fed.left_out == expected.left_out
+        assert fed.skipped == expected.skipped
 
 
 @settings(deadline=None, max_examples=200)
@@ -150,6 +150,6 @@ def test_how_a_recording_is_divided_for_reading_changes_nothing(data: st.DataObj
         np.testing.assert_array_equal(ours.observations, theirs.observations)
         np.testing.assert_array_equal(ours.actions, theirs.actions)
     assert whole.ages_ns == pieces.ages_ns
-    assert whole.left_out == pieces.left_out
+    assert whole.skipped == pieces.skipped
     assert whole.dropped_ticks == pieces.dropped_ticks
     assert whole.split_nonfinite == pieces.split_nonfinite

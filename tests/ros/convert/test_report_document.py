@@ -5,26 +5,26 @@ import pytest
 
 from dql_core.data.dataset import Episode
 from dql_core.errors import BagError
-from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from tests.ros.convert.report_sample import arm, episodes, eventful, part, report
 
-FAILED = BagPart(bag="bags/broken", error="bags/broken: holds no message; record it again")
+FAILED = BagResult(bag="bags/broken", error="bags/broken: holds no message; record it again")
 
 
-@pytest.mark.parametrize("each", [part("bags/a"), eventful(), FAILED, BagPart(bag="b")])
-def test_a_part_survives_json(each: BagPart) -> None:
+@pytest.mark.parametrize("each", [part("bags/a"), eventful(), FAILED, BagResult(bag="b")])
+def test_a_result_survives_json(each: BagResult) -> None:
     document = json.loads(json.dumps(each.to_json(), allow_nan=False))
-    assert BagPart.from_json(document) == each
-    assert BagPart.from_json(document).to_json() == each.to_json()
+    assert BagResult.from_json(document) == each
+    assert BagResult.from_json(document).to_json() == each.to_json()
 
 
-def test_a_part_of_another_version_is_refused_in_one_line() -> None:
-    with pytest.raises(BagError, match=r"^parts/3\.json: unknown key 'episode'.*'episodes'"):
-        BagPart.from_json({"bag": "a", "episode": []}, "parts/3.json")
-    with pytest.raises(BagError, match=r"^part: key 'bag' is missing"):
-        BagPart.from_json({})
+def test_a_result_of_another_version_is_refused_in_one_line() -> None:
+    with pytest.raises(BagError, match=r"^results/3\.json: unknown key 'episode'.*'episodes'"):
+        BagResult.from_json({"bag": "a", "episode": []}, "results/3.json")
+    with pytest.raises(BagError, match=r"^result: key 'bag' is missing"):
+        BagResult.from_json({})
 
 
 def test_an_episode_row_has_the_keys_of_the_report() -> None:
@@ -151,7 +151,7 @@ def test_stamps_that_cannot_be_trusted_are_told_once_a_topic() -> None:
 def test_equal_inputs_give_equal_reports_and_json_keeps_them() -> None:
     parts = [part("bags/a"), eventful(), FAILED]
     made = report(parts)
-    assert made == report([BagPart.from_json(each.to_json()) for each in parts])
+    assert made == report([BagResult.from_json(each.to_json()) for each in parts])
     assert json.loads(json.dumps(made, allow_nan=False)) == made
 
 

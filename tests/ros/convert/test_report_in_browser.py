@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.report.page import render
 from tests.ros.convert.report_sample import eventful, part, report
 
@@ -82,7 +82,7 @@ def look(folder: Path, *frames: tuple[int, str]) -> tuple[list[dict[str, Any]], 
 
 def test_the_page_opens_offline_on_wide_and_narrow_screens(tmp_path: Path) -> None:
     long_name = "bags/" + "a_very_long_name_without_a_break_" * 6
-    failed = BagPart(bag=long_name, error=f"{long_name}: holds no message")
+    failed = BagResult(bag=long_name, error=f"{long_name}: holds no message")
     made = report([part("bags/a"), eventful(), part(long_name + "2"), failed])
     page = render(made)
     seen, console = look(tmp_path, (1280, page), (390, page))
@@ -113,6 +113,6 @@ def test_the_look_would_see_what_must_not_be(tmp_path: Path) -> None:
 
 
 def test_a_report_of_nothing_opens_too(tmp_path: Path) -> None:
-    page = render(report([BagPart(bag="bags/a", error="bags/a: holds no message")]))
+    page = render(report([BagResult(bag="bags/a", error="bags/a: holds no message")]))
     (view,), console = look(tmp_path, (390, page))
     assert (view["overflow"], view["figures"], console) == (0, 0, [])

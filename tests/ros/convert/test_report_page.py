@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from dql_ros.convert.bag_result import BagPart
+from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.report.page import render, table
 from tests.ros.convert.report_sample import arm, eventful, part, report
 
-FAILED = BagPart(bag="bags/broken", error="bags/broken: holds no message; record it again")
+FAILED = BagResult(bag="bags/broken", error="bags/broken: holds no message; record it again")
 VOID = {"meta", "rect", "line", "br"}
 
 
@@ -44,7 +44,7 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
-def rendered(*parts: BagPart, **changes: Any) -> tuple[str, Page]:
+def rendered(*parts: BagResult, **changes: Any) -> tuple[str, Page]:
     text = render({**report(parts), **changes})
     return text, Page(text)
 
@@ -93,7 +93,7 @@ def test_names_cannot_become_markup() -> None:
     one = part("bags/a").episodes[0].model_copy(update={"ending": evil})
     text, page = rendered(
         part(evil, episodes=(one,), notes=(evil,)),
-        BagPart(bag=f"{evil}2", error=evil),
+        BagResult(bag=f"{evil}2", error=evil),
         contract_text=evil,
         robot=evil,
         remarks=[evil],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, contract_problems, load_contract
-from dql_ros.convert.convert import Manner, Source, convert
+from dql_ros.convert.convert import ConvertOptions, Source, convert
 from dql_ros.tools.contract_draft.draft import Draft, draft_contract
 from dql_ros.tools.contract_draft.topic_profile import outward, study, upward, usual_rate
 from dql_ros.tools.contract_draft.yaml_text import comment, entry, flow
@@ -37,7 +37,9 @@ def written(tmp_path: Path, draft: Draft) -> Path:
 def converts(tmp_path: Path, draft: Draft, bag: Path) -> tuple[Contract, dict[str, Any]]:
     assert draft.missing == ()
     contract = load_contract(written(tmp_path, draft))
-    return contract, convert(Source(contract, [bag]), tmp_path / "out", Manner(dry_run=True))
+    return contract, convert(
+        Source(contract, [bag]), tmp_path / "out", ConvertOptions(dry_run=True)
+    )
 
 
 @pytest.fixture

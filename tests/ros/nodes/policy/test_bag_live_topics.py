@@ -21,7 +21,7 @@ from std_msgs.msg import String
 from dql_core.data.dataset import load_dataset
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, load_contract, resolve_topic
-from dql_ros.convert.bag_job import read_recording
+from dql_ros.convert.bag_job import read_bag_episodes
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.topics import message_class, qos_profile, reliable, time_message
 from dql_ros.processes import NodeCommand, NodeProcesses, own_domain
@@ -157,7 +157,9 @@ def check_parity(contract: Path, bag: Path, folder: Path) -> int:
     ticks: list[int] = []
     topics = frozenset(resolve_topic(stream.topic) for stream in rules.observation)
     with Bag(bag) as opened:
-        read_recording(opened, rules, "/", lambda episode: ticks.extend(episode.ticks_ns.tolist()))
+        read_bag_episodes(
+            opened, rules, "/", lambda episode: ticks.extend(episode.ticks_ns.tolist())
+        )
         events = [
             Event(int(time_ns), block.topic, block.payload(index))
             for batch in opened.batches(topics)
