@@ -9,11 +9,13 @@ each node is measured with all that its aliases stand for, before any value is m
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.events import AliasEvent
@@ -101,14 +103,28 @@ def problems_in(document: dict[str, Any], model: type[StrictModel]) -> list[str]
 
 
 def _sentences(cause: ValidationError, model: type[BaseModel]) -> list[str]:
-    """Tell each problem; a validator that found several gives a line each."""
-    # An unknown key is often the cause of the missing one, so it is told first.
-    problems = sorted(cause.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    return [
+    """Say each problem once; a validator that found several gives a line each."""
+    problems = cause.errors()
+    causes = [problem for problem in problems if not _follows(problem, problems)]
+    # An unknown key is often the cause of the missing one, so it comes first.
+    causes.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    sentences = (
         _sentence({**problem, "msg": line}, model)
-        for problem in problems
+        for problem in causes
         for line in problem["msg"].splitlines()
-    ]
+    )
+    return list(dict.fromkeys(sentences))
+
+
+def _follows(problem: ErrorDetails, problems: Sequence[ErrorDetails]) -> bool:
+    """Whether a problem only follows from another one, without which it would not be there."""
+    if problem["type"] == "too_short":  # none of the entries is valid
+        depth = len(problem["loc"])
+        return any(
+            other["loc"][:depth] == problem["loc"] and len(other["loc"]) > depth
+            for other in problems
+        )
+    return problem["type"] == "default_factory_not_called"
 
 
 def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
@@ -119,6 +135,8 @@ def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
         return f"unknown key '{key}'{did_you_mean(str(location[-1]), _keys_at(model, location))}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
+    if problem["type"] == "too_short":
+        return f"{key}: is empty; it needs an entry"
     message = problem["msg"].removeprefix("Value error, ")
     if not isinstance(problem["input"], str | int | float | bool):
         return f"{key}: {message}" if key else message

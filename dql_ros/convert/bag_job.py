@@ -30,7 +30,7 @@ from dql_ros.convert.bag_result import BagResult, EpisodeRow, LossRow, SkippedRo
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.episodes import EpisodeAssembler
-from dql_ros.convert.recorded_episode import BETWEEN, RecordedEpisode, SkippedSpan
+from dql_ros.convert.recorded_episode import LACKS, RecordedEpisode, SkippedSpan
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import (
     TopicDecoder,
@@ -132,7 +132,8 @@ def _collect(collected: _Collected, converted: ConvertedEpisode, start_ns: int) 
             episode_return=float(episode.rewards.sum()),
             terminated=episode.terminated,
             truncated=episode.truncated,
-            ending=recorded.ending,
+            ending=str(recorded.ending),
+            lacked=recorded.ending.cause in LACKS,
         )
     )
     collected.beyond.append(converted.beyond)
@@ -144,7 +145,7 @@ def _result(bag: Bag, summary: BagSummary, collected: _Collected) -> BagResult:
     spans = sorted(
         [*summary.skipped, *collected.skipped], key=lambda span: (span.start_ns, span.end_ns)
     )
-    between_ns = sum(span.end_ns - span.start_ns for span in spans if span.reason == BETWEEN)
+    between_ns = sum(span.end_ns - span.start_ns for span in spans if span.is_between)
     has_episode = bool(collected.rows)
     return BagResult(
         bag=str(bag.path),
@@ -166,7 +167,7 @@ def _result(bag: Bag, summary: BagSummary, collected: _Collected) -> BagResult:
                 reason=span.reason,
             )
             for span in spans
-            if span.reason != BETWEEN
+            if not span.is_between
         ),
         between_episodes_s=_seconds(between_ns),
         losses=tuple(

@@ -98,6 +98,7 @@ class EpisodeRow(StrictModel):
         terminated: Whether the task itself ended it.
         truncated: Whether a signal, a gap or the end of the recording ended it.
         ending: How it ended, in words.
+        lacked: Whether it ended where something that the contract needs was missing.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -109,6 +110,7 @@ class EpisodeRow(StrictModel):
     terminated: bool
     truncated: bool
     ending: str
+    lacked: bool = False
 
 
 class SkippedRow(StrictModel):

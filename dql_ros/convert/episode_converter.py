@@ -13,9 +13,13 @@ from dql_core.errors import BagError
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_core.rewards.episode import LoggedEpisode
 from dql_ros.contract import Contract, Predicate
-from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
-
-AFTER_THE_END = "after the end of the task"
+from dql_ros.convert.recorded_episode import (
+    Cause,
+    Reason,
+    RecordedEpisode,
+    SkippedSpan,
+    too_short,
+)
 
 
 @dataclass(frozen=True)
@@ -53,20 +57,19 @@ class EpisodeConverter:
         self._rewards = load_rewards(functions) if functions else None
 
     def __call__(self, recorded: RecordedEpisode) -> Iterator[ConvertedEpisode | SkippedSpan]:
-        """Yield the episode, and what of it is left out.
+        """Yield the episode, and what of it is skipped.
 
         Raises:
             BagError: If actions lie beyond the bounds and the contract refuses them.
             ContractError: If a function fails or returns what it must not.
         """
         actions, beyond = self._bounded(recorded)
-        episode, left_out = self._until_its_end(recorded, actions)
-        if left_out is not None:
-            yield left_out
+        episode, skipped = self._until_its_end(recorded, actions)
+        if skipped is not None:
+            yield skipped
         length, minimum = len(episode), self._contract.episode.min_length
         if length < minimum:
-            reason = f"episode of {length} transitions, shorter than min_length {minimum}"
-            yield SkippedSpan(episode.start_ns, episode.end_ns, reason)
+            yield too_short(episode.start_ns, episode.end_ns, length, minimum)
             return
         actions = actions[:length]
         yield ConvertedEpisode(
@@ -116,11 +119,12 @@ class EpisodeConverter:
             rewards=None if recorded.rewards is None else recorded.rewards[:length],
             terminated=True,
             truncated=False,
-            ending="terminated",
+            ending=Reason(Cause.TERMINATED),
         )
         if length == len(recorded):
             return ended, None
-        return ended, SkippedSpan(ended.end_ns, recorded.end_ns, AFTER_THE_END)
+        rest = (Reason(Cause.AFTER_THE_END),)
+        return ended, SkippedSpan(ended.end_ns, recorded.end_ns, rest)
 
     def _rewarded(
         self, recorded: RecordedEpisode, actions: NDArray[np.float32]

@@ -34,12 +34,11 @@ from dql_ros.contract import Contract
 from dql_ros.convert.alignment import AlignedRows, Alignment, Flags, OnArrivals
 from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import (
-    BETWEEN,
-    MARKED,
-    NO_TICK,
-    STOPPED,
+    Cause,
+    Reason,
     RecordedEpisode,
     SkippedSpan,
+    too_short,
 )
 from dql_ros.convert.transitions import END_OF_TIME_NS, MAX_TICKS, Ticks, Transitions, transitions
 
@@ -56,6 +55,18 @@ class _Growing:
     actions: list[NDArray[np.float64]] = field(default_factory=list)
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
     length: int = 0
+
+    def recorded(self, terminated: bool, truncated: bool, ending: Reason) -> RecordedEpisode:
+        """Return the episode, now that it is whole."""
+        return RecordedEpisode(
+            ticks_ns=np.concatenate(self.ticks_ns),
+            observations=np.concatenate(self.observations),
+            actions=np.concatenate(self.actions),
+            rewards=np.concatenate(self.rewards) if self.rewards else None,
+            terminated=terminated,
+            truncated=truncated,
+            ending=ending,
+        )
 
 
 class EpisodeAssembler:
@@ -95,7 +106,7 @@ class EpisodeAssembler:
         self._from_ns = 0  # the next episode begins at or after this
         self._from_is_instant = False
         self._idle_since_ns: int | None = None
-        self._idle_reasons: list[str] = []
+        self._idle_reasons: list[Reason] = []
 
     def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
         """Take in messages; see `Alignment.push`."""
@@ -117,7 +128,7 @@ class EpisodeAssembler:
             return
         self._settle(now_ns + 1, is_finished=True)
         if self._growing is not None:
-            self._stop(self._growing, now_ns, STOPPED)
+            self._stop(self._growing, now_ns, Reason(Cause.RECORDING_STOPPED))
         self._note_skipped(now_ns)
 
     def _settle(self, horizon_ns: int, *, is_finished: bool) -> None:
@@ -174,9 +185,9 @@ class EpisodeAssembler:
         if len(ticks):
             self._append(growing, self._transitions(last_ns, ticks))
         elif stop_ns is not None and stop_ns < min(decided_ns, deadline_ns + 1):
-            self._stop(growing, stop_ns, MARKED)
+            self._stop(growing, stop_ns, Reason(Cause.MARKED))
         elif decided_ns > deadline_ns:
-            self._close(growing, False, True, NO_TICK)
+            self._close(growing, Reason(Cause.NO_TICK))
             self._from_ns, self._from_is_instant = last_ns + 1, False
         else:
             return False
@@ -197,11 +208,11 @@ class EpisodeAssembler:
             return
         tick_ns = int(found.ticks_ns[stop])
         if found.usable[stop]:
-            self._close(growing, bool(found.terminated[stop]), bool(found.truncated[stop]), "")
+            self._close(growing, None, bool(found.terminated[stop]), bool(found.truncated[stop]))
         else:
-            reason = found.lack(stop)
-            self.split_nonfinite += reason.startswith("no finite value")
-            self._close(growing, False, True, reason)
+            lack = found.lack(stop)
+            self.split_nonfinite += lack.cause is Cause.NOT_FINITE
+            self._close(growing, lack)
         self._from_ns, self._from_is_instant = tick_ns, True
         if found.too_long[stop]:
             self._from_ns, self._from_is_instant = growing.last_ns + 1, False
@@ -228,29 +239,36 @@ class EpisodeAssembler:
         growing.length += count
         growing.last_ns = int(found.ticks_ns[count - 1])
 
-    def _stop(self, growing: _Growing, now_ns: int, reason: str) -> None:
+    def _stop(self, growing: _Growing, now_ns: int, reason: Reason) -> None:
         """End the episode at ``now_ns``, within a period."""
         end_ns = self._alignment.next_end(growing.last_ns)
         if end_ns is not None and end_ns <= now_ns:
             # It stopped within the very period in which the task ended.
             self._append(growing, self._transitions(growing.last_ns, np.array([now_ns])))
         if self._growing is not None:
-            self._close(growing, False, True, reason)
+            self._close(growing, reason)
             self._from_ns, self._from_is_instant = now_ns, True
 
-    def _close(self, growing: _Growing, terminated: bool, truncated: bool, reason: str) -> None:
+    def _close(
+        self,
+        growing: _Growing,
+        lack: Reason | None,
+        terminated: bool = False,
+        truncated: bool = True,
+    ) -> None:
+        """End the episode: for what is lacking, or because a signal says so."""
         self._growing = None
         length, minimum = growing.length, self._contract.episode.min_length
-        if length == 0:
-            self._wait(reason)
+        if lack is not None and length == 0:
+            self._wait(lack)
             return
         self._idle_since_ns = growing.last_ns
-        self._idle_reasons = [reason or BETWEEN]
+        self._idle_reasons = [lack or Reason(Cause.BETWEEN)]
         if length < minimum:
-            reason = f"episode of {length} transitions, shorter than min_length {minimum}"
-            self.skipped.append(SkippedSpan(growing.start_ns, growing.last_ns, reason))
+            self.skipped.append(too_short(growing.start_ns, growing.last_ns, length, minimum))
             return
-        self._on_episode(_recorded(growing, terminated, truncated, reason))
+        signal = Reason(Cause.TERMINATED if terminated else Cause.TRUNCATED)
+        self._on_episode(growing.recorded(terminated, truncated, lack or signal))
 
     def _wait_for(self, observed: AlignedRows, is_open: Flags, count: int) -> None:
         """Note why no episode began at the first ``count`` candidates."""
@@ -261,32 +279,17 @@ class EpisodeAssembler:
         for code in different[np.argsort(firsts)].tolist():
             missing = [topic for bit, topic in enumerate(topics) if code >> bit & 1]
             if code < 0:
-                self._wait(BETWEEN)
+                self._wait(Reason(Cause.BETWEEN))
             elif missing:
-                self._wait(f"no {' and no '.join(missing)}")
+                self._wait(Reason(Cause.MISSING, tuple(missing)))
             else:
-                self._wait("no finite value")
+                self._wait(Reason(Cause.NONE_FINITE))
 
-    def _wait(self, reason: str) -> None:
-        told = any(known == BETWEEN or known.startswith(reason) for known in self._idle_reasons)
-        if not told:
+    def _wait(self, reason: Reason) -> None:
+        if not any(known.covers(reason) for known in self._idle_reasons):
             self._idle_reasons.append(reason)
 
     def _note_skipped(self, until_ns: int) -> None:
         if self._idle_since_ns is not None and until_ns > self._idle_since_ns:
-            reason = ", then ".join(self._idle_reasons) or STOPPED
-            self.skipped.append(SkippedSpan(self._idle_since_ns, until_ns, reason))
-
-
-def _recorded(
-    growing: _Growing, terminated: bool, truncated: bool, reason: str
-) -> RecordedEpisode:
-    return RecordedEpisode(
-        ticks_ns=np.concatenate(growing.ticks_ns),
-        observations=np.concatenate(growing.observations),
-        actions=np.concatenate(growing.actions),
-        rewards=np.concatenate(growing.rewards) if growing.rewards else None,
-        terminated=terminated,
-        truncated=truncated,
-        ending=reason or ("terminated" if terminated else "truncated"),
-    )
+            reasons = tuple(self._idle_reasons) or (Reason(Cause.RECORDING_STOPPED),)
+            self.skipped.append(SkippedSpan(self._idle_since_ns, until_ns, reasons))

@@ -1,16 +1,67 @@
-"""What cutting a recording gives: episodes, and the spans that are in none of them."""
+"""What a recording holds: episodes, and spans that are in none of them, with the reasons."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-STOPPED = "the recording stopped"
-BETWEEN = "between episodes"
-MARKED = "stopped by its marker"
-NO_TICK = "no usable tick for too long"
+
+class Cause(Enum):
+    """Why an episode ended or a span is in no episode; the value is its text."""
+
+    TERMINATED = "terminated"
+    TRUNCATED = "truncated"
+    RECORDING_STOPPED = "the recording stopped"
+    MARKED = "stopped by its marker"
+    NO_TICK = "no usable tick for too long"
+    OUTDATED = "no {} for too long"
+    NO_COMMAND = "no command on {}"
+    NOT_FINITE = "no finite value on {}"
+    NO_REWARD = "no reward"
+    MISSING = "no {}"
+    NONE_FINITE = "no finite value"
+    TOO_SHORT = "episode of {}"
+    AFTER_THE_END = "after the end of the task"
+    BETWEEN = "between episodes"
+
+
+# Ends of episodes where something was missing that the contract needs.
+LACKS = frozenset(
+    {Cause.NO_TICK, Cause.OUTDATED, Cause.NO_COMMAND, Cause.NOT_FINITE, Cause.NO_REWARD}
+)
+# What is known already when the first is to be noted after the second.
+_COVERED = {Cause.MISSING: {Cause.MISSING, Cause.OUTDATED}, Cause.NONE_FINITE: {Cause.NOT_FINITE}}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A cause, with the topics that it concerns.
+
+    Attributes:
+        cause: The cause.
+        details: What its text is completed with: topics, or an episode's length.
+    """
+
+    cause: Cause
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """The reason in words."""
+        return self.cause.value.format(" and no ".join(self.details))
+
+    def covers(self, other: Reason) -> bool:
+        """Whether ``other`` adds nothing to this reason."""
+        return (
+            self.cause is Cause.BETWEEN
+            or self == other
+            or (
+                self.cause in _COVERED.get(other.cause, ())
+                and self.details[: len(other.details)] == other.details
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -24,7 +75,7 @@ class RecordedEpisode:
         rewards: Shape (T,), or ``None`` if the contract names no reward topic.
         terminated: Whether the task itself ended it.
         truncated: Whether a signal, a gap or the end of the recording ended it.
-        ending: How it ended, in words.
+        ending: How it ended.
     """
 
     ticks_ns: NDArray[np.int64]
@@ -33,7 +84,7 @@ class RecordedEpisode:
     rewards: NDArray[np.float64] | None
     terminated: bool
     truncated: bool
-    ending: str
+    ending: Reason
 
     @property
     def start_ns(self) -> int:
@@ -57,9 +108,25 @@ class SkippedSpan:
     Attributes:
         start_ns: Where it begins.
         end_ns: Where it ends.
-        reason: Why nothing could be made of it.
+        reasons: Why nothing could be made of it, in the order in which they arose.
     """
 
     start_ns: int
     end_ns: int
-    reason: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def reason(self) -> str:
+        """The reasons in words."""
+        return ", then ".join(map(str, self.reasons))
+
+    @property
+    def is_between(self) -> bool:
+        """Whether the recording was between two episodes, so that nothing is lost."""
+        return [reason.cause for reason in self.reasons] == [Cause.BETWEEN]
+
+
+def too_short(start_ns: int, end_ns: int, length: int, minimum: int) -> SkippedSpan:
+    """Return the span of an episode that has fewer transitions than the contract wants."""
+    details = f"{length} transitions, shorter than min_length {minimum}"
+    return SkippedSpan(start_ns, end_ns, (Reason(Cause.TOO_SHORT, (details,)),))

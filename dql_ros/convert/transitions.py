@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dql_ros.contract import Contract
 from dql_ros.convert.alignment import AlignedRows, Alignment, Flags
 from dql_ros.convert.columns import Times
-from dql_ros.convert.recorded_episode import NO_TICK
+from dql_ros.convert.recorded_episode import Cause, Reason
 
 # How many ticks are looked at in one go, which bounds the memory.
 MAX_TICKS = 4096
@@ -120,21 +120,21 @@ class Transitions:
     truncated: Flags
     usable: Flags
 
-    def lack(self, index: int) -> str:
-        """What transition ``index`` lacks, in words."""
+    def lack(self, index: int) -> Reason:
+        """What transition ``index`` lacks."""
         if self.too_long[index]:
-            return NO_TICK
+            return Reason(Cause.NO_TICK)
         for topic, absent in self.commanded.missing.items():
             if absent[index]:
-                return f"no command on {topic}"
+                return Reason(Cause.NO_COMMAND, (topic,))
         missing = [topic for topic, absent in self.observed.missing.items() if absent[index]]
         if missing:
-            return f"no {' and no '.join(missing)} for too long"
+            return Reason(Cause.OUTDATED, tuple(missing))
         for found in (self.observed, self.commanded):
             for topic, strange in found.not_finite.items():
                 if strange[index]:
-                    return f"no finite value on {topic}"
-        return "no reward"
+                    return Reason(Cause.NOT_FINITE, (topic,))
+        return Reason(Cause.NO_REWARD)
 
 
 def transitions(

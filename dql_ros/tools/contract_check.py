@@ -1,10 +1,8 @@
-"""Whether a contract fits one bag: its topics, types, messages, times and values.
+"""What is wrong with a contract: by itself, and compared with a recording.
 
-What is wrong with a contract without any recording: its keys, its types, its functions.
-
-What is found wrong with a contract.
-
-Holds one stream of a contract against the messages of its topic.
+By itself: its keys, its functions, and what it asks of its message types. Compared with a bag: its
+topics, types, messages, times and values; and if it fits, the episodes are made as a conversion
+makes them, to see how many there are.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.recorded_episode import RecordedEpisode
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
-from dql_ros.tools.contract_types import type_problems
+from dql_ros.tools.contract_types import Flaw, TypeProblem, topic_problems, type_problems
 from dql_ros.tools.survey import begins_with_header, header_stamps
 
 Progress = Callable[[int], None]
@@ -118,9 +116,9 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
             findings.problems.append(str(cause))
         else:
             roles.append(role)
-    by_type = list(dict.fromkeys(_type_problems(bag, contract, roles)))
-    of_definitions = [problem for problem in by_type if "cannot be sent" not in problem]
+    by_type = [problem for role in roles for problem in _type_problems(bag, contract, role)]
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
+    known = {(problem.key, problem.path) for problem in by_type}
     streams = [role for role in roles if isinstance(role.rule, Stream)]
     probes = {
         (role.kind, role.name): StreamProbe(role, bag.typestore(role.topic, role.rule.type))
@@ -128,11 +126,12 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
     }
     signals = [role for role in roles if not isinstance(role.rule, Stream)]
     failures = _read(bag, roles, probes, signals, progress)
-    for probe in probes.values():
+    for role in streams:
+        probe = probes[role.kind, role.name]
         findings.add(probe.findings(contract), str(bag.path))
         for selection, failure, block in probe.failures():
-            # What the type has not got is told once, not of the first message again.
-            if not any(f"'{selection.path}" in problem for problem in of_definitions):
+            # What the type does not have is reported once, not of the first message again.
+            if (_key(contract, role), selection.path) not in known:
                 failures.append(str(located(failure, block, bag.start_ns, bag.path)))
     findings.problems += failures
     findings.warnings += [f"{bag.path}: {text}" for text in _rates(contract, probes, streams)]
@@ -144,13 +143,10 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
     return findings
 
 
-def _type_problems(bag: Bag, contract: Contract, roles: list[TopicRole]) -> Iterator[str]:
-    """What the bag's own definitions say; those of one topic may not know another's type."""
-    for role in roles:
-        begin = f"{_key(contract, role)} ("
-        for problem in type_problems(contract, bag.typestore(role.topic, role.rule.type)):
-            if problem.startswith(begin):
-                yield problem
+def _type_problems(bag: Bag, contract: Contract, role: TopicRole) -> Iterator[TypeProblem]:
+    """What the bag's own definition of a topic's type says."""
+    typestore = bag.typestore(role.topic, role.rule.type)
+    return topic_problems(_key(contract, role), role.rule, typestore)
 
 
 def _key(contract: Contract, role: TopicRole) -> str:
@@ -250,7 +246,7 @@ def check_file(path: Path) -> tuple[Contract | None, Findings]:
     """
     problems = contract_problems(path)
     if problems:
-        return None, Findings(list(_causes(problems)))
+        return None, Findings(problems)
     contract = load_contract(path)
     return contract, Findings(_function_problems(contract))
 
@@ -259,23 +255,11 @@ def check_standard_types(contract: Contract) -> Findings:
     """Compare a contract with ROS 2's standard types; others are only known with a bag."""
     found = Findings()
     for problem in type_problems(contract, get_typestore(Stores.ROS2_JAZZY)):
-        if ": unknown type '" in problem:
+        if problem.flaw is Flaw.UNKNOWN_TYPE:
             found.warnings.append(f"{problem}; a bag that defines it tells more")
         else:
-            found.problems.append(problem)
+            found.problems.append(str(problem))
     return found
-
-
-def _causes(problems: list[str]) -> Iterator[str]:
-    """Leave out what only follows from another problem, in pydantic's words."""
-    for problem in dict.fromkeys(problems):
-        key, _, rule = problem.partition(": ")
-        if rule.startswith("The default factory uses validated data"):
-            continue
-        if not rule.startswith("Tuple should have at least 1 item"):
-            yield problem
-        elif not any(f"{key}." in other for other in problems):
-            yield f"{key}: is empty; it needs an entry"
 
 
 def _function_problems(contract: Contract) -> list[str]:

@@ -1,12 +1,10 @@
-"""Whether the messages that a contract names have what it selects, by their definitions alone.
-
-What lies at a dotted path of a message type, told from its definition alone.
-"""
+"""Whether the messages that a contract names have what it selects, by their definitions alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from rosbags.interfaces import Nodetype
@@ -36,52 +34,110 @@ _WORDS = {
 }
 
 
-def type_problems(contract: Contract, typestore: Typestore) -> list[str]:
+class Flaw(Enum):
+    """What is wrong with what a contract asks of a type."""
+
+    UNKNOWN_TYPE = auto()
+    NOT_IN_TYPE = auto()
+    NOT_SENDABLE = auto()
+
+
+@dataclass(frozen=True)
+class TypeProblem:
+    """Something that a contract asks of a topic's type and the type does not have.
+
+    Attributes:
+        flaw: What is wrong.
+        key: The contract's key: ``observation.0``.
+        topic: The topic.
+        text: What is wrong, in words.
+        path: The path of the selection that asks for it; empty for what concerns the whole type.
+    """
+
+    flaw: Flaw
+    key: str
+    topic: str
+    text: str
+    path: str = ""
+
+    def __str__(self) -> str:
+        """The problem in a sentence that begins with the key."""
+        return f"{self.key} ({self.topic}): {self.text}"
+
+
+def type_problems(contract: Contract, typestore: Typestore) -> list[TypeProblem]:
     """Return all that the contract asks of its topics' types and they do not have.
 
     Args:
         contract: A valid contract.
         typestore: Knows the types: those of a bag, or ROS 2's standard ones.
-
-    Returns:
-        A sentence each, beginning with the key that is wrong.
     """
-    return list(_problems(contract, typestore))
+    return [
+        problem
+        for key, rule in _rules(contract)
+        for problem in topic_problems(key, rule, typestore)
+    ]
 
 
-def _problems(contract: Contract, typestore: Typestore) -> Iterator[str]:
-    for section, streams in (("observation", contract.observation), ("action", contract.action)):
-        for index, stream in enumerate(streams):
-            for problem in _stream_problems(stream, typestore):
-                yield f"{section}.{index} ({stream.topic}): {problem}"
-    named: dict[str, SignalStream | Event] = {**contract.signals, **contract.events}
-    for key, signal in named.items():
-        for problem in _signal_problems(signal, typestore):
-            yield f"{key if key == 'reward' else f'episode.{key}'} ({signal.topic}): {problem}"
+def topic_problems(
+    key: str, rule: Stream | SignalStream | Event, typestore: Typestore
+) -> Iterator[TypeProblem]:
+    """Yield what one section of a contract asks of its topic's type and the type does not have.
+
+    Args:
+        key: The section's key.
+        rule: The section.
+        typestore: Knows the type.
+    """
+    for flaw, path, text in _problems(rule, typestore):
+        yield TypeProblem(flaw, key, rule.topic, text, path)
 
 
-def _stream_problems(stream: Stream, typestore: Typestore) -> Iterator[str]:
-    if stream.type not in typestore.fielddefs:
-        yield _unknown_type(stream.type, typestore)
-        return
+def _problems(
+    rule: Stream | SignalStream | Event, typestore: Typestore
+) -> Iterator[tuple[Flaw, str, str]]:
+    """Yield each flaw, the path of the selection that has it, and its text."""
+    if rule.type not in typestore.fielddefs:
+        # Of services the standard types have requests and responses only, no events.
+        if "/srv/" not in rule.type:
+            text = f"unknown type '{rule.type}'{did_you_mean(rule.type, typestore.fielddefs)}"
+            yield Flaw.UNKNOWN_TYPE, "", text
+    elif isinstance(rule, Stream):
+        yield from _stream_problems(rule, typestore)
+    else:
+        for text in _signal_problems(rule, typestore):
+            yield Flaw.NOT_IN_TYPE, rule.path or "", text
+
+
+def _stream_problems(stream: Stream, typestore: Typestore) -> Iterator[tuple[Flaw, str, str]]:
     for selection in stream.fields:
-        yield from _selection_problems(selection, stream.type, typestore)
+        for text in _selection_problems(selection, stream.type, typestore):
+            yield Flaw.NOT_IN_TYPE, selection.path, text
     if stream.stamp == "header":
         try:
             node_at(typestore, stream.type, "header.stamp.sec")
         except ValueError:
-            yield f"{stream.type} has no header; set 'stamp: receive'"
+            yield Flaw.NOT_IN_TYPE, "", f"{stream.type} has no header; set 'stamp: receive'"
     if not isinstance(stream, ObservationStream):
         try:
             StreamEncoder(stream)
         except ContractError as cause:
-            yield str(cause).removeprefix(f"{stream.topic}: ")
+            yield Flaw.NOT_SENDABLE, "", str(cause).removeprefix(f"{stream.topic}: ")
+
+
+def _rules(contract: Contract) -> Iterator[tuple[str, Stream | SignalStream | Event]]:
+    for section, streams in (("observation", contract.observation), ("action", contract.action)):
+        for index, stream in enumerate(streams):
+            yield f"{section}.{index}", stream
+    named: dict[str, SignalStream | Event] = {**contract.signals, **contract.events}
+    for name, signal in named.items():
+        yield name if name == "reward" else f"episode.{name}", signal
 
 
 def _selection_problems(
     selection: FieldSelection, msgtype: str, typestore: Typestore
 ) -> Iterator[str]:
-    told = set()
+    wrong = set()
     for path, key in selection.elements:
         try:
             node = node_at(typestore, msgtype, path)
@@ -89,21 +145,16 @@ def _selection_problems(
             yield str(cause)
             return
         needed = "number" if key is None else "array"
-        if node.kind != needed and path not in told:
-            told.add(path)
+        if node.kind != needed and path not in wrong:
+            wrong.add(path)
             yield f"'{path}' is {_WORDS[node.kind]}, not {_WORDS[needed]}"
         elif isinstance(key, int) and node.length is not None and key >= node.length:
             yield f"'{path}' has {node.length} elements, no index {key}"
-    if selection.joints and not told and names_path(typestore, msgtype, selection.path) is None:
+    if selection.joints and not wrong and names_path(typestore, msgtype, selection.path) is None:
         yield f"{msgtype} names no joints for '{selection.path}'; select with 'indices'"
 
 
 def _signal_problems(signal: SignalStream | Event, typestore: Typestore) -> Iterator[str]:
-    if signal.type not in typestore.fielddefs:
-        # Of services the standard types have requests and responses only, no events.
-        if "/srv/" not in signal.type:
-            yield _unknown_type(signal.type, typestore)
-        return
     if signal.path is None:
         return
     try:
@@ -118,10 +169,6 @@ def _signal_problems(signal: SignalStream | Event, typestore: Typestore) -> Iter
     if kind not in allowed:
         needed = " or ".join(_WORDS[each] for each in sorted(allowed))
         yield f"'{signal.path}' is {_WORDS[kind]}, not {needed}"
-
-
-def _unknown_type(msgtype: str, typestore: Typestore) -> str:
-    return f"unknown type '{msgtype}'{did_you_mean(msgtype, typestore.fielddefs)}"
 
 
 @dataclass(frozen=True)

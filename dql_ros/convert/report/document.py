@@ -59,7 +59,7 @@ def make_report(
         "bags_sha256": {result.bag: result.files for result in converted},
         "bags": [_bag(result) for result in converted],
         "episodes": [
-            {"bag": result.bag, **row.model_dump(by_alias=True)}
+            {"bag": result.bag, **row.model_dump(by_alias=True, exclude={"lacked"})}
             for result in converted
             for row in result.episodes
         ],
@@ -68,7 +68,8 @@ def make_report(
         "action": _actions(converted, fields),
         "reward": fields.reward.to_json(),
     }
-    return {**report, "remarks": remarks(report, contract)}
+    lacked = sum(row.lacked for result in converted for row in result.episodes)
+    return {**report, "remarks": remarks(report, contract, lacked)}
 
 
 def _versions() -> dict[str, str]:
@@ -141,16 +142,17 @@ def _actions(results: Sequence[BagResult], fields: DatasetStatistics) -> list[di
     ]
 
 
-def remarks(report: dict[str, Any], contract: Contract) -> list[str]:
+def remarks(report: dict[str, Any], contract: Contract, lacked: int) -> list[str]:
     """Return one sentence for each thing that may make the dataset less than it seems.
 
     Args:
         report: The report as made so far.
         contract: The contract behind it.
+        lacked: Episodes that ended where something was missing.
     """
     sentences = (
         *_about_bags(report),
-        *_about_episodes(report, contract),
+        *_about_episodes(report, contract, lacked),
         *_about_values(report, contract),
         *_about_topics(report["bags"]),
     )
@@ -176,7 +178,7 @@ def _about_bags(report: dict[str, Any]) -> Iterator[str]:
             )
 
 
-def _about_episodes(report: dict[str, Any], contract: Contract) -> Iterator[str]:
+def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> Iterator[str]:
     totals = report["totals"]
     if contract.reward is None:
         yield (
@@ -192,13 +194,8 @@ def _about_episodes(report: dict[str, Any], contract: Contract) -> Iterator[str]
             "The contract says what ends the task, and it never happened: no episode is "
             "terminated."
         )
-    splits = sum(
-        row["episodes"]
-        for row in report["endings"]
-        if row["truncated"] and row["ending"].startswith("no ")
-    )
-    if splits:
-        ends = _many(splits, "episode ends", "episodes end")
+    if lacked:
+        ends = _many(lacked, "episode ends", "episodes end")
         yield f"{ends} where something needed was missing."
     if totals["nonfinite_splits"]:
         yield (

@@ -28,7 +28,13 @@ from numpy.typing import NDArray
 from dql_core.streams import CLOCK_JUMP_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.contract import Contract, RewardTopic
 from dql_ros.convert.alignment import EpisodeWindow
-from dql_ros.convert.recorded_episode import BETWEEN, MARKED, STOPPED, RecordedEpisode, SkippedSpan
+from dql_ros.convert.recorded_episode import (
+    Cause,
+    Reason,
+    RecordedEpisode,
+    SkippedSpan,
+    too_short,
+)
 
 
 class Arrivals:
@@ -142,7 +148,7 @@ class NaiveAssembler:
         self._ended_ns: dict[str, int] = {}
         self._last_stamps_ns: dict[str, int] = {}
         self._idle_since_ns = 0
-        self._idle_reasons: list[str] = []
+        self._idle_reasons: list[Reason] = []
 
     def observe(
         self, topic: str, arrived_ns: int, stamp_ns: int, value: NDArray[np.float64]
@@ -177,10 +183,10 @@ class NaiveAssembler:
             return
         self._settle(self._now_ns, self._now_ns + 1)
         if self._growing is not None:
-            self._stop(self._growing, self._now_ns, STOPPED)
+            self._stop(self._growing, self._now_ns, Reason(Cause.RECORDING_STOPPED))
         self._note_skipped(self._now_ns)
 
-    def _stop(self, growing: _Growing, now_ns: int, reason: str) -> None:
+    def _stop(self, growing: _Growing, now_ns: int, reason: Reason) -> None:
         if any(self._ends(growing.last_ns, now_ns)):
             # It stopped within the very period in which the episode ended.
             self._tick(growing, now_ns)
@@ -203,7 +209,7 @@ class NaiveAssembler:
             instant_ns = growing.last_ns + self._contract.period_ns
             stop_ns = self._window.next_event(growing.start_ns)
             if stop_ns is not None and stop_ns < min(instant_ns, until_ns):
-                self._stop(growing, stop_ns, MARKED)
+                self._stop(growing, stop_ns, Reason(Cause.MARKED))
                 instant_ns = stop_ns
                 continue
             if instant_ns >= until_ns:
@@ -214,10 +220,10 @@ class NaiveAssembler:
         observation = self._builder.at(now_ns)
         self._forget_before(now_ns)
         if not self._may_run(now_ns):
-            self._wait(BETWEEN)
+            self._wait(Reason(Cause.BETWEEN))
             return None
         if observation.values is None:
-            self._wait(f"no {' and no '.join(observation.missing)}")
+            self._wait(Reason(Cause.MISSING, observation.missing))
             return None
         self._growing = _Growing(now_ns, now_ns, observation)
         self._over_ns = None
@@ -243,13 +249,13 @@ class NaiveAssembler:
             growing.transitions.append(transition)
             growing.last_ns = now_ns
             if terminated or truncated:
-                self._close(growing, terminated, truncated, "")
+                self._close(growing, terminated, truncated, None)
         else:
             self._close(growing, False, True, transition)
         if terminated or truncated:
             self._forget_episode(now_ns)
 
-    def _transition(self, start_ns: int, now_ns: int) -> _Transition | str:
+    def _transition(self, start_ns: int, now_ns: int) -> _Transition | Reason:
         """The transition between two ticks, or what it lacks."""
         observation = self._builder.at(now_ns)
         rewards = self._rewards(start_ns, now_ns)
@@ -262,13 +268,13 @@ class NaiveAssembler:
                 else arrivals.in_force(start_ns, now_ns, stream.max_age_ns)
             )
             if command is None:
-                return f"no command on {stream.topic}"
+                return Reason(Cause.NO_COMMAND, (stream.topic,))
             commands.append(command[0])
             held_ns[stream.topic] = command[1]
         if observation.values is None:
-            return f"no {' and no '.join(observation.missing)} for too long"
+            return Reason(Cause.OUTDATED, observation.missing)
         if rewards == []:
-            return "no reward"
+            return Reason(Cause.NO_REWARD)
         self._forget_before(now_ns)
         return _Transition(
             np.concatenate(commands),
@@ -294,17 +300,18 @@ class NaiveAssembler:
         )
         return terminated, truncated
 
-    def _close(self, growing: _Growing, terminated: bool, truncated: bool, reason: str) -> None:
+    def _close(
+        self, growing: _Growing, terminated: bool, truncated: bool, reason: Reason | None
+    ) -> None:
         self._growing = None
         length, minimum = len(growing.transitions), self._contract.episode.min_length
-        if length == 0:
+        if reason is not None and length == 0:
             self._wait(reason)
             return
         self._idle_since_ns = growing.last_ns
-        self._idle_reasons = [reason or BETWEEN]
+        self._idle_reasons = [reason or Reason(Cause.BETWEEN)]
         if length < minimum:
-            reason = f"episode of {length} transitions, shorter than min_length {minimum}"
-            self.skipped.append(SkippedSpan(growing.start_ns, growing.last_ns, reason))
+            self.skipped.append(too_short(growing.start_ns, growing.last_ns, length, minimum))
             return
         self.episodes.append(_recorded(growing, terminated, truncated, reason))
 
@@ -325,19 +332,22 @@ class NaiveAssembler:
             if age_ns is not None:
                 self.ages_ns[topic].append(age_ns)
 
-    def _wait(self, reason: str) -> None:
-        told = any(known == BETWEEN or known.startswith(reason) for known in self._idle_reasons)
-        if not told:
+    def _wait(self, reason: Reason) -> None:
+        is_known = any(
+            known.cause is Cause.BETWEEN or str(known).startswith(str(reason))
+            for known in self._idle_reasons
+        )
+        if not is_known:
             self._idle_reasons.append(reason)
 
     def _note_skipped(self, until_ns: int) -> None:
         if until_ns > self._idle_since_ns:
-            reason = ", then ".join(self._idle_reasons) or STOPPED
-            self.skipped.append(SkippedSpan(self._idle_since_ns, until_ns, reason))
+            reasons = tuple(self._idle_reasons) or (Reason(Cause.RECORDING_STOPPED),)
+            self.skipped.append(SkippedSpan(self._idle_since_ns, until_ns, reasons))
 
 
 def _recorded(
-    growing: _Growing, terminated: bool, truncated: bool, reason: str
+    growing: _Growing, terminated: bool, truncated: bool, reason: Reason | None
 ) -> RecordedEpisode:
     transitions = growing.transitions
     rewards = [each.reward for each in transitions if each.reward is not None]
@@ -349,5 +359,5 @@ def _recorded(
         rewards=np.array(rewards) if rewards else None,
         terminated=terminated,
         truncated=truncated,
-        ending=reason or ("terminated" if terminated else "truncated"),
+        ending=reason or Reason(Cause.TERMINATED if terminated else Cause.TRUNCATED),
     )

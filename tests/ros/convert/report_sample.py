@@ -48,6 +48,7 @@ def part(bag: str, lengths: Sequence[int] = (30, 20), **changes: Any) -> BagResu
                 terminated=index == 0,
                 truncated=index > 0,
                 ending="terminated" if index == 0 else "no /joint_states for too long",
+                lacked=index > 0,
             )
         )
         from_s = to_s + 1.0

@@ -28,8 +28,17 @@ def test_a_result_of_another_version_is_refused_in_one_line() -> None:
 
 
 def test_an_episode_row_has_the_keys_of_the_report() -> None:
-    (row, _) = part("bags/a").to_json()["episodes"]
-    assert list(row) == ["from_s", "to_s", "length", "return", "terminated", "truncated", "ending"]
+    row, _ = report([part("bags/a")])["episodes"]
+    assert list(row) == [
+        "bag",
+        "from_s",
+        "to_s",
+        "length",
+        "return",
+        "terminated",
+        "truncated",
+        "ending",
+    ]
 
 
 def test_totals_are_sums_over_the_bags_that_were_converted() -> None:

@@ -14,7 +14,8 @@ ARM = yaml.safe_load((Path(__file__).parents[1] / "arm.yaml").read_text())
 
 
 def problems(typestore: Typestore, **changes: Any) -> list[str]:
-    return type_problems(Contract.model_validate({**ARM, **changes}), typestore)
+    contract = Contract.model_validate({**ARM, **changes})
+    return [str(problem) for problem in type_problems(contract, typestore)]
 
 
 def observed(msgtype: str, *fields: dict[str, Any], **keys: Any) -> list[dict[str, Any]]:
