@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
@@ -79,12 +81,12 @@ class McapOutput:
         """Append one message of an announced topic, which is named by its label."""
         channel = self._channels[topic]
         self._waiting.note(topic, log_time_ns)
-        with self._settling():
+        with self._counting():
             self._writer.add_message(channel, log_time_ns, cdr, publish_time_ns, sequence)
 
     def flush(self) -> None:
         """Write down what waits, so that it survives the process."""
-        with self._settling():
+        with self._counting():
             self._writer.flush()  # type: ignore[no-untyped-call]  # the library's gap
 
     def add_metadata(self, text: str) -> None:
@@ -103,28 +105,16 @@ class McapOutput:
         self._file.close()
         return self._waiting.counts
 
-    def _settling(self) -> _Settling:
-        return _Settling(self)
-
-    def settle(self) -> None:
-        """Count what waited as written."""
-        self.written.add(self._waiting)
-        self._waiting = MessageCounts()
-
-
-class _Settling:
-    """Counts what waits as written once the file has grown: chunks are written as a whole."""
-
-    def __init__(self, output: McapOutput) -> None:
-        self._output = output
-        self._before = output.size_bytes
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, *_: object) -> None:
-        if self._output.size_bytes > self._before:
-            self._output.settle()
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Count what waits as written once the file has grown: chunks are written as a whole."""
+        before = self.size_bytes
+        try:
+            yield
+        finally:
+            if self.size_bytes > before:
+                self.written.add(self._waiting)
+                self._waiting = MessageCounts()
 
 
 class _WholeWrites:

@@ -26,7 +26,6 @@ from dql_ros.contract import QualityOfService
 
 # RMW_DURATION_INFINITE, as rosbag2 writes it.
 INFINITE = {"sec": 9223372036, "nsec": 854775807}
-METADATA_NAME = "metadata.yaml"
 
 
 @dataclass(frozen=True)

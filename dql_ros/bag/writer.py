@@ -6,22 +6,21 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, OutputError
-from dql_core.files import write_text
+from dql_core.files import is_free, write_text
 from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
 from dql_ros.bag.metadata import (
-    METADATA_NAME,
     MessageCounts,
     TopicMetadata,
     describe,
     dump,
     information,
 )
+from dql_ros.bag.storage.folder import METADATA_NAME
 from dql_ros.contract import QualityOfService
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.
@@ -68,7 +67,7 @@ class BagWriter:
         max_file_bytes: int = 0,
         max_file_ns: int = 0,
     ) -> None:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if not is_free(directory.resolve()):
             raise BagError(f"{directory}: already exists; name another folder for the recording")
         self.directory = directory
         self.custom_data = dict(custom_data or {})
@@ -84,7 +83,7 @@ class BagWriter:
         self._files: dict[str, MessageCounts] = {}
         self._is_open = True
         self.has_failed = False
-        with self._told():
+        with self._naming():
             directory.mkdir(parents=True, exist_ok=True)
             self._output = self._next_output()
 
@@ -129,7 +128,7 @@ class BagWriter:
             BagError: If the file cannot be written.
         """
         self._topics[topic.label] = topic
-        with self._told():
+        with self._naming():
             self._output.add_topic(topic)
 
     def write(
@@ -150,7 +149,7 @@ class BagWriter:
         Raises:
             BagError: If the file cannot be written; `close` then keeps what is whole.
         """
-        with self._told():
+        with self._naming():
             if self._is_full(log_time_ns):
                 self._finish_file()
                 self._output = self._next_output()
@@ -164,7 +163,7 @@ class BagWriter:
         Raises:
             BagError: If the file cannot be written.
         """
-        with self._told():
+        with self._naming():
             self._output.flush()
 
     def close(self) -> None:
@@ -181,7 +180,7 @@ class BagWriter:
         self._is_open = False
         try:
             if not self.has_failed:
-                with self._told():
+                with self._naming():
                     self._finish_file()
         finally:
             self._output.close()
@@ -195,12 +194,7 @@ class BagWriter:
     def __enter__(self) -> BagWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
         elif self._is_open:
@@ -229,7 +223,7 @@ class BagWriter:
 
     def _write_metadata(self) -> None:
         document = {"rosbag2_bagfile_information": self._information()}
-        with self._told():
+        with self._naming():
             write_text(self.directory / METADATA_NAME, dump(document))
 
     def _finish_file(self) -> None:
@@ -241,8 +235,8 @@ class BagWriter:
         return information(topics, self._files, self.custom_data, self._ros_distro)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Name the recording in what the operating system complains about."""
+    def _naming(self) -> Iterator[None]:
+        """Name the recording in what the operating system refuses."""
         try:
             yield
         except (OSError, OutputError) as cause:

@@ -29,7 +29,6 @@ from dql_ros.nodes.topics import (
     Rivals,
     SignalPublisher,
     StreamPublisher,
-    joints_of,
     message_class,
     parts,
     qos_profile,
@@ -90,7 +89,7 @@ class BridgeOutputs:
             qos = reliable(1, latched=True) if stream.latched else reliable(_DEPTH)
             publisher = node.create_publisher(message_class(stream.type), stream.topic, qos)
             # Alphabetical, as many drivers list them, lest anyone rely on the contract's order.
-            joints = sorted(joints_of(stream))
+            joints = sorted(stream.joints)
             frame = _FRAME if stream.type in _IN_FRAME else ""
             output = StreamPublisher(publisher, stream, part, joints, np.nan, frame)
             (self._latched if stream.latched else self._live).append(output)

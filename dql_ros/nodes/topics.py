@@ -111,11 +111,6 @@ def parts(streams: Sequence[Stream]) -> Iterator[slice]:
         start += stream.width
 
 
-def joints_of(stream: Stream) -> tuple[str, ...]:
-    """Names of the joints that a stream selects, without repetition."""
-    return stream.joints
-
-
 def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -> bool:
     """Wait until every reliable subscriber has acknowledged everything; say whether all have.
 

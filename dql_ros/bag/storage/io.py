@@ -1,14 +1,10 @@
-"""A file of which no more is ever asked than it has, whatever its length fields say.
-
-Decompression that never makes more than was announced, nor more than a stated limit.
-"""
+"""Bounded reading: no more than a file has, no more than a compressed chunk announces."""
 
 from __future__ import annotations
 
 import bz2
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 
 import lz4.frame  # type: ignore[import-untyped]  # the library has no types
 import zstandard
@@ -53,12 +49,7 @@ class BoundedFile:
     def __enter__(self) -> BoundedFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stream.close()
 
 
