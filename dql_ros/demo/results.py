@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.files import MARKER
-from dql_ros.demo.page import PageContents, write_page
+from dql_ros.convert.report.page import fill
+from dql_ros.demo.figures import POLICY_COLOURS
 from dql_ros.demo.progress import FinishedStage
 from dql_ros.demo.rollouts import Driven
 
@@ -36,17 +37,20 @@ def write_results(
     """
     _write_json(root / MARKER, summary(driven))
     _write_json(root / DETAILS_FILE, details(driven, stages, command))
-    contents = PageContents(
+    page = fill(
+        Path(__file__).with_name("page.html"),
         driven=driven,
+        colours=POLICY_COLOURS,
         stages=stages,
-        film="" if no_film else FILM_FILE,
-        poster="" if no_film else POSTER_FILE,
-        film_note=f"There is no video: {no_film}" if no_film else _FILM_NOTE,
-        figures=_FIGURES,
+        no_film=no_film,
+        film=FILM_FILE,
+        poster=POSTER_FILE,
+        paths=PATHS_FILE,
+        curves=CURVES_FILE,
         links=_LINKS,
         command=command,
     )
-    write_page(root / PAGE_FILE, contents)
+    (root / PAGE_FILE).write_text(page, encoding="utf-8")
 
 
 def summary(driven: Sequence[Driven]) -> dict[str, Any]:
@@ -85,24 +89,6 @@ def _episode_details(driven: Driven) -> dict[str, Any]:
     }
 
 
-_FILM_NOTE = (
-    "Recorded episodes, replayed: both policies from the same starts, in real time. The blue line "
-    "is the tool's trail."
-)
-_FIGURES = (
-    (
-        PATHS_FILE,
-        "Paths of the tool",
-        "Each line is one episode, from the joint angles recorded on the topic. The dotted circle "
-        "is where the tool's peg touches the post.",
-    ),
-    (
-        CURVES_FILE,
-        "Learning curves",
-        "Success and return: rollouts of checkpoints, with 95 % intervals. Losses: means between "
-        "two readings.",
-    ),
-)
 _LINKS = (
     (MARKER, "the table's figures"),
     (DETAILS_FILE, "outcomes, ways and the return of every episode"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dql_ros.convert.bag_result import BagResult
-from dql_ros.convert.report.page import render, table
+from dql_ros.convert.report.page import render
 from tests.ros.convert.report_sample import arm, eventful, part, report
 
 FAILED = BagResult(bag="bags/broken", error="bags/broken: holds no message; record it again")
@@ -147,9 +147,27 @@ def test_a_conversion_without_an_episode_has_a_page() -> None:
     assert "rect" not in page.tags
 
 
-def test_a_table_shows_missing_cells_as_a_dash_and_is_nothing_without_rows() -> None:
-    assert table(("a", "b"), []) == ""
-    text = table(("a", ("b", ("c", "d"))), [(("word", "small"), None, 0)])
-    assert "<th rowspan=2>a</th><th colspan=2>b</th></tr><tr><th>c</th><th>d</th>" in text
-    assert "word<br><span class=soft>small</span>" in text
-    assert "<td>&ndash;</td><td>0</td>" in text
+def test_what_is_not_known_is_a_dash_and_an_empty_table_is_left_out() -> None:
+    one = part("bags/a")
+    bare = one.topics[0].model_copy(
+        update={"stamps": None, "limit_s": None, "missing_estimate": None, "rate_hz": None}
+    )
+    text, page = rendered(part("bags/a", topics=(bare,), episodes=one.episodes[:1]))
+    (row,) = (line for line in text.splitlines() if line.startswith("<tr><td>/joint_states<br>"))
+    assert row.startswith(
+        "<tr><td>/joint_states<br><span class=soft>observation</span><br>"
+        "<span class=soft>sensor_msgs/msg/JointState</span></td><td>60</td><td>\N{EN DASH}</td>"
+    )
+    # The rate, the limit with gaps and missing, the stamps.
+    assert row.count("<td>\N{EN DASH}</td>") == 1 + 3 + 3
+    assert "<th rowspan=2>topic</th>" in text
+    assert "<th colspan=3>jitter ms</th>" in text
+    assert "Bags that could not be converted" not in page.texts
+
+
+@pytest.mark.parametrize("text", ["{{ 6 * 7 }}", "{% include '/etc/hostname' %}", "{# gone #}"])
+def test_a_name_is_never_taken_for_a_template(text: str) -> None:
+    html, page = rendered(part(text), robot=text, contract_text=text, remarks=[text])
+    assert f"Conversion of {text}" in page.texts
+    assert page.texts.count(text) >= 3
+    assert "42" not in html.partition("<h1>")[2].partition("</h1>")[0]
