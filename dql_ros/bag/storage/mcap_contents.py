@@ -1,12 +1,11 @@
-"""What an MCAP file has and where, from its summary or from front to back.
+"""What an MCAP file has and where: from its summary, or from front to back.
 
-An MCAP file without a usable summary, from front to back: that of a killed recorder.
+The latter is the way through a file without a usable summary, as a killed recorder leaves it.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from mcap.opcode import Opcode
@@ -29,7 +28,14 @@ from dql_ros.bag.storage.mcap_records import (
     read_head,
     records_in,
 )
-from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Definition, sentence
+from dql_ros.bag.storage.storage import (
+    DAMAGE,
+    Channel,
+    DamageError,
+    Definition,
+    MessageRange,
+    sentence,
+)
 
 FOOTER_BYTES = HEAD_BYTES + 20 + len(MAGIC)
 # Checksum of the summary: all bytes from its start up to the checksum, which ends the footer.
@@ -42,31 +48,6 @@ RUN_BYTES = 1 << 20
 # Enough of a chunk record for the fields before its data.
 _CHUNK_PREFIX = 256
 _BLOCK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class MessageRange:
-    """Messages that lie together: a chunk with its indices, or messages outside of chunks.
-
-    Attributes:
-        offset: Where it begins in the file.
-        length: Its bytes, without indices.
-        index_length: Bytes of the message indices that follow.
-        start_ns: No message of it has a log time before this one.
-        end_ns: None has one after this one.
-        counts: Messages by channel number; ``None`` if nobody knows.
-        is_chunk: Whether it is a chunk.
-        is_cut: Whether its end is missing.
-    """
-
-    offset: int
-    length: int
-    index_length: int
-    start_ns: int
-    end_ns: int
-    counts: Mapping[int, int] | None
-    is_chunk: bool = True
-    is_cut: bool = False
 
 
 @dataclass
@@ -202,10 +183,10 @@ def _range_of(index: ChunkIndex) -> MessageRange:
     return MessageRange(
         offset=index.chunk_start_offset,
         length=index.chunk_length,
-        index_length=index.message_index_length,
         start_ns=index.message_start_time,
         end_ns=index.message_end_time,
         counts=counts if begins or not index.uncompressed_size else None,
+        index_length=index.message_index_length,
     )
 
 
@@ -285,7 +266,7 @@ class _Walk:
             prefix = self._file.read(record.offset + HEAD_BYTES, min(record.length, _CHUNK_PREFIX))
             head = parse_chunk_head(prefix)
             self._chunk = MessageRange(
-                record.offset, record.end - record.offset, 0, head.start_ns, head.end_ns, None
+                record.offset, record.end - record.offset, head.start_ns, head.end_ns, None
             )
         elif record.opcode in {Opcode.SCHEMA, Opcode.CHANNEL, Opcode.METADATA}:
             self._contents.take(record.opcode, read_content(self._file, record))
@@ -306,7 +287,7 @@ class _Walk:
             self._used.update(messages.counts())
             self._contents.ranges.append(
                 MessageRange(
-                    begin, end - begin, 0, start_ns, end_ns, messages.counts(), is_chunk=False
+                    begin, end - begin, start_ns, end_ns, messages.counts(), is_chunk=False
                 )
             )
 
@@ -371,7 +352,7 @@ class _Walk:
         self._take_definitions(data)
         self._used.update(find_messages(data).counts())
         self._contents.ranges.append(
-            MessageRange(offset, length, 0, head.start_ns, head.end_ns, None, is_cut=True)
+            MessageRange(offset, length, head.start_ns, head.end_ns, None, is_cut=True)
         )
 
     def _take_definitions(self, data: bytes | memoryview) -> None:

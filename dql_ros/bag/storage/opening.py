@@ -68,7 +68,7 @@ def _open(path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool) 
     if suffix == ".db3":
         return _open_sqlite(path, name, folder, salvage=salvage)
     if suffix == ".bag":
-        return Ros1File(path, salvage=salvage)
+        return Ros1File(path, name)
     return McapFile(path, name, salvage=salvage)
 
 
@@ -217,9 +217,7 @@ class BagFiles:
         return counts
 
     def close(self) -> None:
-        """Close the files and remove temporary copies."""
-        for storage in self.storages:
-            storage.close()
+        """Remove temporary copies; no file is held open."""
         if self._folder is not None:
             self._folder.remove()
             self._folder = None

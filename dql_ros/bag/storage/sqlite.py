@@ -147,9 +147,6 @@ class SqliteFile:
             segments.append(Segment(self.span_ns[1], 0, None, self._tell_damage))
         return sorted(segments, key=lambda segment: segment.start_ns)
 
-    def close(self) -> None:
-        """Nothing is held open."""
-
     @cached_property
     def _readable(self) -> Readable:
         with closing(self._connect()) as connection:

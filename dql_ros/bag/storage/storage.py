@@ -1,6 +1,6 @@
 """What every kind of file is to the reader: channels, counts, and segments read one at a time.
 
-What is wrong with a file, and what was lost by it.
+What is wrong with a file is a `DamageError`, and what was lost by it a `Loss`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import sqlite3
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -126,13 +129,113 @@ class StorageFile(Protocol):
     def segments(self, topics: Collection[str]) -> list[Segment]:
         """Return the segments that have messages of the topics, by their start."""
 
-    def close(self) -> None:
-        """Release what is held open."""
+
+@dataclass(frozen=True)
+class MessageRange:
+    """Messages that lie together: a chunk with its indices, or messages outside of chunks.
+
+    Attributes:
+        offset: Where it begins in the file.
+        length: Its bytes, without indices.
+        start_ns: No message of it has a log time before this one.
+        end_ns: None has one after this one.
+        counts: Messages by channel number; ``None`` if nobody knows.
+        index_length: Bytes of the message indices that follow.
+        is_chunk: Whether it is a chunk.
+        is_cut: Whether its end is missing.
+    """
+
+    offset: int
+    length: int
+    start_ns: int
+    end_ns: int
+    counts: Mapping[int, int] | None
+    index_length: int = 0
+    is_chunk: bool = True
+    is_cut: bool = False
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether its times can be the first and the last of something."""
+        return 0 <= self.start_ns <= self.end_ns <= MAX_TIME_NS
 
 
-def is_span(start_ns: int, end_ns: int) -> bool:
-    """Whether two times can be the first and the last of something."""
-    return 0 <= start_ns <= end_ns <= MAX_TIME_NS
+class ChunkedFile(ABC):
+    """A `StorageFile` whose messages lie in ranges that are known and read one at a time.
+
+    Args:
+        path: The file, as it lies in the bag.
+        channels: Its channels by their number.
+        ranges: Where its messages lie.
+    """
+
+    metadata_text: str | None = None
+    distribution = ""
+
+    def __init__(
+        self, path: Path, channels: Mapping[int, Channel], ranges: Sequence[MessageRange]
+    ) -> None:
+        self.path = path
+        self._channels = channels
+        self._ranges = ranges
+
+    @abstractmethod
+    def read(
+        self, messages: MessageRange, wanted: Mapping[int, Channel]
+    ) -> Iterator[ChannelBlocks]:
+        """Yield the messages of a range that are of the wanted channels, by their number."""
+
+    @property
+    def channels(self) -> Collection[Channel]:
+        """All channels."""
+        return self._channels.values()
+
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last log time."""
+        filled = [each for each in self._ranges if each.counts != {} and each.is_possible]
+        if not filled:
+            return None
+        return min(each.start_ns for each in filled), max(each.end_ns for each in filled)
+
+    @property
+    def losses(self) -> Collection[Loss]:
+        """What is known to be lost."""
+        return ()
+
+    @property
+    def notes(self) -> Collection[str]:
+        """What the user should know about the file."""
+        return ()
+
+    def counts(self) -> Mapping[str, int]:
+        """Messages of each topic, by the ranges."""
+        return self._by_topic(*(each.counts or {} for each in self._ranges))
+
+    def segments(self, topics: Collection[str]) -> list[Segment]:
+        """One segment a range that has messages of the topics."""
+        wanted = {n: channel for n, channel in self._channels.items() if channel.topic in topics}
+        segments = []
+        for each in self._ranges:
+            counts: Counter[str] | None = None
+            if each.counts is not None:
+                counts = Counter()
+                for number in wanted.keys() & each.counts.keys():
+                    counts[wanted[number].topic] += each.counts[number]
+            if counts is None or counts:
+                # What begins at no possible time is read first, so that no promise is broken.
+                start_ns = each.start_ns if each.is_possible else 0
+                read = partial(self.read, each, wanted)
+                segments.append(Segment(start_ns, each.length, counts, read, is_small=True))
+        return sorted(segments, key=lambda segment: segment.start_ns)
+
+    def _by_topic(self, *counts: Mapping[int, int]) -> Mapping[str, int]:
+        total = dict.fromkeys((channel.topic for channel in self.channels), 0)
+        for each in counts:
+            for number, count in each.items():
+                if number in self._channels:
+                    total[self._channels[number].topic] += count
+        return total
 
 
 def checked_time(time_ns: int) -> int:

@@ -1,21 +1,27 @@
+import bz2
+import re
 import struct
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lz4.frame  # type: ignore[import-untyped]  # the library has no types
 import pytest
 from rosbags.rosbag1 import Writer
 from rosbags.typesys import Stores, get_typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
-from tests.ros.bag.bag_files import in_order, ramp, read, read_blocks, write_ros1
+from tests.ros.bag.bag_files import FLOAT, SECOND, in_order, ramp, read, read_blocks, write_ros1
 
+NOETIC = get_typestore(Stores.ROS1_NOETIC)
 COMPRESSIONS = [None, Writer.CompressionFormat.BZ2, Writer.CompressionFormat.LZ4]
 
 
 @pytest.mark.parametrize("chunk_size", [200, 1 << 20])
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_every_compression_is_read_with_and_without_index(
+def test_every_compression_is_read(
     tmp_path: Path, compression: Writer.CompressionFormat | None, chunk_size: int
 ) -> None:
     messages = ramp(50)
@@ -25,23 +31,87 @@ def test_every_compression_is_read_with_and_without_index(
     with Bag(path) as bag:
         assert {topic.name: topic.count for topic in bag.topics.values()} == {"/a": 25, "/b": 25}
         assert (bag.start_ns, bag.end_ns) == (messages[0].time_ns, messages[-1].time_ns)
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_a_bag_without_an_index_is_refused_with_what_mends_it(
+    tmp_path: Path, salvage: bool
+) -> None:
+    path = write_ros1(tmp_path / "x.bag", ramp(50))
     data = bytearray(path.read_bytes())
     at = data.index(b"index_pos=") + len(b"index_pos=")
     data[at : at + 8] = bytes(8)
+    for damaged in (data, data[: len(data) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            BagError, match=r"x\.bag: cannot be read: .* 'rosbag reindex'"
+        ) as caught:
+            read(path, salvage=salvage)
+        assert "--salvage" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("compression", "compress"),
+    [
+        (Writer.CompressionFormat.LZ4, lz4.frame.compress),
+        (Writer.CompressionFormat.BZ2, bz2.compress),
+    ],
+)
+def test_a_chunk_never_becomes_more_than_it_announces(
+    tmp_path: Path, compression: Writer.CompressionFormat, compress: Callable[[bytes], bytes]
+) -> None:
+    bomb = compress(bytes(1 << 27))
+    writer = Writer(tmp_path / "x.bag")
+    writer.set_compression(compression)
+    writer.compressor = lambda data: bomb
+    with writer:
+        connection = writer.add_connection("/x", FLOAT, typestore=NOETIC)
+        writer.write(connection, SECOND, struct.pack("<d", 1.0))
+    tracemalloc.start()
+    for salvage in (False, True):
+        with Bag(tmp_path / "x.bag", salvage=salvage) as bag:
+            if salvage:
+                assert [len(batch.blocks) for batch in bag.batches(frozenset({"/x"}))] == [0]
+                (loss,) = bag.losses
+                assert loss.messages == 1
+            else:
+                with pytest.raises(BagError, match=r"x\.bag: .* is damaged: --salvage"):
+                    list(bag.batches(frozenset({"/x"})))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000_000
+
+
+def test_a_chunk_is_in_the_index_once(tmp_path: Path) -> None:
+    path = write_ros1(tmp_path / "x.bag", ramp(50), chunk_size=200)
+    data = bytearray(path.read_bytes())
+    at = [found.end() for found in re.finditer(b"chunk_pos=", data)]
+    data[at[1] : at[1] + 8] = data[at[0] : at[0] + 8]
     path.write_bytes(data)
-    with pytest.raises(BagError, match=r"x\.bag: has no index: the recorder was stopped before"):
+    with pytest.raises(BagError, match="has a chunk twice in its index"):
         read(path)
-    assert read(path, salvage=True) == messages
-    with Bag(path, salvage=True) as bag:
-        assert bag.losses == ()
-        assert bag.notes == (
-            "x.bag: has no index: the recorder was stopped before it had finished the file; it "
-            "was read from front to back instead",
-        )
+
+
+@pytest.mark.parametrize("value", [2**31, 2**32 - 1])
+def test_huge_lengths_are_refused_before_anything_is_allocated(tmp_path: Path, value: int) -> None:
+    path = write_ros1(tmp_path / "x.bag", ramp(50))
+    whole = path.read_bytes()
+    chunk = whole.index(b"compression=")
+    size = whole.index(b"size=", chunk) + len(b"size=")
+    tracemalloc.start()
+    for at in (chunk - 8, size, size + 4):  # the header, the chunk as it says, its data
+        data = bytearray(whole)
+        data[at : at + 4] = struct.pack("<I", value)
+        path.write_bytes(data)
+        with pytest.raises(BagError, match=r"x\.bag: cannot be read"):
+            read(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100_000_000
 
 
 def test_header_loses_its_counter_on_the_way_to_cdr(tmp_path: Path) -> None:
-    typestore = get_typestore(Stores.ROS1_NOETIC)
+    typestore = NOETIC
     types: dict[str, Any] = dict(typestore.types)
     stamp = types["builtin_interfaces/msg/Time"](sec=7, nanosec=8)
     header = types["std_msgs/msg/Header"](seq=3, stamp=stamp, frame_id="base")
@@ -63,7 +133,7 @@ def test_header_loses_its_counter_on_the_way_to_cdr(tmp_path: Path) -> None:
 
 
 def test_message_that_does_not_fit_its_type_is_one_loss(tmp_path: Path) -> None:
-    typestore = get_typestore(Stores.ROS1_NOETIC)
+    typestore = NOETIC
     with Writer(tmp_path / "x.bag") as writer:
         connection = writer.add_connection("/x", "std_msgs/msg/String", typestore=typestore)
         writer.write(connection, 5, b"\xff\xff\xff\xff")
