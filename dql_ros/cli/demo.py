@@ -12,8 +12,8 @@ from rich.table import Table
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.statistics import Estimate
 from dql_ros.demo.pipeline import STAGES, DemoSettings, run_demo
-from dql_ros.demo.progress import Narrator
-from dql_ros.demo.rollouts import Driven
+from dql_ros.demo.progress import DemoProgress
+from dql_ros.demo.rollouts import Rollouts
 
 INTERRUPTED = 130
 
@@ -48,23 +48,23 @@ def demo(
     """
     console = Terminal()
     try:
-        driven = run_demo(
+        rollouts = run_demo(
             DemoSettings(out, demonstrations, episodes, seed, steps),
-            Narrator(console, len(STAGES)),
+            DemoProgress(console, len(STAGES)),
         )
     except KeyboardInterrupt:
         console.print("interrupted; every process is ended and nothing is left behind")
         raise typer.Exit(INTERRUPTED) from None
-    console.print(_table(driven))
+    console.print(_table(rollouts))
     console.print(f"open {out / 'index.html'}", soft_wrap=True, highlight=False)
 
 
-def _table(driven: Sequence[Driven]) -> Table:
+def _table(rollouts: Sequence[Rollouts]) -> Table:
     table = Table(caption="in brackets: 95 % interval", caption_justify="left")
     table.add_column("policy")
     for heading in ("success rate", "mean return", "episodes"):
         table.add_column(heading, justify="right")
-    for one in driven:
+    for one in rollouts:
         table.add_row(
             one.label,
             _with_interval(one.success_rate, ".0%"),

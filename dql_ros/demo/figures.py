@@ -21,7 +21,7 @@ from dql_core.sim.scara import (
     START_CENTRE,
     TARGET_CENTRE,
 )
-from dql_ros.demo.rollouts import OUTCOMES, Driven, Outcome
+from dql_ros.demo.rollouts import OUTCOMES, Outcome, Rollouts
 
 OUTCOME_COLOURS: dict[Outcome, str] = {
     "success": "#2a9d63",
@@ -50,10 +50,10 @@ class LearningCurve:
     metrics: Sequence[Mapping[str, float]]
 
 
-def draw_paths(driven: Sequence[Driven], path: Path) -> None:
+def draw_paths(rollouts: Sequence[Rollouts], path: Path) -> None:
     """Draw where the tool went, one panel a policy, seen from above with the base below."""
-    figure = Figure(figsize=(4.2 * len(driven), 4.9), layout="constrained")
-    for axes, one in zip(_row(figure, len(driven)), driven, strict=True):
+    figure = Figure(figsize=(4.2 * len(rollouts), 4.9), layout="constrained")
+    for axes, one in zip(_row(figure, len(rollouts)), rollouts, strict=True):
         _draw_table(axes)
         _draw_tool_paths(axes, one)
         rate, return_ = one.success_rate.mean, one.mean_return.mean
@@ -74,7 +74,7 @@ def draw_paths(driven: Sequence[Driven], path: Path) -> None:
 
 
 def draw_learning_curves(
-    curves: Sequence[LearningCurve], demonstrator: Driven, path: Path
+    curves: Sequence[LearningCurve], demonstrator: Rollouts, path: Path
 ) -> None:
     """Draw success and return of the checkpoints, and what the losses did meanwhile."""
     figure = Figure(figsize=(12.6, 3.6), layout="constrained")
@@ -139,17 +139,17 @@ def _draw_table(axes: Axes) -> None:
     axes.grid(color=_FAINT, lw=0.6)
 
 
-def _draw_tool_paths(axes: Axes, driven: Driven) -> None:
-    opacity = float(np.clip(12.0 / max(len(driven.episodes), 1), 0.18, 0.55))
-    for path, outcome in zip(driven.paths, driven.outcomes, strict=True):
+def _draw_tool_paths(axes: Axes, rollouts: Rollouts) -> None:
+    opacity = float(np.clip(12.0 / max(len(rollouts.episodes), 1), 0.18, 0.55))
+    for path, outcome in zip(rollouts.paths, rollouts.outcomes, strict=True):
         colour = OUTCOME_COLOURS[outcome]
         axes.plot(path[:, 1], path[:, 0], color=colour, alpha=opacity, lw=1.1)
         if outcome != "success":
             axes.plot(path[-1, 1], path[-1, 0], "x", color=colour, ms=4, mew=1.2, alpha=0.8)
 
 
-def _ways_text(driven: Driven) -> str:
-    ways = driven.ways
+def _ways_text(rollouts: Rollouts) -> str:
+    ways = rollouts.ways
     return f"{ways['inner']} inside, {ways['outer']} outside, {ways[None]} did not pass"
 
 

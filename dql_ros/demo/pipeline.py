@@ -21,9 +21,9 @@ from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
 from dql_ros.demo.film import make_video
-from dql_ros.demo.progress import Narrator
+from dql_ros.demo.progress import DemoProgress
 from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_results
-from dql_ros.demo.rollouts import Driven, require_same_episodes
+from dql_ros.demo.rollouts import Rollouts, require_same_episodes
 from dql_ros.demo.training import (
     CONFIGS,
     Training,
@@ -83,24 +83,24 @@ class DemoSettings:
 
 
 class Demo:
-    """The stages, which share a folder and tell a narrator what they do."""
+    """The stages, which share a folder and tell a progress what they do."""
 
-    def __init__(self, settings: DemoSettings, root: Path, narrator: Narrator) -> None:
+    def __init__(self, settings: DemoSettings, root: Path, progress: DemoProgress) -> None:
         self._settings = settings
         self._root = root
-        self._narrator = narrator
+        self._progress = progress
         self._contract = installed_config("contracts/scara.yaml")
 
-    def run(self) -> list[Driven]:
+    def run(self) -> list[Rollouts]:
         """Run all stages and return the demonstrator and the two trained policies."""
         results, bags = self.record()
         episodes = self.convert(bags, results)
-        demonstrations = _driven("demonstrator", results, episodes)
+        demonstrations = _rollouts("demonstrator", results, episodes)
         self.train()
         self.export()
-        driven = [demonstrations, *self.drive()]
-        self.show(driven)
-        return driven
+        rollouts = [demonstrations, *self.drive()]
+        self.show(rollouts)
+        return rollouts
 
     def record(self) -> tuple[list[EpisodeResult], list[Path]]:
         """Record demonstrations into bags of at most `EPISODES_A_BAG` episodes."""
@@ -111,7 +111,7 @@ class Demo:
             bag = self._root / "bags" / f"session_{len(sessions)}"
             seed = settings.first_seed + first
             sessions.append(Session(demonstrator(seed=seed), count, seed, bag))
-        with self._narrator.stage("record") as stage:
+        with self._progress.stage("record") as stage:
             bar = stage.bar("demonstrations over ROS 2", settings.demonstrations)
             results = record_sessions(self._contract, sessions, bar.advance)
             succeeded = sum(bool(result.success) for result in results) / len(results)
@@ -125,7 +125,7 @@ class Demo:
         self, bags: Sequence[Path], results: Sequence[EpisodeResult]
     ) -> tuple[Episode, ...]:
         """Convert the demonstrations into the dataset to train on."""
-        with self._narrator.stage("convert") as stage:
+        with self._progress.stage("convert") as stage:
             bar = stage.bar("bytes of bags", 0)
             out = self._root / "dataset"
             report, episodes = convert_bags(self._contract, bags, out, results, bar.show)
@@ -139,14 +139,14 @@ class Demo:
     def train(self) -> None:
         """Train both agents, each on a core."""
         trainings = [self._training(key) for key in CONFIGS]
-        with self._narrator.stage("train") as stage:
+        with self._progress.stage("train") as stage:
             bars = {t.key: stage.bar(LABELS[t.key], t.amount) for t in trainings}
             run_trainings(trainings, lambda t: bars[t.key].show(t.done(), t.amount))
             stage.text = " and ".join(f"{LABELS[t.key]} {t.steps} updates" for t in trainings)
 
     def export(self) -> None:
         """Export both policies as bundles."""
-        with self._narrator.stage("export") as stage:
+        with self._progress.stage("export") as stage:
             bar = stage.bar("bundles", len(CONFIGS))
             errors = []
             for key in CONFIGS:
@@ -161,11 +161,11 @@ class Demo:
                 f"2 ONNX bundles, at most {max(errors):.0e} of the action range from the networks"
             )
 
-    def drive(self) -> list[Driven]:
+    def drive(self) -> list[Rollouts]:
         """Let both policies drive from the same starts."""
         episodes, seed = self._settings.episodes, self._settings.first_seed + _DRIVE_SEED
-        driven = []
-        with self._narrator.stage("drive") as stage:
+        rollouts = []
+        with self._progress.stage("drive") as stage:
             for key in CONFIGS:
                 bar = stage.bar(LABELS[key], episodes)
                 folder = self._root / "closed_loop" / key
@@ -175,16 +175,16 @@ class Demo:
                 _, recorded = convert_bags(
                     self._contract, [session.bag], folder / "dataset", results, _ignore
                 )
-                driven.append(_driven(key, results, recorded))
+                rollouts.append(_rollouts(key, results, recorded))
             stage.text = f"{episodes} episodes each over ROS 2 in lockstep"
-        return driven
+        return rollouts
 
-    def show(self, driven: Sequence[Driven]) -> None:
+    def show(self, rollouts: Sequence[Rollouts]) -> None:
         """Write table, figures, film and page."""
-        root, narrator = self._root, self._narrator
-        with narrator.stage("show") as stage:
-            draw_paths(driven, root / PATHS_FILE)
-            draw_learning_curves(self._curves(), driven[0], root / CURVES_FILE)
+        root, progress = self._root, self._progress
+        with progress.stage("show") as stage:
+            draw_paths(rollouts, root / PATHS_FILE)
+            draw_learning_curves(self._curves(), rollouts[0], root / CURVES_FILE)
             bar = stage.bar("video", FILM_EPISODES)
             films = {LABELS[key]: root / "closed_loop" / key / "dataset" for key in CONFIGS}
             no_film = make_video(root / FILM_FILE, films, FILM_EPISODES)
@@ -193,7 +193,7 @@ class Demo:
                 f"figures and page, no video: {no_film}" if no_film else "figures, video and page"
             )
         command = self._settings.command
-        write_results(root, driven, narrator.stages, command=command, no_film=no_film)
+        write_results(root, rollouts, progress.stages, command=command, no_film=no_film)
 
     def _training(self, key: str) -> Training:
         settings = self._settings
@@ -213,7 +213,7 @@ class Demo:
         ]
 
 
-def run_demo(settings: DemoSettings, narrator: Narrator) -> list[Driven]:
+def run_demo(settings: DemoSettings, progress: DemoProgress) -> list[Rollouts]:
     """Run everything; the result folder appears whole or not at all.
 
     Returns:
@@ -223,11 +223,11 @@ def run_demo(settings: DemoSettings, narrator: Narrator) -> list[Driven]:
         DqlError: If a stage fails; processes are ended and nothing is left behind.
     """
     with replacing_directory(settings.out) as root, _without_graphics():
-        return Demo(settings, root, narrator).run()
+        return Demo(settings, root, progress).run()
 
 
-def _driven(key: str, results: Sequence[EpisodeResult], episodes: Sequence[Episode]) -> Driven:
-    return Driven(key, LABELS[key], tuple(results), tuple(episodes))
+def _rollouts(key: str, results: Sequence[EpisodeResult], episodes: Sequence[Episode]) -> Rollouts:
+    return Rollouts(key, LABELS[key], tuple(results), tuple(episodes))
 
 
 def _ignore(_done: int, _total: int) -> None:

@@ -62,7 +62,7 @@ class Stage:
         return Bar(self._progress, label, total)
 
 
-class Narrator:
+class DemoProgress:
     """Numbers the stages and keeps what became of them.
 
     Attributes:

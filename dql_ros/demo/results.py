@@ -11,7 +11,7 @@ from dql_core.files import MARKER
 from dql_ros.convert.report.page import fill
 from dql_ros.demo.figures import POLICY_COLOURS
 from dql_ros.demo.progress import FinishedStage
-from dql_ros.demo.rollouts import Driven
+from dql_ros.demo.rollouts import Rollouts
 
 PAGE_FILE, DETAILS_FILE = "index.html", "details.json"
 PATHS_FILE, CURVES_FILE = "paths.png", "learning_curves.png"
@@ -20,7 +20,7 @@ FILM_FILE, POSTER_FILE = "robot.mp4", "robot.png"
 
 def write_results(
     root: Path,
-    driven: Sequence[Driven],
+    rollouts: Sequence[Rollouts],
     stages: Sequence[FinishedStage],
     *,
     command: str,
@@ -30,16 +30,16 @@ def write_results(
 
     Args:
         root: Folder that holds the figures and the film already.
-        driven: The demonstrator and the trained policies.
+        rollouts: The demonstrator and the trained policies.
         stages: What was done.
         command: The command that does it again.
         no_film: Why there is no film; empty if there is one.
     """
-    _write_json(root / MARKER, summary(driven))
-    _write_json(root / DETAILS_FILE, details(driven, stages, command))
+    _write_json(root / MARKER, summary(rollouts))
+    _write_json(root / DETAILS_FILE, details(rollouts, stages, command))
     page = fill(
         Path(__file__).with_name("page.html"),
-        driven=driven,
+        rollouts=rollouts,
         colours=POLICY_COLOURS,
         stages=stages,
         no_film=no_film,
@@ -53,26 +53,26 @@ def write_results(
     (root / PAGE_FILE).write_text(page, encoding="utf-8")
 
 
-def summary(driven: Sequence[Driven]) -> dict[str, Any]:
+def summary(rollouts: Sequence[Rollouts]) -> dict[str, Any]:
     """The figures of the table; ``ci95`` is the interval's ``[low, high]``."""
     policies = {
         one.key: {
             "success_rate": one.success_rate.to_json(),
             "return": one.mean_return.to_json(),
         }
-        for one in driven
+        for one in rollouts
     }
     return {"policies": policies}
 
 
 def details(
-    driven: Sequence[Driven], stages: Sequence[FinishedStage], command: str
+    rollouts: Sequence[Rollouts], stages: Sequence[FinishedStage], command: str
 ) -> dict[str, Any]:
     """What else is worth knowing of a demo."""
     return {
         "command": command,
         "stages": [vars(stage) for stage in stages],
-        "policies": {one.key: _episode_details(one) for one in driven},
+        "policies": {one.key: _episode_details(one) for one in rollouts},
     }
 
 
@@ -80,12 +80,14 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
     path.write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _episode_details(driven: Driven) -> dict[str, Any]:
+def _episode_details(rollouts: Rollouts) -> dict[str, Any]:
     return {
-        "episodes": len(driven.results),
-        "outcomes": {name: driven.outcomes.count(name) for name in sorted(set(driven.outcomes))},
-        "ways": {way or "none": count for way, count in driven.ways.items()},
-        "returns": [round(result.return_, 4) for result in driven.results],
+        "episodes": len(rollouts.results),
+        "outcomes": {
+            name: rollouts.outcomes.count(name) for name in sorted(set(rollouts.outcomes))
+        },
+        "ways": {way or "none": count for way, count in rollouts.ways.items()},
+        "returns": [round(result.return_, 4) for result in rollouts.results],
     }
 
 

@@ -24,7 +24,7 @@ JOINTS, TARGET = slice(0, 2), slice(-2, None)
 
 
 @dataclass(frozen=True)
-class Driven:
+class Rollouts:
     """The episodes that one policy drove.
 
     Attributes:

@@ -54,7 +54,7 @@ class RunnableNode(Protocol):
 
     finished: bool
 
-    def last_acts(self) -> None:
+    def on_exit(self) -> None:
         """End the work while everything can still be published."""
 
 
@@ -165,7 +165,7 @@ class ManagedNode(LifecycleNode):
         """Release everything, so that the node can be configured again."""
         return self._attempt("recover", self.release)
 
-    def last_acts(self) -> None:
+    def on_exit(self) -> None:
         """Shut down through the lifecycle, so that the safe command goes out."""
         try:
             self.trigger_shutdown()
@@ -208,7 +208,7 @@ def _is_orphan(parent: str | None) -> bool:
 def _tear_down(node: Any) -> None:
     try:
         if node is not None:
-            node.last_acts()
+            node.on_exit()
             node.destroy_node()
     except Exception:  # noqa: BLE001 - the context must be shut down all the same
         get_logger(node.get_name()).error(traceback.format_exc())

@@ -43,7 +43,7 @@ class EchoNode(Node):
         answers = self.create_publisher(String, _ANSWER, reliable(10))
         self.create_subscription(String, _CALL, answers.publish, reliable(10))
 
-    def last_acts(self) -> None:
+    def on_exit(self) -> None:
         """Nothing is left to be done."""
 
 

@@ -156,11 +156,11 @@ class RecorderNode(Node):
         self.create_timer(_WRITE_PERIOD_S, self._write, clock=steady)
         self.create_timer(_REPORT_PERIOD_S, self._report, clock=steady)
 
-    def last_acts(self) -> None:
+    def on_exit(self) -> None:
         """Write what is still on its way, finish the recording and say what it holds."""
         if self._recorder.bag is not None:
             self._finish()
-        self._reporter.tell(self._standing())
+        self._reporter.tell(self._recording_status())
         self._topics.close()
 
     @property
@@ -202,12 +202,12 @@ class RecorderNode(Node):
             self._finish()
 
     def _report(self) -> None:
-        self._reporter.tell(self._standing())
+        self._reporter.tell(self._recording_status())
 
-    def _standing(self) -> Standing:
+    def _recording_status(self) -> RecordingStatus:
         state = RECORDING if self._recorder.is_recording else STOPPED
         order = self._order
-        return Standing(
+        return RecordingStatus(
             state=FAILED if self._recorder.error else state,
             reason=self._recorder.error,
             bag=self._bag,
@@ -252,14 +252,14 @@ class RecorderNode(Node):
     def _start(self) -> Path:
         self._bag = self._recorder.start(time.time_ns())
         self._lost_before, self._received_before = self._topics.lost, self._topics.received
-        self._reporter.tell(self._standing())
+        self._reporter.tell(self._recording_status())
         return self._bag
 
     def _stop(self) -> FinishedBag:
         if self._recorder.bag is None:
             raise BagError("nothing is being recorded")
         finished = self._finish()
-        self._reporter.tell(self._standing())
+        self._reporter.tell(self._recording_status())
         return finished
 
     def _label(self, text: str) -> None:
@@ -312,7 +312,7 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RecordingStatus:
     """How a recording stands.
 
     Attributes:
@@ -356,49 +356,49 @@ class RecorderReporter:
         self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
         self._diagnostics = DiagnosticsTopic(node, "recording")
 
-    def tell(self, standing: Standing) -> None:
+    def tell(self, status: RecordingStatus) -> None:
         """Publish it; ``~/status`` only if it has changed."""
-        status = json.dumps(
+        text = json.dumps(
             {
-                "state": standing.state,
-                "bag": "" if standing.bag is None else str(standing.bag),
-                "reason": standing.reason,
+                "state": status.state,
+                "bag": "" if status.bag is None else str(status.bag),
+                "reason": status.reason,
             }
         )
-        if status != self._told:
-            self._told = status
-            self._status.publish(String(data=status))
-        self._diagnostics.tell(*_judged(standing), _values(standing))
+        if text != self._told:
+            self._told = text
+            self._status.publish(String(data=text))
+        self._diagnostics.tell(*_judged(status), _values(status))
 
 
-def _judged(standing: Standing) -> tuple[Level, str]:
-    if standing.state == FAILED:
-        return Level.ERROR, standing.reason
-    if standing.is_imperfect:
-        told = [f"{label} {text}" for label, text in standing.remarks.items()]
-        return Level.WARN, "; ".join([f"{standing.state}, not everything", *told])
-    return Level.OK, standing.state
+def _judged(status: RecordingStatus) -> tuple[Level, str]:
+    if status.state == FAILED:
+        return Level.ERROR, status.reason
+    if status.is_imperfect:
+        told = [f"{label} {text}" for label, text in status.remarks.items()]
+        return Level.WARN, "; ".join([f"{status.state}, not everything", *told])
+    return Level.OK, status.state
 
 
-def _values(standing: Standing) -> dict[str, str]:
+def _values(status: RecordingStatus) -> dict[str, str]:
     values = {
-        "state": standing.state,
-        "bag": "" if standing.bag is None else str(standing.bag),
-        "file size (MB)": f"{standing.size_bytes / 1e6:.3f}",
-        "messages received": str(sum(standing.received.values())),
-        "messages lost": str(sum(standing.lost.values())),
-        "messages late": str(standing.late),
-        "messages dropped before the first clock": str(standing.dropped),
-        "topics without a publisher": ", ".join(standing.unheard),
+        "state": status.state,
+        "bag": "" if status.bag is None else str(status.bag),
+        "file size (MB)": f"{status.size_bytes / 1e6:.3f}",
+        "messages received": str(sum(status.received.values())),
+        "messages lost": str(sum(status.lost.values())),
+        "messages late": str(status.late),
+        "messages dropped before the first clock": str(status.dropped),
+        "topics without a publisher": ", ".join(status.unheard),
     }
-    if standing.bag is not None and standing.bag.parent.is_dir():
-        values["disk free (MB)"] = f"{shutil.disk_usage(standing.bag.parent).free / 1e6:.0f}"
-    for topic, count in standing.received.items():
+    if status.bag is not None and status.bag.parent.is_dir():
+        values["disk free (MB)"] = f"{shutil.disk_usage(status.bag.parent).free / 1e6:.0f}"
+    for topic, count in status.received.items():
         values[f"received of {topic}"] = str(count)
-    for topic, count in standing.lost.items():
+    for topic, count in status.lost.items():
         values[f"lost of {topic}"] = str(count)
-    values |= {f"not recorded: {topic}": why for topic, why in standing.refused.items()}
-    return values | {f"remark on {topic}": text for topic, text in standing.remarks.items()}
+    values |= {f"not recorded: {topic}": why for topic, why in status.refused.items()}
+    return values | {f"remark on {topic}": text for topic, text in status.remarks.items()}
 
 
 def recorder_options(node: Node, contract_text: str, marker_topic: str) -> RecorderOptions:

@@ -45,7 +45,7 @@ from dql_ros.sim.commands import HeldCommand
 from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
 from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
 from dql_ros.sim.faults import LinkFaults
-from dql_ros.sim.run import SimulationRun, Standing, figures_of, standing_of
+from dql_ros.sim.run import SimulationRun, SimulationStatus, diagnostics_of, status_of
 from dql_ros.sim.video import SimVideo
 
 # A state without an answer is sent again after so many seconds: soon while the policy starts.
@@ -114,7 +114,7 @@ class SimBridgeNode(Node):
             contract.period_ns, is_delayed=bool(faults.latency_ns + faults.jitter_ns)
         )
 
-    def last_acts(self) -> None:
+    def on_exit(self) -> None:
         """Tell the last figures, and finish the film."""
         self._report()
         wait_for_delivery([self._reporter.publisher], _LAST_REPORT_TIMEOUT_S)
@@ -149,7 +149,7 @@ class SimBridgeNode(Node):
         """Begin when all who must listen do; ask again after a silence; end when all is done."""
         now_ns = time.monotonic_ns()
         # First, so that the end is told before the process ends.
-        if self._reporter.is_due(self._standing(now_ns)):
+        if self._reporter.is_due(self._status(now_ns)):
             self._report()
         if self._run.frame is None:
             if self._may_begin():
@@ -188,7 +188,7 @@ class SimBridgeNode(Node):
         self._outputs.deliver(self._run.clock_ns(time.monotonic_ns()))
 
     def _on_asked(self) -> None:
-        self._run.asked(time.monotonic_ns())
+        self._run.pause_control_changed(time.monotonic_ns())
         self._report()
 
     def _show(self, frame: Frame, clock_ns: int) -> bool:
@@ -200,7 +200,7 @@ class SimBridgeNode(Node):
 
     def _report(self) -> None:
         now_ns = time.monotonic_ns()
-        figures = figures_of(self._run, now_ns) | {
+        figures = diagnostics_of(self._run, now_ns) | {
             "commands malformed": str(self._commands.malformed),
             "states lost on purpose": str(self._outputs.lost),
         }
@@ -209,11 +209,11 @@ class SimBridgeNode(Node):
             figures["video"] = failure or f"{self._video.frames} pictures"
             if failure:
                 self.get_logger().warning(f"there is no film: {failure}", once=True)
-        self._reporter.tell(self._standing(now_ns), figures)
+        self._reporter.tell(self._status(now_ns), figures)
 
-    def _standing(self, now_ns: int) -> Standing:
-        standing, trouble = standing_of(self._run, now_ns), self._commands.senders.trouble()
-        return Standing(Level.ERROR, "contested", trouble) if trouble else standing
+    def _status(self, now_ns: int) -> SimulationStatus:
+        status, trouble = status_of(self._run, now_ns), self._commands.senders.trouble()
+        return SimulationStatus(Level.ERROR, "contested", trouble) if trouble else status
 
 
 def main() -> None:
@@ -236,33 +236,33 @@ class BridgeReporter:
         self._diagnostics = DiagnosticsTopic(node, "simulation")
         self.publisher = self._diagnostics.publisher
 
-    def is_due(self, standing: Standing) -> bool:
+    def is_due(self, status: SimulationStatus) -> bool:
         """Whether there is news, or somebody new who has heard nothing yet."""
-        return standing.state != self._told or self._count_listeners() > self._listeners
+        return status.state != self._told or self._count_listeners() > self._listeners
 
-    def tell(self, standing: Standing, values: Mapping[str, str]) -> None:
+    def tell(self, status: SimulationStatus, values: Mapping[str, str]) -> None:
         """Publish how the simulation stands, with figures; log it if it is new."""
-        if standing.state != self._told:
-            self._told = standing.state
-            self._log(standing)
-        elif standing.state == "behind":
+        if status.state != self._told:
+            self._told = status.state
+            self._log(status)
+        elif status.state == "behind":
             self._node.get_logger().warning(
-                standing.reason, throttle_duration_sec=_LOG_PERIOD_S, skip_first=True
+                status.reason, throttle_duration_sec=_LOG_PERIOD_S, skip_first=True
             )
         self._listeners = self._count_listeners()
-        self._diagnostics.tell(standing.level, standing.reason, values)
+        self._diagnostics.tell(status.level, status.reason, values)
 
     def _count_listeners(self) -> int:
         return int(self.publisher.get_subscription_count())
 
-    def _log(self, standing: Standing) -> None:
+    def _log(self, status: SimulationStatus) -> None:
         # One call for each severity, since rclpy raises where one place logs with several.
-        if standing.level is Level.ERROR:
-            self._node.get_logger().error(standing.reason)
-        elif standing.level is Level.WARN:
-            self._node.get_logger().warning(standing.reason)
+        if status.level is Level.ERROR:
+            self._node.get_logger().error(status.reason)
+        elif status.level is Level.WARN:
+            self._node.get_logger().warning(status.reason)
         else:
-            self._node.get_logger().info(standing.reason)
+            self._node.get_logger().info(status.reason)
 
 
 def _faults(link: str, what: str, topics: str) -> tuple[Parameter, ...]:

@@ -231,7 +231,7 @@ class CommandInputs:
 
 
 class BridgeServices:
-    """Turns what people ask into what the gate allows and how the next episode begins."""
+    """Passes requests on to the pause control and to the next reset."""
 
     def __init__(
         self,
@@ -244,7 +244,7 @@ class BridgeServices:
 
         Args:
             node: The bridge; has the parameters ``reset_seed``, ``keyframe`` and ``steps``.
-            run: The simulation, whose gate lets steps through.
+            run: The simulation, whose pause control lets steps through.
             runner: Begins its episodes.
             changed: Called after anything was asked.
 
@@ -253,7 +253,7 @@ class BridgeServices:
         """
         self._node = node
         self._run = run
-        self._gate = run.gate
+        self._pause_control = run.pause_control
         self._runner = runner
         self._changed = changed
         runner.ask_for(None, value_of(node, "keyframe"))
@@ -271,16 +271,16 @@ class BridgeServices:
         seed = value_of(self._node, "reset_seed")
         self._runner.ask_for(None if seed < 0 else seed, value_of(self._node, "keyframe"))
         if self._run.is_running:
-            self._gate.request_reset()
+            self._pause_control.request_reset()
             response.message = "the next step ends the episode"
         else:
-            self._gate.allow(1)
+            self._pause_control.allow(1)
             response.message = "the next step begins an episode"
         self._changed()
         return response
 
     def _on_pause(self, request: Any, response: Any) -> Any:
-        self._gate.pause(request.data)
+        self._pause_control.pause(request.data)
         response.success = True
         response.message = "paused" if request.data else "running"
         self._changed()
@@ -289,9 +289,9 @@ class BridgeServices:
     def _on_step(self, _request: Any, response: Any) -> Any:
         """Allow as many steps as the parameter says, while paused."""
         steps = value_of(self._node, "steps")
-        response.success = self._gate.paused
-        if self._gate.paused:
-            self._gate.allow(steps)
+        response.success = self._pause_control.paused
+        if self._pause_control.paused:
+            self._pause_control.allow(steps)
             response.message = f"{steps} {'step' if steps == 1 else 'steps'} allowed"
         else:
             response.message = "the simulation is not paused: call ~/pause with true first"

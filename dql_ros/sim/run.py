@@ -32,7 +32,7 @@ class SimulationRun:
 
     Attributes:
         frame: The newest instant; ``None`` before the first.
-        gate: What people have asked for.
+        pause_control: What the services asked for.
         held: The command that the robot follows.
         pace: How it keeps up, in real time.
         lockstep: Whether it waits for the answer to each state.
@@ -57,7 +57,7 @@ class SimulationRun:
         factor: float | None,
     ) -> None:
         self.frame: Frame | None = None
-        self.gate = StepGate()
+        self.pause_control = PauseControl()
         self.held = held
         self.lockstep = factor is None
         self.factor = 1.0 if factor is None else factor
@@ -108,18 +108,18 @@ class SimulationRun:
 
     def tick(self, steady_ns: int) -> None:
         """In real time: a period has passed."""
-        if self.frame is None or self.is_over or not self.gate.is_open:
+        if self.frame is None or self.is_over or not self.pause_control.may_step:
             self.pace.rest()
             return
         self.pace.stepped(steady_ns)
         self._proceed(steady_ns)
 
-    def asked(self, steady_ns: int) -> None:
-        """Take note that the gate was changed: what it held back may go on now."""
+    def pause_control_changed(self, steady_ns: int) -> None:
+        """Take note that pause, step or reset was asked for; go on if that allows it."""
         now_ns = self.clock_ns(steady_ns)
-        if self.gate.paused and self._paused_since_ns is None:
+        if self.pause_control.paused and self._paused_since_ns is None:
             self._paused_since_ns = now_ns
-        elif not self.gate.paused and self._paused_since_ns is not None:
+        elif not self.pause_control.paused and self._paused_since_ns is not None:
             self.held.forgive(now_ns - self._paused_since_ns)
             self._paused_since_ns = None
         self._go_on(steady_ns)
@@ -127,12 +127,12 @@ class SimulationRun:
     def _go_on(self, steady_ns: int) -> None:
         """In lockstep: step as long as no answer is missing."""
         begun = self.lockstep and self.frame is not None
-        while begun and self.gate.is_open and not (self.is_over or self.answer_needed):
+        while begun and self.pause_control.may_step and not (self.is_over or self.answer_needed):
             self._proceed(steady_ns)
 
     def _proceed(self, steady_ns: int) -> None:
         """Step; after an episode's last state, whose command moves nothing, begin the next."""
-        interrupt = self.gate.pass_through()
+        interrupt = self.pause_control.take_step()
         if not self.is_running:
             self._show(self._runner.begin(), steady_ns)
             return
@@ -146,7 +146,7 @@ class SimulationRun:
         self._answer_needed = self._publish(frame, self.clock_ns(steady_ns))
 
 
-class StepGate:
+class PauseControl:
     """Keeps what people have asked of a simulation.
 
     Attributes:
@@ -160,7 +160,7 @@ class StepGate:
         self._allowed = 0
 
     @property
-    def is_open(self) -> bool:
+    def may_step(self) -> bool:
         """Whether the simulation may step."""
         return not self.paused or self._allowed > 0
 
@@ -178,7 +178,7 @@ class StepGate:
         self.reset_requested = True
         self._allowed = max(self._allowed, _STEPS_OF_RESET)
 
-    def pass_through(self) -> bool:
+    def take_step(self) -> bool:
         """Take a step; return whether it is to end the episode."""
         self._allowed = max(0, self._allowed - 1)
         reset, self.reset_requested = self.reset_requested, False
@@ -239,7 +239,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SimulationStatus:
     """How a simulation stands.
 
     Attributes:
@@ -254,22 +254,24 @@ class Standing:
     reason: str
 
 
-def standing_of(run: SimulationRun, steady_ns: int) -> Standing:
+def status_of(run: SimulationRun, steady_ns: int) -> SimulationStatus:
     """Say how ``run`` stands at a time of the steady clock."""
     if run.frame is None:
-        return Standing(Level.WARN, "waiting", "waiting for a policy and recorders to listen")
+        return SimulationStatus(
+            Level.WARN, "waiting", "waiting for a policy and recorders to listen"
+        )
     if run.is_over:
-        return Standing(Level.OK, "finished", "all episodes are done")
-    if run.gate.paused:
-        return Standing(Level.OK, "paused", "paused")
+        return SimulationStatus(Level.OK, "finished", "all episodes are done")
+    if run.pause_control.paused:
+        return SimulationStatus(Level.OK, "paused", "paused")
     return _in_lockstep(run, steady_ns) if run.lockstep else _in_real_time(run)
 
 
-def figures_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
+def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
     """Return what can be counted of ``run`` at a time of the steady clock."""
     frame, held = run.frame, run.held
     figures: dict[str, object] = {
-        "state": standing_of(run, steady_ns).state,
+        "state": status_of(run, steady_ns).state,
         "mode": "lockstep" if run.lockstep else "real_time",
         "simulated time (s)": f"{0.0 if frame is None else frame.stamp_ns / 1e9:.3f}",
         "episode": run.episode,
@@ -291,20 +293,22 @@ def figures_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
     return {key: str(value) for key, value in figures.items()}
 
 
-def _in_lockstep(run: SimulationRun, steady_ns: int) -> Standing:
+def _in_lockstep(run: SimulationRun, steady_ns: int) -> SimulationStatus:
     if run.answer_needed and steady_ns - run.shown_ns > _SILENCE_NS:
-        return Standing(Level.WARN, "unanswered", "waiting for a command")
-    return Standing(Level.OK, "running", "running in lockstep")
+        return SimulationStatus(Level.WARN, "unanswered", "waiting for a command")
+    return SimulationStatus(Level.OK, "running", "running in lockstep")
 
 
-def _in_real_time(run: SimulationRun) -> Standing:
+def _in_real_time(run: SimulationRun) -> SimulationStatus:
     if run.held.stopped:
-        return Standing(Level.ERROR, "stopped", "no command came in time: the robot was stopped")
+        return SimulationStatus(
+            Level.ERROR, "stopped", "no command came in time: the robot was stopped"
+        )
     if run.pace.is_behind:
-        return Standing(
+        return SimulationStatus(
             Level.WARN,
             "behind",
             f"simulated time runs at {run.pace.factor:.2f} of the wall's instead of "
             f"{run.factor:g}, {run.pace.missed} periods are lost: lower real_time_factor",
         )
-    return Standing(Level.OK, "running", "running in real time")
+    return SimulationStatus(Level.OK, "running", "running in real time")

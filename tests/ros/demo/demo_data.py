@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
 from dql_core.sim.scara import POST_CENTRE, START_CENTRE, TARGET_CENTRE, joints_at
-from dql_ros.demo.rollouts import Driven, Outcome
+from dql_ros.demo.rollouts import Outcome, Rollouts
 from dql_ros.sim.episodes import EpisodeResult
 
 LABELS = {
@@ -49,7 +49,7 @@ def result_of(index: int, episode: Episode, outcome: Outcome) -> EpisodeResult:
     )
 
 
-def driven(key: str, outcomes: list[Outcome]) -> Driven:
+def rollouts(key: str, outcomes: list[Outcome]) -> Rollouts:
     """Return episodes that go inside and outside the post in turn."""
     sides: NDArray[np.float64] = POST_CENTRE[0] + np.array([-0.12, 0.12])
     episodes = tuple(
@@ -59,12 +59,12 @@ def driven(key: str, outcomes: list[Outcome]) -> Driven:
         result_of(index, episode, outcome)
         for index, (episode, outcome) in enumerate(zip(episodes, outcomes, strict=True))
     )
-    return Driven(key, LABELS[key], results, episodes)
+    return Rollouts(key, LABELS[key], results, episodes)
 
 
-def three_policies() -> list[Driven]:
+def three_policies() -> list[Rollouts]:
     return [
-        driven("demonstrator", ["success", "success", "collision", "timeout"]),
-        driven("diffusion_bc", ["success", "collision", "timeout", "collision"]),
-        driven("diffusion_ql", ["success", "timeout", "success", "success"]),
+        rollouts("demonstrator", ["success", "success", "collision", "timeout"]),
+        rollouts("diffusion_bc", ["success", "collision", "timeout", "collision"]),
+        rollouts("diffusion_ql", ["success", "timeout", "success", "success"]),
     ]

@@ -11,8 +11,8 @@ from dql_core.errors import SimulationError
 from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
 from dql_ros.demo.progress import FinishedStage
 from dql_ros.demo.results import summary, write_results
-from dql_ros.demo.rollouts import Driven, outcome_of, require_same_episodes
-from tests.ros.demo.demo_data import driven, recorded_episode, three_policies
+from dql_ros.demo.rollouts import Rollouts, outcome_of, require_same_episodes
+from tests.ros.demo.demo_data import recorded_episode, rollouts, three_policies
 
 STAGES = [FinishedStage("record", "4 demonstrations <fast>", 3.2)]
 
@@ -36,7 +36,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def policies() -> list[Driven]:
+def policies() -> list[Rollouts]:
     return three_policies()
 
 
@@ -45,12 +45,12 @@ def test_an_outcome_is_told_from_the_recording_alone(outcome: str) -> None:
     assert outcome_of(recorded_episode(outcome, 0.2)) == outcome  # type: ignore[arg-type]
 
 
-def test_ways_are_told_from_the_recorded_joint_angles(policies: list[Driven]) -> None:
+def test_ways_are_told_from_the_recorded_joint_angles(policies: list[Rollouts]) -> None:
     assert policies[0].ways == {"inner": 1, "outer": 2, None: 1}
 
 
 def test_the_summary_has_the_figures_of_the_table_and_nothing_else(
-    policies: list[Driven],
+    policies: list[Rollouts],
 ) -> None:
     document = summary(policies)
     assert set(document) == {"policies"}
@@ -66,14 +66,14 @@ def test_the_summary_has_the_figures_of_the_table_and_nothing_else(
 
 
 def test_a_recording_with_other_episodes_than_were_driven_is_refused() -> None:
-    full = driven("diffusion_ql", ["success", "collision", "success"])
+    full = rollouts("diffusion_ql", ["success", "collision", "success"])
     require_same_episodes(full.results, full.episodes, "all")
     with pytest.raises(SimulationError, match=r"lossy has 2 .* ran 3.* episode 1"):
         require_same_episodes(full.results, full.episodes[::2], "lossy")
 
 
 def test_the_paths_are_drawn_in_the_outcomes_colours(
-    policies: list[Driven], tmp_path: Path
+    policies: list[Rollouts], tmp_path: Path
 ) -> None:
     draw_paths(policies, tmp_path / "paths.png")
     picture = np.asarray(Image.open(tmp_path / "paths.png").convert("RGB")).astype(int)
@@ -85,7 +85,7 @@ def test_the_paths_are_drawn_in_the_outcomes_colours(
 
 
 def test_learning_curves_are_drawn_of_what_an_agent_has(
-    policies: list[Driven], tmp_path: Path
+    policies: list[Rollouts], tmp_path: Path
 ) -> None:
     point = {"step": 10, "success_rate": 0.5, "success_rate_ci95": [0.3, 0.7]}
     point |= {"mean_return": 1.0, "mean_return_ci95": [None, None]}
@@ -101,7 +101,7 @@ def test_learning_curves_are_drawn_of_what_an_agent_has(
 
 
 def test_the_page_shows_the_results_by_relative_links(
-    policies: list[Driven], tmp_path: Path
+    policies: list[Rollouts], tmp_path: Path
 ) -> None:
     write_results(tmp_path, policies, STAGES, command="dql demo --out <x>", no_film="")
     text = (tmp_path / "index.html").read_text()
@@ -121,7 +121,7 @@ def test_the_page_shows_the_results_by_relative_links(
     }
 
 
-def test_without_a_film_the_page_says_why(policies: list[Driven], tmp_path: Path) -> None:
+def test_without_a_film_the_page_says_why(policies: list[Rollouts], tmp_path: Path) -> None:
     write_results(tmp_path, policies, STAGES, command="dql demo", no_film="no EGL device")
     text = (tmp_path / "index.html").read_text()
     assert "There is no video: no EGL device" in text

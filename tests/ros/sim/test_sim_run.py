@@ -7,7 +7,7 @@ import numpy as np
 from dql_ros.diagnostics import Level
 from dql_ros.sim.commands import HeldCommand
 from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
-from dql_ros.sim.run import SimulationRun, figures_of, standing_of
+from dql_ros.sim.run import SimulationRun, diagnostics_of, status_of
 from tests.ros.sim.test_simulation import PERIOD_NS, contract
 
 SECOND = 1_000_000_000
@@ -83,18 +83,18 @@ def test_a_first_state_that_is_lost_does_not_hold_the_run_up() -> None:
 def test_in_lockstep_an_answer_that_comes_while_paused_counts_later() -> None:
     simulation = Simulation(factor=None)
     simulation.run.begin(0)
-    simulation.run.gate.pause(True)
-    simulation.run.asked(0)
+    simulation.run.pause_control.pause(True)
+    simulation.run.pause_control_changed(0)
     simulation.answer(1.0)
     assert len(simulation.frames) == 1
-    assert standing_of(simulation.run, 0).state == "paused"
-    simulation.run.gate.allow(1)
-    simulation.run.asked(0)
+    assert status_of(simulation.run, 0).state == "paused"
+    simulation.run.pause_control.allow(1)
+    simulation.run.pause_control_changed(0)
     assert len(simulation.frames) == 2
     simulation.answer(1.0)
     assert len(simulation.frames) == 2
-    simulation.run.gate.pause(False)
-    simulation.run.asked(0)
+    simulation.run.pause_control.pause(False)
+    simulation.run.pause_control_changed(0)
     assert len(simulation.frames) == 3
 
 
@@ -106,10 +106,10 @@ def test_in_real_time_each_period_is_a_step_with_or_without_a_command() -> None:
     for index in range(1, 5):
         simulation.run.tick(index * PERIOD_NS // 2)
     assert [frame.stamp_ns for frame in simulation.frames] == [i * PERIOD_NS for i in range(5)]
-    figures = figures_of(simulation.run, 2 * PERIOD_NS)
+    figures = diagnostics_of(simulation.run, 2 * PERIOD_NS)
     assert figures["real-time factor"] == "2.000"
     assert figures["age of the command (s)"] == "never came"
-    assert standing_of(simulation.run, 2 * PERIOD_NS).state == "running"
+    assert status_of(simulation.run, 2 * PERIOD_NS).state == "running"
 
 
 def test_the_command_timeout_counts_simulated_time() -> None:
@@ -117,10 +117,10 @@ def test_the_command_timeout_counts_simulated_time() -> None:
     simulation.run.begin(0)
     simulation.answer(2.0, steady_ns=0)
     simulation.run.tick(2 * SECOND)
-    assert standing_of(simulation.run, 2 * SECOND).state != "stopped"
+    assert status_of(simulation.run, 2 * SECOND).state != "stopped"
     simulation.run.tick(2 * SECOND + 10)
-    standing = standing_of(simulation.run, 2 * SECOND + 10)
-    assert (standing.level, standing.state) == (Level.ERROR, "stopped")
+    status = status_of(simulation.run, 2 * SECOND + 10)
+    assert (status.level, status.state) == (Level.ERROR, "stopped")
 
 
 def test_a_pause_in_real_time_is_no_silence_and_no_delay() -> None:
@@ -128,13 +128,13 @@ def test_a_pause_in_real_time_is_no_silence_and_no_delay() -> None:
     simulation.run.begin(0)
     simulation.answer(2.0, steady_ns=0)
     simulation.run.tick(0)
-    simulation.run.gate.pause(True)
-    simulation.run.asked(SECOND // 2)
+    simulation.run.pause_control.pause(True)
+    simulation.run.pause_control_changed(SECOND // 2)
     for seconds in range(1, 100):
         simulation.run.tick(seconds * SECOND)
     assert len(simulation.frames) == 2
-    simulation.run.gate.pause(False)
-    simulation.run.asked(100 * SECOND)
+    simulation.run.pause_control.pause(False)
+    simulation.run.pause_control_changed(100 * SECOND)
     simulation.run.tick(100 * SECOND + 1)
     assert len(simulation.frames) == 3
     assert not simulation.held.stopped
@@ -143,10 +143,10 @@ def test_a_pause_in_real_time_is_no_silence_and_no_delay() -> None:
 
 def test_silence_in_lockstep_is_told() -> None:
     simulation = Simulation(factor=None)
-    assert standing_of(simulation.run, 0).state == "waiting"
+    assert status_of(simulation.run, 0).state == "waiting"
     simulation.run.begin(0)
-    assert standing_of(simulation.run, SECOND).state == "running"
-    assert standing_of(simulation.run, 3 * SECOND).state == "unanswered"
+    assert status_of(simulation.run, SECOND).state == "running"
+    assert status_of(simulation.run, 3 * SECOND).state == "unanswered"
 
 
 def test_falling_behind_is_told_with_the_remedy() -> None:
@@ -154,8 +154,6 @@ def test_falling_behind_is_told_with_the_remedy() -> None:
     simulation.run.begin(0)
     for index in range(1, 40):
         simulation.run.tick(index * 2 * PERIOD_NS)
-    standing = standing_of(simulation.run, 80 * PERIOD_NS)
-    assert standing.level is Level.WARN
-    assert standing.reason.startswith(
-        "simulated time runs at 0.50 of the wall's instead of 1, 38 "
-    )
+    status = status_of(simulation.run, 80 * PERIOD_NS)
+    assert status.level is Level.WARN
+    assert status.reason.startswith("simulated time runs at 0.50 of the wall's instead of 1, 38 ")
