@@ -104,7 +104,7 @@ class NodeProcess:
         if self.exit_code is not None:
             self._reader.join(timeout=1.0)
         written = [line for line in list(self._lines) if line.strip()]
-        return _LOG_PREFIX.sub("", written[-1]).strip() if written else "it said nothing"
+        return _LOG_PREFIX.sub("", written[-1]).strip() if written else "no message"
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""

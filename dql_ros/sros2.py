@@ -162,13 +162,13 @@ def require_sound_settings(environment: Mapping[str, str]) -> None:
     enable, strategy = environment.get(ENABLE, ""), environment.get(STRATEGY, "")
     if enable not in {"", "true", "false"}:
         raise ConfigError(
-            f"{ENABLE} is '{enable}', which ROS 2 takes for false: write true or false"
+            f"{ENABLE} is '{enable}', which ROS 2 reads as false: write true or false"
         )
     if enable != "true":
         return
     if strategy not in {"", "Enforce", "Permissive"}:
         raise ConfigError(
-            f"{STRATEGY} is '{strategy}', which ROS 2 takes for Permissive: write Enforce, or "
+            f"{STRATEGY} is '{strategy}', which ROS 2 reads as Permissive: write Enforce, or "
             f"Permissive"
         )
     keystore = environment.get(KEYSTORE, "")

@@ -38,14 +38,14 @@ ARGUMENTS = {
         "real_time",
         "'real_time' ticks at the contract's rate, 'lockstep' answers each simulated state.",
     ),
-    "sim": ("false", "Start the simulated robot too; the launch ends when it does."),
+    "sim": ("false", "Start the simulated robot too; the launch ends when it ends."),
     "env": (
         "",
         "Gymnasium id of the simulated robot, or an MJCF file (xml); the demo's arm by default.",
     ),
     "real_time_factor": (
         "",
-        "Simulated over wall seconds in real time, for policy and simulated robot; 1 by default.",
+        "In real time: simulated seconds per wall second, for policy and robot; 1 by default.",
     ),
     "record": ("false", "Record the contract's topics and /diagnostics too."),
     "out": ("recording", "Folder to record into; it must not exist."),
@@ -53,15 +53,15 @@ ARGUMENTS = {
     "use_sim_time": ("false", "Take the time from /clock; always so with sim:=true."),
     "params_file": (
         "",
-        "Parameters (yaml), keyed '/**' to reach every node; arguments given here go first.",
+        "Parameters (yaml), keyed '/**' to reach every node; launch arguments override them.",
     ),
     "autostart": (
         "true",
-        "Configure and activate the policy node; else do it by 'ros2 lifecycle'.",
+        "Configure and activate the policy node; false: do it with 'ros2 lifecycle'.",
     ),
     "respawn": (
         "false",
-        "Start nodes again whenever they end; the policy is configured and activated again.",
+        "Restart nodes whenever they end; the policy is configured and activated again.",
     ),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }

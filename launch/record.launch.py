@@ -21,17 +21,17 @@ ARGUMENTS = {
     ),
     "out": ("recording", "Folder to record into; it must not exist."),
     "topics": ("", "Further topics to record, with commas between them."),
-    "autostart": ("true", "Record from the beginning; else once the service 'start' is called."),
-    "max_file_mb": ("", "Begin another file after so many megabytes; never by default."),
+    "autostart": ("true", "Record at once; false: when the service ~/start is called."),
+    "max_file_mb": ("", "Begin a new file after this many MB; never by default."),
     "use_sim_time": ("false", "Date the messages by /clock, as a simulation needs it."),
     "namespace": ("", "Namespace of the node and of the contract's relative topics."),
     "params_file": (
         "",
-        "Parameters (yaml), keyed '/**' to reach the node; arguments given here go first.",
+        "Parameters (yaml), keyed '/**' to reach the node; launch arguments override them.",
     ),
     "respawn": (
         "false",
-        "Start the recorder again whenever it ends; it goes on in a folder with a number.",
+        "Restart the recorder whenever it ends; it continues in a folder with a number.",
     ),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }

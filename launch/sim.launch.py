@@ -25,14 +25,14 @@ ARGUMENTS = {
         "real_time",
         "'real_time' steps at the contract's rate, 'lockstep' waits for each command.",
     ),
-    "real_time_factor": ("", "Simulated over wall seconds in real time; 1 by default."),
-    "recorders": ("0", "How many recorders must listen before the first episode begins."),
+    "real_time_factor": ("", "In real time: simulated seconds per wall second; 1 by default."),
+    "recorders": ("0", "Number of recorders that must subscribe before the first episode."),
     "namespace": ("", "Namespace of the node and of the contract's relative topics."),
     "params_file": (
         "",
-        "Parameters (yaml), keyed '/**' to reach the node; arguments given here go first.",
+        "Parameters (yaml), keyed '/**' to reach the node; launch arguments override them.",
     ),
-    "respawn": ("false", "Start the simulation again whenever it ends."),
+    "respawn": ("false", "Restart the simulation whenever it ends."),
     "log_level": ("info", "debug, info, warn, error or fatal."),
 }
 

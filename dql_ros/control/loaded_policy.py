@@ -92,7 +92,7 @@ def fit_to_limit(
     loaded: LoadedPolicy,
     limit_ns: int | None,
     when_too_slow: TooSlow,
-    tell: Callable[[str], None],
+    warn: Callable[[str], None],
     measure: Callable[[Policy], InferenceTimes] = time_inference,
 ) -> tuple[LoadedPolicy, InferenceTimes]:
     """Return ``loaded`` if it is fast enough, or what is to be run in its place, and its times.
@@ -102,7 +102,7 @@ def fit_to_limit(
         limit_ns: How long it may take for an action, in nanoseconds; ``None`` for any time.
         when_too_slow: ``refuse`` it, halve its number of candidates until it is fast enough, or
             run it all the same.
-        tell: Is told in a sentence what was done against the asker's wish.
+        warn: Called with a sentence where it is run otherwise than asked for.
         measure: Measures a policy, and thereby gets its slow first calls over.
 
     Raises:
@@ -116,14 +116,14 @@ def fit_to_limit(
             f"{limit_ns / 1e6:.2f} ms"
         )
         if when_too_slow == "warn":
-            tell(f"{slow}: late actions will be dropped")
+            warn(f"{slow}: late actions will be dropped")
             break
         loaded = _faster(loaded, when_too_slow, slow)
         times = measure(loaded.policy)
     if loaded is not wanted:
-        tell(
+        warn(
             f"num_candidates lowered from {wanted.num_candidates} to {loaded.num_candidates}, "
-            f"since more take too long"
+            f"since more would take too long"
         )
     return loaded, times
 
@@ -135,7 +135,7 @@ def _faster(loaded: LoadedPolicy, when_too_slow: TooSlow, slow: str) -> LoadedPo
         )
     if loaded.reload is None or loaded.num_candidates == 1:
         raise ConfigError(
-            f"{slow}: it is too slow even so; use a faster machine or a lower rate, or set "
+            f"{slow}: it is too slow in any case; use a faster machine or a lower rate, or set "
             f"when_too_slow to 'warn'"
         )
     return loaded.reload(loaded.num_candidates // 2)

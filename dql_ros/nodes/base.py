@@ -261,8 +261,8 @@ class LifecycleServices:
                 response.success = made == TransitionCallbackReturn.SUCCESS
                 return response
         self._node.get_logger().warning(
-            f"refused the transition '{asked.label or asked.id}': the state "
-            f"'{self._machine.current_state[1]}' does not have it",
+            f"refused the transition '{asked.label or asked.id}': not possible in state "
+            f"'{self._machine.current_state[1]}'",
             throttle_duration_sec=_LOG_PERIOD_S,
         )
         response.success = False

@@ -372,7 +372,7 @@ def await_readiness(
     poll: Callable[[], None],
     missing: Callable[[], str],
     timeout_s: float,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     """Return once nothing is missing.
 
@@ -380,12 +380,12 @@ def await_readiness(
         poll: Takes in what has arrived.
         missing: Says what is missing, as a clause; empty if nothing is.
         timeout_s: How long to wait.
-        tell: Is told every now and then what is waited for.
+        log: Called every now and then with what is waited for.
 
     Raises:
         NotReadyError: If something is still missing after that time, or the process is to end.
     """
-    begun_s = told_s = time.monotonic()
+    begun_s = logged_s = time.monotonic()
     while True:
         poll()
         reason = missing()
@@ -393,13 +393,13 @@ def await_readiness(
             return
         now_s = time.monotonic()
         if now_s - begun_s >= timeout_s:
-            raise NotReadyError(f"waited {timeout_s:g} s in vain, {reason}")
-        if now_s - told_s >= _LOG_PERIOD_S:
-            told_s = now_s
-            tell(f"waiting, {reason}")
+            raise NotReadyError(f"gave up after {timeout_s:g} s: {reason}")
+        if now_s - logged_s >= _LOG_PERIOD_S:
+            logged_s = now_s
+            log(f"waiting: {reason}")
         time.sleep(_POLL_PERIOD_S)
         if END_REQUESTED.is_set:
-            raise NotReadyError(f"asked to end while waiting, {reason}")
+            raise NotReadyError(f"ended while waiting: {reason}")
 
 
 def await_arrival(

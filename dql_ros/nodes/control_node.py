@@ -53,104 +53,106 @@ PARAMETERS = (
     Parameter(
         "real_time_factor",
         1.0,
-        "in real time with use_sim_time: simulated over wall seconds, as the simulator has it, so "
-        "that the node keeps the contract's rate on the simulator's clock",
-        low=0.01,
-        high=100.0,
+        "in real time with use_sim_time: simulated seconds per wall second; must be the "
+        "simulator's, so that the node keeps the contract's rate on the simulator's clock",
+        0.01,
+        100.0,
     ),
-    Parameter("autostart", False, "configure and activate without being asked to"),
+    Parameter("autostart", False, "configure and activate at start"),
     Parameter(
         "configure_timeout_s",
         120.0,
-        "seconds that loading and timing the policy may take; then configuring fails and the "
-        "process must be started again",
-        low=1.0,
-        high=3600.0,
+        "time limit for loading and timing the policy, in seconds; after it configure fails and "
+        "the process must be restarted",
+        1.0,
+        3600.0,
     ),
     Parameter(
         "activation_timeout_s",
         10.0,
-        "in real time: seconds that activation waits for every stream to be fresh before it "
-        "fails; 0 to be active and wait, sending nothing",
-        low=0.0,
-        high=3600.0,
+        "in real time: how long activate waits for fresh data on every stream before it fails, in "
+        "seconds; 0: become active at once, and send nothing until then",
+        0.0,
+        3600.0,
     ),
-    Parameter("seed", -1, "seed of the sampled actions; -1 for another at each start", -1, 2**31),
-    Parameter("warm_up_ticks", 0, "complete observations before the first command", 0, 10_000),
+    Parameter("seed", -1, "seed of the sampled actions; -1: a new one at each start", -1, 2**31),
+    Parameter(
+        "warm_up_ticks", 0, "number of complete observations before the first command", 0, 10_000
+    ),
     Parameter(
         "max_z_score",
         10.0,
-        "an observation farther than so many standard deviations from the mean of the training "
-        "data is unusual",
-        low=0.1,
-        high=1e9,
+        "an observation is unusual if it is more than this many standard deviations from the "
+        "training data's mean",
+        0.1,
+        1e9,
     ),
     Parameter(
         "fault_z_score",
         200.0,
-        "an observation farther than so many standard deviations from that mean is a fault: the "
-        "policy does not act on it; at least max_z_score",
-        low=0.1,
-        high=1e9,
+        "an observation is a fault, and the policy does not act on it, if it is more than this "
+        "many standard deviations from that mean; at least max_z_score",
+        0.1,
+        1e9,
     ),
     Parameter(
         "when_unusual",
         "warn",
-        "whether an unusual observation is only told, or the policy does not act on it",
+        "on an unusual observation: warn only reports it, stop withholds the policy's action",
         choices=("warn", "stop"),
     ),
     Parameter(
         "inference_limit_s",
         0.0,
-        "in real time: an action that took longer to compute is dropped; at most the control "
-        "period, which 0 stands for; in seconds",
-        low=0.0,
-        high=10.0,
+        "in real time: an action that takes longer to compute is dropped, in seconds; at most the "
+        "control period; 0: the control period",
+        0.0,
+        10.0,
     ),
     Parameter(
         "when_too_slow",
         "refuse",
-        "in real time: what to do at start with a policy whose 99th percentile of inference time "
-        "is beyond that limit: refuse it, sample fewer candidates, or warn and drop what is late",
+        "in real time, at start: if the 99th percentile of the inference time is above that "
+        "limit: refuse the policy, sample fewer candidates, or warn and drop late actions",
         choices=("refuse", "fewer_candidates", "warn"),
     ),
     Parameter(
         "on_rival",
         "stop",
-        "if another node publishes commands, too: stop refuses to activate or, when active, sends "
-        "the safe command and deactivates; warn goes on and reports an error",
+        "if another node publishes commands too: stop refuses to activate or, when active, sends "
+        "the safe command and deactivates; warn continues and reports an error",
         choices=("stop", "warn"),
     ),
     Parameter(
         "action_smoothing",
         0.0,
-        "how much of each command is the one before it instead of the policy's action; 0 for "
-        "nothing",
-        low=0.0,
-        high=0.99,
+        "share of the previous command in each command; the rest is the policy's action; 0: none",
+        0.0,
+        0.99,
     ),
     Parameter(
         "thread_priority",
         50,
-        "in real time: SCHED_FIFO priority that the node takes if it is permitted, so that other "
-        "programs do not delay its ticks; 0 for none",
-        low=0,
-        high=98,
+        "in real time: SCHED_FIFO priority of the node's threads, if permitted, so that other "
+        "programs do not delay its ticks; 0: none",
+        0,
+        98,
     ),
     Parameter(
         "candidates_hz",
         0.0,
-        "how often at most the sampled actions and their Q values are published on ~/candidates, "
-        "in Hz; 0 for never",
-        low=0.0,
-        high=1000.0,
+        "highest rate at which the sampled actions and their Q values are published on "
+        "~/candidates, in Hz; 0: never",
+        0.0,
+        1000.0,
     ),
     Parameter(
         "recorders",
         0,
-        "in lockstep: recorders that must listen to the commands before the first goes out",
-        low=0,
-        high=100,
+        "in lockstep: number of recorders that must subscribe to the commands before the first is "
+        "sent",
+        0,
+        100,
     ),
 )
 
@@ -215,7 +217,7 @@ class ControlNode(ManagedNode):
         if settings.real_time_factor != 1.0 and not value_of(self, "use_sim_time"):
             raise ConfigError(
                 f"real_time_factor is {settings.real_time_factor:g}, but use_sim_time is false: a "
-                f"robot's time goes at 1; set use_sim_time for a simulator"
+                f"robot needs 1; set use_sim_time for a simulator"
             )
         settings.inference_limit_ns(contract)
         self._refuse_beside_a_stuck_policy()
@@ -305,7 +307,7 @@ class ControlNode(ManagedNode):
         if wanted == 0 or raise_priority_of_all_threads(wanted):
             return wanted
         self.get_logger().info(
-            f"thread_priority {wanted} is not permitted, so that other programs may delay ticks: "
+            f"thread_priority {wanted} is not permitted, so other programs may delay ticks: "
             f"{REMEDY}, or set it to 0"
         )
         return 0
@@ -318,8 +320,7 @@ class ControlNode(ManagedNode):
     def _refuse_beside_a_stuck_policy(self) -> None:
         if self._inference_thread is not None and self._inference_thread.is_alive():
             raise ConfigError(
-                "a policy that was given up still computes in this process: end the process and "
-                "start it anew"
+                "a policy that was given up still computes in this process: restart the process"
             )
 
     def _load_in_time(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
@@ -329,10 +330,10 @@ class ControlNode(ManagedNode):
             return self._caller.call(partial(self._make_ready, contract, settings), limit_s)
         except TimeoutError:
             if END_REQUESTED.is_set:
-                raise NotReadyError("asked to end while the policy was loaded") from None
+                raise NotReadyError("ended while the policy was loading") from None
             raise ConfigError(
-                f"the policy was not loaded and tried out within {limit_s:g} s: it never answers, "
-                f"or needs a longer configure_timeout_s"
+                f"the policy was not loaded and timed within {limit_s:g} s: it never answers, or "
+                f"needs a longer configure_timeout_s"
             ) from None
 
     def _make_ready(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
@@ -343,7 +344,7 @@ class ControlNode(ManagedNode):
         loaded = self._load(self, contract.policy_spec())
         loaded, times = fit_to_limit(loaded, limit_ns, settings.when_too_slow, logger.warning)
         period_ms = settings.period_ns(contract) / 1e6
-        logger.info(f"inference takes {times}, of a period of {period_ms:.1f} ms")
+        logger.info(f"inference time: {times}; the period is {period_ms:.1f} ms")
         return loaded
 
     def _on_safety_change(self) -> None:

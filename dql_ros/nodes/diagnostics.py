@@ -43,30 +43,30 @@ class LoopReporter:
     """Tells the state of a control loop: on ``~/status``, on ``/diagnostics`` and in the log.
 
     Attributes:
-        told_state: The state that was told last.
+        reported_state: The state that was told last.
     """
 
     def __init__(self, node: Node) -> None:
         """Open the topics on ``node``."""
-        self.told_state = ""
+        self.reported_state = ""
         self._node = node
         self._logged_at_s: dict[str, float] = {}
         self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
         self._diagnostics = DiagnosticsTopic(node, "control loop")
 
-    def tell(self, health: Health, values: Mapping[str, str]) -> None:
+    def report(self, health: Health, values: Mapping[str, str]) -> None:
         """Publish how the loop stands; log it if it stands otherwise than before.
 
         Args:
             health: How it stands.
             values: What to tell of it, by name.
         """
-        if health.state != self.told_state:
-            self.told_state = health.state
+        if health.state != self.reported_state:
+            self.reported_state = health.state
             self._log(health)
         reason = "" if health.message == health.state else health.message
         self._status.publish(String(data=json.dumps({"state": health.state, "reason": reason})))
-        self._diagnostics.tell(health.level, health.message, values)
+        self._diagnostics.publish(health.level, health.message, values)
 
     def close(self) -> None:
         """Close the topics."""
@@ -134,7 +134,7 @@ class DiagnosticsTopic:
         self._subject = subject
         self.publisher = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(_DEPTH))
 
-    def tell(self, level: Level, text: str, values: Mapping[str, str]) -> None:
+    def publish(self, level: Level, text: str, values: Mapping[str, str]) -> None:
         """Publish how things stand, with figures by name."""
         status = DiagnosticStatus(
             level=bytes([level]),
@@ -167,7 +167,7 @@ class LoopMonitor:
         self._loop = loop
         self._facts = dict(facts)
         self._end_reason = ""
-        self._rivals = self._told_rivals = ""
+        self._rivals = self._reported_rivals = ""
         self._judge = HealthJudge()
         self._reporter = LoopReporter(node)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -204,7 +204,7 @@ class LoopMonitor:
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
             **self._facts,
         }
-        self._reporter.tell(health, values)
+        self._reporter.report(health, values)
 
     def close(self) -> None:
         """Stop watching."""
@@ -224,8 +224,8 @@ class LoopMonitor:
         self._rivals = self._loop.rivals.trouble()
         if self._loop.active:
             self._end_what_must()
-        if self._reporter.told_state != self._state() or self._rivals != self._told_rivals:
-            self._told_rivals = self._rivals
+        if self._reporter.reported_state != self._state() or self._rivals != self._reported_rivals:
+            self._reported_rivals = self._rivals
             self.report()
 
     def _end_what_must(self) -> None:
@@ -235,7 +235,7 @@ class LoopMonitor:
             self._deactivate(self._reason())
 
     def _deactivate(self, reason: str) -> None:
-        self._end_reason = f"deactivated itself, {reason}"
+        self._end_reason = f"deactivated: {reason}"
         self._node.trigger_deactivate()
         self._node.get_logger().error(self._end_reason)
 

@@ -94,7 +94,7 @@ class Drain:
         """Say what is missing, if anything is."""
         lines, self._dropped_lines = self._dropped_lines, 0
         if lines:
-            text = f"\n{lines} log lines are missing here: nothing was taken for too long\n"
+            text = f"\n{lines} log lines are missing here: the output was blocked for too long\n"
             _write_all(self._target, text.encode())
 
 

@@ -89,8 +89,8 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> None:
         if parameter.choices and value not in parameter.choices:
             hint = did_you_mean(str(value), parameter.choices)
             raise ConfigError(
-                f"parameter '{parameter.name}' of {node.get_name()} is '{value}', which is no "
-                f"choice{hint}"
+                f"parameter '{parameter.name}' of {node.get_name()} is '{value}', which is not "
+                f"allowed{hint}"
             )
 
 
@@ -110,12 +110,10 @@ def refuse_unknown(node: Node) -> None:
     for name in unknown:
         if name not in shared or difflib.get_close_matches(name, known, n=1, cutoff=_SIMILAR):
             raise ConfigError(
-                f"parameter '{name}' is none of {node.get_name()}'s{did_you_mean(name, known)}"
+                f"{node.get_name()} has no parameter '{name}'{did_you_mean(name, known)}"
             )
     if unknown:
-        node.get_logger().info(
-            f"parameters that are none of {node.get_name()}'s: {', '.join(unknown)}"
-        )
+        node.get_logger().info(f"ignored parameters of other nodes: {', '.join(unknown)}")
 
 
 def require(node: Node, parameters: Sequence[Parameter]) -> None:
@@ -176,7 +174,7 @@ def _names_for_all(path: Path) -> Iterator[str]:
         document = compose_yaml(text.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         reason = " ".join(str(cause).split())
-        raise ConfigError(f"{path}: not a file of parameters: {reason}") from cause
+        raise ConfigError(f"{path}: not a parameter file: {reason}") from cause
     for all_nodes, section in _entries(document):
         for key, parameters in _entries(section):
             if (all_nodes, key) == (_ALL_NODES, _PARAMETERS):

@@ -20,21 +20,25 @@ from dql_ros.nodes.parameters import Parameter, path_of, value_of
 PARAMETERS = (
     Parameter("policy", "", "folder of the policy bundle", required=True),
     Parameter(
-        "num_candidates", 0, "actions sampled to choose from; 0 for the bundle's own", 0, 100_000
+        "num_candidates",
+        0,
+        "number of actions sampled to choose from; 0: the bundle's own",
+        0,
+        100_000,
     ),
     Parameter(
         "selection",
         "bundle",
-        "how one of them is chosen; 'bundle' for the bundle's own way",
+        "how one of them is chosen; bundle: the bundle's own way",
         choices=("bundle", "softmax", "greedy", "first"),
     ),
     Parameter(
         "warm_start",
         0.0,
-        "how similar the noise of an action is to the noise of the action before, so that the "
-        "policy does not change between two ways of doing the task; 0 for independent noise",
-        low=0.0,
-        high=1.0,
+        "correlation of an action's noise with that of the action before, so that the policy does "
+        "not switch between two ways of doing the task; 0: independent noise",
+        0.0,
+        1.0,
     ),
     Parameter(
         "backend",
@@ -45,8 +49,8 @@ PARAMETERS = (
     Parameter(
         "device",
         "auto",
-        "where actions are computed: cpu, cuda, cuda:0, cuda:1, …; auto: on CUDA if there is a "
-        "device and what it takes to use it, else on the CPU",
+        "where actions are computed: cpu, cuda, cuda:0, cuda:1, …; auto: CUDA if a device and the "
+        "libraries for it are there, else the CPU",
     ),
 )
 

@@ -77,26 +77,24 @@ PARAMETERS = (
         choices=("refuse", "number"),
     ),
     Parameter("topics", ("",), "further topics to record"),
-    Parameter("record_at_start", True, "record from the beginning; else once ~/start is called"),
+    Parameter("record_at_start", True, "record at once; false: from the call of ~/start on"),
     Parameter(
-        "depth", 10_000, "messages of a topic that may wait to be written", low=1, high=1_000_000
+        "depth", 10_000, "number of messages of a topic that may wait to be written", 1, 1_000_000
     ),
     Parameter(
         "compression", "zstd", "of the chunks in the MCAP files", choices=tuple(COMPRESSIONS)
     ),
-    Parameter(
-        "max_file_mb", 0.0, "begin another file after so many megabytes; 0 for never", 0.0, 1e9
-    ),
-    Parameter("max_file_s", 0.0, "begin another file after so many seconds; 0 for never", 0, 1e9),
+    Parameter("max_file_mb", 0.0, "begin a new file after this many MB; 0: never", 0.0, 1e9),
+    Parameter("max_file_s", 0.0, "begin a new file after this many seconds; 0: never", 0.0, 1e9),
     Parameter(
         "flush_s",
         1.0,
-        "write down what came at least so often; what a kill can lose",
+        "longest time between two writes to the disk, in seconds; a kill can lose this much",
         0.05,
         3600.0,
     ),
     Parameter(
-        "min_free_mb", 100.0, "finish the recording when the disk has less room left", 0.0, 1e9
+        "min_free_mb", 100.0, "finish the recording when the disk has less MB free", 0.0, 1e9
     ),
 )
 SUCCESS, FAILURE = "success", "failure"
@@ -160,7 +158,7 @@ class RecorderNode(Node):
         """Write what is still on its way, finish the recording and say what it holds."""
         if self._recorder.bag is not None:
             self._finish()
-        self._reporter.tell(self._recording_status())
+        self._reporter.report(self._recording_status())
         self._topics.close()
 
     @property
@@ -202,7 +200,7 @@ class RecorderNode(Node):
             self._finish()
 
     def _report(self) -> None:
-        self._reporter.tell(self._recording_status())
+        self._reporter.report(self._recording_status())
 
     def _recording_status(self) -> RecordingStatus:
         state = RECORDING if self._recorder.is_recording else STOPPED
@@ -252,14 +250,14 @@ class RecorderNode(Node):
     def _start(self) -> Path:
         self._bag = self._recorder.start(time.time_ns())
         self._lost_before, self._received_before = self._topics.lost, self._topics.received
-        self._reporter.tell(self._recording_status())
+        self._reporter.report(self._recording_status())
         return self._bag
 
     def _stop(self) -> FinishedBag:
         if self._recorder.bag is None:
             raise BagError("nothing is being recorded")
         finished = self._finish()
-        self._reporter.tell(self._recording_status())
+        self._reporter.report(self._recording_status())
         return finished
 
     def _label(self, text: str) -> None:
@@ -294,8 +292,8 @@ def _summary(finished: FinishedBag, lost: int) -> str:
     counts = ", ".join(f"{topic} {count}" for topic, count in finished.counts.items())
     return (
         f"recorded {sum(finished.counts.values())} messages in {finished.path}, lost {lost}, "
-        f"unwritten {finished.unwritten}, late {finished.late}, dropped from before the first "
-        f"clock {finished.dropped}: {counts}"
+        f"unwritten {finished.unwritten}, late {finished.late}, dropped before the first clock "
+        f"{finished.dropped}: {counts}"
     )
 
 
@@ -352,11 +350,11 @@ class RecorderReporter:
     """Tells how the recording stands."""
 
     def __init__(self, node: Node) -> None:
-        self._told = ""
+        self._reported = ""
         self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
         self._diagnostics = DiagnosticsTopic(node, "recording")
 
-    def tell(self, status: RecordingStatus) -> None:
+    def report(self, status: RecordingStatus) -> None:
         """Publish it; ``~/status`` only if it has changed."""
         text = json.dumps(
             {
@@ -365,10 +363,10 @@ class RecorderReporter:
                 "reason": status.reason,
             }
         )
-        if text != self._told:
-            self._told = text
+        if text != self._reported:
+            self._reported = text
             self._status.publish(String(data=text))
-        self._diagnostics.tell(*_judged(status), _values(status))
+        self._diagnostics.publish(*_judged(status), _values(status))
 
 
 def _judged(status: RecordingStatus) -> tuple[Level, str]:
@@ -376,7 +374,7 @@ def _judged(status: RecordingStatus) -> tuple[Level, str]:
         return Level.ERROR, status.reason
     if status.is_imperfect:
         told = [f"{label} {text}" for label, text in status.remarks.items()]
-        return Level.WARN, "; ".join([f"{status.state}, not everything", *told])
+        return Level.WARN, "; ".join([f"{status.state}, incomplete", *told])
     return Level.OK, status.state
 
 

@@ -257,9 +257,9 @@ class RecorderTopics:
 
     def _tell_types(self, label: str, msgtype: str, wanted: str, others: set[str]) -> None:
         if wanted and msgtype != wanted:
-            text = f"is published as {msgtype}, in the contract it is {wanted}: recorded as it is"
+            text = f"is published as {msgtype}, but the contract says {wanted}: recorded as sent"
         elif others and not wanted:
-            text = f"is published as {msgtype}, besides {', '.join(sorted(others))}: both recorded"
+            text = f"is published as {msgtype} and as {', '.join(sorted(others))}: both recorded"
         else:
             return
         self._remark(label, text)
@@ -272,7 +272,7 @@ class RecorderTopics:
             self._remark(
                 found.label,
                 f"has a publisher with another definition of {found.msgtype} than is installed "
-                f"here: its messages are among those recorded and cannot be decoded",
+                f"here: its messages are recorded too, but cannot be decoded",
             )
 
     def _publishers(self, topic: str, msgtype: str = "") -> list[Any]:
@@ -299,8 +299,8 @@ class RecorderTopics:
         each.quality = quality
         self._remark(
             each.found.label,
-            f"got a publisher that offers less ({quality.reliability}, {quality.durability}): "
-            f"what that sent at first is missing",
+            f"got a publisher with a weaker QoS ({quality.reliability}, {quality.durability}): "
+            f"its first messages are missing",
         )
 
     def _subscribe(

@@ -145,7 +145,7 @@ class Supervisor(SideNode):
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline_s:
-                raise SimulationError(f"waited {timeout_s:.0f} s in vain for {what}")
+                raise SimulationError(f"gave up after {timeout_s:.0f} s of waiting for {what}")
             self._watch()
             self.spin_once(_TRANSITION_SPIN_S)
 

@@ -175,7 +175,7 @@ class SimBridgeNode(Node):
         delivered = wait_for_delivery([*self._outputs.publishers, self._reporter.publisher])
         self.finished = delivered or now_ns - self._asked_ns > _DELIVERY_TIMEOUT_S * 1e9
         if self.finished and not delivered:
-            self.get_logger().warning("some subscriber did not take all messages")
+            self.get_logger().warning("a subscriber did not acknowledge all messages")
 
     def _on_commands(self) -> None:
         self._answered_once = True
@@ -209,7 +209,7 @@ class SimBridgeNode(Node):
             figures["video"] = failure or f"{self._video.frames} pictures"
             if failure:
                 self.get_logger().warning(f"there is no film: {failure}", once=True)
-        self._reporter.tell(self._status(now_ns), figures)
+        self._reporter.report(self._status(now_ns), figures)
 
     def _status(self, now_ns: int) -> SimulationStatus:
         status, trouble = status_of(self._run, now_ns), self._commands.senders.trouble()
@@ -230,7 +230,7 @@ class BridgeReporter:
 
     def __init__(self, node: Node) -> None:
         """Open the topic on ``node``."""
-        self._told = ""
+        self._reported = ""
         self._listeners = 0
         self._node = node
         self._diagnostics = DiagnosticsTopic(node, "simulation")
@@ -238,19 +238,19 @@ class BridgeReporter:
 
     def is_due(self, status: SimulationStatus) -> bool:
         """Whether there is news, or somebody new who has heard nothing yet."""
-        return status.state != self._told or self._count_listeners() > self._listeners
+        return status.state != self._reported or self._count_listeners() > self._listeners
 
-    def tell(self, status: SimulationStatus, values: Mapping[str, str]) -> None:
+    def report(self, status: SimulationStatus, values: Mapping[str, str]) -> None:
         """Publish how the simulation stands, with figures; log it if it is new."""
-        if status.state != self._told:
-            self._told = status.state
+        if status.state != self._reported:
+            self._reported = status.state
             self._log(status)
         elif status.state == "behind":
             self._node.get_logger().warning(
                 status.reason, throttle_duration_sec=_LOG_PERIOD_S, skip_first=True
             )
         self._listeners = self._count_listeners()
-        self._diagnostics.tell(status.level, status.reason, values)
+        self._diagnostics.publish(status.level, status.reason, values)
 
     def _count_listeners(self) -> int:
         return int(self.publisher.get_subscription_count())
@@ -265,17 +265,17 @@ class BridgeReporter:
             self._node.get_logger().info(status.reason)
 
 
-def _faults(link: str, what: str, topics: str) -> tuple[Parameter, ...]:
+def _faults(link: str) -> tuple[Parameter, ...]:
     return (
+        Parameter(f"{link}_latency_ms", 0.0, f"delay of the {link}s; simulated ms", 0.0, _MAX_MS),
         Parameter(
-            f"{link}_latency_ms", 0.0, f"{topics} arrive so much later; simulated ms", 0.0, _MAX_MS
+            f"{link}_jitter_ms", 0.0, "largest random delay on top; simulated ms", 0.0, _MAX_MS
         ),
-        Parameter(f"{link}_jitter_ms", 0.0, "and by up to so much more", 0.0, _MAX_MS),
-        Parameter(f"{link}_drop", 0.0, f"share of the {topics} that are lost", 0.0, 0.95),
+        Parameter(f"{link}_drop", 0.0, f"share of the {link}s that are lost", 0.0, 0.95),
         Parameter(
             f"{link}_noise",
             0.0,
-            f"standard deviation of the noise on every number of {what}, in its own unit",
+            f"standard deviation of the noise on each number of a {link}, in its own unit",
             0.0,
             1e9,
         ),
@@ -293,61 +293,57 @@ PARAMETERS = (
         "'lockstep' waits for each command, 'real_time' holds the last one",
         choices=("lockstep", "real_time"),
     ),
-    Parameter("episodes", 0, "end after so many episodes; 0 for never", 0, _MAX_INTEGER),
+    Parameter("episodes", 0, "end after this many episodes; 0: never", 0, _MAX_INTEGER),
     Parameter(
         "max_episode_steps",
         0,
-        "truncate episodes after so many steps; 0 for the environment's own limit",
+        "truncate episodes after this many steps; 0: the environment's own limit",
         0,
         _MAX_INTEGER,
     ),
     Parameter("seed", 0, "episode i is reset with seed + i", 0, _MAX_INTEGER),
     Parameter(
-        "real_time_factor", 1.0, "simulated over wall seconds in real time", low=0.01, high=100.0
+        "real_time_factor", 1.0, "in real time: simulated seconds per wall second", 0.01, 100.0
     ),
     Parameter(
         "recorders",
         0,
-        "recorders that must listen to every topic before the first episode begins",
-        low=0,
-        high=100,
+        "number of recorders that must subscribe to every topic before the first episode",
+        0,
+        100,
     ),
     Parameter(
         "wait_for_policy",
         True,
-        "begin only once the state is heard and the commands have a publisher",
+        "begin only when the states have a subscriber and the commands a publisher",
     ),
     Parameter(
         "command_timeout_s",
         0.5,
-        "in real time: without a command for so long the robot is stopped by the contract's safe "
-        "command; simulated seconds, 0 for never",
-        low=0.0,
-        high=3600.0,
+        "in real time: after this time without a command the robot gets the contract's safe "
+        "command; simulated seconds; 0: never",
+        0.0,
+        3600.0,
     ),
-    *_faults("state", "a state", "states"),
-    *_faults("command", "a command", "commands"),
+    *_faults("state"),
+    *_faults("command"),
     Parameter("fault_seed", 0, "seed of latency, loss and noise", 0, _MAX_INTEGER),
     Parameter("video", "", "MP4 file to film the robot into; it needs an OpenGL driver"),
-    Parameter("camera", "", "camera of the model; by default its first, else the free one"),
+    Parameter("camera", "", "camera of the model; by default its first, else a free one"),
 )
 
 # The services of std_srvs carry no numbers, so that these say what a call means.
 SETTABLE = (
     Parameter(
-        "reset_seed",
-        -1,
-        "seed of the episode that ~/reset begins; -1 for seed + i",
-        -1,
-        _MAX_INTEGER,
+        "reset_seed", -1, "seed of the episode that ~/reset begins; -1: seed + i", -1, _MAX_INTEGER
     ),
     Parameter(
         "keyframe",
         "",
-        "keyframe of the model, by name or number, in which the next episodes begin; empty for "
-        "the environment's own start",
+        "keyframe of the model, by name or number, in which the next episodes begin; empty: the "
+        "environment's own start",
     ),
-    Parameter("steps", 1, "how many steps a call of ~/step takes", 1, 1_000_000),
+    Parameter("steps", 1, "number of steps that a call of ~/step makes", 1, 1_000_000),
 )
 
 

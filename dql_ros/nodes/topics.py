@@ -133,7 +133,7 @@ def message_class(type_name: str) -> Any:
     """
     if not _TYPE_NAME.fullmatch(type_name):
         raise ContractError(
-            f"'{type_name}' is no message type; those are called as in 'std_msgs/msg/String'"
+            f"'{type_name}' is no message type; write it as in 'std_msgs/msg/String'"
         )
     package, kind, name = type_name.split("/")
     try:
@@ -211,8 +211,8 @@ class QosConflicts:
         if not self.counts.get(topic):
             return ""
         return (
-            f"{self.counts[topic]} endpoint(s) of '{topic}' have another {self._policies[topic]} "
-            f"than the contract's 'qos' and do not reach this node"
+            f"{self.counts[topic]} endpoint(s) of '{topic}' have a {self._policies[topic]} "
+            f"incompatible with the contract's 'qos': no message passes"
         )
 
 
@@ -242,7 +242,7 @@ class Rivals:
             names = self._publishers(topic)
             if len(names) > 1:
                 found.append(f"'{topic}' has {len(names)} publishers: {', '.join(names)}")
-        return f"{'; '.join(found)}; let one node alone command the robot" if found else ""
+        return f"{'; '.join(found)}; only one node may command the robot" if found else ""
 
     def are_commanded(self) -> bool:
         """Whether every topic has a publisher."""

@@ -258,7 +258,7 @@ def status_of(run: SimulationRun, steady_ns: int) -> SimulationStatus:
     """Say how ``run`` stands at a time of the steady clock."""
     if run.frame is None:
         return SimulationStatus(
-            Level.WARN, "waiting", "waiting for a policy and recorders to listen"
+            Level.WARN, "waiting", "waiting for a policy and recorders to subscribe"
         )
     if run.is_over:
         return SimulationStatus(Level.OK, "finished", "all episodes are done")
@@ -302,13 +302,13 @@ def _in_lockstep(run: SimulationRun, steady_ns: int) -> SimulationStatus:
 def _in_real_time(run: SimulationRun) -> SimulationStatus:
     if run.held.stopped:
         return SimulationStatus(
-            Level.ERROR, "stopped", "no command came in time: the robot was stopped"
+            Level.ERROR, "stopped", "no command in time: the robot was stopped"
         )
     if run.pace.is_behind:
         return SimulationStatus(
             Level.WARN,
             "behind",
-            f"simulated time runs at {run.pace.factor:.2f} of the wall's instead of "
+            f"simulated time runs at {run.pace.factor:.2f} of wall time instead of "
             f"{run.factor:g}, {run.pace.missed} periods are lost: lower real_time_factor",
         )
     return SimulationStatus(Level.OK, "running", "running in real time")

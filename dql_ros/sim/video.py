@@ -103,7 +103,7 @@ class SimVideo:
         if code in {None, 0}:
             return ""
         self._reader.join(timeout=1.0)
-        return f"{self._words or 'it said nothing'} (code {code})"
+        return f"{self._words or 'no message'} (code {code})"
 
     def close(self) -> bool:
         """Let the film be finished; say whether it is."""

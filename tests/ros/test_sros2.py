@@ -84,9 +84,9 @@ def test_the_shipped_policy_is_what_the_command_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"ROS_SECURITY_ENABLE": "True"}, "ROS_SECURITY_ENABLE is 'True', which ROS 2 takes for"),
+        ({"ROS_SECURITY_ENABLE": "True"}, "ROS_SECURITY_ENABLE is 'True', which ROS 2 reads as"),
         ({"ROS_SECURITY_ENABLE": "1"}, "write true or false"),
-        ({"ROS_SECURITY_STRATEGY": "enforce"}, "'enforce', which ROS 2 takes for Permissive"),
+        ({"ROS_SECURITY_STRATEGY": "enforce"}, "'enforce', which ROS 2 reads as Permissive"),
         ({"ROS_SECURITY_KEYSTORE": "/nowhere"}, "'/nowhere', where no keystore is"),
         ({"ROS_SECURITY_KEYSTORE": ""}, "ROS_SECURITY_KEYSTORE is '', where no keystore is"),
     ],

@@ -95,12 +95,12 @@ def test_a_slow_policy_is_refused_with_its_times() -> None:
 def test_candidates_are_halved_until_they_fit() -> None:
     num_candidates, told = fit(loaded(50), 5.0, "fewer_candidates")
     assert num_candidates == 3
-    assert told == ["num_candidates lowered from 50 to 3, since more take too long"]
+    assert told == ["num_candidates lowered from 50 to 3, since more would take too long"]
 
 
 @pytest.mark.parametrize("policy", [loaded(8, can_reload=False), loaded(8)], ids=["fixed", "any"])
 def test_a_policy_that_is_too_slow_with_one_candidate_is_refused(policy: LoadedPolicy) -> None:
-    with pytest.raises(ConfigError, match="it is too slow even so"):
+    with pytest.raises(ConfigError, match="it is too slow in any case"):
         fit(policy, 0.5, "fewer_candidates")
 
 

@@ -30,7 +30,7 @@ def test_what_people_asked_for_is_told_with_the_way_out() -> None:
 
 
 def test_a_node_that_gave_up_says_why_and_one_that_was_asked_to_does_not() -> None:
-    assert judge(INACTIVE, "deactivated itself").level is Level.ERROR
+    assert judge(INACTIVE, "deactivated").level is Level.ERROR
     assert judge(INACTIVE) == Health(INACTIVE, Level.OK, INACTIVE)
 
 

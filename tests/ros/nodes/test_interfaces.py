@@ -21,7 +21,7 @@ def test_what_is_installed_is_found() -> None:
     ["", "String", "std_msgs/String", "a/b/c/d", "os/path/join", "../msg/X", "std_msgs/srv/Empty"],
 )
 def test_what_is_no_name_of_a_type_is_one_line(name: str) -> None:
-    with pytest.raises(ContractError, match=f"'{name}' is no message type; those are called as"):
+    with pytest.raises(ContractError, match=f"'{name}' is no message type; write it as"):
         message_class(name)
 
 

@@ -73,8 +73,8 @@ def test_the_demonstrator_may_do_what_it_does(robot: Robot, scara: Path) -> None
             {"ROS_SECURITY_ENCLAVE_OVERRIDE": "/nobody"},
             "enclaves/nobody' does not exist: make the enclave with 'ros2 security create_encl",
         ),
-        ({"ROS_SECURITY_ENABLE": "True"}, "ROS_SECURITY_ENABLE is 'True', which ROS 2 takes for"),
-        ({"ROS_SECURITY_STRATEGY": "enforce"}, "which ROS 2 takes for Permissive: write Enforce"),
+        ({"ROS_SECURITY_ENABLE": "True"}, "ROS_SECURITY_ENABLE is 'True', which ROS 2 reads as"),
+        ({"ROS_SECURITY_STRATEGY": "enforce"}, "which ROS 2 reads as Permissive: write Enforce"),
         ({"ROS_SECURITY_KEYSTORE": ""}, "ROS_SECURITY_KEYSTORE is '', where no keystore is: name"),
     ],
 )

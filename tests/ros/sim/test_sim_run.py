@@ -156,4 +156,4 @@ def test_falling_behind_is_told_with_the_remedy() -> None:
         simulation.run.tick(index * 2 * PERIOD_NS)
     status = status_of(simulation.run, 80 * PERIOD_NS)
     assert status.level is Level.WARN
-    assert status.reason.startswith("simulated time runs at 0.50 of the wall's instead of 1, 38 ")
+    assert status.reason.startswith("simulated time runs at 0.50 of wall time instead of 1, 38 ")

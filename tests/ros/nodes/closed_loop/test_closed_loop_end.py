@@ -49,7 +49,7 @@ def test_the_simulation_is_heard_from_its_beginning_to_its_end(
         driver = policy_driver(scara_bundle, seed=seed)
         run_closed_loop(scara, driver, episodes=1, seed=seed, on_report=log.add)
         told = [report.message for report in log.of_node(BRIDGE)]
-        assert told[0] == "waiting for a policy and recorders to listen"
+        assert told[0] == "waiting for a policy and recorders to subscribe"
         assert told[-1] == "all episodes are done"
 
 

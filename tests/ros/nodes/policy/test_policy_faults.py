@@ -298,7 +298,7 @@ def test_hold_ramp_and_deactivation(robot: Robot, contract: Callable[..., str]) 
     arm, told = moving.arm, moving.told
     before = len(arm.commands)
     robot.probe.until(lambda: told.state == "inactive", "the node to deactivate itself")
-    words = "deactivated itself, no fresh observation: 'joint_states' is"
+    words = "deactivated: no fresh observation: 'joint_states' is"
     robot.probe.until(lambda: arm.last == SAFE and told.said(words), "the safe command")
     assert state_of(robot) == State.PRIMARY_STATE_INACTIVE
     way = [command.data[0] for command in arm.commands[before:]]
@@ -345,6 +345,6 @@ def test_endpoints_with_another_quality_of_service_are_told(
     states = probe.node.create_publisher(JointState, "joint_states", reliable(1))
     probe.until(lambda: states.get_subscription_count() > 0, "the node")
     probe.until(lambda: told.count("QoS incompatibilities") == 2, "both to be told")
-    assert told.said("of 'target' have another durability than the contract's 'qos'")
-    assert told.said("of 'velocity_controller/commands' have another durability")
+    assert told.said("of 'target' have a durability incompatible with the contract's 'qos'")
+    assert told.said("of 'velocity_controller/commands' have a durability incompatible")
     assert told.state == "waiting"

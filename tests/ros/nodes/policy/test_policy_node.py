@@ -229,8 +229,11 @@ def test_a_transition_that_the_state_does_not_have_changes_nothing(
     [
         ({"policy": "x"}, "parameter 'contract' of policy is not set"),
         ({"contract": "arm.yaml", "policy": "x"}, "arm.yaml: no such file"),
-        ({"mode": "realtime"}, "'mode' of policy is 'realtime', which is no choice.*'real_time'"),
-        ({"backend": "tensor"}, "'backend' of policy is 'tensor', which is no choice"),
+        (
+            {"mode": "realtime"},
+            "'mode' of policy is 'realtime', which is not allow.*'real_time'",
+        ),
+        ({"backend": "tensor"}, "'backend' of policy is 'tensor', which is not allowed"),
         (
             {"contract": str(SCARA), "policy": "x", "device": "gpu"},
             "device is 'gpu': it must be cpu, cuda or cuda:0",

@@ -38,7 +38,7 @@ def test_activation_waits_for_every_stream_and_fails_with_the_reason(
     failing = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
     arm.live(failing.done, "an answer")
     assert not failing.result().success
-    words = "could not activate: waited 1 s in vain, no fresh observation: 'target' never came"
+    words = "could not activate: gave up after 1 s: no fresh observation: 'target' never came"
     probe.until(lambda: words in process.last_words, "the reason")
     assert state_of(robot) == State.PRIMARY_STATE_INACTIVE
     assert arm.commands == []
@@ -61,7 +61,7 @@ def test_a_process_told_to_end_while_it_waits_ends(robot: Robot, scara: Path) ->
     while not process.wait(0.0):
         robot.probe.spin()
     assert process.exit_code == 2
-    assert "asked to end while waiting, no fresh observation" in process.last_words
+    assert "ended while waiting: no fresh observation" in process.last_words
     assert arm.commands == []
 
 
@@ -216,13 +216,13 @@ def test_a_parameter_cannot_be_changed_to_nonsense(robot: Robot, safe: dict[str,
     [
         (
             {"num_candiates": 5},
-            "'num_candiates' is none of policy's (did you mean 'num_cand",
+            "policy has no parameter 'num_candiates' (did you mean 'num_cand",
         ),
         (
             {"inference_limit_s": 0.5},
             "inference_limit_s is 0.5, longer than the control period of 0.1 s",
         ),
-        ({"when_unusual": "panic"}, "'when_unusual' of policy is 'panic', which is no choice"),
+        ({"when_unusual": "panic"}, "'when_unusual' of policy is 'panic', which is not allowed"),
         ({"activation_timeout_s": -1.0}, "parameter 'activation_timeout_s' of policy: "),
         ({"candidates_hz": 5}, "parameter 'candidates_hz' of policy: "),
     ],
@@ -257,7 +257,7 @@ def test_an_unknown_parameter_meant_for_this_node_is_refused_and_another_nodes_i
             check=False,
         )
         assert ended.returncode == 2
-        assert ("'max_episode_steps' is none of policy's" in ended.stderr) == refused
+        assert ("policy has no parameter 'max_episode_steps'" in ended.stderr) == refused
         assert ("'contract' of policy is not set" in ended.stderr) != refused
 
 
@@ -273,7 +273,7 @@ def test_a_policy_that_never_answers_is_given_up_in_time(robot: Robot, scara: Pa
         **SLOW,
     )
     assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
-    words = "the policy was not loaded and tried out within 1 s"
+    words = "the policy was not loaded and timed within 1 s"
     robot.probe.until(lambda: words in process.last_words, "the reason")
 
 
@@ -291,7 +291,7 @@ def test_a_policy_that_never_answers_does_not_keep_the_node_from_ending(
     assert not answer.done()
     process.send_signal(number)
     assert process.wait(10.0)
-    assert "asked to end while the policy was loaded" in process.last_words
+    assert "ended while the policy was loading" in process.last_words
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ def test_a_rival_that_appears_ends_the_work_safely_and_is_named(robot: Robot, sc
     rival_of(robot)
     arm.live(lambda: told.state == "inactive", "the node to give way")
     assert arm.last == SAFE
-    words = f"deactivated itself, '{COMMANDS}' has 2 publishers: /policy, /probe"
+    words = f"deactivated: '{COMMANDS}' has 2 publishers: /policy, /probe"
     robot.probe.until(lambda: words in process.last_words, "the names")
     assert words in told.reason
     assert state_of(robot) == State.PRIMARY_STATE_INACTIVE
@@ -52,7 +52,7 @@ def test_with_a_rival_the_node_does_not_become_active(robot: Robot, scara: Path)
     answer = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
     arm.live(answer.done, "the refusal")
     assert not answer.result().success
-    probe.until(lambda: "/policy, /probe; let one node alone" in process.last_words, "the names")
+    probe.until(lambda: "/policy, /probe; only one node may" in process.last_words, "the names")
     assert not arm.commands
     probe.node.destroy_publisher(rival)
     answer = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)

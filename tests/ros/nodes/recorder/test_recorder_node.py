@@ -132,10 +132,10 @@ def test_an_existing_folder_is_not_recorded_into(robot: Robot, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("parameter", "complaint"),
     [
-        ({"max_file_m": 5.0}, "parameter 'max_file_m' is none of recorder's"),
+        ({"max_file_m": 5.0}, "recorder has no parameter 'max_file_m'"),
         (
             {"compression": "zip"},
-            "parameter 'compression' of recorder is 'zip', which is no choice",
+            "parameter 'compression' of recorder is 'zip', which is not allowed",
         ),
         ({"depth": 0}, "parameter 'depth' of recorder"),
     ],

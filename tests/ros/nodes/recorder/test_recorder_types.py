@@ -80,7 +80,7 @@ def test_a_topic_that_changes_its_type_is_recorded_on(
         return got + lost == 105 and diagnostics.last().level == DiagnosticStatus.WARN
 
     robot.probe.until(is_told, "every message of the new type to be accounted for")
-    words = "is published as std_msgs/msg/Bool, besides std_msgs/msg/String: both recorded"
+    words = "is published as std_msgs/msg/Bool and as std_msgs/msg/String: both recorded"
     assert f"{BOOLS} {words}" in diagnostics.last().message
     missed = number(diagnostics, f"lost of {BOOLS}")
     finish(robot, process)
@@ -126,8 +126,8 @@ def test_the_right_type_is_recorded_after_a_wrong_one_and_converted_alone(
     lever.move_until(lambda: number(diagnostics, "received of /joint_states") > 15, "states")
     key = "remark on /joint_states (std_msgs/msg/String)"
     assert diagnostics.value(key) == (
-        "is published as std_msgs/msg/String, in the contract it is sensor_msgs/msg/JointState: "
-        "recorded as it is"
+        "is published as std_msgs/msg/String, but the contract says sensor_msgs/msg/JointState: "
+        "recorded as sent"
     )
     finish(robot, process)
     convert(Source(load_contract(lever.contract), [lever.bag]), tmp_path / "out")
@@ -152,8 +152,7 @@ def test_what_a_publisher_sent_before_it_was_asked_for_less_is_told(
     robot.probe.until(best_effort.get_subscription_count, "the recorder to ask for less")
     robot.probe.until(lambda: diagnostics.value("remark on /note"), "a remark")
     assert diagnostics.value("remark on /note") == (
-        "got a publisher that offers less (best_effort, volatile): what that sent at first is "
-        "missing"
+        "got a publisher with a weaker QoS (best_effort, volatile): its first messages are missing"
     )
     finish(robot, process)
 

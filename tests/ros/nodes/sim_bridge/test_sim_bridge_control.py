@@ -116,7 +116,7 @@ def test_without_commands_the_robot_stops_and_says_so(robot: Robot) -> None:
     status = health.newest
     assert status is not None
     assert status.level == DiagnosticStatus.ERROR
-    assert status.message == "no command came in time: the robot was stopped"
+    assert status.message == "no command in time: the robot was stopped"
     seen = len(driver.states)
     probe.until(lambda: len(driver.states) > seen + 5, "more states")
     shoulder = [state.position[state.name.index("shoulder")] for state in driver.states[-3:]]
