@@ -1,7 +1,4 @@
-"""Node processes: started on a domain of their own, watched, and always ended.
-
-A ROS domain of one's own, on this machine's loopback interface only.
-"""
+"""Node processes on a ROS domain of their own, on this machine's loopback interface only."""
 
 from __future__ import annotations
 
@@ -9,29 +6,20 @@ import fcntl
 import os
 import random
 import re
-import signal
 import socket
-import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
 
 from dql_core.errors import SimulationError
-from dql_core.process import Interruption
+from dql_core.process import ChildProcess, ChildProcesses
 from dql_ros.private_folders import open_lock, runtime_folder, temporary_folder
 
-# A node started with this variable ends when the process of that id is no longer its parent.
-PARENT_VARIABLE = "DQL_ROS_PARENT_PID"
-# How long a process may take to end after SIGINT, and after SIGTERM, in seconds.
-_GRACE_S = (10.0, 3.0)
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")
 # Domains whose ports are clear of Linux's ephemeral ports: docs.ros.org, "The ROS_DOMAIN_ID".
 SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
@@ -66,95 +54,20 @@ class NodeCommand:
         return [sys.executable, "-m", self.module, *ros_arguments]
 
 
-class NodeProcess:
-    """A running node."""
+class NodeProcess(ChildProcess):
+    """A running node; its last words come without the logger's prefix."""
 
-    def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str]
-    ) -> None:
-        """Start it in a session of its own, so that Ctrl-C reaches only the parent."""
-        self.name = name
-        self._lines: deque[str] = deque(maxlen=50)
-        self._process = subprocess.Popen(
-            arguments,
-            env={**environment, PARENT_VARIABLE: str(os.getpid())},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code; ``None`` while it runs."""
-        return self._process.poll()
-
-    @property
-    def last_words(self) -> str:
-        """The last line it wrote to stderr, without the logger's prefix."""
-        if self.exit_code is not None:
-            self._reader.join(timeout=1.0)
-        written = [line for line in list(self._lines) if line.strip()]
-        return _LOG_PREFIX.sub("", written[-1]).strip() if written else "no message"
-
-    def send_signal(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
-        if self._process.poll() is None:
-            self._process.send_signal(number)
-
-    def stop(self) -> None:
-        """End it: SIGINT, then SIGTERM, then SIGKILL."""
-        for number, grace_s in zip((signal.SIGINT, signal.SIGTERM), _GRACE_S, strict=True):
-            self.send_signal(number)
-            if self.wait(grace_s):
-                break
-        else:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(timeout=1.0)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for its end; say whether it came in time."""
-        try:
-            self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _read(self) -> None:
-        if self._process.stderr is not None:
-            with self._process.stderr as stream:
-                self._lines.extend(stream)
+    def _last_line(self) -> str:
+        return _LOG_PREFIX.sub("", super()._last_line())
 
 
-def start_process(
-    running: list[NodeProcess], name: str, arguments: Sequence[str], environment: Mapping[str, str]
-) -> NodeProcess:
-    """Start a process and note it in ``running``; no signal can come between the two."""
-    with Interruption() as interruption:
-        process = NodeProcess(name, arguments, environment)
-        running.append(process)
-    if interruption.requested:
-        raise KeyboardInterrupt
-    return process
-
-
-class NodeProcesses:
-    """The processes of one run; leaving the block ends them all."""
+class NodeProcesses(ChildProcesses):
+    """The nodes of one run; leaving the block ends them all."""
 
     def __init__(self, domain: int) -> None:
         """Start processes on ``domain``."""
+        super().__init__()
         self._domain = domain
-        self._running: list[NodeProcess] = []
         self._folder = temporary_folder()
 
     @property
@@ -166,34 +79,13 @@ class NodeProcesses:
         """Start a node."""
         environment = environment_of(self._domain) | {"ROS_LOG_DIR": str(self.folder)}
         arguments = command.arguments(self.folder)
-        return start_process(self._running, command.node, arguments, environment)
+        return self.add(lambda: NodeProcess(command.node, arguments, environment))
 
-    def check(self) -> None:
-        """See that no process has failed.
+    def check(self, error: type[Exception] = SimulationError) -> None:
+        """Raise ``error`` with the last line of the first node that has failed."""
+        super().check(error)
 
-        Raises:
-            SimulationError: Naming the first that has, with the last line it wrote.
-        """
-        for process in self._running:
-            if process.exit_code not in {None, 0}:
-                raise SimulationError(
-                    f"{process.name} ended with code {process.exit_code}: {process.last_words}"
-                )
-
-    def stop(self) -> None:
-        """End all processes, the last started first."""
-        for process in reversed(self._running):
-            process.stop()
-
-    def __enter__(self) -> NodeProcesses:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
         self._folder.remove()
 

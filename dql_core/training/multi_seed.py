@@ -13,9 +13,7 @@ import logging
 import os
 import queue
 import signal
-import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +22,10 @@ from typing import Any, Protocol
 
 from dql_core.config import TrainConfig
 from dql_core.documents import file_within, read_json
-from dql_core.errors import CheckpointError, ConfigError, DqlError, one_line
+from dql_core.errors import CheckpointError, ConfigError
 from dql_core.evaluation.statistics import Estimate, estimate_mean
 from dql_core.files import write_text
-from dql_core.process import INTERRUPTED, Interruption, log_lines
+from dql_core.process import ChildProcess, Interruption, log_lines, run_child
 from dql_core.strict_yaml import parse
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
@@ -45,7 +43,6 @@ SUMMARY_FILE = "summary.json"
 # Of the last line of metrics; the others describe the run rather than its end.
 LOSSES = ("imitation", "critic", "q_data")
 _POLL_S = 0.2
-_LAST_LINES = 20
 # A seed and a line that its process wrote, or None when it has no more to say.
 Messages = queue.Queue[tuple[int, str | None]]
 
@@ -148,36 +145,28 @@ class Reporter(Protocol):
 
 
 class _Child:
-    """One running process; a thread of its own hands its lines over to ``messages``."""
+    """One running process, whose lines go to ``messages``."""
 
     def __init__(self, run: SeedRun, messages: Messages) -> None:
         self._run = run
-        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._interrupted = False
-        self._child = subprocess.Popen(
+        self._child = ChildProcess(
+            f"seed {run.seed}",
             [sys.executable, "-m", __name__, str(run.out), str(int(run.resume))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # a Ctrl-C of the terminal comes through `interrupt` only
+            on_output=lambda line: messages.put((run.seed, line)),
+            has_input=True,
         )
-        assert self._child.stdin is not None
-        self._child.stdin.write(run.config.model_dump_json())
-        self._child.stdin.close()
-        threading.Thread(target=self._hand_over, args=(messages,), daemon=True).start()
+        self._child.end_input(run.config.model_dump_json())
 
     def receive(self, line: str, reporter: Reporter) -> None:
-        """Show one line of the process, or keep it if it is not one of `main`."""
+        """Show one line of the process; one that is not of `main` is left out."""
         try:
             message = json.loads(line)
         except ValueError:
-            message = None
-        if not isinstance(message, dict):
-            self._last_lines.append(line.strip())
-        elif "step" in message:
+            return
+        if isinstance(message, dict) and "step" in message:
             reporter.report(self._run.seed, message["step"], message["metrics"])
-        else:
+        elif isinstance(message, dict):
             reporter.log(self._run.seed, message["level"], message["text"])
 
     def interrupt(self) -> None:
@@ -189,23 +178,13 @@ class _Child:
     def kill(self) -> None:
         """End the process at once; its last checkpoint stays."""
         self._child.kill()
-        self._child.wait()
 
     def outcome(self) -> SeedOutcome | None:
         """Return how the process, whose output has ended, ended; None if it was interrupted."""
-        if self._child.wait() == 0:
+        self._child.wait()
+        if self._child.exit_code == 0:
             return SeedOutcome(self._run)
-        if self._interrupted:
-            return None
-        said = [line for line in self._last_lines if line]
-        return SeedOutcome(self._run, said[-1] if said else f"ended by {self._child.returncode}")
-
-    def _hand_over(self, messages: Messages) -> None:
-        assert self._child.stdout is not None
-        with self._child.stdout as lines:
-            for line in lines:
-                messages.put((self._run.seed, line))
-        messages.put((self._run.seed, None))
+        return None if self._interrupted else SeedOutcome(self._run, self._child.last_words)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -359,20 +338,13 @@ class _JsonLines(logging.Handler):
 
 def main() -> None:
     """Run one seed in this process; exits with 2 on a user's mistake, 130 when interrupted."""
-    try:
-        config = TrainConfig.model_validate_json(sys.stdin.read())
-        with log_lines(_JsonLines()):
-            result = train(config, Path(sys.argv[1]), _report, resume=sys.argv[2] == "1")
-        sys.exit(0 if result.finished else INTERRUPTED)
-    except DqlError as error:
-        sys.stderr.write(one_line(error) + "\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # Nobody listens any more: the process that started this one is gone.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run_child(_train)
+
+
+def _train() -> bool:
+    config = TrainConfig.model_validate_json(sys.stdin.read())
+    with log_lines(_JsonLines()):
+        return train(config, Path(sys.argv[1]), _report, resume=sys.argv[2] == "1").finished
 
 
 def _report(step: int, metrics: Mapping[str, float]) -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
 from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
+from dql_core.process import INTERRUPTED
 from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
@@ -17,7 +18,6 @@ from dql_ros.convert.convert import convert as convert_bags
 
 # Some bags were converted and others were not.
 INCOMPLETE = 3
-INTERRUPTED = 130
 
 
 def convert(

@@ -11,11 +11,10 @@ from rich.table import Table
 
 from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.statistics import Estimate
+from dql_core.process import INTERRUPTED
 from dql_ros.demo.pipeline import STAGES, DemoSettings, run_demo
 from dql_ros.demo.progress import DemoProgress
 from dql_ros.demo.rollouts import Rollouts
-
-INTERRUPTED = 130
 
 
 def demo(

@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
-from dql_core.process import Interruption
+from dql_core.process import uninterrupted
 from dql_ros.convert.bag_job import BagJob, Outcome, attempt, convert_bag, without_worker
 from dql_ros.convert.ray_cluster import outcomes_of_cluster
 
@@ -184,13 +184,11 @@ def _start(team: list[_Worker]) -> _Worker:
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         # Another thread of this process may take SIGINT all the same.
-        with Interruption() as interruption:
+        with uninterrupted():
             worker = _Worker()
             team.append(worker)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
-    if interruption.requested:
-        raise KeyboardInterrupt
     return worker
 
 

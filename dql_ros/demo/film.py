@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dql_core.data.dataset import Episode, load_dataset
+from dql_core.process import ChildProcess, ChildProcesses
 from dql_core.sim.scara_camera import Colour, ScaraCamera
 from dql_ros.demo.rollouts import JOINTS, TARGET, Outcome, outcome_of, tool_path
-from dql_ros.processes import NodeProcess, start_process
 
 POSTER_SUFFIX = ".png"
 Picture = NDArray[np.uint8]
@@ -142,18 +142,15 @@ def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:
     """
     pairs = [f"{label}={path}" for label, path in datasets.items()]
     command = [sys.executable, "-m", "dql_ros.demo.film", str(out), str(episodes), *pairs]
-    processes: list[NodeProcess] = []
+    environment = {**os.environ, "MUJOCO_GL": "egl"}
     try:
-        process = start_process(processes, "video", command, os.environ | {"MUJOCO_GL": "egl"})
-        if not process.wait(_TIMEOUT_S):
-            return f"rendering took more than {_TIMEOUT_S:.0f} s"
+        with ChildProcesses() as children:
+            child = children.add(lambda: ChildProcess("video", command, environment))
+            if not child.wait(_TIMEOUT_S):
+                return f"rendering took more than {_TIMEOUT_S:.0f} s"
     finally:
-        for process in processes:
-            process.stop()
         unfinished_film(out).unlink(missing_ok=True)
-    if process.exit_code == 0 and out.is_file():
-        return ""
-    return f"{process.last_words} (code {process.exit_code})"
+    return child.failure or ("" if out.is_file() else child.last_words)
 
 
 if __name__ == "__main__":

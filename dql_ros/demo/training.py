@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dql_core.config import load_config
 from dql_core.errors import DqlError
+from dql_core.process import ChildProcess, ChildProcesses
 from dql_core.training.run_files import METRICS_FILE
 from dql_ros.config_files import installed_config
 from dql_ros.demo.training_process import CURVE_FILE
-from dql_ros.processes import NodeProcess, start_process
 from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT
 
 CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
@@ -115,20 +115,17 @@ def run_trainings(
     Raises:
         DqlError: If one fails; the message ends with the last line that it wrote.
     """
-    processes: list[NodeProcess] = []
-    try:
-        for training in trainings:
-            start_process(processes, training.key, training.command(), os.environ)
-        while any(process.exit_code is None for process in processes):
-            for training, process in zip(trainings, processes, strict=True):
-                _require_healthy(process)
+    with ChildProcesses() as children:
+        running = [
+            children.add(partial(ChildProcess, f"training {each.key}", each.command()))
+            for each in trainings
+        ]
+        while any(child.exit_code is None for child in running):
+            children.check(DqlError)
+            for training in trainings:
                 show(training)
             time.sleep(_POLL_S)
-        for process in processes:
-            _require_healthy(process)
-    finally:
-        for process in processes:
-            process.stop()
+        children.check(DqlError)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -136,10 +133,3 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-
-
-def _require_healthy(process: NodeProcess) -> None:
-    if process.exit_code not in {None, 0}:
-        raise DqlError(
-            f"training {process.name} ended with code {process.exit_code}: {process.last_words}"
-        )

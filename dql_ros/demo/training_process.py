@@ -15,32 +15,29 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dql_core.config import load_config
-from dql_core.errors import DqlError
 from dql_core.evaluation.rollout import evaluate
 from dql_core.export.policy_source import load_any_policy
+from dql_core.process import is_orphan, run_child
 from dql_core.training.loop import train
 from dql_core.training.run_files import CHECKPOINTS_FOLDER
-from dql_ros.processes import PARENT_VARIABLE
 
 CURVE_FILE = "learning_curve.jsonl"
 
 
 def main() -> None:
     """Run the process; exits with 2 on a user's mistake, 130 when interrupted."""
+    run_child(_train_and_evaluate)
+
+
+def _train_and_evaluate() -> bool:
     root, config_path, out, env, episodes, seed, *overrides = sys.argv[1:]
-    try:
-        end_with_parent()
-        config = load_config(Path(config_path).resolve(), overrides)
-        os.chdir(root)
-        result = train(config, Path(out), end_with_parent)
-        if not result.finished:
-            sys.exit(130)
+    end_with_parent()
+    config = load_config(Path(config_path).resolve(), overrides)
+    os.chdir(root)
+    finished = train(config, Path(out), end_with_parent).finished
+    if finished:
         write_curve(Path(out), env, int(episodes), int(seed))
-    except DqlError as error:
-        sys.stderr.write(" ".join(str(error).split()) + "\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    return finished
 
 
 def write_curve(run: Path, env: str, episodes: int, seed: int) -> None:
@@ -64,8 +61,7 @@ def write_curve(run: Path, env: str, episodes: int, seed: int) -> None:
 
 def end_with_parent(_step: int = 0, _metrics: Mapping[str, float] | None = None) -> None:
     """End this process if the one that started it is gone."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    if parent is not None and os.getppid() != int(parent):
+    if is_orphan():
         raise KeyboardInterrupt
 
 

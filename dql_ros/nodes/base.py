@@ -31,10 +31,10 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
 from dql_core.errors import DqlError
+from dql_core.process import is_orphan
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.nodes.start import END_REQUESTED, heed_signals, ignore_signals
 from dql_ros.nodes.topics import reliable
-from dql_ros.processes import PARENT_VARIABLE
 from dql_ros.sros2 import doubt_about_settings, explain_refusal, require_sound_settings
 
 try:
@@ -192,17 +192,12 @@ class ManagedNode(LifecycleNode):
 
 def _spin(node: Any, executor: Executor) -> None:
     # EventsExecutor.spin() of the Jazzy wheels dispatches nothing; spin_once() does.
-    parent = os.environ.get(PARENT_VARIABLE)
     executor.add_node(node)
     try:
-        while not (END_REQUESTED.is_set or node.finished or _is_orphan(parent)):
+        while not (END_REQUESTED.is_set or node.finished or is_orphan()):
             executor.spin_once(timeout_sec=_SPIN_TIMEOUT_S)
     finally:
         executor.remove_node(node)
-
-
-def _is_orphan(parent: str | None) -> bool:
-    return parent is not None and os.getppid() != int(parent)
 
 
 def _tear_down(node: Any) -> None:

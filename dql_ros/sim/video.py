@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import mujoco
 import numpy as np
 
 from dql_core.errors import SimulationError, did_you_mean
+from dql_core.process import ChildProcess
 from dql_core.sim.model_quantities import names_of
 from dql_ros.private_folders import temporary_folder
 
@@ -69,24 +68,17 @@ class SimVideo:
         model, rows = self._folder.path / "model.mjb", self._folder.path / "states"
         mujoco.mj_saveModel(self._model, str(model))
         self._spool = rows.open("wb", buffering=0)
-        self._words = ""
-        self._process = subprocess.Popen(
+        self._process = ChildProcess(
+            "film",
             [
                 *(sys.executable, "-m", "dql_ros.sim.film_process", str(model), str(rows)),
                 *(str(out.absolute()), repr(rate_hz / self._stride), camera),
             ],
-            env={"MUJOCO_GL": "egl"} | dict(os.environ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
+            {"MUJOCO_GL": "egl", **os.environ},
+            has_input=True,
             # It may need the folder for longer than this process lives.
             pass_fds=[self._folder.descriptor],
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def show(self) -> None:
         """Film the present instant, if it is the turn of a picture."""
@@ -99,27 +91,14 @@ class SimVideo:
     @property
     def failure(self) -> str:
         """Why there will be no film; empty while nothing is wrong."""
-        code = self._process.poll()
-        if code in {None, 0}:
-            return ""
-        self._reader.join(timeout=1.0)
-        return f"{self._words or 'no message'} (code {code})"
+        return self._process.failure
 
     def close(self) -> bool:
         """Let the film be finished; say whether it is."""
         self._spool.close()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(_FINISH_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+        self._process.end_input()
+        if not self._process.wait(_FINISH_TIMEOUT_S):
             self._folder.leave()
             return False
         self._folder.remove()
         return not self.failure
-
-    def _read(self) -> None:
-        if self._process.stderr is not None:
-            with self._process.stderr as stream:
-                for line in stream:
-                    self._words = line.strip() or self._words

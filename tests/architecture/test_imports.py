@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 # A module imports from layers below its own and from its own room, never sideways or upwards.
 CORE_LAYERS = (
-    {"errors", "leftovers", "process", "streams"},
-    {"documents", "spec"},
+    {"errors", "leftovers", "streams"},
+    {"documents", "process", "spec"},
     {"files", "normalize", "strict_yaml"},
     {"models", "rewards", "runtime"},
     {"config"},

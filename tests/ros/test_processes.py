@@ -102,7 +102,7 @@ def test_a_process_gets_its_parameters_name_and_domain(modules: Path) -> None:
 def test_a_process_that_ignores_sigint_is_ended_all_the_same(
     modules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dql_ros.processes._GRACE_S", (0.2, 5.0))
+    monkeypatch.setattr("dql_core.process._GRACE_S", (0.2, 5.0))
     code = """
         import signal, sys, threading
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,12 +6,14 @@ Runs a piece of Python in a process of its own: what crashes there is only a fin
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
+
+from dql_core.process import ChildProcess, ChildProcesses
 
 TIMEOUT_S = 60.0
 
@@ -71,7 +73,7 @@ class BrokenProcessError(Exception):
 
 def ask_python(
     arguments: Sequence[str],
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] = os.environ,
     timeout_s: float = TIMEOUT_S,
 ) -> Any:
     """Run this Python with ``arguments`` and return the JSON on the last line of its output.
@@ -84,23 +86,22 @@ def ask_python(
     Raises:
         BrokenProcessError: If it fails, says nothing, or takes too long.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
+    output: list[str] = []
+    with ChildProcesses() as children:
+        child = children.add(
+            lambda: ChildProcess(
+                "python",
+                [sys.executable, *arguments],
+                environment,
+                on_output=lambda line: output.append(line or ""),
+            )
         )
-    except subprocess.TimeoutExpired as error:
-        raise BrokenProcessError(f"no answer within {timeout_s:.0f} s") from error
-    if done.returncode != 0:
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise BrokenProcessError(said[-1] if said else f"ended with code {done.returncode}")
+        if not child.wait(timeout_s):
+            child.kill()
+            raise BrokenProcessError(f"no answer within {timeout_s:.0f} s")
+    if child.exit_code:
+        raise BrokenProcessError(child.last_words)
     try:
-        return json.loads(done.stdout.splitlines()[-1])
+        return json.loads("".join(output).splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise BrokenProcessError("gave no answer") from error

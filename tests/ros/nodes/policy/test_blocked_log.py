@@ -18,8 +18,9 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from std_msgs.msg import Bool, Float64MultiArray
 
+from dql_core.process import PARENT_VARIABLE
 from dql_ros.nodes.topics import reliable
-from dql_ros.processes import PARENT_VARIABLE, NodeCommand, environment_of
+from dql_ros.processes import NodeCommand, environment_of
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Arm, trigger
 from tests.ros.nodes.robot import SAFE, Robot
