@@ -120,19 +120,23 @@ def _episode(
     return total, length, None if success is None else bool(success)
 
 
-def make_environment(env_id: str, spec: PolicySpec) -> gym.Env[Any, Any]:
-    """Make an environment and compare its spaces with a policy's spec.
+def make_environment(
+    env_id: str, spec: PolicySpec, max_episode_steps: int | None = None
+) -> gym.Env[Any, Any]:
+    """Make an environment and compare its spaces with a policy's or contract's spec.
 
     Args:
         env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
         spec: What the policy takes and gives.
+        max_episode_steps: Truncate episodes after so many steps; by default after the
+            environment's own limit.
 
     Raises:
         ConfigError: If there is no such environment.
         SpecMismatchError: If its spaces do not fit.
     """
     try:
-        env: gym.Env[Any, Any] = gym.make(env_id)
+        env: gym.Env[Any, Any] = gym.make(env_id, max_episode_steps=max_episode_steps)
     except (gym.error.Error, ImportError, ValueError) as cause:
         raise ConfigError(
             f"environment '{env_id}' cannot be made: {one_line(cause)}; give a Gymnasium id, or "
@@ -145,8 +149,8 @@ def make_environment(env_id: str, spec: PolicySpec) -> gym.Env[Any, Any]:
         if _width(space) != len(fields) or (kind == "action" and not isinstance(space, Box)):
             env.close()
             raise SpecMismatchError(
-                f"environment '{env_id}' and the policy of '{spec.robot}' do not fit: the "
-                f"{kind} space is {space}, the policy has {len(fields)} {kind} fields"
+                f"environment '{env_id}' does not fit '{spec.robot}': its {kind} space is "
+                f"{space}, where {len(fields)} {kind} fields are needed"
             )
     return env
 

@@ -7,16 +7,14 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.error import Error as GymnasiumError
-from gymnasium.spaces import Box, Dict, Tuple
 from gymnasium.spaces.utils import flatten
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 from numpy.typing import NDArray
 
 import dql_core.sim  # registers the bundled robots
-from dql_core.errors import SimulationError, did_you_mean
+from dql_core.errors import SimulationError
+from dql_core.evaluation.rollout import make_environment
 from dql_core.sim.model_env import keyframe_index
-from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract
 from dql_ros.sim.model import open_model
 
@@ -36,26 +34,19 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
             limit, of which an MJCF file has none.
 
     Raises:
-        SimulationError: If there is no such environment, or it is not the contract's.
+        DqlError: If there is no such environment, or it is not the contract's.
     """
-    spec = contract.policy_spec()
     if env.endswith(".xml"):
         environment: Environment = open_model(Path(env).expanduser(), contract)
         return TimeLimit(environment, max_episode_steps) if max_episode_steps else environment
+    environment = make_environment(env, contract.policy_spec(), max_episode_steps or None)
     try:
-        environment = gymnasium.make(env, max_episode_steps=max_episode_steps or None)
-    except (GymnasiumError, ModuleNotFoundError) as error:
-        hint = "" if env in gymnasium.registry else did_you_mean(env, gymnasium.registry)
-        raise SimulationError(f"no environment '{env}': {error}{hint}") from error
-    if not isinstance(environment.observation_space, Box):
-        environment = _flat(environment)
-    try:
-        _require_spaces(env, environment, spec)
         _require_rate(env, environment, contract)
     except SimulationError:
         environment.close()
         raise
-    return environment
+    is_vector = len(environment.observation_space.shape or ()) == 1
+    return environment if is_vector else FlattenObservation(environment)
 
 
 def set_keyframe(environment: Environment, keyframe: str) -> NDArray[Any]:
@@ -89,37 +80,8 @@ def require_keyframe(environment: Environment, keyframe: str) -> None:
     keyframe_index(model, keyframe)
 
 
-def _flat(environment: Environment) -> Environment:
-    """Lay Dicts and Tuples of vectors out as one, in the order of `dql_core.data.spaces`."""
-    # Other spaces, such as Discrete, could be flattened too, but are no numbers.
-    if not _only_boxes(environment.observation_space):
-        return environment
-    flat: Environment = FlattenObservation(environment)
-    return flat
-
-
-def _only_boxes(space: gymnasium.Space[Any]) -> bool:
-    if isinstance(space, (Dict, Tuple)):
-        parts = space.spaces.values() if isinstance(space, Dict) else space.spaces
-        return all(_only_boxes(part) for part in parts)
-    return isinstance(space, Box)
-
-
 def _name(environment: Environment) -> str:
     return environment.spec.id if environment.spec else type(environment.unwrapped).__name__
-
-
-def _require_spaces(env: str, environment: Environment, spec: PolicySpec) -> None:
-    for kind, space, fields in (
-        ("observation", environment.observation_space, spec.observation),
-        ("action", environment.action_space, spec.action),
-    ):
-        if not isinstance(space, Box) or space.shape != (len(fields),):
-            raise SimulationError(
-                f"environment '{env}' has the {kind} space {space}, but the contract of "
-                f"'{spec.robot}' has {len(fields)} {kind} fields: use the environment's own "
-                f"contract"
-            )
 
 
 def _require_rate(env: str, environment: Environment, contract: Contract) -> None:

@@ -119,7 +119,8 @@ class EpisodeRunner:
         self._rewards: list[float] = []
         # Fixed now, since a step would look them up again.
         space: Any = environment.action_space
-        self._low, self._high, self._dtype = space.low, space.high, space.dtype
+        self._low, self._high = space.low.ravel(), space.high.ravel()
+        self._shape, self._dtype = space.shape, space.dtype
 
     @property
     def episode(self) -> int:
@@ -161,7 +162,8 @@ class EpisodeRunner:
             interrupt: End the episode here as truncated.
         """
         action = np.clip(command, self._low, self._high).astype(self._dtype)
-        observation, reward, terminated, truncated, info = self._environment.step(action)
+        step = self._environment.step(action.reshape(self._shape))
+        observation, reward, terminated, truncated, info = step
         self._rewards.append(float(reward))
         terminated, truncated = bool(terminated), bool(truncated)
         transition = Transition(
