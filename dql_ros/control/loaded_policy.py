@@ -1,11 +1,7 @@
-"""A policy ready to run, and the number of candidates that fits its control period.
-
-Where to compute if nobody says: on CUDA where that is possible, else on the CPU.
-"""
+"""A policy ready to run: on which device, and with as many candidates as its period allows."""
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from dql_core.errors import ConfigError
+from dql_core.algo.backends import torch_has_cuda
 from dql_core.normalize import Normalizer
 from dql_core.runtime.onnx_backend import CUDA_PROVIDER
 from dql_core.runtime.policy import Policy
@@ -153,12 +150,4 @@ def find_device(backend: str) -> str:
         return "cpu"
     if backend in {"auto", "onnx"} and CUDA_PROVIDER in onnxruntime.get_available_providers():
         return "cuda"
-    return "cuda" if backend in {"auto", "torch"} and _torch_has_cuda() else "cpu"
-
-
-def _torch_has_cuda() -> bool:
-    if importlib.util.find_spec("torch") is None:
-        return False
-    import torch  # noqa: PLC0415 - a policy that runs on the CPU must not wait for it
-
-    return bool(torch.cuda.is_available())
+    return "cuda" if backend in {"auto", "torch"} and torch_has_cuda() else "cpu"

@@ -1,20 +1,14 @@
-"""How a policy is run, and the controller that runs it so; knows no ROS."""
+"""How a policy is run: what the node's parameters and the contract come down to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from dql_core.errors import ConfigError, ContractError
-from dql_core.runtime.controller import Controller
-from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
-from dql_core.runtime.guard import GuardLimits, Guards
-from dql_core.runtime.inference import Inference
 from dql_ros.contract import Contract, ObservationStream
-from dql_ros.control.loaded_policy import LoadedPolicy, TooSlow
+from dql_ros.control.loaded_policy import TooSlow
 
 _SECOND_NS = 1_000_000_000
-# After so many periods without an action, the fallback goes on from where it would be by now.
-_PATIENCE_PERIODS = 3
 
 
 @dataclass(frozen=True)
@@ -84,37 +78,6 @@ class LoopSettings:
     @property
     def _factor(self) -> float:
         return 1.0 if self.lockstep else self.real_time_factor
-
-
-def make_controller(
-    contract: Contract,
-    settings: LoopSettings,
-    inference: Inference,
-    loaded: LoadedPolicy,
-    interlock: Interlock,
-) -> Controller:
-    """Return the controller that the contract and the settings ask for."""
-    limits = GuardLimits(
-        warm_up_ticks=settings.warm_up_ticks,
-        max_z_score=settings.max_z_score,
-        fault_z_score=settings.fault_z_score,
-        unusual_stops=settings.unusual_stops,
-        max_inference_ns=inference.limit_ns,
-        max_steps=tuple(rate / contract.rate_hz for rate in contract.max_rates),
-    )
-    rules = contract.on_fault
-    give_up_s = rules.deactivate_after_s
-    fallback = FallbackRules(
-        safe_command=contract.safe_command,
-        hold_ns=settings.steady_ns(rules.hold_s),
-        ramp_ns=settings.steady_ns(rules.ramp_s),
-        give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
-        patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
-    )
-    guards = Guards(contract.policy_spec(), loaded.statistics, limits)
-    return Controller(
-        inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
-    )
 
 
 def triggering_streams(contract: Contract) -> list[ObservationStream]:

@@ -27,7 +27,8 @@ from dql_ros.contract import Contract, ObservationStream
 from dql_ros.control.health import LoopStatistics
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
-from dql_ros.control.settings import LoopSettings, make_controller, triggering_streams
+from dql_ros.control.safety_chain import make_controller
+from dql_ros.control.settings import LoopSettings, triggering_streams
 from dql_ros.control.ticking import (
     Answer,
     DeadlineTicker,

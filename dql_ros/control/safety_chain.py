@@ -1,0 +1,52 @@
+"""Wires the safety chain: what stands between the policy's action and the robot at each tick.
+
+In this order: the `Interlock` (stop and pause), the `Guards` on the observation, the `Inference`
+with its time limit, and the `Guards` on the action; where one of them withholds the action, the
+`Fallback` decides the command. Each is a class of `dql_core.runtime`, and `Controller` runs them.
+Here they get their limits, from the contract and from the node's parameters.
+docs/explanation/safety.md lists the hazards that each of them covers.
+"""
+
+from __future__ import annotations
+
+from dql_core.runtime.controller import Controller
+from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
+from dql_core.runtime.guard import GuardLimits, Guards
+from dql_core.runtime.inference import Inference
+from dql_ros.contract import Contract
+from dql_ros.control.loaded_policy import LoadedPolicy
+from dql_ros.control.settings import LoopSettings
+
+# After so many periods without an action, the fallback continues from where it would be by now.
+_PATIENCE_PERIODS = 3
+
+
+def make_controller(
+    contract: Contract,
+    settings: LoopSettings,
+    inference: Inference,
+    loaded: LoadedPolicy,
+    interlock: Interlock,
+) -> Controller:
+    """Return the controller that the contract and the settings ask for."""
+    limits = GuardLimits(
+        warm_up_ticks=settings.warm_up_ticks,
+        max_z_score=settings.max_z_score,
+        fault_z_score=settings.fault_z_score,
+        unusual_stops=settings.unusual_stops,
+        max_inference_ns=inference.limit_ns,
+        max_steps=tuple(rate / contract.rate_hz for rate in contract.max_rates),
+    )
+    rules = contract.on_fault
+    give_up_s = rules.deactivate_after_s
+    fallback = FallbackRules(
+        safe_command=contract.safe_command,
+        hold_ns=settings.steady_ns(rules.hold_s),
+        ramp_ns=settings.steady_ns(rules.ramp_s),
+        give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
+        patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
+    )
+    guards = Guards(contract.policy_spec(), loaded.statistics, limits)
+    return Controller(
+        inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
+    )
