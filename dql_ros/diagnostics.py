@@ -1,7 +1,4 @@
-"""What nodes told of themselves on ``/diagnostics`` during a run; knows no ROS.
-
-How bad something is, as ``/diagnostics`` tells it.
-"""
+"""The status that a node reports on ``/diagnostics``, and all reports of a run; knows no ROS."""
 
 from __future__ import annotations
 
@@ -20,19 +17,31 @@ class Level(IntEnum):
     STALE = 3
 
 
-LEVELS = tuple(level.name.lower() for level in Level)
+@dataclass(frozen=True)
+class Status:
+    """How a node's work goes.
+
+    Attributes:
+        level: How bad that is.
+        state: A word, such as ``running``.
+        message: Why, in a sentence; the state itself if there is nothing to add.
+    """
+
+    level: Level
+    state: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """One status that a node told.
+    """One status as it was received.
 
     Attributes:
         name: Name of the status, ``node: component``.
-        time_s: When it was heard, in seconds since the run began.
-        level: A `Level`, unless the node tells another number.
+        time_s: When it was received, in seconds since the run began.
+        level: A `Level`, unless the node reports another number.
         message: What is wrong, or the node's state.
-        values: What else it told, by key.
+        values: The other values, by key.
     """
 
     name: str
@@ -55,12 +64,12 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready form; what is a number becomes one."""
-        numbers = {key: self.number(key) for key in self.values}
-        values = {
-            key: value if numbers[key] is None else _whole(numbers[key])
-            for key, value in self.values.items()
-        }
-        level = LEVELS[self.level] if self.level < len(LEVELS) else str(self.level)
+        values: dict[str, Any] = dict(self.values)
+        for key in values:
+            if (number := self.number(key)) is not None:
+                values[key] = int(number) if number.is_integer() else number
+        is_known = self.level in list(Level)
+        level = Level(self.level).name.lower() if is_known else str(self.level)
         return {"level": level, "message": self.message, "values": values}
 
 
@@ -69,14 +78,10 @@ class DiagnosticsLog:
     """All reports of a run.
 
     Attributes:
-        reports: In the order in which they were heard.
+        reports: In the order in which they were received.
     """
 
     reports: list[Report] = field(default_factory=list)
-
-    def add(self, report: Report) -> None:
-        """Take note of a report."""
-        self.reports.append(report)
 
     @property
     def last(self) -> dict[str, Report]:
@@ -90,13 +95,9 @@ class DiagnosticsLog:
     def worst(self, node: str) -> Report | None:
         """Return the first of a node's reports with its highest level; ``None`` if it was well.
 
-        What it said before it first acted does not count: everyone waits at the beginning.
+        Reports from before it first acted do not count: every node waits at the beginning.
         """
         reports = self.of_node(node)
         began = next((i for i, report in enumerate(reports) if report.has_begun), len(reports))
         worst = max(reports[began:], key=lambda report: report.level, default=None)
         return worst if worst is not None and worst.level else None
-
-
-def _whole(number: float | None) -> float | int | None:
-    return int(number) if number is not None and number.is_integer() else number

@@ -31,7 +31,7 @@ from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_ros.contract import load_contract
 from dql_ros.diagnostics import Report
 from dql_ros.nodes.closed_loop import BRIDGE, DRIVER, policy_driver
-from dql_ros.nodes.remote import DiagnosticsListener, Supervisor
+from dql_ros.nodes.remote import Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
 
 MINUTES = 60.0
@@ -87,22 +87,21 @@ def soak(seconds: float, every_s: float) -> Iterator[Line]:
         simulation = {**common, "env": ENVIRONMENT, "episodes": 0}
         with (
             own_domain() as domain,
-            DiagnosticsListener(domain) as listener,
             NodeProcesses(domain) as processes,
-            Supervisor(domain, BRIDGE, DRIVER, listener.take) as supervisor,
+            Supervisor(domain, BRIDGE, DRIVER, processes.check) as supervisor,
         ):
             bridge = processes.start(
                 NodeCommand("dql_ros.nodes.sim_bridge_node", BRIDGE, simulation)
             )
             policy = processes.start(NodeCommand(driver.module, DRIVER, driving))
             supervisor.bring_up(START_TIMEOUT_S)
-            minutes = _Minutes(listener, policy, bridge)
+            minutes = _Minutes(supervisor, policy, bridge)
             begun_s = time.monotonic()
             for number in range(1, round(seconds / every_s) + 1):
                 due_s = begun_s + number * every_s
                 while time.monotonic() < due_s:
                     processes.check()
-                    listener.take()
+                    supervisor.spin_once(0.0)
                     time.sleep(0.02)
                 yield minutes.line(time.monotonic() - begun_s)
 
@@ -110,10 +109,8 @@ def soak(seconds: float, every_s: float) -> Iterator[Line]:
 class _Minutes:
     """Compares what is told now with what was told a minute ago."""
 
-    def __init__(
-        self, listener: DiagnosticsListener, policy: NodeProcess, bridge: NodeProcess
-    ) -> None:
-        self._listener = listener
+    def __init__(self, supervisor: Supervisor, policy: NodeProcess, bridge: NodeProcess) -> None:
+        self._log = supervisor.log
         self._processes = {"policy": policy, "bridge": bridge}
         self._last: Report | None = None
         self._cpu_s = dict.fromkeys(self._processes, 0.0)
@@ -121,9 +118,9 @@ class _Minutes:
 
     def line(self, elapsed_s: float) -> Line:
         """Return the figures of the minute that is over."""
-        report = self._listener.log.of_node(DRIVER)[-1]
-        simulated = self._listener.log.of_node(BRIDGE)[-1]
-        self._listener.log.reports.clear()
+        report = self._log.of_node(DRIVER)[-1]
+        simulated = self._log.of_node(BRIDGE)[-1]
+        self._log.reports.clear()
         line: Line = {
             "benchmark": "control_soak",
             "minute": round(elapsed_s / 60, 2),

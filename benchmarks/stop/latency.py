@@ -38,7 +38,7 @@ from std_srvs.srv import Trigger
 
 from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_ros.nodes.remote import SideNode
+from dql_ros.nodes.client import ClientNode
 from dql_ros.nodes.topics import reliable
 from dql_ros.processes import NodeCommand, environment_of, own_domain
 
@@ -94,7 +94,7 @@ def policy_command(contract: Path, bundle: Path, *, module: str = "") -> NodeCom
     return NodeCommand(module or "dql_ros.nodes.policy_node", "policy", parameters)
 
 
-class Button(SideNode):
+class Button(ClientNode):
     """Stops a node, sees that it has stopped, and lets it go on.
 
     Attributes:

@@ -40,7 +40,7 @@ from benchmarks.control.robot import (
 )
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from benchmarks.stop.latency import policy_command, running
-from dql_ros.nodes.remote import SideNode
+from dql_ros.nodes.client import ClientNode
 from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import environment_of, own_domain
 
@@ -49,7 +49,7 @@ TIMEOUT_S, SETTLED_S = 60.0, 0.1
 COMMAND = "python -m benchmarks.stop.safety_times --keep"
 
 
-class Robot(SideNode):
+class Robot(ClientNode):
     """An arm that shows states, some of them wrong, and hears commands.
 
     Attributes:

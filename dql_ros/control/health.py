@@ -1,7 +1,4 @@
-"""What a control loop tells of itself: rate, jitter, ages, inference times, latency.
-
-Whether a control loop is well, in a level and a sentence; knows no ROS.
-"""
+"""Whether a control loop is well: its figures, and its status in a sentence; knows no ROS."""
 
 from __future__ import annotations
 
@@ -14,11 +11,17 @@ import numpy as np
 
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
-from dql_ros.diagnostics import Level
+from dql_ros.diagnostics import Level, Status
 
 _WINDOW = 1000  # ticks
 INACTIVE = "inactive"
-_LEVELS = {State.RUNNING.value: 0, INACTIVE: 0, State.WAITING.value: 1, State.PAUSED.value: 1}
+# Any other state is an error.
+_LEVELS = {
+    State.RUNNING.value: Level.OK,
+    INACTIVE: Level.OK,
+    State.WAITING.value: Level.WARN,
+    State.PAUSED.value: Level.WARN,
+}
 _ASKED_FOR = {
     State.STOPPED.value: "stopped by ~/stop: the safe command is sent; ~/reset_stop ends that",
     State.PAUSED.value: "paused: the safe command is sent; ~/resume ends that",
@@ -131,66 +134,46 @@ def _spread(values_ns: tuple[int, ...]) -> Spread:
     return Spread(*(float(value) / 1e6 for value in np.percentile(values_ns, (50, 99, 100))))
 
 
-@dataclass(frozen=True)
-class Health:
-    """How a loop stands.
-
-    Attributes:
-        state: The controller's state, or ``inactive``.
-        level: How bad that is.
-        message: Why, in a sentence; the state itself if there is nothing to add.
-    """
-
-    state: str
-    level: Level
-    message: str
-
-
-class HealthJudge:
-    """Judges a loop by how it stands and by what its guards did since it was judged last."""
+class LoopHealth:
+    """Judges a loop by its state and by what its guards did since the last judgement."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
-        self._counts: dict[str, int] = {}
+        self._counts: Mapping[str, int] = {}
 
-    def judge(
+    def status(
         self,
         state: str,
         fault: str,
         counts: Mapping[str, int],
         remarks: list[str],
         danger: str = "",
-    ) -> Health:
-        """Return how the loop stands.
+    ) -> Status:
+        """Return the status of the loop.
 
         Args:
             state: The controller's state, or ``inactive``.
             fault: Why no action is sent, if one should be; or why the node has given up.
-            counts: Objections of the guards and other incidents so far, by name.
+            counts: How often each guard has tripped, and other incidents, by name.
             remarks: What else is wrong, a clause each.
             danger: What is an error in any state; empty if nothing is.
         """
-        health = self._without_danger(state, fault, counts, remarks)
-        if not danger or danger in health.message:
-            return health
-        return Health(state, Level.ERROR, f"{danger}; {health.message}")
-
-    def _without_danger(
-        self, state: str, fault: str, counts: Mapping[str, int], remarks: list[str]
-    ) -> Health:
-        since = [
-            f"{name.replace('_', ' ')} {count - self._counts.get(name, 0)} times"
-            for name, count in counts.items()
-            if count > self._counts.get(name, 0)
-        ]
-        self._counts = dict(counts)
+        before, self._counts = self._counts, dict(counts)
+        level, clauses = _LEVELS.get(state, Level.ERROR), [state]
         if state in _ASKED_FOR:
-            return Health(state, Level(_LEVELS.get(state, 2)), _ASKED_FOR[state])
-        if fault:
-            level = Level.WARN if _LEVELS.get(state) == 1 else Level.ERROR
-            return Health(state, level, "; ".join([fault, *remarks]))
-        if state == INACTIVE:
-            return Health(state, Level.WARN if remarks else Level.OK, "; ".join([state, *remarks]))
-        incidents = [*remarks, *([f"since the last report: {', '.join(since)}"] if since else [])]
-        level = max(Level(_LEVELS.get(state, 2)), Level.WARN if incidents else Level.OK)
-        return Health(state, level, "; ".join([state, *incidents]))
+            clauses, remarks = [_ASKED_FOR[state]], []
+        elif fault:
+            level = Level.WARN if level is Level.WARN else Level.ERROR
+            clauses = [fault]
+        else:
+            if state != INACTIVE and (incidents := _incidents(before, counts)):
+                remarks = [*remarks, f"since the last report: {incidents}"]
+            level = max(level, Level.WARN if remarks else Level.OK)
+        message = "; ".join([*clauses, *remarks])
+        if danger and danger not in message:
+            return Status(Level.ERROR, state, f"{danger}; {message}")
+        return Status(level, state, message)
+
+
+def _incidents(before: Mapping[str, int], counts: Mapping[str, int]) -> str:
+    new = {name: count - before.get(name, 0) for name, count in counts.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {n} times" for name, n in new.items() if n > 0)

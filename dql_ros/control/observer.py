@@ -65,7 +65,7 @@ class Observer:
         self._is_simulated = is_simulated
         self._factor = real_time_factor
         self._period_ns = contract.period_ns
-        self._last_pulse_ns: int | None = None
+        self._last_heartbeat_ns: int | None = None
         self._settled_ns = 0
         self.arrivals = {stream.topic: Arrivals() for stream in contract.observation}
         self._lock = threading.Lock()
@@ -94,7 +94,7 @@ class Observer:
             ContractError: If the message lacks what the contract names, or cannot have been
                 measured when it says.
         """
-        self.pulse(steady_ns)
+        self.heartbeat(steady_ns)
         stream, arrivals = self._streams[topic], self.arrivals[topic]
         try:
             value = self._decoders[topic](message)
@@ -119,12 +119,12 @@ class Observer:
         with self._lock:
             return self._builder.at(now_ns, self._elapsed_ns(steady_ns))
 
-    def pulse(self, steady_ns: int) -> None:
+    def heartbeat(self, steady_ns: int) -> None:
         """Note that messages are being taken in; to be called at least every 0.05 s.
 
         Messages that waited while this process was stopped look new when they are taken in.
         """
-        last_ns, self._last_pulse_ns = self._last_pulse_ns, steady_ns
+        last_ns, self._last_heartbeat_ns = self._last_heartbeat_ns, steady_ns
         if last_ns is not None and steady_ns - last_ns > _AWAY_NS:
             self._settled_ns = steady_ns + _SETTLE_NS
 

@@ -14,9 +14,10 @@ from typing import Any
 from dql_core.errors import SimulationError
 from dql_ros.contract import load_contract
 from dql_ros.diagnostics import DiagnosticsLog, Report
-from dql_ros.nodes.remote import DiagnosticsListener, RefusedTransitionError, Supervisor
+from dql_ros.nodes.remote import RefusedTransitionError, Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
-from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
+from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
+from dql_ros.sim.episodes import EpisodeResult
 
 logger = logging.getLogger(__name__)
 BRIDGE = "sim_bridge"
@@ -79,8 +80,8 @@ def run_closed_loop(
         bridge_parameters: Further parameters of the bridge, such as faults to inject.
         record: Folder to record all topics into; it must not exist yet.
         on_episode: Called after each episode, in order.
-        on_report: Called with everything that a node tells on ``/diagnostics``, of the driver at
-            last with what it told when it was deactivated.
+        on_report: Called with everything that a node reports on ``/diagnostics``, of the driver
+            at last with what it reported when it was deactivated.
 
     Raises:
         DqlError: If the contract is wrong.
@@ -97,35 +98,29 @@ def run_closed_loop(
     simulation = {**common, "env": env, "episodes": episodes, "seed": seed, **bridge_parameters}
     with (
         own_domain() as domain,
-        DiagnosticsListener(domain, on_report) as listener,
         NodeProcesses(domain) as processes,
-        Supervisor(domain, BRIDGE, DRIVER, lambda: _watch(processes, listener)) as supervisor,
+        Supervisor(domain, BRIDGE, DRIVER, processes.check, on_report) as supervisor,
     ):
         recorder = processes.start(_recorder(path, record)) if record is not None else None
         bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", BRIDGE, simulation))
         driven = processes.start(replace(driving, node=DRIVER))
         # Its reports come only after its topic was found, and a short run may be over before.
         supervisor.wait_until(
-            lambda: bool(listener.log.of_node(BRIDGE)), _START_TIMEOUT_S, "the simulation bridge"
+            lambda: bool(supervisor.log.of_node(BRIDGE)), _START_TIMEOUT_S, "the simulation bridge"
         )
         _bring_up(supervisor, driven)
         for index in range(episodes):
-            _await_episode(supervisor, index, bridge, driven, listener.log)
+            _await_episode(supervisor, index, bridge, driven)
             on_episode(supervisor.results[index])
         if recorder is not None:
             # The bridge ends by itself once the recorder has everything.
             supervisor.wait_until(lambda: bridge.exit_code == 0, _END_TIMEOUT_S, "the end")
-        listener.deactivate(DRIVER, _DEACTIVATION_TIMEOUT_S)
+        supervisor.deactivate(_DEACTIVATION_TIMEOUT_S)
         processes.stop()
-        listener.take_all()
+        supervisor.take_all()
         if recorder is not None:
             _require_finished(recorder)
     return supervisor.results
-
-
-def _watch(processes: NodeProcesses, listener: DiagnosticsListener) -> None:
-    processes.check()
-    listener.take()
 
 
 def _recorder(contract: str, folder: Path) -> NodeCommand:
@@ -148,18 +143,14 @@ def _bring_up(supervisor: Supervisor, driving: NodeProcess) -> None:
 
 
 def _await_episode(
-    supervisor: Supervisor,
-    index: int,
-    bridge: NodeProcess,
-    driving: NodeProcess,
-    log: DiagnosticsLog,
+    supervisor: Supervisor, index: int, bridge: NodeProcess, driving: NodeProcess
 ) -> None:
     """Wait for the end of an episode, as long as the driver acts.
 
     Raises:
         SimulationError: If a process fails, or nothing happens any more.
     """
-    progress = _Progress(log)
+    progress = _Progress(supervisor.log)
 
     def has_ended() -> bool:
         return len(supervisor.results) > index
@@ -174,7 +165,7 @@ def _await_episode(
         supervisor.wait_until(has_ended, _RESULT_TIMEOUT_S, what)
     if not has_ended():
         raise SimulationError(
-            f"{_told(log)} for {_STALL_TIMEOUT_S:.0f} s: gave up waiting for {what}"
+            f"{progress} for {_STALL_TIMEOUT_S:.0f} s: gave up waiting for {what}"
         )
 
 
@@ -187,17 +178,18 @@ class _Progress:
         self._since_s = time.monotonic()
 
     def has_stalled(self) -> bool:
-        """Whether the driver has told of no new tick for too long."""
+        """Whether the driver has reported no new tick for too long."""
         reports = self._log.of_node(DRIVER)
         ticks = reports[-1].values.get("ticks") if reports else None
         if ticks != self._ticks:
             self._ticks, self._since_s = ticks, time.monotonic()
         return time.monotonic() - self._since_s > _STALL_TIMEOUT_S
 
-
-def _told(log: DiagnosticsLog) -> str:
-    reports = log.of_node(DRIVER)
-    return f"no tick of the driver, which says '{reports[-1].message}'," if reports else "no tick"
+    def __str__(self) -> str:
+        reports = self._log.of_node(DRIVER)
+        if not reports:
+            return "no tick"
+        return f"no tick of the driver, which says '{reports[-1].message}',"
 
 
 def _require_finished(recorder: NodeProcess) -> None:

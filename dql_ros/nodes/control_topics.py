@@ -87,7 +87,7 @@ class StreamInputs:
 
     def poll(self) -> None:
         """Take in what has arrived, while the executor waits for the caller."""
-        self._observer.pulse(steady_ns())
+        self._observer.heartbeat(steady_ns())
         # The clock first: states stamped by a simulated one are not to be ahead of it.
         for subscription in [*self._clock_subscriptions(), *self._subscriptions]:
             take_all(subscription)

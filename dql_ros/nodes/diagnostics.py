@@ -1,8 +1,7 @@
-"""How a control loop stands, on ``~/status`` and ``/diagnostics`` and in the log.
+"""What nodes report: on ``/diagnostics`` (REP-107), on ``~/status`` and in the log.
 
-What a node tells of itself on ``/diagnostics``, which every node publishes alike (REP-107).
-
-Watches a control loop from the executor's thread: tells how it stands, and ends what must.
+`StatusReporter` serves every node. `LoopMonitor` watches a control loop from the executor's
+thread: it reports, and it deactivates the node or ends the process where that must be.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from std_msgs.msg import String
 
 from dql_core.runtime.controller import State
 from dql_core.runtime.guard import Guard
-from dql_ros.control.health import INACTIVE, Health, HealthJudge, LoopSummary, Spread
+from dql_ros.control.health import INACTIVE, LoopHealth, LoopSummary, Spread
 from dql_ros.control.ticking import steady_ns
-from dql_ros.diagnostics import Level
+from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.node_log import NodeLog
@@ -31,7 +30,7 @@ from dql_ros.nodes.topics import reliable
 # A state that comes and goes is logged no more often; in seconds.
 _LOG_PERIOD_S = 1.0
 _DEPTH = 10
-_PULSE_PERIOD_S = 0.02
+_HEARTBEAT_PERIOD_S = 0.02
 _WATCH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
 _UNABLE = {State.WAITING, State.STALE, State.FAULT}
@@ -39,117 +38,79 @@ _UNABLE = {State.WAITING, State.STALE, State.FAULT}
 _UNREMARKABLE = {"published", Guard.WARM_UP.value, Guard.SLEW_LIMITED_ACTION.value}
 
 
-class LoopReporter:
-    """Tells the state of a control loop: on ``~/status``, on ``/diagnostics`` and in the log.
+class StatusReporter:
+    """Publishes the status of a node, and logs it when the state changes.
 
     Attributes:
-        reported_state: The state that was told last.
+        state: The state that was reported last.
+        publisher: Of ``/diagnostics``.
     """
 
-    def __init__(self, node: Node) -> None:
-        """Open the topics on ``node``."""
-        self.reported_state = ""
-        self._node = node
-        self._logged_at_s: dict[str, float] = {}
-        self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
-        self._diagnostics = DiagnosticsTopic(node, "control loop")
-
-    def report(self, health: Health, values: Mapping[str, str]) -> None:
-        """Publish how the loop stands; log it if it stands otherwise than before.
-
-        Args:
-            health: How it stands.
-            values: What to tell of it, by name.
-        """
-        if health.state != self.reported_state:
-            self.reported_state = health.state
-            self._log(health)
-        reason = "" if health.message == health.state else health.message
-        self._status.publish(String(data=json.dumps({"state": health.state, "reason": reason})))
-        self._diagnostics.publish(health.level, health.message, values)
-
-    def close(self) -> None:
-        """Close the topics."""
-        self._node.destroy_publisher(self._status)
-        self._diagnostics.close()
-
-    def _log(self, health: Health) -> None:
-        now_s = time.monotonic()
-        if now_s - self._logged_at_s.get(health.state, -_LOG_PERIOD_S) < _LOG_PERIOD_S:
-            return
-        self._logged_at_s[health.state] = now_s
-        line = health.message
-        if not line.startswith(health.state):
-            line = f"{health.state}: {line}"
-        # Two calls, since rclpy raises where one place logs with different severities.
-        if health.level is Level.ERROR:
-            self._node.get_logger().error(line)
-        else:
-            self._node.get_logger().info(line)
-
-
-def loop_values(state: str, summary: LoopSummary) -> dict[str, str]:
-    """Return a loop's figures as the text of a diagnostic, by name.
-
-    Args:
-        state: The controller's state, or ``inactive``.
-        summary: The last ticks in figures.
-    """
-    values = {
-        "state": state,
-        "ticks": str(summary.ticks),
-        "rate (Hz)": f"{summary.rate_hz:.3f}",
-        **_spread("tick jitter", summary.jitter, with_max=True),
-        **_spread("inference", summary.inference),
-        **_spread("state to command", summary.latency),
-    }
-    for stream, age_s in summary.ages_s.items():
-        values[f"age of {stream} (s)"] = "never came" if age_s is None else f"{age_s:.4f}"
-    return values
-
-
-def _spread(name: str, spread: Spread, *, with_max: bool = False) -> dict[str, str]:
-    values = {
-        f"{name} p50 (ms)": f"{spread.p50_ms:.3f}",
-        f"{name} p99 (ms)": f"{spread.p99_ms:.3f}",
-    }
-    return values | ({f"{name} max (ms)": f"{spread.max_ms:.3f}"} if with_max else {})
-
-
-class DiagnosticsTopic:
-    """Publishes one status of a node.
-
-    Attributes:
-        publisher: Of the topic.
-    """
-
-    def __init__(self, node: Node, subject: str) -> None:
-        """Open the topic.
+    def __init__(
+        self, node: Node, subject: str, *, has_topic: bool = True, logs: bool = True
+    ) -> None:
+        """Open the topics.
 
         Args:
             node: Whose status it is.
-            subject: What of the node it tells; the status is named ``NODE: SUBJECT``.
+            subject: What of the node; the status is named ``NODE: SUBJECT``.
+            has_topic: Whether the node has ``~/status``.
+            logs: Whether a new state is logged.
         """
-        self._node = node
-        self._subject = subject
+        self.state = ""
+        self._node, self._name = node, f"{node.get_name()}: {subject}"
+        self._logs = logs
+        self._logged_at_s: dict[str, float] = {}
+        latched = reliable(1, latched=True)
+        self._topic = node.create_publisher(String, "~/status", latched) if has_topic else None
         self.publisher = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(_DEPTH))
 
-    def publish(self, level: Level, text: str, values: Mapping[str, str]) -> None:
-        """Publish how things stand, with figures by name."""
-        status = DiagnosticStatus(
-            level=bytes([level]),
-            name=f"{self._node.get_name()}: {self._subject}",
-            message=text,
+    def report(self, status: Status, values: Mapping[str, str], **details: str) -> None:
+        """Publish a status.
+
+        Args:
+            status: The status.
+            values: Figures for ``/diagnostics``, by name.
+            details: What ``~/status`` has besides state and reason.
+        """
+        if status.state != self.state:
+            self.state = status.state
+            self._log(status)
+        reason = "" if status.message == status.state else status.message
+        if self._topic is not None:
+            document = {"state": status.state, **details, "reason": reason}
+            self._topic.publish(String(data=json.dumps(document)))
+        diagnostic = DiagnosticStatus(
+            level=bytes([status.level]),
+            name=self._name,
+            message=status.message,
             hardware_id=self._node.get_fully_qualified_name(),
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
-        message = DiagnosticArray(status=[status])
+        message = DiagnosticArray(status=[diagnostic])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self.publisher.publish(message)
 
     def close(self) -> None:
-        """Close the topic."""
+        """Close the topics."""
         self._node.destroy_publisher(self.publisher)
+        if self._topic is not None:
+            self._node.destroy_publisher(self._topic)
+
+    def _log(self, status: Status) -> None:
+        now_s = time.monotonic()
+        if not self._logs or now_s < self._logged_at_s.get(status.state, -1.0) + _LOG_PERIOD_S:
+            return
+        self._logged_at_s[status.state] = now_s
+        is_said = status.message.startswith(status.state)
+        line = status.message if is_said else f"{status.state}: {status.message}"
+        # Calls of their own, since rclpy raises where one place logs with several severities.
+        if status.level is Level.ERROR:
+            self._node.get_logger().error(line)
+        elif status.level is Level.WARN:
+            self._node.get_logger().warning(line)
+        else:
+            self._node.get_logger().info(line)
 
 
 class LoopMonitor:
@@ -161,18 +122,18 @@ class LoopMonitor:
         Args:
             node: The node that the loop belongs to.
             loop: The loop.
-            facts: What else to tell in the diagnostics, by name.
+            facts: Further values of the diagnostics, by name.
         """
         self._node = node
         self._loop = loop
         self._facts = dict(facts)
         self._end_reason = ""
         self._rivals = self._reported_rivals = ""
-        self._judge = HealthJudge()
-        self._reporter = LoopReporter(node)
+        self._health = LoopHealth()
+        self._reporter = StatusReporter(node, "control loop")
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timers: list[Any] = [
-            node.create_timer(_PULSE_PERIOD_S, self._pulse, clock=steady),
+            node.create_timer(_HEARTBEAT_PERIOD_S, self._heartbeat, clock=steady),
             node.create_timer(_WATCH_PERIOD_S, self._watch, clock=steady),
             node.create_timer(_REPORT_PERIOD_S, self.report, clock=steady),
         ]
@@ -182,10 +143,9 @@ class LoopMonitor:
         self._end_reason = ""
 
     def report(self) -> None:
-        """Tell how the loop stands."""
+        """Report the status of the loop."""
         loop, state = self._loop, self._state()
         counts = loop.controller.counts
-        summary = loop.statistics.summary()
         incidents = {
             "missed ticks": loop.missed_ticks,
             "clock jumps": loop.clock_jumps,
@@ -194,17 +154,17 @@ class LoopMonitor:
             **self._arrival_counts(),
         }
         remarkable = {name: n for name, n in counts.items() if name not in _UNREMARKABLE}
-        health = self._judge.judge(
-            state, self._reason(), remarkable | incidents, self._loop.troubles(), self._rivals
+        status = self._health.status(
+            state, self._reason(), remarkable | incidents, loop.troubles(), self._rivals
         )
         values = {
-            **loop_values(state, summary),
+            **loop_values(state, loop.statistics.summary()),
             **{name: str(count) for name, count in incidents.items()},
             "QoS incompatibilities": str(loop.conflicts.total),
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
             **self._facts,
         }
-        self._reporter.report(health, values)
+        self._reporter.report(status, values)
 
     def close(self) -> None:
         """Stop watching."""
@@ -212,27 +172,23 @@ class LoopMonitor:
             self._node.destroy_timer(timer)
         self._reporter.close()
 
-    def _pulse(self) -> None:
+    def _heartbeat(self) -> None:
         """Let the loop know that the process was not suspended."""
-        self._loop.observer.pulse(steady_ns())
+        self._loop.observer.heartbeat(steady_ns())
 
     def _watch(self) -> None:
-        """Let a failure of the tick thread end the process, and a long fault end the work."""
-        failure = self._loop.failure
-        if failure is not None:
-            raise failure
-        self._rivals = self._loop.rivals.trouble()
-        if self._loop.active:
-            self._end_what_must()
-        if self._reporter.reported_state != self._state() or self._rivals != self._reported_rivals:
+        """End the process if the tick thread has failed, and the work where that must be."""
+        loop = self._loop
+        if loop.failure is not None:
+            raise loop.failure
+        self._rivals = loop.rivals.trouble()
+        if loop.active and self._rivals and loop.rivals_stop:
+            self._deactivate(self._rivals)
+        elif loop.active and loop.controller.given_up:
+            self._deactivate(self._reason())
+        if self._reporter.state != self._state() or self._rivals != self._reported_rivals:
             self._reported_rivals = self._rivals
             self.report()
-
-    def _end_what_must(self) -> None:
-        if self._rivals and self._loop.rivals_stop:
-            self._deactivate(self._rivals)
-        elif self._loop.controller.given_up:
-            self._deactivate(self._reason())
 
     def _deactivate(self, reason: str) -> None:
         self._end_reason = f"deactivated: {reason}"
@@ -259,3 +215,32 @@ class LoopMonitor:
             counts[f"stamps ahead of {topic}"] = arrivals.ahead
             counts[f"delayed messages of {topic}"] = arrivals.delayed
         return counts
+
+
+def loop_values(state: str, summary: LoopSummary) -> dict[str, str]:
+    """Return a loop's figures as the values of a diagnostic, by key.
+
+    Args:
+        state: The controller's state, or ``inactive``.
+        summary: The last ticks in figures.
+    """
+    return {
+        "state": state,
+        "ticks": str(summary.ticks),
+        "rate (Hz)": f"{summary.rate_hz:.3f}",
+        **_spread("tick jitter", summary.jitter),
+        "tick jitter max (ms)": f"{summary.jitter.max_ms:.3f}",
+        **_spread("inference", summary.inference),
+        **_spread("state to command", summary.latency),
+        **{
+            f"age of {stream} (s)": "never came" if age_s is None else f"{age_s:.4f}"
+            for stream, age_s in summary.ages_s.items()
+        },
+    }
+
+
+def _spread(name: str, spread: Spread) -> dict[str, str]:
+    return {
+        f"{name} p50 (ms)": f"{spread.p50_ms:.3f}",
+        f"{name} p99 (ms)": f"{spread.p99_ms:.3f}",
+    }

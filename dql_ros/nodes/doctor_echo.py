@@ -14,13 +14,11 @@ import sys
 import time
 from typing import Any
 
-import rclpy
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from std_msgs.msg import String
 
 from dql_ros.nodes.base import run
+from dql_ros.nodes.client import ClientNode
 from dql_ros.nodes.topics import reliable
 
 _CALL, _ANSWER = "dql_doctor/call", "dql_doctor/answer"
@@ -47,16 +45,14 @@ class EchoNode(Node):
         """Nothing is left to be done."""
 
 
-class Caller:
+class Caller(ClientNode):
     """Sends numbered calls and hears their echoes."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self) -> None:
+        super().__init__(None, "caller")
         self._heard = ""
-        self._node = Node("caller", context=context, enable_rosout=False)
-        self._calls = self._node.create_publisher(String, _CALL, reliable(10))
-        self._node.create_subscription(String, _ANSWER, self._note, reliable(10))
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self._node)
+        self._calls = self.node.create_publisher(String, _CALL, reliable(10))
+        self.node.create_subscription(String, _ANSWER, self._note, reliable(10))
 
     def call(self, word: str, deadline_s: float) -> float:
         """Send ``word`` until it comes back; return the seconds since it was last sent.
@@ -68,15 +64,10 @@ class Caller:
             sent_s = time.monotonic()
             self._calls.publish(String(data=word))
             while time.monotonic() < sent_s + _REPEAT_S:
-                self._executor.spin_once(timeout_sec=_REPEAT_S)
+                self.spin_once(_REPEAT_S)
                 if self._heard == word:
                     return time.monotonic() - sent_s
         raise TimeoutError("no message came through")
-
-    def close(self) -> None:
-        """Leave the domain."""
-        self._executor.shutdown()
-        self._node.destroy_node()
 
     def _note(self, message: Any) -> None:
         self._heard = message.data
@@ -92,22 +83,17 @@ def main() -> None:
 
 def call(timeout_s: float) -> None:
     """Print how long discovery took, and the median of some round trips."""
-    context = Context()
-    rclpy.init(args=[], context=context)
-    caller = Caller(context)
-    started_s = time.monotonic()
-    try:
-        caller.call("first", started_s + timeout_s)
-        found_s = time.monotonic() - started_s
-        trips_s = [
-            caller.call(str(number), time.monotonic() + timeout_s)
-            for number in range(_ROUND_TRIPS)
-        ]
-    except TimeoutError as error:
-        sys.exit(f"{error} within {timeout_s:.0f} s")
-    finally:
-        caller.close()
-        context.try_shutdown()
+    with Caller() as caller:
+        started_s = time.monotonic()
+        try:
+            caller.call("first", started_s + timeout_s)
+            found_s = time.monotonic() - started_s
+            trips_s = [
+                caller.call(str(number), time.monotonic() + timeout_s)
+                for number in range(_ROUND_TRIPS)
+            ]
+        except TimeoutError as error:
+            sys.exit(f"{error} within {timeout_s:.0f} s")
     answer = {"found_s": found_s, "round_trip_ms": statistics.median(trips_s) * 1e3}
     sys.stdout.write(json.dumps(answer) + "\n")
 

@@ -34,7 +34,7 @@ _PARAMETERS = "ros__parameters"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One read-only parameter of a node.
+    """One parameter of a node.
 
     Attributes:
         name: Its name.
@@ -44,6 +44,7 @@ class Parameter:
         high: Largest value allowed; must be given with ``low``.
         choices: The only values allowed, for strings.
         required: Whether an empty default must be replaced.
+        read_only: Whether it can be set only at start.
     """
 
     name: str
@@ -53,10 +54,11 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     required: bool = False
+    read_only: bool = True
 
     def descriptor(self) -> Any:
         """Return the ``rcl_interfaces/msg/ParameterDescriptor``."""
-        descriptor = ParameterDescriptor(description=self.description, read_only=True)
+        descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
         if self.choices:
             descriptor.additional_constraints = f"one of: {', '.join(self.choices)}"
         if self.low is None or self.high is None:

@@ -1,20 +1,12 @@
-"""Records the contract's topics, and others, into rosbag2 MCAP folders.
-
-How a recording stands, on ``~/status`` and ``/diagnostics``.
-
-The recorder's parameters, and what they come to.
-
-What an operator asks of the recorder: to start, to stop, and to label what happens.
-"""
+"""Records the contract's topics, and others, into rosbag2 MCAP folders."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +32,9 @@ from dql_ros.contract import (
     Stream,
     load_contract,
 )
-from dql_ros.diagnostics import Level
+from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import run
-from dql_ros.nodes.diagnostics import DiagnosticsTopic
+from dql_ros.nodes.diagnostics import StatusReporter
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
@@ -146,7 +138,7 @@ class RecorderNode(Node):
         self._bag = self._recorder.bag
         if value_of(self, "record_at_start"):
             self._bag = self._recorder.start(time.time_ns())
-        self._reporter = RecorderReporter(self)
+        self._reporter = StatusReporter(self, "recording", logs=False)
         RecorderServices(self, self._start, self._stop, self._label)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
@@ -158,7 +150,7 @@ class RecorderNode(Node):
         """Write what is still on its way, finish the recording and say what it holds."""
         if self._recorder.bag is not None:
             self._finish()
-        self._reporter.report(self._recording_status())
+        self._report()
         self._topics.close()
 
     @property
@@ -200,24 +192,36 @@ class RecorderNode(Node):
             self._finish()
 
     def _report(self) -> None:
-        self._reporter.report(self._recording_status())
-
-    def _recording_status(self) -> RecordingStatus:
-        state = RECORDING if self._recorder.is_recording else STOPPED
-        order = self._order
-        return RecordingStatus(
-            state=FAILED if self._recorder.error else state,
-            reason=self._recorder.error,
-            bag=self._bag,
-            size_bytes=self._recorder.size_bytes,
-            received=_since(self._received_before, self._topics.received),
-            lost=_since(self._lost_before, self._topics.lost),
-            late=order.late if order else 0,
-            dropped=order.dropped if order else 0,
-            unheard=self._topics.unheard,
-            refused=self._topics.refused,
-            remarks=self._topics.remarks,
-        )
+        recorder, topics, order = self._recorder, self._topics, self._order
+        received = _since(self._received_before, topics.received)
+        lost = _since(self._lost_before, topics.lost)
+        late, dropped = (order.late, order.dropped) if order else (0, 0)
+        bag = "" if self._bag is None else str(self._bag)
+        state = RECORDING if recorder.is_recording else STOPPED
+        status = Status(Level.OK, state, state)
+        if recorder.error:
+            status = Status(Level.ERROR, FAILED, recorder.error)
+        elif any(lost.values()) or late or dropped or topics.refused or topics.remarks:
+            remarks = [f"{label} {text}" for label, text in topics.remarks.items()]
+            message = "; ".join([f"{state}, incomplete", *remarks])
+            status = Status(Level.WARN, state, message)
+        values = {
+            "state": status.state,
+            "bag": bag,
+            "file size (MB)": f"{recorder.size_bytes / 1e6:.3f}",
+            "messages received": str(sum(received.values())),
+            "messages lost": str(sum(lost.values())),
+            "messages late": str(late),
+            "messages dropped before the first clock": str(dropped),
+            "topics without a publisher": ", ".join(topics.unheard),
+            **{f"received of {topic}": str(count) for topic, count in received.items()},
+            **{f"lost of {topic}": str(count) for topic, count in lost.items()},
+            **{f"not recorded: {topic}": why for topic, why in topics.refused.items()},
+            **{f"remark on {topic}": text for topic, text in topics.remarks.items()},
+        }
+        if self._bag is not None and self._bag.parent.is_dir():
+            values["disk free (MB)"] = f"{shutil.disk_usage(self._bag.parent).free / 1e6:.0f}"
+        self._reporter.report(status, values, bag=bag)
 
     def _finish(self) -> FinishedBag:
         """Finish the bag with all that is on its way, and say what it holds."""
@@ -250,14 +254,14 @@ class RecorderNode(Node):
     def _start(self) -> Path:
         self._bag = self._recorder.start(time.time_ns())
         self._lost_before, self._received_before = self._topics.lost, self._topics.received
-        self._reporter.report(self._recording_status())
+        self._report()
         return self._bag
 
     def _stop(self) -> FinishedBag:
         if self._recorder.bag is None:
             raise BagError("nothing is being recorded")
         finished = self._finish()
-        self._reporter.report(self._recording_status())
+        self._report()
         return finished
 
     def _label(self, text: str) -> None:
@@ -309,96 +313,6 @@ def main() -> None:
     sys.exit(code or int(any(node.has_failed for node in made)))
 
 
-@dataclass(frozen=True)
-class RecordingStatus:
-    """How a recording stands.
-
-    Attributes:
-        state: ``stopped``, ``recording`` or ``failed``.
-        reason: Why it has failed.
-        bag: The bag that is being recorded, or was last.
-        size_bytes: Bytes in the file that is being written.
-        received: Messages received of each topic.
-        lost: Messages lost of each topic.
-        late: Messages that came too late to be written in order; only with simulated time.
-        dropped: Messages from before the first clock; only with simulated time.
-        unheard: Topics without a publisher so far.
-        refused: Why a topic is not recorded although it is published.
-        remarks: What is odd about a topic that is recorded.
-    """
-
-    state: str
-    reason: str
-    bag: Path | None
-    size_bytes: int
-    received: dict[str, int]
-    lost: dict[str, int]
-    late: int
-    dropped: int
-    unheard: list[str]
-    refused: dict[str, str]
-    remarks: dict[str, str]
-
-    @property
-    def is_imperfect(self) -> bool:
-        """Whether the recording lacks anything, or has what nobody expects."""
-        is_incomplete = any(self.lost.values()) or self.late or self.dropped or self.refused
-        return bool(is_incomplete or self.remarks)
-
-
-class RecorderReporter:
-    """Tells how the recording stands."""
-
-    def __init__(self, node: Node) -> None:
-        self._reported = ""
-        self._status = node.create_publisher(String, "~/status", reliable(1, latched=True))
-        self._diagnostics = DiagnosticsTopic(node, "recording")
-
-    def report(self, status: RecordingStatus) -> None:
-        """Publish it; ``~/status`` only if it has changed."""
-        text = json.dumps(
-            {
-                "state": status.state,
-                "bag": "" if status.bag is None else str(status.bag),
-                "reason": status.reason,
-            }
-        )
-        if text != self._reported:
-            self._reported = text
-            self._status.publish(String(data=text))
-        self._diagnostics.publish(*_judged(status), _values(status))
-
-
-def _judged(status: RecordingStatus) -> tuple[Level, str]:
-    if status.state == FAILED:
-        return Level.ERROR, status.reason
-    if status.is_imperfect:
-        told = [f"{label} {text}" for label, text in status.remarks.items()]
-        return Level.WARN, "; ".join([f"{status.state}, incomplete", *told])
-    return Level.OK, status.state
-
-
-def _values(status: RecordingStatus) -> dict[str, str]:
-    values = {
-        "state": status.state,
-        "bag": "" if status.bag is None else str(status.bag),
-        "file size (MB)": f"{status.size_bytes / 1e6:.3f}",
-        "messages received": str(sum(status.received.values())),
-        "messages lost": str(sum(status.lost.values())),
-        "messages late": str(status.late),
-        "messages dropped before the first clock": str(status.dropped),
-        "topics without a publisher": ", ".join(status.unheard),
-    }
-    if status.bag is not None and status.bag.parent.is_dir():
-        values["disk free (MB)"] = f"{shutil.disk_usage(status.bag.parent).free / 1e6:.0f}"
-    for topic, count in status.received.items():
-        values[f"received of {topic}"] = str(count)
-    for topic, count in status.lost.items():
-        values[f"lost of {topic}"] = str(count)
-    values |= {f"not recorded: {topic}": why for topic, why in status.refused.items()}
-    return values | {f"remark on {topic}": text for topic, text in status.remarks.items()}
-
-
 def recorder_options(node: Node, contract_text: str, marker_topic: str) -> RecorderOptions:
     """Return how the parameters ask to record.
 
@@ -423,7 +337,7 @@ def recorder_options(node: Node, contract_text: str, marker_topic: str) -> Recor
 class RecorderServices:
     """Offers ``~/start``, ``~/stop``, ``~/label_episode`` and listens to ``~/label``.
 
-    Labels that were written are told on ``~/episode``, as they are in the bag.
+    Labels that were written are published on ``~/episode``, as they are in the bag.
 
     Args:
         node: The node that offers them.

@@ -3,28 +3,23 @@
 In lockstep the simulation waits for the command that answers each state, however long it takes,
 and is otherwise as fast as it can be; a run is then reproducible to the bit. In real time it steps
 at the contract's rate and follows the last command, as long as that is young enough.
-
-What the simulation bridge tells of itself on ``/diagnostics`` and in the log.
-
-Parameters of the simulation bridge.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError
 from dql_ros.contract import Contract, load_contract
-from dql_ros.diagnostics import Level
+from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import run
-from dql_ros.nodes.diagnostics import DiagnosticsTopic
+from dql_ros.nodes.diagnostics import StatusReporter
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
@@ -42,10 +37,10 @@ from dql_ros.nodes.sim_bridge_topics import (
 )
 from dql_ros.nodes.topics import parts, wait_for_delivery
 from dql_ros.sim.commands import HeldCommand
-from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
-from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
+from dql_ros.sim.environment import BUNDLED_ENVIRONMENT, open_environment
+from dql_ros.sim.episodes import EpisodeRunner, Frame
 from dql_ros.sim.faults import LinkFaults
-from dql_ros.sim.run import SimulationRun, SimulationStatus, diagnostics_of, status_of
+from dql_ros.sim.run import SimulationRun, diagnostics_of, status_of
 from dql_ros.sim.video import SimVideo
 
 # A state without an answer is sent again after so many seconds: soon while the policy starts.
@@ -77,8 +72,7 @@ class SimBridgeNode(Node):
         """
         super().__init__("sim_bridge")
         self.finished = False
-        declare(self, PARAMETERS)
-        declare_settable(self)
+        declare(self, (*PARAMETERS, *SETTABLE))
         require(self, PARAMETERS)
         contract = load_contract(contract_of(self))
         lockstep = value_of(self, "mode") == "lockstep"
@@ -96,7 +90,8 @@ class SimBridgeNode(Node):
             seed=value_of(self, "seed"),
             episodes=value_of(self, "episodes"),
         )
-        self._reporter = BridgeReporter(self)
+        self._reporter = StatusReporter(self, "simulation", has_topic=False)
+        self._listeners = 0
         faults, seed = link_faults(self, "state"), value_of(self, "fault_seed")
         self._outputs = BridgeOutputs(self, contract, OutputSettings(lockstep, faults, seed))
         self._run = SimulationRun(
@@ -115,7 +110,7 @@ class SimBridgeNode(Node):
         )
 
     def on_exit(self) -> None:
-        """Tell the last figures, and finish the film."""
+        """Report the last figures, and finish the film."""
         self._report()
         wait_for_delivery([self._reporter.publisher], _LAST_REPORT_TIMEOUT_S)
         if self._video is not None and not self._video.close():
@@ -148,8 +143,9 @@ class SimBridgeNode(Node):
     def _on_watch(self) -> None:
         """Begin when all who must listen do; ask again after a silence; end when all is done."""
         now_ns = time.monotonic_ns()
-        # First, so that the end is told before the process ends.
-        if self._reporter.is_due(self._status(now_ns)):
+        # First, so that the end is reported before the process ends.
+        is_new = self._status(now_ns).state != self._reporter.state
+        if is_new or self._count_listeners() > self._listeners:
             self._report()
         if self._run.frame is None:
             if self._may_begin():
@@ -200,69 +196,30 @@ class SimBridgeNode(Node):
 
     def _report(self) -> None:
         now_ns = time.monotonic_ns()
-        figures = diagnostics_of(self._run, now_ns) | {
+        values = diagnostics_of(self._run, now_ns) | {
             "commands malformed": str(self._commands.malformed),
             "states lost on purpose": str(self._outputs.lost),
         }
         if self._video is not None:
             failure = self._video.failure
-            figures["video"] = failure or f"{self._video.frames} pictures"
+            values["video"] = failure or f"{self._video.frames} pictures"
             if failure:
                 self.get_logger().warning(f"there is no film: {failure}", once=True)
-        self._reporter.report(self._status(now_ns), figures)
-
-    def _status(self, now_ns: int) -> SimulationStatus:
-        status, trouble = status_of(self._run, now_ns), self._commands.senders.trouble()
-        return SimulationStatus(Level.ERROR, "contested", trouble) if trouble else status
-
-
-def main() -> None:
-    """Run the node."""
-    sys.exit(run(SimBridgeNode))
-
-
-class BridgeReporter:
-    """Tells how the simulation stands: once a second, and at once where that is news.
-
-    Attributes:
-        publisher: Of ``/diagnostics``.
-    """
-
-    def __init__(self, node: Node) -> None:
-        """Open the topic on ``node``."""
-        self._reported = ""
-        self._listeners = 0
-        self._node = node
-        self._diagnostics = DiagnosticsTopic(node, "simulation")
-        self.publisher = self._diagnostics.publisher
-
-    def is_due(self, status: SimulationStatus) -> bool:
-        """Whether there is news, or somebody new who has heard nothing yet."""
-        return status.state != self._reported or self._count_listeners() > self._listeners
-
-    def report(self, status: SimulationStatus, values: Mapping[str, str]) -> None:
-        """Publish how the simulation stands, with figures; log it if it is new."""
-        if status.state != self._reported:
-            self._reported = status.state
-            self._log(status)
-        elif status.state == "behind":
-            self._node.get_logger().warning(
-                status.reason, throttle_duration_sec=_LOG_PERIOD_S, skip_first=True
+        status = self._status(now_ns)
+        if status.state == self._reporter.state == "behind":
+            self.get_logger().warning(
+                status.message, throttle_duration_sec=_LOG_PERIOD_S, skip_first=True
             )
         self._listeners = self._count_listeners()
-        self._diagnostics.publish(status.level, status.reason, values)
+        self._reporter.report(status, values)
+
+    def _status(self, now_ns: int) -> Status:
+        status, trouble = status_of(self._run, now_ns), self._commands.senders.trouble()
+        return Status(Level.ERROR, "contested", trouble) if trouble else status
 
     def _count_listeners(self) -> int:
-        return int(self.publisher.get_subscription_count())
-
-    def _log(self, status: SimulationStatus) -> None:
-        # One call for each severity, since rclpy raises where one place logs with several.
-        if status.level is Level.ERROR:
-            self._node.get_logger().error(status.reason)
-        elif status.level is Level.WARN:
-            self._node.get_logger().warning(status.reason)
-        else:
-            self._node.get_logger().info(status.reason)
+        """How many hear the reports: one that is new has heard nothing yet."""
+        return int(self._reporter.publisher.get_subscription_count())
 
 
 def _faults(link: str) -> tuple[Parameter, ...]:
@@ -335,33 +292,24 @@ PARAMETERS = (
 # The services of std_srvs carry no numbers, so that these say what a call means.
 SETTABLE = (
     Parameter(
-        "reset_seed", -1, "seed of the episode that ~/reset begins; -1: seed + i", -1, _MAX_INTEGER
+        "reset_seed",
+        -1,
+        "seed of the episode that ~/reset begins; -1: seed + i",
+        -1,
+        _MAX_INTEGER,
+        read_only=False,
     ),
     Parameter(
         "keyframe",
         "",
         "keyframe of the model, by name or number, in which the next episodes begin; empty: the "
         "environment's own start",
+        read_only=False,
     ),
-    Parameter("steps", 1, "number of steps that a call of ~/step makes", 1, 1_000_000),
+    Parameter(
+        "steps", 1, "number of steps that a call of ~/step makes", 1, 1_000_000, read_only=False
+    ),
 )
-
-
-def declare_settable(node: Node) -> None:
-    """Declare the parameters that may be set while the node runs.
-
-    Raises:
-        ConfigError: If a value has the wrong type or is out of range.
-    """
-    for parameter in SETTABLE:
-        descriptor = parameter.descriptor()
-        descriptor.read_only = False
-        try:
-            node.declare_parameter(parameter.name, parameter.default, descriptor)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(
-                f"parameter '{parameter.name}' of {node.get_name()}: {error}"
-            ) from error
 
 
 def link_faults(node: Node, link: str) -> LinkFaults:
@@ -387,6 +335,11 @@ def command_timeout_ns(node: Node, contract: Contract) -> int | None:
             f"not be below the control period of '{contract.robot}', {contract.period_ns / 1e9:g}"
         )
     return timeout_ns or None
+
+
+def main() -> None:
+    """Run the node."""
+    sys.exit(run(SimBridgeNode))
 
 
 if __name__ == "__main__":

@@ -10,23 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.sim.model_env import ModelEnv
-from dql_ros.sim.environment import (
-    BUNDLED_ENVIRONMENT,
-    Environment,
-    open_environment,
-    require_keyframe,
-    set_keyframe,
-)
-
-__all__ = [
-    "BUNDLED_ENVIRONMENT",
-    "Environment",
-    "EpisodeResult",
-    "EpisodeRunner",
-    "Frame",
-    "Transition",
-    "open_environment",
-]
+from dql_ros.sim.environment import Environment, require_keyframe, set_keyframe
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,16 @@
-"""When a simulation steps, and with which command; knows no ROS and is told the time.
+"""When a simulation steps, and with which command: in lockstep or in real time.
 
-Whether the simulation may step: pause, single steps and resets, as its services ask.
-
-How well a simulation keeps up with the clock on the wall.
-
-How a simulation stands, in words and figures for people; knows no ROS.
+`SimulationRun` decides, `PauseControl` holds what the services asked for, `Pace` measures whether
+real time is kept, and the functions at the end make a status of it all. Nothing here knows ROS, or
+reads a clock: times come as arguments.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from dql_ros.diagnostics import Level
+from dql_ros.diagnostics import Level, Status
 from dql_ros.sim.commands import HeldCommand
 from dql_ros.sim.episodes import EpisodeRunner, Frame
 
@@ -238,32 +235,14 @@ class Pace:
         return factor is not None and factor < _TOLERANCE * self._wanted
 
 
-@dataclass(frozen=True)
-class SimulationStatus:
-    """How a simulation stands.
-
-    Attributes:
-        level: How bad that is.
-        state: One of ``waiting``, ``running``, ``unanswered``, ``paused``, ``behind``,
-            ``stopped``, ``finished``; or ``contested``, when several nodes command the robot.
-        reason: Why, for people.
-    """
-
-    level: Level
-    state: str
-    reason: str
-
-
-def status_of(run: SimulationRun, steady_ns: int) -> SimulationStatus:
-    """Say how ``run`` stands at a time of the steady clock."""
+def status_of(run: SimulationRun, steady_ns: int) -> Status:
+    """Return the status of ``run`` at a time of the steady clock."""
     if run.frame is None:
-        return SimulationStatus(
-            Level.WARN, "waiting", "waiting for a policy and recorders to subscribe"
-        )
+        return Status(Level.WARN, "waiting", "waiting for a policy and recorders to subscribe")
     if run.is_over:
-        return SimulationStatus(Level.OK, "finished", "all episodes are done")
+        return Status(Level.OK, "finished", "all episodes are done")
     if run.pause_control.paused:
-        return SimulationStatus(Level.OK, "paused", "paused")
+        return Status(Level.OK, "paused", "paused")
     return _in_lockstep(run, steady_ns) if run.lockstep else _in_real_time(run)
 
 
@@ -293,22 +272,20 @@ def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
     return {key: str(value) for key, value in figures.items()}
 
 
-def _in_lockstep(run: SimulationRun, steady_ns: int) -> SimulationStatus:
+def _in_lockstep(run: SimulationRun, steady_ns: int) -> Status:
     if run.answer_needed and steady_ns - run.shown_ns > _SILENCE_NS:
-        return SimulationStatus(Level.WARN, "unanswered", "waiting for a command")
-    return SimulationStatus(Level.OK, "running", "running in lockstep")
+        return Status(Level.WARN, "unanswered", "waiting for a command")
+    return Status(Level.OK, "running", "running in lockstep")
 
 
-def _in_real_time(run: SimulationRun) -> SimulationStatus:
+def _in_real_time(run: SimulationRun) -> Status:
     if run.held.stopped:
-        return SimulationStatus(
-            Level.ERROR, "stopped", "no command in time: the robot was stopped"
-        )
+        return Status(Level.ERROR, "stopped", "no command in time: the robot was stopped")
     if run.pace.is_behind:
-        return SimulationStatus(
+        return Status(
             Level.WARN,
             "behind",
             f"simulated time runs at {run.pace.factor:.2f} of wall time instead of "
             f"{run.factor:g}, {run.pace.missed} periods are lost: lower real_time_factor",
         )
-    return SimulationStatus(Level.OK, "running", "running in real time")
+    return Status(Level.OK, "running", "running in real time")

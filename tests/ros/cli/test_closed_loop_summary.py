@@ -26,11 +26,13 @@ def report(name: str, time_s: float, level: int = 0, message: str = "", **values
 @pytest.fixture(name="run")
 def _run() -> ClosedLoop:
     log = DiagnosticsLog()
-    log.add(report(POLICY, 0.5, 1, "waiting", state="waiting", ticks="0"))
-    log.add(report(BRIDGE, 0.2, 2, "waiting", steps="0"))
-    log.add(report(BRIDGE, 1.0, 1, "behind", factor="0.9"))
-    log.add(Report(POLICY, 1.5, 2, "no fresh observation", {"ticks": "10", "state": "stale"}))
-    log.add(report("policy_2: control loop", 1.6, 2, "someone else"))
+    log.reports.append(report(POLICY, 0.5, 1, "waiting", state="waiting", ticks="0"))
+    log.reports.append(report(BRIDGE, 0.2, 2, "waiting", steps="0"))
+    log.reports.append(report(BRIDGE, 1.0, 1, "behind", factor="0.9"))
+    log.reports.append(
+        Report(POLICY, 1.5, 2, "no fresh observation", {"ticks": "10", "state": "stale"})
+    )
+    log.reports.append(report("policy_2: control loop", 1.6, 2, "someone else"))
     last = {
         "state": "inactive",
         "ticks": "20",
@@ -41,7 +43,7 @@ def _run() -> ClosedLoop:
         "guard warm_up": "0",
         "guard published": "17",
     }
-    log.add(Report(POLICY, 2.5, 0, "inactive", last))
+    log.reports.append(Report(POLICY, 2.5, 0, "inactive", last))
     results = [result(0, -1.0), result(1, 3.0, success=False)]
     return ClosedLoop(Path("bundle"), "Arm-v0", 7, True, {"state_drop": 0.1}, results, log)
 
@@ -74,7 +76,7 @@ def test_a_node_that_told_nothing_is_said_so(run: ClosedLoop) -> None:
 
 
 def test_guards_that_did_not_object_are_said_so(run: ClosedLoop) -> None:
-    run.log.add(Report(POLICY, 3.0, 0, "", {"guard warm_up": "0"}))
+    run.log.reports.append(Report(POLICY, 3.0, 0, "", {"guard warm_up": "0"}))
     assert run.policy_facts()["guards"] == "none of them objected"
 
 

@@ -1,15 +1,15 @@
 import pytest
 
-from dql_ros.control.health import INACTIVE, Health, HealthJudge
-from dql_ros.diagnostics import Level
+from dql_ros.control.health import INACTIVE, LoopHealth
+from dql_ros.diagnostics import Level, Status
 
 
-def judge(state: str, fault: str = "", remarks: list[str] | None = None) -> Health:
-    return HealthJudge().judge(state, fault, {}, remarks or [])
+def judge(state: str, fault: str = "", remarks: list[str] | None = None) -> Status:
+    return LoopHealth().status(state, fault, {}, remarks or [])
 
 
 def test_a_running_loop_without_incidents_is_well() -> None:
-    assert judge("running") == Health("running", Level.OK, "running")
+    assert judge("running") == Status(Level.OK, "running", "running")
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_a_running_loop_without_incidents_is_well() -> None:
 def test_a_fault_is_told_as_badly_as_the_state_is(state: str, level: Level) -> None:
     found = judge(state, "'joint_states' never came", ["'target': its newest message was refused"])
     expected = "'joint_states' never came; 'target': its newest message was refused"
-    assert found == Health(state, level, expected)
+    assert found == Status(level, state, expected)
 
 
 def test_what_people_asked_for_is_told_with_the_way_out() -> None:
@@ -31,16 +31,16 @@ def test_what_people_asked_for_is_told_with_the_way_out() -> None:
 
 def test_a_node_that_gave_up_says_why_and_one_that_was_asked_to_does_not() -> None:
     assert judge(INACTIVE, "deactivated").level is Level.ERROR
-    assert judge(INACTIVE) == Health(INACTIVE, Level.OK, INACTIVE)
+    assert judge(INACTIVE) == Status(Level.OK, INACTIVE, INACTIVE)
 
 
 def test_incidents_are_told_once_with_their_number() -> None:
-    subject = HealthJudge()
-    subject.judge("running", "", {"slow_inference": 2}, [])
-    found = subject.judge("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
+    subject = LoopHealth()
+    subject.status("running", "", {"slow_inference": 2}, [])
+    found = subject.status("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
     assert found.level is Level.WARN
     assert found.message == (
         "running; since the last report: slow inference 3 times, missed ticks 1 times"
     )
-    again = subject.judge("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
-    assert again == Health("running", Level.OK, "running")
+    again = subject.status("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
+    assert again == Status(Level.OK, "running", "running")

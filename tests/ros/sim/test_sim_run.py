@@ -6,7 +6,8 @@ import numpy as np
 
 from dql_ros.diagnostics import Level
 from dql_ros.sim.commands import HeldCommand
-from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
+from dql_ros.sim.environment import open_environment
+from dql_ros.sim.episodes import EpisodeRunner, Frame
 from dql_ros.sim.run import SimulationRun, diagnostics_of, status_of
 from tests.ros.sim.test_simulation import PERIOD_NS, contract
 
@@ -156,4 +157,4 @@ def test_falling_behind_is_told_with_the_remedy() -> None:
         simulation.run.tick(index * 2 * PERIOD_NS)
     status = status_of(simulation.run, 80 * PERIOD_NS)
     assert status.level is Level.WARN
-    assert status.reason.startswith("simulated time runs at 0.50 of wall time instead of 1, 38 ")
+    assert status.message.startswith("simulated time runs at 0.50 of wall time instead of 1, 38 ")

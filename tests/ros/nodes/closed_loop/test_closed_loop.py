@@ -178,7 +178,7 @@ def test_a_policy_keeps_its_rate_on_the_clock_of_a_fast_simulator(
         episodes=4,
         real_time=True,
         bridge_parameters=fast,
-        on_report=log.add,
+        on_report=log.reports.append,
     )
     last = log.of_node(DRIVER)[-1]
     assert last.number("rate (Hz)") == pytest.approx(3 * 10, rel=0.1)

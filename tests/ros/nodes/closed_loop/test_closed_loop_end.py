@@ -32,7 +32,7 @@ def test_the_last_report_is_that_of_the_deactivated_driver(
 ) -> None:
     log = DiagnosticsLog()
     results = run_closed_loop(
-        scara, policy_driver(scara_bundle, seed=0), episodes=1, on_report=log.add
+        scara, policy_driver(scara_bundle, seed=0), episodes=1, on_report=log.reports.append
     )
     states = [report.values["state"] for report in log.of_node(DRIVER)]
     assert states[-1] == "inactive"
@@ -47,7 +47,7 @@ def test_the_simulation_is_heard_from_its_beginning_to_its_end(
     for seed in range(3):
         log = DiagnosticsLog()
         driver = policy_driver(scara_bundle, seed=seed)
-        run_closed_loop(scara, driver, episodes=1, seed=seed, on_report=log.add)
+        run_closed_loop(scara, driver, episodes=1, seed=seed, on_report=log.reports.append)
         told = [report.message for report in log.of_node(BRIDGE)]
         assert told[0] == "waiting for a policy and recorders to subscribe"
         assert told[-1] == "all episodes are done"

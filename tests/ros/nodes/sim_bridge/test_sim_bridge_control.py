@@ -18,7 +18,7 @@ from dql_core.sim import SCARA_ID
 from dql_ros.codecs import SECOND_NS, stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.processes import own_domain
-from dql_ros.sim.episodes import open_environment
+from dql_ros.sim.environment import open_environment
 from tests.ros.contract.test_shipped_contracts import CONTRACTS
 from tests.ros.nodes.robot import SCARA, Robot
 from tests.ros.nodes.sim_bridge.sim_driver import Driver
