@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,6 +50,16 @@ class Unfinished:
         """Give the lock back and let it stay."""
         if self._finalizer.detach():
             os.close(self.descriptor)
+
+
+def temporary_folder() -> Unfinished:
+    """Make a folder of this user alone for the life of this process.
+
+    It is among the temporary files; those of processes that were killed go.
+    """
+    parent = Path(tempfile.gettempdir())
+    remove_leftovers(parent)
+    return unfinished_folder(parent, "dql_ros", mode=0o700)
 
 
 def unfinished_folder(parent: Path, stem: str, mode: int = 0o777) -> Unfinished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import re
@@ -17,8 +16,8 @@ from typing import Any
 import yaml
 
 from dql_core.errors import SimulationError
+from dql_core.leftovers import temporary_folder
 from dql_core.process import ChildProcess, ChildProcesses
-from dql_ros.private_folders import open_lock, runtime_folder, temporary_folder
 
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")
 # Domains whose ports are clear of Linux's ephemeral ports: docs.ros.org, "The ROS_DOMAIN_ID".
@@ -94,21 +93,21 @@ class NodeProcesses(ChildProcesses):
 def own_domain() -> Iterator[int]:
     """Yield a domain id that no other caller on this machine holds, until the block ends.
 
+    It is held by an abstract socket, which leaves no file, is seen by all that share the network,
+    whoever they are, and is gone with its process.
+
     Raises:
-        SimulationError: If all are taken, or others may tamper with the locks.
+        SimulationError: If all are taken.
     """
-    with runtime_folder() as folder:
-        for domain in random.sample(SAFE_DOMAINS, len(SAFE_DOMAINS)):
-            lock = open_lock(folder, f"domain-{domain}")
+    for domain in random.sample(SAFE_DOMAINS, len(SAFE_DOMAINS)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_quiet(domain):
-                    yield domain
-                    return
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(lock)
+                lock.bind(f"\0dql_ros/domain-{domain}")
+            except OSError:
+                continue  # somebody holds it
+            if _is_quiet(domain):
+                yield domain
+                return
     raise SimulationError(
         f"all {len(SAFE_DOMAINS)} ROS domains of this machine are in use: end other ROS programs"
     )

@@ -22,7 +22,7 @@ from dql_core.evaluation.rollout import EvaluationResult
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.closed_loop import BRIDGE, DRIVER
 from dql_ros.sim.episodes import EpisodeResult
-from dql_ros.tools.layouts.curves import COLORS
+from dql_ros.tools.layouts import COLORS
 
 _GUARD = "guard "
 # Told elsewhere, or only of interest where it is not 0.

@@ -12,8 +12,7 @@ from dql_core.errors import ConfigError
 from dql_core.files import write_text
 from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
-from dql_ros.tools.layouts.foxglove import foxglove_layout
-from dql_ros.tools.layouts.plotjuggler import plotjuggler_layout
+from dql_ros.tools.layouts import foxglove_layout, plotjuggler_layout
 
 _KINDS = {".json": foxglove_layout, ".xml": plotjuggler_layout}
 

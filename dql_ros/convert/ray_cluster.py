@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 from dql_core.errors import BagError, ConfigError
+from dql_core.leftovers import temporary_folder
 from dql_ros import __version__
 from dql_ros.convert.bag_job import BagJob, Outcome, attempt, without_worker
-from dql_ros.private_folders import temporary_folder
 
 # A cluster on this machine for this conversion alone.
 LOCAL = "local"

@@ -17,9 +17,9 @@ import mujoco
 import numpy as np
 
 from dql_core.errors import SimulationError, did_you_mean
+from dql_core.leftovers import temporary_folder
 from dql_core.process import ChildProcess
 from dql_core.sim.model_quantities import names_of
-from dql_ros.private_folders import temporary_folder
 
 logger = logging.getLogger(__name__)
 # What of a simulation's state is kept: enough to render any instant, with mocap bodies.

@@ -22,7 +22,7 @@ CORE_LAYERS = (
     {"cli"},
 )
 ROS_LAYERS = (
-    {"private_folders", "config_files", "diagnostics"},
+    {"config_files", "diagnostics"},
     {"contract", "processes"},
     {"codecs", "sros2"},
     {"bag", "control"},

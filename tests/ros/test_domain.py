@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +17,32 @@ def test_domains_held_at_the_same_time_differ() -> None:
         held = [stack.enter_context(own_domain()) for _ in range(10)]
         assert len(set(held)) == 10
         assert set(held) <= set(SAFE_DOMAINS)
+
+
+HOLDER = """
+import sys
+from dql_ros.processes import own_domain
+with own_domain() as domain:
+    print(domain, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_domain_is_held_from_other_processes_until_its_own_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    held = int(holder.stdout.readline())
+    monkeypatch.setattr(processes, "SAFE_DOMAINS", (held,))
+    with pytest.raises(SimulationError, match="domains of this machine are in use"):
+        own_domain().__enter__()
+    holder.kill()
+    holder.communicate(timeout=30)
+    with own_domain() as domain:
+        assert domain == held
 
 
 def test_a_domain_on_which_somebody_listens_is_left_alone(

@@ -12,7 +12,7 @@ from pathlib import Path
 import zstandard
 
 from dql_core.errors import BagError
-from dql_core.leftovers import Unfinished
+from dql_core.leftovers import Unfinished, temporary_folder
 from dql_ros.bag.storage import mcap_records, ros1
 from dql_ros.bag.storage.definitions import Definitions
 from dql_ros.bag.storage.folder import COMPRESSED, Metadata, find_files, parse_metadata
@@ -26,7 +26,6 @@ from dql_ros.bag.storage.sqlite import (
     side_files,
 )
 from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Loss, StorageFile, sentence
-from dql_ros.private_folders import temporary_folder
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 # A file may grow so many times, or to so many bytes if that is more; a bomb grows more.

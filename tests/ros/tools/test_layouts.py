@@ -14,9 +14,16 @@ from dql_core.errors import ConfigError
 from dql_ros.cli.layout import layout
 from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract, Stream, load_contract
-from dql_ros.tools.layouts.curves import Plot, absolute, command_plots, state_plots
-from dql_ros.tools.layouts.foxglove import foxglove_layout, message_path
-from dql_ros.tools.layouts.plotjuggler import plotjuggler_layout, series
+from dql_ros.tools.layouts import (
+    Plot,
+    absolute,
+    command_plots,
+    foxglove_layout,
+    message_path,
+    plotjuggler_layout,
+    series,
+    state_plots,
+)
 from tests.ros.tools.viewers import at_message_path, plotted
 
 CONFIG = Path(__file__).parents[3] / "config"

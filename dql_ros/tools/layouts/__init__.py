@@ -1,1 +1,0 @@
-"""What a viewer shows of a robot: layouts for Foxglove and PlotJuggler, made from its contract."""
