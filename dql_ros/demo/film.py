@@ -3,9 +3,7 @@
     python -m dql_ros.demo.film OUT.mp4 EPISODES LABEL=DATASET...
 
 It replays recorded joint angles; nothing is simulated again. Rendering needs an OpenGL driver, and
-a missing one can end the process that asks for it: `video.make_video` starts a process for it.
-
-Makes the demo's film in a process of its own, because a broken OpenGL driver may end it.
+a missing one can end the process that asks for it: `make_video` starts one for that.
 """
 
 from __future__ import annotations
@@ -15,20 +13,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.process import ChildProcess, ChildProcesses
 from dql_core.sim.scara_camera import Colour, ScaraCamera
 from dql_ros.demo.rollouts import JOINTS, TARGET, Outcome, outcome_of, tool_path
+from dql_ros.sim.film_process import Picture, unfinished_film, write_film
 
 POSTER_SUFFIX = ".png"
-Picture = NDArray[np.uint8]
 _FRAMES_PER_S = 20
 _HOLD_FRAMES = 14  # on the last instant of an episode
 _WIDTH, _HEIGHT, _HEADER = 512, 384, 44  # of a panel, in pixels
@@ -98,19 +94,12 @@ def _labelled(picture: Picture, label: str, outcome: Outcome | None) -> Picture:
     return np.asarray(panel)
 
 
-def _write(scenes: Iterator[list[Picture]], out: Path) -> None:
-    """Write the film, and the end of its first scene as a still picture beside it."""
-    temporary = unfinished_film(out)
-    writer: Any = imageio.get_writer(
-        temporary, format="FFMPEG", fps=_FRAMES_PER_S, quality=8, macro_block_size=2
-    )
-    with writer:
-        for number, frames in enumerate(scenes):
-            if number == 0:
-                imageio.imwrite(out.with_suffix(POSTER_SUFFIX), frames[-1])
-            for frame in frames:
-                writer.append_data(frame)
-    temporary.rename(out)
+def _frames(scenes: Iterator[list[Picture]], out: Path) -> Iterator[Picture]:
+    """Yield all frames; the end of the first scene becomes a still picture beside the film."""
+    for number, frames in enumerate(scenes):
+        if number == 0:
+            imageio.imwrite(out.with_suffix(POSTER_SUFFIX), frames[-1])
+        yield from frames
 
 
 def main() -> None:
@@ -121,12 +110,8 @@ def main() -> None:
         dataset = load_dataset(folder)
         replays.append(Replay(label, dataset.spec.rate_hz, dataset.episodes[: int(count)]))
     with ScaraCamera(_WIDTH, _HEIGHT) as camera:
-        _write(film(replays, camera), Path(out))
-
-
-def unfinished_film(out: Path) -> Path:
-    """Where the film ``out`` is while it is being made; its ending names the format."""
-    return out.with_name(f".{out.name}")
+        frames = _frames(film(replays, camera), Path(out))
+        write_film(Path(out), frames, _FRAMES_PER_S, quality=8)
 
 
 def make_video(out: Path, datasets: Mapping[str, Path], episodes: int) -> str:

@@ -1,7 +1,4 @@
-"""The whole demo: record, convert, train, export, drive, show.
-
-Episodes driven over ROS 2, recorded into bags and converted: the demo's one way to data.
-"""
+"""The whole demo: record, convert, train, export, drive, show."""
 
 from __future__ import annotations
 
@@ -26,12 +23,11 @@ from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_resul
 from dql_ros.demo.rollouts import Rollouts, require_same_episodes
 from dql_ros.demo.training import (
     CONFIGS,
-    Training,
+    CURVE_FILE,
     configured_training,
     read_lines,
     run_trainings,
 )
-from dql_ros.demo.training_process import CURVE_FILE
 from dql_ros.nodes.closed_loop import demonstrator, policy_driver, run_closed_loop
 from dql_ros.processes import NodeCommand
 from dql_ros.sim.episodes import EpisodeResult
@@ -83,7 +79,7 @@ class DemoSettings:
 
 
 class Demo:
-    """The stages, which share a folder and tell a progress what they do."""
+    """The stages, which share a folder and show their progress."""
 
     def __init__(self, settings: DemoSettings, root: Path, progress: DemoProgress) -> None:
         self._settings = settings
@@ -95,31 +91,30 @@ class Demo:
         """Run all stages and return the demonstrator and the two trained policies."""
         results, bags = self.record()
         episodes = self.convert(bags, results)
-        demonstrations = _rollouts("demonstrator", results, episodes)
         self.train()
         self.export()
-        rollouts = [demonstrations, *self.drive()]
+        rollouts = [_rollouts("demonstrator", results, episodes), *self.drive()]
         self.show(rollouts)
         return rollouts
 
     def record(self) -> tuple[list[EpisodeResult], list[Path]]:
         """Record demonstrations into bags of at most `EPISODES_A_BAG` episodes."""
         settings = self._settings
-        sessions: list[Session] = []
-        for first in range(0, settings.demonstrations, EPISODES_A_BAG):
-            count = min(EPISODES_A_BAG, settings.demonstrations - first)
-            bag = self._root / "bags" / f"session_{len(sessions)}"
-            seed = settings.first_seed + first
-            sessions.append(Session(demonstrator(seed=seed), count, seed, bag))
+        results: list[EpisodeResult] = []
+        bags: list[Path] = []
         with self._progress.stage("record") as stage:
             bar = stage.bar("demonstrations over ROS 2", settings.demonstrations)
-            results = record_sessions(self._contract, sessions, bar.advance)
+            for first in range(0, settings.demonstrations, EPISODES_A_BAG):
+                bags.append(self._root / "bags" / f"session_{len(bags)}")
+                count = min(EPISODES_A_BAG, settings.demonstrations - first)
+                seed = settings.first_seed + first
+                results += self._record(demonstrator(seed=seed), count, seed, bags[-1], bar)
             succeeded = sum(bool(result.success) for result in results) / len(results)
             stage.text = (
-                f"{len(results)} demonstrations over ROS 2 in {len(sessions)} MCAP bags, "
+                f"{len(results)} demonstrations over ROS 2 in {len(bags)} MCAP bags, "
                 f"{succeeded:.0%} of them succeed"
             )
-        return results, [session.bag for session in sessions]
+        return results, bags
 
     def convert(
         self, bags: Sequence[Path], results: Sequence[EpisodeResult]
@@ -128,7 +123,13 @@ class Demo:
         with self._progress.stage("convert") as stage:
             bar = stage.bar("bytes of bags", 0)
             out = self._root / "dataset"
-            report, episodes = convert_bags(self._contract, bags, out, results, bar.show)
+            report, episodes = convert_bags(
+                self._contract,
+                bags,
+                out,
+                results,
+                lambda done, total: bar(completed=done, total=total),
+            )
             totals = report["totals"]
             stage.text = (
                 f"{totals['episodes']} episodes, {totals['transitions']} transitions at "
@@ -138,10 +139,15 @@ class Demo:
 
     def train(self) -> None:
         """Train both agents, each on a core."""
-        trainings = [self._training(key) for key in CONFIGS]
+        settings = self._settings
+        curve_seed = settings.first_seed + _CURVE_SEED
+        trainings = [
+            configured_training(key, self._root, settings.seed, curve_seed, settings.steps)
+            for key in CONFIGS
+        ]
         with self._progress.stage("train") as stage:
             bars = {t.key: stage.bar(LABELS[t.key], t.amount) for t in trainings}
-            run_trainings(trainings, lambda t: bars[t.key].show(t.done(), t.amount))
+            run_trainings(trainings, lambda t: bars[t.key](completed=t.done()))
             stage.text = " and ".join(f"{LABELS[t.key]} {t.steps} updates" for t in trainings)
 
     def export(self) -> None:
@@ -150,13 +156,10 @@ class Demo:
             bar = stage.bar("bundles", len(CONFIGS))
             errors = []
             for key in CONFIGS:
-                manifest = export_bundle(
-                    self._root / "training" / key,
-                    self._bundle(key),
-                    dataset=str(self._root / "dataset"),
-                )
+                run, dataset = self._root / "training" / key, str(self._root / "dataset")
+                manifest = export_bundle(run, self._bundle(key), dataset=dataset)
                 errors.append(manifest.parity.action_error)
-                bar.advance()
+                bar(advance=1)
             stage.text = (
                 f"2 ONNX bundles, at most {max(errors):.0e} of the action range from the networks"
             )
@@ -170,10 +173,9 @@ class Demo:
                 bar = stage.bar(LABELS[key], episodes)
                 folder = self._root / "closed_loop" / key
                 driver = policy_driver(self._bundle(key), seed=seed)
-                session = Session(driver, episodes, seed, folder / "bag")
-                results = record_sessions(self._contract, [session], bar.advance)
+                results = self._record(driver, episodes, seed, folder / "bag", bar)
                 _, recorded = convert_bags(
-                    self._contract, [session.bag], folder / "dataset", results, _ignore
+                    self._contract, [folder / "bag"], folder / "dataset", results
                 )
                 rollouts.append(_rollouts(key, results, recorded))
             stage.text = f"{episodes} episodes each over ROS 2 in lockstep"
@@ -188,17 +190,26 @@ class Demo:
             bar = stage.bar("video", FILM_EPISODES)
             films = {LABELS[key]: root / "closed_loop" / key / "dataset" for key in CONFIGS}
             no_film = make_video(root / FILM_FILE, films, FILM_EPISODES)
-            bar.show(FILM_EPISODES)
+            bar(completed=FILM_EPISODES)
             stage.text = (
                 f"figures and page, no video: {no_film}" if no_film else "figures, video and page"
             )
         command = self._settings.command
         write_results(root, rollouts, progress.stages, command=command, no_film=no_film)
 
-    def _training(self, key: str) -> Training:
-        settings = self._settings
-        curve_seed = settings.first_seed + _CURVE_SEED
-        return configured_training(key, self._root, settings.seed, curve_seed, settings.steps)
+    def _record(
+        self, driver: NodeCommand, episodes: int, seed: int, bag: Path, bar: Callable[..., None]
+    ) -> list[EpisodeResult]:
+        """Let a node drive the simulated robot, and record it."""
+        bag.parent.mkdir(parents=True, exist_ok=True)
+        return run_closed_loop(
+            self._contract,
+            driver,
+            episodes=episodes,
+            seed=seed,
+            record=bag,
+            on_episode=lambda _: bar(advance=1),
+        )
 
     def _bundle(self, key: str) -> Path:
         return self._root / "bundles" / key
@@ -226,73 +237,12 @@ def run_demo(settings: DemoSettings, progress: DemoProgress) -> list[Rollouts]:
         return Demo(settings, root, progress).run()
 
 
-def _rollouts(key: str, results: Sequence[EpisodeResult], episodes: Sequence[Episode]) -> Rollouts:
-    return Rollouts(key, LABELS[key], tuple(results), tuple(episodes))
-
-
-def _ignore(_done: int, _total: int) -> None:
-    """Show no progress of what takes a moment."""
-
-
-@contextmanager
-def _without_graphics() -> Iterator[None]:
-    """Keep MuJoCo from loading an OpenGL driver, without which ``import mujoco`` can fail."""
-    before = os.environ.get("MUJOCO_GL")
-    os.environ["MUJOCO_GL"] = "disable"
-    try:
-        yield
-    finally:
-        del os.environ["MUJOCO_GL"]
-        if before is not None:
-            os.environ["MUJOCO_GL"] = before
-
-
-@dataclass(frozen=True)
-class Session:
-    """One run of simulation, driver and recorder.
-
-    Attributes:
-        driver: The node that drives.
-        episodes: How many episodes.
-        seed: Seed of the first episode.
-        bag: Where to record.
-    """
-
-    driver: NodeCommand
-    episodes: int
-    seed: int
-    bag: Path
-
-
-def record_sessions(
-    contract: Path, sessions: Sequence[Session], on_episode: Callable[[], None]
-) -> list[EpisodeResult]:
-    """Run one session after the other and return how all their episodes ended.
-
-    Raises:
-        DqlError: If the contract is wrong.
-        SimulationError: If a process fails.
-    """
-    results: list[EpisodeResult] = []
-    for session in sessions:
-        session.bag.parent.mkdir(parents=True, exist_ok=True)
-        results += run_closed_loop(
-            contract,
-            session.driver,
-            episodes=session.episodes,
-            seed=session.seed,
-            record=session.bag,
-            on_episode=lambda _: on_episode(),
-        )
-    return results
-
-
 def convert_bags(
     contract: Path,
     bags: Sequence[Path],
     out: Path,
     results: Sequence[EpisodeResult],
-    progress: Callable[[int, int], None],
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[dict[str, Any], tuple[Episode, ...]]:
     """Convert bags and check that the dataset has the episodes that were driven.
 
@@ -314,3 +264,20 @@ def convert_bags(
     episodes = load_dataset(str(out)).episodes
     require_same_episodes(results, episodes, out.name)
     return report, episodes
+
+
+def _rollouts(key: str, results: Sequence[EpisodeResult], episodes: Sequence[Episode]) -> Rollouts:
+    return Rollouts(key, LABELS[key], tuple(results), tuple(episodes))
+
+
+@contextmanager
+def _without_graphics() -> Iterator[None]:
+    """Keep MuJoCo from loading an OpenGL driver, without which ``import mujoco`` can fail."""
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = "disable"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
+        if before is not None:
+            os.environ["MUJOCO_GL"] = before

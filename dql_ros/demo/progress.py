@@ -1,11 +1,12 @@
-"""Tells the user what the demo does: bars while a stage runs, one line when it is done."""
+"""Shows what the demo does: bars while a stage runs, one line when it is done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -30,22 +31,6 @@ class FinishedStage:
     seconds: float
 
 
-class Bar:
-    """One progress bar of a stage."""
-
-    def __init__(self, progress: Progress, label: str, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task(label, total=total)
-
-    def advance(self) -> None:
-        """Count one more."""
-        self._progress.advance(self._task)
-
-    def show(self, completed: int, total: int | None = None) -> None:
-        """Show how far it is."""
-        self._progress.update(self._task, completed=completed, total=total)
-
-
 class Stage:
     """A running stage.
 
@@ -57,13 +42,13 @@ class Stage:
         self.text = ""
         self._progress = progress
 
-    def bar(self, label: str, total: int) -> Bar:
-        """Add a progress bar."""
-        return Bar(self._progress, label, total)
+    def bar(self, label: str, total: int) -> Callable[..., None]:
+        """Add a bar; return what updates it: by ``advance``, or to ``completed`` of ``total``."""
+        return partial(self._progress.update, self._progress.add_task(label, total=total))
 
 
 class DemoProgress:
-    """Numbers the stages and keeps what became of them.
+    """Numbers the stages and keeps their results.
 
     Attributes:
         stages: The finished stages in order.

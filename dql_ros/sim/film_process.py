@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from dql_ros.sim.video import STATE
 
+Picture = NDArray[np.uint8]
 _WIDTH, _HEIGHT = 640, 480
 _POLL_S = 0.1
 
@@ -51,21 +52,39 @@ def film(model_path: Path, spool: Path, out: Path, frames_per_s: float, camera: 
     model.vis.global_.offheight = max(model.vis.global_.offheight, _HEIGHT)
     data = mujoco.MjData(model)
     view: str | int = camera or (0 if model.ncam else -1)
-    unfinished = out.with_name(f".{out.name}")
+    with mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer:
+
+        def picture(state: NDArray[np.float64]) -> Picture:
+            mujoco.mj_setState(model, data, state, STATE)
+            mujoco.mj_forward(model, data)
+            renderer.update_scene(data, view)
+            return renderer.render()  # type: ignore[no-any-return]
+
+        write_film(
+            out, map(picture, states(spool, mujoco.mj_stateSize(model, STATE))), frames_per_s
+        )
+
+
+def write_film(
+    out: Path, pictures: Iterable[Picture], frames_per_s: float, quality: int = 7
+) -> None:
+    """Write an MP4 file, which appears when it is complete."""
+    unfinished = unfinished_film(out)
     try:
-        with mujoco.Renderer(model, _HEIGHT, _WIDTH) as renderer:
-            writer: Any = imageio.get_writer(
-                unfinished, format="FFMPEG", fps=frames_per_s, quality=7, macro_block_size=2
-            )
-            with writer:
-                for state in states(spool, mujoco.mj_stateSize(model, STATE)):
-                    mujoco.mj_setState(model, data, state, STATE)
-                    mujoco.mj_forward(model, data)
-                    renderer.update_scene(data, view)
-                    writer.append_data(renderer.render())
+        writer: Any = imageio.get_writer(
+            unfinished, format="FFMPEG", fps=frames_per_s, quality=quality, macro_block_size=2
+        )
+        with writer:
+            for picture in pictures:
+                writer.append_data(picture)
         unfinished.rename(out)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def unfinished_film(out: Path) -> Path:
+    """Where the film ``out`` is while it is being made; its ending names the format."""
+    return out.with_name(f".{out.name}")
 
 
 def _input_ended() -> bool:

@@ -6,8 +6,7 @@ from dql_core.data.dataset import write_dataset
 from dql_core.errors import DqlError
 from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
-from dql_ros.demo.training import configured_training, read_lines, run_trainings
-from dql_ros.demo.training_process import CURVE_FILE
+from dql_ros.demo.training import CURVE_FILE, configured_training, read_lines, run_trainings
 from tests.ros.demo.demo_data import recorded_episode
 
 
