@@ -153,7 +153,7 @@ def _resolved(topics: Sequence[str], prefix: str) -> tuple[str, ...]:
     return tuple(resolve_topic(topic, prefix) for topic in topics)
 
 
-def require_sound_settings(environment: Mapping[str, str]) -> None:
+def require_valid_settings(environment: Mapping[str, str]) -> None:
     """See that who has switched security on is not left unprotected by a word that ROS misreads.
 
     Raises:
@@ -179,7 +179,7 @@ def require_sound_settings(environment: Mapping[str, str]) -> None:
         )
 
 
-def doubt_about_settings(environment: Mapping[str, str]) -> str:
+def settings_warning(environment: Mapping[str, str]) -> str:
     """Return in what way the settings may protect less than they seem to, as a clause, or ""."""
     is_on = environment.get(ENABLE, "") == "true"
     if is_on and environment.get(STRATEGY, "") != "Enforce":

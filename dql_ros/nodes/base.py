@@ -1,14 +1,9 @@
-"""What all nodes share: one way to start, to spin, to fail and to end.
+"""What all nodes share: one way to start, to spin, to fail and to end; and the managed node.
 
 The nodes handle all signals that would end or suspend them, because a safe command must still go
 out after them (``rclpy``'s own handlers would shut the context down first, and most signals have
 none). They log the exceptions of lifecycle transitions, which ``rclpy.lifecycle`` swallows. This
 is the one module that catches ``Exception``.
-
-The services of a managed node, answered however many requests come at once.
-
-Those that ``rclpy`` makes keep ten requests: of a hundred at once, most are never answered. They
-also leave without an answer who asks for a transition that the present state does not have.
 """
 
 from __future__ import annotations
@@ -33,9 +28,9 @@ from rclpy.utilities import try_shutdown
 from dql_core.errors import DqlError
 from dql_core.process import is_orphan
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
-from dql_ros.nodes.start import END_REQUESTED, heed_signals, ignore_signals
+from dql_ros.nodes.start import END_REQUESTED, handle_signals, ignore_signals
 from dql_ros.nodes.topics import reliable
-from dql_ros.sros2 import doubt_about_settings, explain_refusal, require_sound_settings
+from dql_ros.sros2 import explain_refusal, require_valid_settings, settings_warning
 
 try:
     from rclpy.experimental.events_executor import EventsExecutor
@@ -72,16 +67,16 @@ def run(
     Returns:
         The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.
     """
-    heed_signals()
+    handle_signals()
     log = NodeLog()
     node, name = None, "dql_ros"
     complaint, code = "", 0
     try:
-        require_sound_settings(os.environ)
+        require_valid_settings(os.environ)
         rclpy.init(
             args=[*sys.argv, *ROS_ARGUMENTS], signal_handler_options=SignalHandlerOptions.NO
         )
-        if doubt := doubt_about_settings(os.environ):
+        if doubt := settings_warning(os.environ):
             get_logger("dql_ros").warning(doubt)
         if not END_REQUESTED.is_set:
             node = make_node()
@@ -212,7 +207,10 @@ def _tear_down(node: Any) -> None:
 
 
 class LifecycleServices:
-    """Serves ``~/change_state`` and what tells of states and transitions.
+    """Serves ``~/change_state`` and the requests for states and transitions.
+
+    The services that ``rclpy`` makes keep ten requests: of a hundred at once, most are never
+    answered. Nor do they answer a request for a transition that the present state does not have.
 
     Source: https://design.ros2.org/articles/node_lifecycle.html, "Management Interface".
     """
@@ -229,22 +227,14 @@ class LifecycleServices:
             Transition.TRANSITION_INACTIVE_SHUTDOWN: node.trigger_shutdown,
             Transition.TRANSITION_ACTIVE_SHUTDOWN: node.trigger_shutdown,
         }
-        for kind, name, callback in (
-            (ChangeState, "change_state", self._on_change_state),
-            (GetState, "get_state", self._on_get_state),
-            (GetAvailableStates, "get_available_states", self._on_get_available_states),
-            (
-                GetAvailableTransitions,
-                "get_available_transitions",
-                lambda _, response: _describe(self._machine.available_transitions, response),
-            ),
-            (
-                GetAvailableTransitions,
-                "get_transition_graph",
-                lambda _, response: _describe(self._machine.transition_graph, response),
-            ),
-        ):
-            answer: Any = callback
+        services: dict[str, tuple[Any, Any]] = {
+            "change_state": (ChangeState, self._on_change_state),
+            "get_state": (GetState, self._on_get_state),
+            "get_available_states": (GetAvailableStates, self._on_get_available_states),
+            "get_available_transitions": (GetAvailableTransitions, self._on_get_transitions),
+            "get_transition_graph": (GetAvailableTransitions, self._on_get_graph),
+        }
+        for name, (kind, answer) in services.items():
             node.create_service(kind, f"~/{name}", answer, qos_profile=reliable(_QUEUE_DEPTH))
 
     def _on_change_state(self, request: Any, response: Any) -> Any:
@@ -273,6 +263,12 @@ class LifecycleServices:
             State(id=number, label=label) for number, label in self._machine.available_states
         ]
         return response
+
+    def _on_get_transitions(self, _: Any, response: Any) -> Any:
+        return _describe(self._machine.available_transitions, response)
+
+    def _on_get_graph(self, _: Any, response: Any) -> Any:
+        return _describe(self._machine.transition_graph, response)
 
 
 def _describe(transitions: Iterable[tuple[int, str, int, str, int, str]], response: Any) -> Any:

@@ -1,12 +1,10 @@
 """One policy at work on the robot's topics, from configure to cleanup.
 
-In real time three threads work. The executor's takes in messages and tells how things stand. The
-tick thread decides and publishes at absolute deadlines of a steady clock; it never waits for a
-decision beyond its limit, so that the fallback goes out in time whatever the policy does, and it
-looks for a stop itself, so that nothing that keeps the executor busy can delay that. The inference
-thread alone calls the policy. In lockstep the executor's thread ticks.
-
-Waits until a robot is heard, while the executor waits for this.
+In real time three threads work. The executor's takes in messages and reports. The tick thread
+decides and publishes at absolute deadlines of a steady clock; it never waits for a decision beyond
+its limit, so that the fallback goes out in time whatever the policy does, and it looks for a stop
+itself, so that nothing that keeps the executor busy can delay that. The inference thread alone
+calls the policy. In lockstep the executor's thread ticks.
 """
 
 from __future__ import annotations
@@ -58,6 +56,7 @@ class ControlLoop:
 
     Attributes:
         active: Whether it acts.
+        settings: How the policy is run.
         controller: What decides.
         observer: What is known of the robot.
         statistics: The last ticks in figures.
@@ -104,8 +103,8 @@ class ControlLoop:
             is_simulated=bool(node.get_parameter("use_sim_time").value),
             real_time_factor=settings.real_time_factor,
         )
+        self.settings = settings
         self._node = node
-        self._settings = settings
         self._interlock = interlock
         self._look_for_stop = look_for_stop
         self._max_ages_ns = {s.topic: s.max_age_ns for s in contract.observation}
@@ -137,15 +136,10 @@ class ControlLoop:
 
     @property
     def state(self) -> State:
-        """How the controller stands, or will from its next tick on."""
+        """The controller's state, now or from its next tick on."""
         if self._interlock.stopped:
             return State.STOPPED
         return State.PAUSED if self._interlock.paused else self.controller.state
-
-    @property
-    def rivals_stop(self) -> bool:
-        """Whether other nodes that command the robot end the work."""
-        return self._settings.rivals_stop
 
     @property
     def missed_ticks(self) -> int:
@@ -170,22 +164,18 @@ class ControlLoop:
             self._look_for_stop()
             self._inputs.poll()
 
-        await_readiness(
-            poll,
-            self._missing,
-            self._settings.activation_timeout_s,
-            self._node.get_logger().info,
-        )
+        timeout_s, logger = self.settings.activation_timeout_s, self._node.get_logger()
+        await_readiness(poll, self._missing, timeout_s, logger.info)
 
     def start(self) -> None:
         """Begin to act."""
-        self._inference.seed(self._settings.seed)
+        self._inference.seed(self.settings.seed)
         self.controller.reset()
         self.statistics.clear()
         self._trigger.clear()
         self._last_now_ns = 0
         self.active = True
-        if not self._settings.lockstep:
+        if not self.settings.lockstep:
             self._ticker = DeadlineTicker(
                 self._period_ns, self._tick_now, self._prepare_tick_thread
             )
@@ -222,9 +212,9 @@ class ControlLoop:
 
     def _missing(self) -> str:
         """What keeps the node from acting, as a clause; empty if nothing does."""
-        if self._settings.rivals_stop and (trouble := self.rivals.trouble()):
+        if self.settings.rivals_stop and (trouble := self.rivals.trouble()):
             return f"{trouble}, or set on_rival to 'warn'"
-        if self._settings.lockstep or self._settings.activation_timeout_s == 0:
+        if self.settings.lockstep or self.settings.activation_timeout_s == 0:
             return ""
         observation = self.observer.at(self._ros_now_ns(), steady_ns())
         if not observation.missing:
@@ -237,7 +227,7 @@ class ControlLoop:
 
     def _on_arrival(self, stream: ObservationStream, stamp_ns: int) -> None:
         if stream.latched:
-            # What is sent once an episode tells that a new one begins.
+            # What is sent once an episode says that a new one begins.
             self._episode_begins.set()
         if self.active and stream.topic in self._trigger_topics:
             try:
@@ -258,13 +248,14 @@ class ControlLoop:
 
     def _is_heard(self) -> bool:
         """Whether robot and recorders will get the first command; later ones are not checked."""
-        needed = 1 + self._settings.recorders
-        return self._outputs.last is not None or self._outputs.are_heard_by(needed)
+        if self._outputs.last is not None:
+            return True
+        return self._outputs.are_heard_by(1 + self.settings.recorders)
 
     def _prepare_tick_thread(self) -> None:
         """Let it go before the process's other threads, if those go before other programs."""
-        if self._settings.thread_priority:
-            raise_priority_of_this_thread(self._settings.thread_priority + 1)
+        if self.settings.thread_priority:
+            raise_priority_of_this_thread(self.settings.thread_priority + 1)
 
     def _tick_now(self) -> None:
         """In real time: act, or send the safe command and end the thread."""
@@ -324,24 +315,24 @@ class ControlLoop:
 
     def _valid_until_ns(self, observation: Observation, tick_ns: int) -> float:
         """Until when an action may be sent, on the steady clock: its states must be fresh then."""
-        if self._settings.lockstep:
+        if self.settings.lockstep:
             return math.inf
         left_ns = [
             max_age_ns - (observation.ages_ns[topic] or 0)
             for topic, max_age_ns in self._max_ages_ns.items()
             if max_age_ns is not None
         ]
-        fresh_ns = min(left_ns) / self._settings.real_time_factor
+        fresh_ns = min(left_ns) / self.settings.real_time_factor
         return min(tick_ns + fresh_ns, self._overdue_ns(tick_ns))
 
     def _overdue_ns(self, tick_ns: int) -> float:
         """Until when a command may be sent, on the steady clock, whatever it is but the stop's."""
-        if self._settings.lockstep:
+        if self.settings.lockstep:
             return math.inf
         return tick_ns + _OVERDUE_PERIODS * self._period_ns
 
     def _send_safe_command(self) -> None:
-        lockstep = self._settings.lockstep
+        lockstep = self.settings.lockstep
         stamp_ns = self._outputs.last_stamp_ns if lockstep else self._ros_now_ns()
         self._outputs.send(self.controller.safe_command, stamp_ns)
 
@@ -350,7 +341,7 @@ class ControlLoop:
         back_ns, self._last_now_ns = max(0, self._last_now_ns - now_ns), now_ns
         if back_ns:
             self.clock_jumps += 1
-            if not self._settings.lockstep:
+            if not self.settings.lockstep:
                 # In lockstep the new instant's messages are there already.
                 self.observer.clock_went_back(now_ns)
             self.controller.restart()

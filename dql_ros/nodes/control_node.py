@@ -6,7 +6,7 @@ import gc
 import secrets
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -156,6 +156,11 @@ PARAMETERS = (
     ),
 )
 
+# Settings that are parameters of the same name, with the same values.
+_SETTINGS = {each.name for each in PARAMETERS} & {each.name for each in fields(LoopSettings)} - {
+    "seed",
+    "thread_priority",
+}
 PolicyLoader = Callable[[Node, PolicySpec], LoadedPolicy]
 
 
@@ -220,20 +225,18 @@ class ControlNode(ManagedNode):
                 f"robot needs 1; set use_sim_time for a simulator"
             )
         settings.inference_limit_ns(contract)
-        self._refuse_beside_a_stuck_policy()
+        if self._inference_thread is not None and self._inference_thread.is_alive():
+            raise ConfigError(
+                "a policy that was given up still computes in this process: restart the process"
+            )
         if not settings.lockstep:
             settings = replace(settings, thread_priority=self._take_priority())
         # One thread owns the policy, from its loading on: GPU graphs demand it.
         self._caller = self._inference_thread = WorkerThread("inference", self._is_over)
         loaded = self._load_in_time(contract, settings)
+        interlock, look_for_stop = self._interlock, self._safety.poll
         self._loop = ControlLoop(
-            self,
-            contract,
-            loaded,
-            settings,
-            self._interlock,
-            self._caller,
-            look_for_stop=self._safety.poll,
+            self, contract, loaded, settings, interlock, self._caller, look_for_stop
         )
         facts = {
             "contract": f"{contract.robot} {contract.hash()[:12]}",
@@ -253,7 +256,7 @@ class ControlNode(ManagedNode):
         """
         if self._loop is not None and self._monitor is not None:
             self._monitor.begin()
-            _keep_threads_waiting_less()
+            _shorten_delays()
             self._loop.await_readiness()
             self._loop.start()
 
@@ -284,21 +287,7 @@ class ControlNode(ManagedNode):
             seed=seed if seed >= 0 else secrets.randbelow(2**31),
             unusual_stops=value_of(self, "when_unusual") == "stop",
             rivals_stop=value_of(self, "on_rival") == "stop",
-            **{
-                name: value_of(self, name)
-                for name in (
-                    "warm_up_ticks",
-                    "max_z_score",
-                    "fault_z_score",
-                    "inference_limit_s",
-                    "when_too_slow",
-                    "activation_timeout_s",
-                    "recorders",
-                    "candidates_hz",
-                    "action_smoothing",
-                    "real_time_factor",
-                )
-            },
+            **{name: value_of(self, name) for name in _SETTINGS},
         )
 
     def _take_priority(self) -> int:
@@ -316,12 +305,6 @@ class ControlNode(ManagedNode):
         """Whether waiting for the policy has become pointless; takes in a stop meanwhile."""
         self._safety.poll()
         return END_REQUESTED.is_set
-
-    def _refuse_beside_a_stuck_policy(self) -> None:
-        if self._inference_thread is not None and self._inference_thread.is_alive():
-            raise ConfigError(
-                "a policy that was given up still computes in this process: restart the process"
-            )
 
     def _load_in_time(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:
         """Have the policy made ready; one that never is must not keep the node from ending."""
@@ -353,7 +336,7 @@ class ControlNode(ManagedNode):
             self._loop.obey_interlock()
 
 
-def _keep_threads_waiting_less() -> None:
+def _shorten_delays() -> None:
     """Let neither other threads nor the garbage collector delay a tick by milliseconds."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()

@@ -1,10 +1,7 @@
-"""The streams that a policy observes: subscriptions that feed an observer.
+"""The topics and services of a control node, apart from its lifecycle and its reports.
 
-The topics that command the robot; one sender at a time, so that the last word is the last.
-
-How people stop, pause and resume a control node: a latched topic and three services.
-
-For looking at: the actions that the policy chose from, and what the critic thinks of them.
+Observations come in by `StreamInputs`, commands go out by `CommandOutputs`, people stop and pause
+by `SafetyInputs`, and `CandidatePublisher` shows what the policy chose from.
 """
 
 from __future__ import annotations
@@ -43,7 +40,7 @@ from dql_ros.nodes.topics import (
 
 _LOG_PERIOD_S = 1.0
 _CLOCK_TOPIC = "/clock"
-# Told of each message that was taken in: its stream and its time in nanoseconds.
+# Called with each message that was taken in: its stream and its time in nanoseconds.
 OnArrival = Callable[[ObservationStream, int], None]
 _DELIVERY_TIMEOUT_S = 0.5
 # A button may repeat its state at 1 kHz, and the executor may be busy for as long as a second.
@@ -88,18 +85,15 @@ class StreamInputs:
     def poll(self) -> None:
         """Take in what has arrived, while the executor waits for the caller."""
         self._observer.heartbeat(steady_ns())
-        # The clock first: states stamped by a simulated one are not to be ahead of it.
-        for subscription in [*self._clock_subscriptions(), *self._subscriptions]:
+        # First rclpy's own subscription to a simulated clock, which no state is to be ahead of.
+        clocks = [each for each in self._node.subscriptions if each.topic_name == _CLOCK_TOPIC]
+        for subscription in [*clocks, *self._subscriptions]:
             take_all(subscription)
 
     def close(self) -> None:
         """Unsubscribe."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
-
-    def _clock_subscriptions(self) -> list[Any]:
-        """With simulated time, rclpy's own subscription to the clock."""
-        return [each for each in self._node.subscriptions if each.topic_name == _CLOCK_TOPIC]
 
     def _subscribe(self, stream: ObservationStream) -> Any:
         def receive(message: Any) -> None:
@@ -247,7 +241,7 @@ class SafetyInputs:
         node.create_service(Trigger, "~/resume", self._on_resume)
 
     def poll(self) -> None:
-        """Take in a stop that the executor has not come to; from any thread."""
+        """Take in a stop that still waits for the executor; from any thread."""
         for subscription in self._subscriptions:
             take_all(subscription)
 

@@ -182,7 +182,7 @@ class LoopMonitor:
         if loop.failure is not None:
             raise loop.failure
         self._rivals = loop.rivals.trouble()
-        if loop.active and self._rivals and loop.rivals_stop:
+        if loop.active and self._rivals and loop.settings.rivals_stop:
             self._deactivate(self._rivals)
         elif loop.active and loop.controller.given_up:
             self._deactivate(self._reason())

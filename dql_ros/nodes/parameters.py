@@ -1,7 +1,7 @@
 """Node parameters as data: each is declared with its default, description and range.
 
-Here too is which of a process's parameters come from a section of a parameter file that is meant
-for all nodes, and what launch files make of their arguments, which are texts.
+Parameter files are read for what they say to all nodes, and launch arguments, which are texts, are
+made into values.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> None:
 def refuse_unknown(node: Node) -> None:
     """Check that all parameters that ``node`` was given are its own.
 
-    In a parameter file a section for all nodes, ``/**``, may also hold what another node is meant
-    to have: that is told, and refused only if it looks like a parameter of this one misspelt.
+    In a parameter file a section for all nodes, ``/**``, may also hold parameters of another node:
+    they are logged, and refused only if they look like one of this node's misspelt.
 
     Raises:
         ConfigError: Naming the first one that is not, and the nearest one that is.
     """
-    given = node._parameter_overrides  # rclpy tells it in no other way
+    given = node._parameter_overrides  # rclpy has no other way to ask
     unknown = sorted(name for name in given if not node.has_parameter(name))
     known = list(node.get_parameters_by_prefix(""))
     shared = shared_parameters(sys.argv)

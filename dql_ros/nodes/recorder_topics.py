@@ -1,8 +1,7 @@
-"""The recorder's subscriptions: to what is published, in the way in which it is.
+"""The recorder's subscriptions: to what is published, with the types and QoS of its publishers.
 
-The definition of a message type, from its Python class: files need not be installed.
-
-Lost messages of a topic, counted from the numbers that its publishers give them.
+Lost messages are counted from the numbers that publishers give them, and the definitions of types
+are made from their Python classes, since message files need not be installed.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ _SEQUENCE = re.compile(r"sequence<(.+?)(?:, (\d+))?>$")
 _ARRAY = re.compile(r"(.+)\[(\d+)\]$")
 _BOUNDED_TEXT = re.compile(r"(w?string)<(\d+)>$")
 _SEPARATOR = "\n" + "=" * 80 + "\n"
-# Publishers that have gone cannot be told from silent ones; more than so many are not followed.
+# Publishers that have gone look like silent ones; more than so many are not followed.
 _MAX_FOLLOWED = 64
 
 
 class SequenceNumbers:
     """Follows the ascending numbers of a topic's publishers.
 
-    A message does not tell which of several publishers has sent it, but mistaking them for each
+    A message does not say which of several publishers has sent it, but mistaking them for each
     other does not change the sum: what is lost is what the highest numbers exceed the lowest ones
     by, less what was received.
 
@@ -100,7 +99,7 @@ class FoundTopic:
         msgtype: Its message type.
         label: What messages of this topic and type go by; the name but for a second type.
         offered: What its publishers offer.
-        hashes: How they define the type (REP 2011), as far as they tell.
+        hashes: Their hashes of the type (REP 2011), as far as they are known.
     """
 
     name: str
@@ -133,9 +132,9 @@ class RecorderTopics:
         node: The node that subscribes.
         wanted: Types of the topics, by name; empty where only the publisher knows it.
         depth: Messages of a topic that may wait to be taken.
-        on_topic: Told of each topic and type once, before the first message; returns the hash of
-            the definition that it has of the type, empty if it does not know. What it complains
-            about keeps the topic from being recorded until that has changed.
+        on_topic: Called with each topic and type once, before the first message; returns the hash
+            of the definition that it has of the type, empty if it does not know. An error that it
+            raises keeps the topic from being recorded until that has changed.
         on_message: Takes label, data and rclpy's information of each message.
 
     Attributes:
@@ -221,7 +220,7 @@ class RecorderTopics:
             is_first = msgtype == wanted or not (wanted or types)
             label = topic if is_first else f"{topic} ({msgtype})"
             if label not in self._not_installed and self._hear(topic, msgtype, label, is_later):
-                self._tell_types(label, msgtype, wanted, types - {msgtype})
+                self._remark_on_types(label, msgtype, wanted, types - {msgtype})
 
     def _hear(self, topic: str, msgtype: str, label: str, is_later: bool) -> bool:
         """Subscribe to a topic that is published with a type; say whether that was possible."""
@@ -255,7 +254,7 @@ class RecorderTopics:
         self._compare_definitions(found, type_hash, found.hashes)
         return True
 
-    def _tell_types(self, label: str, msgtype: str, wanted: str, others: set[str]) -> None:
+    def _remark_on_types(self, label: str, msgtype: str, wanted: str, others: set[str]) -> None:
         if wanted and msgtype != wanted:
             text = f"is published as {msgtype}, but the contract says {wanted}: recorded as sent"
         elif others and not wanted:
@@ -267,7 +266,7 @@ class RecorderTopics:
     def _compare_definitions(
         self, found: FoundTopic, type_hash: str, hashes: frozenset[str]
     ) -> None:
-        """Tell of publishers whose messages the definition in the recording does not describe."""
+        """Remark on publishers whose messages the recording's definition does not describe."""
         if type_hash and hashes - {type_hash}:
             self._remark(
                 found.label,
@@ -344,11 +343,9 @@ class RecorderTopics:
 def weakest_of(offered: Iterable[QualityOfService]) -> QualityOfService:
     """What every publisher can serve: one that offers less does not connect at all."""
     profiles = list(offered)
-    reliable = all(quality.reliability == "reliable" for quality in profiles)
-    latched = all(quality.durability == "transient_local" for quality in profiles)
-    return QualityOfService(
-        reliability="reliable" if reliable else "best_effort",
-        durability="transient_local" if latched else "volatile",
+    return _quality_of(
+        is_reliable=all(quality.reliability == "reliable" for quality in profiles),
+        is_latched=all(quality.durability == "transient_local" for quality in profiles),
     )
 
 
@@ -359,19 +356,27 @@ def _asks_for_more(asked: QualityOfService, offered: QualityOfService) -> bool:
 
 
 def _quality(offered: QoSProfile) -> QualityOfService:
-    reliable = offered.reliability == ReliabilityPolicy.RELIABLE
-    latched = offered.durability == DurabilityPolicy.TRANSIENT_LOCAL
-    return QualityOfService(
-        reliability="reliable" if reliable else "best_effort",
-        durability="transient_local" if latched else "volatile",
+    return _quality_of(
+        is_reliable=offered.reliability == ReliabilityPolicy.RELIABLE,
+        is_latched=offered.durability == DurabilityPolicy.TRANSIENT_LOCAL,
         depth=max(offered.depth, 1),
     )
 
 
+def _quality_of(*, is_reliable: bool, is_latched: bool, depth: int = 1) -> QualityOfService:
+    return QualityOfService(
+        reliability="reliable" if is_reliable else "best_effort",
+        durability="transient_local" if is_latched else "volatile",
+        depth=depth,
+    )
+
+
 def _hashes(publishers: Iterable[Any]) -> frozenset[str]:
-    """How publishers define their type; before Jazzy nobody tells."""
-    told = (str(getattr(publisher, "topic_type_hash", "")) for publisher in publishers)
-    return frozenset(text for text in told if text.startswith("RIHS01_") and text.strip("0_RIHS1"))
+    """The publishers' hashes of their type; before Jazzy there are none."""
+    texts = (str(getattr(publisher, "topic_type_hash", "")) for publisher in publishers)
+    return frozenset(
+        each for each in texts if each.startswith("RIHS01_") and each.strip("0_RIHS1")
+    )
 
 
 def _node_beside(node: Node, number: int) -> Node:

@@ -1,8 +1,7 @@
-"""What the simulated robot publishes: states, signals, results and the clock.
+"""The topics and services of the simulated robot.
 
-The commands that the simulated robot hears.
-
-Services of the simulation bridge: reset, pause and step.
+`BridgeOutputs` publishes states, signals, results and the clock, `CommandInputs` takes commands,
+and `BridgeServices` reset, pause and step the simulation.
 """
 
 from __future__ import annotations

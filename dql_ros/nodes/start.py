@@ -1,9 +1,7 @@
-"""The commands that start the nodes.
+"""The commands that start the nodes, and the signals that end them.
 
 A node's imports take a second, in which Python may drop the exception that Ctrl-C raises: the node
-would go on and drive. So the signals are heeded first.
-
-The signals that end a node, and whether one has come; imports nothing that takes time.
+would go on and drive. So the signals are handled first, and nothing here takes time to import.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ _END_SIGNALS = (
     signal.valid_signals() - {*_FAULTS, *_HARMLESS, *_OTHERS} - {signal.SIGPIPE, signal.SIGXFSZ}
 )
 # A shell has what it starts in the background ignore these; a node is still to be ended by them.
-_ALWAYS_HEEDED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+_ALWAYS_HANDLED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
 
 def policy_node() -> None:
@@ -44,7 +42,7 @@ def recorder_node() -> None:
 
 
 def _start(name: str) -> None:
-    heed_signals()
+    handle_signals()
     importlib.import_module(f"dql_ros.nodes.{name}").main()
 
 
@@ -65,13 +63,13 @@ class EndRequest:
 END_REQUESTED = EndRequest()
 
 
-def heed_signals() -> None:
+def handle_signals() -> None:
     """Let all signals that end a node set `END_REQUESTED`.
 
     Whoever started the process may want some ignored, as nohup does.
     """
     for number in _END_SIGNALS:
-        if number in _ALWAYS_HEEDED or signal.getsignal(number) is not signal.SIG_IGN:
+        if number in _ALWAYS_HANDLED or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: END_REQUESTED.set())
 
 

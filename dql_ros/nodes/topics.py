@@ -1,10 +1,6 @@
-"""Vectors out of a node and into it: a publisher and an encoder, or a decoder, for each stream.
+"""From the contract's words to rclpy's: publishers, message classes, QoS profiles, stamps.
 
-From the contract's words to rclpy's: message classes, QoS profiles, stamps.
-
-Publishers and subscribers that share a topic with this node but cannot meet it.
-
-Other nodes that publish on the topics that command the robot.
+Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot.
 """
 
 from __future__ import annotations
@@ -67,7 +63,7 @@ class StreamPublisher:
         Args:
             publisher: Of the stream's topic and type; rclpy's, managed by the lifecycle or not.
             stream: What the contract says of it.
-            part: Where its values stand in the whole vector.
+            part: Where its values are in the whole vector.
             joint_order: Order of the joints in its messages; the contract's by default.
             unknown: Value of what the contract does not select; see `StreamEncoder`.
             frame_id: ``header.frame_id`` of an observation; a command has the contract's.
@@ -104,7 +100,7 @@ class SignalPublisher:
 
 
 def parts(streams: Sequence[Stream]) -> Iterator[slice]:
-    """Where each stream's values stand in the vector that all streams make up."""
+    """Where each stream's values are in the vector that all streams make up."""
     start = 0
     for stream in streams:
         yield slice(start, start + stream.width)
@@ -125,8 +121,8 @@ def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -
 def message_class(type_name: str) -> Any:
     """Return the class of ``package/msg/Name``, or of a service's ``package/srv/Name_Event``.
 
-    Only what looks like a package of messages is imported: any other program may have told the
-    name of a type that it publishes.
+    Only what looks like a package of messages is imported: the name may come from any other
+    program, which publishes the type.
 
     Raises:
         ContractError: If the package is not installed or has no such message.
@@ -219,7 +215,7 @@ class QosConflicts:
 class Rivals:
     """Looks for publishers beside a robot's one commander.
 
-    DDS tells of a publisher as soon as it is discovered, whether it has sent anything or not.
+    DDS reports a publisher as soon as it is discovered, whether it has sent anything or not.
     """
 
     def __init__(self, node: Node, topics: Sequence[str], *, is_commander: bool) -> None:

@@ -10,10 +10,10 @@ from dql_core.errors import ConfigError
 from dql_ros.cli.sros2 import sros2
 from dql_ros.contract import load_contract
 from dql_ros.sros2 import (
-    doubt_about_settings,
     explain_refusal,
     policy_document,
-    require_sound_settings,
+    require_valid_settings,
+    settings_warning,
 )
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -96,9 +96,9 @@ def test_settings_that_would_protect_nothing_are_refused(
 ) -> None:
     (tmp_path / "enclaves").mkdir()
     sound = ENFORCED | {"ROS_SECURITY_KEYSTORE": str(tmp_path)}
-    require_sound_settings(sound)
+    require_valid_settings(sound)
     with pytest.raises(ConfigError, match=re.escape(told)):
-        require_sound_settings(sound | changed)
+        require_valid_settings(sound | changed)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_settings_that_would_protect_nothing_are_refused(
 def test_settings_that_protect_less_than_they_seem_to_are_doubted(
     environment: dict[str, str], told: str
 ) -> None:
-    doubt = doubt_about_settings(environment)
+    doubt = settings_warning(environment)
     assert told in doubt
     assert bool(told) == bool(doubt)
 

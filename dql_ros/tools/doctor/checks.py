@@ -31,8 +31,8 @@ from dql_ros.sros2 import (
     ENABLE,
     KEYSTORE,
     STRATEGY,
-    doubt_about_settings,
-    require_sound_settings,
+    require_valid_settings,
+    settings_warning,
 )
 from dql_ros.tools.doctor.finding import (
     BrokenProcessError,
@@ -339,11 +339,11 @@ def _check_range(environment: Mapping[str, str]) -> Finding:
 def _check_security(environment: Mapping[str, str]) -> Finding:
     check = "security"
     try:
-        require_sound_settings(environment)
+        require_valid_settings(environment)
     except ConfigError as error:
         found, _, remedy = str(error).partition(": ")
         return failure(check, found, remedy)
-    if doubt := doubt_about_settings(environment):
+    if doubt := settings_warning(environment):
         return warning(check, doubt, f"export {ENABLE}=true {STRATEGY}=Enforce")
     if environment.get(ENABLE, "") == "true":
         return fine(check, f"SROS 2 is enforced with {environment.get(KEYSTORE, '')}")

@@ -137,7 +137,7 @@ def test_real_time_holds_the_last_command(robot: Robot) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"env": "dql_core/ScaraReech-v0"}, "did you mean 'dql_core/ScaraReach-v0'"),
+        ({"env": "dql_core/ScaraReech-v0"}, "Did you mean: `ScaraReach`"),
         ({"contract": "arm.yaml"}, "arm.yaml: no such file"),
         ({"real_time_factor": 0.0}, "parameter 'real_time_factor' of sim_bridge"),
     ],
