@@ -51,13 +51,7 @@ class DeadlineTicker:
         tick: Callable[[], None],
         prepare_thread: Callable[[], object] = lambda: None,
     ) -> None:
-        """Prepare to tick.
-
-        Args:
-            period_ns: Time between two ticks in nanoseconds of steady time.
-            tick: Called at each.
-            prepare_thread: Called once on the thread that ticks.
-        """
+        """Prepare to call ``tick`` each period on a thread that calls ``prepare_thread`` first."""
         self.ticks = 0
         self.missed = 0
         self._period_ns = period_ns
@@ -168,10 +162,7 @@ class LockstepTrigger:
 
 
 def raise_priority_of_all_threads(priority: int) -> bool:
-    """Schedule all threads of this process by SCHED_FIFO; those they start inherit it.
-
-    Args:
-        priority: From 1 to 99, see sched(7).
+    """Schedule all threads of this process by SCHED_FIFO; ``priority`` is 1 to 99, see sched(7).
 
     Returns:
         Whether it is permitted.

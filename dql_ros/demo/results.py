@@ -26,15 +26,7 @@ def write_results(
     command: str,
     no_film: str,
 ) -> None:
-    """Write ``summary.json``, ``details.json`` and ``index.html`` into ``root``.
-
-    Args:
-        root: Folder that holds the figures and the film already.
-        rollouts: The demonstrator and the trained policies.
-        stages: What was done.
-        command: The command that does it again.
-        no_film: Why there is no film; empty if there is one.
-    """
+    """Write ``summary.json``, ``details.json`` and ``index.html`` into ``root``."""
     _write_json(root / MARKER, summary(rollouts))
     _write_json(root / DETAILS_FILE, details(rollouts, stages, command))
     page = fill(

@@ -116,11 +116,7 @@ def configured_training(
 def run_trainings(
     trainings: Sequence[Training], show: Callable[[Training], None] = lambda _: None
 ) -> None:
-    """Run all at once and wait for all; whatever happens, no process is left.
-
-    Args:
-        trainings: What to train.
-        show: Called for each, several times a second.
+    """Run all at once and wait for all, calling ``show`` now and then; no process is left.
 
     Raises:
         DqlError: If one fails; the message ends with the last line that it wrote.
@@ -162,14 +158,7 @@ def _train_and_evaluate() -> bool:
 
 
 def write_curve(run: Path, env: str, episodes: int, seed: int) -> None:
-    """Roll out every checkpoint of ``run`` and write what came of it, one line each.
-
-    Args:
-        run: The run's folder.
-        env: Gymnasium id.
-        episodes: Number of episodes a checkpoint.
-        seed: Episode i starts from ``seed + i``, for every checkpoint alike.
-    """
+    """Roll out every checkpoint of ``run`` from the same starts, and write a line of each."""
     with (run / CURVE_FILE).open("w") as file:
         for checkpoint in sorted((run / CHECKPOINTS_FOLDER).iterdir()):
             result = evaluate(

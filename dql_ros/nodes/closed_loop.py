@@ -31,13 +31,7 @@ _END_TIMEOUT_S = 20.0
 
 
 def policy_driver(bundle: Path, *, seed: int, num_candidates: int | None = None) -> NodeCommand:
-    """Return the command for a policy node that runs ``bundle``.
-
-    Args:
-        bundle: Folder of the policy bundle.
-        seed: Seed of the sampled actions.
-        num_candidates: Actions sampled to choose from; the bundle's own number by default.
-    """
+    """Return the command for a policy node that runs the bundle in a folder."""
     parameters = {
         "policy": str(bundle.resolve()),
         "seed": seed,

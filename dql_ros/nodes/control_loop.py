@@ -397,13 +397,7 @@ def await_readiness(
 def await_arrival(
     poll: Callable[[], None], newest: Callable[[], object], timeout_s: float
 ) -> None:
-    """Return once something has arrived, or after some time.
-
-    Args:
-        poll: Takes in what has arrived.
-        newest: Says what has arrived last, which changes with each arrival.
-        timeout_s: How long to wait at most.
-    """
+    """Return once ``poll`` has changed what ``newest`` says, or after ``timeout_s``."""
     poll()
     before, give_up_s = newest(), time.monotonic() + timeout_s
     while newest() == before and time.monotonic() < give_up_s:

@@ -170,11 +170,6 @@ class ControlNode(ManagedNode):
     def __init__(self, name: str, parameters: Sequence[Parameter], load: PolicyLoader) -> None:
         """Declare the parameters and listen for a stop; all else waits for `configure`.
 
-        Args:
-            name: Name of the node.
-            parameters: Parameters of the policy, beside the common ones.
-            load: Loads the policy for the contract's spec.
-
         Raises:
             ConfigError: If there is no such parameter, or its value is not allowed.
         """

@@ -60,13 +60,6 @@ class StreamInputs:
     ) -> None:
         """Subscribe.
 
-        Args:
-            node: The node to subscribe with.
-            contract: The robot contract.
-            observer: Takes the messages in.
-            conflicts: Takes note of publishers that cannot be heard.
-            on_arrival: See `OnArrival`.
-
         Raises:
             ContractError: If a message type is not installed.
         """
@@ -134,12 +127,6 @@ class CommandOutputs:
         self, node: LifecycleNode, contract: Contract, conflicts: QosConflicts, min_depth: int
     ) -> None:
         """Open the topics; they are silent until the node is active.
-
-        Args:
-            node: The node to publish with.
-            contract: The robot contract.
-            conflicts: Takes note of subscribers that cannot be reached.
-            min_depth: How many commands are kept at least for a slow reader.
 
         Raises:
             ContractError: If a message type is not installed, or a message cannot be filled.
@@ -210,13 +197,7 @@ class SafetyInputs:
     """
 
     def __init__(self, node: Node, interlock: Interlock, on_change: Callable[[], None]) -> None:
-        """Listen.
-
-        Args:
-            node: The node to listen with.
-            interlock: Remembers what was asked for.
-            on_change: Called after each change, which must take effect at once.
-        """
+        """Listen; ``on_change`` is called after each change, which must take effect at once."""
         self._node = node
         self._interlock = interlock
         self._on_change = on_change

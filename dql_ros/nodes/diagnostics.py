@@ -117,13 +117,7 @@ class LoopMonitor:
     """Reports once a second, and at once where the state changes."""
 
     def __init__(self, node: ManagedNode, loop: ControlLoop, facts: Mapping[str, str]) -> None:
-        """Begin to watch.
-
-        Args:
-            node: The node that the loop belongs to.
-            loop: The loop.
-            facts: Further values of the diagnostics, by name.
-        """
+        """Begin to watch; the diagnostics have ``facts`` besides the figures."""
         self._node = node
         self._loop = loop
         self._facts = dict(facts)
@@ -218,12 +212,7 @@ class LoopMonitor:
 
 
 def loop_values(state: str, summary: LoopSummary) -> dict[str, str]:
-    """Return a loop's figures as the values of a diagnostic, by key.
-
-    Args:
-        state: The controller's state, or ``inactive``.
-        summary: The last ticks in figures.
-    """
+    """Return a loop's figures as the values of a diagnostic, by key."""
     return {
         "state": state,
         "ticks": str(summary.ticks),

@@ -20,12 +20,7 @@ Entities = list[LaunchDescriptionEntity]
 def described(
     arguments: Mapping[str, tuple[str, str]], nodes: Callable[[Values], Entities]
 ) -> LaunchDescription:
-    """Declare arguments, and make the nodes once these have their values.
-
-    Args:
-        arguments: Default and description of each argument, by name.
-        nodes: Makes the entities out of the arguments' values.
-    """
+    """Declare arguments (default and description by name), and make the nodes of their values."""
 
     def make(context: LaunchContext) -> Entities:
         return nodes({name: LaunchConfiguration(name).perform(context) for name in arguments})

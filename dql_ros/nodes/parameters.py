@@ -158,9 +158,6 @@ def contract_of(node: Node) -> Path:
 def shared_parameters(arguments: Sequence[str]) -> set[str]:
     """Return the names under ``/**`` in the parameter files of a command line.
 
-    Args:
-        arguments: The command line; its files were read by ROS before.
-
     Raises:
         ConfigError: If a file has a parameter twice, of which ROS takes the last without a word,
             or is no yaml.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rclpy.clock import Clock
@@ -127,9 +126,7 @@ class RecorderNode(Node):
             if value_of(self, "use_sim_time")
             else None
         )
-        self._recorder = Recorder(
-            recorder_options(self, path.read_text(), self._marker_topic), self._order
-        )
+        self._recorder = Recorder(self._options(path.read_text()), self._order)
         self._topics = RecorderTopics(
             self, self._wanted(contract), value_of(self, "depth"), self._announce, self._receive
         )
@@ -139,7 +136,11 @@ class RecorderNode(Node):
         if value_of(self, "record_at_start"):
             self._bag = self._recorder.start(time.time_ns())
         self._reporter = StatusReporter(self, "recording", logs=False)
-        RecorderServices(self, self._start, self._stop, self._label)
+        self._labels = self.create_publisher(String, "~/episode", reliable(10))
+        self.create_service(Trigger, "~/start", self._on_start)
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(SetBool, "~/label_episode", self._on_label_episode)
+        self.create_subscription(String, "~/label", self._on_label, reliable(10))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
         self.create_timer(_ADAPTATION_PERIOD_S, self._topics.adapt, clock=steady)
@@ -156,6 +157,19 @@ class RecorderNode(Node):
     @property
     def _marker_topic(self) -> str:
         return self.resolve_topic_name("~/episode")
+
+    def _options(self, contract_text: str) -> RecorderOptions:
+        return RecorderOptions(
+            out=path_of(self, "out"),
+            contract_text=contract_text,
+            marker_topic=self._marker_topic,
+            numbered=value_of(self, "when_exists") == "number",
+            compression=value_of(self, "compression"),
+            max_file_bytes=round(value_of(self, "max_file_mb") * 1e6),
+            max_file_ns=round(value_of(self, "max_file_s") * 1e9),
+            flush_ns=round(value_of(self, "flush_s") * 1e9),
+            min_free_bytes=round(value_of(self, "min_free_mb") * 1e6),
+        )
 
     def _wanted(self, contract: Contract) -> dict[str, str]:
         """Types of the topics to record; empty where only the publisher knows it."""
@@ -238,34 +252,56 @@ class RecorderNode(Node):
         # Two calls, since rclpy raises where one place logs with different severities.
         if finished.error:
             self.get_logger().error(f"{text}; {finished.error}")
-        elif self._is_imperfect(finished, lost):
+        elif (
+            any(lost.values())
+            or (finished.late or finished.dropped or finished.unwritten)
+            or (self._topics.remarks or self._topics.refused)
+        ):
             self.get_logger().warning(text)
         else:
             self.get_logger().info(text)
         return finished
 
-    def _is_imperfect(self, finished: FinishedBag, lost: dict[str, int]) -> bool:
-        return bool(
-            any(lost.values())
-            or (finished.late or finished.dropped or finished.unwritten)
-            or (self._topics.remarks or self._topics.refused)
-        )
-
-    def _start(self) -> Path:
-        self._bag = self._recorder.start(time.time_ns())
+    def _on_start(self, _request: Any, response: Any) -> Any:
+        try:
+            self._bag = self._recorder.start(time.time_ns())
+        except BagError as error:
+            response.message = str(error)
+            return response
         self._lost_before, self._received_before = self._topics.lost, self._topics.received
         self._report()
-        return self._bag
+        response.success, response.message = True, f"recording into {self._bag}"
+        return response
 
-    def _stop(self) -> FinishedBag:
+    def _on_stop(self, _request: Any, response: Any) -> Any:
         if self._recorder.bag is None:
-            raise BagError("nothing is being recorded")
+            response.message = "nothing is being recorded"
+            return response
         finished = self._finish()
         self._report()
-        return finished
+        response.success = not finished.error
+        response.message = finished.error or (
+            f"recorded {sum(finished.counts.values())} messages in {finished.path}"
+        )
+        return response
 
-    def _label(self, text: str) -> None:
-        self._recorder.label(text, time.time_ns())
+    def _on_label_episode(self, request: Any, response: Any) -> Any:
+        response.message = self._label(SUCCESS if request.data else FAILURE)
+        response.success = not response.message
+        return response
+
+    def _on_label(self, message: Any) -> None:
+        if problem := self._label(message.data):
+            self.get_logger().warning(problem)
+
+    def _label(self, text: str) -> str:
+        """Label the present, in the bag and on ``~/episode``; return what is wrong with that."""
+        try:
+            self._recorder.label(text, time.time_ns())
+        except BagError as error:
+            return str(error)
+        self._labels.publish(String(data=text))
+        return ""
 
 
 def _since(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
@@ -311,94 +347,6 @@ def main() -> None:
 
     code = run(make, SingleThreadedExecutor)
     sys.exit(code or int(any(node.has_failed for node in made)))
-
-
-def recorder_options(node: Node, contract_text: str, marker_topic: str) -> RecorderOptions:
-    """Return how the parameters ask to record.
-
-    Args:
-        node: The node that has declared them.
-        contract_text: The robot contract's yaml.
-        marker_topic: Topic in the bag that labels appear on.
-    """
-    return RecorderOptions(
-        out=path_of(node, "out"),
-        contract_text=contract_text,
-        marker_topic=marker_topic,
-        numbered=value_of(node, "when_exists") == "number",
-        compression=value_of(node, "compression"),
-        max_file_bytes=round(value_of(node, "max_file_mb") * 1e6),
-        max_file_ns=round(value_of(node, "max_file_s") * 1e9),
-        flush_ns=round(value_of(node, "flush_s") * 1e9),
-        min_free_bytes=round(value_of(node, "min_free_mb") * 1e6),
-    )
-
-
-class RecorderServices:
-    """Offers ``~/start``, ``~/stop``, ``~/label_episode`` and listens to ``~/label``.
-
-    Labels that were written are published on ``~/episode``, as they are in the bag.
-
-    Args:
-        node: The node that offers them.
-        start: Begins a bag.
-        stop: Finishes it.
-        label: Marks the present in it. All three raise `BagError` if that cannot be done now.
-    """
-
-    def __init__(
-        self,
-        node: Node,
-        start: Callable[[], Path],
-        stop: Callable[[], FinishedBag],
-        label: Callable[[str], None],
-    ) -> None:
-        self._start, self._stop, self._label = start, stop, label
-        self._logger = node.get_logger()
-        self._markers = node.create_publisher(String, "~/episode", reliable(10))
-        node.create_service(Trigger, "~/start", self._on_start)
-        node.create_service(Trigger, "~/stop", self._on_stop)
-        node.create_service(SetBool, "~/label_episode", self._on_label_episode)
-        node.create_subscription(String, "~/label", self._on_label, reliable(10))
-
-    def _on_start(self, _request: Any, response: Any) -> Any:
-        try:
-            response.message = f"recording into {self._start()}"
-        except BagError as error:
-            response.message = str(error)
-            return response
-        response.success = True
-        return response
-
-    def _on_stop(self, _request: Any, response: Any) -> Any:
-        try:
-            finished = self._stop()
-        except BagError as error:
-            response.message = str(error)
-            return response
-        response.success = not finished.error
-        response.message = finished.error or (
-            f"recorded {sum(finished.counts.values())} messages in {finished.path}"
-        )
-        return response
-
-    def _on_label_episode(self, request: Any, response: Any) -> Any:
-        response.message = self._mark(SUCCESS if request.data else FAILURE)
-        response.success = not response.message
-        return response
-
-    def _on_label(self, message: Any) -> None:
-        if complaint := self._mark(message.data):
-            self._logger.warning(complaint)
-
-    def _mark(self, text: str) -> str:
-        """Label the present; return what is wrong with that."""
-        try:
-            self._label(text)
-        except BagError as error:
-            return str(error)
-        self._markers.publish(String(data=text))
-        return ""
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from dql_ros.nodes.sim_bridge_topics import (
     BridgeOutputs,
     BridgeServices,
     CommandInputs,
-    OutputSettings,
 )
 from dql_ros.nodes.topics import parts, wait_for_delivery
 from dql_ros.sim.commands import HeldCommand
@@ -93,7 +92,7 @@ class SimBridgeNode(Node):
         self._reporter = StatusReporter(self, "simulation", has_topic=False)
         self._listeners = 0
         faults, seed = link_faults(self, "state"), value_of(self, "fault_seed")
-        self._outputs = BridgeOutputs(self, contract, OutputSettings(lockstep, faults, seed))
+        self._outputs = BridgeOutputs(self, contract, lockstep, faults, seed)
         self._run = SimulationRun(
             runner,
             self._held_command(contract, lockstep, seed),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -51,26 +50,17 @@ _IN_FRAME = frozenset(
 _LOG_PERIOD_S = 1.0
 
 
-@dataclass(frozen=True)
-class OutputSettings:
-    """How states are sent.
+class BridgeOutputs:
+    """All topics of the bridge, written in an order from which every reader can learn causes.
 
-    Attributes:
-        lockstep: All topics of a state arrive or are lost together, and the newest is enough; a
-            new episode waits for its latched topics to arrive.
-        faults: What is wrong with the way of the states.
-        seed: Of these faults.
+    In lockstep all topics of a state arrive or are lost together, and the newest is enough; a new
+    episode waits for its latched topics to arrive. ``faults``, drawn from ``seed``, concern only
+    the states.
     """
 
-    lockstep: bool
-    faults: LinkFaults
-    seed: int
-
-
-class BridgeOutputs:
-    """All topics of the bridge, written in an order from which every reader can learn causes."""
-
-    def __init__(self, node: Node, contract: Contract, settings: OutputSettings) -> None:
+    def __init__(
+        self, node: Node, contract: Contract, lockstep: bool, faults: LinkFaults, seed: int
+    ) -> None:
         # The clock first: discovery keeps the order, so that a recorder that has found the other
         # topics has found the clock, without which it cannot date them.
         self._clock = node.create_publisher(Clock, "/clock", reliable(_DEPTH))
@@ -92,10 +82,10 @@ class BridgeOutputs:
             frame = _FRAME if stream.type in _IN_FRAME else ""
             output = StreamPublisher(publisher, stream, part, joints, np.nan, frame)
             (self._latched if stream.latched else self._live).append(output)
-        self._lockstep = settings.lockstep
-        groups = [self._live] if settings.lockstep else [[output] for output in self._live]
+        self._lockstep = lockstep
+        groups = [self._live] if lockstep else [[output] for output in self._live]
         self._links: list[tuple[FaultyLink[int], list[StreamPublisher]]] = [
-            (FaultyLink(settings.faults, link_rng(settings.seed, 0, index)), group)
+            (FaultyLink(faults, link_rng(seed, 0, index)), group)
             for index, group in enumerate(groups)
         ]
         self._asked: tuple[Vector, int] | None = None
@@ -185,15 +175,7 @@ class CommandInputs:
         run: SimulationRun,
         on_complete: Callable[[], None],
     ) -> None:
-        """Subscribe to the action topics.
-
-        Args:
-            node: The bridge.
-            contract: Names the topics.
-            run: Takes the commands, and has their clock.
-            on_complete: Called when every stream has sent one since the last call, whatever
-                became of it.
-        """
+        """Subscribe; ``on_complete`` is called once every stream has sent another command."""
         self.malformed = 0
         self._node = node
         self._run = run
@@ -239,13 +221,7 @@ class BridgeServices:
         runner: EpisodeRunner,
         changed: Callable[[], None],
     ) -> None:
-        """Offer the services.
-
-        Args:
-            node: The bridge; has the parameters ``reset_seed``, ``keyframe`` and ``steps``.
-            run: The simulation, whose pause control lets steps through.
-            runner: Begins its episodes.
-            changed: Called after anything was asked.
+        """Offer the services; ``changed`` is called after each request.
 
         Raises:
             SimulationError: If the model has no such keyframe.

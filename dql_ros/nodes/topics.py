@@ -219,13 +219,7 @@ class Rivals:
     """
 
     def __init__(self, node: Node, topics: Sequence[str], *, is_commander: bool) -> None:
-        """Look on ``topics`` from now on.
-
-        Args:
-            node: The node that looks.
-            topics: The topics; relative ones follow the node's namespace and remappings.
-            is_commander: Whether the node itself has a publisher on each.
-        """
+        """Look on ``topics``; ``is_commander`` says whether the node itself publishes them."""
         self._node = node
         self._is_commander = is_commander
         self._own_name = _full_name(node.get_namespace(), node.get_name())

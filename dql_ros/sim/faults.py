@@ -61,10 +61,6 @@ class FaultyLink(Generic[Tag]):
 
     Attributes:
         counts: What it has done.
-
-    Args:
-        faults: What it does to each message.
-        rng: Source of its chances; equal seeds and sendings give equal faults.
     """
 
     def __init__(self, faults: LinkFaults, rng: np.random.Generator) -> None:

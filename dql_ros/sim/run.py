@@ -190,10 +190,6 @@ class Pace:
 
     Attributes:
         missed: How many periods were left out since the start.
-
-    Args:
-        period_ns: Wall time that a step is to take, in nanoseconds.
-        factor: Simulated over wall time that this means.
     """
 
     def __init__(self, period_ns: int, factor: float) -> None:

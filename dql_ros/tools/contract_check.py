@@ -323,12 +323,7 @@ class _SelectionProbe:
 
 
 class StreamProbe:
-    """Takes the blocks of a stream's topic.
-
-    Args:
-        role: The topic as an observation or action.
-        store: Knows the topic's type.
-    """
+    """Takes the blocks of a stream's topic."""
 
     def __init__(self, role: TopicRole, store: Typestore) -> None:
         rule = role.rule

@@ -68,13 +68,7 @@ class Plot:
 
 
 def foxglove_layout(contract: Contract, namespace: str = "", node: str = "policy") -> str:
-    """Return a layout as JSON: states and commands left, the policy node right.
-
-    Args:
-        contract: The robot's.
-        namespace: Namespace of the nodes.
-        node: Name of the policy node.
-    """
+    """Return a layout as JSON: states and commands left, the policy node right."""
     plots = [*state_plots(contract, namespace), *command_plots(contract, namespace)]
     left = {f"Plot!robot{index}": _foxglove_plot(plot) for index, plot in enumerate(plots)}
     right = _node_panels(node, absolute(node, namespace))
@@ -94,13 +88,7 @@ def foxglove_layout(contract: Contract, namespace: str = "", node: str = "policy
 
 
 def plotjuggler_layout(contract: Contract, namespace: str = "", node: str = "policy") -> str:
-    """Return a layout as XML: tabs of states, of commands and of the policy node.
-
-    Args:
-        contract: The robot's.
-        namespace: Namespace of the nodes.
-        node: Name of the policy node.
-    """
+    """Return a layout as XML: tabs of states, of commands and of the policy node."""
     status = f"{DIAGNOSTICS}/{absolute(node, namespace)}/{_status_name(node)}"
     tabs: dict[str, list[tuple[str, list[str], Sequence[float]]]] = {
         "states": _series_of(state_plots(contract, namespace)),

@@ -58,12 +58,7 @@ def survey(
     progress: Callable[[int], None] = lambda _: None,
     visit: Callable[[MessageBlock], None] = lambda _: None,
 ) -> list[SurveyedTopic]:
-    """Read a bag once, from start to end.
-
-    Args:
-        bag: An opened bag.
-        progress: Told, now and then, how many of the bag's bytes are done.
-        visit: Shown each block of messages.
+    """Read a bag once, from start to end; ``visit`` is called with each block of messages.
 
     Returns:
         All topics, by name.

@@ -44,9 +44,6 @@ class CarriedContract:
 def without_code(carried: str) -> CarriedContract:
     """Comment out what a carried contract says of code; the rest stays as it is.
 
-    Args:
-        carried: The contract's text as the recording carries it.
-
     Raises:
         ContractError: If it is no contract: too long, no yaml mapping, or with code in other
             places. It says half a sentence.

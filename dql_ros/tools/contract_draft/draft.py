@@ -65,13 +65,7 @@ class Draft:
 def draft_contract(
     topics: Sequence[StudiedTopic], name: str, rate_hz: float | None = None
 ) -> Draft:
-    """Draft a contract.
-
-    Args:
-        topics: The topics of a bag.
-        name: The bag's name.
-        rate_hz: The control rate; by default chosen by the topics' rates.
-    """
+    """Draft a contract from a bag's topics; by default their rates decide the control rate."""
     roles = assign(topics)
     rate = control_rate(roles.actions, roles.observations)
     if rate_hz is not None:

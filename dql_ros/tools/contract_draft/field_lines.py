@@ -85,12 +85,7 @@ class FieldLine:
 
 
 def observed_lines(topic: StudiedTopic, *, latched: bool) -> list[FieldLine]:
-    """Propose what of a topic's messages is observed.
-
-    Args:
-        topic: A topic with numbers.
-        latched: Whether what is constant is proposed, too.
-    """
+    """Propose what of a topic is observed: of a latched one also what is constant."""
     numbers = _numbers(topic)
     lines = [
         _without_constants(line, facts, keep=latched)
