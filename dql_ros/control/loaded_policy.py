@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 import onnxruntime
 
-from dql_core.errors import ConfigError
 from dql_core.algo.backends import torch_has_cuda
+from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.onnx_backend import CUDA_PROVIDER
 from dql_core.runtime.policy import Policy

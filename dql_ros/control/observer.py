@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dql_core.errors import MAX_LINE, ContractError, visible
-from dql_core.streams import Observation, ObservationBuilder, StreamSpec
+from dql_core.streams import SECOND_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import Contract, ObservationStream
 
-_SECOND_NS = 1_000_000_000
 # A process that took in nothing for so long was stopped, or its machine suspended.
 _AWAY_NS = 75_000_000
 # What had waited for it has been taken in after so long.
@@ -175,9 +174,9 @@ def _time_of(message: Any, stream: ObservationStream, received_ns: int) -> int:
     if stream.stamp == "receive":
         return received_ns
     time_ns = stamp_ns(message, stream.topic)
-    if message.header.stamp.nanosec >= _SECOND_NS:
+    if message.header.stamp.nanosec >= SECOND_NS:
         raise ContractError(
             f"{stream.topic}: header.stamp.nanosec is {message.header.stamp.nanosec}, but a "
-            f"second has {_SECOND_NS}: correct the driver, or set 'stamp: receive'"
+            f"second has {SECOND_NS}: correct the driver, or set 'stamp: receive'"
         )
     return time_ns

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dql_core.errors import ConfigError, ContractError
+from dql_core.streams import SECOND_NS
 from dql_ros.contract import Contract, ObservationStream
 from dql_ros.control.loaded_policy import TooSlow
-
-_SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class LoopSettings:
 
     def steady_ns(self, seconds: float) -> int:
         """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""
-        return round(seconds / self._factor * _SECOND_NS)
+        return round(seconds / self._factor * SECOND_NS)
 
     def period_ns(self, contract: Contract) -> int:
         """The control period on the steady clock, in nanoseconds."""
@@ -67,11 +66,11 @@ class LoopSettings:
         if self.lockstep:
             return None
         period_ns = self.period_ns(contract)
-        limit_ns = round(self.inference_limit_s * _SECOND_NS) or period_ns
+        limit_ns = round(self.inference_limit_s * SECOND_NS) or period_ns
         if limit_ns > period_ns:
             raise ConfigError(
                 f"inference_limit_s is {self.inference_limit_s:g}, longer than the control "
-                f"period of {period_ns / _SECOND_NS:g} s: give at most that, or 0"
+                f"period of {period_ns / SECOND_NS:g} s: give at most that, or 0"
             )
         return limit_ns
 

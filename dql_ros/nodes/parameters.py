@@ -20,7 +20,7 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.node import Node
 
 from dql_core.documents import read_bounded
-from dql_core.errors import ConfigError, did_you_mean
+from dql_core.errors import ConfigError, did_you_mean, one_line
 from dql_core.strict_yaml import MAX_YAML_BYTES, compose_yaml
 from dql_ros.config_files import contract_path
 
@@ -172,8 +172,7 @@ def _names_for_all(path: Path) -> Iterator[str]:
         # Composed, not loaded: launch files write lists with a tag of Python's, which ROS ignores.
         document = compose_yaml(text.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        reason = " ".join(str(cause).split())
-        raise ConfigError(f"{path}: not a parameter file: {reason}") from cause
+        raise ConfigError(f"{path}: not a parameter file: {one_line(cause)}") from cause
     for all_nodes, section in _entries(document):
         for key, parameters in _entries(section):
             if (all_nodes, key) == (_ALL_NODES, _PARAMETERS):

@@ -20,6 +20,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import BagError
+from dql_core.streams import SECOND_NS
 from dql_ros.bag.mcap_output import COMPRESSIONS
 from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.recorder import FinishedBag, Recorder, RecorderOptions
@@ -195,7 +196,7 @@ class RecorderNode(Node):
         source_ns = info["source_timestamp"]
         if topic == _CLOCK_TOPIC and self._order is not None:
             clock = deserialize_message(data, ClockMessage).clock
-            self._recorder.receive_clock(clock.sec * 1_000_000_000 + clock.nanosec, source_ns)
+            self._recorder.receive_clock(clock.sec * SECOND_NS + clock.nanosec, source_ns)
         self._recorder.receive(topic, data, info["received_timestamp"], source_ns)
 
     def _write(self) -> None:

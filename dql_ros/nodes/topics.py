@@ -29,6 +29,7 @@ from rclpy.qos import (
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dql_core.errors import ContractError
+from dql_core.streams import SECOND_NS
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.message_path import MessagePath
 from dql_ros.contract import FlagStream, QualityOfService, SignalStream, Stream
@@ -169,7 +170,7 @@ def reliable(depth: int, *, latched: bool = False) -> QoSProfile:
 
 def time_message(stamp_ns: int) -> Any:
     """Return a ``builtin_interfaces/msg/Time``."""
-    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    seconds, nanoseconds = divmod(stamp_ns, SECOND_NS)
     return Time(sec=seconds, nanosec=nanoseconds)
 
 

@@ -16,6 +16,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, ContractError
+from dql_core.streams import SECOND_NS
 from dql_ros.bag.reader import Bag, BagTopic
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
@@ -33,7 +34,6 @@ UNIT_LENGTH = 1e-5
 HEADER = "std_msgs/msg/Header"
 # Behind the encapsulation header: seconds as int32, then nanoseconds as uint32.
 STAMP = slice(4, 12)
-SECOND_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from dql_core.data.dataset import load_dataset
-from dql_core.process import PARENT_VARIABLE
 from dql_core.runtime.bundle_policy import load_policy
 from tests.ros.offline import is_possible, run_offline
 
