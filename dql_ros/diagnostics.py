@@ -92,6 +92,10 @@ class DiagnosticsLog:
         """Return the reports of one node, in order."""
         return [report for report in self.reports if report.name.startswith(f"{node}: ")]
 
+    def last_of(self, node: str) -> Report | None:
+        """Return a node's last report; ``None`` if there is none."""
+        return next(iter(self.of_node(node)[::-1]), None)
+
     def worst(self, node: str) -> Report | None:
         """Return the first of a node's reports with its highest level; ``None`` if it was well.
 

@@ -1,7 +1,4 @@
-"""What a closed loop came to: outcome of the episodes, timing and guards of the policy node.
-
-The picture of a closed loop: returns, timing and guards.
-"""
+"""The result of a closed loop: its episodes, and timing and guards of the policy node."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from dql_ros.sim.episodes import EpisodeResult
 from dql_ros.tools.layouts import COLORS
 
 _GUARD = "guard "
-# Told elsewhere, or only of interest where it is not 0.
+# Shown elsewhere, or only of interest where it is not 0.
 _OMITTED = ("mode", "bundle", "episode", _GUARD)
 _SHOWN_ZEROS = {"seed", "missed ticks", "periods lost"}
 _SUCCESS, _FAILURE, _UNKNOWN = "#2a9d63", "#d0453f", "#2166b0"
@@ -45,7 +42,7 @@ class ClosedLoop:
         real_time: Whether the simulation ran with the clock.
         faults: What the bridge injected, by parameter.
         results: How the episodes ended.
-        log: What the nodes told of themselves.
+        log: What the nodes reported.
     """
 
     bundle: Path
@@ -64,14 +61,7 @@ class ClosedLoop:
     @property
     def policy(self) -> Report | None:
         """The policy node's last report; its counts are those of the whole run."""
-        reports = self.log.of_node(DRIVER)
-        return reports[-1] if reports else None
-
-    @property
-    def simulation(self) -> Report | None:
-        """The bridge's last report."""
-        reports = self.log.of_node(BRIDGE)
-        return reports[-1] if reports else None
+        return self.log.last_of(DRIVER)
 
     @property
     def guards(self) -> dict[str, int]:
@@ -82,7 +72,7 @@ class ClosedLoop:
             for key, value in values.items()
             if key.startswith(_GUARD) and value.isdecimal()
         }
-        # What was passed on is told beside the guards but is no objection.
+        # What was published is counted beside the guards, but is no objection.
         counts.pop("published", None)
         return counts
 
@@ -90,7 +80,7 @@ class ClosedLoop:
         """Return what a reader wants to know of the policy node, by label."""
         if self.policy is None:
             return {"diagnostics": "none came"}
-        facts = _told(self.policy)
+        facts = _shown_values(self.policy)
         objected = {name: count for name, count in self.guards.items() if count}
         facts["guards"] = (
             ", ".join(f"{name} {count}" for name, count in objected.items())
@@ -100,7 +90,8 @@ class ClosedLoop:
 
     def simulation_facts(self) -> dict[str, object]:
         """Return what a reader wants to know of the simulation, by label."""
-        facts = {} if self.simulation is None else _told(self.simulation)
+        last = self.log.last_of(BRIDGE)
+        facts = {} if last is None else _shown_values(last)
         return {"episodes": len(self.results), **facts, **self._worst(BRIDGE)}
 
     def to_json(self) -> dict[str, Any]:
@@ -122,8 +113,8 @@ class ClosedLoop:
         return {"worst": f"{worst.message} (after {worst.time_s:.1f} s)"} if worst else {}
 
 
-def _told(report: Report) -> dict[str, object]:
-    """Leave out what is told elsewhere, and counts of what did not happen."""
+def _shown_values(report: Report) -> dict[str, object]:
+    """Leave out what is shown elsewhere, and counts of what did not happen."""
     return {
         key: value
         for key, value in report.values.items()
@@ -171,10 +162,10 @@ def _draw_returns(axes: Axes, run: ClosedLoop) -> None:
 
 
 def _draw_timing(axes: Axes, run: ClosedLoop) -> None:
-    """Draw what the policy node told of its times: medians solid, 99th percentiles dashed."""
+    """Draw what the policy node reported: medians solid, 99th percentiles dashed."""
     reports = [report for report in run.log.of_node(DRIVER) if report.has_begun]
-    told = (_QUANTILE.fullmatch(key) for report in reports for key in report.values)
-    quantities = dict.fromkeys(found[1] for found in told if found)
+    keys = (_QUANTILE.fullmatch(key) for report in reports for key in report.values)
+    quantities = dict.fromkeys(found[1] for found in keys if found)
     for colour, quantity in zip(cycle(COLORS), quantities):
         for quantile, style in (("p50", "-"), ("p99", "--")):
             times_s = [report.time_s for report in reports]
@@ -183,7 +174,7 @@ def _draw_timing(axes: Axes, run: ClosedLoop) -> None:
             label = f"{quantity} {quantile}"
             axes.plot(times_s, drawn, style, marker=".", color=colour, label=label)
     axes.set(title="policy node (ms)", xlabel="time (s)")
-    # Microseconds of jitter and the age of a lost state's predecessor stand side by side.
+    # Microseconds of jitter and the age of a lost state's predecessor are side by side.
     axes.set_yscale("log", nonpositive="mask")
     if quantities:
         axes.legend(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,6 @@ from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.inspect import reading_bar
 from dql_ros.config_files import contract_path
-from dql_ros.contract import Contract
 from dql_ros.tools.contract_check import Findings, Fit, check_bag, check_file, check_standard_types
 from dql_ros.tools.contract_draft.carried import without_code
 from dql_ros.tools.contract_draft.draft import Draft, draft_contract
@@ -52,7 +51,7 @@ def init(
     """Write a first contract for a recording, with the reason for each choice.
 
     It proposes what is observed and what is the action, with units, rates, age limits and bounds
-    from the data. What a recording cannot tell is left to be filled in, and told. A recording
+    from the data. What a recording cannot show is left to be filled in, and listed. A recording
     that carries its contract gets just that, unless --rate asks for another; but functions that
     it names are left in comments, since a recording may be anybody's.
 
@@ -104,36 +103,21 @@ def check(
     fits: dict[Path, Fit] = {}
     if valid is not None and not bags:
         findings.add(check_standard_types(valid))
-    if valid is not None:
-        manner = _Manner(namespace, salvage, rehearse=not findings.problems)
-        fits = {bag: _compared(bag, valid, manner) for bag in bags or ()}
-    for fit in fits.values():
-        findings.add(fit.findings)
+    rehearse = not findings.problems
+    for bag in bags or ():
+        if valid is None:
+            break
+        with reading_bar(f"Checking {bag.name}", 2 * _size(bag)) as progress:
+            fits[bag] = check_bag(
+                bag, valid, namespace, salvage=salvage, rehearse=rehearse, progress=progress
+            )
+        findings.add(fits[bag].findings)
     if as_json:
         print_json(_document(file, findings, fits))
     else:
-        _tell(file, findings, fits, unseen=len(bags or ()) - len(fits))
+        _print(file, findings, fits, unseen=len(bags or ()) - len(fits))
     if findings.problems:
         raise typer.Exit(UNFIT)
-
-
-@dataclass(frozen=True)
-class _Manner:
-    namespace: str
-    salvage: bool
-    rehearse: bool
-
-
-def _compared(bag: Path, contract: Contract, manner: _Manner) -> Fit:
-    with reading_bar(f"Checking {bag.name}", 2 * _size(bag)) as progress:
-        return check_bag(
-            bag,
-            contract,
-            manner.namespace,
-            salvage=manner.salvage,
-            rehearse=manner.rehearse,
-            progress=progress,
-        )
 
 
 def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:
@@ -152,10 +136,10 @@ def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:
 
 def _left_out(functions: Sequence[str]) -> Iterator[str]:
     if functions:
-        told = [*functions[:4], *([f"{len(functions) - 4} more"] if len(functions) > 4 else [])]
+        named = [*functions[:4], *([f"{len(functions) - 4} more"] if len(functions) > 4 else [])]
         yield (
-            f"left out of the carried contract: {', '.join(told)}: a recording names no code; the "
-            f"file has them in comments, to be put back where you trust them"
+            f"left out of the carried contract: {', '.join(named)}: a recording names no code; "
+            f"the file has them in comments, to be put back where you trust them"
         )
 
 
@@ -184,7 +168,7 @@ def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> dict[str
     }
 
 
-def _tell(file: Path, findings: Findings, fits: dict[Path, Fit], unseen: int) -> None:
+def _print(file: Path, findings: Findings, fits: dict[Path, Fit], unseen: int) -> None:
     for problem in findings.problems:
         print_line(f"problem: {' '.join(problem.split())}")
     for warning in findings.warnings:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
+from dql_core.cli.terminal import print_json, print_line
 from dql_core.process import INTERRUPTED
+from dql_ros.cli.inspect import reading_bar
 from dql_ros.config_files import contract_path
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
@@ -50,7 +49,7 @@ def convert(
         "Bags, OUT and the working folder must lie on a file system that its machines share.",
     ),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Do everything but write: tell what would come out."
+        False, "--dry-run", help="Do everything but write: show what would come out."
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON on stdout."),
 ) -> None:
@@ -86,36 +85,15 @@ def convert(
 
 
 def _convert(source: Source, out: Path, options: ConvertOptions) -> dict[str, Any]:
-    with _progress() as bar:
-        task = bar.add_task("Converting", total=None)
-        try:
-            return convert_bags(
-                source,
-                out,
-                options,
-                lambda done, total: bar.update(task, completed=done, total=total),
-            )
-        except Interrupted as stop:
-            bar.stop()
-            text = f"dql: interrupted; {out} was not made"
-            if stop.finished:
-                text += (
-                    f"; {stop.finished} of {len(source.bags)} bags are done, go on with --resume"
-                )
-            print_line(text, err=True)
-            raise typer.Exit(INTERRUPTED) from None
-
-
-def _progress() -> Progress:
-    return Progress(
-        TaskText(),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Terminal(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
+    try:
+        with reading_bar("Converting") as progress:
+            return convert_bags(source, out, options, progress)
+    except Interrupted as stop:
+        text = f"dql: interrupted; {out} was not made"
+        if stop.finished:
+            text += f"; {stop.finished} of {len(source.bags)} bags are done, go on with --resume"
+        print_line(text, err=True)
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _summary(report: dict[str, Any], out: Path, dry_run: bool) -> str:

@@ -1,9 +1,4 @@
-"""`dql inspect`: show what a file or folder of the project holds.
-
-What `dql inspect` tells of a bag, as tables and as JSON.
-
-The bar that shows, on a terminal, how much of a bag is read.
-"""
+"""`dql inspect`: show what a file or folder of the project holds, a bag as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -255,8 +250,12 @@ def _rounded(number: float) -> str:
 
 
 @contextmanager
-def reading_bar(label: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
-    """Yield what is told how many bytes are done; the bar is gone when the block ends."""
+def reading_bar(label: str, size_bytes: int | None = None) -> Iterator[Callable[..., None]]:
+    """Show, on a terminal, how much of a bag is read; the bar is gone when the block ends.
+
+    Yields:
+        What is to be called with how many bytes are done and, if that is news, of how many.
+    """
     with Progress(
         TaskText(),
         BarColumn(),
@@ -267,4 +266,4 @@ def reading_bar(label: str, size_bytes: int) -> Iterator[Callable[[int], None]]:
         disable=not sys.stderr.isatty(),
     ) as bar:
         task = bar.add_task(label, total=size_bytes)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)

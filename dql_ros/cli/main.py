@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dql_core.cli.terminal import PlainFormatter, print_line
-from dql_core.errors import DqlError, is_system_error, system_error_text
+from dql_core.errors import DqlError, is_system_error, one_line, system_error_text
 
 # Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
 # name for itself), or a group of such functions, and what `dql --help` says of it.
@@ -75,8 +75,7 @@ class Verbs(TyperGroup):
         except Exception as error:
             if not hasattr(error, "format_message"):
                 raise
-            _tell_usage(error)
-            sys.exit(getattr(error, "exit_code", 2))
+            sys.exit(_report_usage(error))
 
 
 class Ended(KeyboardInterrupt):
@@ -128,7 +127,7 @@ def _run() -> int | str | None:
         return ended.code
     except BrokenPipeError:  # as of 'dql inspect BAG | head'
         return 1
-    except Exception as error:  # noqa: BLE001  # each is told
+    except Exception as error:  # noqa: BLE001  # each is reported
         if isinstance(error.__cause__, KeyboardInterrupt):  # before the verb began
             return _ended(error.__cause__)
         return _show_traceback() if "--debug" in sys.argv else _report(error)
@@ -148,8 +147,7 @@ def _flushed(code: int | str | None) -> int | str | None:
 
 def _ended(stop: KeyboardInterrupt) -> int:
     number = stop.number if isinstance(stop, Ended) else signal.SIGINT
-    _tell(f"ended by {number.name}; nothing unfinished is left behind")
-    return 128 + number
+    return _fail(f"ended by {number.name}; nothing unfinished is left behind", 128 + number)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
@@ -163,15 +161,14 @@ def _show_traceback() -> int:
     return 1
 
 
-def _tell_usage(error: Any) -> None:
-    """Tell a mistake that typer found in the command line."""
-    context = getattr(error, "ctx", None)
+def _report_usage(error: Any) -> int:
+    """Print what typer found wrong with the command line; return the exit code."""
+    context, code = getattr(error, "ctx", None), getattr(error, "exit_code", 2)
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
-        return
+        return code
     where = f"; see '{context.command_path} --help'" if context else ""
-    message = " ".join(error.format_message().split()).rstrip(".")
-    print_line(f"dql: {message}{where}", err=True)
+    return _fail(f"{one_line(error.format_message()).rstrip('.')}{where}", code)
 
 
 def _load(verb: str) -> Any:
@@ -195,20 +192,16 @@ def _flowing(text: str) -> str:
 
 def _report(error: Exception) -> int:
     """Print ``error`` as one line on stderr and return the exit code."""
-    message = " ".join(str(error).split())
+    text, code = one_line(error), 2
     if isinstance(error, OSError) and is_system_error(error):
         name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        _tell(f"{name}{system_error_text(error)}")
-        return 2
-    if _wants_memory(error):
-        _tell(f"not enough memory: {message}; make less of it at a time, or use a larger machine")
-        return 2
-    if isinstance(error, DqlError):
-        _tell(message)
-        return 2
-    kind = type(error).__name__
-    _tell(f"internal error: {kind}: {message} (run with --debug for the traceback)")
-    return 1
+        text = f"{name}{system_error_text(error)}"
+    elif _wants_memory(error):
+        text = f"not enough memory: {text}; do less at a time, or use a larger machine"
+    elif not isinstance(error, DqlError):
+        kind, code = type(error).__name__, 1
+        text = f"internal error: {kind}: {error} (run with --debug for the traceback)"
+    return _fail(text, code)
 
 
 def _wants_memory(error: Exception) -> bool:
@@ -220,9 +213,10 @@ def _wants_memory(error: Exception) -> bool:
     )
 
 
-def _tell(text: str) -> None:
+def _fail(text: str, code: int) -> int:
     with suppress(OSError):  # a terminal that is gone
-        print_line(f"dql: {text}", err=True)
+        print_line(f"dql: {one_line(text)}", err=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -173,17 +173,15 @@ class _Progress:
 
     def has_stalled(self) -> bool:
         """Whether the driver has reported no new tick for too long."""
-        reports = self._log.of_node(DRIVER)
-        ticks = reports[-1].values.get("ticks") if reports else None
+        last = self._log.last_of(DRIVER)
+        ticks = None if last is None else last.values.get("ticks")
         if ticks != self._ticks:
             self._ticks, self._since_s = ticks, time.monotonic()
         return time.monotonic() - self._since_s > _STALL_TIMEOUT_S
 
     def __str__(self) -> str:
-        reports = self._log.of_node(DRIVER)
-        if not reports:
-            return "no tick"
-        return f"no tick of the driver, which says '{reports[-1].message}',"
+        last = self._log.last_of(DRIVER)
+        return f"no tick of the driver, which says '{last.message}'," if last else "no tick"
 
 
 def _require_finished(recorder: NodeProcess) -> None:

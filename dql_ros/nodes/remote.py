@@ -136,8 +136,8 @@ class Supervisor(ClientNode):
         return bool(self._episodes.get_publisher_count() > 0)
 
     def _is_inactive(self) -> bool:
-        reports = self.log.of_node(self._driver)
-        return bool(reports) and reports[-1].values.get("state") == "inactive"
+        last = self.log.last_of(self._driver)
+        return last is not None and last.values.get("state") == "inactive"
 
     def _on_episode(self, message: Any) -> None:
         self.results.append(EpisodeResult.from_json(message.data))
