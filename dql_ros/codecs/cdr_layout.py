@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
-from dql_ros.codecs.joints import NAME_LISTS, JointOrder
+from dql_ros.codecs.joints import JointOrder, name_list_paths
 from dql_ros.contract import FieldSelection
 
 HEADER_BYTES = 4
@@ -331,16 +331,13 @@ class RowPlan:
 
     def _names(self, path: str) -> list[str]:
         """The joint names for an array, beside it or above; they become part of the layout."""
-        ancestors = path.split(".")[:-1]
-        for depth in range(len(ancestors), -1, -1):
-            for name in NAME_LISTS:
-                candidate = ".".join([*ancestors[:depth], name])
-                if candidate in self._layout.string_lists:
-                    names = self._layout.string_lists[candidate]
-                    # Only the names themselves: the padding between them may be anything.
-                    for _, span in names:
-                        self._layout.fix(span)
-                    return [name for name, _ in names]
+        for candidate in name_list_paths(path):
+            if candidate in self._layout.string_lists:
+                names = self._layout.string_lists[candidate]
+                # Only the names themselves: the padding between them may be anything.
+                for _, span in names:
+                    self._layout.fix(span)
+                return [name for name, _ in names]
         raise LayoutError(f"no names for '{path}'")
 
     def _located(self, run: _Run) -> tuple[int, _Run]:

@@ -5,7 +5,7 @@ Times in messages, as nanoseconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,14 @@ from dql_ros.codecs.message_path import MessagePath, field_names
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
 NAME_LISTS = ("name", "joint_names")
 SECOND_NS = 1_000_000_000
+
+
+def name_list_paths(path: str) -> Iterator[str]:
+    """Yield where the names for the array at ``path`` may be: beside it, then above."""
+    ancestors = path.split(".")[:-1]
+    for depth in range(len(ancestors), -1, -1):
+        for name in NAME_LISTS:
+            yield ".".join([*ancestors[:depth], name])
 
 
 def name_list_path(message: Any, path: str, topic: str) -> str:

@@ -1,11 +1,8 @@
-"""Calls a function at a fixed rate on a thread of its own; knows no ROS.
+"""When a control loop ticks: at fixed deadlines in real time, once for each instant in lockstep.
 
-When a lockstep policy answers: once for each instant, whatever order messages come in.
-
-Lets a process's threads run before those of other programs, where that is permitted.
-
-As ros2_control's controller manager does by its parameter ``thread_priority``: without it a thread
-that is due waits for a core for as long as the scheduler gives others, which is milliseconds.
+Threads may run before those of other programs, as ros2_control's controller manager does by its
+parameter ``thread_priority``: without it a thread that is due waits for a core for as long as the
+scheduler gives others, which is milliseconds.
 """
 
 from __future__ import annotations
@@ -15,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -102,19 +98,6 @@ class Answer(Enum):
     REPEAT = "repeat"
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What to do, and the simulated instant that it is for.
-
-    Attributes:
-        answer: What to do.
-        stamp_ns: The tick's time in nanoseconds; the stamp that all streams have reached.
-    """
-
-    answer: Answer
-    stamp_ns: int
-
-
 class LockstepTrigger:
     """Turns arriving observations into ticks.
 
@@ -130,25 +113,28 @@ class LockstepTrigger:
         self._answered_stamp_ns: int | None = None
         self._answered_at_ns = 0
 
-    def arrived(self, stream: str, stamp_ns: int, steady_ns: int) -> Reply:
+    def arrived(self, stream: str, stamp_ns: int, steady_ns: int) -> tuple[Answer, int]:
         """Take note of a message.
 
         Args:
             stream: Name of its stream.
             stamp_ns: Its header's stamp in simulated nanoseconds.
             steady_ns: Now, on a clock of the process that always advances.
+
+        Returns:
+            What to do, and for which tick: the stamp that all streams have reached.
         """
         self._newest_ns[stream] = stamp_ns
         stamps = [stamp for stamp in self._newest_ns.values() if stamp is not None]
         if len(stamps) < len(self._newest_ns):
-            return Reply(Answer.NOTHING, stamp_ns)
+            return Answer.NOTHING, stamp_ns
         reached_ns = min(stamps)
         if reached_ns != self._answered_stamp_ns:
-            return Reply(Answer.ACT, reached_ns)
+            return Answer.ACT, reached_ns
         asked_again = steady_ns - self._answered_at_ns >= self._repeat_after_ns
         # While the streams of a new instant come in, the slowest still shows the answered one.
         in_step = reached_ns == max(stamps)
-        return Reply(Answer.REPEAT if asked_again and in_step else Answer.NOTHING, reached_ns)
+        return Answer.REPEAT if asked_again and in_step else Answer.NOTHING, reached_ns
 
     def answered(self, stamp_ns: int, steady_ns: int) -> None:
         """Take note that the command for ``stamp_ns`` went out at ``steady_ns``."""

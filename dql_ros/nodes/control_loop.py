@@ -238,13 +238,13 @@ class ControlLoop:
 
     def _answer(self, topic: str, stamp_ns: int) -> None:
         """In lockstep: act if the simulator has shown a whole new instant."""
-        reply = self._trigger.arrived(topic, stamp_ns, time.monotonic_ns())
-        if reply.answer is Answer.ACT and self._is_heard():
-            if self._tick(reply.stamp_ns, reply.stamp_ns):
-                self._trigger.answered(reply.stamp_ns, time.monotonic_ns())
-        elif reply.answer is Answer.REPEAT and self._outputs.last is not None:
-            self._outputs.send(self._outputs.last, reply.stamp_ns)
-            self._trigger.answered(reply.stamp_ns, time.monotonic_ns())
+        answer, tick_ns = self._trigger.arrived(topic, stamp_ns, time.monotonic_ns())
+        if answer is Answer.ACT and self._is_heard():
+            if self._tick(tick_ns, tick_ns):
+                self._trigger.answered(tick_ns, time.monotonic_ns())
+        elif answer is Answer.REPEAT and self._outputs.last is not None:
+            self._outputs.send(self._outputs.last, tick_ns)
+            self._trigger.answered(tick_ns, time.monotonic_ns())
 
     def _is_heard(self) -> bool:
         """Whether robot and recorders will get the first command; later ones are not checked."""

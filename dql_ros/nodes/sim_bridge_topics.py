@@ -104,7 +104,7 @@ class BridgeOutputs:
     @property
     def lost(self) -> int:
         """How many states the faults lost."""
-        return sum(link.counts.dropped for link, _ in self._links)
+        return sum(link.dropped for link, _ in self._links)
 
     def publish(self, frame: Frame, now_ns: int) -> bool:
         """Send all that became known at one instant; say whether a state went out.

@@ -54,7 +54,7 @@ class HeldCommand:
     @property
     def lost(self) -> int:
         """How many messages the faults lost."""
-        return sum(link.counts.dropped for link in self._links)
+        return sum(link.dropped for link in self._links)
 
     def receive(self, stream: int, values: Vector, now_ns: int) -> None:
         """Take a command of one stream, numbered as ``parts`` are, on the way."""

@@ -1,7 +1,4 @@
-"""What is wrong with a link on purpose: latency, jitter, loss and noise, drawn from a seed.
-
-Faults that the simulation bridge injects, as `dql closed-loop --faults` spells them.
-"""
+"""Faults of a link on purpose: latency, jitter, loss and noise, as `--faults` asks for them."""
 
 from __future__ import annotations
 
@@ -41,30 +38,16 @@ class LinkFaults:
         if min(self.latency_ns, self.jitter_ns, self.noise) < 0:
             raise ConfigError("latency, jitter and noise of a link must not be negative")
 
-    def over(self, factor: float) -> LinkFaults:
-        """Return the same link with its times divided by ``factor``."""
-        return LinkFaults(
-            round(self.latency_ns / factor), round(self.jitter_ns / factor), self.drop, self.noise
-        )
-
-
-@dataclass
-class LinkCounts:
-    """What a link has done since the start: messages taken, and those that it lost."""
-
-    sent: int = 0
-    dropped: int = 0
-
 
 class FaultyLink(Generic[Tag]):
     """A queue between sender and receiver; without faults, what is sent is due at once.
 
     Attributes:
-        counts: What it has done.
+        dropped: How many messages it lost.
     """
 
     def __init__(self, faults: LinkFaults, rng: np.random.Generator) -> None:
-        self.counts = LinkCounts()
+        self.dropped = 0
         self._faults = faults
         self._rng = rng
         self._queue: deque[tuple[int, Vector, Tag]] = deque()
@@ -72,9 +55,8 @@ class FaultyLink(Generic[Tag]):
     def send(self, values: Vector, tag: Tag, now_ns: int) -> None:
         """Send numbers of any shape, with a tag that stays as it is."""
         faults = self._faults
-        self.counts.sent += 1
         if faults.drop and self._rng.random() < faults.drop:
-            self.counts.dropped += 1
+            self.dropped += 1
             return
         delay_ns = faults.latency_ns
         if faults.jitter_ns:

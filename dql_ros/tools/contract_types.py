@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -12,7 +13,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
-from dql_ros.codecs.joints import NAME_LISTS
+from dql_ros.codecs.joints import name_list_paths
 from dql_ros.contract import (
     Contract,
     Event,
@@ -208,15 +209,10 @@ def node_at(typestore: Typestore, msgtype: str, path: str) -> TypeNode:
 
 def names_path(typestore: Typestore, msgtype: str, path: str) -> str | None:
     """Return where the joint names of the array at ``path`` are: beside it, or above."""
-    ancestors = path.split(".")[:-1]
-    for depth in range(len(ancestors), -1, -1):
-        for name in NAME_LISTS:
-            candidate = ".".join([*ancestors[:depth], name])
-            try:
-                if node_at(typestore, msgtype, candidate).kind == "texts":
-                    return candidate
-            except ValueError:
-                continue
+    for candidate in name_list_paths(path):
+        with suppress(ValueError):
+            if node_at(typestore, msgtype, candidate).kind == "texts":
+                return candidate
     return None
 
 

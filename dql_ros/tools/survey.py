@@ -1,9 +1,4 @@
-"""The topics of a bag: how much came, how evenly, and how stamped.
-
-The numbers of a topic's messages: where they are, and what range they took.
-
-Header stamps of serialised messages, taken from the place where CDR has them.
-"""
+"""The topics of a bag: how much came, how evenly, how stamped, and with what numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +15,7 @@ from dql_core.streams import SECOND_NS
 from dql_ros.bag.reader import Bag, BagTopic
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
-from dql_ros.codecs.joints import NAME_LISTS, JointOrder
+from dql_ros.codecs.joints import JointOrder, name_list_paths
 from dql_ros.contract import Element, FieldSelection
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 
@@ -38,7 +33,7 @@ STAMP = slice(4, 12)
 
 @dataclass(frozen=True)
 class SurveyedTopic:
-    """One topic and what its messages tell.
+    """One topic and what its messages show.
 
     Attributes:
         topic: As the bag says.
@@ -173,7 +168,7 @@ class TopicNumbers:
         self._plans: list[tuple[RowPlan, tuple[Element, ...]]] = []
 
     def add(self, block: MessageBlock) -> None:
-        """Take note of messages; what cannot be read is told by `refusal`."""
+        """Take note of messages; if they cannot be read, `refusal` says why."""
         waiting = np.arange(len(block))
         self.messages += len(block)
         while len(waiting) and not self.refusal:
@@ -224,9 +219,11 @@ class TopicNumbers:
             self.lengths.setdefault(path, set()).add(place.count)
             if not 0 < place.count <= MAX_ARRAY:
                 continue
-            names = _names(layout, path)
+            found = (layout.string_lists.get(each) for each in name_list_paths(path))
+            listed = next((each for each in found if each is not None), None)
+            names = tuple(text for text, _ in listed or ())
             known = self.names.setdefault(path, [])
-            if names is not None and names not in known:
+            if listed is not None and names not in known:
                 known.append(names)
             if names and len(names) == len(set(names)) == place.count:
                 yield FieldSelection(path=path, joints=names)
@@ -259,17 +256,6 @@ def quaternion_paths(columns: Mapping[str, object]) -> list[str]:
     """The paths under which there are x, y, z and w."""
     owners = dict.fromkeys(path.rpartition(".")[0] for path in columns if path.endswith(".w"))
     return [path for path in owners if all(f"{path}.{axis}" in columns for axis in "xyz")]
-
-
-def _names(layout: CdrLayout, path: str) -> tuple[str, ...] | None:
-    """The names that go with an array: beside it, or above."""
-    ancestors = path.split(".")[:-1]
-    for depth in range(len(ancestors), -1, -1):
-        for name in NAME_LISTS:
-            candidate = ".".join([*ancestors[:depth], name])
-            if candidate in layout.string_lists:
-                return tuple(text for text, _ in layout.string_lists[candidate])
-    return None
 
 
 def begins_with_header(typestore: Typestore, msgtype: str) -> bool:

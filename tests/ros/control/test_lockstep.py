@@ -11,10 +11,10 @@ def answers(trigger: LockstepTrigger, arrivals: list[tuple[str, int]]) -> list[i
     """Feed arrivals, answer when asked to, and return the stamps that were answered."""
     answered = []
     for stream, stamp_ns in arrivals:
-        reply = trigger.arrived(stream, stamp_ns, steady_ns=0)
-        if reply.answer is Answer.ACT:
-            trigger.answered(reply.stamp_ns, steady_ns=0)
-            answered.append(reply.stamp_ns)
+        answer, tick_ns = trigger.arrived(stream, stamp_ns, steady_ns=0)
+        if answer is Answer.ACT:
+            trigger.answered(tick_ns, steady_ns=0)
+            answered.append(tick_ns)
     return answered
 
 
@@ -35,14 +35,14 @@ def test_the_order_of_the_streams_within_an_instant_does_not_matter(
 
 def test_nothing_is_answered_before_every_stream_has_come() -> None:
     trigger = LockstepTrigger(["a", "b"])
-    assert trigger.arrived("a", 0, 0).answer is Answer.NOTHING
-    assert trigger.arrived("a", PERIOD_NS, 0).answer is Answer.NOTHING
+    assert trigger.arrived("a", 0, 0)[0] is Answer.NOTHING
+    assert trigger.arrived("a", PERIOD_NS, 0)[0] is Answer.NOTHING
 
 
 def test_an_unanswered_instant_is_asked_about_again() -> None:
     trigger = LockstepTrigger(["state"])
-    assert trigger.arrived("state", 0, 0).answer is Answer.ACT
-    assert trigger.arrived("state", 0, 1).answer is Answer.ACT
+    assert trigger.arrived("state", 0, 0)[0] is Answer.ACT
+    assert trigger.arrived("state", 0, 1)[0] is Answer.ACT
 
 
 @pytest.mark.parametrize(
@@ -53,13 +53,13 @@ def test_an_answer_is_repeated_only_if_it_seems_lost(waited_ns: int, expected: A
     trigger = LockstepTrigger(["state"])
     trigger.arrived("state", 0, 0)
     trigger.answered(0, steady_ns=7)
-    assert trigger.arrived("state", 0, 7 + waited_ns).answer is expected
+    assert trigger.arrived("state", 0, 7 + waited_ns)[0] is expected
 
 
 def test_a_new_instant_that_is_half_there_repeats_nothing() -> None:
     trigger = LockstepTrigger(["a", "b"])
     assert answers(trigger, [("a", 0), ("b", 0)]) == [0]
-    assert trigger.arrived("a", PERIOD_NS, REPEAT_AFTER_NS).answer is Answer.NOTHING
+    assert trigger.arrived("a", PERIOD_NS, REPEAT_AFTER_NS)[0] is Answer.NOTHING
 
 
 def test_a_simulator_that_began_anew_is_answered() -> None:
