@@ -1,14 +1,7 @@
 """All checks of a machine, in the order in which they build on each other.
 
-Are Python and the libraries there, new enough, and do they load?
-
-Do the environment variables lead ROS 2 where the user wants it?
-
-Is the processor free, does it run at full speed, and may a control loop go first?
-
-How late does this machine wake a thread that asked for an absolute time?
-
-Is there a GPU, and can torch use it?
+Python and its libraries, environment variables, the processor and how late it wakes a thread, and
+the GPU; those of ROS 2 itself are in `dql_ros.tools.doctor.ros`.
 """
 
 from __future__ import annotations
@@ -113,7 +106,7 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
 
 def check_libraries() -> Iterator[Finding]:
     """Import each library in a process of its own and compare its version."""
-    return (_check(library) for library in LIBRARIES)
+    return map(_check, LIBRARIES)
 
 
 def _check(library: Library) -> Finding:
@@ -257,31 +250,7 @@ def check_gpu(device: Path = Path("/dev/nvidia0")) -> Finding:
     )
 
 
-def _single(check: Callable[[], Finding]) -> Callable[[], Iterator[Finding]]:
-    return lambda: iter((check(),))
-
-
-# The load first, before the checks themselves add to it.
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _single(check_load),
-    _single(check_python),
-    check_libraries,
-    _single(check_gpu),
-    lambda: check_variables(os.environ),
-    check_ros,
-    _single(check_governor),
-    _single(check_priority),
-    _single(check_timing),
-)
-
-
-def examine() -> Iterator[Finding]:
-    """Yield the findings of all checks, each as soon as it is there."""
-    for check in CHECKS:
-        yield from check()
-
-
-def check_variables(environment: Mapping[str, str]) -> Iterator[Finding]:
+def check_variables(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Look at those that keep nodes from finding each other if they are wrong."""
     yield _check_domain(environment.get("ROS_DOMAIN_ID", ""))
     yield _check_range(environment)
@@ -357,3 +326,24 @@ def _check_profiles(environment: Mapping[str, str]) -> Iterator[Finding]:
             yield failure(variable, f"names '{value}', which does not exist", f"unset {variable}")
         elif value:
             yield fine(variable, value)
+
+
+# The load first, before the checks themselves add to it.
+CHECKS: tuple[Callable[[], Finding | Iterator[Finding]], ...] = (
+    check_load,
+    check_python,
+    check_libraries,
+    check_gpu,
+    check_variables,
+    check_ros,
+    check_governor,
+    check_priority,
+    check_timing,
+)
+
+
+def examine() -> Iterator[Finding]:
+    """Yield the findings of all checks, each as soon as it is there."""
+    for check in CHECKS:
+        found = check()
+        yield from (found,) if isinstance(found, Finding) else found

@@ -1,7 +1,4 @@
-"""What one check of a machine came to.
-
-Runs a piece of Python in a process of its own: what crashes there is only a finding here.
-"""
+"""The result of one check of a machine, and a process for what may crash while it is checked."""
 
 from __future__ import annotations
 
@@ -44,12 +41,7 @@ class Finding:
 
     def to_json(self) -> dict[str, str]:
         """Return a JSON-ready form."""
-        return {
-            "check": self.check,
-            "verdict": self.verdict.value,
-            "found": self.found,
-            "remedy": self.remedy,
-        }
+        return {**vars(self), "verdict": self.verdict.value}
 
 
 def fine(check: str, found: str) -> Finding:
@@ -87,15 +79,15 @@ def ask_python(
         BrokenProcessError: If it fails, says nothing, or takes too long.
     """
     output: list[str] = []
-    with ChildProcesses() as children:
-        child = children.add(
-            lambda: ChildProcess(
-                "python",
-                [sys.executable, *arguments],
-                environment,
-                on_output=lambda line: output.append(line or ""),
-            )
+
+    def start() -> ChildProcess:
+        command = [sys.executable, *arguments]
+        return ChildProcess(
+            "python", command, environment, on_output=lambda line: output.append(line or "")
         )
+
+    with ChildProcesses() as children:
+        child = children.add(start)
         if not child.wait(timeout_s):
             child.kill()
             raise BrokenProcessError(f"no answer within {timeout_s:.0f} s")

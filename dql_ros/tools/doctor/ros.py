@@ -40,57 +40,44 @@ def check_ros(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     except BrokenProcessError as error:
         yield _explain(str(error), environment)
         return
-    yield judge_installation(installation)
-    yield judge_middleware(installation)
-    yield judge_messages(installation)
-    yield judge_launch(installation)
+    yield from judge_installation(installation)
     yield check_discovery()
 
 
-def judge_installation(installation: Mapping[str, Any]) -> Finding:
-    """Say which ROS 2 it is, and whether the nodes are tested with it."""
-    distro, version = installation["distro"] or "unknown distribution", installation["rclpy"]
-    found = f"{distro}, rclpy {version} in {installation['place']}"
+def judge_installation(installation: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say which ROS 2 and RMW it is, what is missing, and whether launch files can be started."""
+    distro = installation["distro"] or "unknown distribution"
+    found = f"{distro}, rclpy {installation['rclpy']} in {installation['place']}"
     if distro not in _DISTROS:
-        return warning("ros", found, f"the nodes are tested with Jazzy only: {_SOURCE}")
-    if not installation["events_executor"]:
-        return warning(
+        yield warning("ros", found, f"the nodes are tested with Jazzy only: {_SOURCE}")
+    elif not installation["events_executor"]:
+        yield warning(
             "ros",
             f"{found}; without EventsExecutor, nodes take twice the CPU",
             f"update to rclpy {_EVENTS_EXECUTOR} or newer (Jazzy)",
         )
-    return fine("ros", found)
-
-
-def judge_middleware(installation: Mapping[str, Any]) -> Finding:
-    """Say which RMW is in use."""
+    else:
+        yield fine("ros", found)
     rmw = str(installation["rmw"])
     if rmw == _RMW:
-        return fine("rmw", rmw)
-    return warning(
-        "rmw",
-        f"{rmw}; the timing of this package is measured with {_RMW} only",
-        f"export RMW_IMPLEMENTATION={_RMW}",
-    )
-
-
-def judge_messages(installation: Mapping[str, Any]) -> Finding:
-    """Say which packages of messages are missing."""
-    missing = list(installation["missing"])
-    if not missing:
-        return fine("messages", f"all {installation['needed']} packages")
-    return failure(
-        "messages",
-        f"missing: {', '.join(missing)}",
-        "sudo apt install ros-jazzy-common-interfaces ros-jazzy-lifecycle-msgs, or " + _WHEELS,
-    )
-
-
-def judge_launch(installation: Mapping[str, Any]) -> Finding:
-    """Say whether launch files can be started; the wheels of ROS 2 come without."""
-    if installation["launch"]:
-        return fine("ros2 launch", "found")
-    return fine("ros2 launch", "not here; `dql closed-loop` and `python -m dql_ros.nodes.…` are")
+        yield fine("rmw", rmw)
+    else:
+        yield warning(
+            "rmw",
+            f"{rmw}; the timing of this package is measured with {_RMW} only",
+            f"export RMW_IMPLEMENTATION={_RMW}",
+        )
+    if missing := list(installation["missing"]):
+        yield failure(
+            "messages",
+            f"missing: {', '.join(missing)}",
+            "sudo apt install ros-jazzy-common-interfaces ros-jazzy-lifecycle-msgs, or " + _WHEELS,
+        )
+    else:
+        yield fine("messages", f"all {installation['needed']} packages")
+    # The wheels of ROS 2 come without.
+    absent = "not here; `dql closed-loop` and `python -m dql_ros.nodes.…` are"
+    yield fine("ros2 launch", "found" if installation["launch"] else absent)
 
 
 def check_discovery() -> Finding:
@@ -104,8 +91,8 @@ def check_discovery() -> Finding:
             timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
             heard = ask_python(arguments, environment, timeout_s)
     except (BrokenProcessError, SimulationError, OSError) as error:
-        if told := explain_refusal(str(error)):
-            found, _, remedy = told.partition(": ")
+        if reason := explain_refusal(str(error)):
+            found, _, remedy = reason.partition(": ")
             return failure(check, found, remedy)
         return failure(
             check,

@@ -28,13 +28,7 @@ from dql_ros.tools.doctor.finding import (
     fine,
     warning,
 )
-from dql_ros.tools.doctor.ros import (
-    check_ros,
-    judge_installation,
-    judge_launch,
-    judge_messages,
-    judge_middleware,
-)
+from dql_ros.tools.doctor.ros import check_ros, judge_installation
 
 ROOT = Path(__file__).parents[3]
 JAZZY = {
@@ -213,17 +207,19 @@ def test_a_gpu_that_torch_cannot_use_is_told(
 
 
 def test_an_installation_that_is_whole_is_fine() -> None:
-    judges = (judge_installation, judge_middleware, judge_messages, judge_launch)
-    assert {judge(JAZZY).verdict for judge in judges} == {Verdict.FINE}
+    findings = list(judge_installation(JAZZY))
+    assert [finding.check for finding in findings] == ["ros", "rmw", "messages", "ros2 launch"]
+    assert {finding.verdict for finding in findings} == {Verdict.FINE}
 
 
 def test_an_installation_that_is_not_is_told_with_its_remedy() -> None:
-    rolling = judge_installation({**JAZZY, "distro": "rolling"})
+    rolling, *_ = judge_installation({**JAZZY, "distro": "rolling"})
     assert (rolling.verdict, rolling.check) == (Verdict.WARNING, "ros")
-    old = judge_installation({**JAZZY, "distro": "humble", "events_executor": False})
+    old, *_ = judge_installation({**JAZZY, "distro": "humble", "events_executor": False})
     assert "EventsExecutor" in old.found
-    assert judge_middleware({**JAZZY, "rmw": "rmw_cyclonedds_cpp"}).verdict is Verdict.WARNING
-    lacking = judge_messages({**JAZZY, "missing": ["nav_msgs"]})
+    _, cyclone, *_ = judge_installation({**JAZZY, "rmw": "rmw_cyclonedds_cpp"})
+    assert cyclone.verdict is Verdict.WARNING
+    _, _, lacking, _ = judge_installation({**JAZZY, "missing": ["nav_msgs"]})
     assert (lacking.verdict, lacking.found) == (Verdict.FAILURE, "missing: nav_msgs")
 
 
