@@ -173,13 +173,14 @@ def _extent(counts: MessageCounts) -> dict[str, Any]:
 
 def dump(document: Any) -> str:
     """Return ``document`` as yaml."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump(document, Dumper=PlainDumper, sort_keys=False, allow_unicode=True)
 
 
-class _Dumper(yaml.SafeDumper):
+class PlainDumper(yaml.SafeDumper):
     """Writes no anchors for values that occur twice: yaml-cpp and people read the file."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Whatever it is."""
         return True
 
 

@@ -29,7 +29,7 @@ from dql_ros.tools.contract_draft.yaml_text import (
     with_own_names,
 )
 
-# What a file's ages are reckoned with where nothing tells a rate.
+# What a file's ages are computed with where there is no rate.
 SOME_RATE_HZ = 10.0
 OBSERVATION = (
     "observation:",
@@ -45,6 +45,10 @@ ACTION = (
     "    fields:",
     "      - {path: linear.x, unit: m/s, low: -1.0, high: 1.0}",
 )
+_BOUNDS = (
+    "The bounds are the range of this recording, widened to round numbers. They should be what "
+    "the robot can take."
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Draft:
 
     Attributes:
         text: The file's content.
-        missing: What the bag does not tell and a person has to fill in, a sentence each.
+        missing: What the bag does not show and a person has to fill in, a sentence each.
         notes: What else a person should know of it, a sentence each.
     """
 
@@ -79,8 +83,8 @@ def draft_contract(
     lines = [
         *_heading(name, missing),
         *_head(name, rate, missing),
-        *_observation(observation, missing),
-        *_action(action, missing),
+        *_streams("observation", observation, missing, OBSERVATION),
+        *_streams("action", action, missing, ACTION, _BOUNDS),
         *_reward(roles, observation),
         *_episode(roles),
         *_rules(roles, [*observation, *action], action),
@@ -115,11 +119,11 @@ def _commanded(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
 
 
 def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
-    """Yield the keys that the bag does not tell, with the reason."""
+    """Yield the keys that the bag says nothing about, with the reason."""
     if rate is None:
-        yield "rate_hz", "nothing that is used came more than once, so nothing tells a rate"
+        yield "rate_hz", "no topic that is used has more than one message, so there is no rate"
     if not roles.observations and not roles.latched:
-        yield "observation", "no topic was found that tells of the robot's state"
+        yield "observation", "no topic with the robot's state was found"
     elif not roles.observations:
         yield "observation", "all that was found was sent only once; one must not be latched"
     if not roles.actions:
@@ -129,8 +133,8 @@ def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
 def _heading(name: str, missing: Mapping[str, str]) -> Iterator[str]:
     yield from comment(
         f"A first contract, drafted by 'dql contract init' from the recording {name}. Each remark "
-        f"tells what a choice goes by; a person who knows the robot has to go through them. "
-        f"Fields behind a '#' were not taken. 'dql contract check' tells whether the file fits a "
+        f"says what a choice is based on; a person who knows the robot has to check them all. "
+        f"Fields behind a '#' are not used. 'dql contract check' says whether the file fits a "
         f"recording; docs/reference/contract.md explains every key."
     )
     if missing:
@@ -151,29 +155,21 @@ def _head(name: str, rate: Chosen | None, missing: Mapping[str, str]) -> Iterato
         yield from entry(f"rate_hz: {flow(rate.value)}", rate.reason)
 
 
-def _observation(streams: Sequence[StreamDraft], missing: Mapping[str, str]) -> Iterator[str]:
+def _streams(
+    key: str,
+    streams: Sequence[StreamDraft],
+    missing: Mapping[str, str],
+    example: Sequence[str],
+    remark: str = "",
+) -> Iterator[str]:
+    """Yield the section ``key``, or the example of one."""
     yield ""
-    if not streams:
-        yield from _fill_in(missing, "observation", *OBSERVATION)
-        return
-    yield from _fill_in(missing, "observation")
-    yield "observation:"
-    for stream in streams:
-        yield from stream_text(stream)
-
-
-def _action(streams: Sequence[StreamDraft], missing: Mapping[str, str]) -> Iterator[str]:
-    yield ""
-    if not streams:
-        yield from _fill_in(missing, "action", *ACTION)
-        return
-    yield from comment(
-        "The bounds are the range of this recording, widened to round numbers. They should be "
-        "what the robot can take."
-    )
-    yield "action:"
-    for stream in streams:
-        yield from stream_text(stream)
+    yield from _fill_in(missing, key, *(() if streams else example))
+    if streams:
+        yield from comment(remark)
+        yield f"{key}:"
+        for stream in streams:
+            yield from stream_text(stream)
 
 
 def _reward(roles: Roles, observation: Sequence[StreamDraft]) -> Iterator[str]:
@@ -185,7 +181,7 @@ def _reward(roles: Roles, observation: Sequence[StreamDraft]) -> Iterator[str]:
         )
         return
     yield from comment(
-        "No topic carries a reward: the recording is only imitated, unless a function tells one:"
+        "No topic carries a reward: the recording is only imitated, unless a function gives one:"
     )
     position, goal = _positions(roles, observation)
     if position:
@@ -241,7 +237,7 @@ def _rules(
         return
     yield ""
     yield from comment(
-        "CHECK before a robot runs: what it is sent when no action can be told. Zeros stop a "
+        "CHECK before a robot runs: what it is sent while there is no action. Zeros stop a "
         "robot that is commanded by velocity; one that is commanded by position would go to its "
         "zero."
     )

@@ -1,6 +1,6 @@
-"""Lines of a draft's ``fields``: which numbers of a topic are taken, and in what form.
+"""Lines of a draft's ``fields``: which numbers of a topic are used, and in what form and unit.
 
-The unit that ROS's message definitions and REP 103 give a number, where they give one.
+Units are those of ROS's message definitions and REP 103, where they give one.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _partial(numbers: TopicNumbers, path: str, keys: list[str | int | None]) -> 
 
 
 def _without_constants(line: FieldLine, facts: Facts, *, keep: bool) -> FieldLine:
-    """Leave out what told nothing: constants, and what was mostly no number."""
+    """Leave out what shows nothing: constants, and what was mostly no number."""
     span = "" if "rotation" in line.entry else _range(facts)
     line = FieldLine(line.entry, _join(line.comment, span), line.used)
     if any(fact.nonfinite > MOSTLY * fact.messages for fact in facts.values()):

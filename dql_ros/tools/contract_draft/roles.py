@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from dql_ros.tools.contract_draft.topic_profile import StudiedTopic
 
-# Words of a topic's last part that tell of a command, and those that tell of the opposite.
+# Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
     r"actions?|cmd|commands?|controll?s?|ctrl|desired|jog|reference|setpoints?|targets?|teleop|"
     r"trajectory"
@@ -21,7 +21,7 @@ COMMAND_TYPE = re.compile(
     r"/(Twist|\w*(Cmd|Commands?|Setpoint|JointTrajectory|JointJog|AckermannDrive(Stamped)?))$"
 )
 VELOCITY_COMMANDS = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
-# Topics that tell of the task, by the last part of their names.
+# Topics about the task, by the last part of their names.
 SIGNALS = {
     "reward": re.compile(r"(step_)?rewards?"),
     "terminated": re.compile(r"(is_)?(terminated|terminal|done|success|succeeded|crashed)"),
@@ -55,7 +55,7 @@ class Roles:
         actions: Commands.
         observations: What the policy can see.
         latched: What was sent once and holds.
-        signals: By what they tell, as `SIGNALS` names it.
+        signals: By what they are, as `SIGNALS` names it.
         unused: Those that the draft makes nothing of, with the reason.
     """
 
@@ -67,7 +67,7 @@ class Roles:
 
 
 def assign(topics: Sequence[StudiedTopic]) -> Roles:
-    """Tell what each topic probably is."""
+    """Say what each topic probably is."""
     roles = Roles()
     for topic in topics:
         signal = _signal(topic)

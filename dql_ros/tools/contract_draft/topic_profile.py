@@ -1,9 +1,4 @@
-"""What a draft goes by: each topic of a bag with its timing and its numbers.
-
-The times of a draft: control rate, which stamps count, and how long a value is valid.
-
-Round numbers that a person would write.
-"""
+"""What a draft is based on: each topic of a bag, and the rates, ages and bounds that follow."""
 
 from __future__ import annotations
 
@@ -21,7 +16,7 @@ from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.tools.survey import NumberFacts, SurveyedTopic, TopicNumbers, survey
 
-# Parts of a path that tell of the message rather than of the robot.
+# Parts of a path that are about the message rather than the robot.
 BOOKKEEPING = re.compile(
     r"header|stamp|sec|nanosec|nsec|seq|timestamp(_sample)?|time_from_start|\w*covariance\w*"
 )
@@ -46,7 +41,7 @@ class StudiedTopic:
         name: Absolute topic name.
         msgtype: Type of its messages.
         count: Number of messages.
-        timing: Its row as `TopicStatistics.to_json` tells it.
+        timing: Its row as `TopicStatistics.to_json` has it.
         numbers: What its messages hold; ``None`` if they cannot be decoded.
         typestore: Knows its type; ``None`` likewise.
     """
@@ -151,7 +146,7 @@ def control_rate(
         rate, name = min(seen)
         reason = f"as often as {name} came, the slowest that is observed: {rate:.4g} Hz"
         if commands and max(commands)[0] < BY_HAND_HZ < rate:
-            rate, reason = BY_HAND_HZ, "a guess: the commands came too unevenly to tell"
+            rate, reason = BY_HAND_HZ, "a guess: the commands came too unevenly"
         return _chosen(rate, reason)
     if commands:
         rate, name = max(commands)

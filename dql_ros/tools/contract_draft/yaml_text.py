@@ -1,16 +1,11 @@
-"""Yaml as a person writes a contract: short flow mappings, with comments.
-
-A draft's entries of ``observation`` and ``action``.
-"""
+"""A draft's entries in yaml as a person writes it: short flow mappings, with comments."""
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,25 +13,23 @@ import yaml
 
 from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import load_yaml
+from dql_ros.bag.metadata import PlainDumper
 from dql_ros.tools.contract_draft.field_lines import FieldLine
 from dql_ros.tools.contract_draft.topic_profile import StudiedTopic
 
 WIDTH = 99
-# Plain text in flow style: nothing that yaml gives a meaning to.
-PLAIN = re.compile(r"[\w/~.][\w/~.^ -]*", re.ASCII)
 
 
 def flow(value: Any) -> str:
-    """Return a value in yaml's flow style, on one line."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {flow(each)}' for key, each in value.items())}}}"
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Sequence):
-        return f"[{', '.join(map(flow, value))}]"
-    if isinstance(value, float):
-        return _number(value)
-    return json.dumps(value)
+    """Return a value in yaml's flow style, on one line, without anchors."""
+    text = yaml.dump(
+        value,
+        Dumper=PlainDumper,
+        default_flow_style=True,
+        sort_keys=False,
+        width=sys.maxsize,
+    )
+    return text.removesuffix("...\n").strip()
 
 
 def comment(text: str, indent: int = 0) -> list[str]:
@@ -84,22 +77,6 @@ def one_line(text: str) -> str:
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
-def _text(text: str) -> str:
-    try:
-        is_plain = PLAIN.fullmatch(text) is not None and load_yaml(text) == text
-    except yaml.YAMLError:
-        is_plain = False
-    if is_plain:
-        return text
-    return yaml.safe_dump(text, default_style='"', width=sys.maxsize).strip()
-
-
-def _number(number: float) -> str:
-    text = repr(number)
-    # YAML 1.1 takes a number without a point for a text: 1e-05.
-    return re.sub(r"^(-?\d+)e", r"\1.0e", text)
-
-
 @dataclass(frozen=True)
 class StreamDraft:
     """One topic of the draft.
@@ -122,7 +99,7 @@ class StreamDraft:
 
 
 def with_own_names(streams: Sequence[StreamDraft]) -> list[StreamDraft]:
-    """Name fields after the whole topic where its last part does not tell them apart."""
+    """Name fields after the whole topic where its last part leaves two with the same name."""
     count = Counter(spec.name for stream in streams for spec in stream.specs)
     return [
         _named(stream) if any(count[spec.name] > 1 for spec in stream.specs) else stream
