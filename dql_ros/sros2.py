@@ -88,10 +88,10 @@ def policy_document(contract: Contract, namespace: str = "", topics: Sequence[st
 
 def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str, Rights]:
     """The rights of each node, by its name."""
-    told = [*contract.observation, *contract.signals.values()]
+    outputs = [*contract.observation, *contract.signals.values()]
     states = _resolved([stream.topic for stream in contract.observation], prefix)
     commands = _resolved([stream.topic for stream in contract.action], prefix)
-    simulated = _resolved([stream.topic for stream in told], prefix)
+    simulated = _resolved([stream.topic for stream in outputs], prefix)
     events = _resolved([event.topic for event in contract.events.values()], prefix)
     control = Rights(
         publish=(*commands, "/diagnostics", "~/status", "~/candidates"),

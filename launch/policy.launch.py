@@ -128,7 +128,7 @@ def _included(file: str, arguments: dict[str, str]) -> LaunchDescriptionEntity:
 def _transitions(node: LifecycleNode) -> list[LaunchDescriptionEntity]:
     """Configure ``node`` when its process has started, and activate it.
 
-    Activation that fails, since the robot does not tell its state yet, is tried again; one that
+    Activation that fails, since the robot does not publish its state yet, is tried again; one that
     was undone, by hand or after a fault, is not. A node that cannot be configured never will be,
     since its parameters are what they are: the launch ends.
     """

@@ -86,7 +86,7 @@ def closed_loop(
         ),
     ] = None,
 ) -> None:
-    """Drive a simulated robot over ROS 2 topics; tell how often it succeeds, and the timing.
+    """Drive a simulated robot over ROS 2 topics; show how often it succeeds, and the timing.
 
     Simulation bridge and policy node run as two processes, on a ROS domain of their own on the
     loopback interface, and are ended in any case. In lockstep the simulation waits for each

@@ -59,7 +59,7 @@ def line_of(finding: Finding) -> Text:
 
 
 def summary_of(findings: Iterable[Finding]) -> Text:
-    """Say how it stands in all."""
+    """Return the result of all checks in one line."""
     findings = list(findings)
     failures = _count(findings, Verdict.FAILURE)
     warnings = _count(findings, Verdict.WARNING)

@@ -54,7 +54,7 @@ def inspect(
     """Show what a bag, dataset, run, checkpoint, bundle or contract holds.
 
     A bag is read from start to end, so that all of it is known to be readable: its topics come
-    with their rates, how even they are, and what their header stamps tell. Fields come with their
+    with their rates, how even they are, and what their header stamps show. Fields come with their
     units and bounds; a bundle is also checked for damage: every file's hash is compared with the
     manifest.
 

@@ -37,7 +37,7 @@ def layout(
     """
     if out.suffix not in _KINDS:
         raise ConfigError(
-            f"{out}: cannot tell the kind of layout: end the name with .json for Foxglove or with "
+            f"{out}: unknown kind of layout: end the name with .json for Foxglove or with "
             f".xml for PlotJuggler"
         )
     text = _KINDS[out.suffix](load_contract(contract_path(contract)), namespace, node)

@@ -20,7 +20,7 @@ from dql_core.runtime.policy import Policy
 TooSlow = Literal["refuse", "fewer_candidates", "warn"]
 # The first calls are slow: memory is bound, kernels are chosen and, on CUDA, a graph is captured.
 _FIRST_CALLS = 20
-# So many calls tell a 99th percentile; a slow policy is not waited for longer than the budget.
+# Enough for a 99th percentile; a slow policy is not waited for longer than the budget.
 _TIMED_CALLS = 200
 _TIMED_AT_LEAST = 10
 _BUDGET_NS = 500_000_000

@@ -37,7 +37,7 @@ class Arrivals:
 
 
 class Observer:
-    """Decodes messages on one thread and tells on another what was known at a time.
+    """Decodes messages on one thread, and gives on another what was known at a time.
 
     Attributes:
         arrivals: What came of each stream's messages, by topic.
@@ -160,7 +160,7 @@ class Observer:
             )
 
     def _is_age_unknown(self, stream: ObservationStream, steady_ns: int) -> bool:
-        """Whether only the time of receipt tells a message's age, and that cannot be trusted."""
+        """Whether a message's age is known by its receipt only, and that cannot be trusted."""
         if self._lockstep or stream.latched or steady_ns >= self._settled_ns:
             return False
         return self._is_simulated or stream.stamp == "receive"

@@ -1,4 +1,4 @@
-"""Wires the safety chain: what stands between the policy's action and the robot at each tick.
+"""Wires the safety chain: what is between the policy's action and the robot at each tick.
 
 In this order: the `Interlock` (stop and pause), the `Guards` on the observation, the `Inference`
 with its time limit, and the `Guards` on the action; where one of them withholds the action, the

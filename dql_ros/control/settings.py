@@ -80,7 +80,7 @@ class LoopSettings:
 
 
 def triggering_streams(contract: Contract) -> list[ObservationStream]:
-    """Return the streams whose stamps tell which instant a lockstep simulator asks about.
+    """Return the streams whose stamps say which instant a lockstep simulator asks about.
 
     Raises:
         ContractError: If there is none.

@@ -62,7 +62,7 @@ def run(
     Args:
         make_node: Makes the node, a `RunnableNode`, once ``rclpy`` is initialised.
         make_executor: Makes the executor. ``EventsExecutor`` takes half the CPU of the default
-            but, in rclpy 7.1.6, cannot tell a callback a message's time stamps.
+            but, in rclpy 7.1.6, does not pass a message's time stamps to a callback.
 
     Returns:
         The exit code: 0, 2 after a user's mistake, 1 after a failure of ours.

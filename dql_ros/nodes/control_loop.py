@@ -273,7 +273,7 @@ class ControlLoop:
         Args:
             now_ns: The tick, on the clock of the observation's stamps.
             fallback_ns: The tick, on the clock by which the fallback goes: in real time the
-                steady one, since a simulated one can stand still.
+                steady one, since a simulated one can stop.
         """
         begun_ns = time.monotonic_ns()
         self._look_for_stop()

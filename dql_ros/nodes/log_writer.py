@@ -43,7 +43,7 @@ class LogFile:
             self._give_up(error)
 
     def write(self, chunk: bytes) -> None:
-        """Append ``chunk``; the first failure ends the file and is told."""
+        """Append ``chunk``; the first failure ends the file and is reported."""
         with self._lock:
             if self._file < 0:
                 return

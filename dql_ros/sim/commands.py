@@ -19,11 +19,11 @@ class HeldCommand:
         received: How many messages came.
         refused: How many of them were not finite, and are ignored as ros2_controllers do.
         stops: How often the robot was stopped, since no command came in time.
-        stopped: Whether it stands stopped now.
+        stopped: Whether it is stopped now.
 
     Args:
         safe: The command while there is no other, length A.
-        parts: Where each stream's values stand in it.
+        parts: Where each stream's values are in it.
         timeout_ns: The command of a stream is followed for so long; ``None`` for ever.
         faults: What is wrong with the way of the commands.
         seed: Of these faults.

@@ -85,7 +85,7 @@ def _name(environment: Environment) -> str:
 
 
 def _require_rate(env: str, environment: Environment, contract: Contract) -> None:
-    """Compare the control periods, where the environment tells its own."""
+    """Compare the control periods, where the environment has its own."""
     period_s = getattr(environment.unwrapped, "dt", None)
     wanted_s = contract.period_ns / 1e9
     if isinstance(period_s, float) and not np.isclose(period_s, wanted_s, rtol=_RATE_TOLERANCE):

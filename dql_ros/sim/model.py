@@ -4,8 +4,6 @@ Joints are found by the names in the contract. A pose, point, twist or sensor to
 body or sensor with the last part of the topic's name, or the part before it (``tool/pose`` shows
 ``tool``); the contract's key ``sim`` names another. A command moves the actuator of its joint, or
 the one that is named like its field.
-
-Which actuator of a MuJoCo model a field of the action moves.
 """
 
 from __future__ import annotations
@@ -172,7 +170,7 @@ def _geometric_reader(
         return quaternion_reader(shown, axis)
     if parent not in _VELOCITIES:
         return None
-    # An odometry's twist is in the frame of the body that it tells of (nav_msgs/Odometry).
+    # An odometry's twist is in the frame of its body (nav_msgs/Odometry).
     local = stream.type == "nav_msgs/msg/Odometry" or parent == "angular_velocity"
     return velocity_reader(model, shown, _VELOCITIES[parent] + axis, local=local)
 
@@ -233,7 +231,7 @@ def _joint_actuator(model: Any, joint: str, array: str) -> int:
 
 
 def _servo(model: Any, actuator: int) -> Servo:
-    """Tell what an actuator's control is, by its feedback: of position, of velocity, or none."""
+    """Say what an actuator's control is, by its feedback: of position, of velocity, or none."""
     if model.actuator_biastype[actuator] == int(mujoco.mjtBias.mjBIAS_NONE):
         return "effort"
     _, position, velocity = model.actuator_biasprm[actuator, :3]

@@ -144,10 +144,10 @@ class SimulationRun:
 
 
 class PauseControl:
-    """Keeps what people have asked of a simulation.
+    """Keeps what the services have asked of a simulation.
 
     Attributes:
-        paused: Whether it stands still but for steps that are asked for.
+        paused: Whether only steps that are asked for are made.
         reset_requested: Whether the next step ends the episode.
     """
 
@@ -211,13 +211,13 @@ class Pace:
             self._times_ns.popleft()
 
     def rest(self) -> None:
-        """Take note that the simulation stands still on purpose."""
+        """Take note that the simulation does not step on purpose."""
         self._due_ns = None
         self._times_ns.clear()
 
     @property
     def factor(self) -> float | None:
-        """Simulated over wall time in the last seconds; ``None`` before it can be told."""
+        """Simulated over wall time in the last seconds; ``None`` before it is known."""
         if len(self._times_ns) < 2:
             return None
         span_ns = self._times_ns[-1] - self._times_ns[0]

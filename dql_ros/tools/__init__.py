@@ -1,4 +1,1 @@
-"""What a bag holds, told from its messages without any contract.
-
-Whether a contract fits recordings, and all in which it does not.
-"""
+"""Tools around a contract: survey a bag, draft and check a contract, layouts, the doctor."""

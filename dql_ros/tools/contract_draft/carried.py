@@ -102,7 +102,7 @@ def _without(document: dict[str, Any], places: list[tuple[str, ...]]) -> dict[st
 def _commented(
     text: str, root: Node | None, places: list[tuple[str, ...]], rest: dict[str, Any]
 ) -> str:
-    """Return the text with the sections in comments; it stands for ``rest``."""
+    """Return the text with the sections in comments; what is left means ``rest``."""
     lines = text.split("\n")
     try:
         spans = sorted((_span(lines, root, place, rest) for place in places), reverse=True)
@@ -140,7 +140,7 @@ def _span(
             break
         mapping = value
     while end > first + 1 and not lines[end - 1].partition("#")[0].strip():
-        end -= 1  # what stands before the next section belongs to that
+        end -= 1  # what is before the next section belongs to that
     return first, end
 
 
