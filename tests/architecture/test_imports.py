@@ -86,6 +86,11 @@ def test_a_module_imports_only_from_layers_below(path: Path) -> None:
     assert not wrong, f"{relative(path)} must not import {wrong}"
 
 
+def test_every_folder_with_modules_is_a_package_that_is_installed() -> None:
+    folders = {path.parent for path in (*modules("dql_core"), *modules("dql_ros"))}
+    assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]
+
+
 def test_core_knows_nothing_of_ros() -> None:
     for path in modules("dql_core"):
         roots = {name.split(".")[0] for name in imports(path)}

@@ -1,0 +1,1 @@
+"""Bags to datasets: streams decoded and aligned, episodes cut out, written with a report."""

@@ -1,0 +1,1 @@
+"""The simulated robot without ROS: environments, episodes, commands, faults and films."""
