@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
@@ -28,46 +28,12 @@ _ASKED_FOR = {
 }
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How a quantity was spread over the last ticks; zeros if it was not measured.
-
-    Attributes:
-        p50_ms: Median in milliseconds.
-        p99_ms: 99th percentile in milliseconds.
-        max_ms: Largest value in milliseconds.
-    """
-
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    max_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class LoopSummary:
-    """The last ticks in figures.
-
-    Attributes:
-        ticks: How many ticks there were since the start.
-        rate_hz: Mean rate over the last ticks; 0 before the second.
-        jitter: How far the time from one tick to the next was from the period.
-        inference: How long the policy took.
-        latency: From the newest state's stamp to the publication of its command.
-        ages_s: Age of each stream's newest value at the last tick; ``None`` if it never came.
-        command: What the last tick decided.
-    """
-
-    ticks: int
-    rate_hz: float
-    jitter: Spread
-    inference: Spread
-    latency: Spread
-    ages_s: dict[str, float | None]
-    command: Command | None
-
-
 class LoopStatistics:
-    """Collects ticks on one thread, to be summarised on another."""
+    """Collects ticks on one thread, to be reported on another.
+
+    Attributes:
+        command: What the last tick decided; ``None`` before the first.
+    """
 
     def __init__(self, period_ns: int | None = None) -> None:
         """Begin with nothing.
@@ -83,20 +49,20 @@ class LoopStatistics:
     def clear(self) -> None:
         """Begin anew, as when a node is activated."""
         with self._lock:
+            self.command: Command | None = None
             self._ticks = 0
             self._times_ns: deque[int] = deque(maxlen=_WINDOW)
             self._inference_ns: deque[int] = deque(maxlen=_WINDOW)
             self._latency_ns: deque[int] = deque(maxlen=_WINDOW)
             self._ages_ns: dict[str, int | None] = {}
-            self._command: Command | None = None
 
     def add(self, begun_ns: int, observation: Observation, command: Command) -> None:
         """Take note of the tick that began at ``begun_ns`` on the steady clock."""
         with self._lock:
+            self.command = command
             self._ticks += 1
             self._times_ns.append(begun_ns)
             self._ages_ns = observation.ages_ns
-            self._command = command
             if command.inference_ns is not None:
                 self._inference_ns.append(command.inference_ns)
 
@@ -105,33 +71,38 @@ class LoopStatistics:
         with self._lock:
             self._latency_ns.append(latency_ns)
 
-    def summary(self) -> LoopSummary:
-        """Return the figures."""
+    def figures(self) -> dict[str, float | None]:
+        """Return figures of the last ticks by the names that the diagnostics give them.
+
+        Zeros stand for what was not measured, ``None`` for the age of a stream that never came.
+        """
         with self._lock:
-            ticks, command, ages_ns = self._ticks, self._command, self._ages_ns
+            ticks, ages_ns = self._ticks, self._ages_ns
             times_ns, inference_ns = tuple(self._times_ns), tuple(self._inference_ns)
             latency_ns = tuple(self._latency_ns)
         span_ns = times_ns[-1] - times_ns[0] if times_ns else 0
-        return LoopSummary(
-            ticks=ticks,
-            rate_hz=(len(times_ns) - 1) / span_ns * 1e9 if span_ns else 0.0,
-            jitter=self._jitter(times_ns),
-            inference=_spread(inference_ns),
-            latency=_spread(latency_ns),
-            ages_s={name: None if age is None else age / 1e9 for name, age in ages_ns.items()},
-            command=command,
-        )
+        jitter_ns = () if self._period_ns is None else np.abs(np.diff(times_ns) - self._period_ns)
+        p50, p99, largest = _percentiles_ms(jitter_ns)
+        figures: dict[str, float | None] = {
+            "ticks": ticks,
+            "rate (Hz)": (len(times_ns) - 1) / span_ns * 1e9 if span_ns else 0.0,
+            "tick jitter p50 (ms)": p50,
+            "tick jitter p99 (ms)": p99,
+            "tick jitter max (ms)": largest,
+        }
+        for name, values_ns in (("inference", inference_ns), ("state to command", latency_ns)):
+            p50, p99, _ = _percentiles_ms(values_ns)
+            figures |= {f"{name} p50 (ms)": p50, f"{name} p99 (ms)": p99}
+        ages = {name: None if age is None else age / 1e9 for name, age in ages_ns.items()}
+        return figures | {f"age of {name} (s)": age_s for name, age_s in ages.items()}
 
-    def _jitter(self, times_ns: tuple[int, ...]) -> Spread:
-        if self._period_ns is None:
-            return Spread()
-        return _spread(tuple(np.abs(np.diff(times_ns) - self._period_ns)))
 
-
-def _spread(values_ns: tuple[int, ...]) -> Spread:
-    if not values_ns:
-        return Spread()
-    return Spread(*(float(value) / 1e6 for value in np.percentile(values_ns, (50, 99, 100))))
+def _percentiles_ms(values_ns: Sequence[int] | NDArray[np.int64]) -> tuple[float, float, float]:
+    """Median, 99th percentile and largest value in milliseconds."""
+    if not len(values_ns):
+        return 0.0, 0.0, 0.0
+    p50, p99, largest = np.percentile(values_ns, (50, 99, 100)) / 1e6
+    return float(p50), float(p99), float(largest)
 
 
 class LoopHealth:

@@ -9,9 +9,11 @@ docs/explanation/safety.md lists the hazards that each of them covers.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dql_core.runtime.controller import Controller
 from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
-from dql_core.runtime.guard import GuardLimits, Guards
+from dql_core.runtime.guard import Guards
 from dql_core.runtime.inference import Inference
 from dql_ros.contract import Contract
 from dql_ros.control.loaded_policy import LoadedPolicy
@@ -29,11 +31,8 @@ def make_controller(
     interlock: Interlock,
 ) -> Controller:
     """Return the controller that the contract and the settings ask for."""
-    limits = GuardLimits(
-        warm_up_ticks=settings.warm_up_ticks,
-        max_z_score=settings.max_z_score,
-        fault_z_score=settings.fault_z_score,
-        unusual_stops=settings.unusual_stops,
+    limits = replace(
+        settings.limits,
         max_inference_ns=inference.limit_ns,
         max_steps=tuple(rate / contract.rate_hz for rate in contract.max_rates),
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dql_core.errors import ConfigError, ContractError
+from dql_core.runtime.guard import GuardLimits
 from dql_core.streams import SECOND_NS
 from dql_ros.contract import Contract, ObservationStream
 from dql_ros.control.loaded_policy import TooSlow
@@ -17,10 +18,7 @@ class LoopSettings:
     Attributes:
         lockstep: Answer each simulated instant, instead of ticking at the contract's rate.
         seed: Seed of the sampled actions.
-        warm_up_ticks: `GuardLimits.warm_up_ticks`.
-        max_z_score: `GuardLimits.max_z_score`.
-        fault_z_score: `GuardLimits.fault_z_score`.
-        unusual_stops: `GuardLimits.unusual_stops`.
+        limits: When the guards trip, as far as the contract does not say it.
         inference_limit_s: In real time a result that took longer is dropped; 0 for the period.
         when_too_slow: What to do with a policy that cannot keep that limit.
         activation_timeout_s: How long activation waits in real time until every stream is fresh;
@@ -35,10 +33,7 @@ class LoopSettings:
 
     lockstep: bool
     seed: int
-    warm_up_ticks: int = 0
-    max_z_score: float = 10.0
-    fault_z_score: float = 200.0
-    unusual_stops: bool = False
+    limits: GuardLimits = field(default_factory=GuardLimits)
     inference_limit_s: float = 0.0
     when_too_slow: TooSlow = "refuse"
     activation_timeout_s: float = 10.0

@@ -14,6 +14,7 @@ from rclpy.node import Node
 
 from dql_core.errors import ConfigError
 from dql_core.runtime.fallback import Interlock
+from dql_core.runtime.guard import GuardLimits
 from dql_core.runtime.inference import Caller, SameThread, WorkerThread
 from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract, load_contract
@@ -280,7 +281,12 @@ class ControlNode(ManagedNode):
         return LoopSettings(
             lockstep=value_of(self, "mode") == "lockstep",
             seed=seed if seed >= 0 else secrets.randbelow(2**31),
-            unusual_stops=value_of(self, "when_unusual") == "stop",
+            limits=GuardLimits(
+                warm_up_ticks=value_of(self, "warm_up_ticks"),
+                max_z_score=value_of(self, "max_z_score"),
+                fault_z_score=value_of(self, "fault_z_score"),
+                unusual_stops=value_of(self, "when_unusual") == "stop",
+            ),
             rivals_stop=value_of(self, "on_rival") == "stop",
             **{name: value_of(self, name) for name in _SETTINGS},
         )

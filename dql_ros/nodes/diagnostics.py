@@ -19,7 +19,7 @@ from std_msgs.msg import String
 
 from dql_core.runtime.controller import State
 from dql_core.runtime.guard import Guard
-from dql_ros.control.health import INACTIVE, LoopHealth, LoopSummary, Spread
+from dql_ros.control.health import INACTIVE, LoopHealth
 from dql_ros.control.ticking import steady_ns
 from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import ManagedNode
@@ -152,7 +152,8 @@ class LoopMonitor:
             state, self._reason(), remarkable | incidents, loop.troubles(), self._rivals
         )
         values = {
-            **loop_values(state, loop.statistics.summary()),
+            "state": state,
+            **{name: _text(value, name) for name, value in loop.statistics.figures().items()},
             **{name: str(count) for name, count in incidents.items()},
             "QoS incompatibilities": str(loop.conflicts.total),
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
@@ -197,7 +198,7 @@ class LoopMonitor:
         if not self._loop.active:
             failure = self._loop.failure
             return self._end_reason if failure is None else f"the policy failed: {failure!r}"
-        command = self._loop.statistics.summary().command
+        command = self._loop.statistics.command
         if command is None or command.fault is None or command.state not in _UNABLE:
             return ""
         return command.fault.reason
@@ -211,25 +212,9 @@ class LoopMonitor:
         return counts
 
 
-def loop_values(state: str, summary: LoopSummary) -> dict[str, str]:
-    """Return a loop's figures as the values of a diagnostic, by key."""
-    return {
-        "state": state,
-        "ticks": str(summary.ticks),
-        "rate (Hz)": f"{summary.rate_hz:.3f}",
-        **_spread("tick jitter", summary.jitter),
-        "tick jitter max (ms)": f"{summary.jitter.max_ms:.3f}",
-        **_spread("inference", summary.inference),
-        **_spread("state to command", summary.latency),
-        **{
-            f"age of {stream} (s)": "never came" if age_s is None else f"{age_s:.4f}"
-            for stream, age_s in summary.ages_s.items()
-        },
-    }
-
-
-def _spread(name: str, spread: Spread) -> dict[str, str]:
-    return {
-        f"{name} p50 (ms)": f"{spread.p50_ms:.3f}",
-        f"{name} p99 (ms)": f"{spread.p99_ms:.3f}",
-    }
+def _text(value: float | None, name: str) -> str:
+    if value is None:
+        return "never came"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if name.endswith("(s)") else f"{value:.3f}"

@@ -56,32 +56,29 @@ def set_keyframe(environment: Environment, keyframe: str) -> NDArray[Any]:
         SimulationError: If it has no such keyframe, or is no MuJoCo environment.
     """
     bare: Any = environment.unwrapped
-    if not all(hasattr(bare, name) for name in ("model", "set_state", "_get_obs")):
-        raise SimulationError(
-            f"environment '{_name(environment)}' has no keyframes: leave 'keyframe' empty"
-        )
-    key = bare.model.key(keyframe_index(bare.model, keyframe))
+    if not all(hasattr(bare, name) for name in ("set_state", "_get_obs")):
+        raise _without_keyframes(environment)
+    key = bare.model.key(require_keyframe(environment, keyframe))
     bare.set_state(key.qpos.copy(), key.qvel.copy())
     observation = bare._get_obs()  # what such environments observe with
     return np.asarray(flatten(bare.observation_space, observation))
 
 
-def require_keyframe(environment: Environment, keyframe: str) -> None:
-    """Refuse a keyframe that the environment does not have.
+def require_keyframe(environment: Environment, keyframe: str) -> int:
+    """Return the number of a keyframe of the environment's model.
 
     Raises:
-        SimulationError: Naming those that it has.
+        SimulationError: If there is none, naming those that it has.
     """
     model = getattr(environment.unwrapped, "model", None)
     if model is None:
-        raise SimulationError(
-            f"environment '{_name(environment)}' has no keyframes: leave 'keyframe' empty"
-        )
-    keyframe_index(model, keyframe)
+        raise _without_keyframes(environment)
+    return keyframe_index(model, keyframe)
 
 
-def _name(environment: Environment) -> str:
-    return environment.spec.id if environment.spec else type(environment.unwrapped).__name__
+def _without_keyframes(environment: Environment) -> SimulationError:
+    name = environment.spec.id if environment.spec else type(environment.unwrapped).__name__
+    return SimulationError(f"environment '{name}' has no keyframes: leave 'keyframe' empty")
 
 
 def _require_rate(env: str, environment: Environment, contract: Contract) -> None:

@@ -239,7 +239,23 @@ def status_of(run: SimulationRun, steady_ns: int) -> Status:
         return Status(Level.OK, "finished", "all episodes are done")
     if run.pause_control.paused:
         return Status(Level.OK, "paused", "paused")
-    return _in_lockstep(run, steady_ns) if run.lockstep else _in_real_time(run)
+    if run.lockstep:
+        if run.answer_needed and steady_ns - run.shown_ns > _SILENCE_NS:
+            return Status(Level.WARN, "unanswered", "waiting for a command")
+        return Status(Level.OK, "running", "running in lockstep")
+    return _real_time_status(run)
+
+
+def _real_time_status(run: SimulationRun) -> Status:
+    if run.held.stopped:
+        return Status(Level.ERROR, "stopped", "no command in time: the robot was stopped")
+    if run.pace.is_behind:
+        lag = (
+            f"simulated time runs at {run.pace.factor:.2f} of wall time instead of {run.factor:g}"
+        )
+        remedy = f"{run.pace.missed} periods are lost: lower real_time_factor"
+        return Status(Level.WARN, "behind", f"{lag}, {remedy}")
+    return Status(Level.OK, "running", "running in real time")
 
 
 def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
@@ -266,22 +282,3 @@ def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
             "periods lost": run.pace.missed,
         }
     return {key: str(value) for key, value in figures.items()}
-
-
-def _in_lockstep(run: SimulationRun, steady_ns: int) -> Status:
-    if run.answer_needed and steady_ns - run.shown_ns > _SILENCE_NS:
-        return Status(Level.WARN, "unanswered", "waiting for a command")
-    return Status(Level.OK, "running", "running in lockstep")
-
-
-def _in_real_time(run: SimulationRun) -> Status:
-    if run.held.stopped:
-        return Status(Level.ERROR, "stopped", "no command in time: the robot was stopped")
-    if run.pace.is_behind:
-        return Status(
-            Level.WARN,
-            "behind",
-            f"simulated time runs at {run.pace.factor:.2f} of wall time instead of "
-            f"{run.factor:g}, {run.pace.missed} periods are lost: lower real_time_factor",
-        )
-    return Status(Level.OK, "running", "running in real time")

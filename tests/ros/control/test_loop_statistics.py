@@ -2,7 +2,7 @@ import pytest
 
 from dql_core.runtime.controller import Command, State
 from dql_core.streams import Observation
-from dql_ros.control.health import LoopStatistics, Spread
+from dql_ros.control.health import LoopStatistics
 
 RUNNING = Command(None, State.RUNNING, inference_ns=2_000_000)
 
@@ -12,28 +12,27 @@ def observation(age_ns: int | None) -> Observation:
 
 
 def test_a_loop_that_never_ticked_has_no_figures() -> None:
-    summary = LoopStatistics().summary()
-    assert (summary.ticks, summary.rate_hz) == (0, 0.0)
-    assert summary.jitter == summary.inference == summary.latency == Spread()
-    assert summary.command is None
+    statistics = LoopStatistics()
+    assert set(statistics.figures().values()) == {0}
+    assert statistics.command is None
 
 
 def test_rate_ages_and_inference_times_are_those_of_the_ticks() -> None:
     statistics = LoopStatistics()
     for index in range(11):
         statistics.add(index * 10_000_000, observation(1_500_000), RUNNING)
-    summary = statistics.summary()
-    assert summary.ticks == 11
-    assert summary.rate_hz == pytest.approx(100.0)
-    assert summary.ages_s == {"state": 0.0015}
-    assert summary.inference.p50_ms == pytest.approx(2.0)
-    assert summary.command is RUNNING
+    figures = statistics.figures()
+    assert figures["ticks"] == 11
+    assert figures["rate (Hz)"] == pytest.approx(100.0)
+    assert figures["age of state (s)"] == 0.0015
+    assert figures["inference p50 (ms)"] == pytest.approx(2.0)
+    assert statistics.command is RUNNING
 
 
 def test_a_stream_that_never_came_has_no_age() -> None:
     statistics = LoopStatistics()
     statistics.add(0, observation(None), RUNNING)
-    assert statistics.summary().ages_s == {"state": None}
+    assert statistics.figures()["age of state (s)"] is None
 
 
 def test_only_the_last_ticks_count() -> None:
@@ -42,25 +41,25 @@ def test_only_the_last_ticks_count() -> None:
         statistics.add(0, observation(0), Command(None, State.RUNNING, inference_ns=10**9))
     for index in range(1000):
         statistics.add(index * 1_000_000, observation(0), RUNNING)
-    summary = statistics.summary()
-    assert summary.ticks == 6000
-    assert summary.rate_hz == pytest.approx(1000.0)
-    assert summary.inference.p99_ms == pytest.approx(2.0)
+    figures = statistics.figures()
+    assert figures["ticks"] == 6000
+    assert figures["rate (Hz)"] == pytest.approx(1000.0)
+    assert figures["inference p99 (ms)"] == pytest.approx(2.0)
 
 
 def test_jitter_is_the_distance_of_each_tick_to_tick_time_from_the_period() -> None:
     statistics = LoopStatistics(period_ns=10_000_000)
     for time_ns in (0, 10_000_000, 22_000_000, 29_000_000):
         statistics.add(time_ns, observation(0), RUNNING)
-    jitter = statistics.summary().jitter
-    assert jitter.p50_ms == pytest.approx(2.0)
-    assert jitter.max_ms == pytest.approx(3.0)
+    figures = statistics.figures()
+    assert figures["tick jitter p50 (ms)"] == pytest.approx(2.0)
+    assert figures["tick jitter max (ms)"] == pytest.approx(3.0)
 
 
 def test_latencies_are_those_that_were_measured() -> None:
     statistics = LoopStatistics()
     for latency_ns in (1_000_000, 2_000_000, 6_000_000):
         statistics.add_latency(latency_ns)
-    assert statistics.summary().latency.p50_ms == pytest.approx(2.0)
+    assert statistics.figures()["state to command p50 (ms)"] == pytest.approx(2.0)
     statistics.clear()
-    assert statistics.summary().latency == Spread()
+    assert statistics.figures()["state to command p50 (ms)"] == 0.0
