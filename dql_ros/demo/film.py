@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dql_core.data.dataset import Episode, load_dataset
+from dql_core.data.dataset import Episode, LoadedDataset, load_dataset
 from dql_core.process import ChildProcess, ChildProcesses
 from dql_core.sim.scara_camera import Colour, ScaraCamera
 from dql_ros.demo.rollouts import JOINTS, TARGET, Outcome, outcome_of, tool_path
@@ -38,38 +37,34 @@ _VERDICTS: dict[Outcome, tuple[str, tuple[int, int, int]]] = {
 _TIMEOUT_S = 180.0
 
 
-@dataclass(frozen=True)
-class Replay:
-    """Recorded episodes of one policy.
+def film(
+    policies: Mapping[str, LoadedDataset], episodes: int, camera: ScaraCamera
+) -> Iterator[list[Picture]]:
+    """Yield the frames of one episode after the other, all policies at the same time.
 
-    Attributes:
-        label: The policy's name for people.
-        rate_hz: Rate of the recorded observations.
-        episodes: Its episodes.
+    Args:
+        policies: What each policy did, by its name for people.
+        episodes: How many episodes to show at most.
+        camera: Takes the pictures.
     """
-
-    label: str
-    rate_hz: float
-    episodes: Sequence[Episode]
-
-
-def film(replays: Sequence[Replay], camera: ScaraCamera) -> Iterator[list[Picture]]:
-    """Yield the frames of one episode after the other, all policies at the same time."""
-    for episodes in zip(*(replay.episodes for replay in replays), strict=True):
+    shown = (dataset.episodes[:episodes] for dataset in policies.values())
+    for together in zip(*shown, strict=True):
         panels = [
-            list(_panel_frames(replay, episode, camera))
-            for replay, episode in zip(replays, episodes, strict=True)
+            list(_panel_frames(label, dataset.spec.rate_hz, episode, camera))
+            for (label, dataset), episode in zip(policies.items(), together, strict=True)
         ]
         count = max(map(len, panels)) + _HOLD_FRAMES
         yield [
-            np.hstack([frames[min(index, len(frames) - 1)] for frames in panels])
-            for index in range(count)
+            np.hstack([frames[min(number, len(frames) - 1)] for frames in panels])
+            for number in range(count)
         ]
 
 
-def _panel_frames(replay: Replay, episode: Episode, camera: ScaraCamera) -> Iterator[Picture]:
+def _panel_frames(
+    label: str, rate_hz: float, episode: Episode, camera: ScaraCamera
+) -> Iterator[Picture]:
     """Yield the frames of one episode of one policy; the last one says how it ended."""
-    times = np.arange(len(episode) + 1) / replay.rate_hz
+    times = np.arange(len(episode) + 1) / rate_hz
     path = tool_path(episode)
     joints, target = episode.observations[:, JOINTS], episode.observations[-1, TARGET]
     instants = np.append(np.arange(0.0, times[-1], 1.0 / _FRAMES_PER_S), times[-1])
@@ -78,7 +73,7 @@ def _panel_frames(replay: Replay, episode: Episode, camera: ScaraCamera) -> Iter
         trail = path[: np.searchsorted(times, instant, side="right")]
         picture = camera.take(pose, target.astype(np.float64), trail, _TRAIL)
         outcome = outcome_of(episode) if instant == times[-1] else None
-        yield _labelled(picture, replay.label, outcome)
+        yield _labelled(picture, label, outcome)
 
 
 def _labelled(picture: Picture, label: str, outcome: Outcome | None) -> Picture:
@@ -105,12 +100,10 @@ def _frames(scenes: Iterator[list[Picture]], out: Path) -> Iterator[Picture]:
 def main() -> None:
     """Run the process."""
     out, count, *pairs = sys.argv[1:]
-    replays = []
-    for label, _, folder in (pair.partition("=") for pair in pairs):
-        dataset = load_dataset(folder)
-        replays.append(Replay(label, dataset.spec.rate_hz, dataset.episodes[: int(count)]))
+    labelled = (pair.partition("=") for pair in pairs)
+    policies = {label: load_dataset(folder) for label, _, folder in labelled}
     with ScaraCamera(_WIDTH, _HEIGHT) as camera:
-        frames = _frames(film(replays, camera), Path(out))
+        frames = _frames(film(policies, int(count), camera), Path(out))
         write_film(Path(out), frames, _FRAMES_PER_S, quality=8)
 
 
