@@ -56,8 +56,7 @@ PARAMETERS = (
         1.0,
         "in real time with use_sim_time: simulated seconds per wall second; must be the "
         "simulator's, so that the node keeps the contract's rate on the simulator's clock",
-        0.01,
-        100.0,
+        (0.01, 100.0),
     ),
     Parameter("autostart", False, "configure and activate at start"),
     Parameter(
@@ -65,36 +64,32 @@ PARAMETERS = (
         120.0,
         "time limit for loading and timing the policy, in seconds; after it configure fails and "
         "the process must be restarted",
-        1.0,
-        3600.0,
+        (1.0, 3600.0),
     ),
     Parameter(
         "activation_timeout_s",
         10.0,
         "in real time: how long activate waits for fresh data on every stream before it fails, in "
         "seconds; 0: become active at once, and send nothing until then",
-        0.0,
-        3600.0,
+        (0.0, 3600.0),
     ),
-    Parameter("seed", -1, "seed of the sampled actions; -1: a new one at each start", -1, 2**31),
+    Parameter("seed", -1, "seed of the sampled actions; -1: a new one at each start", (-1, 2**31)),
     Parameter(
-        "warm_up_ticks", 0, "number of complete observations before the first command", 0, 10_000
+        "warm_up_ticks", 0, "number of complete observations before the first command", (0, 10_000)
     ),
     Parameter(
         "max_z_score",
         10.0,
         "an observation is unusual if it is more than this many standard deviations from the "
         "training data's mean",
-        0.1,
-        1e9,
+        (0.1, 1e9),
     ),
     Parameter(
         "fault_z_score",
         200.0,
         "an observation is a fault, and the policy does not act on it, if it is more than this "
         "many standard deviations from that mean; at least max_z_score",
-        0.1,
-        1e9,
+        (0.1, 1e9),
     ),
     Parameter(
         "when_unusual",
@@ -107,8 +102,7 @@ PARAMETERS = (
         0.0,
         "in real time: an action that takes longer to compute is dropped, in seconds; at most the "
         "control period; 0: the control period",
-        0.0,
-        10.0,
+        (0.0, 10.0),
     ),
     Parameter(
         "when_too_slow",
@@ -128,32 +122,28 @@ PARAMETERS = (
         "action_smoothing",
         0.0,
         "share of the previous command in each command; the rest is the policy's action; 0: none",
-        0.0,
-        0.99,
+        (0.0, 0.99),
     ),
     Parameter(
         "thread_priority",
         50,
         "in real time: SCHED_FIFO priority of the node's threads, if permitted, so that other "
         "programs do not delay its ticks; 0: none",
-        0,
-        98,
+        (0, 98),
     ),
     Parameter(
         "candidates_hz",
         0.0,
         "highest rate at which the sampled actions and their Q values are published on "
         "~/candidates, in Hz; 0: never",
-        0.0,
-        1000.0,
+        (0.0, 1000.0),
     ),
     Parameter(
         "recorders",
         0,
         "in lockstep: number of recorders that must subscribe to the commands before the first is "
         "sent",
-        0,
-        100,
+        (0, 100),
     ),
 )
 

@@ -40,8 +40,7 @@ class Parameter:
         name: Its name.
         default: Its default, which also fixes its type.
         description: What it does, with its unit.
-        low: Smallest value allowed, for numbers.
-        high: Largest value allowed; must be given with ``low``.
+        bounds: Smallest and largest value allowed, for numbers.
         choices: The only values allowed, for strings.
         required: Whether an empty default must be replaced.
         read_only: Whether it can be set only at start.
@@ -50,8 +49,7 @@ class Parameter:
     name: str
     default: Value
     description: str
-    low: float | None = None
-    high: float | None = None
+    bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     required: bool = False
     read_only: bool = True
@@ -61,14 +59,13 @@ class Parameter:
         descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
         if self.choices:
             descriptor.additional_constraints = f"one of: {', '.join(self.choices)}"
-        if self.low is None or self.high is None:
-            return descriptor
-        if isinstance(self.default, float):
-            bounds = FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
-            descriptor.floating_point_range = [bounds]
-        else:
-            bounds = IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)
-            descriptor.integer_range = [bounds]
+        if self.bounds is not None and isinstance(self.default, float):
+            low, high = map(float, self.bounds)
+            found = FloatingPointRange(from_value=low, to_value=high)
+            descriptor.floating_point_range = [found]
+        elif self.bounds is not None:
+            least, most = map(int, self.bounds)
+            descriptor.integer_range = [IntegerRange(from_value=least, to_value=most, step=1)]
         return descriptor
 
 

@@ -23,8 +23,7 @@ PARAMETERS = (
         "num_candidates",
         0,
         "number of actions sampled to choose from; 0: the bundle's own",
-        0,
-        100_000,
+        (0, 100_000),
     ),
     Parameter(
         "selection",
@@ -37,8 +36,7 @@ PARAMETERS = (
         0.0,
         "correlation of an action's noise with that of the action before, so that the policy does "
         "not switch between two ways of doing the task; 0: independent noise",
-        0.0,
-        1.0,
+        (0.0, 1.0),
     ),
     Parameter(
         "backend",

@@ -71,22 +71,24 @@ PARAMETERS = (
     Parameter("topics", ("",), "further topics to record"),
     Parameter("record_at_start", True, "record at once; false: from the call of ~/start on"),
     Parameter(
-        "depth", 10_000, "number of messages of a topic that may wait to be written", 1, 1_000_000
+        "depth",
+        10_000,
+        "number of messages of a topic that may wait to be written",
+        (1, 1_000_000),
     ),
     Parameter(
         "compression", "zstd", "of the chunks in the MCAP files", choices=tuple(COMPRESSIONS)
     ),
-    Parameter("max_file_mb", 0.0, "begin a new file after this many MB; 0: never", 0.0, 1e9),
-    Parameter("max_file_s", 0.0, "begin a new file after this many seconds; 0: never", 0.0, 1e9),
+    Parameter("max_file_mb", 0.0, "begin a new file after this many MB; 0: never", (0.0, 1e9)),
+    Parameter("max_file_s", 0.0, "begin a new file after this many seconds; 0: never", (0.0, 1e9)),
     Parameter(
         "flush_s",
         1.0,
         "longest time between two writes to the disk, in seconds; a kill can lose this much",
-        0.05,
-        3600.0,
+        (0.05, 3600.0),
     ),
     Parameter(
-        "min_free_mb", 100.0, "finish the recording when the disk has less MB free", 0.0, 1e9
+        "min_free_mb", 100.0, "finish the recording when the disk has less MB free", (0.0, 1e9)
     ),
 )
 SUCCESS, FAILURE = "success", "failure"

@@ -223,17 +223,18 @@ class SimBridgeNode(Node):
 
 def _faults(link: str) -> tuple[Parameter, ...]:
     return (
-        Parameter(f"{link}_latency_ms", 0.0, f"delay of the {link}s; simulated ms", 0.0, _MAX_MS),
         Parameter(
-            f"{link}_jitter_ms", 0.0, "largest random delay on top; simulated ms", 0.0, _MAX_MS
+            f"{link}_latency_ms", 0.0, f"delay of the {link}s; simulated ms", (0.0, _MAX_MS)
         ),
-        Parameter(f"{link}_drop", 0.0, f"share of the {link}s that are lost", 0.0, 0.95),
+        Parameter(
+            f"{link}_jitter_ms", 0.0, "largest random delay on top; simulated ms", (0.0, _MAX_MS)
+        ),
+        Parameter(f"{link}_drop", 0.0, f"share of the {link}s that are lost", (0.0, 0.95)),
         Parameter(
             f"{link}_noise",
             0.0,
             f"standard deviation of the noise on each number of a {link}, in its own unit",
-            0.0,
-            1e9,
+            (0.0, 1e9),
         ),
     )
 
@@ -249,24 +250,22 @@ PARAMETERS = (
         "'lockstep' waits for each command, 'real_time' holds the last one",
         choices=("lockstep", "real_time"),
     ),
-    Parameter("episodes", 0, "end after this many episodes; 0: never", 0, _MAX_INTEGER),
+    Parameter("episodes", 0, "end after this many episodes; 0: never", (0, _MAX_INTEGER)),
     Parameter(
         "max_episode_steps",
         0,
         "truncate episodes after this many steps; 0: the environment's own limit",
-        0,
-        _MAX_INTEGER,
+        (0, _MAX_INTEGER),
     ),
-    Parameter("seed", 0, "episode i is reset with seed + i", 0, _MAX_INTEGER),
+    Parameter("seed", 0, "episode i is reset with seed + i", (0, _MAX_INTEGER)),
     Parameter(
-        "real_time_factor", 1.0, "in real time: simulated seconds per wall second", 0.01, 100.0
+        "real_time_factor", 1.0, "in real time: simulated seconds per wall second", (0.01, 100.0)
     ),
     Parameter(
         "recorders",
         0,
         "number of recorders that must subscribe to every topic before the first episode",
-        0,
-        100,
+        (0, 100),
     ),
     Parameter(
         "wait_for_policy",
@@ -278,12 +277,11 @@ PARAMETERS = (
         0.5,
         "in real time: after this time without a command the robot gets the contract's safe "
         "command; simulated seconds; 0: never",
-        0.0,
-        3600.0,
+        (0.0, 3600.0),
     ),
     *_faults("state"),
     *_faults("command"),
-    Parameter("fault_seed", 0, "seed of latency, loss and noise", 0, _MAX_INTEGER),
+    Parameter("fault_seed", 0, "seed of latency, loss and noise", (0, _MAX_INTEGER)),
     Parameter("video", "", "MP4 file to film the robot into; it needs an OpenGL driver"),
     Parameter("camera", "", "camera of the model; by default its first, else a free one"),
 )
@@ -294,8 +292,7 @@ SETTABLE = (
         "reset_seed",
         -1,
         "seed of the episode that ~/reset begins; -1: seed + i",
-        -1,
-        _MAX_INTEGER,
+        (-1, _MAX_INTEGER),
         read_only=False,
     ),
     Parameter(
@@ -306,7 +303,7 @@ SETTABLE = (
         read_only=False,
     ),
     Parameter(
-        "steps", 1, "number of steps that a call of ~/step makes", 1, 1_000_000, read_only=False
+        "steps", 1, "number of steps that a call of ~/step makes", (1, 1_000_000), read_only=False
     ),
 )
 

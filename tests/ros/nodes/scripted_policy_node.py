@@ -23,8 +23,8 @@ STALL, CRASH, NAN, BEYOND, HANG = 2.5, 2.6, 2.7, 2.8, 2.9
 SPIN, LOOP = 3.0, 3.1
 
 PARAMETERS = (
-    Parameter("num_candidates", 8, "actions sampled", 1, 1000),
-    Parameter("candidate_s", 0.0, "seconds that each takes", 0.0, 1.0),
+    Parameter("num_candidates", 8, "actions sampled", (1, 1000)),
+    Parameter("candidate_s", 0.0, "seconds that each takes", (0.0, 1.0)),
 )
 
 

@@ -64,8 +64,8 @@ def line(parameter: Parameter) -> str:
         default = f"`{parameter.default}`"
     if parameter.choices:
         values = ", ".join(f"`{choice}`" for choice in parameter.choices)
-    elif parameter.low is not None:
-        values = f"{parameter.low:.10g} to {parameter.high:.10g}"
+    elif parameter.bounds is not None:
+        values = "{:.10g} to {:.10g}".format(*parameter.bounds)
     return f"| `{parameter.name}` | {default} | {values} | {parameter.description} |"
 
 
@@ -109,7 +109,7 @@ def test_every_fault_of_the_command_line_is_a_parameter_of_the_bridge() -> None:
     for fault in FAULTS.values():
         for name in fault.parameters:
             reached.add(name)
-            assert (parameters[name].low, parameters[name].high) == (0, fault.high)
+            assert parameters[name].bounds == (0, fault.high)
             assert isinstance(parameters[name].default, int if fault.whole else float)
     links = ("state_", "command_")
     assert reached - {"fault_seed"} == {
