@@ -1,4 +1,4 @@
-"""Functions over an episode: its rewards, and the ends that no topic tells.
+"""Functions over an episode: its rewards, and ends that no topic reports.
 
 A contract and `dql relabel` name a function as ``module:function``. It is called with a
 `LoggedEpisode` and keyword arguments, and returns one number (a reward) or one flag (a predicate)

@@ -1,9 +1,4 @@
-"""Calls the functions that a yaml file names, and checks what they return.
-
-Finds a function by its name, ``module:function``.
-
-How a yaml file names a function over an episode.
-"""
+"""The functions that a yaml file names as ``module:function``: found, called, and checked."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,55 +35,60 @@ MISTAKES = (
 )
 
 
-class Named(Protocol):
-    """A function's name, ``module:function``, and its keyword arguments."""
+class NamedFunction(StrictModel):
+    """A Python function that is called with one episode.
 
-    @property
-    def function(self) -> str: ...  # noqa: D102  # the class says it
+    Attributes:
+        function: ``module:function``.
+        arguments: Keyword arguments for it.
+    """
 
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-
-class Weighted(Named, Protocol):
-    """A named function with its factor in a sum."""
-
-    @property
-    def weight(self) -> float: ...  # noqa: D102
+    function: str = Field(pattern=r"^[\w.]+:\w+$")
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
-def load_rewards(functions: Sequence[Weighted], what: str = "reward") -> Rewards:
-    """Import reward functions; what comes back computes their weighted sum, shape (T,).
+class RewardFunction(NamedFunction):
+    """A function that returns rewards, shape (T,).
+
+    Attributes:
+        weight: Factor of its rewards in the sum of several.
+    """
+
+    weight: float = Field(default=1.0, allow_inf_nan=False)
+
+
+def load_rewards(functions: Sequence[RewardFunction], what: str = "reward") -> Rewards:
+    """Import reward functions; the result computes their weighted sum, shape (T,).
 
     Args:
         functions: At least one.
         what: The key that names them, for messages.
 
     Raises:
-        ContractError: If a function does not exist or does not take its arguments. What comes
-            back raises it if a function fails or returns anything but T finite numbers.
+        ContractError: If a function does not exist or does not take its arguments. The result
+            raises it if a function fails or returns anything but T finite numbers.
     """
     terms = [(named.weight, _load(named, what)) for named in functions]
 
     def rewards(episode: LoggedEpisode) -> NDArray[np.float64]:
         total = np.zeros(len(episode))
         for weight, function in terms:
-            total += weight * _finite(function, function(episode))
+            total += weight * function.finite(episode)
         return total
 
     return rewards
 
 
-def load_predicate(named: Named, what: str = "episode.terminated") -> Predicate:
-    """Import a predicate; what comes back tells of each step, shape (T,), whether it holds.
+def load_predicate(named: NamedFunction, what: str = "episode.terminated") -> Predicate:
+    """Import a predicate; the result returns for each step whether it holds, shape (T,).
 
     Args:
         named: The predicate.
         what: The key that names it, for messages.
 
     Raises:
-        ContractError: If the function does not exist or does not take its arguments. What comes
-            back raises it if the function fails or returns anything but T bools.
+        ContractError: If the function does not exist or does not take its arguments. The result
+            raises it if the function fails or returns anything but T bools.
     """
     function = _load(named, what)
 
@@ -114,12 +114,11 @@ class _Function:
 
     def __call__(self, episode: LoggedEpisode) -> NDArray[Any]:
         """Return one value for each transition, shape (T,)."""
-        seen = dataclasses.replace(
-            episode,
-            observations=_read_only(episode.observations),
-            actions=_read_only(episode.actions),
-        )
+        views = {"observations": episode.observations.view(), "actions": episode.actions.view()}
+        for view in views.values():
+            view.flags.writeable = False
         try:
+            seen = dataclasses.replace(episode, **views)
             values = np.asarray(self.function(seen, **self.arguments))
         except DqlError as cause:
             raise ContractError(f"{self.where}: {cause}") from cause
@@ -134,41 +133,36 @@ class _Function:
             )
         return values
 
+    def finite(self, episode: LoggedEpisode) -> NDArray[np.float64]:
+        """Return one finite number for each transition, shape (T,)."""
+        values = self(episode)
+        if values.dtype.kind not in "biuf":
+            raise ContractError(
+                f"{self.where} returned values of type {values.dtype}, not numbers"
+            )
+        rewards = values.astype(np.float64)
+        wrong = np.flatnonzero(~np.isfinite(rewards))
+        if len(wrong):
+            step = int(wrong[0])
+            raise ContractError(
+                f"{self.where} returned {rewards[step]} at step {step} of {len(rewards)}; a "
+                f"reward is a finite number"
+            )
+        return rewards
+
     def _line(self, cause: Exception) -> str:
-        """Tell the last line of the function's file that was on the way to an exception."""
+        """Name the last line of the function's file that was on the way to an exception."""
         file = self.function.__code__.co_filename if inspect.isfunction(self.function) else None
         frames = traceback.extract_tb(cause.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == file]
         return f" ({Path(str(file)).name} line {lines[-1]})" if lines else ""
 
 
-def _load(named: Named, what: str) -> _Function:
+def _load(named: NamedFunction, what: str) -> _Function:
     function = find_function(named.function, what)
     where = f"{what}: {named.function}"
-    require_arguments(function, named.arguments, where)
+    _require_arguments(function, named.arguments, where)
     return _Function(where, function, dict(named.arguments))
-
-
-def _read_only(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    view = values.view()
-    view.flags.writeable = False
-    return view
-
-
-def _finite(function: _Function, values: NDArray[Any]) -> NDArray[np.float64]:
-    if values.dtype.kind not in "biuf":
-        raise ContractError(
-            f"{function.where} returned values of type {values.dtype}, not numbers"
-        )
-    rewards = values.astype(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(rewards))
-    if len(wrong):
-        step = int(wrong[0])
-        raise ContractError(
-            f"{function.where} returned {rewards[step]} at step {step} of {len(rewards)}; a "
-            f"reward is a finite number"
-        )
-    return rewards
 
 
 def find_function(name: str, what: str) -> Callable[..., Any]:
@@ -182,16 +176,11 @@ def find_function(name: str, what: str) -> Callable[..., Any]:
         ContractError: If there is no such module or function.
     """
     module_name, _, function_name = name.partition(":")
-    if not function_name:
-        raise ContractError(
-            f"{what}: '{name}' names no function; write module:function, such as "
-            f"dql_core.rewards:distance_to_goal"
-        )
     try:
         module = importlib.import_module(module_name)
     except (ImportError, SyntaxError) as cause:
         raise ContractError(
-            f"{what}: cannot import '{module_name}': {cause}; {_mending(module_name)}"
+            f"{what}: cannot import '{module_name}': {cause}; {_remedy(module_name)}"
         ) from cause
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -204,14 +193,10 @@ def find_function(name: str, what: str) -> Callable[..., Any]:
     return found
 
 
-def require_arguments(
+def _require_arguments(
     function: Callable[..., Any], arguments: Mapping[str, Any], where: str
 ) -> None:
-    """Check that a function can be called as ``function(episode, **arguments)``.
-
-    Raises:
-        ContractError: Naming the argument that is unknown or missing.
-    """
+    """Check that a function can be called as ``function(episode, **arguments)``."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # a compiled function, which does not say what it takes
@@ -249,31 +234,9 @@ def source_sha256(name: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
-def _mending(module: str) -> str:
+def _remedy(module: str) -> str:
     package = Path(module.split(".", maxsplit=1)[0])
     here = package.with_suffix(".py").is_file() or package.is_dir()
     if here and importlib.util.find_spec(package.name) is None:
         return "it lies in this folder: put PYTHONPATH=. before the command"
     return "install it, or set PYTHONPATH to its folder"
-
-
-class NamedFunction(StrictModel):
-    """A Python function that is called with one episode.
-
-    Attributes:
-        function: ``module:function``.
-        arguments: Keyword arguments for it.
-    """
-
-    function: str = Field(pattern=r"^[\w.]+:\w+$")
-    arguments: dict[str, Any] = Field(default_factory=dict)
-
-
-class RewardFunction(NamedFunction):
-    """A function that returns rewards, shape (T,).
-
-    Attributes:
-        weight: Factor of its rewards in the sum of several.
-    """
-
-    weight: float = Field(default=1.0, allow_inf_nan=False)

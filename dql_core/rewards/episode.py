@@ -16,6 +16,8 @@ from dql_core.spec import FieldSpec, PolicySpec
 class LoggedEpisode:
     """One episode of T transitions, without its rewards.
 
+    Fields are found by name; a wrong one is a `ContractError` that names the nearest right one.
+
     Attributes:
         observations: Shape (T + 1, O), float32; the last row is what followed the last action.
         actions: Shape (T, A), float32.
@@ -35,36 +37,20 @@ class LoggedEpisode:
         return len(self.actions)
 
     def observation(self, name: str) -> NDArray[np.float64]:
-        """Return one observation field over time, shape (T + 1,).
-
-        Raises:
-            ContractError: Naming the field that does not exist, and the nearest that does.
-        """
+        """Return one observation field over time, shape (T + 1,)."""
         return self.observation_fields([name])[:, 0]
 
     def action(self, name: str) -> NDArray[np.float64]:
-        """Return one action field over time, shape (T,).
-
-        Raises:
-            ContractError: Naming the field that does not exist, and the nearest that does.
-        """
+        """Return one action field over time, shape (T,)."""
         return self.action_fields([name])[:, 0]
 
     def observation_fields(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Return n observation fields in the order of ``names``, shape (T + 1, n).
-
-        Raises:
-            ContractError: Naming the field that does not exist, and the nearest that does.
-        """
+        """Return n observation fields in the order of ``names``, shape (T + 1, n)."""
         indices = field_indices(self.spec.observation, names, "observation")
         return self.observations[:, indices].astype(np.float64)
 
     def action_fields(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Return n action fields in the order of ``names``, shape (T, n).
-
-        Raises:
-            ContractError: Naming the field that does not exist, and the nearest that does.
-        """
+        """Return n action fields in the order of ``names``, shape (T, n)."""
         indices = field_indices(self.spec.action, names, "action")
         return self.actions[:, indices].astype(np.float64)
 

@@ -1,8 +1,6 @@
-"""Rewards of common tasks: distances, efforts, successes and limits.
+"""The bundled functions over an episode: rewards of common tasks, and predicates for its end.
 
-What the bundled functions accept as arguments, which come from a yaml file.
-
-Predicates over an episode: element t tells of what the action of step t led to.
+Each returns one value for each action, of what it led to. Their arguments come from a yaml file.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ NamesOrNumbers = Sequence[str | float]
 def distance_to_goal(
     episode: LoggedEpisode, *, position: Sequence[str], goal: NamesOrNumbers
 ) -> NDArray[np.float64]:
-    """Minus the Euclidean distance to the goal that each action led to, in the fields' unit.
+    """Minus the Euclidean distance to the goal, in the fields' unit.
 
     Args:
         episode: The episode.
@@ -33,7 +31,7 @@ def distance_to_goal(
     Raises:
         ContractError: If a field does not exist, or the two differ in number.
     """
-    return -distances(episode, position, goal)[1:]
+    return -_distances(episode, position, goal)
 
 
 def action_cost(
@@ -50,11 +48,9 @@ def action_cost(
         ContractError: If a field does not exist, or the weights are not as many.
     """
     known = [field.name for field in episode.spec.action]
-    chosen = known if fields is None else names("fields", fields)
-    costs: NDArray[np.float64] = episode.action_fields(chosen) ** 2 @ numbers(
-        "weights", weights, chosen
-    )
-    return -costs
+    chosen = known if fields is None else _names("fields", fields)
+    squares: NDArray[np.float64] = episode.action_fields(chosen) ** 2
+    return -(squares @ _numbers("weights", weights, chosen))
 
 
 def success_bonus(
@@ -70,9 +66,9 @@ def success_bonus(
 
     Args:
         episode: The episode.
-        position: Observation fields of the robot's position.
-        goal: Observation fields of the goal's in the same order; a number is a fixed coordinate.
-        radius: The goal is reached at a distance of at most so much, in the fields' unit.
+        position: As in `within_distance`.
+        goal: As in `within_distance`.
+        radius: As in `within_distance`.
         bonus: The reward.
         once: For the first step that reaches the goal, rather than for each step that is there
             afterwards.
@@ -80,10 +76,10 @@ def success_bonus(
     Raises:
         ContractError: If a field does not exist, or an argument is out of its range.
     """
-    within = distances(episode, position, goal)[1:] <= number("radius", radius, positive=True)
+    within = within_distance(episode, position=position, goal=goal, radius=radius)
     if once:
         within &= np.cumsum(within) == 1
-    return within.astype(np.float64) * number("bonus", bonus)
+    return within.astype(np.float64) * _number("bonus", bonus)
 
 
 def joint_limit_penalty(
@@ -110,9 +106,9 @@ def joint_limit_penalty(
     Raises:
         ContractError: If a field does not exist or has no limits, or the margins meet.
     """
-    joints = names("fields", fields)
-    lower, upper = limits(episode, joints, low, high)
-    widths = numbers("margin", margin, joints)
+    joints = _names("fields", fields)
+    lower, upper = _limits(episode, joints, low, high)
+    widths = _numbers("margin", margin, joints)
     for name, least, greatest, width in zip(joints, lower, upper, widths, strict=True):
         if not (np.isfinite(least) and np.isfinite(greatest)):
             raise ContractError(
@@ -129,128 +125,22 @@ def joint_limit_penalty(
     return -penalties
 
 
-def number(key: str, value: object, *, positive: bool = False) -> float:
-    """Return a finite number.
-
-    Raises:
-        ContractError: If ``value`` is none, or must be positive and is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        text = " (yaml takes 1e-2 for a text: write 0.01)" if isinstance(value, str) else ""
-        raise ContractError(f"'{key}' is {value!r}, not a number{text}")
-    if not math.isfinite(value) or (positive and value <= 0):
-        raise ContractError(
-            f"'{key}' is {value}; it must be {'positive' if positive else 'finite'}"
-        )
-    return float(value)
-
-
-def numbers(key: str, value: object, fields: Sequence[str]) -> NDArray[np.float64]:
-    """Return one number for each field, shape (n,), from as many or from one for all.
-
-    Raises:
-        ContractError: If there are neither as many nor one.
-    """
-    if not isinstance(value, list | tuple):
-        return np.full(len(fields), number(key, value))
-    if len(value) != len(fields):
-        raise ContractError(
-            f"'{key}' has {len(value)} numbers for {len(fields)} fields ({', '.join(fields)}); "
-            f"give one for each, or one for all"
-        )
-    return np.array([number(key, each) for each in value])
-
-
-def names(key: str, value: object) -> list[str]:
-    """Return a list of names.
-
-    Raises:
-        ContractError: If ``value`` is no list of texts, or an empty one.
-    """
-    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
-        raise ContractError(f"'{key}' is {value!r}; give a list of field names, such as [x, y]")
-    if not value:
-        raise ContractError(f"'{key}' is an empty list; name at least one field")
-    return list(value)
-
-
-def distances(episode: LoggedEpisode, position: object, goal: object) -> NDArray[np.float64]:
-    """Euclidean distance between a position and a goal at each observation, shape (T + 1,).
-
-    Args:
-        episode: The episode.
-        position: Observation fields of the robot's position.
-        goal: Observation fields of the goal's in the same order; a number is a fixed coordinate.
-
-    Raises:
-        ContractError: If a field does not exist, or the two differ in number.
-    """
-    here = names("position", position)
-    if not isinstance(goal, list | tuple):
-        raise ContractError(
-            f"'goal' is {goal!r}; give a list of observation fields or numbers, such as [0.5, 1.0]"
-        )
-    if len(here) != len(goal):
-        raise ContractError(
-            f"'position' names {len(here)} fields and 'goal' {len(goal)}; they must be as many"
-        )
-    there = [
-        episode.observation(each) if isinstance(each, str) else number("goal", each)
-        for each in goal
-    ]
-    offsets = episode.observation_fields(here)  # a copy
-    for column, coordinate in enumerate(there):
-        offsets[:, column] -= coordinate
-    distance: NDArray[np.float64] = np.linalg.norm(offsets, axis=1)
-    return distance
-
-
-def limits(
-    episode: LoggedEpisode, fields: Sequence[str], low: object, high: object
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper limits of observation fields, shape (n,) each.
-
-    Args:
-        episode: Its spec has the bounds that count where none are given.
-        fields: Observation fields.
-        low: None, one number for all, or one for each; in the fields' units.
-        high: Likewise.
-
-    Raises:
-        ContractError: If a field does not exist, or a lower limit is not below the upper one.
-    """
-    indices = field_indices(episode.spec.observation, fields, "observation")
-    specs = [episode.spec.observation[index] for index in indices]
-    lower = np.array([spec.low for spec in specs]) if low is None else numbers("low", low, fields)
-    upper = (
-        np.array([spec.high for spec in specs]) if high is None else numbers("high", high, fields)
-    )
-    for name, least, greatest in zip(fields, lower, upper, strict=True):
-        if not least < greatest:
-            raise ContractError(
-                f"the limits of '{name}' are {least:g} and {greatest:g}; the lower one must be "
-                f"below the upper one"
-            )
-    return lower, upper
-
-
 def within_distance(
     episode: LoggedEpisode, *, position: Sequence[str], goal: NamesOrNumbers, radius: float
 ) -> NDArray[np.bool_]:
-    """Tell where the goal is reached.
+    """Whether the goal is reached.
 
     Args:
         episode: The episode.
-        position: Observation fields of the robot's position.
-        goal: Observation fields of the goal's in the same order; a number is a fixed coordinate.
+        position: As in `distance_to_goal`.
+        goal: As in `distance_to_goal`.
         radius: The goal is reached at a distance of at most so much, in the fields' unit.
 
     Raises:
         ContractError: If a field does not exist, or the radius is not positive.
     """
-    reached: NDArray[np.bool_] = distances(episode, position, goal)[1:] <= number(
-        "radius", radius, positive=True
-    )
+    least = _number("radius", radius, positive=True)
+    reached: NDArray[np.bool_] = _distances(episode, position, goal) <= least
     return reached
 
 
@@ -261,7 +151,7 @@ def outside_bounds(
     low: Numbers | None = None,
     high: Numbers | None = None,
 ) -> NDArray[np.bool_]:
-    """Tell where any of some observation fields is beyond its limits; NaN is beyond any.
+    """Whether any of some observation fields is beyond its limits; NaN is beyond any.
 
     Args:
         episode: The episode.
@@ -272,15 +162,86 @@ def outside_bounds(
     Raises:
         ContractError: If a field does not exist or has no limit on either side.
     """
-    chosen = names("fields", fields)
-    lower, upper = limits(episode, chosen, low, high)
+    chosen = _names("fields", fields)
+    lower, upper = _limits(episode, chosen, low, high)
     for name, least, greatest in zip(chosen, lower, upper, strict=True):
         if np.isinf(least) and np.isinf(greatest):
             raise ContractError(
                 f"'{name}' has no limits; give 'low' or 'high' here, or bounds in the contract"
             )
     reached = episode.observation_fields(chosen)[1:]
-    inside: NDArray[np.bool_] = np.logical_and.reduce(
-        (reached >= lower) & (reached <= upper), axis=1
-    )
+    inside: NDArray[np.bool_] = ((reached >= lower) & (reached <= upper)).all(axis=1)
     return ~inside
+
+
+def _number(key: str, value: object, *, positive: bool = False) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        text = " (yaml takes 1e-2 for a text: write 0.01)" if isinstance(value, str) else ""
+        raise ContractError(f"'{key}' is {value!r}, not a number{text}")
+    if not math.isfinite(value) or (positive and value <= 0):
+        raise ContractError(
+            f"'{key}' is {value}; it must be {'positive' if positive else 'finite'}"
+        )
+    return float(value)
+
+
+def _numbers(key: str, value: object, fields: Sequence[str]) -> NDArray[np.float64]:
+    """Return one number for each field, shape (n,), from as many or from one for all."""
+    if not isinstance(value, list | tuple):
+        return np.full(len(fields), _number(key, value))
+    if len(value) != len(fields):
+        raise ContractError(
+            f"'{key}' has {len(value)} numbers for {len(fields)} fields ({', '.join(fields)}); "
+            f"give one for each, or one for all"
+        )
+    return np.array([_number(key, each) for each in value])
+
+
+def _names(key: str, value: object) -> list[str]:
+    if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+        raise ContractError(f"'{key}' is {value!r}; give a list of field names, such as [x, y]")
+    if not value:
+        raise ContractError(f"'{key}' is an empty list; name at least one field")
+    return list(value)
+
+
+def _distances(episode: LoggedEpisode, position: object, goal: object) -> NDArray[np.float64]:
+    """Euclidean distance between position and goal after each action, shape (T,)."""
+    here = _names("position", position)
+    if not isinstance(goal, list | tuple):
+        raise ContractError(
+            f"'goal' is {goal!r}; give a list of observation fields or numbers, such as [0.5, 1.0]"
+        )
+    if len(here) != len(goal):
+        raise ContractError(
+            f"'position' names {len(here)} fields and 'goal' {len(goal)}; they must be as many"
+        )
+    there = [
+        episode.observation(each) if isinstance(each, str) else _number("goal", each)
+        for each in goal
+    ]
+    offsets = episode.observation_fields(here)  # a copy
+    for column, coordinate in enumerate(there):
+        offsets[:, column] -= coordinate
+    distance: NDArray[np.float64] = np.linalg.norm(offsets, axis=1)[1:]
+    return distance
+
+
+def _limits(
+    episode: LoggedEpisode, fields: Sequence[str], low: object, high: object
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper limits of observation fields, shape (n,) each; the spec's if not given."""
+    indices = field_indices(episode.spec.observation, fields, "observation")
+    lower, upper = (
+        np.array([getattr(episode.spec.observation[index], key) for index in indices])
+        if given is None
+        else _numbers(key, given, fields)
+        for key, given in (("low", low), ("high", high))
+    )
+    for name, least, greatest in zip(fields, lower, upper, strict=True):
+        if not least < greatest:
+            raise ContractError(
+                f"the limits of '{name}' are {least:g} and {greatest:g}; the lower one must be "
+                f"below the upper one"
+            )
+    return lower, upper
