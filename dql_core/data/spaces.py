@@ -1,16 +1,39 @@
-"""Gymnasium spaces as flat vectors: the order of their fields, and the way there and back."""
+"""Gymnasium spaces as flat vectors: the order of their fields, and the conversion both ways."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
-from dql_core.errors import DatasetError, one_line
+from dql_core.errors import ConfigError, DatasetError, one_line
 from dql_core.spec import FieldSpec, PolicySpec
+
+
+def make_env(
+    env_id: str, remedy: str, max_episode_steps: int | None = None
+) -> gym.Env[Any, Any]:
+    """Make an environment.
+
+    Args:
+        env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
+        remedy: What else the user can give, for the message.
+        max_episode_steps: Truncate episodes after so many steps; by default after the
+            environment's own limit.
+
+    Raises:
+        ConfigError: If there is no such environment.
+    """
+    try:
+        return gym.make(env_id, max_episode_steps=max_episode_steps)
+    except (gym.error.Error, ImportError, ValueError) as cause:
+        raise ConfigError(
+            f"environment '{env_id}' cannot be made: {one_line(cause)}; {remedy}"
+        ) from cause
 
 
 def spec_from_spaces(
@@ -56,7 +79,7 @@ def spec_from_spaces(
 def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.float32]:
     """Lay a value of a space out as one vector, or many values as many vectors.
 
-    The order is that of `gymnasium.spaces.utils.flatten`: a Box row by row, a Tuple as it stands,
+    The order is that of `gymnasium.spaces.utils.flatten`: a Box row by row, a Tuple in its order,
     a Dict by its sorted keys (an unsorted one too, since Minari sorts what it stores).
 
     Args:

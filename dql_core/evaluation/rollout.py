@@ -1,7 +1,4 @@
-"""Rollouts of a policy in a Gymnasium environment.
-
-Gymnasium environments that a policy fits.
-"""
+"""Rollouts of a policy in a Gymnasium environment that it fits."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space, Tuple
 
 import dql_core.sim  # noqa: F401 - registers the bundled environment
-from dql_core.data.spaces import flatten, unflatten_action
-from dql_core.errors import ConfigError, SpecMismatchError, one_line
+from dql_core.data.spaces import flatten, make_env, unflatten_action
+from dql_core.errors import SpecMismatchError
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.runtime.policy import Policy
 from dql_core.spec import PolicySpec
@@ -135,13 +132,8 @@ def make_environment(
         ConfigError: If there is no such environment.
         SpecMismatchError: If its spaces do not fit.
     """
-    try:
-        env: gym.Env[Any, Any] = gym.make(env_id, max_episode_steps=max_episode_steps)
-    except (gym.error.Error, ImportError, ValueError) as cause:
-        raise ConfigError(
-            f"environment '{env_id}' cannot be made: {one_line(cause)}; give a Gymnasium id, or "
-            f"module:id to import the module that registers it"
-        ) from cause
+    remedy = "give a Gymnasium id, or module:id to import the module that registers it"
+    env = make_env(env_id, remedy, max_episode_steps)
     for kind, space, fields in (
         ("observation", env.observation_space, spec.observation),
         ("action", env.action_space, spec.action),

@@ -1,7 +1,4 @@
-"""Arrays out of HDF5 and .npz files; nothing is ever unpickled.
-
-What every reader returns, and the spaces that its arrays are elements of.
-"""
+"""Arrays out of other libraries' files, checked before they are used; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -57,9 +54,7 @@ def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
         DatasetError: If the file or a needed array is missing, is no array of numbers, lies
             elsewhere, or is larger than the file explains.
     """
-    _refuse_pickle(path)
-    budget = MemoryBudget()
-    budget.add_file(path)
+    budget = _budget_of(path)
     with open_hdf5(path, budget) as file:
         _require_names(path, needed, file.names)
         found = [*needed, *(name for name in optional if file.has(name))]
@@ -72,8 +67,7 @@ def hdf5_names(path: Path) -> set[str]:
     Raises:
         DatasetError: If it is none.
     """
-    _refuse_pickle(path)
-    with open_hdf5(path, MemoryBudget()) as file:
+    with open_hdf5(path, _budget_of(path)) as file:
         return set(file.names)
 
 
@@ -87,9 +81,7 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
         DatasetError: If the file or a needed array is missing, holds anything but numbers, or is
             larger than the file explains.
     """
-    _refuse_pickle(path)
-    budget = MemoryBudget()
-    budget.add_file(path)
+    budget = _budget_of(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -139,7 +131,8 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _refuse_pickle(path: Path) -> None:
+def _budget_of(path: Path) -> MemoryBudget:
+    """Return what the file explains; refuse a pickle."""
     if not os.path.isfile(path):
         raise DatasetError(f"{path}: no such file")
     with path.open("rb") as file:
@@ -149,6 +142,9 @@ def _refuse_pickle(path: Path) -> None:
             f"{path}: is a pickle, and opening one runs whatever code is in it; save its arrays "
             f"as .npz or HDF5 where you trust it, and import that"
         )
+    budget = MemoryBudget()
+    budget.add_file(path)
+    return budget
 
 
 def _require_names(path: Path, needed: Sequence[str], names: Sequence[str]) -> None:
@@ -185,7 +181,7 @@ def require_continuous(
         path: For the message.
         observations: One row for each observation.
         actions: One row for each action.
-        discrete: The file says that its actions are discrete.
+        discrete: Whether the file calls its actions discrete.
 
     Raises:
         DatasetError: Naming the space.
@@ -226,7 +222,7 @@ def flags(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
     wrong = array[(array != 0) & (array != 1)]
     if len(wrong):
         raise DatasetError(
-            f"{path}: '{name}' has a {wrong[0]} where only 0 and 1 tell anything; the file is "
+            f"{path}: '{name}' has a {wrong[0]} where only 0 and 1 are flags; the file is "
             f"damaged or of another format"
         )
     return array.astype(bool)

@@ -1,12 +1,8 @@
-"""The flat HDF5 files of D4RL.
-
-The `MDPDataset` of d3rlpy 1.x, as its `dump` writes it.
-
-Trajectories of the imitation library, as its `types.save` wrote them to one .npz file.
-"""
+"""Files of other libraries: flat HDF5 of D4RL, d3rlpy 1.x's `MDPDataset`, imitation's .npz."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,42 +34,10 @@ def read_d4rl(path: Path, time_limit: int | None = None) -> FileContent:
     Raises:
         DatasetError: If the file is of another kind, or its spaces cannot be learned.
     """
-    if "episode_terminals" in hdf5_names(path):
+    names = hdf5_names(path)
+    if "episode_terminals" in names:
         raise DatasetError(f"{path}: is a file of d3rlpy; give --format d3rlpy")
-    arrays = read_hdf5(
-        path,
-        ["observations", "actions", "rewards", "terminals"],
-        ["timeouts", "next_observations"],
-    )
-    observations, actions = arrays["observations"], arrays["actions"]
-    require_continuous(path, observations, actions)
-    if "timeouts" not in arrays and time_limit is None:
-        raise DatasetError(
-            f"{path}: holds no 'timeouts', so that it does not tell where one episode ends and "
-            f"the next begins; give --time-limit with the environment's number of steps"
-        )
-    rewards, terminals = arrays["rewards"].reshape(-1), arrays["terminals"].reshape(-1)
-    following = arrays.get("next_observations")
-    timeouts = arrays["timeouts"].reshape(-1) if "timeouts" in arrays else None
-    require_rows(
-        path,
-        len(actions),
-        observations=observations,
-        rewards=rewards,
-        terminals=terminals,
-        timeouts=terminals if timeouts is None else timeouts,
-        next_observations=observations if following is None else following,
-    )
-    rows = Rows(
-        observations=flat_rows(observations),
-        actions=flat_rows(actions),
-        rewards=rewards.astype(np.float64),
-        terminals=flags(path, "terminals", terminals),
-        ends=None if timeouts is None else flags(path, "timeouts", timeouts),
-        next_observations=None if following is None else flat_rows(following),
-    )
-    episodes, notes = cut_episodes(rows, time_limit, path)
-    return FileContent(episodes, observations.shape[1:], actions.shape[1:], notes)
+    return _read_rows(path, time_limit, ends="timeouts", optional=["next_observations"])
 
 
 def read_d3rlpy(path: Path, time_limit: int | None = None) -> FileContent:
@@ -93,32 +57,36 @@ def read_d3rlpy(path: Path, time_limit: int | None = None) -> FileContent:
             f"{path}: was written by d3rlpy before 1.0, where a reward belongs to the step "
             f"before; load it with d3rlpy 1.x, check the rewards, and dump it again"
         )
+    return _read_rows(path, time_limit, ends="episode_terminals", optional=["discrete_action"])
+
+
+def _read_rows(
+    path: Path, time_limit: int | None, *, ends: str, optional: Sequence[str]
+) -> FileContent:
+    """Read a flat file in which ``ends`` are the other ends of episodes beside terminals."""
     arrays = read_hdf5(
-        path,
-        ["observations", "actions", "rewards", "terminals"],
-        ["episode_terminals", "discrete_action"],
+        path, ["observations", "actions", "rewards", "terminals"], [ends, *optional]
     )
     observations, actions = arrays["observations"], arrays["actions"]
-    require_continuous(
-        path, observations, actions, discrete=bool(np.any(arrays.get("discrete_action", False)))
-    )
-    count = len(actions)
-    rewards, terminals = arrays["rewards"].reshape(-1), arrays["terminals"].reshape(-1)
-    ends = arrays.get("episode_terminals", terminals).reshape(-1)
-    require_rows(
-        path,
-        count,
-        observations=observations,
-        rewards=rewards,
-        terminals=terminals,
-        episode_terminals=ends,
-    )
+    is_discrete = bool(np.any(arrays.pop("discrete_action", False)))
+    require_continuous(path, observations, actions, discrete=is_discrete)
+    if ends == "timeouts" and ends not in arrays and time_limit is None:
+        raise DatasetError(
+            f"{path}: holds no 'timeouts', so that it does not say where one episode ends and "
+            f"the next begins; give --time-limit with the environment's number of steps"
+        )
+    for name in ("rewards", "terminals", ends):
+        if name in arrays:
+            arrays[name] = arrays[name].reshape(-1)
+    require_rows(path, len(actions), **arrays)
+    following = arrays.get("next_observations")
     rows = Rows(
         observations=flat_rows(observations),
         actions=flat_rows(actions),
-        rewards=rewards.astype(np.float64),
-        terminals=flags(path, "terminals", terminals),
-        ends=flags(path, "episode_terminals", ends) if "episode_terminals" in arrays else None,
+        rewards=arrays["rewards"].astype(np.float64),
+        terminals=flags(path, "terminals", arrays["terminals"]),
+        ends=flags(path, ends, arrays[ends]) if ends in arrays else None,
+        next_observations=None if following is None else flat_rows(following),
     )
     episodes, notes = cut_episodes(rows, time_limit, path)
     return FileContent(episodes, observations.shape[1:], actions.shape[1:], notes)

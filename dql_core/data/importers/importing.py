@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.data.importers.files import FileContent
 from dql_core.data.importers.formats import read_d3rlpy, read_d4rl, read_imitation
-from dql_core.data.spaces import spec_from_spaces
-from dql_core.errors import ConfigError, DatasetError, one_line
+from dql_core.data.spaces import make_env, spec_from_spaces
+from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
 
 FileFormat = Literal["d3rlpy", "d4rl", "npz"]
@@ -107,13 +106,7 @@ def _sha256(path: Path) -> str:
 
 
 def _spec_of_env(env_id: str, content: FileContent, path: Path) -> PolicySpec:
-    try:
-        env = gym.make(env_id)
-    except (gym.error.Error, ModuleNotFoundError) as cause:
-        raise ConfigError(
-            f"environment '{env_id}' cannot be made: {one_line(cause)}; give another "
-            f"--env, or --low and --high instead"
-        ) from cause
+    env = make_env(env_id, "give another --env, or --low and --high instead")
     spec = spec_from_spaces(env.observation_space, env.action_space, env_id, env_id)
     env.close()
     first = content.episodes[0]
