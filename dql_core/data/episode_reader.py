@@ -1,26 +1,27 @@
 """Reads the episodes of a Minari dataset one after the other, in the memory of one.
 
-Episodes of a Minari dataset that is stored as Arrow or Parquet files.
+They are stored in one HDF5 file, or in a folder of Arrow or Parquet files each.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from gymnasium.spaces import Box, Dict, Space, Tuple
+from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
 
 from dql_core.data.hdf5_arrays import Hdf5File, MemoryBudget, open_hdf5
 from dql_core.data.metadata import read_metadata
-from dql_core.data.spaces import flatten
+from dql_core.data.spaces import Keys, join, leaves
 from dql_core.documents import file_within
 from dql_core.errors import DatasetError, one_line
 from dql_core.rewards import LoggedEpisode
@@ -44,6 +45,8 @@ UNREADABLE = (
 )
 FLAGS = ("rewards", "terminations", "truncations")
 COLUMNS = ("observations", "actions", *FLAGS)
+# Reads an array of an episode by its name, the keys within its space, and the Box that it is of.
+ReadArray = Callable[[str, Keys, Box | None], NDArray[Any]]
 # How Arrow's files begin; what follows is its stream format.
 _MAGIC = b"ARROW1\0\0"
 
@@ -81,7 +84,7 @@ class EpisodeReader:
 
     Raises:
         DatasetError: If its metadata are damaged (see `read_metadata`); while it is read, also if
-            an array is damaged or not of the shape that its space tells.
+            an array is damaged or not of the shape of its space.
     """
 
     def __init__(self, data_path: Path, where: str) -> None:
@@ -100,40 +103,39 @@ class EpisodeReader:
             yield episode
         if transitions != expected:
             raise DatasetError(
-                f"{self.where}: {transitions} transitions were read and its metadata tells of "
+                f"{self.where}: {transitions} transitions were read and its metadata says "
                 f"{expected}: a part of it is missing; make or download it again"
             )
 
     def _episodes(self) -> Iterator[StoredEpisode]:
         try:
-            for index, arrays in enumerate(self._stored()):
-                yield self._episode(index, arrays)
+            for index, read in enumerate(self._stored()):
+                yield self._episode(index, read)
         except (DatasetError, *UNREADABLE) as cause:
             raise DatasetError(
                 f"{self.where}: not a readable Minari dataset: {one_line(cause)}"
             ) from cause
 
-    def _stored(self) -> Iterator[dict[str, Any]]:
+    def _stored(self) -> Iterator[ReadArray]:
+        """Yield for each episode what reads its arrays."""
         budget = MemoryBudget()
         if self.data_format != "hdf5":
             for index in range(self.num_episodes):
-                yield read_arrow_episode(
-                    self._data_path, str(index), self.data_format, self._spaces, budget
-                )
+                yield arrow_reader(self._data_path, str(index), self.data_format, budget)
             return
         path = file_within(self._data_path, HDF5_FILE, DatasetError)
         budget.add_file(path)
         for first in range(0, self.num_episodes, EPISODES_A_FILE):
             with open_hdf5(path, budget) as file:
                 for index in range(first, min(first + EPISODES_A_FILE, self.num_episodes)):
-                    yield _hdf5_episode(file, f"episode_{index}", self._spaces)
+                    yield partial(_read_hdf5, file, f"episode_{index}")
 
-    def _episode(self, index: int, arrays: dict[str, Any]) -> StoredEpisode:
-        rewards, terminations, truncations = (np.asarray(arrays[flag]) for flag in FLAGS)
+    def _episode(self, index: int, read: ReadArray) -> StoredEpisode:
+        rewards, terminations, truncations = (read(flag, (), None) for flag in FLAGS)
         length = len(rewards)
         observation_space, action_space = self._spaces
-        observations = self._flat("observations", index, observation_space, arrays, length + 1)
-        actions = self._flat("actions", index, action_space, arrays, length)
+        observations = self._flat("observations", index, observation_space, read, length + 1)
+        actions = self._flat("actions", index, action_space, read, length)
         for name, flags in (("terminations", terminations), ("truncations", truncations)):
             self._require_shape(name, index, flags.shape, (length,))
         terminated = bool(length and terminations[-1])
@@ -148,11 +150,15 @@ class EpisodeReader:
         return StoredEpisode(index, episode, rewards, int(early[0]) if len(early) else None)
 
     def _flat(
-        self, name: str, index: int, space: Space[Any], arrays: dict[str, Any], length: int
+        self, name: str, index: int, space: Space[Any], read: ReadArray, length: int
     ) -> NDArray[np.float32]:
-        for leaf_space, leaf in _leaves(space, arrays[name]):
-            self._require_shape(name, index, leaf.shape, (length, *leaf_space.shape))
-        return flatten(space, arrays[name], batch_dims=1)
+        parts = []
+        for path, box in leaves(space):
+            assert isinstance(box, Box)  # or its metadata were refused
+            part = read(name, path, box)
+            self._require_shape(name, index, part.shape, (length, *box.shape))
+            parts.append(part)
+        return join(parts, batch_dims=1)
 
     def _require_shape(
         self, name: str, index: int, found: Sequence[int], needed: Sequence[int]
@@ -164,36 +170,11 @@ class EpisodeReader:
             )
 
 
-def _hdf5_episode(
-    file: Hdf5File, name: str, spaces: tuple[Space[Any], Space[Any]]
-) -> dict[str, Any]:
-    return {
-        "observations": _hdf5_value(file, (name, "observations"), spaces[0]),
-        "actions": _hdf5_value(file, (name, "actions"), spaces[1]),
-        **{flag: file.array(name, flag) for flag in FLAGS},
-    }
-
-
-def _hdf5_value(file: Hdf5File, names: tuple[str, ...], space: Space[Any]) -> Any:
-    """Read an element of a space, with an axis for time in front."""
-    if isinstance(space, Box):
-        return file.array(*names)
-    if isinstance(space, Dict):
-        return {key: _hdf5_value(file, (*names, key), part) for key, part in space.items()}
-    assert isinstance(space, Tuple)
-    parts = enumerate(space.spaces)
-    return tuple(_hdf5_value(file, (*names, f"_index_{i}"), part) for i, part in parts)
-
-
-def _leaves(space: Space[Any], value: Any) -> Iterator[tuple[Box, NDArray[Any]]]:
-    if isinstance(space, Box):
-        yield space, value
-    elif isinstance(space, Dict):
-        for key, part in space.items():
-            yield from _leaves(part, value[key])
-    elif isinstance(space, Tuple):
-        for part, each in zip(space.spaces, value, strict=True):
-            yield from _leaves(part, each)
+def _read_hdf5(
+    file: Hdf5File, episode: str, name: str, path: Keys, box: Box | None
+) -> NDArray[Any]:
+    names = (key if isinstance(key, str) else f"_index_{key}" for key in path)
+    return file.array(episode, name, *names)
 
 
 def episode_files(folder: Path, name: str, data_format: str) -> list[Path]:
@@ -240,14 +221,8 @@ def read_table(
     return _read_arrow(path, columns)
 
 
-def read_arrow_episode(
-    folder: Path,
-    name: str,
-    data_format: str,
-    spaces: tuple[Space[Any], Space[Any]],
-    budget: MemoryBudget,
-) -> dict[str, Any]:
-    """Read one episode, without its infos.
+def arrow_reader(folder: Path, name: str, data_format: str, budget: MemoryBudget) -> ReadArray:
+    """Read one episode, without its infos, and return what finds its arrays.
 
     Minari's own reader takes the first record batch for the whole episode, so that it loses all
     that follows the 32,768th row of a longer one.
@@ -256,23 +231,15 @@ def read_arrow_episode(
         folder: The dataset's data folder.
         name: The episode's folder in it.
         data_format: ``arrow`` or ``parquet``.
-        spaces: Of observations and actions: Boxes, alone or in Dicts and Tuples.
         budget: What the columns may still take.
-
-    Returns:
-        `COLUMNS` by name, as elements of their spaces with an axis for time in front.
     """
     files = episode_files(folder, name, data_format)
     table = pa.concat_tables([read_table(file, data_format, budget, COLUMNS) for file in files])
     table.validate(full=True)  # else a damaged file leads out of its own memory
     columns = {column: table[column].combine_chunks() for column in COLUMNS}
-    # Rows are observations: the last one has no action, and Minari pads it.
-    flags = {flag: _numbers(columns[flag], flag)[:-1] for flag in FLAGS}
-    return {
-        "observations": _decode(spaces[0], columns["observations"], "observations"),
-        "actions": _decode(spaces[1], columns["actions"][:-1], "actions"),
-        **flags,
-    }
+    for padded in ("actions", *FLAGS):  # rows are observations: the last one has no action
+        columns[padded] = columns[padded][:-1]
+    return partial(_read_column, columns)
 
 
 def _read_parquet(path: Path, budget: MemoryBudget, columns: tuple[str, ...] | None) -> pa.Table:
@@ -312,7 +279,7 @@ def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
 def _is_compressed(message: pa.Message) -> bool:
     """Look into a record batch's description, a flatbuffer: its fourth field is the compression.
 
-    Source: format/Message.fbs of Apache Arrow. Before version 5 it was told in another way.
+    Source: format/Message.fbs of Apache Arrow. Before version 5 it was elsewhere.
     """
     content = message.metadata.to_pybytes()
 
@@ -329,25 +296,21 @@ def _is_compressed(message: pa.Message) -> bool:
     return message.metadata_version != pa.ipc.MetadataVersion.V5 or offset(batch, 3) > 0
 
 
-def _decode(space: Space[Any], column: pa.Array, name: str) -> Any:
-    if isinstance(space, Dict | Tuple):
+def _read_column(
+    columns: dict[str, pa.Array], name: str, path: Keys, box: Box | None
+) -> NDArray[Any]:
+    """Return an array of an episode, with an axis for time in front."""
+    column = columns[name]
+    for key in path:
         if not pa.types.is_struct(column.type) or column.null_count:
             raise ValueError(f"'{name}' is {column.type}, and its space has parts")
-        keys = space.spaces if isinstance(space, Dict) else map(str, range(len(space.spaces)))
-        parts = {
-            key: _decode(_part(space, key), column.field(key), f"{name}.{key}") for key in keys
-        }
-        return parts if isinstance(space, Dict) else tuple(parts.values())
-    assert isinstance(space, Box)
+        column, name = column.field(str(key)), f"{name}.{key}"
+    if box is None:
+        return _numbers(column, name)
     is_list = pa.types.is_fixed_size_list(column.type) and not column.null_count
-    if not (is_list and column.type.list_size == math.prod(space.shape)):
-        raise ValueError(f"'{name}' is {column.type}, and its space a Box of shape {space.shape}")
-    values = _numbers(column.flatten(), name)
-    return np.reshape(values, (len(column), *space.shape))
-
-
-def _part(space: Dict | Tuple[Any], key: str) -> Space[Any]:
-    return space[key] if isinstance(space, Dict) else space[int(key)]
+    if not (is_list and column.type.list_size == math.prod(box.shape)):
+        raise ValueError(f"'{name}' is {column.type}, and its space a Box of shape {box.shape}")
+    return np.reshape(_numbers(column.flatten(), name), (len(column), *box.shape))
 
 
 def _numbers(column: pa.Array, name: str) -> NDArray[Any]:

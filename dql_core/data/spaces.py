@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError, DatasetError, one_line
 from dql_core.spec import FieldSpec, PolicySpec
+
+# Which lead to a part of nested spaces: names in a Dict, positions in a Tuple.
+Keys = tuple[Any, ...]
 
 
 def make_env(
@@ -76,11 +81,28 @@ def spec_from_spaces(
     )
 
 
+def leaves(space: Space[Any], path: Keys = ()) -> Iterator[tuple[Keys, Space[Any]]]:
+    """Yield the parts of nested Dicts and Tuples, and the keys that lead to each, in their order.
+
+    The order is that of `gymnasium.spaces.utils.flatten`: a Tuple in its order, a Dict by its
+    sorted keys (an unsorted one too, since Minari sorts what it stores).
+    """
+    parts: Iterable[tuple[Any, Space[Any]]] | None = None
+    if isinstance(space, Dict):
+        parts = sorted(space.spaces.items())
+    elif isinstance(space, Tuple):
+        parts = enumerate(space.spaces)
+    if parts is None:
+        yield path, space
+    else:
+        for key, part in parts:
+            yield from leaves(part, (*path, key))
+
+
 def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.float32]:
     """Lay a value of a space out as one vector, or many values as many vectors.
 
-    The order is that of `gymnasium.spaces.utils.flatten`: a Box row by row, a Tuple in its order,
-    a Dict by its sorted keys (an unsorted one too, since Minari sorts what it stores).
+    The parts come in the order of `leaves`, each Box row by row.
 
     Args:
         space: The space of one value, as `spec_from_spaces` accepts it.
@@ -91,11 +113,16 @@ def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.fl
     Returns:
         Shape (..., n).
     """
-    leaves = []
-    for leaf in _leaves(space, value):
-        array = np.asarray(leaf, dtype=np.float32)
-        leaves.append(array.reshape(*array.shape[:batch_dims], -1))
-    return leaves[0] if len(leaves) == 1 else np.concatenate(leaves, axis=-1)
+    return join(
+        [functools.reduce(operator.getitem, path, value) for path, _ in leaves(space)], batch_dims
+    )
+
+
+def join(parts: Sequence[Any], batch_dims: int = 0) -> NDArray[np.float32]:
+    """Lay the arrays of the leaves of a space out as `flatten` does."""
+    arrays = [np.asarray(part, dtype=np.float32) for part in parts]
+    rows = [array.reshape(*array.shape[:batch_dims], -1) for array in arrays]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=-1)
 
 
 def unflatten_action(space: Box, action: NDArray[np.floating[Any]]) -> NDArray[Any]:
@@ -103,33 +130,14 @@ def unflatten_action(space: Box, action: NDArray[np.floating[Any]]) -> NDArray[A
     return action.reshape(*action.shape[:-1], *space.shape).astype(space.dtype)
 
 
-def _leaves(space: Space[Any], value: Any) -> Iterator[Any]:
-    if isinstance(space, Box):
-        yield value
-    else:
-        for key, part in _parts(space):
-            yield from _leaves(part, value[key])
-
-
-def _fields(name: str, space: Space[Any], where: str) -> Iterator[FieldSpec]:
-    if isinstance(space, (Dict, Tuple)):
-        for key, part in _parts(space):
-            yield from _fields(f"{name}.{key}", part, where)
-        return
-    if not isinstance(space, Box) or not np.issubdtype(space.dtype, np.floating):
-        raise DatasetError(
-            f"{where}: the space of '{name}' is {one_line(space)}; Boxes of floats are needed, "
-            f"alone or in Dicts and Tuples: leave it out, or make floats of it"
-        )
-    for index in np.ndindex(*space.shape):
-        position = f"[{','.join(map(str, index))}]" if index else ""
-        yield FieldSpec(name + position, "", float(space.low[index]), float(space.high[index]))
-
-
-def _parts(space: Space[Any]) -> list[tuple[Any, Space[Any]]]:
-    """Return keys and spaces of a Dict or Tuple in the order in which they are laid out."""
-    if isinstance(space, Dict):
-        return sorted(space.spaces.items())
-    if isinstance(space, Tuple):
-        return list(enumerate(space.spaces))
-    raise TypeError(f"{space} is no space that spec_from_spaces accepts")
+def _fields(kind: str, space: Space[Any], where: str) -> Iterator[FieldSpec]:
+    for path, leaf in leaves(space):
+        name = ".".join([kind, *map(str, path)])
+        if not isinstance(leaf, Box) or not np.issubdtype(leaf.dtype, np.floating):
+            raise DatasetError(
+                f"{where}: the space of '{name}' is {one_line(leaf)}; Boxes of floats are needed, "
+                f"alone or in Dicts and Tuples: leave it out, or make floats of it"
+            )
+        for index in np.ndindex(*leaf.shape):
+            position = f"[{','.join(map(str, index))}]" if index else ""
+            yield FieldSpec(name + position, "", float(leaf.low[index]), float(leaf.high[index]))

@@ -8,10 +8,10 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Dict, Space, Tuple
+from gymnasium.spaces import Box, Space
 
 import dql_core.sim  # noqa: F401 - registers the bundled environment
-from dql_core.data.spaces import flatten, make_env, unflatten_action
+from dql_core.data.spaces import flatten, leaves, make_env, unflatten_action
 from dql_core.errors import SpecMismatchError
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.runtime.policy import Policy
@@ -154,10 +154,5 @@ def require_environment(env_id: str, spec: PolicySpec) -> None:
 
 def _width(space: Space[Any]) -> int:
     """Return how many numbers a value of ``space`` has; 0 if it holds anything but Boxes."""
-    if isinstance(space, Box):
-        return int(space.low.size)
-    if not isinstance(space, (Dict, Tuple)):
-        return 0
-    parts = list(space.spaces.values() if isinstance(space, Dict) else space.spaces)
-    widths = [_width(part) for part in parts]
-    return sum(widths) if all(widths) else 0
+    sizes = [part.low.size if isinstance(part, Box) else 0 for _, part in leaves(space)]
+    return sum(sizes) if all(sizes) else 0

@@ -114,11 +114,10 @@ class _Function:
 
     def __call__(self, episode: LoggedEpisode) -> NDArray[Any]:
         """Return one value for each transition, shape (T,)."""
-        views = {"observations": episode.observations.view(), "actions": episode.actions.view()}
-        for view in views.values():
-            view.flags.writeable = False
+        observations, actions = episode.observations.view(), episode.actions.view()
+        observations.flags.writeable = actions.flags.writeable = False
+        seen = dataclasses.replace(episode, observations=observations, actions=actions)
         try:
-            seen = dataclasses.replace(episode, **views)
             values = np.asarray(self.function(seen, **self.arguments))
         except DqlError as cause:
             raise ContractError(f"{self.where}: {cause}") from cause

@@ -170,8 +170,8 @@ def outside_bounds(
                 f"'{name}' has no limits; give 'low' or 'high' here, or bounds in the contract"
             )
     reached = episode.observation_fields(chosen)[1:]
-    inside: NDArray[np.bool_] = ((reached >= lower) & (reached <= upper)).all(axis=1)
-    return ~inside
+    outside: NDArray[np.bool_] = ~((reached >= lower) & (reached <= upper))
+    return np.logical_or.reduce(outside, axis=1)
 
 
 def _number(key: str, value: object, *, positive: bool = False) -> float:

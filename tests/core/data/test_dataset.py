@@ -214,9 +214,7 @@ def test_fewer_transitions_than_the_metadata_tells_of_are_refused(
     write_dataset(tmp_path, episodes, SPEC)
     path = tmp_path / "data" / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"total_steps": 16}))
-    with pytest.raises(
-        DatasetError, match="15 transitions were read and its metadata tells of 16"
-    ):
+    with pytest.raises(DatasetError, match="15 transitions were read and its metadata says 16"):
         load_dataset(tmp_path)
 
 

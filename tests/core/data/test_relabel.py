@@ -283,9 +283,7 @@ def test_damaged_dataset_is_refused_whole(tmp_path: Path) -> None:
     source = foreign_dataset(tmp_path / "walk", "hdf5")
     path = source / "data/metadata.json"
     path.write_text(json.dumps(metadata_of(source) | {"total_steps": 99}))
-    with pytest.raises(
-        DatasetError, match="15 transitions were read and its metadata tells of 99"
-    ):
+    with pytest.raises(DatasetError, match="15 transitions were read and its metadata says 99"):
         relabel(source, [SQUARES], tmp_path / "out")
     with h5py.File(source / "data/main_data.hdf5", "r+") as file:
         del file["episode_1/observations"]
