@@ -1,7 +1,4 @@
-"""Datasets are Minari datasets; this is the way in and out of them.
-
-Where a dataset lies: a folder, its `data` folder, or a Minari id.
-"""
+"""Datasets are Minari datasets: found by folder or id, loaded into memory, and written."""
 
 from __future__ import annotations
 
@@ -110,24 +107,19 @@ def write_dataset(
         SPEC_KEY: json.dumps(spec.to_json()),
         **(extra_metadata or {}),
     }
-    try:
-        with atomic_directory(target) as temporary:
-            storage = MinariStorage.new(
-                temporary,
-                observation_space=_box(spec.observation),
-                action_space=_box(spec.action),
-                data_format="hdf5",
-            )
-            storage.update_metadata(metadata)
-            buffers = _buffers(directory, episodes, spec)
-            # An open HDF5 file keeps what it knows of each episode in memory.
-            while group := list(islice(buffers, EPISODES_AT_ONCE)):
-                _require_room(temporary, group)
-                storage.update_episodes(group)
-    except FileExistsError as cause:
-        raise DatasetError(
-            f"{target}: already exists; name another --out folder or remove it"
-        ) from cause
+    with atomic_directory(target, error=DatasetError) as temporary:
+        storage = MinariStorage.new(
+            temporary,
+            observation_space=_box(spec.observation),
+            action_space=_box(spec.action),
+            data_format="hdf5",
+        )
+        storage.update_metadata(metadata)
+        buffers = _buffers(directory, episodes, spec)
+        # An open HDF5 file keeps what it knows of each episode in memory.
+        while group := list(islice(buffers, EPISODES_AT_ONCE)):
+            _require_room(temporary, group)
+            storage.update_episodes(group)
 
 
 def load_dataset(source: str | Path) -> LoadedDataset:
@@ -155,13 +147,8 @@ def _episode(stored: StoredEpisode, where: str) -> Episode:
         )
     if length == 0:
         raise DatasetError(_empty(where, stored.index))
-    return Episode(
-        observations=logged.observations,
-        actions=logged.actions,
-        rewards=stored.rewards,
-        terminated=logged.terminated,
-        truncated=logged.truncated,
-    )
+    ends = logged.terminated, logged.truncated
+    return Episode(logged.observations, logged.actions, stored.rewards, *ends)
 
 
 def _require_room(folder: Path, group: Sequence[EpisodeBuffer]) -> None:
@@ -187,21 +174,17 @@ def _buffers(
     index = -1
     for index, episode in enumerate(episodes):
         _require_shape(str(where), index, episode, spec)
-        yield _buffer(episode)
+        ended = np.zeros((2, len(episode)), dtype=bool)
+        ended[:, -1] = episode.terminated, episode.truncated
+        yield EpisodeBuffer(
+            observations=np.asarray(episode.observations, dtype=np.float32),
+            actions=np.asarray(episode.actions, dtype=np.float32),
+            rewards=np.asarray(episode.rewards),
+            terminations=ended[0],
+            truncations=ended[1],
+        )
     if index < 0:
         raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
-
-
-def _buffer(episode: Episode) -> EpisodeBuffer:
-    ended = np.zeros((2, len(episode)), dtype=bool)
-    ended[:, -1] = episode.terminated, episode.truncated
-    return EpisodeBuffer(
-        observations=np.asarray(episode.observations, dtype=np.float32),
-        actions=np.asarray(episode.actions, dtype=np.float32),
-        rewards=np.asarray(episode.rewards),
-        terminations=ended[0],
-        truncations=ended[1],
-    )
 
 
 def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -> None:

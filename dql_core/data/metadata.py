@@ -70,7 +70,7 @@ def read_metadata(data_path: Path, where: str) -> DatasetMetadata:
         where: The dataset's name, for messages.
 
     Raises:
-        DatasetError: If it is damaged, tells of no episode, or its spaces do not fit (see
+        DatasetError: If it is damaged, has no episode, or its spaces do not fit (see
             `spec_from_spaces`).
     """
     path = file_within(data_path, METADATA_FILE, DatasetError)
@@ -115,10 +115,10 @@ def _own_spec(text: object, of_spaces: PolicySpec, where: str) -> PolicySpec:
     except ValueError as cause:
         raise DatasetError(f"{name}: damaged: {cause}") from cause
     for kind in ("observation", "action"):
-        told, stored = len(getattr(spec, kind)), len(getattr(of_spaces, kind))
-        if told != stored:
+        stated, stored = len(getattr(spec, kind)), len(getattr(of_spaces, kind))
+        if stated != stored:
             raise DatasetError(
-                f"{name} has {told} {kind} fields, and the {kind} space has {stored} numbers"
+                f"{name} has {stated} {kind} fields, and the {kind} space has {stored} numbers"
             )
     return spec
 
@@ -167,7 +167,7 @@ def _advice(key: str) -> str:
     if key not in _SPACES:
         return ""
     return (
-        ": a data set without it is refused, since its 'env_spec' would have to be run to tell; "
+        ": a data set without it is refused, since only running its 'env_spec' would show it; "
         "write it again with both spaces"
     )
 

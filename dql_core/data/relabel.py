@@ -1,7 +1,4 @@
-"""Gives a dataset other rewards: everything else of it stays as it is.
-
-Replaces the rewards of a stored Minari dataset, and nothing else in it.
-"""
+"""Gives a stored dataset other rewards; everything else of it stays as it is, to the bit."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class RewardFigures:
-    """What the rewards of a dataset come to, taken episode by episode.
+    """Sums and extremes of the rewards of a dataset, episode by episode.
 
     Attributes:
         returns: Sum of each episode's rewards.
@@ -72,7 +69,7 @@ class RelabelResult:
 
     Attributes:
         transitions: Number of transitions.
-        functions: The functions as the dataset's metadata tells them.
+        functions: The functions as they are in the dataset's metadata.
         before: The rewards that were there.
         after: The rewards that are there now.
     """
@@ -105,7 +102,7 @@ def relabel(
         source: The folder that holds ``data/``, the data folder itself, or a local Minari id.
         functions: At least one.
         out: The folder to make, with the dataset in ``data/``; it appears whole or not at all.
-        progress: Told after each episode how many of how many are done.
+        progress: Called after each episode with how many of how many are done.
 
     Raises:
         ContractError: If a function cannot be called, or does not fit an episode.
@@ -117,18 +114,12 @@ def relabel(
     out = out.absolute()
     if data_path in (out, *out.parents):
         raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
-    try:
-        with atomic_directory(out) as temporary:
-            _copy(data_path, temporary / DATA_FOLDER)
-            # HDF5 would end the process on a full disk; rewards are less than half of a dataset.
-            size = sum(file.stat().st_size for file in data_path.rglob("*") if file.is_file())
-            require_room(temporary, size // 2 + HDF5_EPISODE_BYTES * reader.num_episodes)
-            result = _relabel_copy(temporary / DATA_FOLDER, reader, rewards, functions, progress)
-    except FileExistsError as cause:
-        raise DatasetError(
-            f"{out}: already exists; name another --out folder or remove it"
-        ) from cause
-    return result
+    with atomic_directory(out, error=DatasetError) as temporary:
+        _copy(data_path, temporary / DATA_FOLDER)
+        # HDF5 would end the process on a full disk; rewards are less than half of a dataset.
+        size = sum(file.stat().st_size for file in data_path.rglob("*") if file.is_file())
+        require_room(temporary, size // 2 + HDF5_EPISODE_BYTES * reader.num_episodes)
+        return _relabel_copy(temporary / DATA_FOLDER, reader, rewards, functions, progress)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -154,21 +145,24 @@ def _relabel_copy(
             new = rewards(stored.episode)
         except ContractError as cause:
             raise ContractError(f"{reader.where}: episode {stored.index}: {cause}") from cause
-        replace_rewards(copy, reader.data_format, stored.index, new)
+        if reader.data_format == "hdf5":
+            _replace_in_hdf5(copy / HDF5_FILE, stored.index, new)
+        else:
+            _replace_in_files(copy, str(stored.index), reader.data_format, new)
         before.add(stored.rewards)
         after.add(new)
         transitions += len(new)
         progress(len(after.returns), reader.num_episodes)
-    told = [_told(function) for function in functions]
-    entry = {"version": dql_core.__version__, "reward": told}
+    described = [_described(function) for function in functions]
+    entry = {"version": dql_core.__version__, "reward": described}
     document = reader.metadata.document
     history = json.dumps([*_earlier(document, reader.where), entry])
     write_text(copy / METADATA_FILE, json.dumps({**document, RELABEL_KEY: history}))
-    return RelabelResult(transitions, told, before, after)
+    return RelabelResult(transitions, described, before, after)
 
 
 def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:
-    """Return what the metadata tell of earlier relabellings; it is only told again."""
+    """Return the entries of earlier relabellings, which are only copied."""
     text = document.get(RELABEL_KEY, "[]")
     name = f"{where}: '{RELABEL_KEY}' in {METADATA_FILE}"
     if not isinstance(text, str):
@@ -179,28 +173,11 @@ def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:
     return entries
 
 
-def _told(function: RewardFunction) -> dict[str, Any]:
-    """Tell a function JSON-ready, with the hash of its source."""
+def _described(function: RewardFunction) -> dict[str, Any]:
+    """Return a function JSON-ready, with the hash of its source."""
     document = function.model_dump() | {"source_sha256": source_sha256(function.function)}
-    told: dict[str, Any] = json.loads(json.dumps(document, default=str))
-    return told
-
-
-def replace_rewards(
-    data_path: Path, data_format: str, episode: int, rewards: NDArray[np.float64]
-) -> None:
-    """Replace the rewards of one episode of T steps.
-
-    Args:
-        data_path: The data folder of a dataset that was read before, and so is sound.
-        data_format: ``hdf5``, ``arrow`` or ``parquet``.
-        episode: Its number.
-        rewards: The new ones, shape (T,).
-    """
-    if data_format == "hdf5":
-        _replace_in_hdf5(data_path / HDF5_FILE, episode, rewards)
-    else:
-        _replace_in_files(data_path, str(episode), data_format, rewards)
+    described: dict[str, Any] = json.loads(json.dumps(document, default=str))
+    return described
 
 
 def _replace_in_hdf5(path: Path, episode: int, rewards: NDArray[np.float64]) -> None:

@@ -170,8 +170,9 @@ def outside_bounds(
                 f"'{name}' has no limits; give 'low' or 'high' here, or bounds in the contract"
             )
     reached = episode.observation_fields(chosen)[1:]
-    outside: NDArray[np.bool_] = ~((reached >= lower) & (reached <= upper))
-    return np.logical_or.reduce(outside, axis=1)
+    outside: NDArray[np.bool_] = ~((reached >= lower) & (reached <= upper))  # (T, n)
+    anywhere: NDArray[np.bool_] = np.logical_or.reduce(outside, axis=1)
+    return anywhere
 
 
 def _number(key: str, value: object, *, positive: bool = False) -> float:
