@@ -8,8 +8,7 @@ import torch
 from dql_core.algo.policy_graph import PolicyGraph, policy_graph
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
-from dql_core.export.onnx_builder import OnnxBuilder
-from dql_core.export.onnx_layers import negated_mish
+from dql_core.export.onnx_layers import OnnxBuilder, negated_mish
 from dql_core.export.onnx_model import to_onnx
 from dql_core.normalize import Normalizer
 from dql_core.runtime.onnx_backend import OnnxGraph
