@@ -29,9 +29,20 @@ Backend = Callable[[Manifest, Mapping[str, bytes]], Graph]
 class BundlePolicy:
     """Samples actions from a bundle; keeps no state, unless decisions are to resemble each other.
 
+    Args:
+        manifest: The bundle's manifest.
+        graph: The bundle's graph.
+        num_candidates: Overrides the manifest's K.
+        selection: Overrides the manifest's way to choose.
+        warm_start: Correlation of a decision's noise with that of the one before within an
+            episode, from 0 for none to 1, see `WarmStartNoise`.
+
     Attributes:
         manifest: What the bundle says of itself.
         choice: How many candidates it samples and how it chooses one.
+
+    Raises:
+        ConfigError: If the policy cannot choose in this way.
     """
 
     def __init__(
@@ -42,19 +53,6 @@ class BundlePolicy:
         selection: Selection | None = None,
         warm_start: float = 0.0,
     ) -> None:
-        """Prepare inference.
-
-        Args:
-            manifest: The bundle's manifest.
-            graph: The bundle's graph.
-            num_candidates: Overrides the manifest's K.
-            selection: Overrides the manifest's way to choose.
-            warm_start: Correlation of a decision's noise with that of the one before within an
-                episode, from 0 for none to 1, see `WarmStartNoise`.
-
-        Raises:
-            ConfigError: If the policy cannot choose in this way.
-        """
         self.manifest = manifest
         self.choice = resolve_choice(
             manifest.choice, manifest.has_critic, num_candidates, selection
@@ -67,7 +65,7 @@ class BundlePolicy:
             len(self._spec.action),
         )
         self._graph = graph
-        self._carried = WarmStartNoise(warm_start) if warm_start else None
+        self._warm_start = WarmStartNoise(warm_start) if warm_start else None
 
     @property
     def spec(self) -> PolicySpec:
@@ -81,8 +79,8 @@ class BundlePolicy:
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
-        if self._carried is not None:
-            self._carried.reset()
+        if self._warm_start is not None:
+            self._warm_start.reset()
 
     def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
         """Sample an action for a raw observation, shape (O,).
@@ -95,7 +93,7 @@ class BundlePolicy:
                 f"the observation has shape {observation.shape}, the policy of "
                 f"'{self._spec.robot}' needs {self._observation_shape}"
             )
-        draw = draw_noise if self._carried is None else self._carried.draw
+        draw = draw_noise if self._warm_start is None else self._warm_start.draw
         return self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
 
 

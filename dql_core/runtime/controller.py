@@ -17,7 +17,7 @@ from dql_core.streams import Observation
 
 
 class State(str, Enum):
-    """How the controller stands.
+    """What the controller is doing.
 
     WAITING until the first complete observation; RUNNING while the policy's actions are sent;
     STALE when a stream that once came is too old; FAULT when observation, inference or action is
@@ -40,7 +40,7 @@ class Command:
     Attributes:
         values: What the robot is to be sent, shape (A,); ``None``: send nothing, since nothing
             was sent before.
-        state: How the controller stands after the tick.
+        state: Of the controller after the tick.
         fault: The guard that withheld the policy's action, if one did.
         warnings: Guards that objected without withholding the action.
         decision: What the policy proposed, if it was asked and answered in time.
@@ -58,9 +58,22 @@ class Command:
 class Controller:
     """From an observation to a command: interlock, guards, policy, guards, and a fallback.
 
+    Args:
+        inference: Samples actions.
+        guards: Judge observations and actions.
+        fallback: What is sent when the guards withhold an action.
+        interlock: Whether people asked for a stop or a pause.
+        smoothing: Share of what was sent last in what is sent in place of an action, from 0 to
+            less than 1: a low-pass filter of first order, whose time constant is
+            ``-period / ln(smoothing)``.
+
     Attributes:
-        state: How it stands.
+        state: What it is doing.
         published: How many of the policy's actions were passed on since construction.
+
+    Raises:
+        ConfigError: If the smoothing is not such a number, or the safe command does not fit the
+            action.
     """
 
     def __init__(
@@ -71,21 +84,6 @@ class Controller:
         interlock: Interlock,
         smoothing: float = 0.0,
     ) -> None:
-        """Prepare to control.
-
-        Args:
-            inference: Samples actions.
-            guards: Judge observations and actions.
-            fallback: What is sent when the guards withhold an action.
-            interlock: Whether people asked for a stop or a pause.
-            smoothing: Share of what was sent last in what is sent in place of an action, from 0
-                to less than 1: a low-pass filter of first order, whose time constant is
-                ``-period / ln(smoothing)``.
-
-        Raises:
-            ConfigError: If the smoothing is not such a number, or the safe command does not fit
-                the action.
-        """
         width, given = len(guards.spec.action), len(fallback.safe_command)
         if given != width:
             raise ConfigError(
@@ -166,18 +164,18 @@ class Controller:
         unusual = self._guards.find_unusual(values)
         if unusual is not None and self._guards.forbids(unusual):
             return self._fall_back(now_ns, unusual)
-        inferred = self._inference.decide(values)
-        action = self._guards.check_decision(inferred)
+        result = self._inference.decide(values)
+        action = self._guards.check_decision(result)
         if isinstance(action, Trip):
             # By now so much later: the process may have been suspended meanwhile.
-            command = self._fall_back(now_ns + inferred.took_ns, action)
+            command = self._fall_back(now_ns + result.took_ns, action)
         else:
             command = self._pass_on(now_ns, action)
         return replace(
             command,
             warnings=(*_present(unusual), *command.warnings),
-            decision=inferred.decision,
-            inference_ns=inferred.took_ns,
+            decision=result.decision,
+            inference_ns=result.took_ns,
         )
 
     def _pass_on(self, now_ns: int, action: NDArray[np.float32]) -> Command:

@@ -1,6 +1,7 @@
-"""What a robot is sent while no action can be: hold, then ramp to the safe command, then stop.
+"""What a robot is sent in place of actions: while none can be, or a person asked for a stop.
 
-The stop that latches and the pause: what people ask of a controller, from any thread.
+`Fallback` holds the last command, then ramps to the safe command; `Interlock` is the stop that
+latches, and the pause.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ class Fallback:
     """
 
     def __init__(self, rules: FallbackRules) -> None:
-        """Prepare to go by ``rules``."""
         self.safe_command = np.array(rules.safe_command, dtype=np.float32)
         self.given_up = False
         self._rules = rules
@@ -108,6 +108,8 @@ class StillStoppedError(DqlError):
 class Interlock:
     """Remembers that a stop was asked for until it is reset by hand, and whether there is a pause.
 
+    All of it may be called from any thread.
+
     Attributes:
         stopped: Whether a stop was asked for and not reset.
         paused: Whether there is a pause.
@@ -115,7 +117,6 @@ class Interlock:
     """
 
     def __init__(self) -> None:
-        """Begin without stop and pause."""
         self.stopped = False
         self.paused = False
         self.stops = 0
@@ -123,7 +124,7 @@ class Interlock:
         self._is_pressed = False
 
     def set_button(self, pressed: bool) -> bool:
-        """Take note of the stop button; say whether this is what stops.
+        """Note whether the stop button is pressed; return whether this begins a stop.
 
         Args:
             pressed: Whether it is pressed. That it is released resets nothing.
@@ -136,7 +137,7 @@ class Interlock:
         return begins
 
     def reset(self) -> bool:
-        """End the stop; say whether there was one.
+        """End the stop; return whether there was one.
 
         Raises:
             StillStoppedError: If the button is still pressed.

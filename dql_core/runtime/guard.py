@@ -1,4 +1,4 @@
-"""What stands between a sampled action and a robot: guards in a fixed order, each counted."""
+"""The guards between a sampled action and a robot: asked in a fixed order, each counted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class GuardLimits:
         max_z_score: An observation field farther than so many standard deviations from the
             training data's mean is unusual.
         fault_z_score: One farther than so many is a fault, as of a sensor that is broken.
-        unusual_stops: Whether the policy does not act on unusual observations; else that is told.
+        unusual_stops: Whether the policy does not act on unusual observations; else there is a
+            warning only.
         max_inference_ns: A result that took longer is dropped; ``None`` accepts any, as in
             lockstep simulation, where time waits for the policy.
         max_steps: How much each action field may change from one command to the next, length A;
@@ -89,26 +90,24 @@ class GuardLimits:
 class Guards:
     """All guards of one policy on one robot; a guard that objects ends the questioning.
 
-    Attributes:
+    Args:
         spec: Names and bounds of the fields.
+        statistics: Mean and spread of the training data's observations; where there are none,
+            nothing counts as unusual.
         limits: When they object.
+
+    Attributes:
+        spec: As given.
+        limits: As given.
         counts: How often each guard objected since construction.
+
+    Raises:
+        ConfigError: If there is not one largest step for each action field.
     """
 
     def __init__(
         self, spec: PolicySpec, statistics: Normalizer | None, limits: GuardLimits
     ) -> None:
-        """Prepare the guards.
-
-        Args:
-            spec: Names and bounds of the fields.
-            statistics: Mean and spread of the training data's observations; where there are
-                none, nothing counts as unusual.
-            limits: When to object.
-
-        Raises:
-            ConfigError: If there is not one largest step for each action field.
-        """
         if limits.max_steps and len(limits.max_steps) != len(spec.action):
             raise ConfigError(
                 f"max_steps has {len(limits.max_steps)} entries for {len(spec.action)} action "
@@ -122,7 +121,7 @@ class Guards:
         self._highest = np.array([field.high for field in spec.observation], dtype=np.float32)
         self._max_steps = np.array(limits.max_steps or [np.inf] * len(spec.action))
         self._has_max_steps = bool(np.isfinite(self._max_steps).any())
-        self._statistics = statistics if _tells_of_data(statistics) else None
+        self._statistics = statistics if _was_measured(statistics) else None
         if self._statistics is not None:
             self._fault_distances = limits.fault_z_score * _spreads(self._statistics)
         self._complete_ticks = 0
@@ -187,14 +186,14 @@ class Guards:
         reason = f"observation '{field.name}' = {values[index]:.4g} is {what}"
         return self._trip(Guard.IMPOSSIBLE_OBSERVATION, reason)
 
-    def check_decision(self, inferred: InferenceResult) -> NDArray[np.float32] | Trip:
+    def check_decision(self, result: InferenceResult) -> NDArray[np.float32] | Trip:
         """Return the action, shape (A,), or why it is unfit."""
-        limit_ns, took_ns = self.limits.max_inference_ns, inferred.took_ns
-        if inferred.decision is None or (limit_ns is not None and took_ns > limit_ns):
-            took = "took" if inferred.decision is not None else "has not answered for"
+        limit_ns, took_ns = self.limits.max_inference_ns, result.took_ns
+        if result.decision is None or (limit_ns is not None and took_ns > limit_ns):
+            took = "took" if result.decision is not None else "has not answered for"
             of = "" if limit_ns is None else f" of {limit_ns / 1e6:.1f} ms"
             return self._trip(Guard.SLOW_INFERENCE, f"inference {took} {took_ns / 1e6:.1f} ms{of}")
-        action = inferred.decision.action
+        action = result.decision.action
         if not np.isfinite(action).all():
             index = int(np.flatnonzero(~np.isfinite(action))[0])
             name = self.spec.action[index].name
@@ -257,8 +256,8 @@ def _spreads(statistics: Normalizer) -> NDArray[np.float32]:
     return spreads
 
 
-def _tells_of_data(statistics: Normalizer | None) -> bool:
-    """Whether they were measured: policies of raw observations once had none of their own."""
+def _was_measured(statistics: Normalizer | None) -> bool:
+    """Whether they are of data: policies of raw observations once had none of their own."""
     if statistics is None:
         return False
     return bool(statistics.observation_mean.any() or (statistics.observation_std != 1.0).any())

@@ -1,7 +1,4 @@
-"""Asks a policy for a decision and does not wait for it beyond a limit.
-
-Where a policy's calls are made: on a thread that owns it, or on the caller's.
-"""
+"""Asks a policy for a decision, on a thread of its own or on the caller's, up to a time limit."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ _ASK_PERIOD_S = 0.05
 
 @dataclass(frozen=True)
 class InferenceResult:
-    """What came of asking.
+    """What the policy answered, if it did.
 
     Attributes:
         decision: What the policy decided; ``None`` if it has not answered in time.
@@ -44,6 +41,12 @@ class Inference:
 
     An answer that comes too late is dropped, and until it has come nothing else is asked.
 
+    Args:
+        policy: Samples actions.
+        caller: Makes the policy's calls.
+        limit_ns: See the attribute.
+        steady_ns: Clock that times the inference, in nanoseconds.
+
     Attributes:
         limit_ns: How long an answer is waited for, in nanoseconds; ``None`` for ever, as in
             lockstep, where time waits for the policy.
@@ -56,14 +59,6 @@ class Inference:
         limit_ns: int | None,
         steady_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """Prepare to ask.
-
-        Args:
-            policy: Samples actions.
-            caller: Makes the policy's calls.
-            limit_ns: See the attribute.
-            steady_ns: Clock that times the inference, in nanoseconds.
-        """
         self.limit_ns = limit_ns
         self._policy = policy
         self._caller = caller
@@ -125,7 +120,7 @@ class Caller(Protocol):
 
 
 class SameThread:
-    """Makes calls where they are asked for, however long they take."""
+    """A `Caller` that makes calls where they are asked for, however long they take."""
 
     def is_busy(self) -> bool:
         """Never: who asked has waited."""
@@ -140,20 +135,19 @@ class SameThread:
 
 
 class WorkerThread:
-    """Makes calls on one thread, which alone touches what the functions touch.
+    """A `Caller` that makes calls on one thread, which alone touches what the functions touch.
 
     A call that is late is given up, not ended: until it returns, further ones are refused, and
-    then its result is dropped. Nothing is ever queued. One thread at a time may ask.
+    then its result is dropped. Nothing is ever queued. One thread at a time may ask. The worker
+    does not keep the process from ending.
+
+    Args:
+        name: The thread's name.
+        is_over: Whether waiting has become pointless, which then counts as too late; asked every
+            0.05 s.
     """
 
     def __init__(self, name: str, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Start the thread; it does not keep the process from ending.
-
-        Args:
-            name: Its name.
-            is_over: Whether waiting has become pointless, which then counts as too late; asked
-                every 0.05 s.
-        """
         self._is_over = is_over
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
@@ -184,9 +178,9 @@ class WorkerThread:
         return result
 
     def stop(self) -> None:
-        """End the thread after its present call, which is not waited for for long.
+        """End the thread after its present call, which is waited for only briefly.
 
-        One that computes for ever loses its real-time priority, lest it keeps others from a core.
+        One that computes for ever loses its real-time priority, so that it leaves others a core.
         """
         self._tasks.put(None)
         self._thread.join(_END_TIMEOUT_S)
@@ -199,7 +193,7 @@ class WorkerThread:
         return self._thread.is_alive()
 
     def _take_outcome(self, timeout_s: float | None) -> Any:
-        """Return or raise what the pending call came to; raise TimeoutError if it still runs."""
+        """Return or raise the result of the pending call; raise TimeoutError if it still runs."""
         left_s = math.inf if timeout_s is None else timeout_s
         while True:
             try:

@@ -43,19 +43,18 @@ class OnnxBackend:
 
 
 class OnnxGraph:
-    """An exported graph; a pure function, for one caller at a time."""
+    """An exported graph; a pure function, for one caller at a time.
+
+    Args:
+        model: Content of the ONNX file.
+        device: ``cpu``, ``cuda`` or ``cuda:i``.
+
+    Raises:
+        BundleError: If ONNX Runtime cannot load it.
+        ConfigError: If this ONNX Runtime cannot use the device.
+    """
 
     def __init__(self, model: bytes, device: str = "cpu") -> None:
-        """Prepare inference.
-
-        Args:
-            model: Content of the ONNX file.
-            device: ``cpu``, ``cuda`` or ``cuda:i``.
-
-        Raises:
-            BundleError: If ONNX Runtime cannot load it.
-            ConfigError: If this ONNX Runtime cannot use the device.
-        """
         providers = _providers(device)
         try:
             self._session = onnxruntime.InferenceSession(

@@ -1,7 +1,7 @@
 """Refuses a graph that is not plainly a policy, before ONNX Runtime sees it.
 
 A bundle may be somebody else's, and then its graph is data: it computes with the operators that
-`dql export` writes, from the inputs that the manifest tells of to its outputs, in memory that is
+`dql export` writes, from the inputs that the manifest names to its outputs, in memory that is
 in proportion to the number of candidates, and does nothing else.
 """
 

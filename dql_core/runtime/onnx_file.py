@@ -87,7 +87,7 @@ class OnnxError(Exception):
     """Says in half a sentence why a file is no graph of a policy.
 
     Attributes:
-        remedy: How to mend it.
+        remedy: How to fix it.
     """
 
     def __init__(self, reason: str, remedy: str = "export the bundle again") -> None:
@@ -132,7 +132,7 @@ class Graph:
     Attributes:
         nodes: In the order in which they are computed.
         constants: By name.
-        inputs: Shapes by name; a word stands for a size that is free.
+        inputs: Shapes by name; a word is the name of a size that is free.
         outputs: Likewise.
     """
 

@@ -1,10 +1,6 @@
-"""A policy for those who run it, and the function at its core.
+"""A policy for those who run it: its decisions, the choice among candidates, and its noise.
 
-How many candidates are sampled for an action and how one of them is chosen.
-
-The random numbers of one decision, drawn outside the policy's graph.
-
-Noise that resembles that of the decision before: the warm start of a reverse chain.
+All random numbers of a decision are drawn outside the policy's graph, which is a pure function.
 """
 
 from __future__ import annotations
@@ -149,23 +145,21 @@ def draws_selection(num_candidates: int, selection: Selection) -> bool:
 
 
 class WarmStartNoise:
-    r"""Starts each reverse chain near where the one before started, instead of anywhere.
+    r"""Noise that starts each reverse chain near where the one before started.
 
     All normal draws follow :math:`z_t = \rho z_{t-1} + \sqrt{1 - \rho^2} \epsilon_t`, a stationary
     autoregression: each decision alone is distributed as without it, but consecutive ones keep to
     the same mode of the policy. The selection's Gumbel draws are made of such normal ones by their
     distribution function.
+
+    Args:
+        correlation: :math:`\rho` of consecutive decisions, from 0 to 1.
+
+    Raises:
+        ConfigError: If it is not such a number.
     """
 
     def __init__(self, correlation: float) -> None:
-        r"""Begin anew.
-
-        Args:
-            correlation: :math:`\rho` of consecutive decisions, from 0 to 1.
-
-        Raises:
-            ConfigError: If it is not such a number.
-        """
         if not 0.0 <= correlation <= 1.0:
             raise ConfigError(f"warm_start is {correlation}: it must be from 0 to 1")
         self._correlation = correlation
