@@ -1,16 +1,10 @@
-"""The training configuration: strict sections, hashed and saved with each run.
+"""The training configuration: strict sections, read from yaml, hashed and saved with each run.
 
 Every key has a default, so a file states only what differs; the resolved configuration is saved
 with each run. Names follow the paper (arXiv 2208.06193) where it has one. Where the paper's code
-does otherwise than the default, the key says so: `preset: paper` sets all of these at once, and
-docs/explanation/deviations.md tells why the defaults differ.
-
-Named sets of defaults for a training configuration.
-
-``paper`` is the published behaviour of Diffusion-QL, with what its code does differently from the
-paper and from us (https://github.com/Zhendong-Wang/Diffusion-Policies-for-Offline-RL).
-
-Read a training configuration from yaml, with overrides from the command line.
+(https://github.com/Zhendong-Wang/Diffusion-Policies-for-Offline-RL) does otherwise than the
+default, the key says so: `preset: paper` sets all of these at once, and
+docs/explanation/deviations.md explains why the defaults differ.
 """
 
 from __future__ import annotations
@@ -40,6 +34,7 @@ FLOAT_BYTES = 4
 RETIRED_KEYS = {"run": {"needless_gradients"}}
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
 PresetName = Literal["paper"]
+# Defaults by the name of a preset.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "run": {"learning_rate_decay": "cosine_every_50_epochs"},
@@ -115,8 +110,8 @@ class DiffusionConfig(StrictModel):
     Attributes:
         num_diffusion_steps: Steps from noise to action, N.
         schedule: ``vp`` as in the paper, ``cosine``, or ``linear`` (for N in the hundreds).
-        prediction: What the network tells of a noisy action: the noise in it (``epsilon``, as in
-            the paper) or the clean action (``x0``).
+        prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
+            in the paper) or the clean action (``x0``).
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
         num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
         variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
@@ -413,7 +408,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
             config = parse(document, TrainConfig, f"--set {override}", ConfigError)
             breach = None
         except ConfigError as error:
-            breach = breach or error  # which a later override may mend
+            breach = breach or error  # which a later override may correct
     if breach:
         raise breach
     return config

@@ -1,4 +1,4 @@
-"""The project's own errors: each says what, where, which value, which rule, and how to mend it."""
+"""The project's own errors: each says what, where, which value, which rule, and how to fix it."""
 
 import difflib
 import errno
@@ -9,7 +9,7 @@ MAX_LISTED = 12
 # Of a longer line that is printed or logged, the beginning.
 MAX_LINE = 4000
 
-# What the operating system may refuse through no mistake of the program, and how to mend it.
+# What the operating system may refuse through no mistake of the program, and how to fix it.
 _REMEDIES = {
     errno.EACCES: "change its permissions, or name another place",
     errno.EDQUOT: "the quota is used up; free some room, or name another place",
@@ -36,7 +36,7 @@ _REMEDIES = {
 
 
 class DqlError(Exception):
-    """A mistake of the user's, with the way to mend it; the command line exits with 2."""
+    """A mistake of the user's, with the way to fix it; the command line exits with 2."""
 
 
 class ConfigError(DqlError):
@@ -96,7 +96,7 @@ def is_system_error(cause: OSError) -> bool:
 
 
 def system_error_text(cause: OSError) -> str:
-    """Say what the operating system refused, and how to mend it."""
+    """Return what the operating system refused, and how to fix it."""
     reason = os.strerror(cause.errno) if cause.errno else one_line(cause)
     remedy = _REMEDIES.get(cause.errno or 0)
     return f"{reason}; {remedy}" if remedy else reason

@@ -2,7 +2,7 @@
 
 Each is locked by the process that it belongs to. A killed process leaves its own behind without
 the lock, and whoever works in the same folder next removes it: by its name, its owner and the lock
-that it can take. A process id would not tell, since ids are given again. The name holds the
+that it can take. A process id would not do, since ids are given again. The name holds the
 machine, because locks need not reach over a disk that several machines share.
 """
 
@@ -175,7 +175,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 @cache
 def _machine() -> str:
-    """Eight letters that tell this machine from those that share its disks."""
+    """Eight letters by which machines that share a disk differ."""
     identity = platform.node()
     with suppress(OSError):
         identity += Path("/etc/machine-id").read_text()

@@ -1,9 +1,7 @@
-"""Read a yaml file into a strict pydantic model; whatever is wrong becomes one line.
+"""Reads a yaml file into a strict pydantic model; whatever is wrong becomes one line.
 
-Yaml of plain values: whatever a text says, it is read or refused soon.
-
-A few lines of yaml can stand for gigabytes, by aliases of aliases and by merge keys (``<<``). So
-each node is measured with all that its aliases stand for, before any value is made of it.
+A few lines of yaml can expand to gigabytes, by aliases of aliases and by merge keys (``<<``). So
+each node is measured with all that its aliases expand to, before any value is made of it.
 """
 
 from __future__ import annotations
@@ -173,12 +171,12 @@ def load_yaml(text: str, *, max_values: int = MAX_VALUES, doubled: list[str] | N
 
     Args:
         text: One yaml document.
-        max_values: Most scalars, lists and mappings that it may stand for.
+        max_values: Most scalars, lists and mappings that it may expand to.
         doubled: Takes a sentence for each key that appears twice in a mapping, whose last value
             then counts; ``None`` to refuse them.
 
     Raises:
-        yaml.YAMLError: If it is no yaml, has a key twice, contains itself, stands for too much, is
+        yaml.YAMLError: If it is no yaml, has a key twice, contains itself, expands to too much, is
             nested more than `MAX_DEPTH` deep, or asks for another object.
     """
     try:
@@ -227,7 +225,7 @@ class _PlainLoader(_SafeLoader):
         self._max_values = max_values
         self._doubled = doubled
         self._open = 0
-        # How many values and how deep a nesting each finished node stands for.
+        # How many values and how deep a nesting each finished node expands to.
         self._extents: dict[Node, tuple[int, int]] = {}
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
@@ -266,15 +264,15 @@ class _PlainLoader(_SafeLoader):
         for key in keys:
             line = key.start_mark.line + 1
             if first := lines.get((key.tag, key.value)):
-                told = f"key '{key.value[:60]}' appears twice, in line {first} and in line {line}"
+                text = f"key '{key.value[:60]}' appears twice, in line {first} and in line {line}"
                 if self._doubled is None:
-                    raise yaml.YAMLError(f"{told}: keep one")
-                self._doubled.append(told)
+                    raise yaml.YAMLError(f"{text}: keep one")
+                self._doubled.append(text)
             lines[key.tag, key.value] = line
 
     def _require_within(self, size: int, depth: int, node: Node | None = None) -> None:
         limit = self._max_values
-        self._require(size <= limit, f"stands for more than {limit:,} values", node)
+        self._require(size <= limit, f"expands to more than {limit:,} values", node)
         self._require(depth <= MAX_DEPTH, f"is nested more than {MAX_DEPTH} deep", node)
 
     def _require(self, holds: bool, problem: str, node: Node | None = None) -> None:

@@ -1,8 +1,6 @@
-"""How the functions of an update are run: one by one, compiled, or captured as a CUDA graph.
+"""How an update is run: operation by operation, compiled, or captured as one CUDA graph.
 
-A whole update as one CUDA graph: the device repeats it without being told each operation.
-
-A whole update as one compiled function: losses, gradients, optimisers and averages.
+Compiled or captured is a whole update: losses, gradients, optimizers and averages.
 """
 
 from __future__ import annotations
@@ -35,13 +33,14 @@ WARM_UP_CALLS = 3
 class Execution:
     """Wraps the parts of an update; what they compute stays the same.
 
+    Where a wanted compilation is not possible, a warning says why.
+
     Attributes:
         compiles: Whether functions are compiled.
         captures: Whether whole updates are captured.
     """
 
     def __init__(self, run: RunConfig, device: torch.device) -> None:
-        """Decide what is possible; says in one line why a wanted compilation is not."""
         self.captures = device.type == "cuda" and run.execution != "eager"
         self.compiles = device.type == "cpu" and _wants_compilation(run)
         if self.compiles and (reason := compiler_missing() or compiled_code_unsafe()):
@@ -108,16 +107,14 @@ class CapturedUpdate(Generic[Result]):
     Its first calls run it operation by operation; then it is captured and only replayed. Without
     ``capture`` every call runs it so, on the same fixed memory: that path is the same on any
     device.
+
+    Args:
+        update: Takes dataclasses of tensors, returns one; reads and writes nothing on the host,
+            and keeps what it changes in place.
+        capture: Whether to capture.
     """
 
     def __init__(self, update: Callable[..., Result], *, capture: bool = True) -> None:
-        """Prepare.
-
-        Args:
-            update: Takes dataclasses of tensors, returns one; reads and writes nothing on the
-                host, and keeps what it changes in place.
-            capture: Whether to capture.
-        """
         self._update = update
         self._capture = capture
         self._inputs: tuple[Any, ...] = ()

@@ -116,10 +116,11 @@ def train(
         if out is not None:
             raise ConfigError(f"--out {out}: --resume goes on in {resume}; leave --out away")
         if seeds is not None or is_seed_folder(resume):
-            began, wanted = continued_seeds(resume, request, seeds)
+            began, wanted = _continued_seeds(resume, request, seeds)
             train_seeds(resume, seed_runs(resume, began, wanted), console)
         else:
-            _train_one(continued_settings(resume, request), resume, console, resume=True)
+            unchanged = _unchanged(resume, saved_config(resume), request)
+            _train_one(unchanged, resume, console, resume=True)
         return
     configured, folder = settings(request), out or new_folder(config.stem if config else "")
     if seeds is None:
@@ -178,25 +179,10 @@ def settings(request: Request) -> TrainConfig:
     return config.model_copy(update=changes)
 
 
-def continued_settings(run: Path, request: Request) -> TrainConfig:
-    """Return the configuration of a run that goes on.
-
-    Raises:
-        CheckpointError: If ``run`` is no run.
-        ConfigError: If the command line says anything else than it said when the run began.
-    """
-    return _unchanged(run, saved_config(run), request)
-
-
-def continued_seeds(
+def _continued_seeds(
     folder: Path, request: Request, seeds: str | None
 ) -> tuple[TrainConfig, tuple[int, ...]]:
-    """Return configuration and seeds of several runs that go on.
-
-    Raises:
-        CheckpointError: If ``folder`` does not hold several runs.
-        ConfigError: If the command line says anything else than it said when they began.
-    """
+    """Return configuration and seeds of several runs that go on."""
     began, began_seeds = read_seed_folder(folder)
     if seeds is not None and parse_seeds(seeds) != began_seeds:
         said = ",".join(map(str, began_seeds))
@@ -205,6 +191,7 @@ def continued_seeds(
 
 
 def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfig:
+    """Return the configuration of a run that goes on; refuse a command line that differs."""
     env = began.evaluation.env
     if request.config is not None:
         require_equal(folder, began, settings(request))

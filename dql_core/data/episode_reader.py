@@ -121,7 +121,7 @@ class EpisodeReader:
         budget = MemoryBudget()
         if self.data_format != "hdf5":
             for index in range(self.num_episodes):
-                yield arrow_reader(self._data_path, str(index), self.data_format, budget)
+                yield _arrow_reader(self._data_path, str(index), self.data_format, budget)
             return
         path = file_within(self._data_path, HDF5_FILE, DatasetError)
         budget.add_file(path)
@@ -221,17 +221,11 @@ def read_table(
     return _read_arrow(path, columns)
 
 
-def arrow_reader(folder: Path, name: str, data_format: str, budget: MemoryBudget) -> ReadArray:
+def _arrow_reader(folder: Path, name: str, data_format: str, budget: MemoryBudget) -> ReadArray:
     """Read one episode, without its infos, and return what finds its arrays.
 
     Minari's own reader takes the first record batch for the whole episode, so that it loses all
     that follows the 32,768th row of a longer one.
-
-    Args:
-        folder: The dataset's data folder.
-        name: The episode's folder in it.
-        data_format: ``arrow`` or ``parquet``.
-        budget: What the columns may still take.
     """
     files = episode_files(folder, name, data_format)
     table = pa.concat_tables([read_table(file, data_format, budget, COLUMNS) for file in files])

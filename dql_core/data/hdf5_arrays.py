@@ -1,10 +1,9 @@
 """Arrays of numbers out of HDF5 files, and nothing else that such a file can ask for.
 
 HDF5 can send its reader elsewhere: to raw bytes of any file (external storage), to other HDF5
-files (external links, virtual datasets), or to libraries that undo a compression. It can also
-announce arrays that are stored nowhere. All of it is looked at before an array is opened.
-
-How much memory the arrays of files may take: so much as the files' own sizes explain.
+files (external links, virtual datasets), or to libraries that undo a compression. All of it is
+looked at before an array is opened. It can also announce arrays that are stored nowhere: what
+arrays may take in memory is limited to what the sizes of the files explain (`MemoryBudget`).
 """
 
 from __future__ import annotations
@@ -53,18 +52,10 @@ _BLOCK_BYTES = 512
 
 
 class Hdf5File:
-    """An HDF5 file that is open for reading.
-
-    Args:
-        path: A regular file.
-        file: The same, opened.
-        budget: What its arrays may still take.
-    """
+    """An HDF5 file that `open_hdf5` has opened for reading."""
 
     def __init__(self, path: Path, file: h5py.File, budget: MemoryBudget) -> None:
-        self._path = path
-        self._file = file
-        self._budget = budget
+        self._path, self._file, self._budget = path, file, budget
 
     @property
     def names(self) -> list[str]:

@@ -1,7 +1,4 @@
-"""All transitions of a dataset in the units of the networks, without a second copy of a row.
-
-Held-out episodes: what training never sees, to measure on.
-"""
+"""All transitions of a dataset in the units of the networks, and its held-out episodes."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ AS_RECORDED = RewardTransform()
 
 @dataclass(frozen=True)
 class TransitionTable:
-    """M transitions over R observation rows; R = M + the number of episodes.
+    """M transitions over R observation rows, none of them stored twice; R = M + episodes.
 
     Transition m leads from row ``rows[m]`` to row ``next_rows[m]`` of ``observations``, which is
     ``n_step`` rows further, or the last row of the episode if that comes first. That row starts

@@ -1,7 +1,4 @@
-"""Make a policy bundle: a folder that holds all a robot needs, and the proof that it is right.
-
-The observations on which an exported graph is compared with the policy.
-"""
+"""Makes a policy bundle: a folder that holds all a robot needs, and the proof that it is right."""
 
 from __future__ import annotations
 
@@ -21,8 +18,7 @@ from dql_core.data.dataset import load_dataset
 from dql_core.errors import BundleError, ConfigError, DatasetError, SpecMismatchError
 from dql_core.export.onnx_model import to_onnx
 from dql_core.export.parity import measure_parity, require_parity
-from dql_core.files import atomic_directory, is_free
-from dql_core.normalize import Normalizer
+from dql_core.files import atomic_directory, require_free
 from dql_core.runtime.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
@@ -77,7 +73,7 @@ def export_bundle(
         DatasetError: If ``dataset`` is given and cannot be read.
         SpecMismatchError: If ``dataset`` describes another robot.
     """
-    _require_free(out)
+    require_free(out, BundleError)
     checkpoint = load_checkpoint(checkpoint_path, which=which)
     agent, config = checkpoint.agent, checkpoint.config
     choice = resolve_choice(
@@ -88,19 +84,17 @@ def export_bundle(
         require_draws(*graph.noise_shape(choice.num_candidates))
     except ValueError as cause:
         raise ConfigError(f"{cause}: choose among fewer") from cause
-    observations, source = parity_observations(checkpoint, checkpoint_path, dataset)
+    observations, source = _observations(checkpoint, checkpoint_path, dataset)
     model = to_onnx(graph)
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
     require_parity(parity, str(checkpoint_path))
     contents = {GRAPH_FILE: model, WEIGHTS_FILE: safetensors.torch.save(graph.state_dict())}
     manifest = _manifest(out, checkpoint, graph, choice, parity, contents)
-    _write(out, manifest, contents)
+    with atomic_directory(out) as folder:
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+        (folder / MANIFEST_FILE).write_text(manifest.to_text())
     return manifest
-
-
-def _require_free(out: Path) -> None:
-    if not is_free(out):
-        raise BundleError(f"{out}: already exists; name another --out folder or remove it")
 
 
 def _manifest(
@@ -140,28 +134,10 @@ def _manifest(
     return manifest
 
 
-def _write(out: Path, manifest: Manifest, contents: dict[str, bytes]) -> None:
-    with atomic_directory(out) as folder:
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-        (folder / MANIFEST_FILE).write_text(manifest.to_text())
-
-
-def parity_observations(
-    checkpoint: Checkpoint, path: Path, dataset: str | None = None
+def _observations(
+    checkpoint: Checkpoint, path: Path, dataset: str | None
 ) -> tuple[NDArray[np.float32], str]:
-    """Return observations to prove the parity on, shape (M, O), and where they come from.
-
-    Args:
-        checkpoint: The policy.
-        path: Where the checkpoint lies.
-        dataset: Whose observations to take; by default the training dataset's, or, where that is
-            out of reach, draws from its statistics.
-
-    Raises:
-        DatasetError: If ``dataset`` is given and cannot be read.
-        SpecMismatchError: If ``dataset`` describes another robot.
-    """
+    """Return observations to prove the parity on, shape (n, O), and where they come from."""
     rng = np.random.default_rng(0)
     if dataset:
         return _recorded(dataset, checkpoint.spec, rng), f"observations of {dataset}"
@@ -174,7 +150,9 @@ def parity_observations(
             reason = reason or cause
     if reason:
         _logger.warning("the parity is not measured on the training dataset: %s", reason)
-    drawn = _drawn(checkpoint.data_statistics, rng)
+    statistics = checkpoint.data_statistics
+    shape = NUM_OBSERVATIONS, len(statistics.observation_mean)
+    drawn = statistics.restore_observation(rng.standard_normal(shape, dtype=np.float32))
     return drawn, "draws from the training data's mean and spread"
 
 
@@ -198,8 +176,3 @@ def _recorded(
     rows = np.concatenate([episode.observations for episode in loaded.episodes])
     drawn: NDArray[np.float32] = rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
     return drawn
-
-
-def _drawn(statistics: Normalizer, rng: np.random.Generator) -> NDArray[np.float32]:
-    shape = (NUM_OBSERVATIONS, len(statistics.observation_mean))
-    return statistics.restore_observation(rng.standard_normal(shape, dtype=np.float32))

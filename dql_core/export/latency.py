@@ -1,7 +1,4 @@
-"""How long the decisions of a policy bundle take, beside those of plain eager PyTorch.
-
-Timing functions in turns, and what their times say.
-"""
+"""How long the decisions of a policy bundle take, beside those of plain eager PyTorch."""
 
 # ruff: noqa: PLC0415 - a machine that only runs bundles need not have torch.
 from __future__ import annotations
@@ -163,7 +160,7 @@ def measure_bundle(
         DqlError: If the bundle cannot be run so.
     """
     measurements = []
-    for count in numbers_of_candidates(manifest):
+    for count in _numbers_of_candidates(manifest):
         # Each number has a session of its own, as in a node: memory is laid out for the first.
         policy = load_policy(
             bundle,
@@ -184,7 +181,7 @@ def measure_bundle(
     return measurements
 
 
-def numbers_of_candidates(manifest: Manifest) -> list[int]:
+def _numbers_of_candidates(manifest: Manifest) -> list[int]:
     """Return the numbers that are worth measuring; without a critic there is one candidate."""
     if not manifest.has_critic or manifest.selection == "first":
         return [1]

@@ -45,7 +45,7 @@ def measure_parity(
     Args:
         graph: The original.
         exported: What ONNX Runtime makes of the export.
-        observations: Raw observations, shape (M, O).
+        observations: Raw observations, shape (n, O).
         source: Where they came from.
         choice: How many candidates there are and how one is chosen.
     """

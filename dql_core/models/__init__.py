@@ -1,4 +1,1 @@
-"""The diffusion process over actions: noise schedules and the reverse chain; no networks.
-
-The networks: a noise model conditioned on the observation, and twin critics.
-"""
+"""The diffusion process over actions, and the networks: noise models, actors, twin critics."""

@@ -1,7 +1,4 @@
-"""What acts after training: from an observation and noise to an action, whatever the policy is.
-
-The policy's network of TD3+BC: one action for each observation.
-"""
+"""What acts after training: from an observation and noise to an action, whatever the policy is."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ class DiffusionSampler(nn.Module):
 
 
 class DeterministicActor(nn.Module):
-    """An MLP from the observation to an action in [-1, 1].
+    """The network of TD3+BC: an MLP from the observation to an action in [-1, 1].
 
     Attributes:
         action_size: A.

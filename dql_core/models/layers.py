@@ -1,14 +1,12 @@
-r"""The Mish activation at the price of one exponential.
+r"""Layers in the form that is fastest, eager or compiled: Mish, and matrix products with a bias.
 
 With :math:`e = e^x` and :math:`n = e (e + 2)`, :math:`\tanh(\ln(1 + e^x)) = n / (n + 2)`; with
-:math:`s = \sigma(x)` and :math:`q = s (2 - s)` it is :math:`q / (2 - q)`. Neither cancels. Torch's
-own kernel takes three transcendental functions an element and costs more than the matrix product
-before it on a CPU.
+:math:`s = \sigma(x)` and :math:`q = s (2 - s)` it is :math:`q / (2 - q)`. Neither cancels; each
+takes one exponential. Torch's own Mish takes three transcendental functions an element and costs
+more than the matrix product before it on a CPU.
 
-Matrix products with a bias, in the form that the executing side is fastest at.
-
-Torch's kernels add the bias within the product; compiled code adds it for nothing where it
-applies the activation, while a product with a bias would first copy the bias to every row.
+Torch's kernels add a bias within the product; compiled code adds it for nothing where it applies
+the activation, while a product with a bias would first copy the bias to every row.
 """
 
 from __future__ import annotations

@@ -121,11 +121,10 @@ def make_process(
 
     Args:
         schedule: Noise schedule with N steps.
-        sampler: ``ddpm`` (arXiv 2006.11239) adds noise in each step, as in the paper; ``ddim``
-            (arXiv 2010.02502, with its eta = 0) adds none.
+        sampler: As in `dql_core.config.DiffusionConfig`, like the rest. ``ddpm`` (arXiv
+            2006.11239) adds noise in each step, ``ddim`` (arXiv 2010.02502, eta = 0) adds none.
         num_sampling_steps: Steps that ``ddim`` takes of the N, spread evenly; None for all.
-        variance: Of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta`` as in the
-            paper.
+        variance: Of a ``ddpm`` step.
         prediction: What the model predicts.
         clip_denoised: Clip the predicted clean action of every step.
     """

@@ -158,22 +158,14 @@ class _Function:
 
 
 def _load(named: NamedFunction, what: str) -> _Function:
-    function = find_function(named.function, what)
+    function = _find(named.function, what)
     where = f"{what}: {named.function}"
     _require_arguments(function, named.arguments, where)
     return _Function(where, function, dict(named.arguments))
 
 
-def find_function(name: str, what: str) -> Callable[..., Any]:
-    """Import a function.
-
-    Args:
-        name: ``module:function``.
-        what: The key that names it, for messages.
-
-    Raises:
-        ContractError: If there is no such module or function.
-    """
+def _find(name: str, what: str) -> Callable[..., Any]:
+    """Import the function ``module:function``, which the key ``what`` names."""
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -223,7 +215,7 @@ def source_sha256(name: str) -> str:
     Raises:
         ContractError: If there is no such module or function.
     """
-    function = inspect.unwrap(find_function(name, "function"))
+    function = inspect.unwrap(_find(name, "function"))
     try:
         file = inspect.getsourcefile(function)
     except TypeError:  # a compiled function, or an instance

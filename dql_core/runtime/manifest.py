@@ -37,15 +37,8 @@ MAX_NOISE = 1 << 24
 class SamplerSettings(StrictModel):
     """How candidates are sampled, as it is built into the graph.
 
-    Attributes:
-        num_noises: Standard normal draws that an action needs for each of its dimensions, Z.
-        num_diffusion_steps: Steps from noise to action, N.
-        schedule: Name of the noise schedule.
-        prediction: What the network predicts, ``epsilon`` or ``x0``.
-        sampler: ``ddpm`` or ``ddim``.
-        num_sampling_steps: Steps taken of the N; None for all.
-        variance: Covariance of a reverse step, ``posterior`` or ``beta``.
-        clip_denoised: Whether each step's estimate of the action is clipped to the bounds.
+    Beside what `dql_core.config.DiffusionConfig` has, ``num_noises``: the standard normal draws
+    that an action needs for each of its dimensions, Z.
     """
 
     num_noises: int = Field(ge=1, le=MAX_STEPS)

@@ -160,7 +160,7 @@ class Monitor:
             DqlError: If a loss or a weight is no number any more.
         """
         self.flush()
-        if broken := broken_weights(self._run.step, self._run.agent.modules):
+        if broken := _broken_weights(self._run.step, self._run.agent.modules):
             self._stop(broken)
         return save_checkpoint(self._out, self._run)
 
@@ -174,7 +174,7 @@ class Monitor:
             return
         rows = torch.stack(self._pending).cpu().double().numpy()
         first_step = self._run.step - len(rows) + 1
-        if broken := broken_losses(self._names, rows, first_step, self._redraw):
+        if broken := _broken_losses(self._names, rows, first_step, self._redraw):
             self._stop(broken)
         self._run.progress.since_reading.add(self._names, rows)
         self._run.progress.since_checkpoint.add(self._names, rows)
@@ -215,22 +215,15 @@ class Monitor:
         self._log.start_clock(self._run.step)
 
 
-def broken_losses(
+def _broken_losses(
     names: Sequence[str],
     rows: NDArray[np.float64],
     first_step: int,
     redraw: Callable[[int], Batch],
 ) -> str | None:
-    """Look for losses that are NaN or infinite.
+    """Describe the first of n updates with a loss that is NaN or infinite, if there is one.
 
-    Args:
-        names: Names of the L losses.
-        rows: Losses of n updates, shape (n, L).
-        first_step: Number of the first of these updates.
-        redraw: Returns the batch of one of them, counted from 0.
-
-    Returns:
-        The first update with such a loss, its losses and its batch; None if all are numbers.
+    The losses have shape (n, L), and ``redraw`` returns the batch of one of the updates.
     """
     finite = np.isfinite(rows)
     if finite.all():
@@ -247,12 +240,8 @@ def broken_losses(
     return "".join([*parts, f"; its batch has {_statistics(redraw(index))}"])
 
 
-def broken_weights(step: int, modules: Mapping[str, nn.Module]) -> str | None:
-    """Look for weights that are NaN or infinite, which losses show one update later.
-
-    Returns:
-        The first such tensor; None if all are numbers.
-    """
+def _broken_weights(step: int, modules: Mapping[str, nn.Module]) -> str | None:
+    """Name the first weights that are NaN or infinite, which losses show one update later."""
     for name, module in modules.items():
         for key, tensor in module.state_dict().items():
             if not bool(torch.isfinite(tensor).all()):

@@ -141,7 +141,7 @@ def test_rewards_of_an_unusual_size_come_with_the_factor_that_mends_them(
 def test_equal_rewards_are_told() -> None:
     even = dataclasses.replace(episode(3), rewards=np.full(3, -1.0))
     assert check(dataset_of(even))[1] == [
-        "every reward is -1, as learned: values tell no more than how long an episode lasts"
+        "every reward is -1, as learned: values say no more than how long an episode lasts"
     ]
 
 

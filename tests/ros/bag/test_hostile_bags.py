@@ -68,10 +68,10 @@ def with_metadata(folder: Path, text: str) -> Path:
             + "".join(
                 f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 30)
             ),
-            "stands for more than 300,000 values",
+            "expands to more than 300,000 values",
         ),
         ("a: &a [*a]", "contains itself"),
-        ("[" + "1," * 4_000_000, "stands for more than 300,000 values"),
+        ("[" + "1," * 4_000_000, "expands to more than 300,000 values"),
         ("a: " + "9" * 5000, "has a number of 5000 characters"),
         ("x" * ((1 << 24) + 1), "is larger than 16,777,216 bytes"),
     ],
