@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
-from dql_core.strict_yaml import StrictModel, load_yaml, parse, read_yaml
+from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
 # Far beyond what is of use, and within what a computer can do: a configuration may be somebody
 # else's, in a run or a bundle.
@@ -416,17 +416,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 def _apply(document: dict[str, Any], override: str) -> None:
     """Set one dotted key of ``document`` in place."""
-    key, equals, text = override.partition("=")
-    *sections, last = key.strip().split(".")
-    if not equals or not all([*sections, last]):
-        raise ConfigError(f"--set {override}: must have the form section.key=value")
+    key, value = parse_assignment(override, "--set", "section.key=value")
+    *sections, last = key.split(".")
     for section in sections:
         if document.get(section) is None:
             document[section] = {}
         document = document[section]
         if not isinstance(document, dict):
             raise ConfigError(f"--set {override}: '{section}' is a value and has no keys")
-    try:
-        document[last] = load_yaml(text)
-    except yaml.YAMLError as cause:
-        raise ConfigError(f"--set {override}: the value is not valid yaml") from cause
+    document[last] = value

@@ -21,7 +21,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from yaml.resolver import Resolver
 
 from dql_core.documents import MAX_DEPTH, read_bounded
-from dql_core.errors import DqlError, did_you_mean, one_line
+from dql_core.errors import ConfigError, DqlError, did_you_mean, one_line
 
 # A contract or a configuration; one of a thousand fields has a tenth of it.
 MAX_YAML_BYTES = 1 << 20
@@ -183,6 +183,27 @@ def load_yaml(text: str, *, max_values: int = MAX_VALUES, doubled: list[str] | N
         return _PlainLoader(text, max_values, doubled).get_single_data()
     except _NO_VALUE as cause:
         raise yaml.YAMLError(f"a value is none: {cause}") from cause
+
+
+def parse_assignment(text: str, option: str, form: str) -> tuple[str, Any]:
+    """Read ``key=value`` of a command line, whose value is yaml.
+
+    Args:
+        text: As it was given.
+        option: What it was given to, for messages.
+        form: What it must be like, for messages.
+
+    Raises:
+        ConfigError: If it is not so.
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not all(part.isidentifier() for part in key.split(".")):
+        raise ConfigError(f"{option} {text}: must have the form {form}")
+    try:
+        return key, load_yaml(value)
+    except yaml.YAMLError as cause:
+        raise ConfigError(f"{option} {text}: the value is not valid yaml") from cause
 
 
 def compose_yaml(text: str) -> Node | None:

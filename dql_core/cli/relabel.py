@@ -6,10 +6,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from dql_core.cli.console import facts_table, plain_table
@@ -18,7 +17,7 @@ from dql_core.data.relabel import RelabelResult
 from dql_core.data.relabel import relabel as relabel_dataset
 from dql_core.errors import ConfigError, did_you_mean
 from dql_core.rewards.call import RewardFunction
-from dql_core.strict_yaml import load_yaml, parse, read_yaml
+from dql_core.strict_yaml import parse, parse_assignment, read_yaml
 
 
 def relabel(
@@ -92,7 +91,8 @@ def _functions(
             f"--reward {reward}: names no function; write module:function, such as "
             f"dql_core.rewards:distance_to_goal"
         )
-    document = {"function": reward, "arguments": dict(_argument(text) for text in arguments)}
+    given = dict(parse_assignment(text, "--argument", "key=value") for text in arguments)
+    document = {"function": reward, "arguments": given}
     return [parse(document, RewardFunction, f"--reward {reward}", ConfigError)]
 
 
@@ -113,16 +113,6 @@ def _from_file(path: Path) -> list[RewardFunction]:
                 f"topics; name a function by --reward"
             )
     return [parse(each, RewardFunction, f"{path}: reward", ConfigError) for each in functions]
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip().isidentifier():
-        raise ConfigError(f"--argument {text}: must have the form key=value")
-    try:
-        return key.strip(), load_yaml(value)
-    except yaml.YAMLError as cause:
-        raise ConfigError(f"--argument {text}: the value is not valid yaml") from cause
 
 
 def _show(result: RelabelResult, out: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -70,18 +70,15 @@ class ParallelRollouts:
         Returns:
             The outcomes in the order of the episodes; None if it was left.
         """
-        outcomes: list[_Outcome] = []
+        results: list[EvaluationResult] = []
         for first in range(0, self._episodes, self._envs.num_envs):
             count = min(self._envs.num_envs, self._episodes - first)
-            wave = self._side_by_side(policy, range(first, first + count), stop)
-            if wave is None:
+            result = self._side_by_side(policy, range(first, first + count), stop)
+            if result is None:
                 return None
-            outcomes += wave
-        return EvaluationResult(
-            returns=tuple(outcome.total for outcome in outcomes),
-            lengths=tuple(outcome.length for outcome in outcomes),
-            successes=tuple(each.success for each in outcomes if each.success is not None),
-        )
+            results.append(result)
+        columns = zip(*(vars(each).values() for each in results), strict=True)
+        return EvaluationResult(*(tuple(chain(*column)) for column in columns))
 
     def close(self) -> None:
         """Close the environments."""
@@ -89,9 +86,10 @@ class ParallelRollouts:
 
     def _side_by_side(
         self, policy: BatchPolicy, episodes: range, stop: Callable[[], bool]
-    ) -> list[_Outcome] | None:
+    ) -> EvaluationResult | None:
         """Roll out as many episodes as there are environments, or fewer."""
-        outcomes = [_Outcome() for _ in episodes]
+        returns, lengths = np.zeros(len(episodes)), np.zeros(len(episodes), dtype=int)
+        successes: dict[int, bool] = {}
         rngs = [np.random.default_rng((self._seed, index)) for index in episodes]
         observations, _ = self._envs.reset(seed=self._seed + episodes[0])  # of the first one
         actions = np.tile(self._idle_action, (self._envs.num_envs, 1))
@@ -105,29 +103,13 @@ class ParallelRollouts:
             observations, rewards, terminated, truncated, infos = self._envs.step(
                 unflatten_action(self._action_space, actions)
             )
+            returns[running] += rewards[running]
+            lengths[running] += 1
             ended = terminated | truncated
-            for slot in running:
-                outcomes[slot].add(float(rewards[slot]))
-                if ended[slot]:
-                    outcomes[slot].success = _success(infos, slot)
+            reported = infos.get(f"_{SUCCESS_KEY}", np.zeros_like(ended)) & ended
+            successes |= {
+                slot: bool(infos[SUCCESS_KEY][slot]) for slot in running if reported[slot]
+            }
             running = [slot for slot in running if not ended[slot]]
-        return outcomes
-
-
-@dataclass
-class _Outcome:
-    """The result of an episode so far."""
-
-    total: float = 0.0
-    length: int = 0
-    success: bool | None = None
-
-    def add(self, reward: float) -> None:
-        self.total += reward
-        self.length += 1
-
-
-def _success(infos: Mapping[str, Any], slot: int) -> bool | None:
-    """Return whether an episode succeeded, if its last info says so."""
-    reported = infos.get(f"_{SUCCESS_KEY}")
-    return bool(infos[SUCCESS_KEY][slot]) if reported is not None and reported[slot] else None
+        succeeded = tuple(successes[slot] for slot in sorted(successes))
+        return EvaluationResult(tuple(returns.tolist()), tuple(lengths.tolist()), succeeded)

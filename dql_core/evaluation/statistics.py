@@ -35,34 +35,32 @@ class Estimate:
         return {"mean": self.mean, "ci95": ends}
 
 
-def estimate_mean(values: Sequence[float], level: float = LEVEL) -> Estimate:
+def estimate_mean(values: Sequence[float]) -> Estimate:
     """Estimate the mean of a distribution by Student's t.
 
     Args:
         values: Independent draws; with a single one the interval is the whole line.
-        level: Probability that the interval holds the true mean.
     """
     mean = fmean(values)
     if len(values) < 2:
         return Estimate(mean, -math.inf, math.inf)
     from scipy import stats
 
-    quantile = float(stats.t.ppf(0.5 + level / 2, len(values) - 1))
+    quantile = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1))
     half_width = quantile * stdev(values) / math.sqrt(len(values))
     return Estimate(mean, mean - half_width, mean + half_width)
 
 
-def estimate_rate(successes: Sequence[bool], level: float = LEVEL) -> Estimate:
+def estimate_rate(successes: Sequence[bool]) -> Estimate:
     """Estimate a probability by Wilson's score interval, which never leaves [0, 1].
 
     Args:
         successes: Independent trials, at least one.
-        level: Probability that the interval holds the true rate.
     """
     from scipy import stats
 
     test = stats.binomtest(sum(successes), len(successes))
-    interval = test.proportion_ci(level, method="wilson")
+    interval = test.proportion_ci(LEVEL, method="wilson")
     return Estimate(fmean(successes), float(interval.low), float(interval.high))
 
 

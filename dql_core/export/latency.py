@@ -143,7 +143,6 @@ def measure_bundle(
     backend: BackendName = "auto",
     device: str = "cpu",
     rounds: int = ROUNDS,
-    calls: int = CALLS,
 ) -> list[Measurement]:
     """Measure a bundle for 1, 10, 50 candidates and its own number.
 
@@ -154,7 +153,6 @@ def measure_bundle(
         backend: What computes.
         device: Where.
         rounds: Turns of each.
-        calls: Decisions in a turn.
 
     Raises:
         DqlError: If the bundle cannot be run so.
@@ -175,7 +173,7 @@ def measure_bundle(
         }
         if plain:
             functions["plain"] = plain(count)
-        times = time_interleaved(functions, rounds=rounds, calls=calls)
+        times = time_interleaved(functions, rounds=rounds, calls=CALLS)
         ratio = speed_ratio(times["plain"], times["ours"])[1] if plain else None
         measurements.append(Measurement(count, Latency.of(times["ours"]), ratio))
     return measurements

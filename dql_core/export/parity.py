@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,14 +15,6 @@ from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise
 
 # Largest accepted difference: of actions as a share of their range, of Q relative to its size.
 MAX_ERROR = 1e-4
-
-
-@dataclass(frozen=True)
-class _Difference:
-    action: float
-    candidates: float
-    q_values: float
-    tie: bool
 
 
 def measure_parity(
@@ -55,13 +46,14 @@ def measure_parity(
     for observation in observations:
         noise = draw_noise(rng, shape, choice.selection)
         differences.append(_compare(graph, exported(observation, noise), observation, noise))
+    actions, candidates, q_values, ties = zip(*differences, strict=True)
     return Parity(
         observations=len(observations),
         source=source,
-        action_error=max(difference.action for difference in differences),
-        candidate_error=max(difference.candidates for difference in differences),
-        q_error=max(difference.q_values for difference in differences),
-        ties=sum(difference.tie for difference in differences),
+        action_error=max(actions),
+        candidate_error=max(candidates),
+        q_error=max(q_values),
+        ties=sum(ties),
     )
 
 
@@ -87,10 +79,11 @@ def require_parity(parity: Parity, where: str) -> None:
 
 def _compare(
     graph: PolicyGraph, exported: Decision, observation: NDArray[np.float32], noise: Noise
-) -> _Difference:
+) -> tuple[float, float, float, bool]:
+    """Return the errors of action, candidates and Q values, and whether rounding decided."""
     original = graph.decide(observation, noise)
     if not (_is_finite(original) and _is_finite(exported)):
-        return _Difference(np.inf, np.inf, np.inf, tie=False)
+        return np.inf, np.inf, np.inf, False
     action_range = (graph.action_high - graph.action_low).numpy()
     scores = _scores(graph, original, noise)
     rounding = np.abs(_scores(graph, exported, noise) - scores).max()
@@ -98,11 +91,11 @@ def _compare(
     misses = np.abs(original.candidates[winners] - exported.action) / action_range  # (W, A)
     nearest = int(misses.max(axis=1).argmin())
     q_size = max(1.0, float(np.abs(original.q_values).max()))
-    return _Difference(
-        action=float(misses[nearest].max()),
-        candidates=float((np.abs(exported.candidates - original.candidates) / action_range).max()),
-        q_values=float(np.abs(exported.q_values - original.q_values).max()) / q_size,
-        tie=bool(winners[nearest] != scores.argmax()),
+    return (
+        float(misses[nearest].max()),
+        float((np.abs(exported.candidates - original.candidates) / action_range).max()),
+        float(np.abs(exported.q_values - original.q_values).max()) / q_size,
+        bool(winners[nearest] != scores.argmax()),
     )
 
 

@@ -16,8 +16,18 @@ from dql_core.models.layers import batched_affine, mish
 class TwinCritic(nn.Module):
     """E = 2 action-value networks on [observation, action], evaluated in batched products.
 
-    Each critic is initialised and trained as if it stood alone; only the arithmetic is shared.
+    Each critic is initialised and trained as if it were alone; only the arithmetic is shared.
+
+    Args:
+        observation_size: O.
+        action_size: A.
+        width: Units of each hidden layer.
+        depth: Number of hidden layers.
+        layer_norm: Normalise each hidden layer before its activation, without learned scale; it
+            keeps values bounded for actions that the data never showed.
     """
+
+    num_critics = 2
 
     def __init__(
         self,
@@ -27,27 +37,14 @@ class TwinCritic(nn.Module):
         depth: int = 3,
         *,
         layer_norm: bool = False,
-        num_critics: int = 2,
     ) -> None:
-        """Build the critics.
-
-        Args:
-            observation_size: O.
-            action_size: A.
-            width: Units of each hidden layer.
-            depth: Number of hidden layers.
-            layer_norm: Normalise each hidden layer before its activation, without learned scale;
-                it keeps values bounded for actions that the data never showed.
-            num_critics: E.
-        """
         super().__init__()
         sizes = [observation_size + action_size, *[width] * depth, 1]
         self.layers = nn.ModuleList(
-            _BatchedLinear(num_critics, size, next_size)
+            _BatchedLinear(self.num_critics, size, next_size)
             for size, next_size in itertools.pairwise(sizes)
         )
         self.layer_norm = layer_norm
-        self.num_critics = num_critics
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Estimate the return of ``action``.

@@ -1,6 +1,6 @@
-"""Planar kinematics of the two-joint SCARA arm (textbook two-link geometry), without MuJoCo.
+"""The SCARA arm's table, as in ``models/scara.xml``, and the arm's planar kinematics.
 
-Where things stand on the SCARA arm's table, as in ``models/scara.xml``; needs no MuJoCo.
+Textbook two-link geometry; needs no MuJoCo.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from types import TracebackType
 from typing import Literal
 
 import mujoco
@@ -33,12 +32,7 @@ class ScaraCamera:
     def __enter__(self) -> ScaraCamera:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._renderer.close()
 
     def take(

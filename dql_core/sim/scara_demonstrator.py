@@ -80,10 +80,10 @@ class ScaraDemonstrator:
         joints, target = observation[:2].astype(np.float64), observation[2:].astype(np.float64)
         tip = tip_position(joints)
         if self._plan is None or not np.array_equal(self._plan.target, target):
-            self._plan = make_plan(tip, target, rng)
+            self._plan = _make_plan(tip, target, rng)
             self._tremble = np.zeros(2)
-        velocity = follow(self._plan, tip) + self._next_tremble(rng)
-        action = joint_velocities(joints, velocity, self.spec)
+        velocity = _follow(self._plan, tip) + self._next_tremble(rng)
+        action = _joint_velocities(joints, velocity, self.spec)
         return Decision(action, np.zeros(1, dtype=np.float32), action[None])
 
     def _next_tremble(self, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -94,16 +94,10 @@ class ScaraDemonstrator:
         return self._tremble
 
 
-def make_plan(
+def _make_plan(
     tip: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator
 ) -> Plan:
-    """Choose a way, a clearance, a speed and where to stop.
-
-    Args:
-        tip: Where the tool is, shape (2,), in m.
-        target: Where it is to go, shape (2,), in m.
-        rng: Source of the choices.
-    """
+    """Choose a way from the tool to the target, a clearance, a speed and where to stop."""
     side = -1.0 if rng.random() < INNER_SHARE else 1.0  # inner way: nearer to the base
     clearance = rng.normal(CLEARANCE_M, CLEARANCE_SPREAD_M)
     beside = POST_CENTRE[0] + side * (POST_RADIUS + PEG_RADIUS + clearance)
@@ -118,7 +112,7 @@ def make_plan(
     return Plan(target, np.array([tip, before, after, stop]), float(speed))
 
 
-def follow(plan: Plan, tip: NDArray[np.float64]) -> NDArray[np.float64]:
+def _follow(plan: Plan, tip: NDArray[np.float64]) -> NDArray[np.float64]:
     """Velocity towards a point a little ahead on the intended path, shape (2,), in m/s."""
     segments = np.diff(plan.corners, axis=0)  # (n - 1, 2)
     lengths = np.linalg.norm(segments, axis=1)
@@ -135,18 +129,12 @@ def follow(plan: Plan, tip: NDArray[np.float64]) -> NDArray[np.float64]:
     return velocity
 
 
-def joint_velocities(
+def _joint_velocities(
     joints: NDArray[np.float64], velocity: NDArray[np.float64], spec: PolicySpec
 ) -> NDArray[np.float32]:
-    """Joint velocities that move the tool so, within the bounds of ``spec``.
+    """Joint velocities that move the tool so, within the bounds of ``spec``, (2,) in rad/s.
 
-    Args:
-        joints: Shoulder and elbow angle in rad, shape (2,).
-        velocity: Of the tool, in m/s, shape (2,).
-        spec: Gives the bounds; both joints are slowed alike, so that the direction is kept.
-
-    Returns:
-        Shape (2,), in rad/s.
+    Both joints are slowed alike, so that the direction is kept.
     """
     jacobian = tip_jacobian(joints)
     damped = jacobian @ jacobian.T + DAMPING * np.eye(2)

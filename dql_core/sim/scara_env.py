@@ -35,8 +35,8 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
     """Reach a target on the table past a post, between base and post or beyond the post.
 
     Observation, float64 (4,): shoulder and elbow angle (rad), target x and y (m). Joint velocities
-    are left out on purpose: they tell the last command, and imitating that is how a policy learns
-    to stay where it stands. Action, float64 (2,): shoulder and elbow velocity (rad/s), held for
+    are left out on purpose: they show the last command, and imitating that is how a policy learns
+    to stay where it is. Action, float64 (2,): shoulder and elbow velocity (rad/s), held for
     0.1 s.
 
     The reward is ``10 * progress`` towards the target in m, minus 0.5 a step; plus 10 on arrival,
@@ -60,7 +60,7 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
 
     @property
     def tip(self) -> NDArray[np.float64]:
-        """Where the tool stands on the table: x and y in m, shape (2,)."""
+        """Where the tool is on the table: x and y in m, shape (2,)."""
         tip: NDArray[np.float64] = self.data.site("tip").xpos[:2].copy()
         return tip
 
