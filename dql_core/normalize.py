@@ -1,4 +1,4 @@
-"""The one place where observations and actions change their units for the networks and back."""
+"""The units of the networks: standardised observations, and actions in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ class Normalizer:
 
     def action(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map actions, shape (..., A), from their bounds to [-1, 1]."""
-        return (values - self._action_centre) / self._action_half_range
+        centre = (self.action_high + self.action_low) * np.float32(0.5)
+        half_range = (self.action_high - self.action_low) * np.float32(0.5)
+        normalized: NDArray[np.float32] = (values - centre) / half_range
+        return normalized
 
     def restore_observation(self, normalized: NDArray[np.float32]) -> NDArray[np.float32]:
         """Undo `observation`."""
@@ -100,14 +103,6 @@ class Normalizer:
         for name in ("action_low", "action_high"):
             if not np.array_equal(getattr(self, name), getattr(spec, name)):
                 raise ValueError(f"the normaliser's {name} is not that of the spec")
-
-    @property
-    def _action_centre(self) -> NDArray[np.float32]:
-        return (self.action_high + self.action_low) * np.float32(0.5)
-
-    @property
-    def _action_half_range(self) -> NDArray[np.float32]:
-        return (self.action_high - self.action_low) * np.float32(0.5)
 
 
 def _numbers(document: Mapping[str, Any], name: str) -> NDArray[np.float32]:

@@ -62,7 +62,16 @@ def bench(
         console.print(f"not compared with plain torch: {plain}", soft_wrap=True)
     console.print(_verdict(manifest, measurements), soft_wrap=True)
     if json_file:
-        _write(json_file, measurements, bundle=str(bundle), backend=backend, device=device)
+        document = {
+            "bundle": str(bundle),
+            "backend": backend,
+            "device": device,
+            "cpus": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 1),
+            "measurements": [each.to_json() for each in measurements],
+        }
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(json_file, json.dumps(document, indent=2) + "\n")
 
 
 def _table(bundle: Path, manifest: Manifest, measurements: list[Measurement]) -> Table:
@@ -76,14 +85,13 @@ def _table(bundle: Path, manifest: Manifest, measurements: list[Measurement]) ->
     for heading in ("K", "p50 ms", "p95 ms", "p99 ms", "max ms", "a second", "up to", "torch"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in measurements:
-        latency = each.latency
         own = each.num_candidates == manifest.num_candidates
-        times_us = (latency.p50_us, latency.p95_us, latency.p99_us, latency.max_us)
+        times_us = (each.p50_us, each.p95_us, each.p99_us, each.max_us)
         table.add_row(
             f"{each.num_candidates}{' *' if own else ''}",
             *(f"{time_us / 1e3:.3f}" for time_us in times_us),
-            f"{latency.calls_per_s:,.0f}",
-            f"{latency.control_rate_hz:,.0f} Hz",
+            f"{each.calls_per_s:,.0f}",
+            f"{each.control_rate_hz:,.0f} Hz",
             f"{each.times_faster:.1f} x" if each.times_faster else "-",
         )
     return table
@@ -93,7 +101,7 @@ def _verdict(manifest: Manifest, measurements: list[Measurement]) -> Text:
     """Say whether the bundle is fast enough for its robot."""
     rate_hz = manifest.policy_spec.rate_hz
     own = next(each for each in measurements if each.num_candidates == manifest.num_candidates)
-    possible_hz = own.latency.control_rate_hz
+    possible_hz = own.control_rate_hz
     if not rate_hz:
         return Text(f"up to {possible_hz:,.0f} Hz with {own.num_candidates} candidates")
     if possible_hz >= rate_hz:
@@ -103,10 +111,3 @@ def _verdict(manifest: Manifest, measurements: list[Measurement]) -> Text:
         f" for the contract's {rate_hz:g} Hz: 99 of 100 decisions take at most half of the period "
         f"up to {possible_hz:,.0f} Hz; choose among fewer candidates",
     )
-
-
-def _write(path: Path, measurements: list[Measurement], **what: str) -> None:
-    machine = {"cpus": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
-    rows = [each.to_json() for each in measurements]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps({**what, **machine, "measurements": rows}, indent=2) + "\n")

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +31,6 @@ RELABEL_KEY = "dql_relabelled"
 Progress = Callable[[int, int], None]
 
 
-@dataclass
-class RewardFigures:
-    """Sums and extremes of the rewards of a dataset, episode by episode.
-
-    Attributes:
-        returns: Sum of each episode's rewards.
-        low: Smallest reward.
-        high: Largest reward.
-    """
-
-    returns: list[float] = field(default_factory=list)
-    low: float = math.inf
-    high: float = -math.inf
-
-    def add(self, rewards: NDArray[np.floating[Any]]) -> None:
-        """Count in the rewards of one episode, shape (T,)."""
-        self.returns.append(float(rewards.sum(dtype=np.float64)))
-        self.low = min(self.low, float(rewards.min(initial=math.inf)))
-        self.high = max(self.high, float(rewards.max(initial=-math.inf)))
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return the figures; one that is not finite is ``None``."""
-        figures = {
-            "mean_return": float(np.mean(self.returns)),
-            "min_return": min(self.returns),
-            "max_return": max(self.returns),
-            "min_reward": self.low,
-            "max_reward": self.high,
-        }
-        return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
-
 @dataclass(frozen=True)
 class RelabelResult:
     """What was written.
@@ -70,24 +38,43 @@ class RelabelResult:
     Attributes:
         transitions: Number of transitions.
         functions: The functions as they are in the dataset's metadata.
-        before: The rewards that were there.
-        after: The rewards that are there now.
+        before: Of each episode the sum, the smallest and the largest of the rewards that were
+            there, shape (episodes, 3).
+        after: Likewise of those that are there now.
     """
 
     transitions: int
     functions: list[dict[str, Any]]
-    before: RewardFigures
-    after: RewardFigures
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything JSON-ready."""
+        """Return everything JSON-ready; a figure that is not finite is ``None``."""
         return {
-            "episodes": len(self.after.returns),
+            "episodes": len(self.after),
             "transitions": self.transitions,
             "reward": self.functions,
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
+            "before": _figures(*self.before.T),
+            "after": _figures(*self.after.T),
         }
+
+
+def _figures(
+    returns: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]
+) -> dict[str, float | None]:
+    figures = {
+        "mean_return": float(returns.mean()),
+        "min_return": float(returns.min()),
+        "max_return": float(returns.max()),
+        "min_reward": float(low.min()),
+        "max_reward": float(high.max()),
+    }
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def _summary(rewards: NDArray[np.floating[Any]]) -> tuple[float, float, float]:
+    low, high = rewards.min(initial=np.inf), rewards.max(initial=-np.inf)
+    return float(rewards.sum(dtype=np.float64)), float(low), float(high)
 
 
 def relabel(
@@ -139,7 +126,7 @@ def _relabel_copy(
     functions: Sequence[RewardFunction],
     progress: Progress,
 ) -> RelabelResult:
-    before, after, transitions = RewardFigures(), RewardFigures(), 0
+    before, after, transitions = [], [], 0
     for stored in reader:
         try:
             new = rewards(stored.episode)
@@ -149,16 +136,16 @@ def _relabel_copy(
             _replace_in_hdf5(copy / HDF5_FILE, stored.index, new)
         else:
             _replace_in_files(copy, str(stored.index), reader.data_format, new)
-        before.add(stored.rewards)
-        after.add(new)
+        before.append(_summary(stored.rewards))
+        after.append(_summary(new))
         transitions += len(new)
-        progress(len(after.returns), reader.num_episodes)
+        progress(len(after), reader.num_episodes)
     described = [_described(function) for function in functions]
     entry = {"version": dql_core.__version__, "reward": described}
     document = reader.metadata.document
     history = json.dumps([*_earlier(document, reader.where), entry])
     write_text(copy / METADATA_FILE, json.dumps({**document, RELABEL_KEY: history}))
-    return RelabelResult(transitions, described, before, after)
+    return RelabelResult(transitions, described, np.array(before), np.array(after))
 
 
 def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,41 +30,52 @@ SHARE_OF_PERIOD = 0.5
 
 
 @dataclass(frozen=True)
-class Latency:
-    """How long one call took, in microseconds.
+class Measurement:
+    """How long decisions among a number of candidates take.
 
     Attributes:
-        p50_us: Median.
+        num_candidates: K.
+        p50_us: Median, in microseconds like the rest.
         p95_us: 95th percentile.
         p99_us: 99th percentile.
         max_us: Longest.
+        times_faster: Than plain eager PyTorch; None if that was not measured.
     """
 
+    num_candidates: int
     p50_us: float
     p95_us: float
     p99_us: float
     max_us: float
+    times_faster: float | None = None
 
     @classmethod
-    def of(cls, times_us: NDArray[np.float64]) -> Latency:
+    def of(
+        cls, num_candidates: int, times_us: NDArray[np.float64], times_faster: float | None = None
+    ) -> Measurement:
         """Summarise measured times, of any shape."""
-        return cls(*(float(value) for value in np.percentile(times_us, [50, 95, 99, 100])))
+        p50, p95, p99, longest = np.percentile(times_us, [50, 95, 99, 100]).tolist()
+        return cls(num_candidates, p50, p95, p99, longest, times_faster)
 
     @property
     def calls_per_s(self) -> float:
-        """How many calls of median length fit in a second."""
+        """How many decisions of median length fit in a second."""
         return 1e6 / self.p50_us
 
     @property
     def control_rate_hz(self) -> float:
-        """Highest rate at which 99 of 100 calls leave half of the period to others."""
+        """Highest rate at which 99 of 100 decisions leave half of the period to others."""
         return SHARE_OF_PERIOD * 1e6 / self.p99_us
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures, in whole microseconds."""
-        return {name: round(value) for name, value in asdict(self).items()} | {
+        times = ("p50_us", "p95_us", "p99_us", "max_us")
+        return {
+            "num_candidates": self.num_candidates,
+            **{name: round(getattr(self, name)) for name in times},
             "calls_per_s": round(self.calls_per_s),
             "control_rate_hz": round(self.control_rate_hz, 1),
+            "times_faster_than_plain_torch": self.times_faster and round(self.times_faster, 2),
         }
 
 
@@ -114,27 +125,6 @@ def speed_ratio(
     return low, middle, high
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured for one number of candidates.
-
-    Attributes:
-        num_candidates: K.
-        latency: Of a decision.
-        times_faster: Than plain eager PyTorch; None if that was not measured.
-    """
-
-    num_candidates: int
-    latency: Latency
-    times_faster: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all figures."""
-        ratio = self.times_faster and round(self.times_faster, 2)
-        figures = {"num_candidates": self.num_candidates, **self.latency.to_json()}
-        return figures | {"times_faster_than_plain_torch": ratio}
-
-
 def measure_bundle(
     bundle: Path,
     manifest: Manifest,
@@ -175,7 +165,7 @@ def measure_bundle(
             functions["plain"] = plain(count)
         times = time_interleaved(functions, rounds=rounds, calls=CALLS)
         ratio = speed_ratio(times["plain"], times["ours"])[1] if plain else None
-        measurements.append(Measurement(count, Latency.of(times["ours"]), ratio))
+        measurements.append(Measurement.of(count, times["ours"], ratio))
     return measurements
 
 

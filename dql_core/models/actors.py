@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from dql_core.models.denoiser import Denoiser
-from dql_core.models.layers import affine, mish
+from dql_core.models.layers import hidden_layers
 from dql_core.models.sampler import ReverseProcess
 
 
@@ -78,10 +77,7 @@ class DeterministicActor(nn.Module):
 
     def action(self, observation: Tensor) -> Tensor:
         """Return the action for normalised observations: (B, O) -> (B, A)."""
-        features = observation
-        for layer in cast("Iterable[nn.Linear]", self.hidden):
-            features = mish(affine(features, layer.weight, layer.bias))
-        squashed: Tensor = self.last(features).tanh()
+        squashed: Tensor = self.last(hidden_layers(observation, self.hidden)).tanh()
         return squashed
 
     def forward(self, observation: Tensor, noise: Tensor) -> Tensor:

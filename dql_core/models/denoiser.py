@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dql_core.models.layers import affine, mish
+from dql_core.models.layers import affine, hidden_layers, mish
 from dql_core.models.sampler import StepPrediction
 
 EMBEDDING_SIZE = 16
@@ -84,9 +82,7 @@ class Denoiser(nn.Module):
 
     def _trunk(self, action: Tensor, context: Tensor) -> Tensor:
         weight = self.first.weight[:, : self.action_size]
-        features = mish(affine(action, weight, context))
-        for layer in cast("Iterable[nn.Linear]", self.hidden):
-            features = mish(affine(features, layer.weight, layer.bias))
+        features = hidden_layers(mish(affine(action, weight, context)), self.hidden)
         return affine(features, self.last.weight, self.last.bias)
 
 

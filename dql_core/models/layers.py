@@ -12,10 +12,11 @@ the activation, while a product with a bias would first copy the bias to every r
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 # Beyond it tanh(ln(1 + e^x)) is 1 in float32, and e^(2x) overflows later.
@@ -72,6 +73,13 @@ def affine(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if torch.compiler.is_dynamo_compiling():
         return torch.mm(features, weight.t()) + bias
     return torch.addmm(bias, features, weight.t())
+
+
+def hidden_layers(features: Tensor, layers: nn.ModuleList) -> Tensor:
+    """Return what linear layers with a Mish after each make of ``features``, (B, in)."""
+    for layer in cast("Iterable[nn.Linear]", layers):
+        features = mish(affine(features, layer.weight, layer.bias))
+    return features
 
 
 def batched_affine(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

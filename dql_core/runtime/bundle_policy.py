@@ -13,6 +13,7 @@ from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import Manifest, read_bundle
 from dql_core.runtime.onnx_backend import OnnxBackend
 from dql_core.runtime.policy import (
+    Choice,
     Decision,
     Graph,
     Selection,
@@ -29,34 +30,16 @@ Backend = Callable[[Manifest, Mapping[str, bytes]], Graph]
 class BundlePolicy:
     """Samples actions from a bundle; keeps no state, unless decisions are to resemble each other.
 
-    Args:
-        manifest: The bundle's manifest.
-        graph: The bundle's graph.
-        num_candidates: Overrides the manifest's K.
-        selection: Overrides the manifest's way to choose.
-        warm_start: Correlation of a decision's noise with that of the one before within an
-            episode, from 0 for none to 1, see `WarmStartNoise`.
-
     Attributes:
         manifest: What the bundle says of itself.
         choice: How many candidates it samples and how it chooses one.
-
-    Raises:
-        ConfigError: If the policy cannot choose in this way.
     """
 
     def __init__(
-        self,
-        manifest: Manifest,
-        graph: Graph,
-        num_candidates: int | None = None,
-        selection: Selection | None = None,
-        warm_start: float = 0.0,
+        self, manifest: Manifest, graph: Graph, choice: Choice, warm_start: float = 0.0
     ) -> None:
         self.manifest = manifest
-        self.choice = resolve_choice(
-            manifest.choice, manifest.has_critic, num_candidates, selection
-        )
+        self.choice = choice
         self._spec = manifest.policy_spec
         self._observation_shape = (len(self._spec.observation),)
         self._noise_shape = (
@@ -112,7 +95,8 @@ def load_policy(
         bundle: The bundle's folder.
         num_candidates: Candidates K for each action; the bundle's own number by default.
         selection: How one is chosen; the bundle's own way by default.
-        warm_start: See `BundlePolicy`.
+        warm_start: Correlation of a decision's noise with that of the one before within an
+            episode, from 0 for none to 1, see `WarmStartNoise`.
         spec: What the robot's contract says; compared with the bundle's.
         backend: What computes; ONNX Runtime on one CPU thread by default. Others by their names:
             `dql_core.algo.backends.named_backend`.
@@ -135,4 +119,4 @@ def load_policy(
         graph = (backend or OnnxBackend())(wanted, contents)
     except BundleError as cause:
         raise BundleError(f"{bundle}: {cause}") from cause
-    return BundlePolicy(manifest, graph, num_candidates, selection, warm_start)
+    return BundlePolicy(manifest, graph, choice, warm_start)

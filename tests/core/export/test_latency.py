@@ -3,11 +3,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from dql_core.export.latency import Latency, speed_ratio, time_interleaved
+from dql_core.export.latency import Measurement, speed_ratio, time_interleaved
 
 
 def test_percentiles_and_rates_follow_from_the_times() -> None:
-    latency = Latency.of(np.arange(1.0, 102.0).reshape(1, 101))
+    latency = Measurement.of(7, np.arange(1.0, 102.0).reshape(1, 101))
     assert (latency.p50_us, latency.p95_us, latency.p99_us, latency.max_us) == (51, 96, 100, 101)
     assert latency.calls_per_s == pytest.approx(1e6 / 51)
     assert latency.control_rate_hz == pytest.approx(5000.0)
