@@ -32,7 +32,7 @@ from dql_core.data.batches import Batch
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import fit_rewards
 from dql_core.errors import DatasetError
-from dql_core.training.selection import best_offline
+from dql_core.training.validation import best_offline
 from examples import bandit
 
 

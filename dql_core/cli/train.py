@@ -30,7 +30,6 @@ from dql_core.training.loop import train as run_training
 from dql_core.training.multi_seed import (
     SUMMARY_FILE,
     Figure,
-    SeedOutcome,
     SeedRun,
     cores,
     create_seed_folder,
@@ -225,14 +224,18 @@ def train_seeds(folder: Path, runs: Sequence[SeedRun], console: Console) -> None
         typer.Exit: After a Ctrl-C.
     """
     with TrainingBars(runs[0].config.run.steps, console) as bars:
-        outcomes = run_seeds(runs, _SeedLines(runs, bars, console), cores())
-    if len(outcomes) < len(runs):
+        failures = run_seeds(runs, _SeedLines(runs, bars, console), cores())
+    if len(failures) < len(runs):
         console.print(f"interrupted; go on with: dql train --resume {folder}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
-    finished = {each.run.seed: each.run.out for each in outcomes if not each.failure}
-    failed = {each.run.seed: each.failure for each in outcomes if each.failure}
-    figures = summarize(finished)
-    write_text(folder / SUMMARY_FILE, _summary(outcomes, figures))
+    failed = {seed: failure for seed, failure in failures.items() if failure}
+    figures = summarize({run.seed: run.out for run in runs if run.seed not in failed})
+    document = {
+        "seeds": list(failures),
+        "failed": {str(seed): failure for seed, failure in failed.items()},
+        "figures": {name: figure.to_json() for name, figure in figures.items()},
+    }
+    write_text(folder / SUMMARY_FILE, json.dumps(document, indent=2) + "\n")
     if figures:
         console.print(figures_table(str(folder), figures))
     if failed:
@@ -250,15 +253,6 @@ def figures_table(title: str, figures: Mapping[str, Figure]) -> Table:
         values = (f"{figure.values[seed]:.4g}" if seed in figure.values else "" for seed in seeds)
         table.add_row(name, f"{estimate.mean:.4g} ± {estimate.high - estimate.mean:.2g}", *values)
     return table
-
-
-def _summary(outcomes: Sequence[SeedOutcome], figures: Mapping[str, Figure]) -> str:
-    document = {
-        "seeds": [outcome.run.seed for outcome in outcomes],
-        "failed": {str(each.run.seed): each.failure for each in outcomes if each.failure},
-        "figures": {name: figure.to_json() for name, figure in figures.items()},
-    }
-    return json.dumps(document, indent=2) + "\n"
 
 
 class _SeedLines:

@@ -135,7 +135,7 @@ def load_dataset(source: str | Path) -> LoadedDataset:
     where = str(source)
     reader = EpisodeReader(find_dataset(source).absolute(), where)
     episodes = tuple(_episode(stored, where) for stored in reader)
-    return LoadedDataset(reader.spec, episodes, where, reader.metadata.document)
+    return LoadedDataset(reader.metadata.spec, episodes, where, reader.metadata.document)
 
 
 def _episode(stored: StoredEpisode, where: str) -> Episode:

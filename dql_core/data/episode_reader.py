@@ -19,7 +19,7 @@ import pyarrow.parquet
 from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
 
-from dql_core.data.hdf5_arrays import Hdf5File, MemoryBudget, open_hdf5
+from dql_core.data.hdf5_arrays import UNREADABLE, Hdf5File, MemoryBudget, open_hdf5
 from dql_core.data.metadata import read_metadata
 from dql_core.data.spaces import Keys, join, leaves
 from dql_core.documents import file_within
@@ -29,20 +29,6 @@ from dql_core.rewards import LoggedEpisode
 HDF5_FILE = "main_data.hdf5"
 # An open HDF5 file remembers all episodes that were read: it is opened anew after so many.
 EPISODES_A_FILE = 64
-# What pyarrow and NumPy raise for damaged or foreign arrays.
-UNREADABLE = (
-    OSError,
-    LookupError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    NotImplementedError,
-    pa.ArrowException,
-)
 FLAGS = ("rewards", "terminations", "truncations")
 COLUMNS = ("observations", "actions", *FLAGS)
 # Reads an array of an episode by its name, the keys within its space, and the Box that it is of.
@@ -77,9 +63,6 @@ class EpisodeReader:
 
     Attributes:
         metadata: What is known of it beforehand.
-        spec: What the vectors mean; made from the spaces where the dataset brings none.
-        data_format: ``hdf5``, ``arrow`` or ``parquet``.
-        num_episodes: Number of episodes.
         where: The dataset's name.
 
     Raises:
@@ -90,9 +73,6 @@ class EpisodeReader:
     def __init__(self, data_path: Path, where: str) -> None:
         self.where = where
         self.metadata = read_metadata(data_path, where)
-        self.spec = self.metadata.spec
-        self.data_format = self.metadata.data_format
-        self.num_episodes = self.metadata.total_episodes
         self._data_path = data_path
         self._spaces = self.metadata.observation_space, self.metadata.action_space
 
@@ -111,7 +91,7 @@ class EpisodeReader:
         try:
             for index, read in enumerate(self._stored()):
                 yield self._episode(index, read)
-        except (DatasetError, *UNREADABLE) as cause:
+        except (DatasetError, *UNREADABLE, pa.ArrowException) as cause:
             raise DatasetError(
                 f"{self.where}: not a readable Minari dataset: {one_line(cause)}"
             ) from cause
@@ -119,15 +99,17 @@ class EpisodeReader:
     def _stored(self) -> Iterator[ReadArray]:
         """Yield for each episode what reads its arrays."""
         budget = MemoryBudget()
-        if self.data_format != "hdf5":
-            for index in range(self.num_episodes):
-                yield _arrow_reader(self._data_path, str(index), self.data_format, budget)
+        if self.metadata.data_format != "hdf5":
+            for index in range(self.metadata.total_episodes):
+                yield _arrow_reader(self._data_path, str(index), self.metadata.data_format, budget)
             return
         path = file_within(self._data_path, HDF5_FILE, DatasetError)
         budget.add_file(path)
-        for first in range(0, self.num_episodes, EPISODES_A_FILE):
+        for first in range(0, self.metadata.total_episodes, EPISODES_A_FILE):
             with open_hdf5(path, budget) as file:
-                for index in range(first, min(first + EPISODES_A_FILE, self.num_episodes)):
+                for index in range(
+                    first, min(first + EPISODES_A_FILE, self.metadata.total_episodes)
+                ):
                     yield partial(_read_hdf5, file, f"episode_{index}")
 
     def _episode(self, index: int, read: ReadArray) -> StoredEpisode:
@@ -143,7 +125,7 @@ class EpisodeReader:
         episode = LoggedEpisode(
             observations=observations,
             actions=actions,
-            spec=self.spec,
+            spec=self.metadata.spec,
             terminated=terminated,
             truncated=not terminated,
         )

@@ -33,14 +33,15 @@ _FILTERS = {
     _LZF,
 }
 _BYTES_A_CHUNK = 1024
-# What h5py raises for what it cannot read.
-HDF5_ERRORS = (
+# What h5py, NumPy and others raise for damaged or foreign content.
+UNREADABLE = (
     OSError,
     RuntimeError,
     LookupError,
     ValueError,
     TypeError,
     AttributeError,
+    AssertionError,
     OverflowError,
     MemoryError,
 )
@@ -151,7 +152,7 @@ def open_hdf5(path: Path, budget: MemoryBudget) -> Iterator[Hdf5File]:
     try:
         with h5py.File(path, "r") as file:
             yield Hdf5File(path, file, budget)
-    except HDF5_ERRORS as cause:
+    except UNREADABLE as cause:
         raise DatasetError(f"{path}: not a readable HDF5 file: {one_line(cause)}") from cause
 
 

@@ -105,7 +105,7 @@ def relabel(
         _copy(data_path, temporary / DATA_FOLDER)
         # HDF5 would end the process on a full disk; rewards are less than half of a dataset.
         size = sum(file.stat().st_size for file in data_path.rglob("*") if file.is_file())
-        require_room(temporary, size // 2 + HDF5_EPISODE_BYTES * reader.num_episodes)
+        require_room(temporary, size // 2 + HDF5_EPISODE_BYTES * reader.metadata.total_episodes)
         return _relabel_copy(temporary / DATA_FOLDER, reader, rewards, functions, progress)
 
 
@@ -132,14 +132,14 @@ def _relabel_copy(
             new = rewards(stored.episode)
         except ContractError as cause:
             raise ContractError(f"{reader.where}: episode {stored.index}: {cause}") from cause
-        if reader.data_format == "hdf5":
+        if reader.metadata.data_format == "hdf5":
             _replace_in_hdf5(copy / HDF5_FILE, stored.index, new)
         else:
-            _replace_in_files(copy, str(stored.index), reader.data_format, new)
+            _replace_in_files(copy, str(stored.index), reader.metadata.data_format, new)
         before.append(_summary(stored.rewards))
         after.append(_summary(new))
         transitions += len(new)
-        progress(len(after), reader.num_episodes)
+        progress(len(after), reader.metadata.total_episodes)
     described = [_described(function) for function in functions]
     entry = {"version": dql_core.__version__, "reward": described}
     document = reader.metadata.document

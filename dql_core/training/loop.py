@@ -24,8 +24,7 @@ from dql_core.training.run_folder import (
     require_same_data,
 )
 from dql_core.training.saved_config import CONFIG_FILE, require_equal, saved_config
-from dql_core.training.selection import write_best
-from dql_core.training.validation import CheckpointEvaluator
+from dql_core.training.validation import CheckpointEvaluator, write_best
 
 Report = Callable[[int, Mapping[str, float]], None]
 

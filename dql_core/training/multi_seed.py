@@ -52,7 +52,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> list[SeedOutcome]:
+def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> dict[int, str]:
     """Run all that are not finished; whatever happens, no process is left.
 
     Args:
@@ -61,11 +61,12 @@ def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> list
         at_once: Processes at a time.
 
     Returns:
-        How each ended, in the order of ``runs``. After a Ctrl-C those that run save a checkpoint
-        and stop; they and those that did not begin are left out.
+        By seed, in the order of ``runs``, what each said last if it failed, else nothing. After a
+        Ctrl-C those that run save a checkpoint and stop; they and those that did not begin are
+        left out.
     """
     waiting = deque(run for run in runs if not run.finished)
-    outcomes = {run.seed: SeedOutcome(run) for run in runs if run.finished}
+    failures: dict[int, str | None] = {run.seed: "" for run in runs if run.finished}
     running: dict[int, _Child] = {}
     messages: Messages = queue.Queue()
     with Interruption() as interruption:
@@ -84,12 +85,13 @@ def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> list
                     continue
                 if line is not None:
                     running[seed].receive(line, reporter)
-                elif outcome := running.pop(seed).outcome():
-                    outcomes[seed] = outcome
+                else:
+                    failures[seed] = running.pop(seed).failure()
         finally:
             for process in running.values():
                 process.kill()
-    return [outcomes[run.seed] for run in runs if run.seed in outcomes]
+    ended = {run.seed: failures.get(run.seed) for run in runs}
+    return {seed: failure for seed, failure in ended.items() if failure is not None}
 
 
 @dataclass(frozen=True)
@@ -119,19 +121,6 @@ class SeedRun:
         return checkpoint_steps(self.out)[-1:] == [steps] and any(
             record["step"] == steps for record in measured
         )
-
-
-@dataclass(frozen=True)
-class SeedOutcome:
-    """How one of the runs ended.
-
-    Attributes:
-        run: The run.
-        failure: What it said last if it failed, else empty.
-    """
-
-    run: SeedRun
-    failure: str = ""
 
 
 class Reporter(Protocol):
@@ -179,12 +168,12 @@ class _Child:
         """End the process at once; its last checkpoint stays."""
         self._child.kill()
 
-    def outcome(self) -> SeedOutcome | None:
-        """Return how the process, whose output has ended, ended; None if it was interrupted."""
+    def failure(self) -> str | None:
+        """Return what the process said last if it failed, else ""; None if it was interrupted."""
         self._child.wait()
         if self._child.exit_code == 0:
-            return SeedOutcome(self._run)
-        return None if self._interrupted else SeedOutcome(self._run, self._child.last_words)
+            return ""
+        return None if self._interrupted else self._child.last_words
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

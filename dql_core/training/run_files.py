@@ -36,7 +36,12 @@ _WHY_NONE = {
 
 def checkpoint_folder(run: Path, step: int) -> Path:
     """Return where the checkpoint of ``step`` belongs."""
-    return run / CHECKPOINTS_FOLDER / f"step-{step:08d}"
+    return run / checkpoint_name(step)
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of a checkpoint's folder, relative to its run."""
+    return f"{CHECKPOINTS_FOLDER}/step-{step:08d}"
 
 
 def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:

@@ -1,10 +1,12 @@
-"""What is measured of every checkpoint: on episodes held out from training, and by rollouts."""
+"""What is measured of checkpoints, on held-out episodes and by rollouts; which is the best."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +18,35 @@ from torch import Tensor
 from dql_core.algo.agent import Agent
 from dql_core.algo.critics import Critics
 from dql_core.algo.noise import NoiseSource
-from dql_core.config import TrainConfig
+from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.batches import Batch
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import make_transitions
+from dql_core.errors import CheckpointError
 from dql_core.evaluation.parallel_rollout import ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation
+from dql_core.files import write_text
 from dql_core.normalize import Normalizer
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.monitor import MetricsLog
 from dql_core.training.preparation import TrainingData, learned_rewards
-from dql_core.training.run_files import VALIDATION_FILE, append_record, read_records
+from dql_core.training.run_files import (
+    BEST_FILE,
+    VALIDATION_FILE,
+    append_record,
+    checkpoint_name,
+    checkpoint_steps,
+    read_records,
+)
 from dql_core.training.seeding import RunSeeds, make_generator
-from dql_core.training.selection import write_best
 
 _logger = logging.getLogger(__name__)
 # More transitions would sharpen the errors little and take time from every checkpoint.
 MAX_TRANSITIONS = 10_000
 ROWS_AT_ONCE = 1024
+Record = Mapping[str, Any]
 
 
 class CheckpointEvaluator:
@@ -226,3 +237,90 @@ def _ends(
     last_rows = np.cumsum(lengths + 1) - 1
     used, which = np.unique(episodes, return_inverse=True)
     return which, last_rows[used]
+
+
+@dataclass(frozen=True)
+class Best:
+    """A checkpoint and why it is the best.
+
+    Attributes:
+        step: Its step.
+        rule: What decides: ``bc_loss``, ``td_error``, ``value_error`` or ``mean_return``.
+        criterion: The same in words.
+        value: The criterion's value at the checkpoint.
+    """
+
+    step: int
+    rule: str
+    criterion: str
+    value: float
+
+
+def write_best(run: Path, config: TrainConfig) -> None:
+    """Write ``best.json``: which checkpoint is the last, the best offline and the best online.
+
+    Args:
+        run: A run folder with at least one checkpoint.
+        config: Its configuration.
+
+    Raises:
+        CheckpointError: If what was measured of its checkpoints is damaged.
+    """
+    records = read_records(run / VALIDATION_FILE)
+    last = checkpoint_steps(run)[-1]
+    try:
+        chosen = {
+            "best_offline": best_offline(records, config.validation),
+            "best_online": best_online(records, config.evaluation.env),
+        }
+    except (LookupError, TypeError, ValueError) as cause:
+        raise CheckpointError(
+            f"{run / VALIDATION_FILE}: damaged: {type(cause).__name__}: {cause}"
+        ) from cause
+    document: dict[str, Any] = {"last": {"checkpoint": checkpoint_name(last), "step": last}}
+    for name, best in chosen.items():
+        document[name] = best and {"checkpoint": checkpoint_name(best.step), **vars(best)}
+    write_text(run / BEST_FILE, json.dumps(document, indent=2) + "\n")
+
+
+def best_offline(records: Sequence[Record], config: ValidationConfig) -> Best | None:
+    """Choose by what was measured of each checkpoint, in their order, without an environment.
+
+    Returns:
+        None if there is no record, or ``bc_loss_rank`` asks for more than there are.
+    """
+    if config.rule == "bc_loss":
+        return _by_imitation(records, config)
+    key, criterion = {
+        "td_error": ("held_out_td_error", "error of the critics on held-out episodes"),
+        "value_error": ("held_out_value_error", "distance of values from held-out returns"),
+    }[config.rule]
+    if not records:
+        return None
+    best = min(records, key=lambda record: float(record[key]))
+    return Best(best["step"], config.rule, f"smallest {criterion}", best[key])
+
+
+def best_online(records: Sequence[Record], env: str) -> Best | None:
+    """Choose by the mean return in an environment; None if there were no rollouts."""
+    rolled_out = [record for record in records if record.get("online")]
+    if not rolled_out:
+        return None
+    best = max(rolled_out, key=lambda record: float(record["online"]["mean_return"]))
+    online = best["online"]
+    criterion = f"largest mean return of {online['episodes']} episodes in {env}"
+    return Best(best["step"], "mean_return", criterion, online["mean_return"])
+
+
+def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best | None:
+    """Choose as the paper does, or as its code does (`main.py`, --ms offline)."""
+    rank = config.bc_loss_rank
+    if rank >= len(records):
+        return None
+    order = np.argsort([record["imitation"] for record in records], kind="stable")
+    index = int(order[rank])
+    criterion = f"imitation loss since the checkpoint before, rank {rank} from the smallest"
+    if config.bc_loss_ranking == "paper_code":
+        index = int(np.flatnonzero(order == rank)[0])
+        criterion += ", mistaken as in the paper's code"
+    return Best(records[index]["step"], "bc_loss", criterion, records[index]["imitation"])

@@ -18,29 +18,15 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
-from dql_core.data.hdf5_arrays import NUMBERS, MemoryBudget, open_hdf5
+from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget, open_hdf5
 from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import DatasetError, did_you_mean, one_line
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
-# What zipfile and NumPy raise for damaged and foreign members.
-_NPZ_ERRORS = (
-    OSError,
-    EOFError,
-    LookupError,
-    ValueError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,  # encrypted, or nested too deeply
-    NotImplementedError,
-    SyntaxError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What zipfile and NumPy raise for damaged and foreign members beside `UNREADABLE`.
+_NPZ_ERRORS = (EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -91,7 +77,7 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
                 for name in (*needed, *optional)
                 if name in names
             }
-    except _NPZ_ERRORS as cause:
+    except (*UNREADABLE, *_NPZ_ERRORS) as cause:
         raise DatasetError(f"{path}: not a readable .npz file: {one_line(cause):.300}") from cause
 
 

@@ -24,8 +24,7 @@ from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, make_batches, new_run
 from dql_core.training.run_files import find_checkpoint
-from dql_core.training.selection import best_offline, best_online
-from dql_core.training.validation import HeldOut
+from dql_core.training.validation import HeldOut, best_offline, best_online
 
 SPEC = PolicySpec(
     "cart", 10.0, (FieldSpec("x"), FieldSpec("v")), (FieldSpec("push", "N", -4.0, 4.0),)
