@@ -274,7 +274,7 @@ class _SeedLines:
             print_message(self._console, level, f"seed {seed}: {text}")
 
 
-class TrainingBars:
+class TrainingBars(Progress):
     """Shows the readings of runs; on a terminal as a bar each, elsewhere as a line a tenth.
 
     Args:
@@ -283,13 +283,12 @@ class TrainingBars:
     """
 
     def __init__(self, total: int, console: Console) -> None:
-        self._total = total
-        self._console = console
-        self._progress = Progress(
+        uncut = Column(no_wrap=True)
+        super().__init__(
             TaskText("bold"),
             BarColumn(bar_width=12),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            MofNCompleteColumn(table_column=uncut),
+            TimeRemainingColumn(table_column=uncut),
             TextColumn("left"),
             # What a narrow terminal has no room for is cut from the losses.
             TextColumn(
@@ -299,29 +298,21 @@ class TrainingBars:
             disable=not console.is_terminal,
             expand=True,
         )
-
-    def __enter__(self) -> TrainingBars:
-        """Start to show."""
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the last state on the screen."""
-        self._progress.stop()
+        self._total = total
 
     def add(self, label: str, run: Path) -> Callable[[int, Mapping[str, float]], None]:
         """Add a run, new or not, and return what shows a reading of it: its step and metrics."""
         done = (checkpoint_steps(run) or [0])[-1]
-        task = self._progress.add_task(label, total=self._total, completed=done, metrics="")
+        task = self.add_task(label, total=self._total, completed=done, metrics="")
         tenths = 0
 
         def report(step: int, metrics: Mapping[str, float]) -> None:
             nonlocal tenths
             text = metrics_text(metrics)
-            self._progress.update(task, completed=step, metrics=text)
-            if not self._console.is_terminal and 10 * step >= tenths * self._total:
+            self.update(task, completed=step, metrics=text)
+            if not self.console.is_terminal and 10 * step >= tenths * self._total:
                 text += time_left(self._total - step, metrics)
-                self._console.print(f"{label}: {step}/{self._total} {text}", soft_wrap=True)
+                self.console.print(f"{label}: {step}/{self._total} {text}", soft_wrap=True)
                 tenths = 10 * step // self._total + 1
 
         return report
