@@ -79,13 +79,6 @@ class DiffusionPolicy(nn.Module):
         target = noise.imitation if self.process.prediction == "epsilon" else batch.action
         return Denoised(predicted, target, self.process.clean_action(noisy, predicted, alpha_bar))
 
-    def sample(self, denoiser: Denoiser, observation: Tensor, noise: Tensor) -> Tensor:
-        """Sample actions with `online` or `average`: (B, O) and noise (Z, B, A) -> (B, A).
-
-        The result can be differentiated through the whole chain.
-        """
-        return self.process.sample(denoiser, observation, noise)
-
     def sampler(self, *, averaged: bool) -> DiffusionSampler:
         """Return what acts after training; it shares its network with this policy."""
         return DiffusionSampler(self.average if averaged else self.online, self.process)

@@ -87,7 +87,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
     def _target(self, batch: Batch, noise: Tensor) -> Tensor:
         """Bootstrapped values of the averaged policy's next actions, shape (B,)."""
         with self.execution.precision():
-            sample = partial(self.policy.sample, self.policy.average)
+            sample = partial(self.policy.process.sample, self.policy.average)
             return self.critics.targets(batch, sample, noise)
 
     def _critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -103,7 +103,8 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             if self._config.policy.policy_gradient == "one_step":
                 action = denoised.clean
             else:
-                action = self.policy.sample(self.policy.online, batch.observation, noise.policy)
+                sample = partial(self.policy.process.sample, self.policy.online)
+                action = sample(batch.observation, noise.policy)
             guiding = self.critics.online.one(noise.guide, batch.observation, action)
             with torch.no_grad():
                 other = self.critics.online.one(1 - noise.guide, batch.observation, action)

@@ -43,23 +43,24 @@ class BatchSampler:
         """Bring ``table`` to ``device`` once; on the CPU its arrays are used as they are."""
         self.generator = generator
         self._batch_size = batch_size
-        self._observations = torch.as_tensor(table.observations, device=device)
-        self._rows = torch.as_tensor(table.rows, device=device)
-        self._next_rows = torch.as_tensor(table.next_rows, device=device)
-        self._actions = torch.as_tensor(table.actions, device=device)
-        self._rewards = torch.as_tensor(table.rewards, device=device)
-        self._bootstraps = torch.as_tensor(table.bootstraps, device=device)
+        self._table = {
+            name: torch.as_tensor(array, device=device) for name, array in vars(table).items()
+        }
 
     def draw(self) -> Batch:
         """Draw the next batch."""
-        index = torch.randint(len(self._rows), (self._batch_size,), generator=self.generator)
-        index = index.to(self._rows.device, non_blocking=True)
-        rows = self._rows.index_select(0, index)
-        next_rows = self._next_rows.index_select(0, index)
+        count = len(self._table["rows"])
+        return self.take(torch.randint(count, (self._batch_size,), generator=self.generator))
+
+    def take(self, index: Tensor) -> Batch:
+        """Return the transitions of the given numbers, integer, shape (B,)."""
+        table = self._table
+        index = index.to(table["rows"].device, non_blocking=True)
+        rows, next_rows = (table[name].index_select(0, index) for name in ("rows", "next_rows"))
         return Batch(
-            observation=self._observations.index_select(0, rows),
-            action=self._actions.index_select(0, index),
-            reward=self._rewards.index_select(0, index),
-            next_observation=self._observations.index_select(0, next_rows),
-            bootstrap=self._bootstraps.index_select(0, index),
+            observation=table["observations"].index_select(0, rows),
+            action=table["actions"].index_select(0, index),
+            reward=table["rewards"].index_select(0, index),
+            next_observation=table["observations"].index_select(0, next_rows),
+            bootstrap=table["bootstraps"].index_select(0, index),
         )

@@ -60,23 +60,20 @@ class NoiseSchedule:
     @cached_property
     def posterior_variance(self) -> NDArray[np.float64]:
         r"""Variance of :math:`q(a^{i-1} | a^i, a^0)`, shape (N,); 0 at the first step."""
-        removed: NDArray[np.float64] = 1.0 - self.previous_alpha_bars
-        variance: NDArray[np.float64] = self.betas * removed / (1.0 - self.alpha_bars)
-        return variance
+        removed = 1.0 - self.previous_alpha_bars
+        return np.asarray(self.betas * removed / (1.0 - self.alpha_bars))
 
     @cached_property
     def clean_weight(self) -> NDArray[np.float64]:
         r"""Weight of :math:`a^0` in the mean of :math:`q(a^{i-1} | a^i, a^0)`, shape (N,)."""
-        kept: NDArray[np.float64] = np.sqrt(self.previous_alpha_bars)
-        weight: NDArray[np.float64] = self.betas * kept / (1.0 - self.alpha_bars)
-        return weight
+        kept = np.sqrt(self.previous_alpha_bars)
+        return np.asarray(self.betas * kept / (1.0 - self.alpha_bars))
 
     @cached_property
     def noisy_weight(self) -> NDArray[np.float64]:
         r"""Weight of :math:`a^i` in the mean of :math:`q(a^{i-1} | a^i, a^0)`, shape (N,)."""
-        removed: NDArray[np.float64] = 1.0 - self.previous_alpha_bars
-        weight: NDArray[np.float64] = removed * np.sqrt(self.alphas) / (1.0 - self.alpha_bars)
-        return weight
+        removed = 1.0 - self.previous_alpha_bars
+        return np.asarray(removed * np.sqrt(self.alphas) / (1.0 - self.alpha_bars))
 
     def reverse_std(self, variance: Variance) -> NDArray[np.float64]:
         """Standard deviation of the noise of each reverse step, shape (N,).
@@ -92,24 +89,21 @@ class NoiseSchedule:
         return std
 
 
-def _vp_betas(
-    num_steps: int, beta_min: float = 0.1, beta_max: float = 10.0
-) -> NDArray[np.float64]:
+def _vp_betas(num_steps: int) -> NDArray[np.float64]:
     """Variance-preserving SDE at N points (arXiv 2208.06193, section 3)."""
+    beta_min, beta_max = 0.1, 10.0
     step = np.arange(1, num_steps + 1)
     linear = beta_min / num_steps
     slope = 0.5 * (beta_max - beta_min) * (2 * step - 1) / num_steps**2
-    betas: NDArray[np.float64] = 1.0 - np.exp(-linear - slope)
-    return betas
+    return np.asarray(1.0 - np.exp(-linear - slope))
 
 
-def _cosine_betas(num_steps: int, offset: float = 0.008) -> NDArray[np.float64]:
+def _cosine_betas(num_steps: int) -> NDArray[np.float64]:
     """The cosine schedule of arXiv 2102.09672 as the paper's code computes it."""
-    points = num_steps + 1
+    offset, points = 0.008, num_steps + 1
     phase = (np.linspace(0, points, points) / points + offset) / (1.0 + offset)
     alpha_bars = np.cos(phase * np.pi / 2) ** 2
-    betas: NDArray[np.float64] = np.clip(1.0 - alpha_bars[1:] / alpha_bars[:-1], 0.0, 0.999)
-    return betas
+    return np.asarray(np.clip(1.0 - alpha_bars[1:] / alpha_bars[:-1], 0.0, 0.999))
 
 
 def _linear_betas(num_steps: int) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from dql_core.algo.agent import Agent
 from dql_core.algo.critics import Critics
 from dql_core.algo.noise import NoiseSource
 from dql_core.config import TrainConfig, ValidationConfig
-from dql_core.data.batches import Batch
+from dql_core.data.batches import Batch, BatchSampler
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import make_transitions
@@ -149,16 +149,11 @@ class HeldOut:
         self._seed = RunSeeds.derive(config.run.seed).held_out
         shuffled = np.random.default_rng(self._seed).permutation(len(table))
         chosen = np.sort(shuffled[:MAX_TRANSITIONS])
-        self._batch = Batch(
-            observation=self._tensor(table.observations[table.rows[chosen]]),
-            action=self._tensor(table.actions[chosen]),
-            reward=self._tensor(table.rewards[chosen]),
-            next_observation=self._tensor(table.observations[table.next_rows[chosen]]),
-            bootstrap=self._tensor(table.bootstraps[chosen]),
-        )
+        batches = BatchSampler(table, len(chosen), torch.Generator(), device)
+        self._batch = batches.take(torch.as_tensor(chosen))
         self._returns, self._tail_weights = _returns(dataset, rewards, discount, chosen)
         self._tails, ends = _ends(dataset, chosen)
-        self._end_observations = self._tensor(table.observations[ends])
+        self._end_observations = torch.as_tensor(table.observations[ends], device=device)
 
     @torch.no_grad()
     def measure(self, agent: Agent) -> dict[str, float]:
@@ -205,9 +200,6 @@ class HeldOut:
             "held_out_value_error": float(np.abs(estimates - returns).mean()),
             "held_out_value_rank": rank_correlation(estimates, returns),
         }
-
-    def _tensor(self, array: NDArray[np.float32]) -> Tensor:
-        return torch.as_tensor(array, device=self._device)
 
 
 def _split(batch: Batch) -> list[Batch]:

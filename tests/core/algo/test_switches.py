@@ -51,7 +51,7 @@ def test_the_policy_or_its_average_acts() -> None:
     noise = torch.randn(online.acting_sampler.num_noises, 4, A)
     for agent, network in ((averaged, averaged.policy.average), (online, online.policy.online)):
         action = agent.acting_sampler(torch.zeros(1, O), noise)
-        expected = agent.policy.sample(network, torch.zeros(1, O), noise)
+        expected = agent.policy.process.sample(network, torch.zeros(1, O), noise)
         assert torch.equal(action, expected)
     assert moved(snapshot(online.policy.online), online.policy.average)
 
