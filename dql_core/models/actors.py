@@ -16,14 +16,10 @@ class ActionSampler(Protocol):
     """A module that samples actions as a pure function.
 
     Attributes:
-        action_size: A.
         num_noises: Standard normal draws that an action needs for each of its dimensions, Z.
-        deterministic: Whether all samples for an observation are equal.
     """
 
-    action_size: int
     num_noises: int
-    deterministic: bool
 
     def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Sample actions.
@@ -40,13 +36,10 @@ class ActionSampler(Protocol):
 class DiffusionSampler(nn.Module):
     """A denoiser and the reverse process that makes actions with it; shares the denoiser."""
 
-    deterministic = False
-
     def __init__(self, denoiser: Denoiser, process: ReverseProcess) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.process = process
-        self.action_size = denoiser.action_size
         self.num_noises = process.num_noises
 
     def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
@@ -58,19 +51,15 @@ class DeterministicActor(nn.Module):
     """The network of TD3+BC: an MLP from the observation to an action in [-1, 1].
 
     Attributes:
-        action_size: A.
         num_noises: 1, so that whatever calls a sampler can call this; the draw is not used.
-        deterministic: True.
     """
 
     num_noises = 1
-    deterministic = True
 
     def __init__(
         self, observation_size: int, action_size: int, width: int = 256, depth: int = 3
     ) -> None:
         super().__init__()
-        self.action_size = action_size
         sizes = [observation_size, *[width] * depth]
         self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
         self.last = nn.Linear(width, action_size)

@@ -20,10 +20,12 @@ class Denoiser(nn.Module):
     The first layer is one matrix, applied in three parts: the observation's part is computed once
     a chain and the step's part once for all N steps.
 
-    Attributes:
+    Args:
         observation_size: O.
         action_size: A.
         num_steps: N; steps are the integers 0 ... N - 1.
+        width: Units of each hidden layer.
+        depth: Number of hidden layers.
     """
 
     def __init__(
@@ -35,9 +37,7 @@ class Denoiser(nn.Module):
         depth: int = 3,
     ) -> None:
         super().__init__()
-        self.observation_size = observation_size
         self.action_size = action_size
-        self.num_steps = num_steps
         self.step_embedding = nn.Sequential(
             nn.Linear(EMBEDDING_SIZE, 2 * EMBEDDING_SIZE),
             nn.Mish(),

@@ -131,7 +131,7 @@ def test_policy_without_critic_gives_zero_values_and_the_first_candidate(
 class Echo(nn.Module):
     """Samples what it is given as noise."""
 
-    action_size, num_noises, deterministic = 2, 1, False
+    num_noises = 1
 
     def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
         return noise[0]
