@@ -19,9 +19,7 @@ from dql_core.spec import FieldSpec, PolicySpec
 Keys = tuple[Any, ...]
 
 
-def make_env(
-    env_id: str, remedy: str, max_episode_steps: int | None = None
-) -> gym.Env[Any, Any]:
+def make_env(env_id: str, remedy: str, max_episode_steps: int | None = None) -> gym.Env[Any, Any]:
     """Make an environment.
 
     Args:
