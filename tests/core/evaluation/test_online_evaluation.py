@@ -221,10 +221,10 @@ def test_an_environment_that_does_not_fit_is_refused_before_anything_is_written(
     run = tmp_path / "run"
     with pytest.raises(ConfigError, match="environment 'Wlak-v0' cannot be made"):
         train(make_config(dataset, evaluation={"env": "Wlak-v0"}), run)
-    with pytest.raises(SpecMismatchError, match="'Pendulum-v1' and the policy of 'walk' do not f"):
+    with pytest.raises(SpecMismatchError, match="environment 'Pendulum-v1' does not fit 'walk'"):
         train(make_config(dataset, evaluation={"env": "Pendulum-v1"}), run)
     assert not run.exists()
-    with pytest.raises(SpecMismatchError, match="the observation space is Discrete"):
+    with pytest.raises(SpecMismatchError, match="its observation space is Discrete"):
         ParallelRollouts("FrozenLake-v1", PolicySpec("x", 0.0, SPEC.observation, ()), 1, 0)
 
 
