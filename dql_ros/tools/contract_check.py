@@ -34,7 +34,7 @@ from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.recorded_episode import RecordedEpisode
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
-from dql_ros.tools.contract_types import Flaw, TypeProblem, topic_problems, type_problems
+from dql_ros.tools.contract_types import Flaw, topic_problems, type_problems
 from dql_ros.tools.survey import begins_with_header, header_stamps
 
 Progress = Callable[[int], None]
@@ -93,7 +93,7 @@ def check_bag(
         namespace: Namespace of the contract's relative topics in the bag.
         salvage: Read what can be read of a damaged bag.
         rehearse: Whether to make the episodes; not where the contract's functions are wrong.
-        progress: Told, now and then, how many of the bag's bytes are done, of twice its size.
+        progress: Called now and then with how many bytes are done, of twice the bag's size.
     """
     try:
         with Bag(path, salvage=salvage) as bag:
@@ -116,7 +116,13 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
             findings.problems.append(str(cause))
         else:
             roles.append(role)
-    by_type = [problem for role in roles for problem in _type_problems(bag, contract, role)]
+    by_type = [
+        problem
+        for role in roles
+        for problem in topic_problems(
+            _key(contract, role), role.rule, bag.typestore(role.topic, role.rule.type)
+        )
+    ]
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
     known = {(problem.key, problem.path) for problem in by_type}
     streams = [role for role in roles if isinstance(role.rule, Stream)]
@@ -141,12 +147,6 @@ def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -
         for loss in bag.losses
     ]
     return findings
-
-
-def _type_problems(bag: Bag, contract: Contract, role: TopicRole) -> Iterator[TypeProblem]:
-    """What the bag's own definition of a topic's type says."""
-    typestore = bag.typestore(role.topic, role.rule.type)
-    return topic_problems(_key(contract, role), role.rule, typestore)
 
 
 def _key(contract: Contract, role: TopicRole) -> str:
@@ -256,7 +256,7 @@ def check_standard_types(contract: Contract) -> Findings:
     found = Findings()
     for problem in type_problems(contract, get_typestore(Stores.ROS2_JAZZY)):
         if problem.flaw is Flaw.UNKNOWN_TYPE:
-            found.warnings.append(f"{problem}; a bag that defines it tells more")
+            found.warnings.append(f"{problem}; a bag that defines it shows more")
         else:
             found.problems.append(str(problem))
     return found
@@ -288,7 +288,7 @@ class _Range:
 
 
 class _SelectionProbe:
-    """Decodes one selection by itself, so that each is told what is wrong with it."""
+    """Decodes one selection by itself, so that what is wrong with each is reported."""
 
     def __init__(self, selection: FieldSelection, role: TopicRole, store: Typestore) -> None:
         rule = role.rule
@@ -361,7 +361,7 @@ class StreamProbe:
                     where = found.problems if contract.nonfinite == "refuse" else found.warnings
                     where.append(
                         f"{self._topic}: '{spec.name}' is NaN or infinite in {known.nonfinite:,} "
-                        f"of {self.statistics.count:,} messages; 'nonfinite' tells what becomes "
+                        f"of {self.statistics.count:,} messages; 'nonfinite' says what becomes "
                         f"of them"
                     )
                 if known.beyond:
