@@ -47,10 +47,12 @@ def read_bounded(path: Path, limit: int, error: type[DqlError]) -> bytes:
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             _require_regular(path, status, error)
-            content = file.read(min(limit, max(status.st_size, LEAST_READ)) + 1)
+            # The size may be a lie, of files in /proc as well: what is read decides.
+            is_larger = status.st_size > limit
+            content = b"" if is_larger else file.read(max(status.st_size, LEAST_READ) + 1)
     except (OSError, ValueError) as cause:
         raise error(f"{path}: {_reason(cause)}") from cause
-    if len(content) > limit:
+    if is_larger or len(content) > limit:
         raise error(f"{path}: is larger than {limit:,} bytes, which is too large for its kind")
     return content
 

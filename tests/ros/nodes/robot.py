@@ -25,7 +25,8 @@ from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_ros.contract import load_contract
 from dql_ros.nodes.topics import reliable
-from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, inside
+from dql_ros.processes import NodeCommand, NodeProcess, inside
+from tests.ros.nodes.node_server import ForkedNodes
 
 SCARA = Path(__file__).parents[3] / "config" / "contracts" / "scara.yaml"
 SAFE = [0.125, -0.25]
@@ -110,7 +111,7 @@ class Robot:
 
     def __init__(self, domain: int) -> None:
         self.domain = domain
-        self._processes = NodeProcesses(domain)
+        self._processes = ForkedNodes(domain)
         self._has_killed = False
         self.probe = Probe(domain, self._check)
 
@@ -120,11 +121,11 @@ class Robot:
 
     def run(self, module: str, node: str, namespace: str = "/", **parameters: Any) -> NodeProcess:
         """Start the node of any module under the name ``node``."""
-        return self.start_command(NodeCommand(module, node, parameters, namespace))
+        return self._processes.start(NodeCommand(module, node, parameters, namespace))
 
-    def start_command(self, command: NodeCommand) -> NodeProcess:
-        """Start a node in a way of the test's own."""
-        return self._processes.start(command)
+    def start_anew(self, command: NodeCommand) -> NodeProcess:
+        """Start a node in an interpreter of its own, in a way of the test's own."""
+        return self._processes.start_anew(command)
 
     def kill(self, process: NodeProcess) -> None:
         """End a process as a crash would; from then on nobody minds that one has ended."""

@@ -118,7 +118,7 @@ def test_a_policy_node_opens_ros_sockets_and_its_log_only(
     output = tmp_path / "trace"
     parameters = {"contract": str(scara), "policy": str(scara_bundle)}
     command = TracedCommand("dql_ros.nodes.policy_node", NODE, parameters, output=output)
-    process = robot.start_command(command)
+    process = robot.start_anew(command)
     drive(robot)
     log_folder = variables_of(process.pid)["ROS_LOG_DIR"]
     process.stop()
@@ -140,7 +140,8 @@ def test_a_policy_node_leaves_no_file_at_home(
 ) -> None:
     """As the test above, on machines without strace."""
     home = an_empty_home(tmp_path, monkeypatch)
-    process = robot.start(NODE, contract=str(scara), policy=str(scara_bundle))
+    parameters = {"contract": str(scara), "policy": str(scara_bundle)}
+    process = robot.start_anew(NodeCommand("dql_ros.nodes.policy_node", NODE, parameters))
     drive(robot, 1.0)
     opened = [path.readlink() for path in Path(f"/proc/{process.pid}/fd").iterdir()]
     assert not [path for path in opened if home in path.parents]

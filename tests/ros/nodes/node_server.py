@@ -1,0 +1,220 @@
+"""Node processes for tests, without half a second of imports for each.
+
+One process for the session, single-threaded, has imported what the nodes need but initialised
+nothing of ROS, and forks for each node. From there on all is as in ``python -m MODULE``: the
+arguments, the environment, a session of its own, signals, output, and an end of the interpreter
+itself. What depends on imports or on the first half second of a process is not tested so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import re
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from typing import Any, TextIO
+
+from dql_ros.processes import PARENT_VARIABLE, NodeCommand, NodeProcess, NodeProcesses
+from dql_ros.processes import environment_of as node_environment
+
+PRELOADED = (
+    "onnxruntime",
+    "dql_ros.nodes.demonstrator_node",
+    "dql_ros.nodes.policy_node",
+    "dql_ros.nodes.recorder_node",
+    "dql_ros.nodes.sim_bridge_node",
+)
+_MOST_BYTES = 1 << 16
+_POLL_S = 0.005
+
+
+class ForkedNodes(NodeProcesses):
+    """Node processes that are forked from the server."""
+
+    def start(self, command: NodeCommand) -> NodeProcess:
+        """Start a node."""
+        environment = node_environment(self._domain) | {"ROS_LOG_DIR": str(self.folder)}
+        process = _ForkedNode(command.node, command.arguments(self.folder), environment)
+        self._running.append(process)
+        return process
+
+    def start_anew(self, command: NodeCommand) -> NodeProcess:
+        """Start a node in an interpreter that has imported nothing."""
+        return super().start(command)
+
+
+class _ForkedNode(NodeProcess):
+    def __init__(
+        self, name: str, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self._lines: deque[str] = deque(maxlen=50)
+        self._process = _ForkedProcess(arguments, environment)  # type: ignore[assignment]
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+
+class _ForkedProcess:
+    """What `NodeProcess` uses of a `subprocess.Popen`."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.returncode: int | None = None
+        self._lock = threading.Lock()
+        reader, writer = os.pipe()
+        self.stderr: TextIO = os.fdopen(reader, errors="replace")
+        self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = json.dumps(
+            {
+                "arguments": list(arguments[2:]),  # after "python -m"
+                "environment": dict(environment),
+                "folder": os.getcwd(),
+            }
+        )
+        with other:
+            socket.send_fds(_server(), [request.encode()], [writer, other.fileno()])
+        os.close(writer)
+        self.pid = int(self._channel.recv(_MOST_BYTES))
+        self._channel.setblocking(False)
+
+    def poll(self) -> int | None:
+        with self._lock:
+            if self.returncode is None:
+                try:
+                    told = self._channel.recv(_MOST_BYTES)
+                except BlockingIOError:
+                    return None
+                self._channel.close()
+                self.returncode = int(told)
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise subprocess.TimeoutExpired("a node", timeout or 0.0)
+            time.sleep(_POLL_S)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+_connections: list[socket.socket] = []
+
+
+def _server() -> socket.socket:
+    """The connection to the server, which ends with it."""
+    if not _connections:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        code = f"import {__name__} as server; server.serve({theirs.fileno()})"
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        _connections.append(ours)
+        atexit.register(lambda: (ours.close(), process.wait()))
+    return _connections[0]
+
+
+def serve(connection: int) -> None:
+    """Fork a node for each request; this returns in the node, too, and ends it as any program."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    _let_tracing_survive_a_fork()
+    gc.collect()
+    gc.freeze()
+    with (
+        socket.socket(fileno=connection) as requests,
+        selectors.DefaultSelector() as selector,
+        contextlib.ExitStack() as opened,
+    ):
+        selector.register(requests, selectors.EVENT_READ)
+        own = os.getpid()
+        while os.getpid() == own:
+            for key, _ in selector.select():
+                if key.data is not None:
+                    selector.unregister(key.fd)
+                    key.data()
+                    continue
+                text, files, *_ = socket.recv_fds(requests, _MOST_BYTES, 2)
+                if not text:
+                    return
+                stderr, channel = files[0], opened.enter_context(socket.socket(fileno=files[1]))
+                if (pid := os.fork()) == 0:
+                    break
+                os.close(stderr)
+                _answer(channel, pid)
+                process = opened.enter_context(open(os.pidfd_open(pid), "rb", buffering=0))
+                bury = partial(_bury, pid, process, channel)
+                selector.register(process, selectors.EVENT_READ, bury)
+    _become(json.loads(text), stderr, own)
+
+
+def _let_tracing_survive_a_fork() -> None:
+    """Do what LTTng, whose two threads `rclpy` starts when imported, wants done around a fork.
+
+    Source: https://lttng.org/man/3/lttng-ust, "Using LTTng-UST with daemons", which preloads
+    a library that calls these functions.
+    """
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
+    for path in loaded:
+        if re.search(r"/liblttng-ust(-[0-9a-f]+)?\.so", path):
+            library, signals = ctypes.CDLL(path), ctypes.create_string_buffer(128)  # a sigset_t
+            prefix = "lttng_ust" if hasattr(library, "lttng_ust_before_fork") else "ust"
+            before, after_in_parent, after_in_child = (
+                partial(getattr(library, f"{prefix}_{when}"), signals)
+                for when in ("before_fork", "after_fork_parent", "after_fork_child")
+            )
+            os.register_at_fork(
+                before=before, after_in_parent=after_in_parent, after_in_child=after_in_child
+            )
+
+
+def _bury(pid: int, process: FileIO, channel: socket.socket) -> None:
+    _answer(channel, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    channel.close()
+    process.close()
+
+
+def _answer(channel: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError):  # nobody asks any more
+        channel.send(str(number).encode())
+
+
+def _become(request: dict[str, Any], stderr: int, parent: int) -> None:
+    os.setsid()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"] | {PARENT_VARIABLE: str(parent)})
+    module, *arguments = request["arguments"]
+    sys.argv = [module, *arguments]
+    sys.modules.pop(module, None)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
