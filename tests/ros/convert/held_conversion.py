@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import yaml
 
+from tests.cli_process import dql
 from tests.ros.convert.test_convert import ARM, Robot
 
 Found = TypeVar("Found")
@@ -87,14 +88,12 @@ class Workplace:
         return [sys.executable, "-m", "dql_ros.cli.main", "convert", "contract.yaml", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
+        return dql(
+            "convert",
+            "contract.yaml",
+            *arguments,
             cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
+            environment=self.environment(),
         )
 
     @contextmanager
