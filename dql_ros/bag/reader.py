@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,28 @@ from typing import Any, NamedTuple
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, did_you_mean
+from dql_core.leftovers import Unfinished, temporary_folder
 from dql_ros.bag.recorder import recorders_notes
-from dql_ros.bag.storage.definitions import check_encoding
-from dql_ros.bag.storage.folder import STORAGE_SUFFIXES, is_storage
-from dql_ros.bag.storage.opening import BagFiles
+from dql_ros.bag.storage.definitions import Definitions, check_encoding
+from dql_ros.bag.storage.folder import (
+    METADATA_NAME,
+    STORAGE_SUFFIXES,
+    Metadata,
+    find_files,
+    is_storage,
+    parse_metadata,
+)
+from dql_ros.bag.storage.opening import open_storage
 from dql_ros.bag.storage.reading import Reading, in_time_order
-from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Definition, Loss, sentence
+from dql_ros.bag.storage.storage import (
+    DAMAGE,
+    Channel,
+    DamageError,
+    Definition,
+    Loss,
+    StorageFile,
+    sentence,
+)
 from dql_ros.codecs.block import Batch, MessageBlock
 
 __all__ = [
@@ -88,35 +105,103 @@ class Bag:
         self.path = path
         self._salvage = salvage
         self._reading: Reading | None = None
+        self._folder: Unfinished | None = None
+        self._storages: list[StorageFile] = []
         try:
-            self._files = BagFiles(path, salvage=salvage)
-        except DAMAGE as cause:
-            raise self._damaged(cause) from cause
-        try:
-            self._describe()
-        except DAMAGE as cause:
+            self._open()
+        except BaseException as cause:
             self.close()
-            raise self._damaged(cause) from cause
+            if isinstance(cause, DAMAGE):
+                raise self._damaged(cause) from cause
+            raise
 
-    def _describe(self) -> None:
-        files = self._files
-        self.files, self.size_bytes = files.files, files.size_bytes
-        self.start_ns = min((start for start, _ in files.spans), default=0)
-        self.end_ns = max((end for _, end in files.spans), default=0)
-        self.custom_data = dict(files.metadata.custom_data)
-        counts = files.own_counts if files.stated_counts is None else files.stated_counts
+    def _open(self) -> None:
+        layout = find_files(self.path, salvage=self._salvage)
+        self._yaml, self._notes, self._losses = layout.metadata, layout.notes, layout.losses
+        self.files = layout.files
+        self.size_bytes = sum(file.stat().st_size for file in layout.files)
+        for file in layout.files:
+            try:
+                storage = open_storage(file, self._temporary, salvage=self._salvage)
+            except DAMAGE as cause:
+                if not self._salvage:
+                    raise DamageError(f"{file.name}: {sentence(cause)}") from cause
+                size = file.stat().st_size
+                self._losses.append(Loss(file.name, sentence(cause), None, size))
+            else:
+                self._storages.append(storage)
+                self._losses += storage.losses
+        if not self._storages:
+            reason = self._losses[0].reason
+            raise BagError(f"{self.path}: nothing of it can be read: {reason}")
+        spans = [span for storage in self._storages if (span := storage.span_ns)]
+        self.start_ns = min((start for start, _ in spans), default=0)
+        self.end_ns = max((end for _, end in spans), default=0)
+        self.custom_data = dict(self._metadata.custom_data)
+        counts = (self._own_counts if self._yaml is None else self._yaml.counts) or {}
         self.topics = {
-            name: BagTopic(name, " and ".join(files.types(name)), (counts or {}).get(name, 0))
-            for name in files.channels
+            name: BagTopic(name, " and ".join(self._types(name)), counts.get(name, 0))
+            for name in self._channels
         }
         self.message_count = sum(topic.count for topic in self.topics.values())
+
+    @cached_property
+    def _metadata(self) -> Metadata:
+        """What metadata.yaml says, or else the last file that carries the same; may be empty."""
+        if self._yaml is not None:
+            return self._yaml
+        for storage in reversed(self._storages):
+            if storage.metadata_text:
+                with suppress(*DAMAGE):
+                    return parse_metadata(storage.metadata_text)
+        return Metadata()
+
+    @cached_property
+    def _definitions(self) -> Definitions:
+        """Where the message types come from."""
+        named = (storage.distribution for storage in self._storages if storage.distribution)
+        distribution = self._metadata.distribution or next(named, "")
+        return Definitions(distribution, self._metadata.version)
+
+    @cached_property
+    def _channels(self) -> Mapping[str, list[Channel]]:
+        """The channels of each topic; none for one that only metadata.yaml names."""
+        named = {} if self._yaml is None else self._yaml.counts
+        channels: dict[str, list[Channel]] = {topic: [] for topic in named}
+        for storage in self._storages:
+            for channel in storage.channels:
+                known = channels.setdefault(channel.topic, [])
+                if channel not in known:
+                    known.append(channel)
+        return channels
+
+    @cached_property
+    def _own_counts(self) -> Mapping[str, int] | None:
+        """Messages of each topic by the files' own counts; ``None`` if a damaged one cannot."""
+        counts: Counter[str] = Counter()
+        try:
+            for storage in self._storages:
+                counts.update(storage.counts())
+        except DAMAGE:
+            if not self._salvage:
+                raise
+            return None
+        return counts
+
+    def _types(self, topic: str) -> list[str]:
+        """The message types of a topic."""
+        found = {channel.msgtype for channel in self._channels[topic]}
+        if not found and self._yaml is not None:
+            found = {self._yaml.types[topic]}
+        return sorted(found)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know about the bag, besides its losses."""
         several = (topic.name for topic in self.topics.values() if " and " in topic.msgtype)
         return (
-            *self._files.notes,
+            *self._notes,
+            *(note for storage in self._storages for note in storage.notes),
             *recorders_notes(self.custom_data),
             *(
                 f"{name} was recorded as {self.topics[name].msgtype}: a contract reads those "
@@ -128,18 +213,15 @@ class Bag:
     @property
     def losses(self) -> tuple[Loss, ...]:
         """What could not be read; complete once the messages were read, empty unless salvaged."""
-        if self._reading is None:
-            return tuple(self._files.losses)
-        return tuple(self._reading.losses)
+        return tuple(self._losses if self._reading is None else self._reading.losses)
 
     @cached_property
     def unknown_types(self) -> tuple[BagTopic, ...]:
         """Topics whose messages nobody can read: of an unknown type, or not in CDR."""
-        known = self._files.definitions.is_known
         return tuple(
             self.topics[name]
-            for name, channels in self._files.channels.items()
-            if not all(known(channel) for channel in channels)
+            for name, channels in self._channels.items()
+            if not all(map(self._definitions.is_known, channels))
         )
 
     def require_topic(self, name: str, msgtype: str, why: str, *, may_be_silent: bool) -> None:
@@ -161,7 +243,7 @@ class Bag:
                 f"{did_you_mean(name, self.topics)}; correct the contract or --namespace, or "
                 f"record it"
             )
-        if msgtype not in self._files.types(name):
+        if msgtype not in self._types(name):
             raise BagError(
                 f"{self.path}: {name} is of type {found.msgtype}, in the contract of type "
                 f"{msgtype}; correct the contract"
@@ -184,7 +266,7 @@ class Bag:
         """
         if topic not in self.topics:
             raise BagError(f"{self.path}: no topic {topic}{did_you_mean(topic, self.topics)}")
-        types = self._files.types(topic)
+        types = self._types(topic)
         if not msgtype and len(types) > 1:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
@@ -199,12 +281,22 @@ class Bag:
                 topic is serialised in a way that is not understood.
         """
         for topic in topics & self.topics.keys():
-            for channel in self._files.channels[topic]:
+            for channel in self._channels[topic]:
                 try:
                     check_encoding(channel)
                 except DamageError as cause:
                     raise BagError(f"{self.path}: {topic} cannot be read: {cause}") from cause
-        self._reading = Reading(self._files, topics & self.topics.keys(), self._typestore)
+        self._reading = Reading(
+            self._storages,
+            topics & self.topics.keys(),
+            self._typestore,
+            stated={
+                METADATA_NAME: None if self._yaml is None else self._yaml.counts,
+                "its files' own count": self._own_counts,
+            },
+            losses=self._losses,
+            size_bytes=self.size_bytes,
+        )
         batches = self._reading.batches(salvage=self._salvage)
         while True:
             try:
@@ -225,8 +317,8 @@ class Bag:
         stores = {
             (topic, msgtype): self._typestore(topic, msgtype)
             for topic in known
-            for msgtype in self._files.types(topic)
-            if self._files.channels[topic]
+            for msgtype in self._types(topic)
+            if self._channels[topic]
         }
         read: Counter[str] = Counter()
         for block, index in in_time_order(self.batches(known)):
@@ -235,8 +327,10 @@ class Bag:
             yield BagMessage(block.topic, int(block.log_times_ns[index]), message)
 
     def close(self) -> None:
-        """Close the files and remove temporary copies."""
-        self._files.close()
+        """Remove temporary copies; no file is held open."""
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
 
     def __enter__(self) -> Bag:
         return self
@@ -261,12 +355,20 @@ class Bag:
             ) from cause
 
     def _typestore(self, topic: str, msgtype: str) -> Typestore:
-        channels = [each for each in self._files.channels[topic] if each.msgtype == msgtype]
+        channels = [each for each in self._channels[topic] if each.msgtype == msgtype]
         try:
             undefined = [Channel(topic, msgtype, "cdr", Definition())]
-            return self._files.definitions.typestore(channels or undefined)
+            return self._definitions.typestore(channels or undefined)
         except DamageError as cause:
             raise BagError(f"{self.path}: {topic} cannot be read: {cause}") from cause
+
+    def _temporary(self) -> Path:
+        """A new folder for the temporary copies of a file."""
+        if self._folder is None:
+            self._folder = temporary_folder()
+        folder = self._folder.path / str(len(self._storages) + len(self._losses))
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _damaged(self, cause: BaseException) -> BagError:
         advice = "" if self._salvage else ": --salvage reads what is left of it"

@@ -10,7 +10,7 @@ Messages one by one in the order of their log times, from blocks in any order.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -20,7 +20,6 @@ from rosbags.typesys.store import Typestore
 
 from dql_ros.bag.storage.folder import METADATA_NAME
 from dql_ros.bag.storage.io import ZSTD_MAGIC, decompress_message
-from dql_ros.bag.storage.opening import BagFiles
 from dql_ros.bag.storage.storage import (
     DAMAGE,
     MAX_TIME_NS,
@@ -47,9 +46,12 @@ class Reading:
     """Reads topics once.
 
     Args:
-        files: The bag's files.
+        storages: The bag's files.
         topics: The wanted topics, all of them in the bag.
         typestore: Finds the type store of a topic and type.
+        stated: How many messages each topic has by those who say so, if they do.
+        losses: What could not be opened.
+        size_bytes: Size of the bag.
 
     Attributes:
         losses: What could not be read so far.
@@ -57,12 +59,18 @@ class Reading:
 
     def __init__(
         self,
-        files: BagFiles,
+        storages: Sequence[StorageFile],
         topics: Collection[str],
         typestore: Callable[[str, str], Typestore],
+        *,
+        stated: Mapping[str, Mapping[str, int] | None],
+        losses: Iterable[Loss],
+        size_bytes: int,
     ) -> None:
-        self.losses = list(files.losses)
-        self._files = files
+        self.losses = list(losses)
+        self._storages = storages
+        self._stated = stated
+        self._size_bytes = size_bytes
         self._topics = topics
         self._typestore = typestore
         self._read: Counter[str] = Counter()
@@ -76,12 +84,10 @@ class Reading:
             DamageError: If the bag is damaged and not salvaged; also the libraries' own.
         """
         on_damage = self._note if salvage else _raise
-        size = self._files.size_bytes
-        for step in steps(self._files.storages, self._topics, on_damage):
-            done = int(size * step.share)
-            yield from self._in_cdr(step, done, salvage=salvage)
+        for step in steps(self._storages, self._topics, on_damage):
+            yield from self._in_cdr(step, int(self._size_bytes * step.share), salvage=salvage)
         self._compare(salvage=salvage)
-        yield Batch((), MAX_TIME_NS, size)
+        yield Batch((), MAX_TIME_NS, self._size_bytes)
 
     def _in_cdr(self, step: Step, done: int, *, salvage: bool) -> Iterator[Batch]:
         """A step's messages, with those that must be worked on first in batches of their own."""
@@ -97,7 +103,8 @@ class Reading:
                 yield Batch((each,), self._promised, done)
             if lost:
                 self._lost[block.topic] += len(lost)
-                self.losses.append(Loss(self._files.files[0].name, lost[0], len(lost), None))
+                name = self._storages[0].path.name
+                self.losses.append(Loss(name, lost[0], len(lost), None))
         for block in ready:
             self._read[block.topic] += len(block)
         self._promised = step.complete_until_ns
@@ -137,14 +144,11 @@ class Reading:
 
     def _shortfall(self, topic: str) -> list[Loss]:
         """What a topic lacks to the larger of the counts, beyond what is known to be lost."""
-        stated = {
-            METADATA_NAME: self._files.stated_counts,
-            "its files' own count": self._files.own_counts,
+        wrong = {
+            source: known[topic]
+            for source, known in self._stated.items()
+            if known and topic in known and known[topic] != self._read[topic]
         }
-        counts = {
-            source: known[topic] for source, known in stated.items() if known and topic in known
-        }
-        wrong = {source: count for source, count in counts.items() if count != self._read[topic]}
         if not wrong:
             return []
         source = max(wrong, key=lambda source: wrong[source])

@@ -1,10 +1,10 @@
-"""sqlite files as one segment each, read in the order of the time stamps.
+"""sqlite files: one segment each, read in the order of the time stamps.
 
-Source: the tables of rosbag2_storage_sqlite3, schema versions 1 to 4.
+A file that was not closed has a write-ahead log or a journal beside it, which sqlite works into a
+copy.
 
-What sqlite left beside a file that was not closed: its write-ahead log or its journal.
-
-Source: https://www.sqlite.org/fileformat2.html, section 4, "The Write-Ahead Log".
+Sources: the tables of rosbag2_storage_sqlite3, schema versions 1 to 4; and
+https://www.sqlite.org/fileformat2.html, section 4, "The Write-Ahead Log".
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ import sqlite3
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO
 
-import numpy as np
-from numpy.typing import NDArray
 from rosbags.typesys.msg import normalize_msgtype
 
 from dql_ros.bag.storage.io import BoundedFile
@@ -47,10 +44,9 @@ _TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
 _STEPS_AT_LEAST = 2_000_000
 _STEPS_PER_BYTE = 100
 _STEPS_BETWEEN_LOOKS = 100_000
-_HEADER = struct.Struct(">8I")
-_FRAME = struct.Struct(">6I")
-# The last bit says whether the checksums take the words as big-endian.
-_MAGIC = 0x377F0682
+_LOG_HEADER = struct.Struct(">8I")
+_LOG_MAGIC = bytes.fromhex("377f06")
+_FRAME_HEADER = struct.Struct(">6I")
 # How a journal begins whose transaction was not finished.
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
@@ -247,19 +243,6 @@ def _msgtype(name: str) -> str:
     return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
-@dataclass(frozen=True)
-class LogState:
-    """How far a write-ahead log is good.
-
-    Attributes:
-        committed_bytes: Up to the end of its last whole transaction.
-        lost_bytes: What belongs to a transaction that was not finished, or is damaged.
-    """
-
-    committed_bytes: int
-    lost_bytes: int
-
-
 def side_files(path: Path) -> list[Path]:
     """Return the side files of a sqlite file that hold something it needs.
 
@@ -291,91 +274,46 @@ def _require_no_super_journal(journal: Path, stream: IO[bytes]) -> None:
             raise DamageError(f"has a journal ({journal.name}) that names another file to delete")
 
 
-def merged_copy(path: Path, folder: Path) -> Path:
+def merged_copy(path: Path, folder: Path) -> tuple[Path, dict[Path, int]]:
     """Copy a file and let sqlite work what lies beside it into the copy.
 
     Returns:
-        The copy, which needs nothing beside it.
+        The copy, which needs nothing beside it; and of each file beside the original how many
+        bytes belong to no finished transaction.
 
     Raises:
         sqlite3.Error: If sqlite finds the files damaged.
     """
-    copy = folder / path.name
-    for file in (path, *side_files(path)):
+    copy, beside = folder / path.name, side_files(path)
+    for file in (path, *beside):
         shutil.copyfile(file, folder / file.name)
     with closing(sqlite3.connect(copy)) as connection:
+        ((_, frames, _),) = connection.execute("PRAGMA wal_checkpoint").fetchall()
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-    return copy
+    return copy, {
+        file: _unfinished_bytes(file, frames)
+        if file.name.endswith("-wal")
+        else file.stat().st_size
+        for file in beside
+    }
 
 
-def look_at_log(path: Path) -> LogState:
-    """Follow a write-ahead log's checksums, which sqlite stops at without a word.
+def _unfinished_bytes(log: Path, frames: int) -> int:
+    """Bytes of a write-ahead log behind its finished frames, at which sqlite stops without a word.
 
     Frames of an earlier round, which have other salts, are what the log was overwriting: they
-    are neither good nor lost.
-
-    Raises:
-        DamageError: If the log has no valid header.
+    are not lost.
     """
-    with BoundedFile(path) as file:
-        raw = file.read(0, min(file.size, _HEADER.size))
-        if len(raw) < _HEADER.size:
-            return LogState(0, file.size)
-        magic, _, page_size, _, *salts, first, second = _HEADER.unpack(raw)
-        if magic & ~1 != _MAGIC or page_size not in {1 << shift for shift in range(9, 17)}:
-            raise DamageError(f"has a write-ahead log ({path.name}) without a valid header")
-        words = np.dtype(">u4" if magic & 1 else "<u4")
-        sums = _Checksum(page_size, words)
-        if sums.after(np.zeros(2, np.uint32), raw[:24]) != (first, second):
-            raise DamageError(f"has a write-ahead log ({path.name}) with a wrong checksum")
-        return _follow(file, page_size, (salts[0], salts[1]), sums, (first, second))
-
-
-def _follow(
-    file: BoundedFile,
-    page_size: int,
-    salts: tuple[int, int],
-    sums: _Checksum,
-    state: tuple[int, int],
-) -> LogState:
-    offset = committed = _HEADER.size
-    frame_bytes = _FRAME.size + page_size
-    while offset + frame_bytes <= file.size:
-        frame = file.read(offset, frame_bytes)
-        _, pages, salt1, salt2, first, second = _FRAME.unpack_from(frame)
-        if (salt1, salt2) != salts:
-            return LogState(committed, offset - committed)
-        state = sums.after(np.array(state, np.uint32), frame[:8] + frame[_FRAME.size :])
-        if state != (first, second):
-            break
-        offset += frame_bytes
-        committed = offset if pages else committed
-    return LogState(committed, file.size - committed)
-
-
-class _Checksum:
-    """The log's checksum: s0 += x[i] + s1; s1 += x[i+1] + s0, modulo 2^32.
-
-    Being linear, it is a sum of all words with fixed weights.
-    """
-
-    def __init__(self, page_size: int, words: np.dtype[np.uint32]) -> None:
-        self._words = words
-        steps = (page_size + 8) // 8
-        # powers[k]: what k steps make of the state, as a matrix of shape (2, 2).
-        powers = [np.eye(2, dtype=np.uint32)]
-        step = np.array([[1, 1], [1, 2]], np.uint32)
-        for _ in range(steps):
-            powers.append(step @ powers[-1])
-        self._powers: NDArray[np.uint32] = np.array(powers)
-
-    def after(self, state: NDArray[np.uint32], content: bytes) -> tuple[int, int]:
-        """Return the state after eight bytes times so many steps."""
-        pairs = np.frombuffer(content, self._words).astype(np.uint32).reshape(-1, 2)
-        steps = len(pairs)
-        # One step maps (s0, s1) to (s0 + s1 + x, s0 + 2 s1 + x + y).
-        inputs = np.stack([pairs[:, 0], pairs[:, 0] + pairs[:, 1]], axis=1)
-        weights = self._powers[:steps][::-1]
-        total = (weights * inputs[:, None, :]).sum(axis=(0, 2), dtype=np.uint32)
-        total = total + self._powers[steps] @ state
-        return int(total[0]), int(total[1])
+    with BoundedFile(log) as file:
+        header = file.read(0, min(file.size, _LOG_HEADER.size))
+        if len(header) < _LOG_HEADER.size or header[:3] != _LOG_MAGIC:
+            return file.size
+        _, _, page_size, _, *salts, _, _ = _LOG_HEADER.unpack(header)
+        frame_bytes = int(_FRAME_HEADER.size + page_size)
+        begin = end = _LOG_HEADER.size + max(frames, 0) * frame_bytes
+        while end + _FRAME_HEADER.size <= file.size:
+            _, _, *its_salts, _, _ = _FRAME_HEADER.unpack(file.read(end, _FRAME_HEADER.size))
+            if its_salts != salts:
+                break
+            end += frame_bytes
+        return max(min(end, file.size) - begin, 0)
