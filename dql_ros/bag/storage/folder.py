@@ -1,14 +1,13 @@
-"""Which files are a bag's.
+"""Which files are a bag's, by its folder and its metadata.yaml of versions 1 to 9.
 
-The metadata.yaml of a rosbag2 folder, versions 1 to 9.
-
-Source: rosbag2_storage/yaml.hpp. Only what a reader needs is read; the files themselves say the
-rest, and what they say is compared with this.
+Of metadata.yaml only what a reader needs is read (source: rosbag2_storage/yaml.hpp); the files
+themselves say the rest, and what they say is compared with it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -43,7 +42,6 @@ class Metadata:
         file_counts: Messages of each file, where it says.
         counts: Messages of each topic.
         types: Type of each topic.
-        compression_mode: ``file``, ``message`` or empty.
         custom_data: Texts that the recording carries.
         doubled: A sentence for each key that is there twice.
         distribution: The ROS distribution that recorded it; empty if it does not say.
@@ -54,7 +52,6 @@ class Metadata:
     file_counts: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
-    compression_mode: str = ""
     custom_data: dict[str, str] = field(default_factory=dict)
     distribution: str = ""
     doubled: tuple[str, ...] = ()
@@ -76,9 +73,10 @@ def parse_metadata(text: str) -> Metadata:
     content = _mapping(document, "its content")
     information = _mapping(content.get("rosbag2_bagfile_information", content), "its information")
     topics = [_topic(entry) for entry in _list(information, "topics_with_message_count")]
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for name, _, count in topics:
-        counts[name] = counts.get(name, 0) + count
+        counts[name] += count
+    distribution = information.get("ros_distro")
     return Metadata(
         version=_count(information, "version"),
         files=tuple(
@@ -87,12 +85,11 @@ def parse_metadata(text: str) -> Metadata:
         file_counts=_file_counts(information),
         counts=counts,
         types={name: msgtype for name, msgtype, _ in topics},
-        compression_mode=_text(information, "compression_mode").lower().replace("none", ""),
         custom_data={
             str(key): str(value)
             for key, value in _mapping(information.get("custom_data") or {}, "custom_data").items()
         },
-        distribution=_text(information, "ros_distro"),
+        distribution=distribution if isinstance(distribution, str) else "",
         doubled=tuple(doubled),
     )
 
@@ -131,11 +128,6 @@ def _count(mapping: dict[Any, Any], key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise DamageError(f"{METADATA_NAME}: {key} is {value!r}, not a count")
     return value
-
-
-def _text(mapping: dict[Any, Any], key: str) -> str:
-    value = mapping.get(key)
-    return value if isinstance(value, str) else ""
 
 
 def _kind(value: Any) -> str:
@@ -178,14 +170,12 @@ def find_files(path: Path, *, salvage: bool) -> Layout:
         siblings = [other.name for other in path.parent.glob("*")]
         raise BagError(f"{path}: no such bag{did_you_mean(path.name, siblings)}")
     if not path.is_dir():
-        if not is_storage(path):
-            raise BagError(
-                f"{path}: not a bag; name a rosbag2 folder or a {', '.join(STORAGE_SUFFIXES[:-1])}"
-                f" or {STORAGE_SUFFIXES[-1]} file"
-            )
-        return Layout((path,))
+        if is_storage(path):
+            return Layout((path,))
+        kinds = f"{', '.join(STORAGE_SUFFIXES[:-1])} or {STORAGE_SUFFIXES[-1]}"
+        raise BagError(f"{path}: not a bag; name a rosbag2 folder or a {kinds} file")
     names = (file.name for file in path.iterdir() if file.name.endswith(FOLDER_SUFFIXES))
-    present = natural_order([file_within(path, name, BagError) for name in names])
+    present = sorted((file_within(path, name, BagError) for name in names), key=_natural)
     layout = Layout(tuple(present))
     if (path / METADATA_NAME).is_file():
         _read_metadata(path, layout, salvage=salvage)
@@ -196,14 +186,10 @@ def find_files(path: Path, *, salvage: bool) -> Layout:
     return layout
 
 
-def natural_order(files: list[Path]) -> list[Path]:
-    """Sort so that the tenth part comes after the ninth."""
-    return sorted(
-        files,
-        key=lambda file: [
-            (int(part), "") if part.isdigit() else (-1, part) for part in _NUMBER.split(file.name)
-        ],
-    )
+def _natural(file: Path) -> list[tuple[int, str]]:
+    """A key for sorting by which the tenth file comes after the ninth."""
+    parts = _NUMBER.split(file.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def _read_metadata(path: Path, layout: Layout, *, salvage: bool) -> None:

@@ -1,10 +1,8 @@
-"""One reading of a bag's messages, whose number is compared with what the bag says.
+"""Reads a bag's messages once, and compares their number with what the bag says.
 
-Serialised messages as every reader wants them: each decompressed, and in CDR.
-
-The segments of all files of a bag, read by the order of their times.
-
-Messages one by one in the order of their log times, from blocks in any order.
+The segments of all its files are read in the order of their times; messages that were compressed
+one by one or are in ROS 1's serialisation become plain CDR. Blocks come in no order but that of
+the files; `in_time_order` gives the messages one by one in the order of their log times.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from rosbags.typesys.store import Typestore
@@ -34,10 +31,11 @@ from dql_ros.bag.storage.storage import (
 from dql_ros.codecs.block import Batch, MessageBlock
 
 # So many bytes of messages at a time are decompressed.
-PIECE_BYTES = 1 << 24
-# Takes a segment that could not be read wholly: its file, the segment, what could be read of each
-# topic, and why. It raises, or takes note of the loss.
-OnDamage = Callable[[StorageFile, Segment, Counter[str], Exception], None]
+BLOCK_BYTES = 1 << 24
+# Takes a segment that could not be read wholly, what could be read of each topic, and why. It
+# raises, or takes note of the loss.
+OnDamage = Callable[[Segment, Counter[str], Exception], None]
+_Read = tuple[list[ChannelBlocks], Exception | None]
 # So many threads read ahead; decompression and checksums leave the interpreter to the others.
 READERS = 1
 
@@ -118,16 +116,14 @@ class Reading:
             return ros1_to_cdr(block, typestore, lost)
         return decompressed(block, lost) if is_compressed(block) else None
 
-    def _note(
-        self, storage: StorageFile, segment: Segment, found: Counter[str], cause: Exception
-    ) -> None:
+    def _note(self, segment: Segment, found: Counter[str], cause: Exception) -> None:
         """Note a segment that could not be read wholly as a loss."""
         messages = None
         if segment.counts is not None:
             missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
             self._lost.update(missing)
             messages = sum(missing.values())
-        self.losses.append(Loss(storage.path.name, sentence(cause), messages, segment.size_bytes))
+        self.losses.append(Loss(segment.file, sentence(cause), messages, segment.size_bytes))
 
     def _compare(self, *, salvage: bool) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
@@ -162,8 +158,8 @@ class Reading:
         return [Loss(source, reason, max(missing, 0), None)]
 
 
-def _raise(storage: StorageFile, segment: Segment, found: Counter[str], cause: Exception) -> None:
-    raise DamageError(f"{storage.path.name}: {sentence(cause)}") from cause
+def _raise(segment: Segment, found: Counter[str], cause: Exception) -> None:
+    raise DamageError(f"{segment.file}: {sentence(cause)}") from cause
 
 
 def is_compressed(block: MessageBlock) -> bool:
@@ -232,7 +228,7 @@ def _converted(
         payloads.append(payload)
         kept.append(index)
         size += len(payload)
-        if size >= PIECE_BYTES:
+        if size >= BLOCK_BYTES:
             yield _block(block, kept, payloads)
             payloads, kept, size = [], [], 0
     if payloads:
@@ -266,11 +262,6 @@ class Step:
     share: float
 
 
-class _Source(NamedTuple):
-    storage: StorageFile
-    segment: Segment
-
-
 def steps(
     storages: Sequence[StorageFile], topics: Collection[str], on_damage: OnDamage
 ) -> Iterator[Step]:
@@ -279,32 +270,28 @@ def steps(
     Args:
         storages: The bag's files in their order.
         topics: The wanted topics.
-        on_damage: Told of each segment that could not be read wholly.
+        on_damage: Takes each segment that could not be read wholly.
     """
-    sources = [
-        _Source(storage, segment) for storage in storages for segment in storage.segments(topics)
-    ]
-    sources.sort(key=lambda source: source.segment.start_ns)
-    total = sum(source.segment.size_bytes for source in sources)
+    segments = [segment for storage in storages for segment in storage.segments(topics)]
+    segments.sort(key=lambda segment: segment.start_ns)
+    begins = [*(min(segment.start_ns, MAX_TIME_NS) for segment in segments[1:]), MAX_TIME_NS]
+    total = sum(segment.size_bytes for segment in segments)
     promised = -MAX_TIME_NS
     done = 0
-    for number, (source, steps) in enumerate(_ahead(sources)):
-        is_last = number == len(sources) - 1
-        following = MAX_TIME_NS if is_last else sources[number + 1].segment.start_ns
-        following = min(following, MAX_TIME_NS)
+    for (segment, pieces), following in zip(_ahead(segments), begins, strict=False):
         found: Counter[str] = Counter()
         try:
-            for step in steps:
-                blocks, late = _in_time(step, promised)
+            for piece in pieces:
+                blocks, late = _in_time(piece, promised)
                 for channel, block in blocks:
                     found[channel.topic] += len(block)
-                promised = max(promised, min(step.until_ns, following))
+                promised = max(promised, min(piece.until_ns, following))
                 yield Step(blocks, promised, done / total if total else 1.0)
                 if late:
                     raise DamageError(f"has {late} messages before the time it says it begins at")
         except DAMAGE as cause:
-            on_damage(source.storage, source.segment, found, cause)
-        done += source.segment.size_bytes
+            on_damage(segment, found, cause)
+        done += segment.size_bytes
 
 
 def _in_time(
@@ -328,39 +315,33 @@ def _from(block: MessageBlock, time_ns: int) -> MessageBlock:
     )
 
 
-def _ahead(sources: Sequence[_Source]) -> Iterator[tuple[_Source, Iterator[ChannelBlocks]]]:
-    """Yield the sources with their steps; small ones are read while others are worked on."""
+def _ahead(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Iterator[ChannelBlocks]]]:
+    """Yield the segments with what they hold; small ones are read while others are worked on."""
     coming: deque[Future[_Read] | None] = deque()
     with ThreadPoolExecutor(READERS) as pool:
-        for number, source in enumerate(sources):
-            for following in sources[number + len(coming) : number + 1 + READERS]:
-                small = following.segment.is_small
-                coming.append(pool.submit(_read, following.segment) if small else None)
+        for number, segment in enumerate(segments):
+            for each in segments[number + len(coming) : number + 1 + READERS]:
+                coming.append(pool.submit(_read, each) if each.is_small else None)
             reading = coming.popleft()
-            yield source, source.segment.read() if reading is None else reading.result().steps()
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What reading a segment gave, to be told by another thread than that which read it."""
-
-    found: list[ChannelBlocks]
-    damage: Exception | None
-
-    def steps(self) -> Iterator[ChannelBlocks]:
-        yield from self.found
-        if self.damage is not None:
-            raise self.damage
+            yield segment, segment.read() if reading is None else _again(*reading.result())
 
 
 def _read(segment: Segment) -> _Read:
+    """Read a segment whole, up to what is damaged."""
     found: list[ChannelBlocks] = []
     try:
-        for step in segment.read():
-            found.append(step)
+        for each in segment.read():
+            found.append(each)
     except DAMAGE as cause:
-        return _Read(found, cause)
-    return _Read(found, None)
+        return found, cause
+    return found, None
+
+
+def _again(found: Sequence[ChannelBlocks], damage: Exception | None) -> Iterator[ChannelBlocks]:
+    """Yield and raise in this thread what was read in another."""
+    yield from found
+    if damage is not None:
+        raise damage
 
 
 @dataclass

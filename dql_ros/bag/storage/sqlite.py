@@ -123,32 +123,33 @@ class SqliteFile:
 
     def segments(self, topics: Collection[str]) -> list[Segment]:
         """The whole file, or windows of its rows if it is salvaged."""
-        wanted = {
-            number: channel
-            for number, channel in self._channels.items()
-            if channel.topic in topics
-        }
-        size = self._file.stat().st_size
+        wanted = {n: channel for n, channel in self._channels.items() if channel.topic in topics}
+        size, name = self._file.stat().st_size, self.path.name
         if not wanted or self.span_ns is None:
             return []
         if not self._salvage:
-            return [Segment(self.span_ns[0], size, None, partial(self._read, wanted))]
+            return [Segment(self.span_ns[0], size, None, partial(self._read, wanted), name)]
         windows = self._readable.windows
-        share = size // len(windows)
         segments = [
-            Segment(window.start_ns, share, None, partial(self._read_window, window, wanted))
+            Segment(
+                window.start_ns,
+                size // len(windows),
+                None,
+                partial(self._read_window, window, wanted),
+                name,
+            )
             for window in windows
         ]
         if self._readable.damage:
-            segments.append(Segment(self.span_ns[1], 0, None, self._tell_damage))
-        return sorted(segments, key=lambda segment: segment.start_ns)
+            segments.append(Segment(self.span_ns[1], 0, None, self._raise_damage, name))
+        return segments
 
     @cached_property
     def _readable(self) -> Readable:
         with closing(self._connect()) as connection:
             return readable(connection)
 
-    def _tell_damage(self) -> Iterator[ChannelBlocks]:
+    def _raise_damage(self) -> Iterator[ChannelBlocks]:
         raise DamageError(self._readable.damage)
         yield ChannelBlocks(())
 

@@ -82,6 +82,7 @@ class Segment:
         size_bytes: Its share of the file.
         counts: Messages of each wanted topic that it should have; ``None`` if nobody knows.
         read: Yields its messages; raises one of `DAMAGE`, after what could be read.
+        file: Name of its file.
         is_small: Whether it is read at once, so that it may be read ahead.
     """
 
@@ -89,6 +90,7 @@ class Segment:
     size_bytes: int
     counts: Mapping[str, int] | None
     read: Callable[[], Iterator[ChannelBlocks]]
+    file: str
     is_small: bool = False
 
 
@@ -127,7 +129,7 @@ class StorageFile(Protocol):
         """Return the number of messages of each topic by the file's own count."""
 
     def segments(self, topics: Collection[str]) -> list[Segment]:
-        """Return the segments that have messages of the topics, by their start."""
+        """Return the segments that have messages of the topics, in any order."""
 
 
 @dataclass(frozen=True)
@@ -226,8 +228,9 @@ class ChunkedFile(ABC):
                 # What begins at no possible time is read first, so that no promise is broken.
                 start_ns = each.start_ns if each.is_possible else 0
                 read = partial(self.read, each, wanted)
-                segments.append(Segment(start_ns, each.length, counts, read, is_small=True))
-        return sorted(segments, key=lambda segment: segment.start_ns)
+                name = self.path.name
+                segments.append(Segment(start_ns, each.length, counts, read, name, is_small=True))
+        return segments
 
     def _by_topic(self, *counts: Mapping[int, int]) -> Mapping[str, int]:
         total = dict.fromkeys((channel.topic for channel in self.channels), 0)
