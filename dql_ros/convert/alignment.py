@@ -1,12 +1,12 @@
-"""The decoded messages of one recording as columns, and what was known of them at given ticks.
+"""The decoded messages of one recording as columns: what was known at given ticks, causally.
 
-When an episode may run: start and stop events, or a state that lasts.
+`EpisodeWindow` says when an episode may run: by start and stop events, or by a state that lasts.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.streams import HeldColumn
-from dql_ros.contract import Contract, EpisodeRules, RewardTopic
-from dql_ros.convert.columns import Backlog, CommandColumn, SignalColumn, Times, are_numbers, total
+from dql_ros.contract import ActionStream, Contract, EpisodeRules, ObservationStream, RewardTopic
+from dql_ros.convert.columns import Backlog, TimedColumn, Times, are_numbers, total
 
 # How long a header-stamped command may take to arrive where the contract sets no limit.
 UNLIMITED_NS = 1 << 62
 Flags = NDArray[np.bool_]
 OnArrivals = Callable[[str, str, Times, tuple[NDArray[Any], ...]], None]
+# A stream, what returns its values at positions, the positions held, and their ages.
+_Held = tuple[
+    ObservationStream | ActionStream,
+    Callable[[NDArray[np.intp]], NDArray[np.float64]],
+    NDArray[np.intp],
+    Times,
+]
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,8 @@ class Alignment:
         self._contract = contract
         self._on_arrivals = on_arrivals
         self._observed = {s.topic: HeldColumn(s.width) for s in contract.observation}
-        self._commanded = {s.topic: CommandColumn(s.width) for s in contract.action}
-        self._signals = {name: SignalColumn() for name in contract.signals}
+        self._commanded = {s.topic: TimedColumn(s.width) for s in contract.action}
+        self._signals = {name: TimedColumn() for name in contract.signals}
         self._backlogs: dict[tuple[str, str], Backlog] = {}
         self.window = EpisodeWindow(contract.episode)
         self.instants_ns: Times = np.empty(0, np.int64)
@@ -108,33 +115,24 @@ class Alignment:
 
     def observation_at(self, ticks_ns: Times) -> AlignedRows:
         """What was known of the observation at each tick."""
-        parts, missing, not_finite, ages = [], {}, {}, {}
+        held = []
         for stream in self._contract.observation:
             column = self._observed[stream.topic]
-            held, age_ns = column.at(ticks_ns)
-            limit = stream.max_age_ns
-            absent = (held < 0) if limit is None else (held < 0) | (age_ns > limit)
-            values = _rows(column.values, held, absent, stream.width)
-            missing[stream.topic], ages[stream.topic] = absent, age_ns
-            not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
-            parts.append(values)
-        return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
+            held.append((stream, column.values, *column.at(ticks_ns)))
+        return _aligned(held)
 
     def action_in(self, starts_ns: Times, ends_ns: Times) -> AlignedRows:
         """The command in force in each [start, end), by each stream's rule."""
-        parts, missing, not_finite, ages = [], {}, {}, {}
+        held = []
         for stream in self._contract.action:
             column = self._commanded[stream.topic]
-            if stream.command == "held":
-                held, age_ns = column.held_at(starts_ns)
-            else:
-                held, age_ns = column.first_in(starts_ns, ends_ns)
-            absent = (held < 0) | (age_ns > stream.max_age_ns)
-            values = _rows(column.values.__getitem__, held, absent, stream.width)
-            missing[stream.topic], ages[stream.topic] = absent, age_ns
-            not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
-            parts.append(values)
-        return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
+            positions, ages_ns = (
+                column.held_at(starts_ns)
+                if stream.command == "held"
+                else column.first_in(starts_ns, ends_ns)
+            )
+            held.append((stream, column.values.__getitem__, positions, ages_ns))
+        return _aligned(held)
 
     def rewards_in(
         self, starts_ns: Times, ends_ns: Times
@@ -175,13 +173,9 @@ class Alignment:
 
     def forget_before(self, time_ns: int) -> None:
         """Drop what no question about a time at or after ``time_ns`` needs."""
-        columns: list[HeldColumn | CommandColumn | SignalColumn] = [
-            *self._observed.values(),
-            *self._commanded.values(),
-            *self._signals.values(),
-        ]
-        for column in columns:
-            column.forget_before(time_ns)
+        for columns in (self._observed, self._commanded, self._signals):
+            for column in columns.values():
+                column.forget_before(time_ns)
         self.window.forget_before(time_ns)
         count = np.searchsorted(self.instants_ns, time_ns, side="left")
         self.instants_ns = self.instants_ns[count:]
@@ -206,11 +200,19 @@ class Alignment:
                 self.window.event(name, time_ns, bool(matches))
 
 
-def _rows(values: Any, held: NDArray[np.intp], absent: Flags, width: int) -> NDArray[np.float64]:
-    """One row a tick, zeros where there is none: they are never used."""
-    rows = np.zeros((len(held), width))
-    rows[~absent] = values(held[~absent])
-    return rows
+def _aligned(held: Sequence[_Held]) -> AlignedRows:
+    """Put the streams' values side by side; rows that are not known are zeros, never used."""
+    parts, missing, not_finite, ages = [], {}, {}, {}
+    for stream, values_at, positions, ages_ns in held:
+        absent = positions < 0
+        if stream.max_age_ns is not None:
+            absent |= ages_ns > stream.max_age_ns
+        values = np.zeros((len(positions), stream.width))
+        values[~absent] = values_at(positions[~absent])
+        missing[stream.topic], ages[stream.topic] = absent, ages_ns
+        not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
+        parts.append(values)
+    return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
 
 
 def _any(flags: Iterable[Flags], length: int) -> Flags:

@@ -45,19 +45,19 @@ class Backlog:
         return (arrived[:count], *(column[:count] for column in columns)) if count else None
 
 
-class CommandColumn:
-    """The commands of one topic, in the order of their times.
+class TimedColumn:
+    """The commands or signals of one topic, in the order of their times.
 
     Args:
-        width: Length of the stream's vectors.
+        shape: Of one value: ``(width,)`` for a command, ``()`` for a signal.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, *shape: int) -> None:
         self.times_ns: Times = np.empty(0, np.int64)
-        self.values: NDArray[np.float64] = np.empty((0, width))
+        self.values: NDArray[np.float64] = np.empty((0, *shape))
 
     def extend(self, times_ns: Times, values: NDArray[np.float64]) -> None:
-        """Add commands, shapes (n,) and (n, width)."""
+        """Add values at their times, shapes (n,) and (n, *shape)."""
         self.times_ns = np.concatenate([self.times_ns, times_ns])
         self.values = np.concatenate([self.values, values])
         if (np.diff(self.times_ns) < 0).any():  # header stamps need not come in order
@@ -65,7 +65,7 @@ class CommandColumn:
             self.times_ns, self.values = self.times_ns[order], self.values[order]
 
     def first_in(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], Times]:
-        """First command in each [start, end), else the one held from before; see `held_at`.
+        """First value in each [start, end), else the one held from before; see `held_at`.
 
         Its age is 0 where it came in the interval.
         """
@@ -77,7 +77,7 @@ class CommandColumn:
         return np.where(fresh, index, held), np.where(fresh, 0, age)
 
     def held_at(self, starts_ns: Times) -> tuple[NDArray[np.intp], Times]:
-        """Newest command at or before each start.
+        """Newest value at or before each start.
 
         Returns:
             Positions in `values`, -1 where there is none, and ages in nanoseconds; (m,) each.
@@ -87,32 +87,8 @@ class CommandColumn:
             return held, np.zeros(len(starts_ns), np.int64)
         return held, np.where(held >= 0, starts_ns - self.times_ns[held], 0)
 
-    def forget_before(self, time_ns: int) -> None:
-        """Drop all but the last of the commands from before ``time_ns``."""
-        count = int(np.searchsorted(self.times_ns, time_ns, side="left")) - 1
-        if count > 0:
-            self.times_ns, self.values = self.times_ns[count:], self.values[count:]
-
-    def forget_until(self, ended_ns: int) -> None:
-        """Drop what is known of the time up to ``ended_ns``."""
-        count = int(np.searchsorted(self.times_ns, ended_ns, side="right"))
-        self.times_ns, self.values = self.times_ns[count:], self.values[count:]
-
-
-class SignalColumn:
-    """The numbers of a signal topic, in the order of arrival."""
-
-    def __init__(self) -> None:
-        self.times_ns: Times = np.empty(0, np.int64)
-        self.values: NDArray[np.float64] = np.empty(0)
-
-    def extend(self, times_ns: Times, values: NDArray[np.float64]) -> None:
-        """Add values, shape (n,), that arrived at ascending times after all earlier ones."""
-        self.times_ns = np.concatenate([self.times_ns, times_ns])
-        self.values = np.concatenate([self.values, values])
-
     def after(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Range of positions that arrived in each (start, end]: from the first to the second."""
+        """Range of positions in each (start, end]: from the first to the second."""
         return (
             np.searchsorted(self.times_ns, starts_ns, side="right"),
             np.searchsorted(self.times_ns, ends_ns, side="right"),
@@ -121,16 +97,23 @@ class SignalColumn:
     def within(
         self, starts_ns: Times, ends_ns: Times
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Range of positions that arrived in each [start, end)."""
+        """Range of positions in each [start, end)."""
         return (
             np.searchsorted(self.times_ns, starts_ns, side="left"),
             np.searchsorted(self.times_ns, ends_ns, side="left"),
         )
 
     def forget_before(self, time_ns: int) -> None:
-        """Drop what arrived before ``time_ns``."""
-        count = int(np.searchsorted(self.times_ns, time_ns, side="left"))
-        self.times_ns, self.values = self.times_ns[count:], self.values[count:]
+        """Drop all but the last of the values from before ``time_ns``."""
+        self._drop(int(np.searchsorted(self.times_ns, time_ns, side="left")) - 1)
+
+    def forget_until(self, ended_ns: int) -> None:
+        """Drop what is known of the time up to ``ended_ns``."""
+        self._drop(int(np.searchsorted(self.times_ns, ended_ns, side="right")))
+
+    def _drop(self, count: int) -> None:
+        if count > 0:
+            self.times_ns, self.values = self.times_ns[count:], self.values[count:]
 
 
 def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:

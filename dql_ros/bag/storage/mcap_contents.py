@@ -24,7 +24,6 @@ from dql_ros.bag.storage.mcap_records import (
     open_cut_chunk,
     parse_chunk_head,
     parse_message_index,
-    read_content,
     read_head,
     records_in,
 )
@@ -165,7 +164,7 @@ def _take_metadata(file: BoundedFile, offset: int, contents: Contents) -> None:
     record = read_head(file, offset)
     if record.opcode != Opcode.METADATA or record.length > MAX_SUMMARY_BYTES:
         raise DamageError(f"has no metadata at byte {offset}, where its summary says")
-    contents.take(record.opcode, read_content(file, record))
+    contents.take(record.opcode, file.read(record.offset + HEAD_BYTES, record.length))
 
 
 def _range_of(index: ChunkIndex) -> MessageRange:
@@ -269,7 +268,7 @@ class _Walk:
                 record.offset, record.end - record.offset, head.start_ns, head.end_ns, None
             )
         elif record.opcode in {Opcode.SCHEMA, Opcode.CHANNEL, Opcode.METADATA}:
-            self._contents.take(record.opcode, read_content(self._file, record))
+            self._contents.take(record.opcode, self._content(record))
         elif record.opcode in {Opcode.DATA_END, Opcode.FOOTER}:
             self.data_end = record
 
@@ -307,7 +306,7 @@ class _Walk:
 
     def _take_index(self, record: Record) -> None:
         assert self._chunk is not None
-        number, pairs = parse_message_index(read_content(self._file, record))
+        number, pairs = parse_message_index(self._content(record))
         counts = dict(self._chunk.counts or {})
         counts[number] = counts.get(number, 0) + len(pairs)
         self._chunk = replace(
@@ -354,6 +353,9 @@ class _Walk:
         self._contents.ranges.append(
             MessageRange(offset, length, head.start_ns, head.end_ns, None, is_cut=True)
         )
+
+    def _content(self, record: Record) -> bytes:
+        return self._file.read(record.offset + HEAD_BYTES, record.length)
 
     def _take_definitions(self, data: bytes | memoryview) -> None:
         for record in records_in(data, 0, len(data)):

@@ -1,9 +1,7 @@
-"""The framing of MCAP: records of an opcode, a length and so many bytes.
+"""The records of MCAP, and the messages of a chunk, found without a step of Python for each.
 
-Source: the MCAP format specification, https://mcap.dev/spec. The records' contents are read with
-the ``mcap`` library, but for chunks and their indices, which are read without a copy or a loop.
-
-The messages of an MCAP chunk, found without a step of Python for each.
+A record is an opcode, a length and so many bytes (source: https://mcap.dev/spec). The ``mcap``
+library reads their contents, but for chunks and their indices, which need no copy and no loop.
 """
 
 from __future__ import annotations
@@ -106,18 +104,13 @@ def read_head(file: BoundedFile, offset: int) -> Record:
     Raises:
         DamageError: If it reaches beyond the end of the file.
     """
-    record = Record(*_unpack_head(file.read(offset, HEAD_BYTES), offset))
+    record = _record(file.read(offset, HEAD_BYTES), offset)
     if record.end > file.size:
         raise DamageError(
             f"is cut off: its record at byte {offset} has {record.length} bytes, of which "
             f"{file.size - offset - HEAD_BYTES} are there"
         )
     return record
-
-
-def read_content(file: BoundedFile, record: Record) -> bytes:
-    """Return a record's content."""
-    return file.read(record.offset + HEAD_BYTES, record.length)
 
 
 def records_in(data: bytes | memoryview, start: int, end: int) -> Iterator[Record]:
@@ -127,10 +120,10 @@ def records_in(data: bytes | memoryview, start: int, end: int) -> Iterator[Recor
         DamageError: If the last one reaches beyond ``end``.
     """
     while start < end:
-        if end - start < HEAD_BYTES:
-            raise DamageError(f"a chunk ends within a record, at its byte {start}")
-        record = Record(*_unpack_head(data[start : start + HEAD_BYTES], start))
-        if record.end > end:
+        record = None
+        if end - start >= HEAD_BYTES:
+            record = _record(data[start : start + HEAD_BYTES], start)
+        if record is None or record.end > end:
             raise DamageError(f"a chunk ends within a record, at its byte {start}")
         yield record
         start = record.end
@@ -170,9 +163,9 @@ def parse_message_index(content: bytes | memoryview) -> tuple[int, NDArray[np.ui
     return channel, pairs
 
 
-def _unpack_head(data: bytes | memoryview, offset: int) -> tuple[int, int, int]:
-    opcode, length = _HEAD.unpack(data)
-    return opcode, offset, length
+def _record(head: bytes | memoryview, offset: int) -> Record:
+    opcode, length = _HEAD.unpack(head)
+    return Record(opcode, offset, length)
 
 
 def open_chunk(content: bytes | memoryview) -> bytes | memoryview:
@@ -252,14 +245,10 @@ def find_messages(data: bytes | memoryview, hint: NDArray[np.int64] | None = Non
     """
     if hint is not None and (indexed := _indexed(data, np.sort(hint))) is not None:
         return indexed
-    offsets = np.array(
-        [
-            record.offset
-            for record in records_in(data, 0, len(data))
-            if record.opcode == Opcode.MESSAGE and _is_long_enough(record.length)
-        ],
-        dtype=np.int64,
-    )
+    messages = [each for each in records_in(data, 0, len(data)) if each.opcode == Opcode.MESSAGE]
+    if short := [each.length for each in messages if each.length < _FIELD_BYTES]:
+        raise DamageError(f"a message record has {short[0]} bytes, less than its fields need")
+    offsets = np.array([each.offset for each in messages], np.int64)
     return Messages(data, offsets, _heads(data, offsets))
 
 
@@ -339,9 +328,3 @@ def _has_no_message(data: bytes | memoryview, start: int, end: int) -> bool:
         return all(record.opcode != Opcode.MESSAGE for record in records_in(data, start, end))
     except DamageError:
         return False
-
-
-def _is_long_enough(length: int) -> bool:
-    if length < _FIELD_BYTES:
-        raise DamageError(f"a message record has {length} bytes, less than its fields need")
-    return True
