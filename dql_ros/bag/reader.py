@@ -34,7 +34,7 @@ from dql_ros.bag.storage.storage import (
     Definition,
     Loss,
     StorageFile,
-    sentence,
+    reason_of,
 )
 from dql_ros.codecs.block import Batch, MessageBlock
 
@@ -125,9 +125,9 @@ class Bag:
                 storage = open_storage(file, self._temporary, salvage=self._salvage)
             except DAMAGE as cause:
                 if not self._salvage:
-                    raise DamageError(f"{file.name}: {sentence(cause)}") from cause
+                    raise DamageError(f"{file.name}: {reason_of(cause)}") from cause
                 size = file.stat().st_size
-                self._losses.append(Loss(file.name, sentence(cause), None, size))
+                self._losses.append(Loss(file.name, reason_of(cause), None, size))
             else:
                 self._storages.append(storage)
                 self._losses += storage.losses
@@ -351,7 +351,7 @@ class Bag:
         except DAMAGE as cause:
             raise BagError(
                 f"{self.path}: message {number} of {block.topic} is no valid {block.msgtype}: "
-                f"{sentence(cause)}"
+                f"{reason_of(cause)}"
             ) from cause
 
     def _typestore(self, topic: str, msgtype: str) -> Typestore:
@@ -373,7 +373,7 @@ class Bag:
     def _damaged(self, cause: BaseException) -> BagError:
         advice = "" if self._salvage else ": --salvage reads what is left of it"
         return BagError(
-            f"{self.path}: cannot be read: {sentence(cause)}; the bag is damaged{advice}"
+            f"{self.path}: cannot be read: {reason_of(cause)}; the bag is damaged{advice}"
         )
 
 

@@ -7,11 +7,10 @@ converted and no rotation takes another form.
 
 from dql_ros.codecs.decoder import Selected, StreamDecoder
 from dql_ros.codecs.encoder import StreamEncoder
-from dql_ros.codecs.joints import SECOND_NS, stamp_ns
+from dql_ros.codecs.joints import stamp_ns
 from dql_ros.codecs.transform import StreamTransform
 
 __all__ = [
-    "SECOND_NS",
     "Selected",
     "StreamDecoder",
     "StreamEncoder",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
+from dql_core.streams import SECOND_NS
 from dql_ros.codecs.joints import JointOrder, name_list_paths
 from dql_ros.contract import FieldSelection
 
@@ -296,7 +297,7 @@ class RowPlan:
         seconds, nanoseconds = (
             _view(gathered[index], run)[:, 0].astype(np.int64) for index, run in self._stamps
         )
-        return np.asarray(seconds * 1_000_000_000 + nanoseconds)
+        return np.asarray(seconds * SECOND_NS + nanoseconds)
 
     def _places(self, selection: FieldSelection) -> list[Place]:
         if not selection.read_elements:

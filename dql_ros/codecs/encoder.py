@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dql_core.errors import ContractError
-from dql_ros.codecs.joints import SECOND_NS, name_list_path, set_time
+from dql_core.streams import SECOND_NS
+from dql_ros.codecs.joints import name_list_path, set_time
 from dql_ros.codecs.message_path import MessagePath
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import ActionStream, Element, Stream

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import ContractError
+from dql_core.streams import SECOND_NS
 from dql_ros.codecs.message_path import MessagePath, field_names
 
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
 NAME_LISTS = ("name", "joint_names")
-SECOND_NS = 1_000_000_000
 
 
 def name_list_paths(path: str) -> Iterator[str]:

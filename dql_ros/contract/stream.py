@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from dql_core.spec import FieldSpec
+from dql_core.streams import SECOND_NS
 from dql_core.strict_yaml import StrictModel
 from dql_ros.contract.field import FieldSelection
 
-SECOND_NS = 1_000_000_000
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
 MessageType = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]

@@ -1,10 +1,7 @@
-"""The conversion of one bag, which can be done in any process.
+"""The conversion of one bag, in any process, into a folder: its episodes and its result.
 
-One bag, read once from start to end under a contract.
-
-What became of a bag that another process converted.
-
-Episodes of one bag in a file, one after the other, until the dataset is put together.
+The bag is read once from start to end under a contract. Its episodes lie in a file, one after the
+other, until the dataset is put together.
 """
 
 from __future__ import annotations
@@ -13,7 +10,7 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,10 +48,10 @@ class BagJob:
     Attributes:
         bag: The bag, as the user named it.
         contract: The robot's contract.
-        folder: Where its episodes and its result of the report go.
+        folder: Where its episodes and its result go.
         namespace: Namespace of the contract's relative topics in the bag.
         salvage: Read what can be read of a damaged bag.
-        keep_going: Tell of a failure in the result instead of raising it.
+        keep_going: Report a failure in the result instead of raising it.
     """
 
     bag: Path
@@ -65,23 +62,12 @@ class BagJob:
     keep_going: bool = False
 
 
-@dataclass
-class _Collected:
-    """What becomes of the bag's episodes while it is read."""
-
-    rows: list[EpisodeRow] = field(default_factory=list)
-    skipped: list[SkippedSpan] = field(default_factory=list)
-    beyond: list[np.ndarray] = field(default_factory=list)
-    lowest: list[np.ndarray] = field(default_factory=list)
-    highest: list[np.ndarray] = field(default_factory=list)
-
-
 def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -> BagResult:
-    """Convert one bag into ``job.folder``; the result there, written last, tells that it is whole.
+    """Convert one bag into ``job.folder``; the result there is written last, when all is whole.
 
     Args:
         job: The bag, and how.
-        progress: Told, now and then, how many of the bag's bytes are done.
+        progress: Called, now and then, with how many of the bag's bytes are done.
 
     Raises:
         DqlError: If the bag does not convert, unless the job is to keep going.
@@ -98,90 +84,104 @@ def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -
 
 
 def _convert(job: BagJob, progress: Callable[[int], None]) -> BagResult:
-    collected = _Collected()
-    converter = EpisodeConverter(job.contract)
     with (
         Bag(job.bag, salvage=job.salvage) as bag,
         (job.folder / EPISODES).open("wb") as file,
     ):
-
-        def take(recorded: RecordedEpisode) -> None:
-            try:
-                results = list(converter(recorded))
-            except DqlError as cause:
-                seconds = (recorded.start_ns - bag.start_ns) / 1e9
-                raise type(cause)(f"{job.bag}, episode from {seconds:.3f} s: {cause}") from cause
-            for result in results:
-                if isinstance(result, SkippedSpan):
-                    collected.skipped.append(result)
-                else:
-                    write_episode(file, result.episode)
-                    _collect(collected, result, bag.start_ns)
-
-        summary = read_bag_episodes(bag, job.contract, job.namespace, take, progress)
-        return _result(bag, summary, collected)
+        conversion = _Conversion(job, bag, file)
+        summary = read_bag_episodes(bag, job.contract, job.namespace, conversion.take, progress)
+        return conversion.result(summary)
 
 
-def _collect(collected: _Collected, converted: ConvertedEpisode, start_ns: int) -> None:
-    recorded, episode = converted.recorded, converted.episode
-    collected.rows.append(
-        EpisodeRow(
-            from_s=_seconds(recorded.start_ns - start_ns),
-            to_s=_seconds(recorded.end_ns - start_ns),
-            length=len(episode),
-            episode_return=float(episode.rewards.sum()),
-            terminated=episode.terminated,
-            truncated=episode.truncated,
-            ending=str(recorded.ending),
-            lacked=recorded.ending.cause in LACKS,
-        )
-    )
-    collected.beyond.append(converted.beyond)
-    collected.lowest.append(recorded.actions.min(axis=0))
-    collected.highest.append(recorded.actions.max(axis=0))
+class _Conversion:
+    """A bag being converted: its episodes go to a file, what became of them into the result."""
 
+    def __init__(self, job: BagJob, bag: Bag, file: IO[bytes]) -> None:
+        self._bag = bag
+        self._file = file
+        self._converter = EpisodeConverter(job.contract)
+        self._rows: list[EpisodeRow] = []
+        self._skipped: list[SkippedSpan] = []
+        # Of each episode: actions beyond the bounds, the smallest and the largest; (A,) each.
+        self._actions: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
 
-def _result(bag: Bag, summary: BagSummary, collected: _Collected) -> BagResult:
-    spans = sorted(
-        [*summary.skipped, *collected.skipped], key=lambda span: (span.start_ns, span.end_ns)
-    )
-    between_ns = sum(span.end_ns - span.start_ns for span in spans if span.is_between)
-    has_episode = bool(collected.rows)
-    return BagResult(
-        bag=str(bag.path),
-        files={file.name: sha256(file) for file in bag.files},
-        size_bytes=bag.size_bytes,
-        start_ns=bag.start_ns,
-        duration_s=_seconds(bag.end_ns - bag.start_ns),
-        message_count=bag.message_count,
-        topics=tuple(topic.to_json(bag.start_ns) for topic in summary.topics),
-        skipped_topics=tuple(
-            SkippedTopic(name=topic.name, type=topic.msgtype, count=topic.count)
-            for topic in bag.unknown_types
-        ),
-        episodes=tuple(collected.rows),
-        left_out=tuple(
-            SkippedRow(
-                from_s=_seconds(span.start_ns - bag.start_ns),
-                to_s=_seconds(span.end_ns - bag.start_ns),
-                reason=span.reason,
+    def take(self, recorded: RecordedEpisode) -> None:
+        """Write an episode as the contract makes one of it.
+
+        Raises:
+            DqlError: If it does not fit the contract, with the bag and the time.
+        """
+        try:
+            results = list(self._converter(recorded))
+        except DqlError as cause:
+            where = f"{self._bag.path}, episode from {self._since_start(recorded.start_ns):.3f} s"
+            raise type(cause)(f"{where}: {cause}") from cause
+        for result in results:
+            if isinstance(result, SkippedSpan):
+                self._skipped.append(result)
+            else:
+                write_episode(self._file, result.episode)
+                self._note(result)
+
+    def _note(self, converted: ConvertedEpisode) -> None:
+        recorded, episode = converted.recorded, converted.episode
+        self._rows.append(
+            EpisodeRow(
+                from_s=self._since_start(recorded.start_ns),
+                to_s=self._since_start(recorded.end_ns),
+                length=len(episode),
+                episode_return=float(episode.rewards.sum()),
+                terminated=episode.terminated,
+                truncated=episode.truncated,
+                ending=str(recorded.ending),
+                lacked=recorded.ending.cause in LACKS,
             )
-            for span in spans
-            if not span.is_between
-        ),
-        between_episodes_s=_seconds(between_ns),
-        losses=tuple(
-            LossRow(file=loss.file, reason=loss.reason, messages=loss.messages, bytes=loss.bytes)
-            for loss in bag.losses
-        ),
-        notes=bag.notes,
-        dropped_ticks=summary.dropped_ticks,
-        split_nonfinite=summary.split_nonfinite,
-        clipped=tuple(np.sum(collected.beyond, axis=0).tolist()) if has_episode else (),
-        action_min=tuple(np.min(collected.lowest, axis=0).tolist()) if has_episode else (),
-        action_max=tuple(np.max(collected.highest, axis=0).tolist()) if has_episode else (),
-        by_index_warnings=summary.by_index,
-    )
+        )
+        actions = recorded.actions
+        self._actions.append((converted.beyond, actions.min(axis=0), actions.max(axis=0)))
+
+    def result(self, summary: BagSummary) -> BagResult:
+        """Return what became of the bag, now that it is read."""
+        bag, skipped = self._bag, [*summary.skipped, *self._skipped]
+        skipped.sort(key=lambda span: (span.start_ns, span.end_ns))
+        beyond, lowest, highest = zip(*self._actions, strict=True) if self._actions else ((),) * 3
+        return BagResult(
+            bag=str(bag.path),
+            files={file.name: sha256(file) for file in bag.files},
+            size_bytes=bag.size_bytes,
+            start_ns=bag.start_ns,
+            duration_s=self._since_start(bag.end_ns),
+            message_count=bag.message_count,
+            topics=tuple(topic.to_json(bag.start_ns) for topic in summary.topics),
+            skipped_topics=tuple(
+                SkippedTopic(name=topic.name, type=topic.msgtype, count=topic.count)
+                for topic in bag.unknown_types
+            ),
+            episodes=tuple(self._rows),
+            left_out=tuple(
+                SkippedRow(
+                    from_s=self._since_start(span.start_ns),
+                    to_s=self._since_start(span.end_ns),
+                    reason=span.reason,
+                )
+                for span in skipped
+                if not span.is_between
+            ),
+            between_episodes_s=_seconds(
+                sum(span.end_ns - span.start_ns for span in skipped if span.is_between)
+            ),
+            losses=tuple(LossRow(**vars(loss)) for loss in bag.losses),
+            notes=bag.notes,
+            dropped_ticks=summary.dropped_ticks,
+            split_nonfinite=summary.split_nonfinite,
+            clipped=tuple(sum(beyond).tolist()) if beyond else (),
+            action_min=tuple(np.min(lowest, axis=0).tolist()) if lowest else (),
+            action_max=tuple(np.max(highest, axis=0).tolist()) if highest else (),
+            by_index_warnings=summary.by_index,
+        )
+
+    def _since_start(self, time_ns: int) -> float:
+        return _seconds(time_ns - self._bag.start_ns)
 
 
 def _seconds(nanoseconds: int) -> float:
@@ -310,7 +310,7 @@ class RemoteError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker tells of its bag, besides the files in the job's folder.
+    """What a worker reports of its bag, besides the files in the job's folder.
 
     Attributes:
         size_bytes: Size of the bag.
@@ -336,12 +336,12 @@ def attempt(job: BagJob, progress: Callable[[int], None] = lambda _: None) -> Ou
         return Outcome(error=error, trace=traceback.format_exc())
     except Exception as error:  # noqa: BLE001  # the main process raises it
         # Not every exception survives the way between processes.
-        told = RuntimeError(f"{job.bag}: {type(error).__name__}: {error}")
-        return Outcome(error=told, trace=traceback.format_exc())
+        plain = RuntimeError(f"{job.bag}: {type(error).__name__}: {error}")
+        return Outcome(error=plain, trace=traceback.format_exc())
 
 
 def without_worker(job: BagJob, reason: str) -> Outcome:
-    """Return the outcome of a bag whose worker could not tell it.
+    """Return the outcome of a bag whose worker could not report it.
 
     Args:
         job: The bag; with ``keep_going`` its result says the reason.

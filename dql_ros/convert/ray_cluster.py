@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import Any
 
-from dql_core.errors import BagError, ConfigError
+from dql_core.errors import BagError, ConfigError, one_line
 from dql_core.leftovers import temporary_folder
 from dql_ros import __version__
 from dql_ros.convert.bag_job import BagJob, Outcome, attempt, without_worker
@@ -142,8 +142,9 @@ def _connect(ray: Any, address: str, workers: int | None, stack: ExitStack) -> N
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError, SystemExit) as cause:
-        told = " ".join(str(cause).split())
-        raise ConfigError(f"--ray {address}: no connection: {told}; {MENDING}") from cause
+        raise ConfigError(
+            f"--ray {address}: no connection: {one_line(cause)}; {MENDING}"
+        ) from cause
 
 
 @contextmanager

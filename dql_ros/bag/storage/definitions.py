@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_ros.bag.storage.definition_text import types_from_idl, types_from_msg
-from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Definition, sentence
+from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Definition, reason_of
 
 HEADER = "std_msgs/msg/Header"
 _IDL_SEPARATOR = "=" * 80 + "\n"
@@ -150,7 +150,7 @@ def _embedded(msgtype: str, definition: Definition, standard: Typestore) -> Type
             store.get_msgdef(msgtype)
     except DAMAGE as cause:
         raise DamageError(
-            f"the definition of {msgtype} in the bag is not valid ({sentence(cause)})"
+            f"the definition of {msgtype} in the bag is not valid ({reason_of(cause)})"
         ) from cause
     return store
 

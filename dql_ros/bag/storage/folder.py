@@ -17,7 +17,7 @@ import yaml
 from dql_core.documents import file_within, read_bounded
 from dql_core.errors import BagError, did_you_mean
 from dql_core.strict_yaml import load_yaml
-from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, sentence
+from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, reason_of
 
 COMPRESSED = ".zstd"
 # What a folder's files end in; ROS 1 has no folders.
@@ -69,7 +69,7 @@ def parse_metadata(text: str) -> Metadata:
     try:
         document = load_yaml(text, max_values=MAX_VALUES, doubled=doubled)
     except yaml.YAMLError as cause:
-        raise DamageError(f"{METADATA_NAME} is no valid yaml: {sentence(cause)}") from cause
+        raise DamageError(f"{METADATA_NAME} is no valid yaml: {reason_of(cause)}") from cause
     content = _mapping(document, "its content")
     information = _mapping(content.get("rosbag2_bagfile_information", content), "its information")
     topics = [_topic(entry) for entry in _list(information, "topics_with_message_count")]
@@ -200,10 +200,10 @@ def _read_metadata(path: Path, layout: Layout, *, salvage: bool) -> None:
     except (BagError, *DAMAGE) as cause:
         if not salvage:
             raise BagError(
-                f"{path}: cannot be read: {sentence(cause)}; the bag is damaged; remove "
+                f"{path}: cannot be read: {reason_of(cause)}; the bag is damaged; remove "
                 f"{METADATA_NAME} to read the files without it"
             ) from cause
-        layout.notes.append(f"{METADATA_NAME} was passed over: {sentence(cause)}")
+        layout.notes.append(f"{METADATA_NAME} was passed over: {reason_of(cause)}")
 
 
 def _accept_without_metadata(path: Path, layout: Layout) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import lz4.frame  # type: ignore[import-untyped]  # the library has no types
 import zstandard
 
-from dql_ros.bag.storage.storage import DamageError, sentence
+from dql_ros.bag.storage.storage import DamageError, reason_of
 
 # Recorders write chunks of about a megabyte; one message may be larger, but hardly by this much.
 MAX_CHUNK_BYTES = 1 << 30
@@ -97,7 +97,7 @@ def decompress_message(data: memoryview) -> bytes:
     try:
         return _zstd(data, MAX_CHUNK_BYTES)
     except zstandard.ZstdError as cause:
-        raise DamageError(f"a compressed message cannot be read ({sentence(cause)})") from cause
+        raise DamageError(f"a compressed message cannot be read ({reason_of(cause)})") from cause
 
 
 def _check_size(size: int) -> None:
@@ -114,7 +114,7 @@ def _whole(
     try:
         return decompressor(data, size)
     except (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError) as cause:
-        raise DamageError(f"a chunk is no valid {name} ({sentence(cause)})") from cause
+        raise DamageError(f"a chunk is no valid {name} ({reason_of(cause)})") from cause
 
 
 def _decompressor(compression: str) -> Callable[[memoryview, int], bytes]:

@@ -35,7 +35,7 @@ from dql_ros.bag.storage.storage import (
     DamageError,
     Loss,
     MessageRange,
-    sentence,
+    reason_of,
 )
 
 
@@ -145,7 +145,7 @@ def _contents(path: Path, *, salvage: bool) -> Contents:
             if not salvage:
                 raise
             contents = Contents(
-                notes=[f"{sentence(cause)}; it was read from front to back instead"]
+                notes=[f"{reason_of(cause)}; it was read from front to back instead"]
             )
         if not contents.is_complete:
             scan(file, contents, salvage=salvage)

@@ -33,7 +33,7 @@ from dql_ros.bag.storage.storage import (
     DamageError,
     Definition,
     MessageRange,
-    sentence,
+    reason_of,
 )
 
 FOOTER_BYTES = HEAD_BYTES + 20 + len(MAGIC)
@@ -226,7 +226,7 @@ def scan(file: BoundedFile, contents: Contents, *, salvage: bool) -> None:
             raise
         walk.end_run()
         walk.find_definitions()
-        contents.damage = (sentence(cause), min(offset, file.size))
+        contents.damage = (reason_of(cause), min(offset, file.size))
 
 
 class _Walk:

@@ -26,7 +26,7 @@ from dql_ros.bag.storage.storage import (
     Loss,
     Segment,
     StorageFile,
-    sentence,
+    reason_of,
 )
 from dql_ros.codecs.block import Batch, MessageBlock
 
@@ -123,7 +123,7 @@ class Reading:
             missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
             self._lost.update(missing)
             messages = sum(missing.values())
-        self.losses.append(Loss(segment.file, sentence(cause), messages, segment.size_bytes))
+        self.losses.append(Loss(segment.file, reason_of(cause), messages, segment.size_bytes))
 
     def _compare(self, *, salvage: bool) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
@@ -159,7 +159,7 @@ class Reading:
 
 
 def _raise(segment: Segment, found: Counter[str], cause: Exception) -> None:
-    raise DamageError(f"{segment.file}: {sentence(cause)}") from cause
+    raise DamageError(f"{segment.file}: {reason_of(cause)}") from cause
 
 
 def is_compressed(block: MessageBlock) -> bool:
@@ -220,7 +220,7 @@ def _converted(
         try:
             payload = convert(memoryview(block.payload(index)))
         except DAMAGE as cause:
-            reason = f"a message of {block.topic} is no valid {block.msgtype} ({sentence(cause)})"
+            reason = f"a message of {block.topic} is no valid {block.msgtype} ({reason_of(cause)})"
             if lost is None:
                 raise DamageError(reason) from cause
             lost.append(reason)

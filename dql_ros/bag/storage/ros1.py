@@ -26,7 +26,7 @@ from dql_ros.bag.storage.storage import (
     Definition,
     MessageRange,
     checked_time,
-    sentence,
+    reason_of,
 )
 from dql_ros.codecs.block import MessageBlock
 
@@ -71,7 +71,7 @@ class Ros1File(ChunkedFile):
                 ]
         except DAMAGE as cause:
             raise BagError(
-                f"{name}: cannot be read: {sentence(cause)}; the bag is damaged: mend a copy of "
+                f"{name}: cannot be read: {reason_of(cause)}; the bag is damaged: mend a copy of "
                 f"it with 'rosbag reindex', which is in Debian's and Ubuntu's python3-rosbag"
             ) from cause
         super().__init__(name, channels, ranges)

@@ -23,11 +23,12 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import TypesysError
 from yaml import YAMLError
 
+from dql_core.errors import one_line
 from dql_ros.codecs.block import MessageBlock
 
 MAX_TIME_NS = 2**63 - 1
 # Parsers repeat what they could not parse, all of it.
-MAX_SENTENCE = 300
+MAX_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ class Loss:
     bytes: int | None
 
 
-def sentence(cause: BaseException) -> str:
-    """Return an exception's message on one line, or its kind if it says nothing."""
-    text = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
-    return text if len(text) <= MAX_SENTENCE else f"{text[:MAX_SENTENCE]}…"
+def reason_of(cause: BaseException) -> str:
+    """Return what an exception says, on one line that is not long."""
+    text = one_line(cause).rstrip(".")
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"

@@ -15,7 +15,8 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
 from dql_core.sim import SCARA_ID
-from dql_ros.codecs import SECOND_NS, stamp_ns
+from dql_core.streams import SECOND_NS
+from dql_ros.codecs import stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.processes import own_domain
 from dql_ros.sim.environment import open_environment

@@ -13,7 +13,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64, String
 from std_srvs.srv import Trigger
 
-from dql_ros.codecs import SECOND_NS, stamp_ns
+from dql_core.streams import SECOND_NS
+from dql_ros.codecs import stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.nodes.sim_bridge_node import PARAMETERS, SETTABLE
 from tests.ros.nodes.robot import SCARA, Robot
