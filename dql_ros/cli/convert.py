@@ -89,10 +89,7 @@ def _convert(source: Source, out: Path, options: ConvertOptions) -> dict[str, An
         with reading_bar("Converting") as progress:
             return convert_bags(source, out, options, progress)
     except Interrupted as stop:
-        text = f"dql: interrupted; {out} was not made"
-        if stop.finished:
-            text += f"; {stop.finished} of {len(source.bags)} bags are done, go on with --resume"
-        print_line(text, err=True)
+        print_line(f"dql: interrupted; {out} was not made{stop}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

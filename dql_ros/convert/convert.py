@@ -1,9 +1,4 @@
-"""Bags -> dataset: convert each bag by itself, put the results together, and say what happened.
-
-What the user asks of a conversion.
-
-Puts the results of a conversion together: the dataset and the report.
-"""
+"""Bags to a dataset: convert each bag by itself, put the results together, and report."""
 
 from __future__ import annotations
 
@@ -61,8 +56,8 @@ class ConvertOptions:
     """How to convert.
 
     Attributes:
-        salvage: Read what can be read of damaged bags, and tell what is lost.
-        keep_going: Leave out bags that do not convert, and tell of them.
+        salvage: Read what can be read of damaged bags, and report what is lost.
+        keep_going: Leave out bags that do not convert, and report them.
         resume: Take over the bags that an interrupted conversion to the same folder has done.
         dry_run: Write nothing.
         workers: How many bags are converted at a time; ``None`` for one, on a Ray cluster for as
@@ -82,15 +77,7 @@ DEFAULT_OPTIONS = ConvertOptions()
 
 
 class Interrupted(KeyboardInterrupt):
-    """The user stopped a conversion.
-
-    Attributes:
-        finished: How many bags are done and need not be converted again with ``resume``.
-    """
-
-    def __init__(self, finished: int) -> None:
-        super().__init__()
-        self.finished = finished
+    """The user stopped a conversion; the text says what is kept for ``resume``, if anything."""
 
 
 def convert(
@@ -105,7 +92,7 @@ def convert(
         source: What to convert.
         out: The folder to make; it appears whole or not at all.
         options: How.
-        progress: Told, now and then, how many bytes of how many are done.
+        progress: Called, now and then, with how many bytes of how many are done.
 
     Returns:
         The report, as written to ``out/report.json``.
@@ -120,68 +107,42 @@ def convert(
     """
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run takes nothing over: leave out --resume")
+    taken = f"{out}: already exists; name another --out folder or remove it"
     target = out.absolute()
-    _require_free(target, out)
-    work = WorkFolder(target, dry_run=options.dry_run)
+    if not is_free(target):  # found out before the work, not after it
+        raise DatasetError(taken)
+    work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)
     try:
         with writing(out), work.opened():
-            report = _convert(target, source, options, work, progress)
+            EpisodeConverter(source.contract)  # its functions must exist before a bag is read
+            jobs = [
+                BagJob(
+                    bag,
+                    source.contract,
+                    work.folder_of(bag),
+                    source.namespace,
+                    salvage=options.salvage,
+                    keep_going=options.keep_going,
+                )
+                for bag in source.bags
+            ]
+            converted = _convert_jobs(jobs, options, work, progress)
+            report = _assemble(source, work, jobs, converted, None if options.dry_run else target)
             work.discard()
     except FileExistsError as cause:
-        raise DatasetError(_taken(out)) from cause
+        raise DatasetError(taken) from cause
     except KeyboardInterrupt as cause:
-        raise Interrupted(0 if options.dry_run else work.finished) from cause
+        raise Interrupted(work.kept) from cause
     except DqlError as cause:
-        raise type(cause)(f"{cause}{_kept(work, source, options)}") from cause
+        raise type(cause)(f"{cause}{work.kept}") from cause
     except OSError as cause:
         if cause.errno is not None:
             raise
         # By NumPy, when a disk is full.
         raise OutputError(
-            f"{out}: cannot be written: {cause}; free some room, or name another place"
-            f"{_kept(work, source, options)}"
+            f"{out}: cannot be written: {cause}; free some room, or name another place{work.kept}"
         ) from cause
     return report
-
-
-def _require_free(target: Path, out: Path) -> None:
-    """Find out before the work, not after it."""
-    if not is_free(target):
-        raise DatasetError(_taken(out))
-
-
-def _taken(out: Path) -> str:
-    return f"{out}: already exists; name another --out folder or remove it"
-
-
-def _kept(work: WorkFolder, source: Source, options: ConvertOptions) -> str:
-    if not work.finished or options.dry_run:
-        return ""
-    return f"; {work.finished} of {len(source.bags)} bags are done, go on with --resume"
-
-
-def _convert(
-    out: Path,
-    source: Source,
-    options: ConvertOptions,
-    work: WorkFolder,
-    progress: Callable[[int, int], None],
-) -> dict[str, Any]:
-    contract = source.contract
-    EpisodeConverter(contract)  # its functions must exist before the first bag is read
-    jobs = [
-        BagJob(
-            bag,
-            contract,
-            work.folder_of(bag),
-            source.namespace,
-            salvage=options.salvage,
-            keep_going=options.keep_going,
-        )
-        for bag in source.bags
-    ]
-    converted = _convert_jobs(jobs, options, work, progress)
-    return assemble(source, work, jobs, converted, None if options.dry_run else out)
 
 
 def _convert_jobs(
@@ -191,17 +152,21 @@ def _convert_jobs(
     progress: Callable[[int, int], None],
 ) -> list[BagResult]:
     """Convert those bags that are not done, and return the results of all."""
-    _require_different([job.bag for job in jobs])
+    seen: set[Path] = set()
+    for job in jobs:
+        if job.bag.resolve() in seen:
+            raise BagError(f"{job.bag}: is named twice; name each bag once")
+        seen.add(job.bag.resolve())
     waiting = [job for job in jobs if not (options.resume and work.take_over(job))]
     sizes = {job.bag: _look_at(job) for job in waiting}
     done = dict.fromkeys(sizes, 0)
 
-    def tell(job: BagJob, read: int) -> None:
+    def note(job: BagJob, read: int) -> None:
         done[job.bag] = read
         progress(sum(done.values()), sum(sizes.values()))
 
     work.begin(waiting, resume=options.resume)
-    convert_bags(waiting, options.workers, options.ray, tell, work.finish)
+    convert_bags(waiting, options.workers, options.ray, note, work.finish)
     return [work.read(job) for job in jobs]
 
 
@@ -221,34 +186,14 @@ def _look_at(job: BagJob) -> int:
         return 0
 
 
-def _require_different(bags: Sequence[Path]) -> None:
-    seen: set[Path] = set()
-    for bag in bags:
-        if bag.resolve() in seen:
-            raise BagError(f"{bag}: is named twice; name each bag once")
-        seen.add(bag.resolve())
-
-
-def assemble(
+def _assemble(
     source: Source,
     work: WorkFolder,
     jobs: Sequence[BagJob],
     converted: Sequence[BagResult],
     out: Path | None,
 ) -> dict[str, Any]:
-    """Write the dataset and the report, and return the report.
-
-    Args:
-        source: What was converted.
-        work: The folders of the jobs.
-        jobs: The bags in the dataset's order.
-        converted: What became of them.
-        out: The folder to make; it appears whole or not at all. ``None`` to write nothing.
-
-    Raises:
-        BagError: If no bag has an episode.
-        FileExistsError: If ``out`` already holds something.
-    """
+    """Write the dataset and the report into ``out``, if it is given, and return the report."""
     if not any(result.episodes for result in converted):
         work.discard()  # to resume would end here again
         raise BagError(_nothing(converted))

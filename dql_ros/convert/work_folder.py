@@ -39,22 +39,30 @@ class WorkFolder:
 
     Attributes:
         folder: Where they lie.
-        finished: How many bags of this conversion are done and need not be converted again.
 
     Args:
         out: The folder of the dataset.
+        bags: How many bags are to be converted.
         dry_run: Keep out of the way of a conversion that was interrupted.
     """
 
-    def __init__(self, out: Path, *, dry_run: bool = False) -> None:
+    def __init__(self, out: Path, bags: int, *, dry_run: bool = False) -> None:
         self.folder = out.with_name(f".{out.name}.{'dry-run' if dry_run else 'parts'}")
-        self.finished = 0
+        self._bags = bags
+        self._finished = 0
         self._dry_run = dry_run
         # A worker that outlives its killed main process has no folder in the next conversion.
         self._run = secrets.token_hex(4)
         self._identities: dict[Path, dict[str, Any]] = {}
         self._missing = [parent for parent in out.parents if not parent.exists()]
         self._out = out
+
+    @property
+    def kept(self) -> str:
+        """How many bags are done and need not be converted again, in words; empty if none."""
+        if self._dry_run or not self._finished:
+            return ""
+        return f"; {self._finished} of {self._bags} bags are done, go on with --resume"
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -101,7 +109,7 @@ class WorkFolder:
             same = known == _identity(job) and (job.salvage or not result.losses)
             if same and result.error is None:
                 folder.rename(job.folder)
-                self.finished += 1
+                self._finished += 1
                 return True
         return False
 
@@ -122,7 +130,7 @@ class WorkFolder:
     def finish(self, job: BagJob) -> None:
         """Note that a bag is done."""
         write_text(job.folder / IDENTITY, json.dumps(self._identities[job.folder]))
-        self.finished += self.read(job).error is None
+        self._finished += self.read(job).error is None
 
     def read(self, job: BagJob) -> BagResult:
         """Return the result of a bag that is converted."""
@@ -138,7 +146,7 @@ class WorkFolder:
 
     def discard(self) -> None:
         """Remove everything."""
-        self.finished = 0
+        self._finished = 0
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in self._missing:
             with suppress(OSError):  # it holds something: the dataset

@@ -1,8 +1,6 @@
-"""What is told of a topic: how much came, how evenly, how stamped, and how old when used.
+"""Figures of a topic: how much came, how evenly, how stamped, and how old when used.
 
-The pauses between a topic's messages: how even they are, which are gaps, what is missing.
-
-Quantiles of streams of any length in bounded memory, the same however the stream is cut.
+They need bounded memory for streams of any length, and are the same however a stream is cut.
 """
 
 from __future__ import annotations
@@ -27,24 +25,17 @@ CAPACITY = 65_536
 
 
 class TopicStatistics:
-    """Figures of one use of a topic, in bounded memory and the same however blocks are cut.
-
-    Attributes:
-        topic: Absolute topic name.
-        msgtype: Message type.
-        role: What the contract uses it for.
+    """Figures of a topic in one role.
 
     Args:
         topic: Absolute topic name.
         msgtype: Message type.
-        role: What the contract uses it for.
+        role: What the contract needs it for.
         limit_ns: A longer pause counts as a gap; ``None`` where pauses are in order.
     """
 
     def __init__(self, topic: str, msgtype: str, role: str, limit_ns: int | None = None) -> None:
-        self.topic = topic
-        self.msgtype = msgtype
-        self.role = role
+        self._names = {"topic": topic, "type": msgtype, "role": role}
         self._pauses = Pauses(limit_ns)
         self._stamps = _Stamps()
         self._ages = QuantileSample()
@@ -53,11 +44,6 @@ class TopicStatistics:
     def count(self) -> int:
         """Number of messages."""
         return self._pauses.count
-
-    @property
-    def gaps(self) -> int:
-        """Number of pauses longer than the limit."""
-        return self._pauses.gaps
 
     def add(
         self,
@@ -86,9 +72,7 @@ class TopicStatistics:
                 topic's first message.
         """
         return {
-            "topic": self.topic,
-            "type": self.msgtype,
-            "role": self.role,
+            **self._names,
             "count": self.count,
             **self._pauses.to_json(start_ns),
             **self._stamps.to_json(),
@@ -101,7 +85,7 @@ class _Stamps:
 
     def __init__(self) -> None:
         self._seen = False
-        self._zero = self._backwards = self._duplicate = 0
+        self._counts = {"backwards": 0, "duplicate": 0, "zero": 0}
         self._last_ns: int | None = None
         self._delays = QuantileSample()
 
@@ -109,15 +93,14 @@ class _Stamps:
         self._seen = True
         is_set = stamps_ns != 0
         stamps = stamps_ns[is_set]
-        self._zero += len(stamps_ns) - len(stamps)
+        self._counts["zero"] += len(stamps_ns) - len(stamps)
         if len(stamps) == 0:
             return
         self._delays.add(log_times_ns[is_set] - stamps)
-        before = stamps[:1] if self._last_ns is None else np.array([self._last_ns])
-        steps = np.diff(stamps, prepend=before)
-        steps = steps[1:] if self._last_ns is None else steps
-        self._backwards += int((steps < 0).sum())
-        self._duplicate += int((steps == 0).sum())
+        before = [] if self._last_ns is None else [self._last_ns]
+        steps = np.diff(stamps, prepend=np.array(before, np.int64))
+        self._counts["backwards"] += int((steps < 0).sum())
+        self._counts["duplicate"] += int((steps == 0).sum())
         self._last_ns = int(stamps[-1])
 
     def to_json(self) -> dict[str, Any]:
@@ -125,11 +108,7 @@ class _Stamps:
             return {"receive_minus_header_ms": None, "stamps": None}
         return {
             "receive_minus_header_ms": _quantiles_ms(self._delays),
-            "stamps": {
-                "backwards": self._backwards,
-                "duplicate": self._duplicate,
-                "zero": self._zero,
-            },
+            "stamps": dict(self._counts),
         }
 
 
@@ -137,13 +116,16 @@ def _quantiles_ms(sample: QuantileSample) -> dict[str, float | bool] | None:
     if sample.count == 0:
         return None
     p50, p95 = sample.quantiles(0.5, 0.95)
-    figures = {"min": sample.minimum, "p50": p50, "p95": p95, "max": sample.maximum}
-    named = {name: round(value / 1e6, 6) for name, value in figures.items()}
-    return {**named, "sampled": sample.is_thinned}
+    return _in_ms(sample, min=sample.minimum, p50=p50, p95=p95, max=sample.maximum)
+
+
+def _in_ms(sample: QuantileSample, **figures_ns: float) -> dict[str, float | bool]:
+    figures = {name: round(float(value) / 1e6, 6) for name, value in figures_ns.items()}
+    return {**figures, "sampled": sample.is_thinned}
 
 
 class Pauses:
-    """Takes times of arrival, in order, and tells of the pauses between them.
+    """The pauses between times of arrival, taken in order: how even, which are gaps.
 
     Attributes:
         count: Number of arrivals.
@@ -170,11 +152,11 @@ class Pauses:
         """Take the next times of arrival, shape (n,)."""
         if len(times_ns) == 0:
             return
+        times = times_ns
         if self.count == 0:
             self.first_ns = int(times_ns[0])
-            times = times_ns
         else:
-            times = np.concatenate((np.array([self.last_ns], dtype=np.int64), times_ns))
+            times = np.concatenate((np.array([self.last_ns], np.int64), times_ns))
         self.count += len(times_ns)
         self.last_ns = int(times_ns[-1])
         pauses = np.diff(times)
@@ -192,7 +174,7 @@ class Pauses:
         Args:
             start_ns: What the times of gaps are counted from; by default the first arrival.
         """
-        start_ns = self.first_ns if start_ns is None else start_ns
+        start_ns, keys = self.first_ns if start_ns is None else start_ns, ("from_s", "to_s")
         span_ns = self.last_ns - self.first_ns
         return {
             "rate_hz": round((self.count - 1) / span_ns * 1e9, 3) if span_ns else None,
@@ -202,11 +184,8 @@ class Pauses:
             "limit_s": None if self._limit_ns is None else self._limit_ns / 1e9,
             "gaps": self.gaps,
             "gap_spans": [
-                {
-                    "from_s": round((from_ns - start_ns) / 1e9, 6),
-                    "to_s": round((to_ns - start_ns) / 1e9, 6),
-                }
-                for from_ns, to_ns in self._listed
+                {key: round((end - start_ns) / 1e9, 6) for key, end in zip(keys, gap, strict=True)}
+                for gap in self._listed
             ],
             "missing_estimate": self._missing(),
         }
@@ -229,9 +208,7 @@ class Pauses:
         distances = np.abs(self._sample.values() - median)
         worst = max(self._sample.maximum - median, median - self._sample.minimum)
         p50, p95, p99 = np.quantile(distances, [0.5, 0.95, 0.99])
-        named = {"p50": p50, "p95": p95, "p99": p99, "max": worst}
-        rounded = {name: round(float(value) / 1e6, 6) for name, value in named.items()}
-        return {**rounded, "sampled": self._sample.is_thinned}
+        return _in_ms(self._sample, p50=p50, p95=p95, p99=p99, max=worst)
 
     def _missing(self) -> int | None:
         """How many messages fit into the pauses that are a multiple of the median.
@@ -246,10 +223,8 @@ class Pauses:
         if median == 0 or uneven.mean() > 0.5:
             return None
         occupied = self._numbers > 0
-        numbers, mean_ns = (
-            self._numbers[occupied],
-            self._sums_ns[occupied] / self._numbers[occupied],
-        )
+        numbers = self._numbers[occupied]
+        mean_ns = self._sums_ns[occupied] / numbers
         return int((numbers * np.maximum(np.round(mean_ns / median) - 1, 0)).sum())
 
 
