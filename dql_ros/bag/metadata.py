@@ -1,12 +1,7 @@
-"""What a recording notes of a topic, in its files and in metadata.yaml.
+"""What a recording says of itself: its topics, counts and times, in its files and metadata.yaml.
 
-The metadata.yaml of a recording, version 9, as Jazzy's recorder writes it.
-
-Source: rosbag2_storage/yaml.hpp; keys and their order are the same.
-
-Yaml as rosbag2 and people read it.
-
-Counts of messages by topic, and the time that they span.
+It is of version 9, as Jazzy's recorder writes it (source: rosbag2_storage/yaml.hpp); keys and
+their order are the same.
 """
 
 from __future__ import annotations
@@ -30,7 +25,7 @@ INFINITE = {"sec": 9223372036, "nsec": 854775807}
 
 @dataclass(frozen=True)
 class TopicMetadata:
-    """What is noted of a topic.
+    """What a recording says of a topic.
 
     Attributes:
         name: Its absolute name.
@@ -56,11 +51,8 @@ class TopicMetadata:
     @property
     def in_channel(self) -> dict[str, str]:
         """What an MCAP channel carries of it."""
-        profiles = [_offered(profile) for profile in self.qos]
-        return {
-            "offered_qos_profiles": dump(profiles) if profiles else "",
-            "topic_type_hash": self.type_hash,
-        }
+        profiles = dump(self.in_yaml["offered_qos_profiles"]) if self.qos else ""
+        return {"offered_qos_profiles": profiles, "topic_type_hash": self.type_hash}
 
     @property
     def in_yaml(self) -> dict[str, Any]:
@@ -94,17 +86,19 @@ def describe(
         BagError: If the type is unknown and no definition was given.
     """
     if definition is not None:
-        return TopicMetadata(name, msgtype, definition, _hash(msgtype, definition), tuple(qos))
-    if msgtype not in typestore.fielddefs:
+        type_hash = _hash(msgtype, definition)
+    elif msgtype in typestore.fielddefs:
+        definition, _ = typestore.generate_msgdef(msgtype, ros_version=2)
+        type_hash = typestore.hash_rihs01(msgtype)
+    else:
         raise BagError(
             f"type {msgtype} of {name} is not one of ROS 2's standard types; pass its definition"
         )
-    definition = typestore.generate_msgdef(msgtype, ros_version=2)[0]
-    return TopicMetadata(name, msgtype, definition, typestore.hash_rihs01(msgtype), tuple(qos))
+    return TopicMetadata(name, msgtype, definition, type_hash, tuple(qos))
 
 
 def _hash(msgtype: str, definition: str) -> str:
-    """The type's hash; empty where rosbags cannot tell it, as of a type with a ``wstring``."""
+    """The type's hash; empty where rosbags cannot, as of a type with a ``wstring``."""
     parse = service_event_types if is_service_event(msgtype) else get_types_from_msg
     typestore = get_typestore(Stores.EMPTY)
     try:

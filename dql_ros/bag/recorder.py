@@ -1,4 +1,4 @@
-"""What a recorder does with what arrives: one bag after the other, knowing no ROS."""
+"""Records what arrives, one bag after the other, without ROS."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Session:
 
 @dataclass(frozen=True)
 class FinishedBag:
-    """What a recording came to.
+    """A recording that is over.
 
     Attributes:
         path: The bag.
@@ -75,7 +75,7 @@ class FinishedBag:
         unwritten: Messages that arrived and could not be written.
         late: Messages that came too late to be written in order; only with simulated time.
         dropped: Messages from before the first clock; only with simulated time.
-        error: Why it ended before it was told to; empty if it did not.
+        error: Why it ended before it was stopped; empty if it did not.
     """
 
     path: Path
@@ -150,8 +150,7 @@ class Recorder:
         )
         self.error = ""
         self._bags += 1
-        order = self._order
-        self._session = _Session(writer, order.late if order else 0, order.dropped if order else 0)
+        self._session = _Session(writer, *self._out_of_order())
         for topic in self._topics.values():
             writer.add(topic)
         for name, data in self._latched.items():
@@ -159,7 +158,7 @@ class Recorder:
         return writer.directory
 
     def stop(self, lost: Mapping[str, int], remarks: Sequence[str] = ()) -> FinishedBag:
-        """Finish the bag and say what it came to.
+        """Finish the bag and return what is in it.
 
         Args:
             lost: Messages that were lost before they were received, by topic.
@@ -188,10 +187,7 @@ class Recorder:
             }
         )
         self._pending_labels.clear()
-        try:
-            session.writer.close()
-        except BagError as error:
-            self.error = self.error or str(error)
+        self._attempt(session.writer.close)
         # Only now is everything in the files that ever will be.
         return self._finished(session)
 
@@ -303,16 +299,20 @@ class Recorder:
 
     def _finished(self, session: _Session) -> FinishedBag:
         counts = session.writer.counts
-        late = self._order.late - session.late_before if self._order else 0
-        dropped = self._order.dropped - session.dropped_before if self._order else 0
+        late, dropped = self._out_of_order()
+        dropped -= session.dropped_before
         return FinishedBag(
             path=session.writer.directory,
             counts=dict(counts),
             unwritten=max(session.handed_over - dropped - counts.total(), 0),
-            late=late,
+            late=late - session.late_before,
             dropped=dropped,
             error=self.error,
         )
+
+    def _out_of_order(self) -> tuple[int, int]:
+        """Messages so far that came late, and from before the first clock."""
+        return (0, 0) if self._order is None else (self._order.late, self._order.dropped)
 
     def _next_folder(self) -> Path:
         out = self._options.out
@@ -324,16 +324,16 @@ class Recorder:
 
 
 def recorders_notes(custom_data: Mapping[str, str]) -> Iterator[str]:
-    """Yield what a bag's recorder noted of what the bag lacks, a sentence each.
+    """Yield what a bag lacks by its recorder's notes, a sentence each.
 
     Args:
         custom_data: The texts that the bag carries; anybody may have written them.
     """
     try:
-        told = parse_json(custom_data.get(RECORDING_KEY, "{}"), RECORDING_KEY, BagError)
+        notes = parse_json(custom_data.get(RECORDING_KEY, "{}"), RECORDING_KEY, BagError)
     except BagError:
         return
-    lost, remarks = told.get("lost"), told.get("remarks")
+    lost, remarks = notes.get("lost"), notes.get("remarks")
     for topic, missed in lost.items() if isinstance(lost, dict) else ():
         yield f"its recorder missed {missed} messages of {topic}"
     for remark in remarks if isinstance(remarks, list) else ():

@@ -17,6 +17,8 @@ MAX_CHUNK_BYTES = 1 << 30
 LZ4_RATIO = 255
 STEP_BYTES = 1 << 20
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+# What decompressors raise.
+FAILURES = (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError)
 
 
 class BoundedFile:
@@ -64,11 +66,15 @@ def decompress(compression: str, data: memoryview, size: int) -> bytes | memoryv
     Raises:
         DamageError: If they are not of that size, over `MAX_CHUNK_BYTES`, or not so compressed.
     """
-    _check_size(size)
-    if compression in {"", "none"}:
-        content: bytes | memoryview = data
-    else:
-        content = _whole(_decompressor(compression), compression, data, size)
+    if size > MAX_CHUNK_BYTES:
+        raise DamageError(
+            f"a chunk says that it is {size} bytes uncompressed, over the limit of "
+            f"{MAX_CHUNK_BYTES}"
+        )
+    try:
+        content = _decompressor(compression)(data, size)
+    except FAILURES as cause:
+        raise DamageError(f"a chunk is no valid {compression} ({reason_of(cause)})") from cause
     if len(content) != size:
         raise DamageError(f"a chunk of {size} bytes by its header has {len(content)}")
     return content
@@ -80,11 +86,10 @@ def decompress_partly(compression: str, data: memoryview) -> bytes | memoryview:
     Raises:
         DamageError: If the compression is not known.
     """
-    if compression in {"", "none"}:
-        return data
+    decompressor = _decompressor(compression)
     try:
-        return _decompressor(compression)(data, MAX_CHUNK_BYTES)
-    except (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError):
+        return decompressor(data, MAX_CHUNK_BYTES)
+    except FAILURES:
         return b""
 
 
@@ -100,28 +105,14 @@ def decompress_message(data: memoryview) -> bytes:
         raise DamageError(f"a compressed message cannot be read ({reason_of(cause)})") from cause
 
 
-def _check_size(size: int) -> None:
-    if size > MAX_CHUNK_BYTES:
-        raise DamageError(
-            f"a chunk says that it is {size} bytes uncompressed, over the limit of "
-            f"{MAX_CHUNK_BYTES}"
-        )
-
-
-def _whole(
-    decompressor: Callable[[memoryview, int], bytes], name: str, data: memoryview, size: int
-) -> bytes:
-    try:
-        return decompressor(data, size)
-    except (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError) as cause:
-        raise DamageError(f"a chunk is no valid {name} ({reason_of(cause)})") from cause
-
-
-def _decompressor(compression: str) -> Callable[[memoryview, int], bytes]:
-    known: dict[str, Callable[[memoryview, int], bytes]] = {
+def _decompressor(compression: str) -> Callable[[memoryview, int], bytes | memoryview]:
+    """What makes bytes of compressed ones, at most so many."""
+    known: dict[str, Callable[[memoryview, int], bytes | memoryview]] = {
+        "": lambda data, _: data,
+        "none": lambda data, _: data,
         "zstd": _zstd,
         "lz4": _lz4,
-        "bz2": _bz2,
+        "bz2": lambda data, limit: bz2.BZ2Decompressor().decompress(data, max_length=limit),
     }
     if compression not in known:
         raise DamageError(f"a chunk is compressed with {compression!r}, which is not understood")
@@ -135,21 +126,17 @@ def _zstd(data: memoryview, limit: int) -> bytes:
             return zstandard.ZstdDecompressor().decompress(data)
         except zstandard.ZstdError:
             pass  # Its end may be missing: then what is there comes from the stream below.
-    pieces: list[bytes] = []
+    parts: list[bytes] = []
     total = 0
     with zstandard.ZstdDecompressor().stream_reader(data) as stream:
-        while total <= limit and (piece := stream.read(min(STEP_BYTES, limit + 1 - total))):
-            pieces.append(piece)
-            total += len(piece)
+        while total <= limit and (part := stream.read(min(STEP_BYTES, limit + 1 - total))):
+            parts.append(part)
+            total += len(part)
     if total > limit:
         raise DamageError(f"a part is over {limit} bytes when decompressed, more than announced")
-    return b"".join(pieces)
+    return b"".join(parts)
 
 
 def _lz4(data: memoryview, limit: int) -> bytes:
     most = min(limit, LZ4_RATIO * len(data))
     return bytes(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=most))
-
-
-def _bz2(data: memoryview, limit: int) -> bytes:
-    return bz2.BZ2Decompressor().decompress(data, max_length=limit)
