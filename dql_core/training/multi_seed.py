@@ -84,9 +84,9 @@ def run_seeds(runs: Sequence[SeedRun], reporter: Reporter, at_once: int) -> dict
                 except queue.Empty:
                     continue
                 if line is not None:
-                    running[seed].receive(line, reporter)
+                    _show(seed, line, reporter)
                 else:
-                    failures[seed] = running.pop(seed).failure()
+                    failures[seed] = running.pop(seed).reason()
         finally:
             for process in running.values():
                 process.kill()
@@ -133,47 +133,43 @@ class Reporter(Protocol):
         """Show a message of one of `logging`'s levels."""
 
 
-class _Child:
-    """One running process, whose lines go to ``messages``."""
+class _Child(ChildProcess):
+    """The process of one of the runs, whose lines go to ``messages``."""
 
     def __init__(self, run: SeedRun, messages: Messages) -> None:
-        self._run = run
-        self._interrupted = False
-        self._child = ChildProcess(
+        super().__init__(
             f"seed {run.seed}",
             [sys.executable, "-m", __name__, str(run.out), str(int(run.resume))],
             on_output=lambda line: messages.put((run.seed, line)),
             has_input=True,
         )
-        self._child.end_input(run.config.model_dump_json())
-
-    def receive(self, line: str, reporter: Reporter) -> None:
-        """Show one line of the process; one that is not of `main` is left out."""
-        try:
-            message = json.loads(line)
-        except ValueError:
-            return
-        if isinstance(message, dict) and "step" in message:
-            reporter.report(self._run.seed, message["step"], message["metrics"])
-        elif isinstance(message, dict):
-            reporter.log(self._run.seed, message["level"], message["text"])
+        self._interrupted = False
+        self.end_input(run.config.model_dump_json())
 
     def interrupt(self) -> None:
-        """Ask the process once to save a checkpoint and stop."""
+        """Ask it once to save a checkpoint and stop."""
         if not self._interrupted:
-            self._child.send_signal(signal.SIGINT)
+            self.send_signal(signal.SIGINT)
             self._interrupted = True
 
-    def kill(self) -> None:
-        """End the process at once; its last checkpoint stays."""
-        self._child.kill()
-
-    def failure(self) -> str | None:
-        """Return what the process said last if it failed, else ""; None if it was interrupted."""
-        self._child.wait()
-        if self._child.exit_code == 0:
+    def reason(self) -> str | None:
+        """Return what it said last if it failed, else ""; None if it was interrupted."""
+        self.wait()
+        if self.exit_code == 0:
             return ""
-        return None if self._interrupted else self._child.last_words
+        return None if self._interrupted else self.last_words
+
+
+def _show(seed: int, line: str, reporter: Reporter) -> None:
+    """Show one line of a process; one that is not of `_send` is left out."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return
+    if isinstance(message, dict) and "step" in message:
+        reporter.report(seed, message["step"], message["metrics"])
+    elif isinstance(message, dict):
+        reporter.log(seed, message["level"], message["text"])
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -325,11 +321,6 @@ class _JsonLines(logging.Handler):
         _send({"level": record.levelno, "text": record.getMessage()})
 
 
-def main() -> None:
-    """Run one seed in this process; exits with 2 on a user's mistake, 130 when interrupted."""
-    run_child(_train)
-
-
 def _train() -> bool:
     config = TrainConfig.model_validate_json(sys.stdin.read())
     with log_lines(_JsonLines()):
@@ -346,4 +337,4 @@ def _send(message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_child(_train)

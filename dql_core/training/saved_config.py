@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,8 @@ def warn_if_edited(run: Path) -> None:
     except DqlError:
         edited = True
     if edited:
-        _logger.warning(
-            "%s: was edited since the run began, which changes nothing here: what counts is kept "
-            "in the checkpoint",
-            path,
-        )
+        what = "was edited since the run began, which changes nothing here"
+        _logger.warning("%s: %s: what counts is kept in the checkpoint", path, what)
 
 
 def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
@@ -68,7 +65,7 @@ def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
     Raises:
         ConfigError: Naming the first key that differs.
     """
-    if difference := _first_difference(began.model_dump(), wanted.model_dump()):
+    if difference := _first_difference(began, wanted):
         key, before, now = difference
         raise ConfigError(
             f"{where}: began with {key}={before} and cannot go on with {key}={now}: a run goes on "
@@ -82,32 +79,33 @@ def _is_edited(path: Path, config: TrainConfig) -> bool:
     To the bit alone would take comments for a change, and in what it means alone a key that a
     later version has.
     """
-    facts = read_run_info(path.parent)
-    return facts["config_hash"] != config.hash() and facts.get(FILE_HASH) != file_hash(path)
+    info = read_run_info(path.parent)
+    return info["config_hash"] != config.hash() and info.get(FILE_HASH) != file_hash(path)
 
 
 def _edit(run: Path, config: TrainConfig) -> str:
-    """Tell by the last checkpoint what was edited, if there is one."""
+    """Say by the last checkpoint what was edited, if there is one."""
     for step in reversed(checkpoint_steps(run)):
         folder = checkpoint_folder(run, step)
         try:
             began = parse(read_document(folder).config, TrainConfig, "", CheckpointError)
         except CheckpointError:
             continue
-        if difference := _first_difference(began.model_dump(), config.model_dump()):
+        if difference := _first_difference(began, config):
             key, before, now = difference
             return f" ({key} is {now} and was {before})"
     return ""
 
 
-def _first_difference(
-    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
-) -> tuple[str, Any, Any] | None:
-    """Return key and both values of the first difference of two nested documents."""
-    for key, value in before.items():
+def _first_difference(before: TrainConfig, now: TrainConfig) -> tuple[str, Any, Any] | None:
+    """Return key and both values of the first difference."""
+    values = zip(_flat(before.model_dump()), _flat(now.model_dump()), strict=True)
+    return next(((key, was, now) for (key, was), (_, now) in values if was != now), None)
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
         if isinstance(value, dict):
-            if found := _first_difference(value, now[key], f"{prefix}{key}."):
-                return found
-        elif value != now[key]:
-            return prefix + key, value, now[key]
-    return None
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
