@@ -138,12 +138,9 @@ def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not isinstance(problem["input"], str | int | float | bool):
         return f"{key}: {message}" if key else message
-    return f"key '{key}' is {_shown(problem['input'])}: {message}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+    shown = repr(problem["input"])
+    shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
+    return f"key '{key}' is {shown}: {message}"
 
 
 def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:

@@ -42,8 +42,9 @@ class Execution:
 
     def __init__(self, run: RunConfig, device: torch.device) -> None:
         self.captures = device.type == "cuda" and run.execution != "eager"
-        self.compiles = device.type == "cpu" and _wants_compilation(run)
-        if self.compiles and (reason := compiler_missing() or compiled_code_unsafe()):
+        is_long = run.execution == "auto" and run.steps >= WORTH_COMPILING
+        self.compiles = device.type == "cpu" and (run.execution == "compiled" or is_long)
+        if self.compiles and (reason := compiler_missing() or _compiled_code_unsafe()):
             self.compiles = False
             if run.execution == "compiled":
                 _logger.warning("updates are not compiled and take longer: %s", reason)
@@ -73,7 +74,7 @@ def compiler_missing() -> str | None:
     return None
 
 
-def compiled_code_unsafe() -> str | None:
+def _compiled_code_unsafe() -> str | None:
     """Return why torch must not look for compiled code where it does, or None if it may.
 
     It runs what it finds in a folder of temporary files whose name is known beforehand: it must be
@@ -92,12 +93,6 @@ def compiled_code_unsafe() -> str | None:
     return (
         f"others may write to {folder}, where torch looks for compiled code: remove it, or let "
         f"TMPDIR name a folder of your own"
-    )
-
-
-def _wants_compilation(run: RunConfig) -> bool:
-    return run.execution == "compiled" or (
-        run.execution == "auto" and run.steps >= WORTH_COMPILING
     )
 
 

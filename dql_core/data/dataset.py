@@ -239,15 +239,12 @@ def _found(source: str | Path) -> Path:
             f"make one with 'dql convert' or 'dql import'"
         )
     if _MINARI_ID.fullmatch(str(source)):
-        stored = _minari_folder() / str(source) / DATA_FOLDER
+        # Minari's own function would make the folder where it keeps datasets.
+        home = os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets"
+        stored = Path(home) / str(source) / DATA_FOLDER
         if stored.is_dir():
             return stored
     siblings = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
     raise DatasetError(
         f"{source}: neither a folder nor a local Minari id{did_you_mean(folder.name, siblings)}"
     )
-
-
-def _minari_folder() -> Path:
-    """Where Minari keeps datasets; unlike with Minari's own function, it is not made."""
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")

@@ -54,7 +54,9 @@ def discounted_returns(rewards: Rewards, discount: float) -> NDArray[np.float64]
 def _transform(dataset: LoadedDataset, config: DataConfig) -> tuple[float, float]:
     if config.reward_transform == "normalize":
         rewards = np.concatenate([episode.rewards for episode in dataset.episodes])
-        mean, std = rewards.mean(dtype=np.float64), _spread(rewards)
+        # The unbiased standard deviation, as torch's default is.
+        std = float(rewards.std(ddof=1, dtype=np.float64)) if len(rewards) > 1 else 0.0
+        mean = rewards.mean(dtype=np.float64)
         if not std > 0:
             raise DatasetError(
                 f"{dataset.source}: every reward is {mean:g} and data.reward_transform=normalize "
@@ -70,11 +72,6 @@ def _transform(dataset: LoadedDataset, config: DataConfig) -> tuple[float, float
         "antmaze": (2.0, -0.5),  # 2 (r - 0.25)
     }
     return fixed[config.reward_transform]
-
-
-def _spread(rewards: Rewards) -> float:
-    """Return the unbiased standard deviation, as torch's default is."""
-    return float(rewards.std(ddof=1, dtype=np.float64)) if len(rewards) > 1 else 0.0
 
 
 def _range_of_returns(dataset: LoadedDataset, config: DataConfig) -> float:

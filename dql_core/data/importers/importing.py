@@ -80,29 +80,28 @@ def import_file(
         spec = _spec_of_env(env_id, content, path)
     else:
         if low is None and high is None:
-            low, high = _extremes(content.episodes)
+            actions = np.concatenate([episode.actions for episode in content.episodes])
+            # NaN, which training refuses with its place, says nothing on bounds.
+            low, high = np.fmin.reduce(actions).tolist(), np.fmax.reduce(actions).tolist()
             notes.append(
                 f"the action bounds are the extremes of the data, {_text(low)} to {_text(high)}: "
                 f"give --env, or --low and --high, if the real ones differ"
             )
         spec = _spec_of_content(content, path, low, high)
     result = ImportResult(spec, content.episodes, tuple(notes))
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     write_dataset(
         directory,
         content.episodes,
         spec,
         description=f"Imported from {path.name} by dql import --format {file_format}.",
         extra_metadata={
-            "dql_inputs": json.dumps({path.name: _sha256(path)}),
+            "dql_inputs": json.dumps({path.name: sha256}),
             "dql_import_notes": json.dumps(result.notes),
         },
     )
     return result
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _spec_of_env(env_id: str, content: FileContent, path: Path) -> PolicySpec:
@@ -130,12 +129,6 @@ def _spec_of_content(
     )
     observation_space = Box(-np.inf, np.inf, content.observation_shape)
     return spec_from_spaces(observation_space, action_space, path.stem, str(path))
-
-
-def _extremes(episodes: Sequence[Episode]) -> tuple[list[float], list[float]]:
-    actions = np.concatenate([episode.actions for episode in episodes])
-    # NaN, which training refuses with its place, says nothing on bounds.
-    return np.fmin.reduce(actions).tolist(), np.fmax.reduce(actions).tolist()
 
 
 def _bounds(option: str, numbers: Sequence[float], content: FileContent) -> NDArray[np.float32]:
