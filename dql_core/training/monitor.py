@@ -5,9 +5,7 @@ Losses are read from the device rarely, so that nothing waits for them in betwee
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,10 +27,10 @@ from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_core.training.run_files import (
     METRICS_FILE,
+    append_record,
     checkpoint_folder,
     checkpoint_steps,
     drop_after,
-    open_to_append,
     record_alarm,
     update_run_info,
 )
@@ -50,15 +48,14 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, step: int = 0) -> None:
-        drop_after(run / METRICS_FILE, step)
-        self._lines = os.fdopen(open_to_append(run / METRICS_FILE), "a")
+        self._file = run / METRICS_FILE
+        drop_after(self._file, step)
         # TensorBoard hides what older files have of this step and later ones.
         self._curves = SummaryWriter(str(run), purge_step=step + 1 if step else None)
         self._last: tuple[int, float] | None = None
 
     def close(self) -> None:
-        """Close both files."""
-        self._lines.close()
+        """Close the curves' file."""
         self._curves.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
@@ -72,8 +69,7 @@ class MetricsLog:
             The values and the speed, ``updates_per_s``, since the last reading.
         """
         reading = dict(values) | self._speed(step)
-        self._lines.write(json.dumps({"step": step, **reading}) + "\n")
-        self._lines.flush()
+        append_record(self._file, {"step": step, **reading})
         self.curves(step, reading)
         return reading
 

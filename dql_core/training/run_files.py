@@ -168,25 +168,16 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Add a line.
+    """Add a line; a link, by which the file would lie elsewhere, is not followed.
 
     Raises:
         OutputError: If it cannot be written.
     """
     try:
-        with os.fdopen(open_to_append(path), "a") as file:
+        with os.fdopen(os.open(path, _APPENDING, 0o666), "a") as file:
             file.write(json.dumps(record) + "\n")
     except OSError as cause:
         raise OutputError(f"{path}: cannot be written: {system_error_text(cause)}") from cause
-
-
-def open_to_append(path: Path) -> int:
-    """Open a run's file to add to it; a link, by which it would lie elsewhere, is not followed.
-
-    Raises:
-        OSError: If it cannot be written, or is a link.
-    """
-    return os.open(path, _APPENDING, 0o666)
 
 
 def drop_after(path: Path, step: int) -> None:
