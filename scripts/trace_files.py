@@ -48,7 +48,7 @@ class Way:
 
 WAYS = (
     Way("bag message -> dataset row", "convert"),
-    Way("dataset row -> gradient", "train", "DiffusionQL.update"),
+    Way("dataset row -> gradient", "train", "BaseAgent.update"),
     Way("state -> command", "ControlLoop.__init__", "ControlLoop.stop"),
     Way("simulation step", "SimBridgeNode.__init__", "SimBridgeNode._end"),
 )
