@@ -66,8 +66,8 @@ def file_within(folder: Path, name: str, error: type[DqlError]) -> Path:
         error: The kind of error to raise.
 
     Raises:
-        DqlError: Of the kind ``error``, if it is missing, no regular file, or a link, by which it
-            could lie anywhere.
+        DqlError: Of the kind ``error``, if it is missing, not a regular file, or a link, which
+            could lead anywhere.
     """
     path, relative = folder, Path(name)
     if relative.is_absolute() or os.pardir in relative.parts or not relative.parts:
@@ -145,7 +145,7 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _require_regular(path: Path, status: os.stat_result, error: type[DqlError]) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise error(f"{path}: is {_kind(status.st_mode)}, no regular file")
+        raise error(f"{path}: is {_kind(status.st_mode)}, not a regular file")
 
 
 def _kind(mode: int) -> str:

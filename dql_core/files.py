@@ -95,8 +95,8 @@ def replacing_directory(target: Path) -> Iterator[Path]:
     """
     if not (target / MARKER).is_file() and not is_free(target):
         raise ConfigError(
-            f"{target}: exists and is no result of 'dql demo' (it has no {MARKER}); name another "
-            f"--out folder"
+            f"{target}: exists and is not a result of 'dql demo' (it has no {MARKER}); name "
+            f"another --out folder"
         )
     with atomic_directory(target, replace=True) as folder:
         yield folder
@@ -110,7 +110,7 @@ def write_text(target: Path, text: str) -> None:
     """
     with writing(target):
         if target.exists() and not target.is_file():
-            raise OutputError(f"{target}: is no regular file; name another file to write")
+            raise OutputError(f"{target}: is not a regular file; name another file to write")
         remove_leftovers(target.parent)
         unfinished = unfinished_file(target.parent, f".{target.name}.partial")
         try:

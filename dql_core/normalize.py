@@ -108,7 +108,7 @@ class Normalizer:
 def _numbers(document: Mapping[str, Any], name: str) -> NDArray[np.float32]:
     values = document.get(name)
     if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
-        raise ValueError(f"the normaliser's {name} is no list of numbers")
+        raise ValueError(f"the normaliser's {name} is not a list of numbers")
     try:
         with np.errstate(over="ignore"):
             array = _frozen(np.array(values, dtype=np.float64))

@@ -179,7 +179,7 @@ def load_yaml(text: str, *, max_values: int = MAX_VALUES, doubled: list[str] | N
     try:
         return _PlainLoader(text, max_values, doubled).get_single_data()
     except _NO_VALUE as cause:
-        raise yaml.YAMLError(f"a value is none: {cause}") from cause
+        raise yaml.YAMLError(f"a value is not valid: {cause}") from cause
 
 
 def parse_assignment(text: str, option: str, form: str) -> tuple[str, Any]:
@@ -212,7 +212,7 @@ def compose_yaml(text: str) -> Node | None:
     try:
         node: Node | None = _PlainLoader(text, MAX_VALUES, None).get_single_node()
     except _NO_VALUE as cause:
-        raise yaml.YAMLError(f"a value is none: {cause}") from cause
+        raise yaml.YAMLError(f"a value is not valid: {cause}") from cause
     return node
 
 
@@ -278,7 +278,7 @@ class _PlainLoader(_SafeLoader):
         keys = [key for key, _ in mapping.value if isinstance(key, ScalarNode)]
         # Of numbers, unlike texts, somebody can choose many that Python's hash takes for the same.
         others = sum(key.tag != _TEXT for key in keys)
-        self._require(others <= MAX_OTHER_KEYS, f"has {others} keys that are no texts", mapping)
+        self._require(others <= MAX_OTHER_KEYS, f"has {others} keys that are not texts", mapping)
         for key in keys:
             line = key.start_mark.line + 1
             if first := lines.get((key.tag, key.value)):

@@ -88,7 +88,7 @@ def _functions(
         return _from_file(contract)
     if not re.fullmatch(r"[\w.]+:\w+", str(reward)):
         raise ConfigError(
-            f"--reward {reward}: names no function; write module:function, such as "
+            f"--reward {reward}: is not a function's name; write module:function, such as "
             f"dql_core.rewards:distance_to_goal"
         )
     given = dict(parse_assignment(text, "--argument", "key=value") for text in arguments)

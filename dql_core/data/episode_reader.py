@@ -234,7 +234,7 @@ def _read_parquet(path: Path, budget: MemoryBudget, columns: tuple[str, ...] | N
 def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
     content = path.read_bytes()
     if not content.startswith(_MAGIC):
-        raise DatasetError(f"{path}: is no Arrow file")
+        raise DatasetError(f"{path}: is not an Arrow file")
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(content).slice(len(_MAGIC)))
     first = next(messages, None)
     if first is None:
@@ -293,6 +293,6 @@ def _numbers(column: pa.Array, name: str) -> NDArray[Any]:
     kind = column.type
     is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
     if not (is_number or pa.types.is_boolean(kind)) or column.null_count:
-        raise ValueError(f"'{name}' is {kind} with {column.null_count} nulls, no plain numbers")
+        raise ValueError(f"'{name}' is {kind} with {column.null_count} nulls, not plain numbers")
     values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
     return values

@@ -71,17 +71,17 @@ class Hdf5File:
         """Read the array of the last name in the groups of the others.
 
         Raises:
-            DatasetError: If it does not exist, is no array of numbers, lies elsewhere, or is
+            DatasetError: If it does not exist, is not an array of numbers, lies elsewhere, or is
                 larger than the file explains.
         """
         where = "/".join(names)
         dataset = self._child(self._group(names[:-1]), names[-1], where)
         if not isinstance(dataset, h5d.DatasetID):
-            raise self._refused(where, "is no array")
+            raise self._refused(where, "is not an array")
         self._require_stored_here(dataset, where)
         found = h5py.Dataset(dataset)
         if found.shape is None or found.dtype.kind not in NUMBERS:
-            raise self._refused(where, "is no array of numbers")
+            raise self._refused(where, "is not an array of numbers")
         self._budget.spend(_bytes_to_read(found), f"'{where}'")
         array: NDArray[Any] = found[()]
         return array
@@ -92,7 +92,7 @@ class Hdf5File:
             where = "/".join(names[:depth])
             found = self._child(group, name, where)
             if not isinstance(found, h5g.GroupID):
-                raise self._refused(where, "is no group")
+                raise self._refused(where, "is not a group")
             group = h5py.Group(found)
         return group
 

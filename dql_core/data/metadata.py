@@ -79,7 +79,7 @@ def read_metadata(data_path: Path, where: str) -> DatasetMetadata:
         if key not in document:
             raise _unreadable(where, f"'{key}' is missing in {METADATA_FILE}{_advice(key)}")
         if type(document[key]) is not kind:
-            raise _unreadable(where, f"'{key}' is {document[key]!r:.60}, no {kind.__name__}")
+            raise _unreadable(where, f"'{key}' is {document[key]!r:.60}, not {kind.__name__}")
     if document["minari_version"] not in supported_dataset_versions:
         raise _unreadable(
             where, f"it is of Minari {document['minari_version']:.60}, not known here"
@@ -109,7 +109,7 @@ def _own_spec(text: object, of_spaces: PolicySpec, where: str) -> PolicySpec:
     """Return the spec that a dataset of ours carries."""
     name = f"{where}: '{SPEC_KEY}' in {METADATA_FILE}"
     if not isinstance(text, str):
-        raise DatasetError(f"{name} is no text")
+        raise DatasetError(f"{name} is not a text")
     try:
         spec = PolicySpec.from_json(parse_json(text, name, DatasetError))
     except ValueError as cause:
@@ -128,7 +128,7 @@ def _space(document: dict[str, Any], key: str, where: str) -> Space[Any]:
     try:
         return _made(parse_json(document[key], name, DatasetError), key, where)
     except _NO_SPACE as cause:
-        raise DatasetError(f"{name} is no space: {one_line(cause)}") from cause
+        raise DatasetError(f"{name} is not a space: {one_line(cause)}") from cause
 
 
 def _made(document: dict[str, Any], key: str, where: str) -> Space[Any]:

@@ -153,10 +153,10 @@ def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:
     text = document.get(RELABEL_KEY, "[]")
     name = f"{where}: '{RELABEL_KEY}' in {METADATA_FILE}"
     if not isinstance(text, str):
-        raise DatasetError(f"{name} is no text")
+        raise DatasetError(f"{name} is not a text")
     entries = parse_json(f'{{"entries": {text}}}', name, DatasetError)["entries"]
     if not isinstance(entries, list):
-        raise DatasetError(f"{name} is no list")
+        raise DatasetError(f"{name} is not a list")
     return entries
 
 

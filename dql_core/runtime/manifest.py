@@ -124,7 +124,7 @@ class Manifest(StrictModel):
                     f"names '{name:.80}', and a bundle has {' and '.join(MAX_FILE_BYTES)} only"
                 )
             if not re.fullmatch("[0-9a-f]{64}", sha256):
-                raise ValueError(f"'{sha256:.80}' is no SHA-256")
+                raise ValueError(f"'{sha256:.80}' is not a SHA-256")
         return files
 
     @property

@@ -268,7 +268,7 @@ def _number(attribute: dict[str, Any]) -> int | float:
     names = {_INT_ATTRIBUTE: "i", _FLOAT_ATTRIBUTE: "f"}
     name = names.get(attribute.get("type", 0))
     if name is None or set(attribute) != {"name", "type", name}:
-        raise OnnxError(f"has an attribute '{attribute['name']:.80}' that is no plain number")
+        raise OnnxError(f"has an attribute '{attribute['name']:.80}' that is not a plain number")
     value: int | float = attribute[name]
     return value
 
@@ -278,7 +278,7 @@ def _constant(message: dict[str, Any]) -> Constant:
     dtype, data = _part(message, "data_type"), message.get("raw_data", memoryview(b""))
     size = {FLOAT: 4, INT64: 8}.get(dtype)
     if size is None:
-        raise OnnxError(f"has a constant '{name:.80}' that is no float32 or int64")
+        raise OnnxError(f"has a constant '{name:.80}' that is neither float32 nor int64")
     for length in dims:
         size *= length
     if any(length < 0 for length in dims) or size != len(data):
@@ -291,6 +291,6 @@ def _constant(message: dict[str, Any]) -> Constant:
 def _shape(value: dict[str, Any]) -> Shape:
     tensor = _part(_part(value, "type"), "tensor_type")
     if tensor.get("elem_type") != FLOAT:
-        raise OnnxError(f"has an input or output '{value['name']:.80}' that is no float32")
+        raise OnnxError(f"has an input or output '{value['name']:.80}' that is not float32")
     dimensions = _part(tensor, "shape")["dim"]
     return tuple(each.get("dim_value", each.get("dim_param", "?")) for each in dimensions)

@@ -38,7 +38,7 @@ class ModelEnv(gymnasium.Env[Vector, Vector]):
         period_s: Control period in seconds.
 
     Raises:
-        SimulationError: If the control period is no multiple of the model's time step.
+        SimulationError: If the control period is not a multiple of the model's time step.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ def _substeps(period_s: float, timestep_s: float) -> int:
     substeps = round(period_s / timestep_s)
     if substeps < 1 or abs(substeps * timestep_s - period_s) > 1e-9:
         raise SimulationError(
-            f"the control period of {period_s:g} s is no multiple of the model's time step of "
+            f"the control period of {period_s:g} s is not a multiple of the model's time step of "
             f"{timestep_s:g} s: change <option timestep=…> in the MJCF file or the contract's "
             f"'rate_hz'"
         )

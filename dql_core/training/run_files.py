@@ -98,7 +98,7 @@ def read_best(run: Path) -> dict[str, dict[str, Any]]:
     for name, chosen in best.items():
         folder = chosen.get("checkpoint", "") if isinstance(chosen, dict) else None
         if not isinstance(folder, str) or not re.fullmatch(rf"|{_FOLDER}", folder):
-            raise CheckpointError(f"{path}: damaged: '{name:.80}' is no checkpoint of this run")
+            raise CheckpointError(f"{path}: damaged: '{name:.80}' is not a checkpoint of this run")
     return best
 
 

@@ -36,7 +36,7 @@ def saved_config(run: Path) -> TrainConfig:
         ConfigError: If its configuration is damaged, or was edited since.
     """
     if not os.path.lexists(run / CONFIG_FILE):
-        raise CheckpointError(f"{run}: no run of 'dql train', since it has no {CONFIG_FILE}")
+        raise CheckpointError(f"{run}: not a run of 'dql train': it has no {CONFIG_FILE}")
     path = file_within(run, CONFIG_FILE, CheckpointError)
     config = load_config(path)
     if _is_edited(path, config):

@@ -87,7 +87,7 @@ def test_a_device_or_a_link_prepared_for_the_unfinished_file_is_not_written(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "pipe").symlink_to("/dev/null")
-    with pytest.raises(OutputError, match=r"pipe: is no regular file; name another file"):
+    with pytest.raises(OutputError, match=r"pipe: is not a regular file; name another file"):
         write_text(tmp_path / "pipe", "text")
     # The name that it had before there were random ones.
     (tmp_path / "dear").write_text("dear")

@@ -76,10 +76,10 @@ def chained(line: str) -> str:
         ("a: &a [*a]", "line 1 contains itself"),
         ("a: " + ":".join(["1"] * 200_000), "has a number of 399999 characters"),
         ("a: " + "9" * 5000, "has a number of 5000 characters"),
-        ("{" + ", ".join(f"{i * (2**61 - 1)}: 1" for i in range(9000)) + "}", "are no texts"),
-        ("a: !!int x", "a value is none"),
-        ("a: 2001-31-31", "a value is none"),
-        ("a: !!bool maybe", "a value is none"),
+        ("{" + ", ".join(f"{i * (2**61 - 1)}: 1" for i in range(9000)) + "}", "are not texts"),
+        ("a: !!int x", "a value is not valid"),
+        ("a: 2001-31-31", "a value is not valid"),
+        ("a: !!bool maybe", "a value is not valid"),
         ("a: 1\nb: 2\na: 3\n", "key 'a' appears twice, in line 1 and in line 3: keep one"),
         ('x:\n  - {a: 1, "a": 2}\n', "key 'a' appears twice, in line 2 and in line 2"),
         ("a: " + "x" * (1 << 20), "is larger than 1,048,576 bytes"),
@@ -125,5 +125,5 @@ def test_a_long_value_is_told_by_its_beginning() -> None:
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
-    with pytest.raises(ConfigError, match=r"pipe.yaml: is a named pipe, no regular file"):
+    with pytest.raises(ConfigError, match=r"pipe.yaml: is a named pipe, not a regular file"):
         read_yaml(tmp_path / "pipe.yaml", ConfigError)

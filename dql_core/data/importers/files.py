@@ -37,7 +37,7 @@ def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
         Name to array, without the optional ones that are not there.
 
     Raises:
-        DatasetError: If the file or a needed array is missing, is no array of numbers, lies
+        DatasetError: If the file or a needed array is missing, is not an array of numbers, lies
             elsewhere, or is larger than the file explains.
     """
     budget = _budget_of(path)
@@ -94,7 +94,7 @@ def _read_member(
                 f"numbers where you trust it"
             )
         if dtype.kind not in NUMBERS:
-            raise DatasetError(f"{path}: '{name}' is no array of numbers, but of {dtype}")
+            raise DatasetError(f"{path}: '{name}' is not an array of numbers, but of {dtype}")
         size = math.prod(shape) * dtype.itemsize
         if min(shape, default=0) < 0 or member.tell() + size != entry.file_size:
             raise DatasetError(

@@ -255,7 +255,7 @@ def _splits(indices: NDArray[Any], count: int, path: Path) -> list[int]:
         within and indices.dtype.kind in "iu" and np.all(indices[:-1] <= indices[1:])
     ):
         raise DatasetError(
-            f"{path}: 'indices' are no rising numbers from 0 to {count}, the number of actions; "
+            f"{path}: 'indices' are not rising numbers from 0 to {count}, the number of actions; "
             f"the file is damaged or of another format"
         )
     splits: list[int] = indices.reshape(-1).tolist()

@@ -159,13 +159,13 @@ def test_a_space_that_is_none_is_refused(folder: Path, space: object) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("total_episodes", "2", "'total_episodes' is '2', no int"),
+        ("total_episodes", "2", "'total_episodes' is '2', not int"),
         ("total_episodes", -1, "holds no episode"),
         ("total_episodes", 10**15, "'episode_2' is missing"),
-        ("total_steps", None, "'total_steps' is None, no int"),
+        ("total_steps", None, "'total_steps' is None, not int"),
         ("data_format", "os:system", "stored as 'os:system', none of hdf5"),
         ("dataset_id", ..., "'dataset_id' is missing in metadata.json"),
-        ("dql_policy_spec", 5, "'dql_policy_spec' in metadata.json is no text"),
+        ("dql_policy_spec", 5, "'dql_policy_spec' in metadata.json is not a text"),
         ("dql_policy_spec", "{}", "a spec's 'robot' is missing"),
         (
             "dql_policy_spec",
@@ -328,19 +328,22 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
         replaced(f"{FIRST}/observations", shape=(6, 10**7), dtype="f4", chunks=(6, 1)),
         "bytes in memory: the file is damaged",
     ),
-    "texts": (replaced(REWARDS, data=[b"x"] * LENGTH), "no array of numbers"),
+    "texts": (replaced(REWARDS, data=[b"x"] * LENGTH), "not an array of numbers"),
     "any length": (
         replaced(REWARDS, shape=(LENGTH,), dtype=h5py.vlen_dtype("f8")),
-        "no array of numbers",
+        "not an array of numbers",
     ),
-    "compound": (replaced(REWARDS, data=np.zeros(LENGTH, [("x", "f8")])), "no array of numbers"),
+    "compound": (
+        replaced(REWARDS, data=np.zeros(LENGTH, [("x", "f8")])),
+        "not an array of numbers",
+    ),
     "references": (
         replaced(REWARDS, shape=(LENGTH,), dtype=h5py.ref_dtype),
-        "no array of numbers",
+        "not an array of numbers",
     ),
-    "nothing": (replaced(REWARDS, data=h5py.Empty("f8")), "no array of numbers"),
+    "nothing": (replaced(REWARDS, data=h5py.Empty("f8")), "not an array of numbers"),
     "scalar": (replaced(REWARDS, data=1.0), "not a readable Minari dataset"),
-    "a group": (put(REWARDS, np.dtype("f8")), "is no array"),
+    "a group": (put(REWARDS, np.dtype("f8")), "is not an array"),
 }
 
 
@@ -393,7 +396,7 @@ ARROW: dict[str, tuple[Callable[[pa.Table], pa.Table], dict[str, Any], str]] = {
             }
         ),
         {},
-        "no plain numbers",
+        "not plain numbers",
     ),
     "some null": (
         lambda t: rewritten(t, "rewards", pa.array([None, *range(LENGTH)])),

@@ -313,7 +313,7 @@ def test_a_needed_array_of_objects_is_refused(tmp_path: Path) -> None:
             r"'observation' is Box\(0, 255, \(3, 8, 8\), uint8\)",
         ),
         ({"rewards": np.zeros(13)}, "'rewards' has 13 rows where 14 are needed"),
-        ({"rewards": "none"}, "'rewards' is no array of numbers"),
+        ({"rewards": "none"}, "'rewards' is not an array of numbers"),
         ({"timeouts": np.zeros(14)}, "is a file of D4RL; give --format d4rl"),
     ],
 )

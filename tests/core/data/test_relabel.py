@@ -346,7 +346,10 @@ def test_contract_or_yaml_file_names_a_weighted_sum(
         ([], "either --reward or --contract"),
         (["--reward", "a:b", "--contract", "c.yaml"], "either --reward or --contract"),
         (["--contract", "c.yaml", "--argument", "a=1"], "belongs to --reward"),
-        (["--reward", "distance"], "--reward distance: names no function; write module:function"),
+        (
+            ["--reward", "distance"],
+            "distance: is not a function's name; write module:function",
+        ),
         (["--reward", "a:b", "--argument", "a"], "--argument a: must have the form key=value"),
         (["--reward", "a:b", "--argument", "a=["], "the value is not valid yaml"),
         (["--reward", "dql_core.rewards:action_kost"], "did you mean 'action_cost'?"),

@@ -367,7 +367,7 @@ def test_checkpoints_behind_a_link_are_not_read(run: Path, tmp_path: Path, place
 )
 def test_a_best_checkpoint_is_one_of_the_run(run: Path, folder: object) -> None:
     (run / "best.json").write_text(json.dumps({"best_offline": {"checkpoint": folder, "step": 1}}))
-    with pytest.raises(CheckpointError, match=r"best.json: damaged: 'best_offline' is no check"):
+    with pytest.raises(CheckpointError, match=r"best.json: damaged: 'best_offline' is not a"):
         load_checkpoint(run, which="best_offline")
 
 

@@ -222,7 +222,7 @@ def test_other_versions_are_told(
 
 
 def test_what_is_no_run_cannot_go_on(tmp_path: Path, tiny_dataset: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no run of 'dql train', since it has no config"):
+    with pytest.raises(CheckpointError, match=r"not a run of 'dql train': it has no config"):
         train(make_config(tiny_dataset), tmp_path, resume=True)
 
 

@@ -51,7 +51,7 @@ def test_somebodys_own_folder_is_not_replaced(tmp_path: Path) -> None:
     own = tmp_path / "thesis"
     own.mkdir()
     (own / "chapter1.tex").write_text("dear")
-    with pytest.raises(ConfigError, match="thesis: exists and is no result of 'dql demo'"):
+    with pytest.raises(ConfigError, match="thesis: exists and is not a result of 'dql demo'"):
         finish(own, "demo")
     assert (own / "chapter1.tex").read_text() == "dear"
 

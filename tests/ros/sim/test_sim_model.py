@@ -222,7 +222,7 @@ def test_what_is_simulated_does_not_change_the_contracts_hash() -> None:
             action(path="position", joints=["rail"], indices=[], names=[]),
             r"joint 'rail' of the model has 0 actuators that take a position, .*push \(effort\)",
         ),
-        ({"rate_hz": 30.0}, r"period of 0.0333333 s is no multiple of the model's time step"),
+        ({"rate_hz": 30.0}, r"period of 0.0333333 s is not a multiple of the model's time step"),
     ],
 )
 def test_what_the_model_lacks_is_told(model: Path, changes: dict[str, Any], words: str) -> None:
