@@ -175,10 +175,15 @@ class RecorderNode(Node):
         )
 
     def _wanted(self, contract: Contract) -> dict[str, str]:
-        """Types of the topics to record; empty where only the publisher knows it."""
+        """Types of the topics to record; empty where only the publisher knows it.
+
+        The clock comes first: a simulation that sees the recorder hear its states may begin, and
+        what comes before the first clock cannot be dated.
+        """
         streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
         streams += [*contract.signals.values(), *contract.events.values()]
-        wanted = {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
+        wanted = {_CLOCK_TOPIC: ""}
+        wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
         wanted |= {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
         wanted.pop(self._marker_topic, None)  # It is written by the recorder itself.
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}

@@ -285,6 +285,7 @@ def test_a_flood_of_complaints(stopped: StoppedNode, is_read: bool) -> None:
     stopped.start()
     if not is_read:
         reader.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, reader.pid, os.WSTOPPED)
         stopped.output.fill()
     stopped.keep_doing(flood(stopped))
     stopped.assert_it_stops_at_once()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from geometry_msgs.msg import PointStamped, PoseStamped
+from mcap.reader import make_reader
 from nav_msgs.msg import Goals
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -58,6 +59,24 @@ def test_what_publishers_offer_is_recorded_in_full(robot: Robot, tmp_path: Path)
     offered = offered_qualities(bag)
     assert offered["/joint_states"]["reliability"] == "best_effort"
     assert offered["/target"]["durability"] == "transient_local"
+
+
+def test_the_clock_is_subscribed_to_before_the_states(robot: Robot, tmp_path: Path) -> None:
+    """A simulation begins once its states are heard, and without a clock they have no time."""
+    node = robot.probe.node
+    clock = node.create_publisher(Clock, "/clock", reliable(100))
+    state = node.create_publisher(JointState, "joint_states", reliable(100))
+    process = robot.start(NODE, contract=str(SCARA), out=str(tmp_path / "bag"))
+    robot.probe.until(
+        lambda: clock.get_subscription_count() and state.get_subscription_count(), "the recorder"
+    )
+    finish(robot, process)
+    (path,) = (tmp_path / "bag").glob("*.mcap")
+    with path.open("rb") as file:
+        summary = make_reader(file).get_summary()
+    assert summary is not None
+    channels = [summary.channels[number].topic for number in sorted(summary.channels)]
+    assert channels.index("/clock") < channels.index("/joint_states")
 
 
 def test_with_sim_time_messages_bear_the_time_at_which_they_were_sent(
