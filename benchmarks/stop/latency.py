@@ -38,7 +38,7 @@ from std_srvs.srv import Trigger
 
 from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_ros.nodes.client import ClientNode
+from dql_ros.nodes.base import ClientNode
 from dql_ros.nodes.topics import reliable
 from dql_ros.processes import NodeCommand, environment_of, own_domain
 

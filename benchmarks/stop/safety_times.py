@@ -40,7 +40,7 @@ from benchmarks.control.robot import (
 )
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from benchmarks.stop.latency import policy_command, running
-from dql_ros.nodes.client import ClientNode
+from dql_ros.nodes.base import ClientNode
 from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import environment_of, own_domain
 

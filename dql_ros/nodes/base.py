@@ -1,4 +1,4 @@
-"""What all nodes share: one way to start, to spin, to fail and to end; and the managed node.
+"""What all nodes share: how they start, spin, fail and end; the managed node; a client's node.
 
 The nodes handle all signals that would end or suspend them, because a safe command must still go
 out after them (``rclpy``'s own handlers would shut the context down first, and most signals have
@@ -13,23 +13,27 @@ import sys
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from contextlib import nullcontext
+from typing import Any, Protocol, TypeVar
 
 import rclpy
 from lifecycle_msgs.msg import State, Transition, TransitionDescription
 from lifecycle_msgs.srv import ChangeState, GetAvailableStates, GetAvailableTransitions, GetState
+from rclpy.context import Context
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
-from dql_core.errors import DqlError
+from dql_core.errors import DqlError, SimulationError
 from dql_core.process import is_orphan
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.nodes.start import END_REQUESTED, handle_signals, ignore_signals
 from dql_ros.nodes.topics import reliable
+from dql_ros.processes import inside
 from dql_ros.sros2 import explain_refusal, require_valid_settings, settings_warning
 
 try:
@@ -42,6 +46,7 @@ _SPIN_TIMEOUT_S = 0.1
 # As many as the services of parameters keep (rmw_qos_profile_parameters).
 _QUEUE_DEPTH = 1000
 _LOG_PERIOD_S = 1.0
+T = TypeVar("T", bound="ClientNode")
 
 
 class RunnableNode(Protocol):
@@ -281,3 +286,50 @@ def _describe(transitions: Iterable[tuple[int, str, int, str, int, str]], respon
         for number, label, start, start_label, goal, goal_label in transitions
     ]
     return response
+
+
+class ClientNode:
+    """A node with a context and an executor of its own, beside whatever else the process runs.
+
+    Attributes:
+        node: The node.
+    """
+
+    def __init__(self, domain: int | None, name: str) -> None:
+        """Join the ROS domain ``domain``, by default the environment's, under ``name``.
+
+        Raises:
+            SimulationError: If ROS 2's security does not let it.
+        """
+        self._context = Context()
+        try:
+            with nullcontext() if domain is None else inside(domain):
+                rclpy.init(args=[], context=self._context)
+                self.node = Node(
+                    name,
+                    context=self._context,
+                    enable_rosout=False,
+                    start_parameter_services=False,
+                )
+        except RCLError as error:
+            if reason := explain_refusal(str(error)):
+                raise SimulationError(reason) from error
+            raise
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+
+    def spin_once(self, timeout_s: float) -> None:
+        """Handle one event, if one comes within so many seconds."""
+        self._executor.spin_once(timeout_sec=timeout_s)
+
+    def close(self) -> None:
+        """Leave the domain."""
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def __enter__(self: T) -> T:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -17,8 +17,7 @@ from typing import Any
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from dql_ros.nodes.base import run
-from dql_ros.nodes.client import ClientNode
+from dql_ros.nodes.base import ClientNode, run
 from dql_ros.nodes.topics import reliable
 
 _CALL, _ANSWER = "dql_doctor/call", "dql_doctor/answer"

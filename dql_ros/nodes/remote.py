@@ -13,7 +13,7 @@ from std_msgs.msg import String
 
 from dql_core.errors import SimulationError
 from dql_ros.diagnostics import DiagnosticsLog, Report
-from dql_ros.nodes.client import ClientNode
+from dql_ros.nodes.base import ClientNode
 from dql_ros.nodes.topics import reliable
 from dql_ros.sim.episodes import EpisodeResult
 
