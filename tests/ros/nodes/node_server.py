@@ -24,15 +24,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TextIO
+from unittest import mock
 
-from dql_ros.processes import PARENT_VARIABLE, NodeCommand, NodeProcess, NodeProcesses
-from dql_ros.processes import environment_of as node_environment
+from dql_core.process import PARENT_VARIABLE
+from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
 
 PRELOADED = (
     "onnxruntime",
@@ -50,31 +51,21 @@ class ForkedNodes(NodeProcesses):
 
     def start(self, command: NodeCommand) -> NodeProcess:
         """Start a node."""
-        environment = node_environment(self._domain) | {"ROS_LOG_DIR": str(self.folder)}
-        process = _ForkedNode(command.node, command.arguments(self.folder), environment)
-        self._running.append(process)
-        return process
+        forking = {**vars(subprocess), "Popen": _ForkedProcess}
+        with mock.patch("dql_core.process.subprocess", SimpleNamespace(**forking)):
+            return super().start(command)
 
     def start_anew(self, command: NodeCommand) -> NodeProcess:
         """Start a node in an interpreter that has imported nothing."""
         return super().start(command)
 
 
-class _ForkedNode(NodeProcess):
-    def __init__(
-        self, name: str, arguments: Sequence[str], environment: Mapping[str, str]
-    ) -> None:
-        self.name = name
-        self._lines: deque[str] = deque(maxlen=50)
-        self._process = _ForkedProcess(arguments, environment)  # type: ignore[assignment]
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-
 class _ForkedProcess:
-    """What `NodeProcess` uses of a `subprocess.Popen`."""
+    """What `ChildProcess` uses of a `subprocess.Popen`: no input, no output, a pipe of errors."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    stdin = None
+
+    def __init__(self, arguments: Sequence[str], env: Mapping[str, str], **_: Any) -> None:
         self.returncode: int | None = None
         self._lock = threading.Lock()
         reader, writer = os.pipe()
@@ -83,8 +74,9 @@ class _ForkedProcess:
         request = json.dumps(
             {
                 "arguments": list(arguments[2:]),  # after "python -m"
-                "environment": dict(environment),
+                "environment": dict(env),
                 "folder": os.getcwd(),
+                "ignores_hangup": signal.getsignal(signal.SIGHUP) == signal.SIG_IGN,
             }
         )
         with other:
@@ -138,7 +130,8 @@ def _server() -> socket.socket:
                 start_new_session=True,
             )
         _connections.append(ours)
-        atexit.register(lambda: (ours.close(), process.wait()))
+        atexit.register(process.wait)
+        atexit.register(ours.close)  # runs first: the server ends with it
     return _connections[0]
 
 
@@ -146,6 +139,7 @@ def serve(connection: int) -> None:
     """Fork a node for each request; this returns in the node, too, and ends it as any program."""
     for module in PRELOADED:
         importlib.import_module(module)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it may have been started by a test with nohup
     _let_tracing_survive_a_fork()
     gc.collect()
     gc.freeze()
@@ -211,6 +205,8 @@ def _become(request: dict[str, Any], stderr: int, parent: int) -> None:
     os.setsid()
     os.dup2(stderr, 2)
     os.close(stderr)
+    if request["ignores_hangup"]:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"] | {PARENT_VARIABLE: str(parent)})
