@@ -6,7 +6,7 @@ security.c, which reads the environment variables.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,20 +19,13 @@ ENABLE, STRATEGY = "ROS_SECURITY_ENABLE", "ROS_SECURITY_STRATEGY"
 KEYSTORE = "ROS_SECURITY_KEYSTORE"
 HOW_TO = "docs/how-to/secure-with-sros2.md"
 
-_PARAMETERS = (
-    "describe_parameters",
-    "get_parameter_types",
-    "get_parameters",
-    "list_parameters",
-    "set_parameters",
-    "set_parameters_atomically",
-    "get_type_description",
+# Services that every node, and every lifecycle node, has.
+_COMMON = (
+    *("describe_parameters", "get_parameter_types", "get_parameters", "list_parameters"),
+    *("set_parameters", "set_parameters_atomically", "get_type_description"),
 )
 _LIFECYCLE = (
-    "change_state",
-    "get_available_states",
-    "get_available_transitions",
-    "get_state",
+    *("change_state", "get_available_states", "get_available_transitions", "get_state"),
     "get_transition_graph",
 )
 
@@ -79,11 +72,8 @@ def policy_document(contract: Contract, namespace: str = "", topics: Sequence[st
                 for name in sorted(set(names)):
                     ElementTree.SubElement(allowed, kind).text = name
     ElementTree.indent(document)
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n'
-        + ElementTree.tostring(document, encoding="unicode")
-        + "\n"
-    )
+    text = ElementTree.tostring(document, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str, Rights]:
@@ -119,33 +109,33 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
 
 def _of_node(own: Rights, *, is_managed: bool = False) -> Rights:
     """A node's own rights, and what every node, and every lifecycle node, has."""
-    managed = _LIFECYCLE if is_managed else ()
+    services = (*_COMMON, *(_LIFECYCLE if is_managed else ()))
+    events = ("~/transition_event",) if is_managed else ()
     return Rights(
-        publish=(
-            *(*own.publish, "/rosout", "/parameter_events"),
-            *(("~/transition_event",) if is_managed else ()),
-        ),
+        publish=(*own.publish, "/rosout", "/parameter_events", *events),
         subscribe=(*own.subscribe, "/clock"),
-        reply=(*own.reply, *(f"~/{name}" for name in (*_PARAMETERS, *managed))),
+        reply=(*own.reply, *(f"~/{name}" for name in services)),
     )
 
 
 def _of_operator(nodes: Mapping[str, Rights], prefix: str) -> Rights:
     """Who watches the nodes, calls their services, and may stop the robot, but not command it."""
 
-    def full(node: str, names: Sequence[str]) -> Iterator[str]:
-        for name in names:
-            yield name.replace("~", f"{prefix.rstrip('/')}/{node}", 1)
+    def full(node: str, *names: str) -> list[str]:
+        return [name.replace("~", f"{prefix.rstrip('/')}/{node}", 1) for name in names]
 
-    heard = {name for node, rights in nodes.items() for name in full(node, rights.publish)}
     return Rights(
         publish=(
-            *(*full("policy", ["~/stop"]), *full("demonstrator", ["~/stop"])),
-            *(*full("recorder", ["~/label"]), "/rosout", "/parameter_events"),
+            *(*full("policy", "~/stop"), *full("demonstrator", "~/stop")),
+            *(*full("recorder", "~/label"), "/rosout", "/parameter_events"),
         ),
-        subscribe=tuple(heard),
+        subscribe=tuple(
+            {name for node, rights in nodes.items() for name in full(node, *rights.publish)}
+        ),
         reply=("/_ros2cli_*/get_type_description",),  # which the nodes of ros2's tools offer
-        request=tuple(name for node, rights in nodes.items() for name in full(node, rights.reply)),
+        request=tuple(
+            name for node, rights in nodes.items() for name in full(node, *rights.reply)
+        ),
     )
 
 
@@ -180,7 +170,7 @@ def require_valid_settings(environment: Mapping[str, str]) -> None:
 
 
 def settings_warning(environment: Mapping[str, str]) -> str:
-    """Return in what way the settings may protect less than they seem to, as a clause, or ""."""
+    """Return in what way the settings may protect less than they seem to; empty if in none."""
     is_on = environment.get(ENABLE, "") == "true"
     if is_on and environment.get(STRATEGY, "") != "Enforce":
         return f"{STRATEGY} is not Enforce: a node that has no enclave runs unprotected"
