@@ -17,10 +17,16 @@ from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.inspect import reading_bar
 from dql_ros.config_files import contract_path
-from dql_ros.tools.contract_check import Findings, Fit, check_bag, check_file, check_standard_types
+from dql_ros.tools.contract_check import (
+    BagCheck,
+    Findings,
+    check_bag,
+    check_file,
+    check_standard_types,
+)
 from dql_ros.tools.contract_draft.carried import without_code
 from dql_ros.tools.contract_draft.draft import Draft, draft_contract
-from dql_ros.tools.contract_draft.topic_profile import study
+from dql_ros.tools.contract_draft.topic_profile import profile_topics
 
 UNFIT = 2
 
@@ -100,7 +106,7 @@ def check(
     """
     file = contract_path(file)
     valid, findings = check_file(file)
-    fits: dict[Path, Fit] = {}
+    fits: dict[Path, BagCheck] = {}
     if valid is not None and not bags:
         findings.add(check_standard_types(valid))
     rehearse = not findings.problems
@@ -130,7 +136,7 @@ def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:
                 notes.append(f"the contract that {path} carries {cause}: it is not taken")
             else:
                 return Draft(carried.text, (), tuple(_left_out(carried.left_out)))
-        draft = draft_contract(study(bag, progress), _name(path), rate)
+        draft = draft_contract(profile_topics(bag, progress), _name(path), rate)
         return replace(draft, notes=tuple(notes))
 
 
@@ -155,7 +161,7 @@ def _size(bag: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> dict[str, Any]:
+def _document(file: Path, findings: Findings, fits: dict[Path, BagCheck]) -> dict[str, Any]:
     return {
         "contract": str(file),
         "fits": not findings.problems,
@@ -168,7 +174,7 @@ def _document(file: Path, findings: Findings, fits: dict[Path, Fit]) -> dict[str
     }
 
 
-def _print(file: Path, findings: Findings, fits: dict[Path, Fit], unseen: int) -> None:
+def _print(file: Path, findings: Findings, fits: dict[Path, BagCheck], unseen: int) -> None:
     for problem in findings.problems:
         print_line(f"problem: {' '.join(problem.split())}")
     for warning in findings.warnings:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from dql_core.cli.terminal import Terminal, print_json
 from dql_core.errors import visible
-from dql_ros.tools.doctor.checks import examine
+from dql_ros.tools.doctor.checks import run_checks
 from dql_ros.tools.doctor.finding import Finding, Verdict
 
 _MARKS = {
@@ -35,7 +35,7 @@ def doctor(
     """
     console = Terminal()
     findings = []
-    for finding in examine():
+    for finding in run_checks():
         findings.append(finding)
         if not as_json:
             console.print(line_of(finding), soft_wrap=True, highlight=False)

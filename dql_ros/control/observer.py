@@ -140,7 +140,7 @@ class Observer:
                 if not (stream.latched and ages_ns[topic] is not None)
             )
 
-    def trouble(self, topic: str) -> str:
+    def problem(self, topic: str) -> str:
         """What is wrong with a stream's newest message, as a clause; empty if nothing is."""
         refusal = self.arrivals[topic].refusal
         return f"its newest message was refused: {refusal}" if refusal else ""

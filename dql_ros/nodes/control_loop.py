@@ -199,27 +199,27 @@ class ControlLoop:
         """Close the topics."""
         self._opened.close()
 
-    def obey_interlock(self) -> None:
-        """Let a stop take effect at once; all else waits for the next tick."""
+    def apply_stop(self) -> None:
+        """Send the safe command at once if there is a stop; all else waits for the next tick."""
         if self.active and self._interlock.stopped:
             self._send_safe_command()
 
-    def troubles(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What is wrong with the topics, a clause each."""
-        streams = {topic: self.observer.trouble(topic) for topic in self.observer.arrivals}
-        found = [f"'{topic}': {trouble}" for topic, trouble in streams.items() if trouble]
-        return [*found, *(self.conflicts.trouble(topic) for topic in self.conflicts.counts)]
+        streams = {topic: self.observer.problem(topic) for topic in self.observer.arrivals}
+        found = [f"'{topic}': {problem}" for topic, problem in streams.items() if problem]
+        return [*found, *(self.conflicts.problem(topic) for topic in self.conflicts.counts)]
 
     def _missing(self) -> str:
         """What keeps the node from acting, as a clause; empty if nothing does."""
-        if self.settings.rivals_stop and (trouble := self.rivals.trouble()):
-            return f"{trouble}, or set on_rival to 'warn'"
+        if self.settings.rivals_stop and (problem := self.rivals.problem()):
+            return f"{problem}, or set on_rival to 'warn'"
         if self.settings.lockstep or self.settings.activation_timeout_s == 0:
             return ""
         observation = self.observer.at(self._ros_now_ns(), steady_ns())
         if not observation.missing:
             return ""
-        return "; ".join([describe_missing(observation), *self.troubles()])
+        return "; ".join([describe_missing(observation), *self.problems()])
 
     def _newest_ns(self) -> list[int]:
         """The newest message's time of each stream that is not latched; 0 before the first."""

@@ -324,7 +324,7 @@ class ControlNode(ManagedNode):
     def _on_safety_change(self) -> None:
         # The monitor, which looks often, reports it.
         if self._loop is not None:
-            self._loop.obey_interlock()
+            self._loop.apply_stop()
 
 
 def _shorten_delays() -> None:

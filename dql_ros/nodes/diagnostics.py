@@ -149,7 +149,7 @@ class LoopMonitor:
         }
         remarkable = {name: n for name, n in counts.items() if name not in _UNREMARKABLE}
         status = self._health.status(
-            state, self._reason(), remarkable | incidents, loop.troubles(), self._rivals
+            state, self._reason(), remarkable | incidents, loop.problems(), self._rivals
         )
         values = {
             "state": state,
@@ -176,7 +176,7 @@ class LoopMonitor:
         loop = self._loop
         if loop.failure is not None:
             raise loop.failure
-        self._rivals = loop.rivals.trouble()
+        self._rivals = loop.rivals.problem()
         if loop.active and self._rivals and loop.settings.rivals_stop:
             self._deactivate(self._rivals)
         elif loop.active and loop.controller.given_up:

@@ -213,8 +213,8 @@ class SimBridgeNode(Node):
         self._reporter.report(status, values)
 
     def _status(self, now_ns: int) -> Status:
-        status, trouble = status_of(self._run, now_ns), self._commands.senders.trouble()
-        return Status(Level.ERROR, "contested", trouble) if trouble else status
+        status, problem = status_of(self._run, now_ns), self._commands.senders.problem()
+        return Status(Level.ERROR, "contested", problem) if problem else status
 
     def _count_listeners(self) -> int:
         """How many hear the reports: one that is new has heard nothing yet."""

@@ -231,7 +231,7 @@ class BridgeServices:
         self._pause_control = run.pause_control
         self._runner = runner
         self._changed = changed
-        runner.ask_for(None, value_of(node, "keyframe"))
+        runner.set_next_start(None, value_of(node, "keyframe"))
         node.create_service(Trigger, "~/reset", self._on_reset)
         node.create_service(SetBool, "~/pause", self._on_pause)
         node.create_service(Trigger, "~/step", self._on_step)
@@ -244,7 +244,7 @@ class BridgeServices:
             response.message = "no episode has begun"
             return response
         seed = value_of(self._node, "reset_seed")
-        self._runner.ask_for(None if seed < 0 else seed, value_of(self._node, "keyframe"))
+        self._runner.set_next_start(None if seed < 0 else seed, value_of(self._node, "keyframe"))
         if self._run.is_running:
             self._pause_control.request_reset()
             response.message = "the next step ends the episode"
@@ -278,7 +278,7 @@ class BridgeServices:
         for parameter in parameters:
             if parameter.name == "keyframe":
                 try:
-                    self._runner.ask_for(None, str(parameter.value))
+                    self._runner.set_next_start(None, str(parameter.value))
                 except SimulationError as error:
                     return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

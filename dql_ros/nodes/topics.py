@@ -199,11 +199,11 @@ class QosConflicts:
             self.counts[topic] = event.total_count
             policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
             self._policies[topic] = policy
-            self._logger.warning(self.trouble(topic))
+            self._logger.warning(self.problem(topic))
 
         return note
 
-    def trouble(self, topic: str) -> str:
+    def problem(self, topic: str) -> str:
         """What is wrong on a topic, as a clause; empty if nothing is."""
         if not self.counts.get(topic):
             return ""
@@ -226,7 +226,7 @@ class Rivals:
         self._own_name = _full_name(node.get_namespace(), node.get_name())
         self._topics = tuple(topics)
 
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Who commands the robot beside the one that may, and the remedy; empty if nobody."""
         found: list[str] = []
         for topic in self._topics:

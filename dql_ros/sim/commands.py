@@ -79,7 +79,7 @@ class HeldCommand:
         came = [time_ns for time_ns in self._came_ns if time_ns is not None]
         return now_ns - min(came) if len(came) == len(self._came_ns) else None
 
-    def forgive(self, elapsed_ns: int) -> None:
+    def discount(self, elapsed_ns: int) -> None:
         """Let the commands be younger by a time that does not count, as a pause."""
         self._came_ns = [None if time is None else time + elapsed_ns for time in self._came_ns]
 

@@ -116,7 +116,7 @@ class EpisodeRunner:
         """Whether the last episode has begun and no other follows."""
         return self._episode + 1 == self._episodes
 
-    def ask_for(self, seed: int | None, keyframe: str) -> None:
+    def set_next_start(self, seed: int | None, keyframe: str) -> None:
         """Let the next episode begin otherwise than by its number, or from a keyframe.
 
         Args:

@@ -117,7 +117,7 @@ class SimulationRun:
         if self.pause_control.paused and self._paused_since_ns is None:
             self._paused_since_ns = now_ns
         elif not self.pause_control.paused and self._paused_since_ns is not None:
-            self.held.forgive(now_ns - self._paused_since_ns)
+            self.held.discount(now_ns - self._paused_since_ns)
             self._paused_since_ns = None
         self._go_on(steady_ns)
 

@@ -62,7 +62,7 @@ class Findings:
 
 
 @dataclass(frozen=True)
-class Fit:
+class BagCheck:
     """What became of checking one bag.
 
     Attributes:
@@ -84,7 +84,7 @@ def check_bag(
     salvage: bool = False,
     rehearse: bool = True,
     progress: Progress = lambda _: None,
-) -> Fit:
+) -> BagCheck:
     """Hold a contract against a bag, and if it fits, make its episodes to see how many.
 
     Args:
@@ -99,10 +99,10 @@ def check_bag(
         with Bag(path, salvage=salvage) as bag:
             findings = _compare(bag, contract, namespace, progress)
             if findings.problems or not rehearse:
-                return Fit(findings)
+                return BagCheck(findings)
             return _rehearse(bag, contract, namespace, findings, progress)
     except DqlError as cause:
-        return Fit(Findings([str(cause)]))
+        return BagCheck(Findings([str(cause)]))
 
 
 def _compare(bag: Bag, contract: Contract, namespace: str, progress: Progress) -> Findings:
@@ -211,7 +211,7 @@ def _rates(
 
 def _rehearse(
     bag: Bag, contract: Contract, namespace: str, findings: Findings, progress: Progress
-) -> Fit:
+) -> BagCheck:
     """Make the episodes, as a conversion does, and count them."""
     converter = EpisodeConverter(contract)
     lengths: list[int] = []
@@ -232,7 +232,7 @@ def _rehearse(
             f"{bag.path}: no episode could be made ({reasons or 'no message'}); compare max_age_s "
             f"and the episode rules with the recording"
         )
-    return Fit(findings, len(lengths), sum(lengths))
+    return BagCheck(findings, len(lengths), sum(lengths))
 
 
 def check_file(path: Path) -> tuple[Contract | None, Findings]:

@@ -14,7 +14,7 @@ from dql_ros.tools.contract_draft.field_lines import (
 from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign
 from dql_ros.tools.contract_draft.topic_profile import (
     Chosen,
-    StudiedTopic,
+    TopicProfile,
     commanded_age,
     control_rate,
     distrust_of_stamps,
@@ -67,7 +67,7 @@ class Draft:
 
 
 def draft_contract(
-    topics: Sequence[StudiedTopic], name: str, rate_hz: float | None = None
+    topics: Sequence[TopicProfile], name: str, rate_hz: float | None = None
 ) -> Draft:
     """Draft a contract from a bag's topics; by default their rates decide the control rate."""
     roles = assign(topics)
@@ -93,7 +93,7 @@ def draft_contract(
     return Draft("\n".join(lines) + "\n", tuple(f"{key}: {why}" for key, why in missing.items()))
 
 
-def _observed(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
+def _observed(topic: TopicProfile, rate_hz: float) -> StreamDraft:
     keys: dict[str, tuple[object, str]] = {}
     distrust = distrust_of_stamps(topic)
     if distrust:
@@ -103,7 +103,7 @@ def _observed(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
     return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=False)))
 
 
-def _latched(topic: StudiedTopic) -> StreamDraft:
+def _latched(topic: TopicProfile) -> StreamDraft:
     keys: dict[str, tuple[object, str]] = {}
     if distrust := distrust_of_stamps(topic):
         keys["stamp"] = ("receive", distrust)
@@ -112,7 +112,7 @@ def _latched(topic: StudiedTopic) -> StreamDraft:
     return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=True)))
 
 
-def _commanded(topic: StudiedTopic, rate_hz: float) -> StreamDraft:
+def _commanded(topic: TopicProfile, rate_hz: float) -> StreamDraft:
     age = commanded_age(topic, rate_hz)
     keys: dict[str, tuple[object, str]] = {"max_age_s": (age.value, age.reason)}
     return StreamDraft(topic, keys, tuple(commanded_lines(topic)))

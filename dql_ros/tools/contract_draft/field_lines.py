@@ -13,7 +13,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
-from dql_ros.tools.contract_draft.topic_profile import StudiedTopic, outward
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile, outward
 from dql_ros.tools.survey import NumberFacts, TopicNumbers, quaternion_paths
 
 # Turns whose axis is nearer to z than this are turns about z.
@@ -84,7 +84,7 @@ class FieldLine:
         return FieldSelection.model_validate(self.entry)
 
 
-def observed_lines(topic: StudiedTopic, *, latched: bool) -> list[FieldLine]:
+def observed_lines(topic: TopicProfile, *, latched: bool) -> list[FieldLine]:
     """Propose what of a topic is observed: of a latched one also what is constant."""
     numbers = _numbers(topic)
     lines = [
@@ -97,7 +97,7 @@ def observed_lines(topic: StudiedTopic, *, latched: bool) -> list[FieldLine]:
     return [FieldLine(line.entry, line.comment) for line in lines]
 
 
-def commanded_lines(topic: StudiedTopic) -> list[FieldLine]:
+def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
     """Propose what of a topic's messages is the action, with bounds from the recording."""
     entries = list(_entries(topic, _numbers(topic), command=True))
     quantity = _commanded_quantity([line.entry["path"] for line, _ in entries])
@@ -114,21 +114,21 @@ def commanded_lines(topic: StudiedTopic) -> list[FieldLine]:
     ]
 
 
-def nonfinite_count(topic: StudiedTopic, lines: list[FieldLine]) -> int:
+def nonfinite_count(topic: TopicProfile, lines: list[FieldLine]) -> int:
     """How many numbers that the lines take are NaN or infinite in the recording."""
     facts = topic.useful
     elements = [e for line in lines if line.used for e in line.selection().read_elements]
     return sum(facts[element].nonfinite for element in elements if element in facts)
 
 
-def _numbers(topic: StudiedTopic) -> TopicNumbers:
+def _numbers(topic: TopicProfile) -> TopicNumbers:
     if topic.numbers is None:
         raise ValueError(f"{topic.name} cannot be decoded")
     return topic.numbers
 
 
 def _entries(
-    topic: StudiedTopic, numbers: TopicNumbers, *, command: bool
+    topic: TopicProfile, numbers: TopicNumbers, *, command: bool
 ) -> Iterator[tuple[FieldLine, Facts]]:
     """Yield an entry for each quaternion, each array and each other number, with its facts."""
     common = topic.useful

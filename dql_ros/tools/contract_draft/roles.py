@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dql_ros.tools.contract_draft.topic_profile import StudiedTopic
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
@@ -59,14 +59,14 @@ class Roles:
         unused: Those that the draft makes nothing of, with the reason.
     """
 
-    actions: list[StudiedTopic] = field(default_factory=list)
-    observations: list[StudiedTopic] = field(default_factory=list)
-    latched: list[StudiedTopic] = field(default_factory=list)
-    signals: dict[str, StudiedTopic] = field(default_factory=dict)
-    unused: list[tuple[StudiedTopic, str]] = field(default_factory=list)
+    actions: list[TopicProfile] = field(default_factory=list)
+    observations: list[TopicProfile] = field(default_factory=list)
+    latched: list[TopicProfile] = field(default_factory=list)
+    signals: dict[str, TopicProfile] = field(default_factory=dict)
+    unused: list[tuple[TopicProfile, str]] = field(default_factory=list)
 
 
-def assign(topics: Sequence[StudiedTopic]) -> Roles:
+def assign(topics: Sequence[TopicProfile]) -> Roles:
     """Say what each topic probably is."""
     roles = Roles()
     for topic in topics:
@@ -86,7 +86,7 @@ def assign(topics: Sequence[StudiedTopic]) -> Roles:
     return roles
 
 
-def _signal(topic: StudiedTopic) -> str | None:
+def _signal(topic: TopicProfile) -> str | None:
     for name, pattern in SIGNALS.items():
         if not pattern.fullmatch(topic.last_segment.lower()):
             continue
@@ -98,7 +98,7 @@ def _signal(topic: StudiedTopic) -> str | None:
     return None
 
 
-def _uselessness(topic: StudiedTopic) -> str:
+def _uselessness(topic: TopicProfile) -> str:
     """Why nothing can be made of a topic; empty if something can."""
     for pattern, reason in OTHER_TYPES:
         if pattern.search(topic.msgtype):
@@ -115,7 +115,7 @@ def _uselessness(topic: StudiedTopic) -> str:
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
-def _is_once(topic: StudiedTopic) -> bool:
+def _is_once(topic: TopicProfile) -> bool:
     if topic.count <= FEW:
         return True
     # One goal an episode: seconds apart, each as long as an episode is.
@@ -123,13 +123,13 @@ def _is_once(topic: StudiedTopic) -> bool:
     return _has_word(topic, AIMED) and pause_ms > 1000.0
 
 
-def _is_command(topic: StudiedTopic) -> bool:
+def _is_command(topic: TopicProfile) -> bool:
     if _has_word(topic, MEASURED):
         return False
     return _has_word(topic, COMMANDING) or COMMAND_TYPE.search(topic.msgtype) is not None
 
 
-def _has_word(topic: StudiedTopic, words: re.Pattern[str]) -> bool:
+def _has_word(topic: TopicProfile, words: re.Pattern[str]) -> bool:
     """Whether a word of the last part of a topic's name is one of ``words``."""
     separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", topic.last_segment)
     return any(words.fullmatch(word) for word in re.split(r"[^a-z]+", separated.lower()))

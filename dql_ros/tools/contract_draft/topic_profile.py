@@ -34,7 +34,7 @@ SMALLEST = 1e-300
 
 
 @dataclass(frozen=True)
-class StudiedTopic:
+class TopicProfile:
     """One topic of a bag.
 
     Attributes:
@@ -84,7 +84,9 @@ class StudiedTopic:
         return self.name.rpartition("/")[2]
 
 
-def study(bag: Bag, progress: Callable[[int], None] = lambda _: None) -> list[StudiedTopic]:
+def profile_topics(
+    bag: Bag, progress: Callable[[int], None] = lambda _: None
+) -> list[TopicProfile]:
     """Read a bag once, from start to end; topics come in the order of their names.
 
     Raises:
@@ -105,18 +107,18 @@ def study(bag: Bag, progress: Callable[[int], None] = lambda _: None) -> list[St
             numbers[block.topic].add(block)
 
     return [
-        _studied(each, numbers.get(each.topic.name), stores.get(each.topic.name))
+        _profile(each, numbers.get(each.topic.name), stores.get(each.topic.name))
         for each in survey(bag, progress, visit)
     ]
 
 
-def _studied(
+def _profile(
     surveyed: SurveyedTopic, numbers: TopicNumbers | None, store: Typestore | None
-) -> StudiedTopic:
+) -> TopicProfile:
     timing = surveyed.statistics.to_json()
     count = surveyed.statistics.count
     topic = surveyed.topic
-    return StudiedTopic(topic.name, topic.msgtype, count, timing, numbers, store)
+    return TopicProfile(topic.name, topic.msgtype, count, timing, numbers, store)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Chosen:
 
 
 def control_rate(
-    actions: Sequence[StudiedTopic], observations: Sequence[StudiedTopic]
+    actions: Sequence[TopicProfile], observations: Sequence[TopicProfile]
 ) -> Chosen | None:
     """Choose the rate of the commands, or else that of what is observed.
 
@@ -158,7 +160,7 @@ def _chosen(rate_hz: float, reason: str) -> Chosen:
     return Chosen(usual_rate(min(rate_hz, FASTEST_HZ)), reason)
 
 
-def distrust_of_stamps(topic: StudiedTopic) -> str:
+def distrust_of_stamps(topic: TopicProfile) -> str:
     """Why a topic's header stamps are not to be used; empty if they are."""
     stamps, delay = topic.timing["stamps"], topic.timing["receive_minus_header_ms"]
     if stamps is None:
@@ -170,7 +172,7 @@ def distrust_of_stamps(topic: StudiedTopic) -> str:
     return ""
 
 
-def observed_age(topic: StudiedTopic, rate_hz: float, *, by_header: bool) -> Chosen:
+def observed_age(topic: TopicProfile, rate_hz: float, *, by_header: bool) -> Chosen:
     """Choose how old an observed value may be: as old as a few missing messages make it."""
     timing = topic.timing
     if timing["median_pause_ms"] is None:
@@ -182,7 +184,7 @@ def observed_age(topic: StudiedTopic, rate_hz: float, *, by_header: bool) -> Cho
     return Chosen(_limit(limit), _pauses(topic))
 
 
-def commanded_age(topic: StudiedTopic, rate_hz: float) -> Chosen:
+def commanded_age(topic: TopicProfile, rate_hz: float) -> Chosen:
     """Choose how long a command stays in force: one that comes by hand, until the next."""
     timing = topic.timing
     if timing["median_pause_ms"] is None:
@@ -199,7 +201,7 @@ def _limit(seconds: float) -> float:
     return upward(min(max(seconds, 1e-3), 1e6))
 
 
-def _pauses(topic: StudiedTopic) -> str:
+def _pauses(topic: TopicProfile) -> str:
     timing = topic.timing
     longest = timing["longest_pause_s"]
     return f"came every {timing['median_pause_ms'] / 1000:.3g} s, at most {longest:.3g} s apart"

@@ -15,7 +15,7 @@ from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import load_yaml
 from dql_ros.bag.metadata import PlainDumper
 from dql_ros.tools.contract_draft.field_lines import FieldLine
-from dql_ros.tools.contract_draft.topic_profile import StudiedTopic
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 
 WIDTH = 99
 
@@ -87,7 +87,7 @@ class StreamDraft:
         fields: Its fields.
     """
 
-    topic: StudiedTopic
+    topic: TopicProfile
     keys: dict[str, tuple[object, str]] = field(default_factory=dict)
     fields: tuple[FieldLine, ...] = ()
 

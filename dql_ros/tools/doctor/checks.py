@@ -28,11 +28,11 @@ from dql_ros.sros2 import (
     settings_warning,
 )
 from dql_ros.tools.doctor.finding import (
-    BrokenProcessError,
     Finding,
-    ask_python,
+    ProcessError,
     failure,
     fine,
+    run_python,
     warning,
 )
 from dql_ros.tools.doctor.ros import check_ros
@@ -113,8 +113,8 @@ def _check(library: Library) -> Finding:
     complain = failure if library.on_robot else warning
     package = f"{library.name}>={library.minimum}" if library.minimum else library.name
     try:
-        version = str(ask_python(["-c", _VERSION_CODE, library.name]))
-    except BrokenProcessError as error:
+        version = str(run_python(["-c", _VERSION_CODE, library.name]))
+    except ProcessError as error:
         return complain(
             library.name,
             f"does not load ({error}); needed for {library.needed_for}",
@@ -226,8 +226,8 @@ def check_gpu(device: Path = Path("/dev/nvidia0")) -> Finding:
     """Ask torch, in a process of its own, and compare with what the kernel shows."""
     check, present = "gpu", device.exists()
     try:
-        seen = ask_python(["-c", _GPU_CODE])
-    except BrokenProcessError as error:
+        seen = run_python(["-c", _GPU_CODE])
+    except ProcessError as error:
         if not present:
             return fine(check, f"none; {_NOT_NEEDED}")
         return warning(
@@ -342,7 +342,7 @@ CHECKS: tuple[Callable[[], Finding | Iterator[Finding]], ...] = (
 )
 
 
-def examine() -> Iterator[Finding]:
+def run_checks() -> Iterator[Finding]:
     """Yield the findings of all checks, each as soon as it is there."""
     for check in CHECKS:
         found = check()

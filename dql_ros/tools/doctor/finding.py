@@ -59,11 +59,11 @@ def failure(check: str, found: str, remedy: str) -> Finding:
     return Finding(check, Verdict.FAILURE, found, remedy)
 
 
-class BrokenProcessError(Exception):
+class ProcessError(Exception):
     """The process failed; the message is the last line that it wrote, or how it ended."""
 
 
-def ask_python(
+def run_python(
     arguments: Sequence[str],
     environment: Mapping[str, str] = os.environ,
     timeout_s: float = TIMEOUT_S,
@@ -76,7 +76,7 @@ def ask_python(
         timeout_s: When it is killed.
 
     Raises:
-        BrokenProcessError: If it fails, says nothing, or takes too long.
+        ProcessError: If it fails, says nothing, or takes too long.
     """
     output: list[str] = []
 
@@ -90,10 +90,10 @@ def ask_python(
         child = children.add(start)
         if not child.wait(timeout_s):
             child.kill()
-            raise BrokenProcessError(f"no answer within {timeout_s:.0f} s")
+            raise ProcessError(f"no answer within {timeout_s:.0f} s")
     if child.exit_code:
-        raise BrokenProcessError(child.last_words)
+        raise ProcessError(child.last_words)
     try:
         return json.loads("".join(output).splitlines()[-1])
     except (IndexError, ValueError) as error:
-        raise BrokenProcessError("gave no answer") from error
+        raise ProcessError("gave no answer") from error

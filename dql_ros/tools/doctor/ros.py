@@ -11,11 +11,11 @@ from dql_core.errors import SimulationError
 from dql_ros.processes import NodeCommand, NodeProcesses, environment_of, own_domain
 from dql_ros.sros2 import explain_refusal
 from dql_ros.tools.doctor.finding import (
-    BrokenProcessError,
     Finding,
-    ask_python,
+    ProcessError,
     failure,
     fine,
+    run_python,
     warning,
 )
 
@@ -36,8 +36,8 @@ _START_TIMEOUT_S = 60.0
 def check_ros(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
     """Import rclpy and the messages in a process, then let two processes find each other."""
     try:
-        installation = ask_python(["-m", INSTALLATION], dict(environment))
-    except BrokenProcessError as error:
+        installation = run_python(["-m", INSTALLATION], dict(environment))
+    except ProcessError as error:
         yield _explain(str(error), environment)
         return
     yield from judge_installation(installation)
@@ -89,8 +89,8 @@ def check_discovery() -> Finding:
             environment = environment_of(domain) | {"ROS_LOG_DIR": str(processes.folder)}
             arguments = ["-m", ECHO, "call", str(_DISCOVERY_TIMEOUT_S)]
             timeout_s = _START_TIMEOUT_S + _DISCOVERY_TIMEOUT_S
-            heard = ask_python(arguments, environment, timeout_s)
-    except (BrokenProcessError, SimulationError, OSError) as error:
+            heard = run_python(arguments, environment, timeout_s)
+    except (ProcessError, SimulationError, OSError) as error:
         if reason := explain_refusal(str(error)):
             found, _, remedy = reason.partition(": ")
             return failure(check, found, remedy)

@@ -118,10 +118,10 @@ def test_a_stamp_that_is_ahead_is_refused_and_never_used(
     # Nor once the clock has come to it.
     assert observer.at(3 * SECOND_NS, 0).missing == ("joint_states",)
     assert observer.arrivals["joint_states"].ahead == 1
-    assert "is 2.000 s ahead of this node's clock" in observer.trouble("joint_states")
+    assert "is 2.000 s ahead of this node's clock" in observer.problem("joint_states")
     within_ns = SECOND_NS + contract.period_ns
     observer.receive("joint_states", state(blank, within_ns), SECOND_NS, steady_ns=0)
-    assert observer.trouble("joint_states") == ""
+    assert observer.problem("joint_states") == ""
     assert observer.at(within_ns, 0).missing == ()
 
 
@@ -188,7 +188,7 @@ def test_what_a_message_is_quoted_with_is_visible_and_short(
     observer = Observer(contract)
     with pytest.raises(ContractError) as raised:
         observer.receive("joint_states", message, received_ns=0, steady_ns=0)
-    for text in (str(raised.value), observer.trouble("joint_states")):
+    for text in (str(raised.value), observer.problem("joint_states")):
         assert text.isprintable()
         assert len(text) < 5000
 
@@ -199,7 +199,7 @@ def test_in_lockstep_the_stamps_are_the_clock(
     observer = Observer(contract, lockstep=True)
     observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
     observer.receive("joint_states", state(blank, 5 * SECOND_NS), received_ns=0, steady_ns=0)
-    assert observer.trouble("joint_states") == ""
+    assert observer.problem("joint_states") == ""
     # A simulator that waits for a person makes nothing old.
     assert observer.at(5 * SECOND_NS, 99 * SECOND_NS).missing == ()
 
@@ -214,9 +214,9 @@ def test_a_refused_message_is_told_until_a_good_one_comes(
         with pytest.raises(ContractError):
             observer.receive("joint_states", message, received_ns=0, steady_ns=0)
     assert observer.arrivals["joint_states"].refused == 2
-    assert "refused: joint_states: joint 'shoulder'" in observer.trouble("joint_states")
+    assert "refused: joint_states: joint 'shoulder'" in observer.problem("joint_states")
     observer.receive("joint_states", state(blank, 0), received_ns=0, steady_ns=0)
-    assert observer.trouble("joint_states") == ""
+    assert observer.problem("joint_states") == ""
     assert observer.arrivals["joint_states"].refused == 2
 
 

@@ -49,7 +49,7 @@ def test_a_pause_does_not_make_commands_old() -> None:
     for stream, values in ((0, [1.0, 2.0]), (1, [3.0])):
         command.receive(stream, np.array(values), 0)
     command.at(0)
-    command.forgive(10 * SECOND)
+    command.discount(10 * SECOND)
     np.testing.assert_array_equal(command.at(10 * SECOND + 1), [1.0, 2.0, 3.0])
 
 

@@ -169,14 +169,14 @@ def test_episodes_begin_at_the_keyframe_that_was_asked_for(model: Path) -> None:
     environment = open_environment(str(model), contract(), max_episode_steps=2)
     runner = EpisodeRunner(environment, 20_000_000, seed=0, episodes=0)
     assert runner.begin().observation[0] == 0.0
-    runner.ask_for(seed=None, keyframe="tilted")
+    runner.set_next_start(seed=None, keyframe="tilted")
     assert runner.begin().observation[0] == pytest.approx(np.rad2deg(0.5))
     runner.advance(np.zeros(2))
     result = runner.advance(np.zeros(2)).result
     assert result is not None
     assert (result.length, result.truncated) == (2, True)
     with pytest.raises(SimulationError, match=r"no keyframe 'tiltet' \(did you mean 'tilted'\?\)"):
-        runner.ask_for(seed=None, keyframe="tiltet")
+        runner.set_next_start(seed=None, keyframe="tiltet")
 
 
 def test_the_demo_robots_own_model_fits_its_contract() -> None:

@@ -169,7 +169,7 @@ def test_a_dict_of_vectors_is_laid_out_by_its_sorted_keys(monkeypatch: pytest.Mo
 def test_a_seed_that_is_asked_for_counts_for_one_episode() -> None:
     asked, plain = runner(seed=3), runner(seed=40)
     asked.begin()
-    asked.ask_for(seed=40, keyframe="")
+    asked.set_next_start(seed=40, keyframe="")
     np.testing.assert_array_equal(asked.begin().observation, plain.begin().observation)
     third = runner(seed=5)
     np.testing.assert_array_equal(asked.begin().observation, third.begin().observation)
@@ -177,4 +177,4 @@ def test_a_seed_that_is_asked_for_counts_for_one_episode() -> None:
 
 def test_a_robot_without_a_model_has_no_keyframes() -> None:
     with pytest.raises(SimulationError, match="'Pendulum-v1' has no keyframes: leave 'keyframe'"):
-        runner().ask_for(seed=None, keyframe="home")
+        runner().set_next_start(seed=None, keyframe="home")

@@ -14,7 +14,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, contract_problems, load_contract
 from dql_ros.convert.convert import ConvertOptions, Source, convert
 from dql_ros.tools.contract_draft.draft import Draft, draft_contract
-from dql_ros.tools.contract_draft.topic_profile import outward, study, upward, usual_rate
+from dql_ros.tools.contract_draft.topic_profile import outward, profile_topics, upward, usual_rate
 from dql_ros.tools.contract_draft.yaml_text import comment, entry, flow
 
 SECOND = 1_000_000_000
@@ -25,7 +25,7 @@ Message = tuple[str, str, int, Any]
 
 def drafted(bag_path: Path, rate_hz: float | None = None) -> Draft:
     with Bag(bag_path) as bag:
-        return draft_contract(study(bag), bag_path.name, rate_hz)
+        return draft_contract(profile_topics(bag), bag_path.name, rate_hz)
 
 
 def written(tmp_path: Path, draft: Draft) -> Path:

@@ -20,12 +20,12 @@ from dql_ros.tools.doctor.checks import (
     parts_of,
 )
 from dql_ros.tools.doctor.finding import (
-    BrokenProcessError,
     Finding,
+    ProcessError,
     Verdict,
-    ask_python,
     failure,
     fine,
+    run_python,
     warning,
 )
 from dql_ros.tools.doctor.ros import check_ros, judge_installation
@@ -48,7 +48,7 @@ def verdicts(environment: dict[str, str]) -> dict[str, Verdict]:
 
 
 def test_a_process_answers_with_json_on_its_last_line() -> None:
-    assert ask_python(["-c", "print('noise'); print('[1, 2]')"]) == [1, 2]
+    assert run_python(["-c", "print('noise'); print('[1, 2]')"]) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ def test_a_process_answers_with_json_on_its_last_line() -> None:
     ],
 )
 def test_a_process_that_fails_is_told_in_one_line(code: str, told: str) -> None:
-    with pytest.raises(BrokenProcessError, match=f"^{told}$"):
-        ask_python(["-c", code])
+    with pytest.raises(ProcessError, match=f"^{told}$"):
+        run_python(["-c", code])
 
 
 def test_a_process_that_hangs_is_given_up() -> None:
-    with pytest.raises(BrokenProcessError, match=r"^no answer within 0 s$"):
-        ask_python(["-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
+    with pytest.raises(ProcessError, match=r"^no answer within 0 s$"):
+        run_python(["-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,8 @@ def test_timing_is_measured_here() -> None:
         ({"name": "", "cuda": ""}, False, Verdict.FINE, ""),
         ({"name": "", "cuda": ""}, True, Verdict.WARNING, "CUDA index"),
         ({"name": "", "cuda": "12.8"}, True, Verdict.WARNING, "nvidia-smi"),
-        (BrokenProcessError("no torch"), True, Verdict.WARNING, "pip install torch"),
-        (BrokenProcessError("no torch"), False, Verdict.FINE, ""),
+        (ProcessError("no torch"), True, Verdict.WARNING, "pip install torch"),
+        (ProcessError("no torch"), False, Verdict.FINE, ""),
     ],
 )
 def test_a_gpu_that_torch_cannot_use_is_told(
@@ -197,7 +197,7 @@ def test_a_gpu_that_torch_cannot_use_is_told(
             raise answer
         return answer
 
-    monkeypatch.setattr(checks, "ask_python", ask)
+    monkeypatch.setattr(checks, "run_python", ask)
     device = tmp_path / "nvidia0"
     if present:
         device.touch()
@@ -269,6 +269,6 @@ def test_findings_come_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> N
         return findings
 
     monkeypatch.setattr(checks, "CHECKS", (check("one"), check("two")))
-    findings = checks.examine()
+    findings = checks.run_checks()
     assert next(findings).check == "one"
     assert asked == ["one"]

@@ -116,8 +116,8 @@ def test_a_rival_is_seen_through_remappings(robot: Robot, second: str) -> None:
     )
     driver.create_publisher(Float64MultiArray, COMMANDS, reliable(1))
     rivals = Rivals(driver, [COMMANDS], is_commander=True)
-    assert rivals.trouble() == ""
+    assert rivals.problem() == ""
     probe.create_publisher(Float64MultiArray, "/elsewhere", reliable(1))
-    robot.probe.until(rivals.trouble, "the rival")
-    assert "/policy, /probe" in rivals.trouble()
+    robot.probe.until(rivals.problem, "the rival")
+    assert "/policy, /probe" in rivals.problem()
     driver.destroy_node()
