@@ -34,7 +34,6 @@ from dql_ros.nodes.parameters import (
     Parameter,
     contract_of,
     declare,
-    refuse_unknown,
     require,
     value_of,
 )
@@ -172,7 +171,6 @@ class ControlNode(ManagedNode):
         self._caller: Caller = SameThread()
         self._inference_thread: WorkerThread | None = None
         declare(self, self._declared)
-        refuse_unknown(self)
         self._interlock = Interlock()
         self._safety = SafetyInputs(self, self._interlock, self._on_safety_change)
 

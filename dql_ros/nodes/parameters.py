@@ -70,10 +70,11 @@ class Parameter:
 
 
 def declare(node: Node, parameters: Sequence[Parameter]) -> None:
-    """Declare ``parameters`` on ``node`` and check the values that they were given.
+    """Declare all ``parameters`` of ``node`` and check what it was given.
 
     Raises:
-        ConfigError: If a value has the wrong type, is out of range, or is no allowed choice.
+        ConfigError: If a value has the wrong type, is out of range or is no allowed choice, or
+            the node has no parameter of a name that was given.
     """
     for parameter in parameters:
         default = (
@@ -91,16 +92,14 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> None:
                 f"parameter '{parameter.name}' of {node.get_name()} is '{value}', which is not "
                 f"allowed{hint}"
             )
+    _refuse_unknown(node)
 
 
-def refuse_unknown(node: Node) -> None:
+def _refuse_unknown(node: Node) -> None:
     """Check that all parameters that ``node`` was given are its own.
 
     In a parameter file a section for all nodes, ``/**``, may also hold parameters of another node:
     they are logged, and refused only if they look like one of this node's misspelt.
-
-    Raises:
-        ConfigError: Naming the first one that is not, and the nearest one that is.
     """
     given = node._parameter_overrides  # rclpy has no other way to ask
     unknown = sorted(name for name in given if not node.has_parameter(name))

@@ -41,7 +41,6 @@ from dql_ros.nodes.parameters import (
     contract_of,
     declare,
     path_of,
-    refuse_unknown,
     require,
     value_of,
 )
@@ -117,7 +116,6 @@ class RecorderNode(Node):
         """
         super().__init__("recorder")
         declare(self, PARAMETERS)
-        refuse_unknown(self)
         require(self, PARAMETERS)
         path = contract_of(self)
         contract = load_contract(path)

@@ -140,6 +140,7 @@ def test_real_time_holds_the_last_command(robot: Robot) -> None:
     [
         ({"env": "dql_core/ScaraReech-v0"}, "Did you mean: `ScaraReach`"),
         ({"contract": "arm.yaml"}, "arm.yaml: no such file"),
+        ({"state_dropp": 0.5}, "sim_bridge has no parameter 'state_dropp' (did you mean"),
         ({"real_time_factor": 0.0}, "parameter 'real_time_factor' of sim_bridge"),
     ],
 )
