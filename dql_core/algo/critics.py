@@ -49,16 +49,13 @@ class Critics:
     def targets(
         self, batch: Batch, sample: Callable[[Tensor, Tensor], Tensor], noise: Tensor
     ) -> Tensor:
-        """Return the bootstrapped values of a batch, from the slow copies alone.
+        """Return the bootstrapped values of a batch, shape (B,), from the slow copies alone.
 
         Args:
             batch: B transitions.
             sample: Takes S actions for each next observation, one row after the other: from
                 (B * S, O) and the noise to (B * S, A).
             noise: Standard normal, shape (Z, B * S, A).
-
-        Returns:
-            Shape (B,).
         """
         samples = noise.shape[1] // len(batch.reward)
         observation = batch.next_observation.repeat_interleave(samples, dim=0)

@@ -129,7 +129,8 @@ class CapturedUpdate(Generic[Result]):
         if not self._inputs:
             self._inputs = tuple(_map_tensors(torch.clone, each) for each in inputs)
         for fixed, new in zip(self._inputs, inputs, strict=True):
-            _copy_into(fixed, new)
+            for name, tensor in vars(fixed).items():
+                tensor.copy_(getattr(new, name), non_blocking=True)
         self._calls += 1
         if self._graph is not None:
             self._graph.replay()
@@ -161,15 +162,8 @@ class CapturedUpdate(Generic[Result]):
 
 
 def _map_tensors(function: Callable[[Tensor], Tensor], values: Any) -> Any:
-    fields = {
-        field.name: function(getattr(values, field.name)) for field in dataclasses.fields(values)
-    }
+    fields = {name: function(tensor) for name, tensor in vars(values).items()}
     return dataclasses.replace(values, **fields)
-
-
-def _copy_into(fixed: Any, new: Any) -> None:
-    for field in dataclasses.fields(fixed):
-        getattr(fixed, field.name).copy_(getattr(new, field.name), non_blocking=True)
 
 
 class CompiledUpdate:

@@ -21,20 +21,17 @@ def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
 
 
 def imitation_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    r"""Behaviour cloning, :math:`L_d` (equation 2), as a mean over batch and dimensions.
+    r"""Behaviour cloning, :math:`L_d` (equation 2): a scalar, the mean over batch and dimensions.
 
     Args:
         predicted: The policy network's output for the noised actions, shape (B, A).
         target: The noise that is in them, or the clean actions, shape (B, A).
-
-    Returns:
-        Scalar.
     """
     return functional.mse_loss(predicted.float(), target)
 
 
 def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
-    r"""Policy improvement, :math:`L_q` (equation 3), with the scale of the values divided out.
+    r"""Policy improvement, :math:`L_q` (equation 3), a scalar: the scale of values is divided out.
 
     One critic guides and the other one's mean magnitude divides, as in the paper's code; which is
     which is drawn anew for each update. The divisor is not differentiated.
@@ -42,9 +39,6 @@ def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
     Args:
         guiding: The guiding critic on actions of the policy, shape (B,).
         other: The other critic on the same actions, shape (B,).
-
-    Returns:
-        Scalar; to be weighted with eta.
     """
     return -guiding.mean() / other.detach().abs().mean()
 
@@ -52,7 +46,7 @@ def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
 def bootstrapped_target(
     reward: Tensor, bootstrap: Tensor, next_q_values: Tensor, discount: float
 ) -> Tensor:
-    r"""Target of the critics: :math:`r + \gamma \min_e \max_s Q_e(s', a'_s)`.
+    r"""Target of the critics, shape (B,): :math:`r + \gamma \min_e \max_s Q_e(s', a'_s)`.
 
     With S = 1 it is the paper's plain backup (section 4), else its max-Q backup.
 
@@ -61,23 +55,17 @@ def bootstrapped_target(
         bootstrap: 0 where the task terminated, else 1, shape (B,).
         next_q_values: Target critics on sampled next actions, shape (E, B, S).
         discount: gamma.
-
-    Returns:
-        Shape (B,).
     """
     best = next_q_values.amax(dim=2).amin(dim=0)
     return reward + discount * bootstrap * best
 
 
 def critic_loss(q_values: Tensor, target: Tensor) -> Tensor:
-    """Squared error of each critic, averaged over the batch and summed over the critics.
+    """Squared error, a scalar: averaged over the batch and summed over the critics.
 
     Args:
         q_values: Shape (E, B).
         target: Shape (B,); gradients are the caller's to stop.
-
-    Returns:
-        Scalar.
     """
     return (q_values - target).square().mean(dim=1).sum()
 

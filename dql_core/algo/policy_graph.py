@@ -148,14 +148,11 @@ class TorchPolicy:
     def act_for_each(
         self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
     ) -> NDArray[np.float32]:
-        """Sample an action for each of V raw observations at once.
+        """Sample an action for each of V raw observations at once, shape (V, A).
 
         Args:
             observations: Shape (V, O).
             rngs: The source of the noise of each.
-
-        Returns:
-            Shape (V, A).
         """
         steps, selection = zip(*map(self._draw, rngs), strict=True)
         noise = Noise(np.stack(steps, axis=1), np.stack(selection))

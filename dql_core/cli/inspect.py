@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 
 def describe(path: Path) -> Group | None:
-    """Describe a dataset, run folder, checkpoint or bundle.
-
-    Returns:
-        Tables to print, or ``None`` if ``path`` is none of these.
+    """Return tables on a dataset, run, checkpoint or bundle; ``None`` if it is none of these.
 
     Raises:
         DqlError: If it is one of these, but damaged.

@@ -98,7 +98,7 @@ def leaves(space: Space[Any], path: Keys = ()) -> Iterator[tuple[Keys, Space[Any
 
 
 def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.float32]:
-    """Lay a value of a space out as one vector, or many values as many vectors.
+    """Lay a value of a space out as one vector, (n,), or many values as many vectors, (..., n).
 
     The parts come in the order of `leaves`, each Box row by row.
 
@@ -107,9 +107,6 @@ def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.fl
         value: An element of ``space``, or its arrays with further axes in front: 1 for an episode
             or for the observation of a vector environment.
         batch_dims: Number of axes in front.
-
-    Returns:
-        Shape (..., n).
     """
     return join(
         [functools.reduce(operator.getitem, path, value) for path, _ in leaves(space)], batch_dims

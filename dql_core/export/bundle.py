@@ -50,7 +50,7 @@ def export_bundle(
     dataset: str | None = None,
     which: CheckpointName = "last",
 ) -> Manifest:
-    """Export a trained policy; the bundle appears whole or not at all.
+    """Export a trained policy and return its manifest; the bundle appears whole or not at all.
 
     Args:
         checkpoint_path: A run folder or checkpoint.
@@ -61,9 +61,6 @@ def export_bundle(
         dataset: Whose observations prove the parity; by default the training dataset's, or, where
             that is out of reach, observations drawn from the normaliser's statistics.
         which: Which checkpoint of a run.
-
-    Returns:
-        The manifest that was written.
 
     Raises:
         BundleError: If ``out`` exists or the exported graph is not the policy.

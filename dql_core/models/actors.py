@@ -22,14 +22,11 @@ class ActionSampler(Protocol):
     num_noises: int
 
     def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
-        """Sample actions.
+        """Sample actions in [-1, 1], shape (B, A).
 
         Args:
             observation: Normalised observations, shape (B, O), or (1, O) for all rows.
             noise: Standard normal, shape (Z, B, A).
-
-        Returns:
-            Actions in [-1, 1], shape (B, A).
         """
 
 

@@ -47,14 +47,11 @@ class TwinCritic(nn.Module):
         self.layer_norm = layer_norm
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
-        """Estimate the return of ``action``.
+        """Estimate the return of ``action`` by each critic, shape (E, B).
 
         Args:
             observation: Normalised observations, shape (B, O).
             action: Actions in the normalised space, shape (B, A).
-
-        Returns:
-            Shape (E, B).
         """
         layers: list[tuple[Tensor, Tensor]] = [
             (layer.weight, layer.bias) for layer in self._layers()
@@ -62,15 +59,12 @@ class TwinCritic(nn.Module):
         return self._values(layers, observation, action)
 
     def one(self, index: Tensor, observation: Tensor, action: Tensor) -> Tensor:
-        """Estimate the return with a single critic, at the price of one.
+        """Estimate the return with a single critic, at the price of one, shape (B,).
 
         Args:
             index: Which one, integer, shape ().
             observation: As in `forward`.
             action: As in `forward`.
-
-        Returns:
-            Shape (B,).
         """
         chosen = index.reshape(1)
         layers = [

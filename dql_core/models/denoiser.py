@@ -50,15 +50,12 @@ class Denoiser(nn.Module):
         self.register_buffer("sinusoids", sinusoids(num_steps, EMBEDDING_SIZE), persistent=False)
 
     def forward(self, action: Tensor, step: Tensor, observation: Tensor) -> Tensor:
-        """Predict the noise.
+        """Predict the noise, shape (B, A).
 
         Args:
             action: Noisy actions in the normalised space, shape (B, A).
             step: Diffusion steps, integer, shape (B,) or ().
             observation: Normalised observations, shape (B, O).
-
-        Returns:
-            Shape (B, A).
         """
         return self._trunk(action, self._observation_part(observation) + self._step_part()[step])
 

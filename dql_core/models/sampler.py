@@ -71,16 +71,13 @@ class ReverseProcess:
         return 1 + sum(step.noise_weight > 0.0 for step in self.steps)
 
     def sample(self, denoiser: NoiseModel, observation: Tensor, noise: Tensor) -> Tensor:
-        """Run the whole chain; gradients flow through all of it.
+        """Run the whole chain to actions in [-1, 1], (B, A); gradients flow through all of it.
 
         Args:
             denoiser: Predicts as `prediction` says.
             observation: Shape (B, O).
             noise: Standard normal, shape (Z, B, A): ``noise[0]`` is where the chain starts,
                 ``noise[j]`` is what its j-th step adds; the last step adds none.
-
-        Returns:
-            Actions in [-1, 1], shape (B, A).
         """
         predict = denoiser.condition(observation)
         action = noise[0]

@@ -26,13 +26,10 @@ Way = Literal["inner", "outer"]
 
 
 def tip_position(joints: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Position of the tool on the table.
+    """Position of the tool on the table, x and y in m, shape (..., 2).
 
     Args:
         joints: Shoulder and elbow angle in rad, shape (..., 2).
-
-    Returns:
-        x and y in m, shape (..., 2).
     """
     shoulder, both = joints[..., 0], joints[..., 0] + joints[..., 1]
     x = UPPER_ARM_M * np.cos(shoulder) + FOREARM_M * np.cos(both)

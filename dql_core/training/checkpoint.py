@@ -143,10 +143,7 @@ class Checkpoint:
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``run/checkpoints/step-<8 digits>``; it appears whole or not at all.
-
-    Returns:
-        The checkpoint's folder.
+    """Write ``run/checkpoints/step-<8 digits>``, whole or not at all, and return this folder.
 
     Raises:
         OutputError: If it cannot be written.

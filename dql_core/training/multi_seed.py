@@ -18,7 +18,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
 
 from dql_core.config import TrainConfig
 from dql_core.documents import file_within, read_json
@@ -26,7 +28,7 @@ from dql_core.errors import CheckpointError, ConfigError
 from dql_core.evaluation.statistics import Estimate, estimate_mean
 from dql_core.files import write_text
 from dql_core.process import ChildProcess, Interruption, log_lines, run_child
-from dql_core.strict_yaml import parse
+from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
     METRICS_FILE,
@@ -187,6 +189,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
+class SeedsDocument(StrictModel):
+    """What ``seeds.json`` says: with which seeds which configuration is to be run."""
+
+    seeds: tuple[Annotated[int, Field(strict=True, ge=0)], ...]
+    config: TrainConfig
+
+
 def create_seed_folder(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> None:
     """Make ``folder`` and note in it what is to be run there.
 
@@ -195,7 +204,7 @@ def create_seed_folder(folder: Path, config: TrainConfig, seeds: Sequence[int]) 
     """
     require_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"seeds": list(seeds), "config": config.model_dump(mode="json")}
+    document = SeedsDocument(seeds=tuple(seeds), config=config).model_dump(mode="json")
     write_text(folder / SEEDS_FILE, json.dumps(document, indent=2) + "\n")
 
 
@@ -213,13 +222,9 @@ def read_seed_folder(folder: Path) -> tuple[TrainConfig, tuple[int, ...]]:
     path = folder / SEEDS_FILE
     if not path.is_file():
         raise CheckpointError(f"{folder}: does not hold runs of several seeds (no {SEEDS_FILE})")
-    document = read_json(file_within(folder, SEEDS_FILE, CheckpointError), CheckpointError)
-    seeds, config = document.get("seeds"), document.get("config")
-    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise CheckpointError(f"{path}: damaged: 'seeds' is {seeds!r:.80}")
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: damaged: 'config' is {config!r:.80}")
-    return parse(config, TrainConfig, str(path), CheckpointError), tuple(seeds)
+    content = read_json(file_within(folder, SEEDS_FILE, CheckpointError), CheckpointError)
+    document = parse(content, SeedsDocument, f"{path}: damaged", CheckpointError)
+    return document.config, document.seeds
 
 
 def seed_runs(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> list[SeedRun]:

@@ -31,10 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Arrays:
-    """Read the named arrays of an HDF5 file.
-
-    Returns:
-        Name to array, without the optional ones that are not there.
+    """Return the named arrays of an HDF5 file, without optional ones that are not there.
 
     Raises:
         DatasetError: If the file or a needed array is missing, is not an array of numbers, lies
