@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from dql_core.data.dataset import Episode, write_dataset
-from dql_core.evaluation.parallel_rollout import ParallelRollouts
+from dql_core.evaluation.rollout import ParallelRollouts
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.sim import SCARA_ID
 from dql_core.sim.scara import Way

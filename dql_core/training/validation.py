@@ -24,7 +24,7 @@ from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import make_transitions
 from dql_core.errors import CheckpointError
-from dql_core.evaluation.parallel_rollout import ParallelRollouts
+from dql_core.evaluation.rollout import ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.files import write_text
 from dql_core.normalize import Normalizer

@@ -19,8 +19,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.data.spaces import flatten, spec_from_spaces
 from dql_core.errors import ConfigError, SpecMismatchError
-from dql_core.evaluation.parallel_rollout import MAX_ENVIRONMENTS, ParallelRollouts
-from dql_core.evaluation.rollout import EvaluationResult
+from dql_core.evaluation.rollout import MAX_ENVIRONMENTS, EvaluationResult, ParallelRollouts
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.loop import train
@@ -157,7 +156,7 @@ def test_more_episodes_than_environments_come_in_waves(
 ) -> None:
     run = untrained(make_config(dataset))
     at_once = ParallelRollouts("Walk-v0", run.spec, 10, seed=0)
-    monkeypatch.setattr("dql_core.evaluation.parallel_rollout.MAX_ENVIRONMENTS", 4)
+    monkeypatch.setattr("dql_core.evaluation.rollout.MAX_ENVIRONMENTS", 4)
     in_waves = ParallelRollouts("Walk-v0", run.spec, 10, seed=0)
     first, second = (each.run(run.policy()) for each in (at_once, in_waves))
     assert first is not None
