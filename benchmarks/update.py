@@ -26,7 +26,7 @@ import torch
 from benchmarks.yardstick import Yardstick
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 
 OBSERVATION_SIZE, ACTION_SIZE, BATCH_SIZE = 17, 6, 256
 ROUNDS, UPDATES_A_TURN, WARM_UP = 10, 20, 5

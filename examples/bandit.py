@@ -27,8 +27,7 @@ from dql_core.config import (
     RunConfig,
     TrainConfig,
 )
-from dql_core.data.batches import BatchSampler
-from dql_core.data.transitions import TransitionTable
+from dql_core.data.transitions import BatchSampler, TransitionTable
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.seeding import RunSeeds, make_generator
 

@@ -20,8 +20,7 @@ from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.policy_graph import policy_graph
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
-from dql_core.data.batches import BatchSampler
-from dql_core.data.transitions import TransitionTable
+from dql_core.data.transitions import BatchSampler, TransitionTable
 from dql_core.models.actors import ActionSampler, DiffusionSampler
 from dql_core.models.critic import TwinCritic
 from dql_core.models.sampler import make_process

@@ -13,7 +13,7 @@ from dql_core.algo.execution import Execution
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.models.actors import ActionSampler
 from dql_core.models.critic import TwinCritic
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.noise import UpdateNoise
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 
 
 @dataclass(frozen=True)

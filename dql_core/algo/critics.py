@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dql_core.algo.losses import bootstrapped_target
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.models.critic import TwinCritic
 from dql_core.models.ema import MovingAverage, frozen_copy
 

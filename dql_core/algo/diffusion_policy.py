@@ -12,7 +12,7 @@ from dql_core.algo.losses import imitation_loss, noised_action
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.models.actors import ActionSampler, DiffusionSampler
 from dql_core.models.denoiser import Denoiser
 from dql_core.models.ema import MovingAverage, frozen_copy

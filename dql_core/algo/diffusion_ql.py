@@ -17,7 +17,7 @@ from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import UpdateNoise
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 
 
 @dataclass(frozen=True)

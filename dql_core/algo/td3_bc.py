@@ -18,7 +18,7 @@ from dql_core.algo.losses import critic_loss, td3_bc_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.models.actors import ActionSampler, DeterministicActor
 from dql_core.models.ema import MovingAverage, frozen_copy
 

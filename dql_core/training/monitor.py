@@ -20,9 +20,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dql_core.algo.agent import Losses
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch, BatchSampler
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
+from dql_core.data.transitions import Batch, BatchSampler
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_core.training.run_files import (

@@ -10,11 +10,10 @@ import torch
 
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
-from dql_core.data.batches import BatchSampler
 from dql_core.data.checks import Finding, check_dataset
 from dql_core.data.dataset import LoadedDataset, load_dataset
 from dql_core.data.reward_transforms import RewardTransform, fit_rewards
-from dql_core.data.transitions import AS_RECORDED, make_transitions, split_episodes
+from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint

@@ -19,10 +19,9 @@ from dql_core.algo.agent import Agent
 from dql_core.algo.critics import Critics
 from dql_core.algo.noise import NoiseSource
 from dql_core.config import TrainConfig, ValidationConfig
-from dql_core.data.batches import Batch, BatchSampler
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
-from dql_core.data.transitions import make_transitions
+from dql_core.data.transitions import Batch, BatchSampler, make_transitions
 from dql_core.errors import CheckpointError
 from dql_core.evaluation.rollout import ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation

@@ -12,7 +12,7 @@ import torch
 
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.config import CriticConfig, PolicyConfig, RunConfig, TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 
 GOLDEN = Path(__file__).with_name("diffusion_ql_updates.json")
 

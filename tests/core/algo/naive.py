@@ -15,7 +15,7 @@ from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import UpdateNoise
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.models.critic import TwinCritic
 from dql_core.models.denoiser import Denoiser, sinusoids
 

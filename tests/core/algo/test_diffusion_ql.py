@@ -10,7 +10,7 @@ from torch import nn
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import UpdateNoise
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from tests.core.algo.naive import (
     A,
     B,

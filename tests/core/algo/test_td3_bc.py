@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dql_core.algo.noise import UpdateNoise
 from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.models.actors import DeterministicActor
 from tests.core.algo.naive import (
     A,

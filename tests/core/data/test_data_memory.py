@@ -10,9 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dql_core.data.batches import BatchSampler
 from dql_core.data.dataset import Episode, LoadedDataset, load_dataset, write_dataset
-from dql_core.data.transitions import make_transitions
+from dql_core.data.transitions import BatchSampler, make_transitions
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 

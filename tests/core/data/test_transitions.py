@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from dql_core.data.batches import BatchSampler
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform
-from dql_core.data.transitions import TransitionTable, make_transitions
+from dql_core.data.transitions import BatchSampler, TransitionTable, make_transitions
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 

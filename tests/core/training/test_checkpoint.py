@@ -9,7 +9,7 @@ import torch
 
 from dql_core.algo.registry import make_agent
 from dql_core.config import AgentName, CriticConfig, PolicyConfig, RunConfig, TrainConfig
-from dql_core.data.batches import Batch
+from dql_core.data.transitions import Batch
 from dql_core.errors import CheckpointError
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec

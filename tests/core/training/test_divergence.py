@@ -13,8 +13,8 @@ import torch
 
 from dql_core.algo.diffusion_ql import DiffusionQL, QLLosses
 from dql_core.config import TrainConfig
-from dql_core.data.batches import Batch
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
+from dql_core.data.transitions import Batch
 from dql_core.errors import DqlError
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.loop import train
