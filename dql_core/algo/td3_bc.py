@@ -25,14 +25,10 @@ from dql_core.models.ema import MovingAverage, frozen_copy
 
 @dataclass(frozen=True)
 class TD3BCLosses:
-    """What an update minimised and measured, scalars on the device; names become metrics.
+    """What an update minimised and measured, as `QLLosses`.
 
     Attributes:
         imitation: Squared distance to the data's actions, of the last update of the policy.
-        critic: Squared error of both critics.
-        q_data: Mean value of the data's actions.
-        q_magnitude: Mean absolute value of the data's actions.
-        q_target: Mean target of the critics.
     """
 
     imitation: Tensor

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dql_core.algo.policy_graph import PolicyGraph
 from dql_core.errors import BundleError
-from dql_core.export.parity import measure_parity, require_parity
+from dql_core.export.bundle import measure_parity, require_parity
 from dql_core.models.actors import DiffusionSampler
 from dql_core.models.critic import TwinCritic
 from dql_core.models.denoiser import Denoiser
