@@ -9,8 +9,8 @@ The bundled functions are named ``dql_core.rewards:distance_to_goal`` and so on.
 returns a reward: what costs is negative, so that the weights of a sum are positive.
 """
 
-from dql_core.rewards.episode import LoggedEpisode
 from dql_core.rewards.functions import (
+    LoggedEpisode,
     action_cost,
     distance_to_goal,
     joint_limit_penalty,

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
 from dql_core.errors import BagError
+from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_predicate, load_rewards
-from dql_core.rewards.episode import LoggedEpisode
 from dql_ros.contract import Contract, Predicate
 from dql_ros.convert.recorded_episode import (
     Cause,

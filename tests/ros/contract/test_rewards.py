@@ -2,8 +2,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_rewards
-from dql_core.rewards.episode import LoggedEpisode
 from dql_ros import contract
 
 CONTRACT = Path(__file__).parents[3] / "config/contracts/crazyflie.yaml"
