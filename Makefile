@@ -8,10 +8,10 @@ STAMP := $(VENV)/.complete
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fmt bench clean
+.PHONY: help setup demo test test-fast check fmt bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 setup: $(STAMP)  ## create .venv with everything that is needed
 
@@ -26,6 +26,9 @@ demo: $(STAMP)  ## from nothing to a driving robot: runs/demo/index.html
 # for one in vain is run once more, and told as such. Nothing else is.
 test: check  ## lint, types and the whole test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 --only-rerun "waited in vain"
+
+test-fast: $(STAMP)  ## the tests that start no ROS process and train nothing, in a minute
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ros and not slow"
 
 check: $(STAMP)  ## lint and types
 	@$(BIN)/ruff check .

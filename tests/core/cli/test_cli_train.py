@@ -10,6 +10,8 @@ from dql_core.cli.train import metrics_text, time_left, train
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.training.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 run: {steps: 20, batch_size: 8, log_every: 1, num_threads: 1}
 policy: {width: 8}

@@ -17,6 +17,8 @@ from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.preparation import make_batches, new_run
 
+pytestmark = pytest.mark.slow
+
 MODE = 0.8
 SPREAD = 0.05
 SPEC = PolicySpec("bandit", 1.0, (FieldSpec("bias"),), (FieldSpec("arm", "", -1.0, 1.0),))

@@ -19,6 +19,8 @@ from dql_core.config import TrainConfig
 from dql_core.errors import CheckpointError, ConfigError
 from dql_core.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 STEPS = 400
 # Runs up to its end unless it is killed, for which it waits in its last quarter.
 CHILD = """

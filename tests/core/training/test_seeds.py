@@ -27,6 +27,8 @@ from dql_core.training.multi_seed import (
     summarize,
 )
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 run: {steps: 12, batch_size: 8, log_every: 3, checkpoint_every: 6, num_threads: 1}
 policy: {width: 8}

@@ -22,6 +22,8 @@ from dql_core.training.loop import train
 from dql_core.training.preparation import fit_normalizer
 from dql_core.training.seeding import RunSeeds
 
+pytestmark = pytest.mark.slow
+
 SPEC = PolicySpec(
     robot="cart",
     rate_hz=10.0,

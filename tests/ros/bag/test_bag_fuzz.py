@@ -19,6 +19,8 @@ from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from tests.ros.bag.bag_files import cdr, ramp, write_mcap, write_metadata, write_ros1, write_sqlite
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = ramp(12)
 TIME_LIMIT_S = 20
 MEMORY_LIMIT_BYTES = 100_000_000

@@ -12,6 +12,7 @@ from dql_ros.bag.reader import Bag
 
 BAGS = Path(__file__).parents[3].parent / "shared" / "data" / "bags"
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.realdata,
     pytest.mark.skipif(not BAGS.is_dir(), reason="no recordings in ../shared/data/bags"),
 ]

@@ -6,6 +6,8 @@ import pytest
 
 from dql_ros.cli.main import VERBS
 
+pytestmark = pytest.mark.slow
+
 
 def dql(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -16,6 +16,8 @@ from dql_core.data.dataset import Episode, write_dataset
 from dql_core.spec import FieldSpec, PolicySpec
 from tests import cli_process
 
+pytestmark = pytest.mark.slow
+
 NASTY = "a\x1b[2J\x1b]0;t\x07\r\n\u202eb [red]c[/]"
 SHOWN = r"a\x1b[2J\x1b]0;t\x07\r\n\u202eb [red]c[/]"
 FLOAT = "std_msgs/msg/Float64"

@@ -18,6 +18,8 @@ from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 from tests.ros.cli.test_cli_end import CONFIG, CONTRACT, ROOT
 from tests.ros.convert.test_convert import ARM, Robot
 
+pytestmark = pytest.mark.slow
+
 # Enough to begin with; the dataset of the episode below takes more.
 DISK_KB = 64
 VERBS = {

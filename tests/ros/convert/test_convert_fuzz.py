@@ -27,6 +27,8 @@ from dql_ros.contract import Contract
 from dql_ros.convert.convert import ConvertOptions, Source, convert
 from tests.ros.bag.written_bags import STORE, Recorded, Way, write_bag
 
+pytestmark = pytest.mark.slow
+
 SECOND_NS = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND_NS
 TIME_LIMIT_S = 20

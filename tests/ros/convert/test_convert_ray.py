@@ -29,6 +29,8 @@ from tests.ros.convert.held_conversion import (
 from tests.ros.convert.test_convert import ARM, Robot
 from tests.ros.offline import is_possible, listening, run_offline
 
+pytestmark = pytest.mark.slow
+
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is not installed")
 # Two nodes of one processor each on the loopback interface, until standard input ends.
 CLUSTER = """

@@ -10,6 +10,8 @@ import yaml
 from tests.ros.convert.held_conversion import HELD, Workplace, contents, wait_for
 from tests.ros.convert.test_convert import Robot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path]) -> Workplace:

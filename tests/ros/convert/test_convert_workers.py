@@ -13,6 +13,8 @@ from dql_ros.convert.convert import ConvertOptions, Source, convert
 from tests.ros.convert.held_conversion import BROKEN, HELD, KILLED, Workplace, contents, wait_for
 from tests.ros.convert.test_convert import ARM, Robot, without
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = (4, 6, 3, 5, 12)
 
 

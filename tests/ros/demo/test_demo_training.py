@@ -9,6 +9,8 @@ from dql_ros.contract import load_contract
 from dql_ros.demo.training import CURVE_FILE, configured_training, read_lines, run_trainings
 from tests.ros.demo.demo_data import recorded_episode
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "none") == []
