@@ -157,7 +157,7 @@ def measure_bundle(
             backend=named_backend(backend, device),
         )
         rng = np.random.default_rng(0)
-        observation = policy.normalizer.observation_mean
+        observation = manifest.observation_normalizer.observation_mean
         functions: dict[str, Callable[[], object]] = {
             "ours": partial(policy.act, observation, rng)
         }

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import BundleError, ConfigError, SpecMismatchError
-from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import Manifest, read_bundle
 from dql_core.runtime.onnx_backend import OnnxBackend
 from dql_core.runtime.policy import (
@@ -32,6 +31,7 @@ class BundlePolicy:
 
     Attributes:
         manifest: What the bundle says of itself.
+        spec: What observation and action mean.
         choice: How many candidates it samples and how it chooses one.
     """
 
@@ -39,26 +39,13 @@ class BundlePolicy:
         self, manifest: Manifest, graph: Graph, choice: Choice, warm_start: float = 0.0
     ) -> None:
         self.manifest = manifest
+        self.spec = manifest.policy_spec
         self.choice = choice
-        self._spec = manifest.policy_spec
-        self._observation_shape = (len(self._spec.observation),)
-        self._noise_shape = (
-            manifest.sampler.num_noises,
-            self.choice.num_candidates,
-            len(self._spec.action),
-        )
+        self._observation_shape = (len(self.spec.observation),)
+        num_noises, width = manifest.sampler.num_noises, len(self.spec.action)
+        self._noise_shape = num_noises, choice.num_candidates, width
         self._graph = graph
         self._warm_start = WarmStartNoise(warm_start) if warm_start else None
-
-    @property
-    def spec(self) -> PolicySpec:
-        """What observation and action mean."""
-        return self._spec
-
-    @property
-    def normalizer(self) -> Normalizer:
-        """Statistics of the training data."""
-        return self.manifest.observation_normalizer
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
@@ -74,7 +61,7 @@ class BundlePolicy:
         if observation.shape != self._observation_shape:
             raise SpecMismatchError(
                 f"the observation has shape {observation.shape}, the policy of "
-                f"'{self._spec.robot}' needs {self._observation_shape}"
+                f"'{self.spec.robot}' needs {self._observation_shape}"
             )
         draw = draw_noise if self._warm_start is None else self._warm_start.draw
         return self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
@@ -109,7 +96,8 @@ def load_policy(
     manifest, contents = read_bundle(Path(bundle))
     if spec is not None:
         spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
-    choice = resolve_choice(manifest.choice, manifest.has_critic, num_candidates, selection)
+    own = Choice(manifest.num_candidates, manifest.selection)
+    choice = resolve_choice(own, manifest.has_critic, num_candidates, selection)
     wanted = manifest.model_copy(update={"num_candidates": choice.num_candidates})
     try:
         wanted.require_possible()

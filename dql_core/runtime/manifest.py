@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
-from dql_core.runtime.policy import Choice, Selection
+from dql_core.runtime.policy import Selection
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse
 
@@ -141,11 +141,6 @@ class Manifest(StrictModel):
     def data_statistics(self) -> Normalizer:
         """Mean and spread of the training data's observations, as far as they are known."""
         return Normalizer.from_json(self.statistics or self.normalizer)
-
-    @property
-    def choice(self) -> Choice:
-        """How candidates are chosen unless the caller wants otherwise."""
-        return Choice(self.num_candidates, self.selection)
 
     @property
     def sha256(self) -> str:
