@@ -12,7 +12,7 @@ from typing import Any
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.export.bundle import export_bundle
 from dql_core.files import replacing_directory
-from dql_core.training.run_files import METRICS_FILE
+from dql_core.training.run_files import METRICS_FILE, read_records
 from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
@@ -25,7 +25,6 @@ from dql_ros.demo.training import (
     CONFIGS,
     CURVE_FILE,
     configured_training,
-    read_lines,
     run_trainings,
 )
 from dql_ros.nodes.closed_loop import demonstrator, policy_driver, run_closed_loop
@@ -218,7 +217,7 @@ class Demo:
         runs = {key: self._root / "training" / key for key in CONFIGS}
         return [
             LearningCurve(
-                key, LABELS[key], read_lines(run / CURVE_FILE), read_lines(run / METRICS_FILE)
+                key, LABELS[key], read_records(run / CURVE_FILE), read_records(run / METRICS_FILE)
             )
             for key, run in runs.items()
         ]

@@ -1,6 +1,6 @@
 """Trains several agents at a time, each in a process of its own, and rolls out each checkpoint.
 
-    python -m dql_ros.demo.training ROOT CONFIG OUT ENV EPISODES SEED KEY=VALUE...
+    python -m dql_ros.demo.training ROOT CONFIG OUT CURVE_SEED KEY=VALUE...
 
 runs one of them. OUT and the dataset named by the configuration are relative to the folder ROOT,
 which is renamed when the demo is done: only such paths last.
@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dql_core.config import load_config
 from dql_core.errors import DqlError
@@ -24,7 +23,7 @@ from dql_core.evaluation.rollout import evaluate
 from dql_core.export.policy_source import load_any_policy
 from dql_core.process import ChildProcess, ChildProcesses, is_orphan, run_child
 from dql_core.training.loop import train
-from dql_core.training.run_files import CHECKPOINTS_FOLDER, METRICS_FILE
+from dql_core.training.run_files import CHECKPOINTS_FOLDER, METRICS_FILE, read_records
 from dql_ros.config_files import installed_config
 from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
 
@@ -68,16 +67,19 @@ class Training:
 
     def done(self) -> int:
         """Work done."""
-        metrics, points = read_lines(self.run / METRICS_FILE), read_lines(self.run / CURVE_FILE)
+        metrics, points = (
+            read_records(self.run / METRICS_FILE),
+            read_records(self.run / CURVE_FILE),
+        )
         updates = metrics[-1]["step"] if metrics else 0
         return int(updates) + len(points) * self._updates_a_point
 
     def command(self) -> list[str]:
         """Command line of its process."""
-        seed, out = str(self.curve_seed), str(self.run.relative_to(self.root))
-        arguments = [str(self.root), str(self.config), out, BUNDLED_ENVIRONMENT]
         module = [sys.executable, "-m", "dql_ros.demo.training"]
-        return [*module, *arguments, str(CURVE_EPISODES), seed, *self.overrides]
+        out = str(self.run.relative_to(self.root))
+        arguments = [str(self.root), str(self.config), out, str(self.curve_seed)]
+        return [*module, *arguments, *self.overrides]
 
     @property
     def _updates_a_point(self) -> int:
@@ -134,36 +136,28 @@ def run_trainings(
         children.check(DqlError)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines; a line that is still being written is left out."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")]
-
-
 def main() -> None:
     """Run the process; exits with 2 on a user's mistake, 130 when interrupted."""
     run_child(_train_and_evaluate)
 
 
 def _train_and_evaluate() -> bool:
-    root, config_path, out, env, episodes, seed, *overrides = sys.argv[1:]
+    root, config_path, out, seed, *overrides = sys.argv[1:]
     end_with_parent()
     config = load_config(Path(config_path).resolve(), overrides)
     os.chdir(root)
     finished = train(config, Path(out), end_with_parent).finished
     if finished:
-        write_curve(Path(out), env, int(episodes), int(seed))
+        write_curve(Path(out), int(seed))
     return finished
 
 
-def write_curve(run: Path, env: str, episodes: int, seed: int) -> None:
+def write_curve(run: Path, seed: int) -> None:
     """Roll out every checkpoint of ``run`` from the same starts, and write a line of each."""
     with (run / CURVE_FILE).open("w") as file:
         for checkpoint in sorted((run / CHECKPOINTS_FOLDER).iterdir()):
-            result = evaluate(
-                load_any_policy(checkpoint), env, episodes, seed, lambda _: end_with_parent()
-            )
+            policy, episodes = load_any_policy(checkpoint), CURVE_EPISODES
+            result = evaluate(policy, BUNDLED_ENVIRONMENT, episodes, seed, end_with_parent)
             point = {"step": int(checkpoint.name.removeprefix("step-")), **result.to_json()}
             file.write(json.dumps(point) + "\n")
             file.flush()

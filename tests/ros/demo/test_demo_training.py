@@ -4,18 +4,19 @@ import pytest
 
 from dql_core.data.dataset import write_dataset
 from dql_core.errors import DqlError
+from dql_core.training.run_files import read_records
 from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
-from dql_ros.demo.training import CURVE_FILE, configured_training, read_lines, run_trainings
+from dql_ros.demo.training import CURVE_FILE, configured_training, run_trainings
 from tests.ros.demo.demo_data import recorded_episode
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
-    assert read_lines(tmp_path / "none") == []
+    assert read_records(tmp_path / "none") == []
     (tmp_path / "lines").write_text('{"step": 1}\n{"ste')
-    assert read_lines(tmp_path / "lines") == [{"step": 1}]
+    assert read_records(tmp_path / "lines") == [{"step": 1}]
 
 
 def test_a_training_leaves_its_checkpoints_and_their_rollouts(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_a_training_leaves_its_checkpoints_and_their_rollouts(tmp_path: Path) ->
     training = configured_training("diffusion_bc", tmp_path, seed=0, curve_seed=0, steps=2)
     run_trainings([training])
     assert training.done() == training.amount
-    points = read_lines(training.run / CURVE_FILE)
+    points = read_records(training.run / CURVE_FILE)
     assert [point["step"] for point in points] == [1, 2]
     assert (training.run / "checkpoints" / "step-00000002").is_dir()
 
