@@ -65,26 +65,25 @@ class ClosedLoop:
 
     @property
     def guards(self) -> dict[str, int]:
-        """How often each guard objected, by its name."""
+        """How often each guard tripped, by its name."""
         values = {} if self.policy is None else self.policy.values
         counts = {
             key.removeprefix(_GUARD): int(value)
             for key, value in values.items()
             if key.startswith(_GUARD) and value.isdecimal()
         }
-        # What was published is counted beside the guards, but is no objection.
+        # What was published is counted beside the guards, but is no guard.
         counts.pop("published", None)
         return counts
 
     def policy_facts(self) -> dict[str, object]:
         """Return what a reader wants to know of the policy node, by label."""
         if self.policy is None:
-            return {"diagnostics": "none came"}
+            return {"diagnostics": "none received"}
         facts = _shown_values(self.policy)
-        objected = {name: count for name, count in self.guards.items() if count}
+        tripped = {name: count for name, count in self.guards.items() if count}
         facts["guards"] = (
-            ", ".join(f"{name} {count}" for name, count in objected.items())
-            or "none of them objected"
+            ", ".join(f"{name} {count}" for name, count in tripped.items()) or "none tripped"
         )
         return facts | self._worst(DRIVER)
 
@@ -192,4 +191,4 @@ def _draw_guards(axes: Axes, run: ClosedLoop) -> None:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * max([1, *run.guards.values()]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(title="guards: objections")
+    axes.set(title="guards: how often they tripped")

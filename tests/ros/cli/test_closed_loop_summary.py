@@ -70,14 +70,14 @@ def test_the_worst_report_is_told_once_the_node_acts(run: ClosedLoop) -> None:
 
 def test_a_node_that_told_nothing_is_said_so(run: ClosedLoop) -> None:
     run.log.reports.clear()
-    assert run.policy_facts() == {"diagnostics": "none came"}
+    assert run.policy_facts() == {"diagnostics": "none received"}
     assert run.guards == {}
     assert run.to_json()["nodes"] == {}
 
 
 def test_guards_that_did_not_object_are_said_so(run: ClosedLoop) -> None:
     run.log.reports.append(Report(POLICY, 3.0, 0, "", {"guard warm_up": "0"}))
-    assert run.policy_facts()["guards"] == "none of them objected"
+    assert run.policy_facts()["guards"] == "none tripped"
 
 
 def test_json_holds_episodes_guards_and_the_last_report_of_each_node(run: ClosedLoop) -> None:
