@@ -32,14 +32,7 @@ def decode(path: Path, contract: Contract) -> int:
     """Read and decode observations and actions; return the number of their messages."""
     with Bag(path) as bag:
         decoders = {
-            stream.topic: BlockDecoder(
-                stream.topic,
-                stream.fields,
-                stream.unnamed,
-                bag.typestore(stream.topic),
-                stream.type,
-                stream.stamp == "header",
-            )
+            stream.topic: BlockDecoder(stream, bag.typestore(stream.topic))
             for stream in _streams(contract)
         }
         decoded = 0

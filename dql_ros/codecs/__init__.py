@@ -5,13 +5,12 @@ converter and the nodes share them; encoding is the inverse of decoding, exact w
 converted and no rotation takes another form.
 """
 
-from dql_ros.codecs.decoder import Selected, StreamDecoder
+from dql_ros.codecs.decoder import StreamDecoder
 from dql_ros.codecs.encoder import StreamEncoder
 from dql_ros.codecs.joints import stamp_ns
 from dql_ros.codecs.transform import StreamTransform
 
 __all__ = [
-    "Selected",
     "StreamDecoder",
     "StreamEncoder",
     "StreamTransform",

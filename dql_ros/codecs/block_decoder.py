@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import LayoutError, RowPlan, lay_out
 from dql_ros.codecs.joints import JointOrder
 from dql_ros.codecs.message_path import MessagePath
-from dql_ros.contract import FieldSelection
+from dql_ros.contract import Stream
 
 # What rosbags raises on messages that are not of their type.
 DAMAGE = (SerdeError, struct.error, ValueError, LookupError, TypeError, AttributeError)
@@ -61,13 +61,6 @@ class Decoded:
     values: NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class _Selected:
-    topic: str
-    fields: tuple[FieldSelection, ...]
-    unnamed: Literal["refuse", "by_index"]
-
-
 class BlockDecoder:
     """Decodes the blocks of one topic.
 
@@ -77,33 +70,19 @@ class BlockDecoder:
         by_index: How many named no joints and were read in the contract's order.
 
     Args:
-        topic: The topic, for error messages.
-        selections: What is to be decoded.
-        unnamed: What an empty list of joint names means.
+        stream: What is to be decoded; its header stamps are, too, if it is stamped by them.
         typestore: Knows the type.
-        msgtype: The type of the messages.
-        stamped: Whether the header stamps are wanted.
     """
 
-    def __init__(
-        self,
-        topic: str,
-        selections: tuple[FieldSelection, ...],
-        unnamed: Literal["refuse", "by_index"],
-        typestore: Typestore,
-        msgtype: str,
-        stamped: bool,
-    ) -> None:
+    def __init__(self, stream: Stream, typestore: Typestore) -> None:
         self.bulk = self.single = self.by_index = 0
-        self._topic = topic
-        self._selections = selections
+        self._topic, self._msgtype = stream.topic, stream.type
+        self._selections = stream.fields
         self._typestore = typestore
-        self._msgtype = msgtype
-        self._stamped = stamped
-        self._decoder = StreamDecoder(_Selected(topic, selections, unnamed))
-        self._transform = StreamTransform(selections)
-        joints = tuple(dict.fromkeys(joint for field in selections for joint in field.joints))
-        self._order = JointOrder(topic, joints, unnamed == "by_index")
+        self._stamped = stream.stamp == "header"
+        self._decoder = StreamDecoder(stream)
+        self._transform = StreamTransform(stream.fields)
+        self._order = JointOrder(stream.topic, stream.joints, stream.unnamed == "by_index")
         self._plans: list[RowPlan] = []
         self._lays_out = True
 

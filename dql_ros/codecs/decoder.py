@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +13,10 @@ from dql_core.errors import ContractError
 from dql_ros.codecs.joints import JointOrder, name_list_path
 from dql_ros.codecs.message_path import MessagePath
 from dql_ros.codecs.transform import StreamTransform
-from dql_ros.contract import FieldSelection
+from dql_ros.contract import FieldSelection, Stream
 
 Reader = Callable[[Any], NDArray[np.float64] | float]
 log = logging.getLogger(__name__)
-
-
-class Selected(Protocol):
-    """What is to be decoded: a contract's `Stream`, or a part of one."""
-
-    @property
-    def topic(self) -> str:
-        """The topic that the messages come from."""
-
-    @property
-    def fields(self) -> tuple[FieldSelection, ...]:
-        """Selections, in the vector's order."""
-
-    @property
-    def unnamed(self) -> Literal["refuse", "by_index"]:
-        """What a message with an empty list of joint names means."""
 
 
 class StreamDecoder:
@@ -45,12 +29,11 @@ class StreamDecoder:
         stream: The contract's description of the topic.
     """
 
-    def __init__(self, stream: Selected) -> None:
+    def __init__(self, stream: Stream) -> None:
         self.by_index = 0
         self._topic = stream.topic
         self._transform = StreamTransform(stream.fields)
-        joints = tuple(dict.fromkeys(joint for field in stream.fields for joint in field.joints))
-        order = JointOrder(stream.topic, joints, stream.unnamed == "by_index")
+        order = JointOrder(stream.topic, stream.joints, stream.unnamed == "by_index")
         self._readers: list[tuple[Reader, int]] = []
         self._joint_readers: list[_JointReader] = []
         for selection in stream.fields:

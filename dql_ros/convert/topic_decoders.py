@@ -119,10 +119,7 @@ class StreamTopicDecoder:
     ) -> None:
         self._topic, self._stream, self._refuse = topic, stream, refuse_nonfinite
         self._names = [spec.name for spec in stream.specs]
-        stamped = stream.stamp == "header"
-        self._decoder = BlockDecoder(
-            topic, stream.fields, stream.unnamed, typestore, stream.type, stamped
-        )
+        self._decoder = BlockDecoder(stream.model_copy(update={"topic": topic}), typestore)
 
     @property
     def by_index(self) -> int:
@@ -164,10 +161,11 @@ class SignalTopicDecoder:
         self._topic, self._signal, self._path = topic, signal, signal.path
         self._refuse = refuse_nonfinite and not isinstance(signal, Event)
         self._equals = signal.equals if isinstance(signal, FlagStream | Event) else None
-        selections = (FieldSelection(path=self._path),) if self._path is not None else ()
-        self._decoder = BlockDecoder(
-            topic, selections, "refuse", typestore, signal.type, stamped=False
+        fields = (FieldSelection(path=self._path),) if self._path is not None else ()
+        stream = Stream.model_construct(
+            topic=topic, type=signal.type, fields=fields, stamp="receive"
         )
+        self._decoder = BlockDecoder(stream, typestore)
 
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return the times of arrival, and the values; see `TopicDecoder`.

@@ -298,9 +298,8 @@ class _SelectionProbe:
         self.ranges = [_Range() for _ in self.specs]
         self.failure: MessageError | None = None
         self.failed: MessageBlock | None = None
-        self._decoder = BlockDecoder(
-            role.topic, (selection,), rule.unnamed, store, rule.type, stamped=False
-        )
+        alone = {"topic": role.topic, "fields": (selection,), "stamp": "receive"}
+        self._decoder = BlockDecoder(rule.model_copy(update=alone), store)
 
     def add(self, block: MessageBlock) -> None:
         if self.failure is not None:

@@ -12,7 +12,7 @@ from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import BlockDecoder, Decoded, MessageError
-from dql_ros.contract import Event, FlagStream, ObservationStream, RewardTopic
+from dql_ros.contract import Event, FlagStream, ObservationStream, RewardTopic, Stream
 from dql_ros.convert.topic_decoders import SignalTopicDecoder
 
 JAZZY = get_typestore(Stores.ROS2_JAZZY)
@@ -77,9 +77,8 @@ def stream(msgtype: str, *fields: dict[str, Any], **keys: Any) -> ObservationStr
 def decoder(
     selected: ObservationStream, typestore: Typestore = JAZZY, stamped: bool = False
 ) -> BlockDecoder:
-    return BlockDecoder(
-        "/topic", selected.fields, selected.unnamed, typestore, selected.type, stamped
-    )
+    stamp = "header" if stamped else "receive"
+    return BlockDecoder(selected.model_copy(update={"stamp": stamp}), typestore)
 
 
 def singly(selected: ObservationStream, block: MessageBlock, typestore: Typestore = JAZZY) -> Any:
@@ -436,7 +435,8 @@ def test_messages_without_header_have_no_stamp() -> None:
 def test_objects_are_whatever_lies_at_the_path() -> None:
     texts = [TYPES["std_msgs/msg/String"](text) for text in ("start", "", "stöp")]
     block = block_of(texts, "std_msgs/msg/String")
-    decode = BlockDecoder("/t", (), "refuse", JAZZY, "std_msgs/msg/String", False)
+    texts_of = Stream.model_construct(topic="/t", type="std_msgs/msg/String", fields=())
+    decode = BlockDecoder(texts_of, JAZZY)
     assert decode.decode_objects(block, "data") == ["start", "", "stöp"]
     with pytest.raises(MessageError, match=r"/t: no field 'text' .*known: data") as raised:
         decode.decode_objects(block, "text")
