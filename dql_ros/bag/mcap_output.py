@@ -118,7 +118,7 @@ class McapOutput:
 
 
 class _WholeWrites:
-    """A file to which a piece is appended as a whole or not at all."""
+    """A file to which data are appended as a whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("xb", buffering=0)

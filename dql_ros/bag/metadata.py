@@ -45,7 +45,7 @@ class TopicMetadata:
 
     @property
     def label(self) -> str:
-        """What tells it from the others: its name, but for a topic's second type."""
+        """What distinguishes it from the others: its name, but for a topic's second type."""
         return self.alias or self.name
 
     @property

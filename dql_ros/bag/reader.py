@@ -85,7 +85,7 @@ class Bag:
     Args:
         path: A rosbag2 folder, or a single ``.mcap``, ``.db3`` or ROS 1 ``.bag`` file; the former
             two also compressed, as ``.zstd``.
-        salvage: Read what can be read of a damaged bag, and tell of the rest in ``losses``.
+        salvage: Read what can be read of a damaged bag, and report the rest in ``losses``.
 
     Attributes:
         path: As given.

@@ -170,7 +170,7 @@ class BagWriter:
         """Finish the MCAP file, then write ``metadata.yaml``: last, and whole.
 
         Once writing has failed, the file is left as it is, without an end, for those who salvage;
-        ``metadata.yaml`` then tells what it has.
+        ``metadata.yaml`` then says what it has.
 
         Raises:
             BagError: If the disk does not take it; what is whole is kept all the same.

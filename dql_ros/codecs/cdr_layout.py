@@ -1,10 +1,9 @@
-"""Where each number of a serialised message lies: found from one message and its type.
+"""Where each number of a serialised message lies, and how to take it out of many at once.
 
-XCDR version 1, little-endian, as ROS 2 writes it: a 4-byte encapsulation header, then the fields
-one after the other, each number aligned to its own size counted from behind that header; a
-string or sequence is preceded by its length (OMG Common Data Representation; DDS-XTypes 7.4.1).
-
-How the selected numbers are taken out of many messages of one layout at once.
+The layout is found from one message and its type. XCDR version 1, little-endian, as ROS 2 writes
+it, has a 4-byte encapsulation header, then the fields one after the other, each number aligned to
+its own size counted from behind that header; a string or sequence is preceded by its length (OMG
+Common Data Representation; DDS-XTypes 7.4.1).
 """
 
 from __future__ import annotations

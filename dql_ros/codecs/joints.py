@@ -1,7 +1,4 @@
-"""Which element of an array belongs to which joint: messages list names beside their arrays.
-
-Times in messages, as nanoseconds.
-"""
+"""What messages have beside their numbers: the names of joints, and times in nanoseconds."""
 
 from __future__ import annotations
 

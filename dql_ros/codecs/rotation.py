@@ -1,8 +1,8 @@
 """Quaternions in the forms that a network learns well from: two matrix columns, or one angle.
 
 Quaternions are in ROS's order x, y, z, w (REP 103; MuJoCo's is w, x, y, z). They need not have
-unit length: drivers send rounded ones. One of length 0, which an empty message has, stands for no
-rotation at all and becomes NaN.
+unit length: drivers send rounded ones. One of length 0, which an empty message has, is no rotation
+at all and becomes NaN.
 
 The columns are the six numbers of Zhou et al. 2019, "On the Continuity of Rotation
 Representations in Neural Networks" (arXiv 1812.07035, section 4.2): no jump, unlike angles, and

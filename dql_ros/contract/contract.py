@@ -46,7 +46,7 @@ class FaultRules(StrictModel):
     deactivate_after_s: float | None = Field(default=None, gt=0, le=86400)
 
     def problems(self, action: Sequence[FieldSpec]) -> Iterator[str]:
-        """Tell what is wrong for an action of these fields."""
+        """Yield what is wrong for an action of these fields."""
         if self.command and len(self.command) != len(action):
             yield (
                 f"on_fault.command has {len(self.command)} entries for {len(action)} action fields"
@@ -133,7 +133,7 @@ class Contract(StrictModel):
 
     @property
     def signals(self) -> dict[str, SignalStream]:
-        """The signal topics by what they tell: ``reward``, ``terminated``, ``truncated``."""
+        """The signal topics by what they carry: ``reward``, ``terminated``, ``truncated``."""
         named = {
             "reward": self.reward,
             "terminated": self.episode.terminated,
@@ -143,7 +143,7 @@ class Contract(StrictModel):
 
     @property
     def events(self) -> dict[str, Event]:
-        """The event topics by what they tell: ``start``, ``stop``, ``during``."""
+        """The event topics by what they mark: ``start``, ``stop``, ``during``."""
         named = {
             "start": self.episode.start,
             "stop": self.episode.stop,

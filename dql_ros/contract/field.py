@@ -1,7 +1,4 @@
-"""One entry of a stream's ``fields``: which numbers of a message, in which form and unit.
-
-Slices as a contract writes them, ``start:stop:step``.
-"""
+"""One entry of a stream's ``fields``: which numbers of a message, in which form and unit."""
 
 from __future__ import annotations
 
@@ -64,7 +61,7 @@ class FieldSelection(StrictModel):
     constant: float | None = Field(default=None, allow_inf_nan=False)
     joints: tuple[str, ...] = ()
     indices: tuple[int, ...] = ()
-    # The indices tell its meaning, so that it is neither dumped nor hashed.
+    # The indices have its meaning, so that it is neither dumped nor hashed.
     slice: str | None = Field(default=None, exclude=True)
     rotation: Literal["6d", "yaw"] | None = None
     quaternion_order: Literal["xyzw", "wxyz"] = "xyzw"
@@ -241,7 +238,7 @@ def require_few(document: Any) -> None:
     """
     total = 0
     for text in _slices(document):
-        with suppress(ValueError):  # told where it is
+        with suppress(ValueError):  # reported where it is
             total += len(_positions(text))
     if total > MAX_ENTRIES:
         raise ValueError(f"the slices select {total} elements together, over {MAX_ENTRIES}")

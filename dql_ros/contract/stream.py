@@ -1,7 +1,4 @@
-"""The topics that an observation or an action is made of.
-
-What every topic of a contract has: a name, a type, and the QoS that lets endpoints meet.
-"""
+"""The topics that an observation or an action is made of: names, types, QoS and fields."""
 
 from __future__ import annotations
 
@@ -121,7 +118,7 @@ class ObservationStream(Stream):
         )
     )
 
-    # It tells nothing of the robot's topics, so that it is neither dumped nor hashed.
+    # It says nothing of the robot's topics, so that it is neither dumped nor hashed.
     sim: str = Field(default="", exclude=True, pattern=r"^((site|body|sensor):\S+)?$")
 
     @property

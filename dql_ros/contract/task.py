@@ -1,9 +1,4 @@
-"""Topics that tell of the task rather than of the robot: rewards, ends, and events.
-
-Where a recording's episodes begin and end, and what makes an end terminal.
-
-Where the reward comes from: a topic, or Python functions over an episode.
-"""
+"""What a contract says of the task: rewards, and where episodes begin and end."""
 
 from __future__ import annotations
 
@@ -46,7 +41,7 @@ class RewardTopic(SignalStream):
 
 
 class FlagStream(SignalStream):
-    """A topic that tells whether something is so.
+    """A topic that carries a flag.
 
     Attributes:
         equals: The flag is raised by a message that has just this at ``path``; by default by one
@@ -155,7 +150,7 @@ def _kind_of_reward(section: Any) -> str:
     )
 
 
-# The tags appear in pydantic's error locations, where capitals tell them from keys of the yaml.
+# The tags appear in pydantic's error locations; keys of the yaml have no capitals.
 Reward = Annotated[
     Annotated[RewardTopic, Tag("RewardTopic")]
     | Annotated[RewardFunction, Tag("RewardFunction")]

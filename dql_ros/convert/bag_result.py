@@ -1,7 +1,4 @@
-"""What became of one bag: its share of the conversion report that a worker hands over.
-
-A topic's row of the conversion report, as `TopicStatistics` tells it.
-"""
+"""What became of one bag: its share of the conversion report, which a worker hands over."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from dql_core.strict_yaml import StrictModel, parse
 
 
 class Spread(StrictModel):
-    """Quantiles in milliseconds; ``sampled`` tells that all but the ends are of a sample."""
+    """Quantiles in milliseconds; ``sampled`` if all but the ends are of a sample."""
 
     min: float
     p50: float
@@ -161,7 +158,7 @@ class BagResult(StrictModel):
         left_out: What is in no episode, but for the time between episodes.
         between_episodes_s: How long the recording was between episodes.
         losses: What salvaging did not bring back.
-        notes: What else the reader of the bag has to tell.
+        notes: What else the reader of the bag reports.
         dropped_ticks: Ticks that were dropped because a needed number was not finite.
         split_nonfinite: Episodes that were split for the same reason.
         clipped: Action values beyond the contract's bounds, per action field.

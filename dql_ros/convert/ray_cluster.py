@@ -99,8 +99,8 @@ def _fetch(ray: Any, task: Any, job: BagJob) -> Outcome:
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # A traceback ends with what it is about, other errors begin with it.
-        told = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]
-        return without_worker(job, f"the Ray worker that converted it failed: {told}")
+        reason = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0]
+        return without_worker(job, f"the Ray worker that converted it failed: {reason}")
     return outcome
 
 

@@ -1,7 +1,4 @@
-"""Which instants of a recording are ticks: a grid, or the action topic's own stamps.
-
-Transitions between the ticks of a recording: what each is made of, and whether it is whole.
-"""
+"""The ticks of a recording and the transitions between them: what each is made of, and lacks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Where the bags of a conversion are converted: in this process, in several, or on a cluster.
-
-Converts bags in several processes on this machine.
-"""
+"""Where the bags of a conversion are converted: in this process, in several, or on a cluster."""
 
 from __future__ import annotations
 
@@ -40,8 +37,8 @@ def convert_bags(
         workers: How many are converted at a time; ``None`` for one, on a cluster for as many as
             it has room for.
         ray: Address of the Ray cluster to do it on; ``None`` for this machine.
-        progress: Told of a bag how many of its bytes are done; on a cluster once it is whole.
-        finished: Told of each bag that is converted.
+        progress: Called with a bag and how many of its bytes are done; on a cluster at its end.
+        finished: Called with each bag that is converted.
 
     Raises:
         DqlError: If a bag does not convert: of those that do not the first in order, however
@@ -91,7 +88,7 @@ def outcomes_of_processes(
     Args:
         jobs: The bags.
         workers: How many processes.
-        progress: Told of a bag how many of its bytes are done.
+        progress: Called with a bag and how many of its bytes are done.
     """
     waiting = iter(enumerate(jobs))
     team: list[_Worker] = []
@@ -104,11 +101,11 @@ def outcomes_of_processes(
                 if worker.pipe not in ready or worker.task is None:
                     continue
                 index, job = worker.task
-                told = worker.hear()
-                if isinstance(told, int):
-                    progress(job, told)
+                report = worker.receive()
+                if isinstance(report, int):
+                    progress(job, report)
                     continue
-                yield index, told
+                yield index, report
                 if following := next(waiting, None):
                     (worker if worker.is_alive else _start(team)).give(*following)
     finally:
@@ -122,7 +119,7 @@ class _Worker:
     """A process, seen from the one that started it.
 
     Attributes:
-        pipe: Tells that there is something to hear.
+        pipe: Is ready when there is something to receive.
         task: The index and the bag that it is at; ``None`` if it has nothing to do.
         is_alive: Whether it can be given a bag.
     """
@@ -141,20 +138,20 @@ class _Worker:
     def give(self, index: int, job: BagJob) -> None:
         """Let it convert a bag."""
         self.task = index, job
-        with suppress(OSError):  # a process that has died meanwhile is heard to be dead
+        with suppress(OSError):  # `receive` sees that the process has died meanwhile
             self.pipe.send(job)
 
-    def hear(self) -> int | Outcome:
+    def receive(self) -> int | Outcome:
         """Return how many bytes of its bag are done, or what became of the bag."""
-        assert self.task is not None, "it has nothing to tell of"
+        assert self.task is not None, "it works at nothing"
         try:
-            told: int | Outcome = self.pipe.recv()
+            report: int | Outcome = self.pipe.recv()
         except (EOFError, OSError):
-            told = without_worker(self.task[1], self._last_words())
+            report = without_worker(self.task[1], self._end())
             self.is_alive = False
-        if isinstance(told, Outcome):
+        if isinstance(report, Outcome):
             self.task = None
-        return told
+        return report
 
     def ask_to_stop(self) -> None:
         """Let it remove its temporary files and end."""
@@ -167,7 +164,7 @@ class _Worker:
         self._process.kill()
         self._process.join()
 
-    def _last_words(self) -> str:
+    def _end(self) -> str:
         self._process.join()
         code = self._process.exitcode or 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"

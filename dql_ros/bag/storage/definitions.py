@@ -1,8 +1,7 @@
 """Message types: as the bag defines them, else as its distribution does.
 
-The types of a service's events, from any form in which recorders define them.
-
-An event has ``info``, and the request and the response in lists of at most one (REP 2012). Bags
+Among them are the types of a service's events, in any form in which recorders define them. An
+event has ``info``, and the request and the response in lists of at most one (REP 2012). Bags
 define it in two forms: as messages are, or, as rosbag2's recorder has it since Jazzy, by the
 service's own file behind a line ``SRV: package/srv/Name``, followed by the messages that the
 service uses; these are ``MSG`` sections, or an empty ``MSG`` section and an ``IDL`` one
@@ -193,7 +192,7 @@ def service_event_types(text: str, msgtype: str) -> Typesdict:
         msgtype: ``package/srv/Name_Event``.
 
     Raises:
-        DamageError: If a service's file does not tell request from response.
+        DamageError: If a service's file does not separate request and response.
         Exception: What rosbags' parsers raise on a definition that is none.
     """
     sections = list(_sections(msgtype, text))

@@ -168,7 +168,7 @@ def _take_metadata(file: BoundedFile, offset: int, contents: Contents) -> None:
 
 
 def _range_of(index: ChunkIndex) -> MessageRange:
-    """A chunk as the summary tells of it; how many messages follows from its indices' lengths."""
+    """A chunk as the summary describes it; how many messages follows from its indices' lengths."""
     begins = sorted((offset, number) for number, offset in index.message_index_offsets.items())
     end = index.chunk_start_offset + index.chunk_length + index.message_index_length
     counts: dict[int, int] = {}
@@ -336,7 +336,7 @@ class _Walk:
         except DAMAGE:
             if not self._salvage:
                 raise
-            return chunk  # Told when its messages are read.
+            return chunk  # Reported when its messages are read.
 
     def _take_cut_chunk(self, offset: int) -> None:
         length = self._file.size - offset

@@ -1,7 +1,4 @@
-"""Rows of a messages table into blocks.
-
-The rows of a damaged sqlite file that can still be read.
-"""
+"""Rows of a messages table as blocks, and those of a damaged file that can still be read."""
 
 from __future__ import annotations
 
@@ -185,7 +182,7 @@ def _windows(connection: sqlite3.Connection, order: str) -> tuple[tuple[Window, 
         else:
             is_all = True
     except DAMAGE:
-        pass  # Told by the caller as rows that cannot be reached.
+        pass  # Reported by the caller as rows that cannot be reached.
     windows.append(_window(rows[::step]))
     return tuple(window for window in windows if window is not None), is_all
 

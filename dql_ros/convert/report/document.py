@@ -1,7 +1,4 @@
-"""What a conversion did, merged from what became of each bag: the content of ``report.json``.
-
-What a reader of the conversion report must not overlook.
-"""
+"""What a conversion did, merged from what became of each bag: the content of ``report.json``."""
 
 from __future__ import annotations
 
@@ -156,7 +153,7 @@ def remarks(report: dict[str, Any], contract: Contract, lacked: int) -> list[str
         *_about_values(report, contract),
         *_about_topics(report["bags"]),
     )
-    return list(dict.fromkeys(sentences))  # two uses of a topic tell the same
+    return list(dict.fromkeys(sentences))  # the same of two roles of a topic
 
 
 def _about_bags(report: dict[str, Any]) -> Iterator[str]:
@@ -233,14 +230,14 @@ def _about_values(report: dict[str, Any], contract: Contract) -> Iterator[str]:
 
 
 def _about_topics(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
-    told = {
+    oddities = {
         "backwards": "header stamps went backwards",
         "duplicate": "header stamps came twice",
         "zero": "header stamps were zero",
     }
     for bag in bags:
         for topic in bag["topics"]:
-            for kind, words in told.items():
+            for kind, words in oddities.items():
                 if count := (topic["stamps"] or {}).get(kind, 0):
                     yield f"{bag['bag']}: {topic['topic']}: {count} {words}."
 
