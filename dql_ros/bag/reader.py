@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rosbags.typesys.store import Typestore
 
@@ -26,7 +25,7 @@ from dql_ros.bag.storage.folder import (
     parse_metadata,
 )
 from dql_ros.bag.storage.opening import open_storage
-from dql_ros.bag.storage.reading import Reading, in_time_order
+from dql_ros.bag.storage.reading import Reading
 from dql_ros.bag.storage.storage import (
     DAMAGE,
     Channel,
@@ -36,12 +35,11 @@ from dql_ros.bag.storage.storage import (
     StorageFile,
     reason_of,
 )
-from dql_ros.codecs.block import Batch, MessageBlock
+from dql_ros.codecs.block import Batch
 
 __all__ = [
     "STORAGE_SUFFIXES",
     "Bag",
-    "BagMessage",
     "BagTopic",
     "Loss",
     "is_storage",
@@ -63,20 +61,6 @@ class BagTopic:
     name: str
     msgtype: str
     count: int
-
-
-class BagMessage(NamedTuple):
-    """One message of a bag.
-
-    Attributes:
-        topic: Topic name as recorded.
-        log_time_ns: When it was received, on the recording's clock.
-        message: An object of rosbags' message classes.
-    """
-
-    topic: str
-    log_time_ns: int
-    message: Any
 
 
 class Bag:
@@ -307,25 +291,6 @@ class Bag:
                 return
             yield batch
 
-    def messages(self, topics: frozenset[str]) -> Iterator[BagMessage]:
-        """Yield the messages of topics in the order of their log times.
-
-        Raises:
-            BagError: As `batches`; and if a type is unknown, or a message does not fit its type.
-        """
-        known = topics & self.topics.keys()
-        stores = {
-            (topic, msgtype): self._typestore(topic, msgtype)
-            for topic in known
-            for msgtype in self._types(topic)
-            if self._channels[topic]
-        }
-        read: Counter[str] = Counter()
-        for block, index in in_time_order(self.batches(known)):
-            read[block.topic] += 1
-            message = self._deserialised(block, index, stores, read[block.topic])
-            yield BagMessage(block.topic, int(block.log_times_ns[index]), message)
-
     def close(self) -> None:
         """Remove temporary copies; no file is held open."""
         if self._folder is not None:
@@ -337,22 +302,6 @@ class Bag:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _deserialised(
-        self,
-        block: MessageBlock,
-        index: int,
-        stores: dict[tuple[str, str], Typestore],
-        number: int,
-    ) -> Any:
-        try:
-            store = stores[block.topic, block.msgtype]
-            return store.deserialize_cdr(block.payload(index), block.msgtype)
-        except DAMAGE as cause:
-            raise BagError(
-                f"{self.path}: message {number} of {block.topic} is no valid {block.msgtype}: "
-                f"{reason_of(cause)}"
-            ) from cause
 
     def _typestore(self, topic: str, msgtype: str) -> Typestore:
         channels = [each for each in self._channels[topic] if each.msgtype == msgtype]

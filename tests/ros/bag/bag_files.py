@@ -12,6 +12,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from dql_ros.bag.reader import Bag
+from tests.ros.bag.messages import messages_of
 
 FLOAT = "std_msgs/msg/Float64"
 DEFINITION = "float64 data"
@@ -162,7 +163,7 @@ def read(path: Path, *, salvage: bool = False, topics: Iterable[str] | None = No
         wanted = frozenset(bag.topics if topics is None else topics)
         return [
             Sent(message.topic, message.log_time_ns, message.message.data)
-            for message in bag.messages(wanted)
+            for message in messages_of(bag, wanted)
         ]
 
 

@@ -18,6 +18,7 @@ from rosbags.rosbag1 import Writer
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from tests.ros.bag.bag_files import cdr, ramp, write_mcap, write_metadata, write_ros1, write_sqlite
+from tests.ros.bag.messages import messages_of
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ def exercise(path: Path, *, salvage: bool) -> None:
         assert salvage or not bag.losses
         for topic in readable:
             bag.typestore(topic)
-        for _ in bag.messages(readable):
+        for _ in messages_of(bag, readable):
             pass
 
 

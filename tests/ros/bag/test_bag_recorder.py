@@ -18,6 +18,7 @@ from dql_ros.bag.recorder import (
 )
 from dql_ros.bag.sim_time import SimTimeOrder
 from dql_ros.bag.writer import CONTRACT_KEY
+from tests.ros.bag.messages import messages_of
 
 SECOND = 1_000_000_000
 NOW = 1_750_000_000 * SECOND
@@ -38,7 +39,7 @@ def flag(typestore: Typestore, name: str = "/flag") -> TopicMetadata:
 def contents(folder: Path) -> list[tuple[str, int]]:
     """Return topic and time after `NOW` of each message, in nanoseconds."""
     with Bag(folder) as bag:
-        return [(m.topic, m.log_time_ns - NOW) for m in bag.messages(frozenset(bag.topics))]
+        return [(m.topic, m.log_time_ns - NOW) for m in messages_of(bag, frozenset(bag.topics))]
 
 
 def custom(folder: Path, key: str) -> object:
@@ -100,7 +101,7 @@ def test_labels_are_messages_and_are_listed(tmp_path: Path) -> None:
     recorder.label("Ölwechsel", NOW + 7)
     bag = recorder.stop({}).path
     with Bag(bag) as opened:
-        texts = [m.message.data for m in opened.messages(frozenset({MARKERS}))]
+        texts = [m.message.data for m in messages_of(opened, frozenset({MARKERS}))]
     assert texts == ["success", "Ölwechsel"]
     assert contents(bag) == [(MARKERS, 5), (MARKERS, 7)]
     assert custom(bag, LABELS_KEY) == [

@@ -23,6 +23,7 @@ from tests.ros.bag.bag_files import (
     read_blocks,
     write_mcap,
 )
+from tests.ros.bag.messages import messages_of
 
 NOTHING = {
     "index_types": IndexType.NONE,
@@ -123,7 +124,10 @@ def test_several_publishers_of_a_topic_are_one_topic(tmp_path: Path) -> None:
     with Bag(path) as bag:
         assert bag.topics["/x"].count == 2
         assert bag.topics["/y"].msgtype == "std_msgs/msg/Bool and std_msgs/msg/Float64"
-        assert [message.message.data for message in bag.messages(frozenset({"/y"}))] == [True, 2]
+        assert [message.message.data for message in messages_of(bag, frozenset({"/y"}))] == [
+            True,
+            2,
+        ]
         with pytest.raises(BagError, match=r"/y was recorded with 2 types"):
             bag.typestore("/y")
         assert FLOAT in bag.typestore("/x").fielddefs
@@ -218,7 +222,7 @@ def test_messages_from_before_their_chunks_start_are_damage(tmp_path: Path) -> N
     with pytest.raises(BagError, match=r"x\.mcap: has 1 messages before the time it says"):
         read(path)
     with Bag(path, salvage=True) as bag:
-        found = [message.message.data for message in bag.messages(frozenset(bag.topics))]
+        found = [message.message.data for message in messages_of(bag, frozenset(bag.topics))]
         assert found == [message.value for message in messages[:-1]]
         assert [(loss.messages, loss.file) for loss in bag.losses] == [(1, "x.mcap")]
 

@@ -14,6 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from tests.ros.bag.bag_files import FLOAT, SECOND, in_order, ramp, read, read_blocks, write_ros1
+from tests.ros.bag.messages import messages_of
 
 NOETIC = get_typestore(Stores.ROS1_NOETIC)
 COMPRESSIONS = [None, Writer.CompressionFormat.BZ2, Writer.CompressionFormat.LZ4]
@@ -122,7 +123,7 @@ def test_header_loses_its_counter_on_the_way_to_cdr(tmp_path: Path) -> None:
         connection = writer.add_connection("/v", name, typestore=typestore)
         writer.write(connection, 5, typestore.serialize_ros1(message, name))
     with Bag(tmp_path / "x.bag") as bag:
-        (found,) = bag.messages(frozenset({"/v"}))
+        (found,) = messages_of(bag, frozenset({"/v"}))
         batch = next(bag.batches(frozenset({"/v"})))
     cdr = batch.blocks[0].payload(0)
     assert cdr == struct.pack("<I2iI5s7x3d", 256, 7, 8, 5, b"base\0", 1.0, 2.0, 3.0)
@@ -141,5 +142,5 @@ def test_message_that_does_not_fit_its_type_is_one_loss(tmp_path: Path) -> None:
     with pytest.raises(BagError, match=r"a message of /x is no valid std_msgs/msg/String"):
         read(tmp_path / "x.bag")
     with Bag(tmp_path / "x.bag", salvage=True) as bag:
-        assert [message.message.data for message in bag.messages(frozenset({"/x"}))] == ["a"]
+        assert [message.message.data for message in messages_of(bag, frozenset({"/x"}))] == ["a"]
         assert [(loss.file, loss.messages) for loss in bag.losses] == [("x.bag", 1)]

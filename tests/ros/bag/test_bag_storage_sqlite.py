@@ -21,6 +21,7 @@ from tests.ros.bag.bag_files import (
     read_blocks,
     write_sqlite,
 )
+from tests.ros.bag.messages import messages_of
 
 
 @settings(max_examples=40, deadline=None)
@@ -176,7 +177,9 @@ def test_salvage_reads_on_both_sides_of_a_damaged_page(tmp_path: Path) -> None:
     with pytest.raises(BagError, match=r"x.db3.*malformed"):
         read(path)
     with Bag(path, salvage=True) as bag:
-        found = {float(message.message.data) for message in bag.messages(frozenset(bag.topics))}
+        found = {
+            float(message.message.data) for message in messages_of(bag, frozenset(bag.topics))
+        }
         lost = {message.value for message in messages} - found
         assert 0 < len(lost) < 1500
         assert 2500.0 in lost

@@ -15,6 +15,7 @@ from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.writer import CONTRACT_KEY, BagWriter
 from dql_ros.contract import QualityOfService
+from tests.ros.bag.messages import messages_of
 
 # What rosbag2_storage/yaml.hpp of Jazzy reads without asking whether it is there.
 BAG_KEYS = [
@@ -168,7 +169,7 @@ def write_numbered(writer: BagWriter, seconds: range, *, flushing: bool = False)
 
 def seconds_in(folder: Path, **options: Any) -> list[int]:
     with Bag(folder, **options) as bag:
-        messages = bag.messages(frozenset({"/flag"}))
+        messages = messages_of(bag, frozenset({"/flag"}))
         return [(message.log_time_ns - START) // 1_000_000_000 for message in messages]
 
 

@@ -16,6 +16,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definition_text import types_from_idl, types_from_msg
 from dql_ros.bag.storage.storage import DamageError
 from tests.ros.bag.bag_files import FLOAT, SECOND, cdr, ramp, read, write_mcap, write_sqlite
+from tests.ros.bag.messages import messages_of
 
 MESSAGES = ramp(20)
 END_OF_JOURNAL = bytes.fromhex("d9d505f920a163d7")
@@ -228,6 +229,6 @@ def test_a_bag_with_such_a_definition_is_inspected_all_the_same(tmp_path: Path) 
         writer.finish()  # type: ignore[no-untyped-call]  # the library's gap
     with Bag(path) as bag:
         assert [topic.name for topic in bag.unknown_types] == ["/bad"]
-        assert [each.message.data for each in bag.messages(frozenset({"/good"}))] == [1.0]
+        assert [each.message.data for each in messages_of(bag, frozenset({"/good"}))] == [1.0]
         with pytest.raises(BagError, match="its array a has 300000000 elements"):
             bag.typestore("/bad")

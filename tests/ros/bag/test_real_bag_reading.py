@@ -9,6 +9,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from dql_ros.bag.reader import Bag
+from tests.ros.bag.messages import messages_of
 
 BAGS = Path(__file__).parents[3].parent / "shared" / "data" / "bags"
 pytestmark = [
@@ -63,7 +64,7 @@ def test_every_message_of_every_sample_is_read(name: str, salvage: bool) -> None
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_message_can_be_deserialised_and_comes_by_its_time(name: str) -> None:
     with Bag(BAGS / name) as bag:
-        times = [message.log_time_ns for message in bag.messages(frozenset(bag.topics))]
+        times = [message.log_time_ns for message in messages_of(bag, frozenset(bag.topics))]
     assert len(times) == SAMPLES[name][0]
     assert times == sorted(times)
 
@@ -91,7 +92,7 @@ def test_ros1_messages_are_those_that_rosbags_reads() -> None:
     path = BAGS / "robot_localization_ros1" / "test2.bag"
     with AnyReader([path]) as reader, Bag(path) as bag:
         theirs = reader.messages()
-        ours = bag.messages(frozenset(bag.topics))
+        ours = messages_of(bag, frozenset(bag.topics))
         for (connection, time, raw), message in zip(theirs, ours, strict=True):
             expected = vars(reader.deserialize(raw, connection.msgtype))
             assert (connection.topic, time) == (message.topic, message.log_time_ns)
@@ -105,6 +106,6 @@ def test_ros1_messages_are_those_that_rosbags_reads() -> None:
 def test_official_bags_of_which_others_read_nothing() -> None:
     """Their files state other QoS than their metadata, by which some readers match topics."""
     with Bag(BAGS / "rosbag2_samples" / "mcap" / "wbag") as bag:
-        texts = [message.message.data for message in bag.messages(frozenset(bag.topics))]
+        texts = [message.message.data for message in messages_of(bag, frozenset(bag.topics))]
     assert len(texts) == 6074
     assert all(texts)

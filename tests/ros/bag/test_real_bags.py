@@ -16,6 +16,7 @@ from dql_ros.bag.writer import BagWriter
 from dql_ros.codecs import stamp_ns
 from dql_ros.contract import QualityOfService, load_contract
 from dql_ros.convert.convert import Source, convert
+from tests.ros.bag.messages import messages_of
 
 ROOT = Path(__file__).parents[3]
 BAGS = ROOT.parent / "shared" / "data" / "bags"
@@ -49,7 +50,7 @@ def test_metadata_we_write_has_the_shape_of_a_real_recorders(tmp_path: Path) -> 
 @pytest.mark.parametrize("flight", FLIGHTS, ids=lambda path: path.name)
 def test_all_messages_of_a_flight_are_read(flight: Path) -> None:
     with Bag(flight) as bag:
-        count = sum(1 for _ in bag.messages(frozenset(bag.topics)))
+        count = sum(1 for _ in messages_of(bag, frozenset(bag.topics)))
         assert count == bag.message_count > 900
 
 

@@ -12,6 +12,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
 from dql_ros.control.observer import Observer
 from dql_ros.convert.convert import Source, convert
+from tests.ros.bag.messages import messages_of
 
 JOINTS, TWIST, POINT = (
     "sensor_msgs/msg/JointState",
@@ -58,7 +59,7 @@ def test_bag_replayed_into_the_live_observer_gives_the_converters_vectors(
     episodes = load_dataset(tmp_path / "out").episodes
     assert len(episodes) > 1, "the recording has pauses that split it"
     with Bag(bag) as opened:
-        arrivals = list(opened.messages(frozenset({"/wheels", "/goal"})))
+        arrivals = list(messages_of(opened, frozenset({"/wheels", "/goal"})))
         start_ns = opened.start_ns
     observer, upcoming = Observer(CONTRACT), iter(arrivals)
     message = next(upcoming, None)

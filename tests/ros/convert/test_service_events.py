@@ -27,6 +27,7 @@ from dql_ros.cli.inspect import inspect
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.recorder_topics import type_definition
+from tests.ros.bag.messages import messages_of
 from tests.ros.convert.test_convert import Robot
 
 ARM = Path(__file__).parents[1] / "arm.yaml"
@@ -327,7 +328,7 @@ def test_a_definition_that_is_none_is_told_and_breaks_nothing(
         assert {topic.msgtype for topic in bag.unknown_types} == {TRIGGER}
         with pytest.raises(BagError, match=f"the definition of {TRIGGER} in the bag .*{why}"):
             bag.typestore("/begin/_service_event")
-        assert len(list(bag.messages(frozenset({"/joint_states"})))) == 41
+        assert len(list(messages_of(bag, frozenset({"/joint_states"})))) == 41
     plain = {"during": {"topic": "/state", "type": BOOL, "path": "data"}}
     contract = load_contract(contract_with(tmp_path, plain))
     report = convert(Source(contract, [path]), tmp_path / "out")
@@ -356,7 +357,7 @@ def test_sqlite_files_have_the_definition_under_the_services_name(tmp_path: Path
     connection.commit()
     connection.close()
     with Bag(path) as bag:
-        events = [each.message for each in bag.messages(frozenset({topic}))]
+        events = [each.message for each in messages_of(bag, frozenset({topic}))]
     assert [event.info.event_type for event in events] == [0, 1, 2, 3]
     assert [len(event.request) for event in events] == [1, 1, 0, 0]
     assert events[1].request[0].data is True
@@ -371,7 +372,7 @@ def test_a_recording_of_this_project_has_them_with_the_types_hash(
         writer.add_topic("/x/_service_event", msgtype, definition=type_definition(msgtype))
         writer.write("/x/_service_event", call(True if msgtype == SET_BOOL else None)[1], 5)
     with Bag(tmp_path / "bag") as bag:
-        (event,) = bag.messages(frozenset({"/x/_service_event"}))
+        (event,) = messages_of(bag, frozenset({"/x/_service_event"}))
         store = bag.typestore("/x/_service_event")
     assert event.message.info.event_type == REQUEST_RECEIVED
     metadata = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())

@@ -12,6 +12,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.codecs import stamp_ns
 from dql_ros.convert.bag_result import TopicRow
 from dql_ros.convert.report.topic_statistics import TopicStatistics
+from tests.ros.bag.messages import messages_of
 
 MS = 1_000_000
 FLIGHTS = Path(__file__).parents[4] / "shared" / "data" / "bags" / "crazyflie"
@@ -190,7 +191,7 @@ def test_a_real_flight_has_the_rates_and_delays_that_its_readme_tells(flight: st
     with Bag(FLIGHTS / flight) as bag:
         messages = [
             (each.log_time_ns, stamp_ns(each.message, name))
-            for each in bag.messages(frozenset({name}))
+            for each in messages_of(bag, frozenset({name}))
         ]
         times, stamps = np.array(messages, dtype=np.int64).T
         topic = TopicStatistics(name, "geometry_msgs/msg/PoseStamped", "observation", 200 * MS)

@@ -28,6 +28,7 @@ from dql_ros.contract import load_contract
 from dql_ros.diagnostics import DiagnosticsLog
 from dql_ros.nodes.closed_loop import DRIVER, demonstrator, policy_driver, run_closed_loop
 from dql_ros.sim.episodes import EpisodeResult
+from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.process_marks import processes_with
 from tests.ros.nodes.robot import SCARA
 
@@ -62,7 +63,7 @@ def recorded(bag_path: Path) -> dict[str, list[tuple[int, Any]]]:
     """
     messages: dict[str, list[tuple[int, Any]]] = {}
     with Bag(bag_path) as bag:
-        for topic, log_time_ns, message in bag.messages(frozenset(bag.topics)):
+        for topic, log_time_ns, message in messages_of(bag, frozenset(bag.topics)):
             found = messages.setdefault(topic, [])
             shown_again = found and hasattr(message, "header") and found[-1][0] == log_time_ns
             if not shown_again:

@@ -9,6 +9,7 @@ import pytest
 
 from dql_ros.bag.reader import Bag
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
+from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.robot import SCARA, untrained_bundle
 from tests.ros.tools.viewers import at_message_path, plotted
 
@@ -23,7 +24,7 @@ def _messages(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Any]]
     bundle = untrained_bundle(folder, SCARA)
     run_closed_loop(SCARA, policy_driver(bundle, seed=0), episodes=2, record=folder / "bag")
     with Bag(folder / "bag") as bag:
-        return [(each.topic, each.message) for each in bag.messages(frozenset(bag.topics))]
+        return [(each.topic, each.message) for each in messages_of(bag, frozenset(bag.topics))]
 
 
 def test_plotjuggler_has_every_curve(messages: list[tuple[str, Any]]) -> None:

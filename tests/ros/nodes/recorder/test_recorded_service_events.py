@@ -13,6 +13,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.topics import reliable
+from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.recorder.lever import CONTRACT, Lever, finish
 from tests.ros.nodes.robot import Robot
 
@@ -69,7 +70,7 @@ def test_introspected_calls_cut_a_recording_into_episodes(lever: Lever, tmp_path
         assert bag.unknown_types == ()
         kinds = [
             each.message.info.event_type
-            for each in bag.messages(frozenset({"/begin/_service_event"}))
+            for each in messages_of(bag, frozenset({"/begin/_service_event"}))
         ]
         store = bag.typestore("/begin/_service_event")
     assert kinds == [1, 2, 1, 2]

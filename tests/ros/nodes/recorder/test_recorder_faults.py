@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from dql_core.data.dataset import load_dataset
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.recorder import RECORDING_KEY
+from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.recorder.lever import Lever, finish
 from tests.ros.nodes.robot import Robot
 
@@ -42,7 +43,7 @@ class Diagnostics:
 
 def recorded_states(folder: Path, **options: Any) -> list[int]:
     with Bag(folder, **options) as bag:
-        messages = bag.messages(frozenset({"/joint_states"}))
+        messages = messages_of(bag, frozenset({"/joint_states"}))
         return [int(message.message.position[0]) for message in messages]
 
 

@@ -16,6 +16,7 @@ from std_msgs.msg import Float64MultiArray, String
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.nodes.topics import reliable, time_message
+from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.recorder.lever import NODE, Lever, finish
 from tests.ros.nodes.robot import SCARA, Robot
 
@@ -46,7 +47,7 @@ def test_what_publishers_offer_is_recorded_in_full(robot: Robot, tmp_path: Path)
     assert "recorded 101 messages" in process.last_words
     with Bag(bag) as opened:
         counts = {name: topic.count for name, topic in opened.topics.items()}
-        messages = list(opened.messages(frozenset({"/note", "/joint_states"})))
+        messages = list(messages_of(opened, frozenset({"/note", "/joint_states"})))
         contract_text = opened.custom_data[CONTRACT_KEY]
         start_ns, end_ns = opened.start_ns, opened.end_ns
     assert counts == {"/joint_states": 50, "/target": 1, "/note": 50, "/recorder/episode": 0}
@@ -97,7 +98,7 @@ def test_with_sim_time_messages_bear_the_time_at_which_they_were_sent(
         command.publish(Float64MultiArray(data=[float(index), 0.0]))
     finish(robot, process)
     with Bag(bag) as opened:
-        messages = list(opened.messages(frozenset({"/velocity_controller/commands"})))
+        messages = list(messages_of(opened, frozenset({"/velocity_controller/commands"})))
     assert [message.log_time_ns for message in messages] == [
         int(message.message.data[0]) * 1_000_000_000 for message in messages
     ]
@@ -135,7 +136,7 @@ def test_a_type_that_few_know_is_recorded_with_its_definition(
     finish(robot, process)
     with Bag(lever.bag) as bag:
         assert bag.topics["/goals"].msgtype == "nav_msgs/msg/Goals"
-        (message,) = bag.messages(frozenset({"/goals"}))
+        (message,) = messages_of(bag, frozenset({"/goals"}))
     assert len(message.message.goals) == 3
 
 

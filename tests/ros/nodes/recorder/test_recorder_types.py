@@ -17,6 +17,7 @@ from dql_ros.bag.recorder import RECORDING_KEY
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.topics import reliable
+from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.recorder.lever import Lever, finish
 from tests.ros.nodes.recorder.test_recorder_faults import Diagnostics
 from tests.ros.nodes.robot import Probe, Robot
@@ -52,7 +53,7 @@ def publish(robot: Robot, sender: Any, kind: Any, values: list[Any]) -> None:
 def messages(bag: Path, topic: str) -> list[tuple[str, Any]]:
     """Return type and content of a topic's messages."""
     with Bag(bag) as opened:
-        found = [each.message for each in opened.messages(frozenset({topic}))]
+        found = [each.message for each in messages_of(opened, frozenset({topic}))]
     return [(type(each).__name__.rpartition("__")[2], each.data) for each in found]
 
 

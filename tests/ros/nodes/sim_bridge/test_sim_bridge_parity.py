@@ -17,6 +17,7 @@ from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
 from dql_ros.nodes.topics import parts
+from tests.ros.bag.messages import messages_of
 from tests.ros.contract.test_shipped_contracts import CONTRACTS, SIMULATED
 from tests.ros.nodes.robot import untrained_bundle
 
@@ -51,7 +52,7 @@ def recorded(bag_path: Path) -> dict[str, list[Any]]:
     """
     messages: dict[str, list[Any]] = {}
     with Bag(bag_path) as bag:
-        for topic, _, message in bag.messages(frozenset(bag.topics)):
+        for topic, _, message in messages_of(bag, frozenset(bag.topics)):
             found = messages.setdefault(topic, [])
             if not (found and hasattr(message, "header") and found[-1].header == message.header):
                 found.append(message)
