@@ -6,6 +6,8 @@ STAMP := $(VENV)/.complete
 
 # ROS 2 processes that this file starts talk to each other on this machine only.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+# Where it is set, each process of the tests would compile its modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast check fmt bench clean
@@ -22,13 +24,16 @@ $(STAMP): setup.py constraints.txt scripts/setup.sh
 demo: $(STAMP)  ## from nothing to a driving robot: runs/demo/index.html
 	@$(BIN)/dql demo --out runs/demo
 
+# A process for each file of tests; those that wait for nodes leave a core to the others.
+TEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+
 # Under load DDS may lose the answer of a service that has just been discovered: a test that waited
 # for one in vain is run once more, and told as such. Nothing else is.
 test: check  ## lint, types and the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --reruns 1 --only-rerun "waited in vain"
+	@$(TEST) -n 3 --reruns 1 --only-rerun "waited in vain"
 
-test-fast: $(STAMP)  ## the tests that start no ROS process and train nothing, in a minute
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ros and not slow"
+test-fast: $(STAMP)  ## the tests that take a minute together: no ROS processes, no training
+	@$(TEST) -n 2 -m "not ros and not slow and not realdata"
 
 check: $(STAMP)  ## lint and types
 	@$(BIN)/ruff check .

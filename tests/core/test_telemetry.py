@@ -30,7 +30,9 @@ def importers_of(library: str) -> list[str]:
     found = []
     for package in ("dql_core", "dql_ros"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            nodes = list(ast.walk(ast.parse(path.read_text())))
+            if library not in (text := path.read_text()):
+                continue
+            nodes = list(ast.walk(ast.parse(text)))
             names = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
             names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
             if library in names:

@@ -11,8 +11,6 @@ from dql_core.models.sampler import StepPrediction, make_process
 from dql_core.models.schedule import NoiseSchedule, ScheduleName
 from examples import bandit
 
-pytestmark = pytest.mark.slow
-
 
 def test_the_recorded_actions_are_the_papers() -> None:
     table = bandit.record(best=1)

@@ -18,6 +18,8 @@ from dql_core.algo.execution import WORTH_COMPILING, CapturedUpdate, Execution, 
 from dql_core.config import RunConfig
 from tests.core.algo.naive import make_agent, make_batch, make_config
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(
     compiler_missing() is not None, reason=f"nothing can be compiled: {compiler_missing()}"
@@ -97,7 +99,6 @@ def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
     require_close(captured, plain, atol=0, rtol=0)
 
 
-@pytest.mark.slow
 @needs_compiler
 # Torch's compiler imports what torch itself deprecates.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")

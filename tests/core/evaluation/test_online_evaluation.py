@@ -25,8 +25,6 @@ from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, new_run
 
-pytestmark = pytest.mark.slow
-
 Array = NDArray[np.float32]
 
 

@@ -20,6 +20,8 @@ from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.loop import train
 from dql_core.training.monitor import value_limit
 
+pytestmark = pytest.mark.slow
+
 SPEC = PolicySpec("cart", 10.0, (FieldSpec("x"),), (FieldSpec("push", "N", -4.0, 4.0),))
 
 

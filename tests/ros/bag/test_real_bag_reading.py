@@ -13,7 +13,6 @@ from tests.ros.bag.messages import messages_of
 
 BAGS = Path(__file__).parents[3].parent / "shared" / "data" / "bags"
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.realdata,
     pytest.mark.skipif(not BAGS.is_dir(), reason="no recordings in ../shared/data/bags"),
 ]

@@ -14,6 +14,8 @@ from dql_core.data.dataset import write_dataset
 from tests.cli_process import CliProcess, dql
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 CONTRACT = ROOT / "config" / "contracts" / "scara.yaml"
 LIMIT_S = 60.0
@@ -97,7 +99,6 @@ def held(verb: str, place: Path) -> Iterator[CliProcess]:
         yield process
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "number"), ENDINGS)
 def test_a_signal_to_end_leaves_nothing_and_is_told_in_one_line(
     place: Path, verb: str, number: signal.Signals
@@ -117,7 +118,6 @@ def made_below(place: Path) -> list[str]:
     return [path.name for path in place.rglob("*")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_what_a_killed_verb_leaves_is_removed_by_the_next_which_succeeds(
     place: Path, verb: str

@@ -115,7 +115,6 @@ def require_one_line(done: subprocess.CompletedProcess[str], out: Path, words: s
     assert "internal error" not in line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", QUICK)
 def test_a_folder_that_cannot_be_written(verb: str, place: Path, read_only: Path) -> None:
     done = run(verb, place, read_only / "new" / "out")
@@ -124,7 +123,6 @@ def test_a_folder_that_cannot_be_written(verb: str, place: Path, read_only: Path
     assert list(read_only.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", FILLED)
 @pytest.mark.parametrize("left_kb", [0, 8, 32])
 def test_a_disk_that_becomes_full(verb: str, place: Path, disk: Path, left_kb: int) -> None:
@@ -140,7 +138,6 @@ def test_a_disk_that_becomes_full(verb: str, place: Path, disk: Path, left_kb: i
     assert not left or f"then go on: dql train --resume {disk / 'out'}" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", QUICK)
 def test_a_file_where_a_folder_must_be(verb: str, place: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()

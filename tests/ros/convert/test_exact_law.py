@@ -20,6 +20,8 @@ from dql_ros.contract import Contract
 from dql_ros.convert.convert import Source, convert
 from tests.ros.bag.written_bags import STORE, Recorded, Way, write_bag
 
+pytestmark = pytest.mark.slow
+
 MS = 1_000_000
 SECOND_NS = 1000 * MS
 START_NS = 1_700_000_000 * SECOND_NS

@@ -35,7 +35,6 @@ EXPECTED: dict[str, tuple[int, int] | str] = {
     "libmcap_0_8/base_msgs": r"no episode could be made \(no /one_shot/vector3, then the rec",
 }
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.realdata,
     pytest.mark.skipif(not BAGS.is_dir(), reason="no recordings in ../shared/data/bags"),
 ]
