@@ -13,6 +13,8 @@ from dql_ros.processes import NodeProcess, environment_of, own_domain
 from tests.ros.nodes.robot import Robot
 from tests.ros.workspace import Workspace, build
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", name="workspace")
 def _workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:

@@ -8,6 +8,8 @@ import pytest
 from dql_core.data.dataset import load_dataset
 from tests.cli_process import dql
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def d3rlpy_file(tmp_path: Path) -> Path:

@@ -21,6 +21,8 @@ from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 from tests.cli_process import dql
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 5
 SPEC = PolicySpec(
     "rover", 10.0, (FieldSpec("x"), FieldSpec("y")), (FieldSpec("vx", "m/s", -1.0, 1.0),)

@@ -16,6 +16,8 @@ from dql_core.data import hdf5_arrays
 from dql_core.data.importers.importing import FileFormat, import_file
 from dql_core.errors import DatasetError
 
+pytestmark = pytest.mark.slow
+
 ROWS = 20
 Edit = Callable[[h5py.File], Any]
 

@@ -22,6 +22,8 @@ from dql_core.runtime.manifest import (
     read_manifest,
 )
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[dict[str, Any]], object]
 
 

@@ -21,6 +21,8 @@ from dql_core.runtime.onnx_file import read_graph
 from tests.core.conftest import save_untrained
 from tests.core.runtime.test_hostile_bundle import forge, refuses
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:

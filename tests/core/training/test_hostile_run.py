@@ -28,6 +28,8 @@ from dql_core.training.multi_seed import summarize
 from dql_core.training.run_files import checkpoint_steps, find_checkpoint
 from tests.core.training.test_checkpoint import edit_document
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 
 

@@ -24,6 +24,8 @@ from tests.ros.bag.bag_files import (
     write_sqlite,
 )
 
+pytestmark = pytest.mark.slow
+
 MESSAGES = ramp(400)
 
 

@@ -14,6 +14,8 @@ from dql_core.data.dataset import load_dataset
 from tests.ros.convert.held_conversion import Workplace
 from tests.ros.convert.test_convert import ARM, Robot, run_dql, without
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def bags(

@@ -11,6 +11,8 @@ from dql_core.streams import CLOCK_JUMP_NS
 from dql_ros.contract import Contract
 from tests.ros.convert.fed_assembler import Arrival, Fed, naive
 
+pytestmark = pytest.mark.slow
+
 STEP_NS = 10_000_000
 FLOAT, FLAG = "std_msgs/msg/Float64", "std_msgs/msg/Bool"
 FIELD = {"fields": [{"path": "data"}], "type": FLOAT}
