@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from dql_ros.bag.storage.storage import (
     Definition,
     Loss,
     Segment,
+    StorageFile,
 )
 
 _TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
@@ -51,7 +52,7 @@ _FRAME_HEADER = struct.Struct(">6I")
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-class SqliteFile:
+class SqliteFile(StorageFile):
     """A sqlite file.
 
     Args:
@@ -72,22 +73,16 @@ class SqliteFile:
         name: Path,
         *,
         salvage: bool,
-        losses: Collection[Loss] = (),
-        notes: Collection[str] = (),
+        losses: Sequence[Loss] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.path = name
         self._file = path
         self._salvage = salvage
         self.losses = losses
         self.notes = notes
         with closing(self._connect()) as connection:
-            self._channels = _channels(connection)
+            super().__init__(name, _channels(connection))
             self.metadata_text, self.distribution = _metadata(connection)
-
-    @property
-    def channels(self) -> Collection[Channel]:
-        """All topics."""
-        return self._channels.values()
 
     @cached_property
     def span_ns(self) -> tuple[int, int] | None:
@@ -108,22 +103,22 @@ class SqliteFile:
 
     def counts(self) -> Mapping[str, int]:
         """Messages of each topic, counted by sqlite."""
-        counts = {channel.topic: 0 for channel in self.channels}
+        counts = {channel.topic: 0 for channel in self.channels.values()}
         query = "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
-        if len(self._channels) == 1:
+        if len(self.channels) == 1:
             # The same without a look at the rows, so that it takes a moment instead of a scan.
-            query = f"SELECT {next(iter(self._channels))}, COUNT(*) FROM messages"
+            query = f"SELECT {next(iter(self.channels))}, COUNT(*) FROM messages"
         with closing(self._connect()) as connection:
             rows = connection.execute(query)
             for number, count in rows:
-                if number not in self._channels:
+                if number not in self.channels:
                     raise DamageError(f"has {count} messages of topic {number!r}, which it lacks")
-                counts[self._channels[number].topic] += count
+                counts[self.channels[number].topic] += count
         return counts
 
     def segments(self, topics: Collection[str]) -> list[Segment]:
         """The whole file, or windows of its rows if it is salvaged."""
-        wanted = {n: channel for n, channel in self._channels.items() if channel.topic in topics}
+        wanted = self.wanted(topics)
         size, name = self._file.stat().st_size, self.path.name
         if not wanted or self.span_ns is None:
             return []
@@ -169,7 +164,7 @@ class SqliteFile:
         return connection
 
     def _read(self, wanted: Mapping[int, Channel]) -> Iterator[ChannelBlocks]:
-        which = "" if len(wanted) == len(self._channels) else _is_in("topic_id", wanted)
+        which = "" if len(wanted) == len(self.channels) else _is_in("topic_id", wanted)
         query = f"SELECT topic_id, timestamp, data FROM messages {which} ORDER BY timestamp, rowid"
         with closing(self._connect()) as connection:
             for rows in row_batches(connection.execute(query)):
