@@ -19,8 +19,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO
 
-from rosbags.typesys.msg import normalize_msgtype
-
 from dql_ros.bag.storage.io import BoundedFile
 from dql_ros.bag.storage.sqlite_rows import (
     Readable,
@@ -38,6 +36,7 @@ from dql_ros.bag.storage.storage import (
     Loss,
     Segment,
     StorageFile,
+    full_msgtype,
 )
 
 _TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
@@ -197,7 +196,7 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
     if "message_definitions" in tables:
         query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
         definitions = {
-            _msgtype(str(name)): Definition(str(encoding), str(text))
+            full_msgtype(str(name)): Definition(str(encoding), str(text))
             for name, encoding, text in connection.execute(query)
         }
     channels = {}
@@ -206,7 +205,7 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
     ):
         if not (isinstance(number, int) and isinstance(topic, str) and isinstance(msgtype, str)):
             raise DamageError(f"has a topic {topic!r} of type {msgtype!r}")
-        name = _msgtype(msgtype)
+        name = full_msgtype(msgtype)
         # rosbag2 files the events of a service under the service's own name.
         filed = name if name in definitions else name.removesuffix("_Event")
         definition = definitions.get(filed, Definition())
@@ -233,10 +232,6 @@ def _metadata(connection: sqlite3.Connection) -> tuple[str | None, str]:
     except sqlite3.OperationalError:
         pass  # Older files have no such tables.
     return text, distribution
-
-
-def _msgtype(name: str) -> str:
-    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
 def side_files(path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from mcap.exceptions import McapError
 from rosbags.rosbag1 import ReaderError
 from rosbags.serde import SerdeError
 from rosbags.typesys import TypesysError
+from rosbags.typesys.msg import normalize_msgtype
 from yaml import YAMLError
 
 from dql_core.errors import one_line
@@ -221,6 +222,11 @@ class ChunkedFile(StorageFile):
                 if number in self.channels:
                     total[self.channels[number].topic] += count
         return total
+
+
+def full_msgtype(name: str) -> str:
+    """``package/msg/Name``, also of the older form ``package/Name``."""
+    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
 def checked_time(time_ns: int) -> int:
