@@ -126,7 +126,6 @@ def information(
     topics: Sequence[TopicMetadata],
     files: Mapping[str, MessageCounts],
     custom_data: Mapping[str, str],
-    ros_distro: str,
 ) -> dict[str, Any]:
     """Return the content of metadata.yaml below ``rosbag2_bagfile_information``.
 
@@ -134,7 +133,6 @@ def information(
         topics: The recording's topics.
         files: What is in each of its files, by name.
         custom_data: Texts that it carries.
-        ros_distro: The distribution that recorded it.
     """
     total = MessageCounts()
     for counts in files.values():
@@ -152,7 +150,7 @@ def information(
         "relative_file_paths": list(files),
         "files": [{"path": name, **_extent(counts)} for name, counts in files.items()],
         "custom_data": dict(custom_data) or None,
-        "ros_distro": ros_distro,
+        "ros_distro": "jazzy",
     }
 
 

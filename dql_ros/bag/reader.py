@@ -153,7 +153,7 @@ class Bag:
         named = {} if self._yaml is None else self._yaml.counts
         channels: dict[str, list[Channel]] = {topic: [] for topic in named}
         for storage in self._storages:
-            for channel in storage.channels:
+            for channel in storage.channels.values():
                 known = channels.setdefault(channel.topic, [])
                 if channel not in known:
                     known.append(channel)
@@ -280,8 +280,9 @@ class Bag:
             },
             losses=self._losses,
             size_bytes=self.size_bytes,
+            salvage=self._salvage,
         )
-        batches = self._reading.batches(salvage=self._salvage)
+        batches = self._reading.batches()
         while True:
             try:
                 batch = next(batches, None)

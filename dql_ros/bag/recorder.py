@@ -143,7 +143,6 @@ class Recorder:
         writer = BagWriter(
             self._next_folder(),
             contract_text=options.contract_text,
-            typestore=self._typestore,
             compression=options.compression,
             max_file_bytes=options.max_file_bytes,
             max_file_ns=options.max_file_ns,

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from rosbags.typesys import Stores, get_typestore
-from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, OutputError
 from dql_core.files import is_free, write_text
@@ -16,12 +13,10 @@ from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
 from dql_ros.bag.metadata import (
     MessageCounts,
     TopicMetadata,
-    describe,
     dump,
     information,
 )
 from dql_ros.bag.storage.folder import METADATA_NAME
-from dql_ros.contract import QualityOfService
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.
 CONTRACT_KEY = "dql_contract"
@@ -33,15 +28,9 @@ class BagWriter:
     Each file carries what `custom_data` holds when it is begun, so that a recording whose writer
     was killed still has its contract.
 
-    As a context manager it closes the recording; after an exception it leaves the messages
-    without ``metadata.yaml``, which readers take for an unfinished recording.
-
     Args:
         directory: The folder to make; it must not exist, or be empty.
         contract_text: The robot contract's yaml, carried in ``custom_data``.
-        custom_data: Further texts to carry.
-        ros_distro: Distribution named in the metadata.
-        typestore: Where message definitions come from; Jazzy's standard types by default.
         compression: ``zstd``, ``lz4`` or ``none``; of the chunks within the files.
         max_file_bytes: A file of at least so many bytes is followed by another; 0 for never.
         max_file_ns: So is one whose messages span so much log time; 0 for never.
@@ -60,9 +49,6 @@ class BagWriter:
         directory: Path,
         *,
         contract_text: str = "",
-        custom_data: Mapping[str, str] | None = None,
-        ros_distro: str = "jazzy",
-        typestore: Typestore | None = None,
         compression: str = "zstd",
         max_file_bytes: int = 0,
         max_file_ns: int = 0,
@@ -70,18 +56,13 @@ class BagWriter:
         if not is_free(directory.resolve()):
             raise BagError(f"{directory}: already exists; name another folder for the recording")
         self.directory = directory
-        self.custom_data = dict(custom_data or {})
-        if contract_text:
-            self.custom_data[CONTRACT_KEY] = contract_text
-        self._ros_distro = ros_distro
-        self._typestore = typestore or get_typestore(Stores.ROS2_JAZZY)
+        self.custom_data = {CONTRACT_KEY: contract_text} if contract_text else {}
         self._compression = compression
         self._max_file_bytes = max_file_bytes
         self._max_file_ns = max_file_ns
         self._topics: dict[str, TopicMetadata] = {}
         self._sequence: Counter[str] = Counter()
         self._files: dict[str, MessageCounts] = {}
-        self._is_open = True
         self.has_failed = False
         with self._naming():
             directory.mkdir(parents=True, exist_ok=True)
@@ -100,29 +81,8 @@ class BagWriter:
             total.update(counts.counts)
         return total
 
-    def add_topic(
-        self,
-        name: str,
-        msgtype: str,
-        qos: Sequence[QualityOfService] = (),
-        definition: str | None = None,
-    ) -> None:
-        """Announce a topic; a topic without messages is recorded too.
-
-        Args:
-            name: Absolute topic name.
-            msgtype: Message type, ``package/msg/Name``.
-            qos: What the topic's publishers offer.
-            definition: The type's definition with its dependencies, in ``ros2msg`` form; by
-                default that of the type store.
-
-        Raises:
-            BagError: If the type is unknown and no definition was given.
-        """
-        self.add(describe(name, msgtype, qos, definition, self._typestore))
-
     def add(self, topic: TopicMetadata) -> None:
-        """Announce a topic that was described before.
+        """Announce a topic; one without messages is recorded, too.
 
         Raises:
             BagError: If the file cannot be written.
@@ -175,9 +135,6 @@ class BagWriter:
         Raises:
             BagError: If the disk does not take it; what is whole is kept all the same.
         """
-        if not self._is_open:
-            return
-        self._is_open = False
         try:
             if not self.has_failed:
                 with self._naming():
@@ -185,22 +142,6 @@ class BagWriter:
         finally:
             self._output.close()
             self._write_metadata()
-
-    def abandon(self) -> None:
-        """Close the file as it is and leave the recording unfinished."""
-        self._is_open = False
-        self._output.close()
-
-    def __enter__(self) -> BagWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        elif self._is_open:
-            if not self.has_failed:
-                self.flush()
-            self.abandon()
 
     def _is_full(self, log_time_ns: int) -> bool:
         if 0 < self._max_file_bytes <= self._output.size_bytes:
@@ -232,7 +173,7 @@ class BagWriter:
 
     def _information(self) -> dict[str, object]:
         topics = tuple(self._topics.values())
-        return information(topics, self._files, self.custom_data, self._ros_distro)
+        return information(topics, self._files, self.custom_data)
 
     @contextmanager
     def _naming(self) -> Iterator[None]:

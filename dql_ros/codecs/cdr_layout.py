@@ -136,20 +136,16 @@ class _Walk:
 
     def _field(self, description: Any, path: str) -> None:
         node, detail = description
-        if node == Nodetype.BASE:
-            self._base(detail[0], path)
+        if node == Nodetype.BASE and detail[0] == "string":
+            self._string()
+        elif node == Nodetype.BASE:
+            self.layout.places[path] = self._numbers(detail[0], None)
         elif node == Nodetype.NAME:
             self.message(detail, f"{path}.")
         elif node == Nodetype.ARRAY:
             self._elements(detail[0], detail[1], path)
         else:
             self._elements(detail[0], self._length(), path)
-
-    def _base(self, kind: str, path: str) -> None:
-        if kind == "string":
-            self._string()
-        else:
-            self.layout.places[path] = self._numbers(kind, None)
 
     def _elements(self, description: Any, count: int, path: str) -> None:
         node, detail = description
@@ -172,10 +168,10 @@ class _Walk:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise LayoutError(f"more than {MAX_PARTS} parts")
-        place = Place(DTYPES[kind], self.position, count)
+        dtype = DTYPES[kind]
         if count != 0:
-            self._align(place.itemsize)
-            place = Place(place.dtype, self.position, count)
+            self._align(int(dtype[2]))
+        place = Place(dtype, self.position, count)
         size = place.itemsize * (1 if count is None else count)
         if size > self._left:
             raise LayoutError("shorter than its definition says")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,15 @@ def name_list_path(message: Any, path: str, topic: str) -> str:
     Raises:
         ContractError: If the message has none.
     """
-    ancestors = path.split(".")[:-1]
-    for depth in range(len(ancestors), -1, -1):
-        above = ".".join(ancestors[:depth])
-        owner = MessagePath(above, topic).get(message) if above else message
-        for name in NAME_LISTS:
-            if _is_name_list(getattr(owner, name, None)):
-                return f"{above}.{name}" if above else name
+    for candidate in name_list_paths(path):
+        with suppress(ContractError):
+            found = MessagePath(candidate, topic).get(message)
+            if isinstance(found, Sequence) and not isinstance(found, str | bytes):
+                return candidate
     raise ContractError(
         f"{topic}: the message names no joints (it has: {', '.join(field_names(message))}); "
         f"select with 'indices' in the contract"
     )
-
-
-def _is_name_list(found: Any) -> bool:
-    return isinstance(found, Sequence) and not isinstance(found, str | bytes)
 
 
 class JointOrder:

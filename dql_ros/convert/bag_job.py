@@ -23,7 +23,7 @@ from dql_core.files import write_text
 from dql_ros.bag.reader import Bag, sha256
 from dql_ros.codecs.block_decoder import MessageError
 from dql_ros.contract import Contract, Stream
-from dql_ros.convert.bag_result import BagResult, EpisodeRow, LossRow, SkippedRow, SkippedTopic
+from dql_ros.convert.bag_result import BagResult, EpisodeRow, SkippedRow, SkippedTopic
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.episodes import EpisodeAssembler
@@ -170,7 +170,7 @@ class _Conversion:
             between_episodes_s=_seconds(
                 sum(span.end_ns - span.start_ns for span in skipped if span.is_between)
             ),
-            losses=tuple(LossRow(**vars(loss)) for loss in bag.losses),
+            losses=bag.losses,
             notes=bag.notes,
             dropped_ticks=summary.dropped_ticks,
             split_nonfinite=summary.split_nonfinite,

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from dql_core.errors import BagError
 from dql_core.strict_yaml import StrictModel, parse
+from dql_ros.bag.reader import Loss
 
 
 class Spread(StrictModel):
@@ -46,12 +47,12 @@ class GapRow(StrictModel):
 
 
 class TopicRow(StrictModel):
-    """One use of one topic.
+    """One topic in one role.
 
     Attributes:
         topic: Absolute topic name.
         type: Message type.
-        role: What the contract uses it for.
+        role: What the contract needs it for.
         count: Number of messages.
         rate_hz: Messages a second between the first and the last.
         median_pause_ms: Median time between two messages.
@@ -110,28 +111,10 @@ class EpisodeRow(StrictModel):
     lacked: bool = False
 
 
-class SkippedRow(StrictModel):
-    """A span of the bag that is in no episode; times are seconds from the bag's start."""
+class SkippedRow(GapRow):
+    """A span of the bag that is in no episode."""
 
-    from_s: float
-    to_s: float
     reason: str
-
-
-class LossRow(StrictModel):
-    """What could not be read of a file.
-
-    Attributes:
-        file: The file's name.
-        reason: What is wrong with it.
-        messages: How many messages are lost; ``None`` where nobody knows.
-        bytes: How many bytes were passed over; ``None`` where nobody knows.
-    """
-
-    file: str
-    reason: str
-    messages: int | None = None
-    bytes: int | None = None
 
 
 class SkippedTopic(StrictModel):
@@ -179,7 +162,7 @@ class BagResult(StrictModel):
     episodes: tuple[EpisodeRow, ...] = ()
     left_out: tuple[SkippedRow, ...] = ()
     between_episodes_s: float = 0.0
-    losses: tuple[LossRow, ...] = ()
+    losses: tuple[Loss, ...] = ()
     notes: tuple[str, ...] = ()
     dropped_ticks: int = 0
     split_nonfinite: int = 0

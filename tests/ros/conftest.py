@@ -10,7 +10,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dql_ros.bag.writer import BagWriter
+from tests.ros.bag.sample_writer import SampleWriter
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def record(typestore: Typestore) -> Callable[..., Path]:
         messages: Iterable[tuple[str, str, int, Any]],
         silent: dict[str, str] | None = None,
     ) -> Path:
-        with BagWriter(folder, typestore=typestore) as writer:
+        with SampleWriter(folder, typestore=typestore) as writer:
             known: set[str] = set()
             for topic, msgtype in (silent or {}).items():
                 writer.add_topic(topic, msgtype)

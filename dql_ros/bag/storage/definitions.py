@@ -11,7 +11,8 @@ service uses; these are ``MSG`` sections, or an empty ``MSG`` section and an ``I
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from rosbags.interfaces import Nodetype
@@ -67,7 +68,7 @@ class Definitions:
         self._store = known or _BY_VERSION.get(version, _DEFAULT)
         self._found: dict[tuple[str, Definition], Typestore] = {}
 
-    def typestore(self, channels: Iterable[Channel]) -> Typestore:
+    def typestore(self, channels: Sequence[Channel]) -> Typestore:
         """Return the type store that knows the type of a topic's channels.
 
         Args:
@@ -76,21 +77,18 @@ class Definitions:
         Raises:
             DamageError: If nobody defines the type, or the channels define it differently.
         """
-        first, *others = dict.fromkeys(
-            (channel.msgtype, channel.definition) for channel in channels
-        )
-        store = self._one(*first)
+        msgtype = channels[0].msgtype
+        store, *others = (self._one(msgtype, channel.definition) for channel in channels)
         for other in others:
-            fields = self._one(*other).fielddefs
-            if fields[other[0]] != store.fielddefs[first[0]]:
-                raise DamageError(f"the bag defines {first[0]} in two ways")
+            if other.fielddefs[msgtype] != store.fielddefs[msgtype]:
+                raise DamageError(f"the bag defines {msgtype} in two ways")
         return store
 
     def is_known(self, channel: Channel) -> bool:
         """Whether the channel's messages can be read."""
         try:
             check_encoding(channel)
-            if channel.msgtype not in self._standard().fielddefs:
+            if channel.msgtype not in self._standard.fielddefs:
                 self.typestore([channel])
         except DamageError:
             return False
@@ -100,20 +98,18 @@ class Definitions:
         key = (msgtype, definition)
         if key not in self._found:
             self._found[key] = (
-                _embedded(msgtype, definition, self._standard())
+                _embedded(msgtype, definition, self._standard)
                 if definition.text.strip() and definition.format
                 else self._standard_with(msgtype)
             )
         return self._found[key]
 
+    @cached_property
     def _standard(self) -> Typestore:
-        key = ("", Definition())
-        if key not in self._found:
-            self._found[key] = get_typestore(self._store)
-        return self._found[key]
+        return get_typestore(self._store)
 
     def _standard_with(self, msgtype: str) -> Typestore:
-        for store in (self._standard(), get_typestore(_DEFAULT)):
+        for store in (self._standard, get_typestore(_DEFAULT)):
             if msgtype in store.fielddefs:
                 return store
         raise DamageError(

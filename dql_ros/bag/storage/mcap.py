@@ -57,35 +57,29 @@ class McapFile(ChunkedFile):
         super().__init__(name, self._contents.channels, self._contents.ranges)
         self.metadata_text = self._contents.metadata.get("serialized_metadata")
         self.distribution = self._contents.metadata.get("ROS_DISTRO", "")
+        self.losses = tuple(self._losses())
+        self.notes = [f"{name.name}: {note}" for note in self._contents.notes]
         self._known = np.zeros(1 << 16, np.bool_)
-        self._known[list(self._channels)] = True
+        self._known[list(self.channels)] = True
         if salvage:
             self._known[:] = True  # What is on others is reported as a loss already.
         else:
             self._check()
 
-    @property
-    def losses(self) -> Collection[Loss]:
+    def _losses(self) -> Iterator[Loss]:
         """The end of a file that breaks off, and messages on channels that nothing defines."""
-        losses = []
         if self._contents.damage is not None and not any(each.is_cut for each in self._ranges):
             reason, offset = self._contents.damage
-            losses.append(Loss(self.path.name, reason, None, self._file.stat().st_size - offset))
+            yield Loss(self.path.name, reason, None, self._file.stat().st_size - offset)
         undefined = sum(
             count
             for each in self._ranges
             for number, count in (each.counts or {}).items()
-            if number not in self._channels
+            if number not in self.channels
         )
         if undefined:
             reason = f"has {undefined} messages on channels whose definitions cannot be read"
-            losses.append(Loss(self.path.name, reason, undefined, None))
-        return losses
-
-    @property
-    def notes(self) -> Collection[str]:
-        """What the user should know about the file."""
-        return [f"{self.path.name}: {note}" for note in self._contents.notes]
+            yield Loss(self.path.name, reason, undefined, None)
 
     def counts(self) -> Mapping[str, int]:
         """Messages of each topic, by the statistics or else by the chunks' indices."""
@@ -124,7 +118,7 @@ class McapFile(ChunkedFile):
                 f"chunks"
             )
         if self.losses:
-            raise DamageError(next(iter(self.losses)).reason)
+            raise DamageError(self.losses[0].reason)
         for each in self._ranges:
             if each.counts != {} and not each.is_possible:
                 raise DamageError(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from mcap.opcode import Opcode
 from mcap.records import Channel as ChannelRecord
 from mcap.records import ChunkIndex, Footer, Metadata, MetadataIndex, Schema, Statistics
-from rosbags.typesys.msg import normalize_msgtype
 
 from dql_ros.bag.storage.io import MAX_CHUNK_BYTES, BoundedFile
 from dql_ros.bag.storage.mcap_records import (
@@ -33,6 +32,7 @@ from dql_ros.bag.storage.storage import (
     DamageError,
     Definition,
     MessageRange,
+    full_msgtype,
     reason_of,
 )
 
@@ -78,7 +78,7 @@ class Contents:
             schema = Schema.read(stream)
             text = schema.data.decode("utf-8", "replace")
             self.schemas.setdefault(
-                schema.id, (_msgtype(schema.name), Definition(schema.encoding, text))
+                schema.id, (full_msgtype(schema.name), Definition(schema.encoding, text))
             )
         elif opcode == Opcode.CHANNEL:
             record = ChannelRecord.read(stream)
@@ -187,11 +187,6 @@ def _range_of(index: ChunkIndex) -> MessageRange:
         counts=counts if begins or not index.uncompressed_size else None,
         index_length=index.message_index_length,
     )
-
-
-def _msgtype(name: str) -> str:
-    """``package/Name`` and ``package/msg/Name`` are the same type."""
-    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
 def scan(file: BoundedFile, contents: Contents, *, salvage: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from rosbags.typesys.store import Typestore
@@ -31,9 +31,7 @@ from dql_ros.codecs.block import Batch, MessageBlock
 
 # So many bytes of messages at a time are decompressed.
 BLOCK_BYTES = 1 << 24
-# Takes a segment that could not be read wholly, what could be read of each topic, and why. It
-# raises, or takes note of the loss.
-OnDamage = Callable[[Segment, Counter[str], Exception], None]
+_Blocks = tuple[tuple[Channel, MessageBlock], ...]
 _Read = tuple[list[ChannelBlocks], Exception | None]
 # So many threads read ahead; decompression and checksums leave the interpreter to the others.
 READERS = 1
@@ -43,12 +41,13 @@ class Reading:
     """Reads topics once.
 
     Args:
-        storages: The bag's files.
+        storages: The bag's files in their order.
         topics: The wanted topics, all of them in the bag.
         typestore: Finds the type store of a topic and type.
         stated: How many messages each topic has by those who say so, if they do.
         losses: What could not be opened.
         size_bytes: Size of the bag.
+        salvage: Note what cannot be read as a loss, instead of raising it.
 
     Attributes:
         losses: What could not be read so far.
@@ -63,49 +62,70 @@ class Reading:
         stated: Mapping[str, Mapping[str, int] | None],
         losses: Iterable[Loss],
         size_bytes: int,
+        salvage: bool,
     ) -> None:
         self.losses = list(losses)
         self._storages = storages
         self._stated = stated
         self._size_bytes = size_bytes
+        self._salvage = salvage
         self._topics = topics
         self._typestore = typestore
         self._read: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
-        self._promised = -MAX_TIME_NS
+        self._complete_until_ns = -MAX_TIME_NS
 
-    def batches(self, *, salvage: bool) -> Iterator[Batch]:
-        """Yield the messages; those that cannot be read are losses if the bag is salvaged.
+    def batches(self) -> Iterator[Batch]:
+        """Yield the messages, segment by segment in the order of their starts.
 
         Raises:
             DamageError: If the bag is damaged and not salvaged; also the libraries' own.
         """
-        on_damage = self._note if salvage else _raise
-        for step in steps(self._storages, self._topics, on_damage):
-            yield from self._in_cdr(step, int(self._size_bytes * step.share), salvage=salvage)
-        self._compare(salvage=salvage)
+        segments = [each for storage in self._storages for each in storage.segments(self._topics)]
+        segments.sort(key=lambda segment: segment.start_ns)
+        begins = [*(min(segment.start_ns, MAX_TIME_NS) for segment in segments[1:]), MAX_TIME_NS]
+        total = sum(segment.size_bytes for segment in segments)
+        done = 0
+        for (segment, pieces), following_ns in zip(_ahead(segments), begins, strict=False):
+            found: Counter[str] = Counter()
+            try:
+                for piece in pieces:
+                    blocks, late = _in_time(piece, self._complete_until_ns)
+                    for channel, block in blocks:
+                        found[channel.topic] += len(block)
+                    until_ns = max(self._complete_until_ns, min(piece.until_ns, following_ns))
+                    done_bytes = int(self._size_bytes * (done / total if total else 1.0))
+                    yield from self._in_cdr(blocks, until_ns, done_bytes)
+                    if late:
+                        raise DamageError(
+                            f"has {late} messages before the time it says it begins at"
+                        )
+            except DAMAGE as cause:
+                self._note(segment, found, cause)
+            done += segment.size_bytes
+        self._compare()
         yield Batch((), MAX_TIME_NS, self._size_bytes)
 
-    def _in_cdr(self, step: Step, done: int, *, salvage: bool) -> Iterator[Batch]:
-        """A step's messages, with those that must be worked on first in batches of their own."""
+    def _in_cdr(self, blocks: _Blocks, until_ns: int, done_bytes: int) -> Iterator[Batch]:
+        """Messages of a segment; those that must be worked on first are batches of their own."""
         ready = []
-        for channel, block in step.blocks:
-            lost: list[str] | None = [] if salvage else None
+        for channel, block in blocks:
+            lost: list[str] | None = [] if self._salvage else None
             converted = self._converter(channel, block, lost)
             if converted is None:
                 ready.append(block)
                 continue
             for each in converted:
                 self._read[each.topic] += len(each)
-                yield Batch((each,), self._promised, done)
+                yield Batch((each,), self._complete_until_ns, done_bytes)
             if lost:
                 self._lost[block.topic] += len(lost)
                 name = self._storages[0].path.name
                 self.losses.append(Loss(name, lost[0], len(lost), None))
         for block in ready:
             self._read[block.topic] += len(block)
-        self._promised = step.complete_until_ns
-        yield Batch(tuple(ready), self._promised, done)
+        self._complete_until_ns = until_ns
+        yield Batch(tuple(ready), until_ns, done_bytes)
 
     def _converter(
         self, channel: Channel, block: MessageBlock, lost: list[str] | None
@@ -116,7 +136,9 @@ class Reading:
         return decompressed(block, lost) if is_compressed(block) else None
 
     def _note(self, segment: Segment, found: Counter[str], cause: Exception) -> None:
-        """Note a segment that could not be read wholly as a loss."""
+        """Note a segment that could not be read wholly as a loss, or raise what is wrong."""
+        if not self._salvage:
+            raise DamageError(f"{segment.file}: {reason_of(cause)}") from cause
         messages = None
         if segment.counts is not None:
             missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
@@ -124,10 +146,10 @@ class Reading:
             messages = sum(missing.values())
         self.losses.append(Loss(segment.file, reason_of(cause), messages, segment.size_bytes))
 
-    def _compare(self, *, salvage: bool) -> None:
+    def _compare(self) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
         short = [loss for topic in sorted(self._topics) for loss in self._shortfall(topic)]
-        if short and not salvage:
+        if short and not self._salvage:
             raise DamageError(short[0].reason)
         unknown = [index for index, loss in enumerate(self.losses) if loss.messages is None]
         missing = sum(loss.messages or 0 for loss in short)
@@ -155,10 +177,6 @@ class Reading:
             f"{self._read[topic]} could be read"
         )
         return [Loss(source, reason, max(missing, 0), None)]
-
-
-def _raise(segment: Segment, found: Counter[str], cause: Exception) -> None:
-    raise DamageError(f"{segment.file}: {reason_of(cause)}") from cause
 
 
 def is_compressed(block: MessageBlock) -> bool:
@@ -246,59 +264,10 @@ def _block(block: MessageBlock, kept: list[int], payloads: list[bytes]) -> Messa
     )
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one step of reading a bag yields.
-
-    Attributes:
-        blocks: Messages by channel.
-        complete_until_ns: No later step has a message with a log time before this one.
-        share: How much of what is to be read is done, 0 to 1.
-    """
-
-    blocks: tuple[tuple[Channel, MessageBlock], ...]
-    complete_until_ns: int
-    share: float
-
-
-def steps(
-    storages: Sequence[StorageFile], topics: Collection[str], on_damage: OnDamage
-) -> Iterator[Step]:
-    """Read the messages of topics.
-
-    Args:
-        storages: The bag's files in their order.
-        topics: The wanted topics.
-        on_damage: Takes each segment that could not be read wholly.
-    """
-    segments = [segment for storage in storages for segment in storage.segments(topics)]
-    segments.sort(key=lambda segment: segment.start_ns)
-    begins = [*(min(segment.start_ns, MAX_TIME_NS) for segment in segments[1:]), MAX_TIME_NS]
-    total = sum(segment.size_bytes for segment in segments)
-    promised = -MAX_TIME_NS
-    done = 0
-    for (segment, pieces), following in zip(_ahead(segments), begins, strict=False):
-        found: Counter[str] = Counter()
-        try:
-            for piece in pieces:
-                blocks, late = _in_time(piece, promised)
-                for channel, block in blocks:
-                    found[channel.topic] += len(block)
-                promised = max(promised, min(piece.until_ns, following))
-                yield Step(blocks, promised, done / total if total else 1.0)
-                if late:
-                    raise DamageError(f"has {late} messages before the time it says it begins at")
-        except DAMAGE as cause:
-            on_damage(segment, found, cause)
-        done += segment.size_bytes
-
-
-def _in_time(
-    step: ChannelBlocks, promised: int
-) -> tuple[tuple[tuple[Channel, MessageBlock], ...], int]:
-    """A step without messages from before the promised time, and how many there were."""
-    kept = tuple((channel, _from(block, promised)) for channel, block in step.blocks)
-    late = sum(len(block) for _, block in step.blocks) - sum(len(block) for _, block in kept)
+def _in_time(piece: ChannelBlocks, from_ns: int) -> tuple[_Blocks, int]:
+    """A segment's blocks without messages from before a time, and how many of those there were."""
+    kept = tuple((channel, _from(block, from_ns)) for channel, block in piece.blocks)
+    late = sum(len(block) for _, block in piece.blocks) - sum(len(block) for _, block in kept)
     return tuple((channel, block) for channel, block in kept if len(block)), late
 
 

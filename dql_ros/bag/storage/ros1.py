@@ -89,7 +89,7 @@ class Ros1File(ChunkedFile):
         for number, *place in _messages_in(data):
             if number in found:
                 found[number].append((place[0], place[1], place[2]))
-            elif number not in self._channels:
+            elif number not in self.channels:
                 raise DamageError(f"a message is on connection {number}, which it does not define")
         content = np.frombuffer(data, np.uint8)
         yield ChannelBlocks(

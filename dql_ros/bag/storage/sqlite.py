@@ -13,13 +13,11 @@ import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO
-
-from rosbags.typesys.msg import normalize_msgtype
 
 from dql_ros.bag.storage.io import BoundedFile
 from dql_ros.bag.storage.sqlite_rows import (
@@ -37,6 +35,8 @@ from dql_ros.bag.storage.storage import (
     Definition,
     Loss,
     Segment,
+    StorageFile,
+    full_msgtype,
 )
 
 _TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
@@ -51,7 +51,7 @@ _FRAME_HEADER = struct.Struct(">6I")
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-class SqliteFile:
+class SqliteFile(StorageFile):
     """A sqlite file.
 
     Args:
@@ -72,22 +72,16 @@ class SqliteFile:
         name: Path,
         *,
         salvage: bool,
-        losses: Collection[Loss] = (),
-        notes: Collection[str] = (),
+        losses: Sequence[Loss] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.path = name
         self._file = path
         self._salvage = salvage
         self.losses = losses
         self.notes = notes
         with closing(self._connect()) as connection:
-            self._channels = _channels(connection)
+            super().__init__(name, _channels(connection))
             self.metadata_text, self.distribution = _metadata(connection)
-
-    @property
-    def channels(self) -> Collection[Channel]:
-        """All topics."""
-        return self._channels.values()
 
     @cached_property
     def span_ns(self) -> tuple[int, int] | None:
@@ -108,22 +102,22 @@ class SqliteFile:
 
     def counts(self) -> Mapping[str, int]:
         """Messages of each topic, counted by sqlite."""
-        counts = {channel.topic: 0 for channel in self.channels}
+        counts = {channel.topic: 0 for channel in self.channels.values()}
         query = "SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"
-        if len(self._channels) == 1:
+        if len(self.channels) == 1:
             # The same without a look at the rows, so that it takes a moment instead of a scan.
-            query = f"SELECT {next(iter(self._channels))}, COUNT(*) FROM messages"
+            query = f"SELECT {next(iter(self.channels))}, COUNT(*) FROM messages"
         with closing(self._connect()) as connection:
             rows = connection.execute(query)
             for number, count in rows:
-                if number not in self._channels:
+                if number not in self.channels:
                     raise DamageError(f"has {count} messages of topic {number!r}, which it lacks")
-                counts[self._channels[number].topic] += count
+                counts[self.channels[number].topic] += count
         return counts
 
     def segments(self, topics: Collection[str]) -> list[Segment]:
         """The whole file, or windows of its rows if it is salvaged."""
-        wanted = {n: channel for n, channel in self._channels.items() if channel.topic in topics}
+        wanted = self.wanted(topics)
         size, name = self._file.stat().st_size, self.path.name
         if not wanted or self.span_ns is None:
             return []
@@ -169,7 +163,7 @@ class SqliteFile:
         return connection
 
     def _read(self, wanted: Mapping[int, Channel]) -> Iterator[ChannelBlocks]:
-        which = "" if len(wanted) == len(self._channels) else _is_in("topic_id", wanted)
+        which = "" if len(wanted) == len(self.channels) else _is_in("topic_id", wanted)
         query = f"SELECT topic_id, timestamp, data FROM messages {which} ORDER BY timestamp, rowid"
         with closing(self._connect()) as connection:
             for rows in row_batches(connection.execute(query)):
@@ -202,7 +196,7 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
     if "message_definitions" in tables:
         query = "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
         definitions = {
-            _msgtype(str(name)): Definition(str(encoding), str(text))
+            full_msgtype(str(name)): Definition(str(encoding), str(text))
             for name, encoding, text in connection.execute(query)
         }
     channels = {}
@@ -211,7 +205,7 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
     ):
         if not (isinstance(number, int) and isinstance(topic, str) and isinstance(msgtype, str)):
             raise DamageError(f"has a topic {topic!r} of type {msgtype!r}")
-        name = _msgtype(msgtype)
+        name = full_msgtype(msgtype)
         # rosbag2 files the events of a service under the service's own name.
         filed = name if name in definitions else name.removesuffix("_Event")
         definition = definitions.get(filed, Definition())
@@ -238,10 +232,6 @@ def _metadata(connection: sqlite3.Connection) -> tuple[str | None, str]:
     except sqlite3.OperationalError:
         pass  # Older files have no such tables.
     return text, distribution
-
-
-def _msgtype(name: str) -> str:
-    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
 def side_files(path: Path) -> list[Path]:

@@ -14,13 +14,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import zstandard
 from mcap.exceptions import McapError
 from rosbags.rosbag1 import ReaderError
 from rosbags.serde import SerdeError
 from rosbags.typesys import TypesysError
+from rosbags.typesys.msg import normalize_msgtype
 from yaml import YAMLError
 
 from dql_core.errors import one_line
@@ -95,42 +95,43 @@ class Segment:
     is_small: bool = False
 
 
-class StorageFile(Protocol):
-    """An opened file of a bag."""
+class StorageFile(ABC):
+    """An opened file of a bag; it is held open only while it is read.
+
+    Attributes:
+        path: The file, as it lies in the bag.
+        channels: All channels by their number, also those without a message.
+        metadata_text: The bag's metadata, yaml, if the file carries it.
+        distribution: The ROS distribution that recorded it; empty if it does not say.
+        losses: What is known to be lost since the file was opened.
+        notes: What the user should know about the file although nothing is lost by it.
+    """
+
+    metadata_text: str | None = None
+    distribution = ""
+    losses: Sequence[Loss] = ()
+    notes: Sequence[str] = ()
+
+    def __init__(self, path: Path, channels: Mapping[int, Channel]) -> None:
+        self.path = path
+        self.channels = channels
 
     @property
-    def path(self) -> Path:
-        """The file, as it lies in the bag."""
-
-    @property
-    def channels(self) -> Collection[Channel]:
-        """All channels, also those without a message."""
-
-    @property
+    @abstractmethod
     def span_ns(self) -> tuple[int, int] | None:
         """First and last log time; ``None`` without a message."""
 
-    @property
-    def metadata_text(self) -> str | None:
-        """The bag's metadata, yaml, if the file carries it."""
-
-    @property
-    def distribution(self) -> str:
-        """The ROS distribution that recorded it; empty if it does not say."""
-
-    @property
-    def losses(self) -> Collection[Loss]:
-        """What is known to be lost since the file was opened."""
-
-    @property
-    def notes(self) -> Collection[str]:
-        """What the user should know about the file although nothing is lost by it."""
-
+    @abstractmethod
     def counts(self) -> Mapping[str, int]:
         """Return the number of messages of each topic by the file's own count."""
 
+    @abstractmethod
     def segments(self, topics: Collection[str]) -> list[Segment]:
         """Return the segments that have messages of the topics, in any order."""
+
+    def wanted(self, topics: Collection[str]) -> dict[int, Channel]:
+        """Return the channels of topics, by their number."""
+        return {n: channel for n, channel in self.channels.items() if channel.topic in topics}
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,8 @@ class MessageRange:
         return 0 <= self.start_ns <= self.end_ns <= MAX_TIME_NS
 
 
-class ChunkedFile(ABC):
-    """A `StorageFile` whose messages lie in ranges that are known and read one at a time.
+class ChunkedFile(StorageFile):
+    """A file whose messages lie in ranges that are known and read one at a time.
 
     Args:
         path: The file, as it lies in the bag.
@@ -172,14 +173,10 @@ class ChunkedFile(ABC):
         ranges: Where its messages lie.
     """
 
-    metadata_text: str | None = None
-    distribution = ""
-
     def __init__(
         self, path: Path, channels: Mapping[int, Channel], ranges: Sequence[MessageRange]
     ) -> None:
-        self.path = path
-        self._channels = channels
+        super().__init__(path, channels)
         self._ranges = ranges
 
     @abstractmethod
@@ -189,11 +186,6 @@ class ChunkedFile(ABC):
         """Yield the messages of a range that are of the wanted channels, by their number."""
 
     @property
-    def channels(self) -> Collection[Channel]:
-        """All channels."""
-        return self._channels.values()
-
-    @property
     def span_ns(self) -> tuple[int, int] | None:
         """First and last log time."""
         filled = [each for each in self._ranges if each.counts != {} and each.is_possible]
@@ -201,23 +193,13 @@ class ChunkedFile(ABC):
             return None
         return min(each.start_ns for each in filled), max(each.end_ns for each in filled)
 
-    @property
-    def losses(self) -> Collection[Loss]:
-        """What is known to be lost."""
-        return ()
-
-    @property
-    def notes(self) -> Collection[str]:
-        """What the user should know about the file."""
-        return ()
-
     def counts(self) -> Mapping[str, int]:
         """Messages of each topic, by the ranges."""
         return self._by_topic(*(each.counts or {} for each in self._ranges))
 
     def segments(self, topics: Collection[str]) -> list[Segment]:
         """One segment a range that has messages of the topics."""
-        wanted = {n: channel for n, channel in self._channels.items() if channel.topic in topics}
+        wanted = self.wanted(topics)
         segments = []
         for each in self._ranges:
             counts: Counter[str] | None = None
@@ -234,12 +216,17 @@ class ChunkedFile(ABC):
         return segments
 
     def _by_topic(self, *counts: Mapping[int, int]) -> Mapping[str, int]:
-        total = dict.fromkeys((channel.topic for channel in self.channels), 0)
+        total = dict.fromkeys((channel.topic for channel in self.channels.values()), 0)
         for each in counts:
             for number, count in each.items():
-                if number in self._channels:
-                    total[self._channels[number].topic] += count
+                if number in self.channels:
+                    total[self.channels[number].topic] += count
         return total
+
+
+def full_msgtype(name: str) -> str:
+    """``package/msg/Name``, also of the older form ``package/Name``."""
+    return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
 def checked_time(time_ns: int) -> int:

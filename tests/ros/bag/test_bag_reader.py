@@ -11,8 +11,8 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, sha256
-from dql_ros.bag.writer import BagWriter
 from tests.ros.bag.messages import messages_of
+from tests.ros.bag.sample_writer import SampleWriter
 
 FLOAT = "std_msgs/msg/Float64"
 
@@ -54,7 +54,7 @@ def test_only_the_wanted_topics_are_read(bag: Path) -> None:
 
 
 def test_definition_inside_the_bag_counts(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "own") as writer:
+    with SampleWriter(tmp_path / "own") as writer:
         writer.add_topic("/pose", "my_robot/msg/Pose", definition="float32 x\nbool on")
         writer.write("/pose", b"\0\1\0\0" + b"\0\0\x80\x3f" + b"\1", 5)
     with Bag(tmp_path / "own") as opened:
@@ -125,7 +125,7 @@ def test_messages_that_the_bag_announces_but_does_not_have_are_missed(bag: Path)
 
 
 def test_message_that_is_cut_short_is_named(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "cut") as writer:
+    with SampleWriter(tmp_path / "cut") as writer:
         writer.add_topic("/x", FLOAT)
         writer.write("/x", b"\0\1\0\0\0\0\0", 1)
     with pytest.raises(BagError, match="a message of /x is no std_msgs/msg/Float64"):
@@ -148,8 +148,8 @@ def test_needed_topics_must_be_there_with_their_type_and_messages(bag: Path) -> 
 
 
 def test_custom_data_comes_back(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "b", contract_text="robot: x\n", custom_data={"a": "b"}):
-        pass
+    with SampleWriter(tmp_path / "b", contract_text="robot: x\n") as writer:
+        writer.custom_data["a"] = "b"
     for path in (tmp_path / "b", tmp_path / "b" / "b_0.mcap"):
         with Bag(path) as opened:
             assert opened.custom_data == {"a": "b", "dql_contract": "robot: x\n"}

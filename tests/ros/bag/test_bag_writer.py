@@ -13,9 +13,10 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.writer import CONTRACT_KEY, BagWriter
+from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.contract import QualityOfService
 from tests.ros.bag.messages import messages_of
+from tests.ros.bag.sample_writer import SampleWriter
 
 # What rosbag2_storage/yaml.hpp of Jazzy reads without asking whether it is there.
 BAG_KEYS = [
@@ -57,7 +58,7 @@ START = 1_747_919_552_739_717_185
 def recording(tmp_path: Path, typestore: Typestore, blank: Callable[[str], Any]) -> Path:
     folder = tmp_path / "flight"
     latched = QualityOfService(reliability="reliable", durability="transient_local")
-    with BagWriter(folder, contract_text="robot: arm\n# Jürgen's\n") as writer:
+    with SampleWriter(folder, contract_text="robot: arm\n# Jürgen's\n") as writer:
         writer.add_topic("/target", "geometry_msgs/msg/PointStamped", [latched])
         writer.add_topic("/joint_states", "sensor_msgs/msg/JointState")
         writer.add_topic("/silent", "std_msgs/msg/Bool", [latched, latched])
@@ -116,14 +117,14 @@ def test_metadata_has_what_rosbag2_needs(recording: Path) -> None:
 
 def test_type_hash_is_that_of_a_real_recorder(recording: Path) -> None:
     """The hash of geometry_msgs/msg/Pose in the crazyflie recordings, made by Jazzy's recorder."""
-    with BagWriter(recording.parent / "pose") as writer:
+    with SampleWriter(recording.parent / "pose") as writer:
         writer.add_topic("/pose", "geometry_msgs/msg/Pose")
     text = (recording.parent / "pose" / "metadata.yaml").read_text()
     assert "RIHS01_d501954e9476cea2996984e812054b68026ae0bfae789d9a10b23daf35cc90fa" in text
 
 
 def test_type_without_a_standard_definition_brings_its_own(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "turtle") as writer:
+    with SampleWriter(tmp_path / "turtle") as writer:
         with pytest.raises(BagError, match="type turtlesim/msg/Pose of /pose is not one of ROS"):
             writer.add_topic("/pose", "turtlesim/msg/Pose")
         writer.add_topic("/pose", "turtlesim/msg/Pose", definition="float32 x")
@@ -133,7 +134,7 @@ def test_type_without_a_standard_definition_brings_its_own(tmp_path: Path) -> No
 
 
 def test_recording_that_fails_has_no_metadata(tmp_path: Path) -> None:
-    with suppress(KeyError), BagWriter(tmp_path / "failed") as writer:
+    with suppress(KeyError), SampleWriter(tmp_path / "failed") as writer:
         writer.add_topic("/flag", "std_msgs/msg/Bool")
         writer.write("/flag", b"\0\1\0\0\1", 1)
         writer.write("/unannounced", b"", 1)
@@ -142,25 +143,25 @@ def test_recording_that_fails_has_no_metadata(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_something_is_not_overwritten(recording: Path) -> None:
     with pytest.raises(BagError, match=r"flight: already exists; name another folder"):
-        BagWriter(recording)
+        SampleWriter(recording)
 
 
 def test_recording_without_messages_is_one_all_the_same(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "empty") as writer:
+    with SampleWriter(tmp_path / "empty") as writer:
         writer.add_topic("/flag", "std_msgs/msg/Bool")
     with AnyReader([tmp_path / "empty"]) as reader:
         assert reader.message_count == 0
 
 
-def numbered(folder: Path, count: int, **options: Any) -> BagWriter:
+def numbered(folder: Path, count: int, **options: Any) -> SampleWriter:
     """Record ``count`` flags, 1 s apart, of which each says by its time which it is."""
-    writer = BagWriter(folder, contract_text="robot: arm\n", **options)
+    writer = SampleWriter(folder, contract_text="robot: arm\n", **options)
     writer.add_topic("/flag", "std_msgs/msg/Bool")
     write_numbered(writer, range(count))
     return writer
 
 
-def write_numbered(writer: BagWriter, seconds: range, *, flushing: bool = False) -> None:
+def write_numbered(writer: SampleWriter, seconds: range, *, flushing: bool = False) -> None:
     for second in seconds:
         writer.write("/flag", b"\0\1\0\0\1", START + second * 1_000_000_000)
         if flushing:
@@ -246,4 +247,4 @@ def test_what_was_written_before_the_disk_was_full_is_kept(tmp_path: Path, room:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BagError, match=r"bag: cannot be written \(Not a directory\)"):
-        BagWriter(tmp_path / "file" / "bag")
+        SampleWriter(tmp_path / "file" / "bag")

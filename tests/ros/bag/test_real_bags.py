@@ -12,11 +12,11 @@ from rosbags.highlevel import AnyReader
 
 from dql_core.data.dataset import load_dataset
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.writer import BagWriter
 from dql_ros.codecs import stamp_ns
 from dql_ros.contract import QualityOfService, load_contract
 from dql_ros.convert.convert import Source, convert
 from tests.ros.bag.messages import messages_of
+from tests.ros.bag.sample_writer import SampleWriter
 
 ROOT = Path(__file__).parents[3]
 BAGS = ROOT.parent / "shared" / "data" / "bags"
@@ -40,7 +40,7 @@ def shape(document: Any, where: str = "") -> set[tuple[str, str]]:
 
 def test_metadata_we_write_has_the_shape_of_a_real_recorders(tmp_path: Path) -> None:
     qos = QualityOfService(reliability="reliable")
-    with BagWriter(tmp_path / "bag") as writer:
+    with SampleWriter(tmp_path / "bag") as writer:
         writer.add_topic("/pose", "geometry_msgs/msg/Pose", [qos])
     real = yaml.safe_load((FLIGHTS[0] / "metadata.yaml").read_text())
     ours = yaml.safe_load((tmp_path / "bag" / "metadata.yaml").read_text())

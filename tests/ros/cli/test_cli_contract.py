@@ -11,10 +11,11 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from dql_core.errors import ContractError
-from dql_ros.bag.writer import CONTRACT_KEY, BagWriter
+from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.contract import contract
 from dql_ros.contract import load_contract
 from tests.cli_process import dql
+from tests.ros.bag.sample_writer import SampleWriter
 
 SECOND = 1_000_000_000
 BAGS = Path(__file__).parents[4] / "shared" / "data" / "bags"
@@ -103,7 +104,7 @@ def test_init_names_the_file_after_the_bag(
 
 
 def test_init_takes_the_contract_that_a_recording_carries(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "own", contract_text=ARM.read_text()) as writer:
+    with SampleWriter(tmp_path / "own", contract_text=ARM.read_text()) as writer:
         writer.add_topic("/reward", "std_msgs/msg/Float64")
     run("init", tmp_path / "own", "--out", tmp_path / "robot.yaml")
     assert (tmp_path / "robot.yaml").read_text() == ARM.read_text()
@@ -324,7 +325,7 @@ HARMLESS = FITTING + "episode:\n  # of a person\n  min_length: 3\n"
 
 
 def carrying(folder: Path, text: str) -> Path:
-    with BagWriter(folder, contract_text=text) as writer:
+    with SampleWriter(folder, contract_text=text) as writer:
         writer.add_topic("/reward", "std_msgs/msg/Float64")
     return folder
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dql_core.data.dataset import Episode
+from dql_ros.bag.reader import Loss
 from dql_ros.contract import Contract, load_contract
-from dql_ros.convert.bag_result import BagResult, EpisodeRow, LossRow, SkippedRow, SkippedTopic
+from dql_ros.convert.bag_result import BagResult, EpisodeRow, SkippedRow, SkippedTopic
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.topic_statistics import TopicStatistics
@@ -75,7 +76,7 @@ def eventful(bag: str = "bags/eventful") -> BagResult:
     """A bag in which everything went wrong that a report can tell of."""
     return part(
         bag,
-        losses=(LossRow(file="eventful_0.mcap", reason="a chunk is cut off", bytes=700),),
+        losses=(Loss("eventful_0.mcap", "a chunk is cut off", None, 700),),
         skipped_topics=(SkippedTopic(name="/map", type="nav2_msgs/msg/Costmap", count=12),),
         notes=("metadata.yaml names other files",),
         between_episodes_s=1.5,

@@ -21,13 +21,13 @@ from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import Definitions, service_event_types
 from dql_ros.bag.storage.storage import Channel, Definition
-from dql_ros.bag.writer import BagWriter
 from dql_ros.cli.contract import contract as contract_commands
 from dql_ros.cli.inspect import inspect
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.recorder_topics import type_definition
 from tests.ros.bag.messages import messages_of
+from tests.ros.bag.sample_writer import SampleWriter
 from tests.ros.convert.test_convert import Robot
 
 ARM = Path(__file__).parents[1] / "arm.yaml"
@@ -368,7 +368,7 @@ def test_sqlite_files_have_the_definition_under_the_services_name(tmp_path: Path
 def test_a_recording_of_this_project_has_them_with_the_types_hash(
     tmp_path: Path, msgtype: str
 ) -> None:
-    with BagWriter(tmp_path / "bag") as writer:
+    with SampleWriter(tmp_path / "bag") as writer:
         writer.add_topic("/x/_service_event", msgtype, definition=type_definition(msgtype))
         writer.write("/x/_service_event", call(True if msgtype == SET_BOOL else None)[1], 5)
     with Bag(tmp_path / "bag") as bag:
@@ -381,7 +381,7 @@ def test_a_recording_of_this_project_has_them_with_the_types_hash(
 
 
 def test_what_rosbags_cannot_parse_is_recorded_without_a_hash(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "bag") as writer:
+    with SampleWriter(tmp_path / "bag") as writer:
         for name, msgtype in (("/wide", "my_msgs/msg/Wide"), ("/asked", PLAN)):
             writer.add_topic(name, msgtype, definition="wstring data\n")
     with Bag(tmp_path / "bag") as bag:
