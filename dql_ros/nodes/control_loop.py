@@ -240,10 +240,11 @@ class ControlLoop:
         """In lockstep: act if the simulator has shown a whole new instant."""
         answer, tick_ns = self._trigger.arrived(topic, stamp_ns, time.monotonic_ns())
         if answer is Answer.ACT and self._is_heard():
-            if self._tick(tick_ns, tick_ns):
+            self._look_for_stop()
+            if self._tick(tick_ns, tick_ns, self._outputs.sent):
                 self._trigger.answered(tick_ns, time.monotonic_ns())
         elif answer is Answer.REPEAT and self._outputs.last is not None:
-            self._outputs.send(self._outputs.last, tick_ns)
+            self._outputs.send(self._outputs.last, lambda: tick_ns)
             self._trigger.answered(tick_ns, time.monotonic_ns())
 
     def _is_heard(self) -> bool:
@@ -261,22 +262,24 @@ class ControlLoop:
         """In real time: act, or send the safe command and end the thread."""
         done = False
         try:
-            self._tick(self._ros_now_ns(), steady_ns())
+            self._look_for_stop()
+            sent_before = self._outputs.sent
+            self._tick(self._ros_now_ns(), steady_ns(), sent_before)
             done = True
         finally:
             if not done:
                 self._send_safe_command()
 
-    def _tick(self, now_ns: int, fallback_ns: int) -> bool:
+    def _tick(self, now_ns: int, fallback_ns: int, sent_before: int) -> bool:
         """Decide and publish; say whether anything was sent.
 
         Args:
             now_ns: The tick, on the clock of the observation's stamps.
             fallback_ns: The tick, on the clock by which the fallback goes: in real time the
                 steady one, since a simulated one can stop.
+            sent_before: How many commands had been sent then.
         """
         begun_ns = time.monotonic_ns()
-        self._look_for_stop()
         back_ns = self._note_clock(now_ns)
         if self._episode_begins.is_set():
             self._episode_begins.clear()
@@ -292,18 +295,20 @@ class ControlLoop:
 
         def is_void() -> bool:
             """Whether what was decided must not be sent any more."""
+            # By a stop's safe command, whose stamp is newer; the stop may be reset already.
+            is_overtaken = self._outputs.sent != sent_before
             if command.state is State.STOPPED:
-                return False
-            if self._interlock.stopped:  # its safe command went out when it came
+                return is_overtaken and not self.settings.lockstep
+            if self._interlock.stopped or is_overtaken:
                 return True
             is_running = command.state is State.RUNNING
             is_overdue = steady_ns() > (valid_until_ns if is_running else overdue_ns)
             self.overdue += is_overdue
-            # Or a stop came meanwhile and is reset already, or the process is to end.
-            is_late = self._outputs.last is not before or END_REQUESTED.is_set
-            return is_overdue or (is_running and is_late)
+            return is_overdue or (is_running and END_REQUESTED.is_set)
 
-        sent = command.values is not None and self._outputs.send(command.values, now_ns, is_void)
+        sent = command.values is not None and self._outputs.send(
+            command.values, lambda: now_ns, is_void
+        )
         self.statistics.add(begun_ns, observation, command)
         if sent and command.state is State.RUNNING:
             self._note_latency(observation, time.monotonic_ns() - begun_ns)
@@ -332,8 +337,9 @@ class ControlLoop:
         return tick_ns + _OVERDUE_PERIODS * self._period_ns
 
     def _send_safe_command(self) -> None:
-        lockstep = self.settings.lockstep
-        stamp_ns = self._outputs.last_stamp_ns if lockstep else self._ros_now_ns()
+        def stamp_ns() -> int:
+            return self._outputs.last_stamp_ns if self.settings.lockstep else self._ros_now_ns()
+
         self._outputs.send(self.controller.safe_command, stamp_ns)
 
     def _note_clock(self, now_ns: int) -> int:

@@ -121,6 +121,7 @@ class CommandOutputs:
     Attributes:
         last: The last command sent, shape (A,); ``None`` before the first.
         last_stamp_ns: Its stamp in nanoseconds.
+        sent: How many were sent.
     """
 
     def __init__(
@@ -133,6 +134,7 @@ class CommandOutputs:
         """
         self.last: NDArray[np.float32] | None = None
         self.last_stamp_ns = 0
+        self.sent = 0
         self._node = node
         self._lock = threading.Lock()
         self._outputs: list[StreamPublisher] = []
@@ -154,22 +156,24 @@ class CommandOutputs:
     def send(
         self,
         values: NDArray[np.float32],
-        stamp_ns: int,
+        stamp_ns: Callable[[], int],
         is_void: Callable[[], bool] = lambda: False,
     ) -> bool:
         """Publish a command, shape (A,), unless it is void by the time it would be; say whether.
 
         Args:
             values: The command.
-            stamp_ns: Its stamp in nanoseconds.
-            is_void: Asked once nobody else can send any more.
+            stamp_ns: Gives its stamp in nanoseconds; asked once nobody else can send any more.
+            is_void: Asked then, too.
         """
         with self._lock:
             if is_void():
                 return False
+            stamp = stamp_ns()
             for output in self._outputs:
-                output.publish(values, stamp_ns)
-            self.last, self.last_stamp_ns = values, stamp_ns
+                output.publish(values, stamp)
+            self.last, self.last_stamp_ns = values, stamp
+            self.sent += 1
         return True
 
     def are_heard_by(self, subscribers: int) -> bool:

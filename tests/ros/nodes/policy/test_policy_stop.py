@@ -1,12 +1,16 @@
 """The stop that latches, and the pause."""
 
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 
 from dql_ros.nodes.topics import reliable
@@ -16,6 +20,20 @@ from tests.ros.nodes.robot import SAFE, Robot
 
 pytestmark = pytest.mark.ros
 ACTION = [scripted.ACTION] * 2
+STOPS, REQUESTS = 20, 30
+STAMPED = """
+robot: cart
+rate_hz: 200.0
+observation:
+  - topic: joint_states
+    type: sensor_msgs/msg/JointState
+    fields: [{path: position, joints: [a]}]
+action:
+  - topic: cmd_vel
+    type: geometry_msgs/msg/TwistStamped
+    fields: [{path: twist.linear.x, low: -2, high: 2}]
+on_fault: {command: [0.125]}
+"""
 VOLATILE = QoSProfile(
     depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
 )
@@ -100,3 +118,38 @@ def test_stop_and_interrupt_do_not_wait_for_a_policy_that_is_stuck(
     probe.until(lambda: process.wait(0.0), "the end")
     assert process.exit_code == 0
     assert arm.last == SAFE
+
+
+def test_the_stamps_of_commands_never_go_back(robot: Robot, tmp_path: Path) -> None:
+    """The tick thread finds a stop by itself while the executor is busy; then both send."""
+    contract = tmp_path / "contract.yaml"
+    contract.write_text(STAMPED)
+    start(robot, contract, autostart=True)
+    probe = robot.probe
+    commands = probe.collect(TwistStamped, "cmd_vel")
+    states = probe.node.create_publisher(JointState, "joint_states", reliable(10))
+    button = probe.node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
+    busy = probe.node.create_client(
+        ChangeState, f"{NODE}/change_state", qos_profile=reliable(1000)
+    )
+    invalid = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CLEANUP))
+    probe.until(lambda: button.get_subscription_count() == 2, "the node to listen")
+
+    def is_sent(speed: float) -> bool:
+        state = JointState(name=["a"], position=[0.25])
+        state.header.stamp = probe.node.get_clock().now().to_msg()
+        states.publish(state)
+        return bool(commands) and commands[-1].twist.linear.x == speed
+
+    for _ in range(STOPS):
+        probe.until(partial(is_sent, scripted.ACTION), "the cart to move")
+        answers = [busy.call_async(invalid) for _ in range(REQUESTS)]
+        button.publish(Bool(data=True))
+        probe.until(partial(is_sent, SAFE[0]), "the stop")
+        button.publish(Bool(data=False))
+        probe.until(lambda: trigger(robot, "reset_stop")[0], "the reset")
+        for answer in answers:
+            probe.until(answer.done, "an answer")
+    stamps = [(each.header.stamp.sec, each.header.stamp.nanosec) for each in commands]
+    assert len(stamps) > STOPS
+    assert stamps == sorted(stamps)
