@@ -25,11 +25,12 @@ from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.node_log import NodeLog
-from dql_ros.nodes.topics import reliable
+from dql_ros.nodes.topics import reliable, wait_for_delivery
 
 # A state that comes and goes is logged no more often; in seconds.
 _LOG_PERIOD_S = 1.0
 _DEPTH = 10
+_DELIVERY_TIMEOUT_S = 0.5
 _HEARTBEAT_PERIOD_S = 0.02
 _WATCH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
@@ -90,6 +91,11 @@ class StatusReporter:
         message = DiagnosticArray(status=[diagnostic])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self.publisher.publish(message)
+
+    def flush(self) -> None:
+        """Wait a while for the last report to arrive; a node that has left is heard no more."""
+        topics = [self.publisher, *([self._topic] if self._topic is not None else [])]
+        wait_for_delivery(topics, _DELIVERY_TIMEOUT_S)
 
     def close(self) -> None:
         """Close the topics."""
@@ -162,7 +168,8 @@ class LoopMonitor:
         self._reporter.report(status, values)
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching, once what was reported last has arrived."""
+        self._reporter.flush()
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self._reporter.close()

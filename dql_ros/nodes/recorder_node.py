@@ -153,6 +153,7 @@ class RecorderNode(Node):
         if self._recorder.bag is not None:
             self._finish()
         self._report()
+        self._reporter.flush()
         self._topics.close()
 
     @property

@@ -50,7 +50,6 @@ _REPORT_PERIOD_S = 1.0
 _LINK_PERIOD_S = 0.001
 # Longer than Fast DDS takes by default to learn what has arrived.
 _DELIVERY_TIMEOUT_S = 5.0
-_LAST_REPORT_TIMEOUT_S = 0.5
 _LOG_PERIOD_S = 10.0
 _MAX_MS = 60_000.0
 _MAX_INTEGER = 2**31
@@ -111,7 +110,7 @@ class SimBridgeNode(Node):
     def on_exit(self) -> None:
         """Report the last figures, and finish the film."""
         self._report()
-        wait_for_delivery([self._reporter.publisher], _LAST_REPORT_TIMEOUT_S)
+        self._reporter.flush()
         if self._video is not None and not self._video.close():
             failure = self._video.failure
             outcome = f"there is no film: {failure}" if failure else "the film is still being made"

@@ -16,7 +16,7 @@ from lifecycle_msgs.srv import ChangeState
 from sensor_msgs.msg import JointState
 
 from dql_ros.nodes.topics import reliable
-from tests.ros.nodes.arm import NODE, Arm, state_of
+from tests.ros.nodes.arm import NODE, Arm, Told, state_of
 from tests.ros.nodes.robot import SAFE, SCARA, Robot
 
 pytestmark = pytest.mark.ros
@@ -99,10 +99,10 @@ ENDS = (
 def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
     robot: Robot, safe: dict[str, Any], number: signal.Signals
 ) -> None:
-    """In real time, in mid-motion."""
+    """In real time, in mid-motion; the last report is that of the end."""
     with hangups(signal.SIG_DFL):
         process = robot.start(NODE, **safe, seed=0, autostart=True)
-    probe, arm = robot.probe, Arm(robot)
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
     arm.aim(probe.node.get_clock().now().nanoseconds)
 
     def moving() -> bool:
@@ -114,9 +114,11 @@ def test_the_safe_command_is_the_last_when_the_process_is_told_to_end(
     probe.until(lambda: process.wait(0.0), "the process to end")
     assert process.exit_code == 0
     probe.until(lambda: list(arm.commands[-1].data) == SAFE, "the safe command")
+    probe.until(lambda: told.values.get("state") == told.state == "inactive", "the last report")
     for _ in range(10):
         probe.spin()
     assert list(arm.commands[-1].data) == SAFE
+    assert told.values["state"] == told.state == "inactive"
 
 
 def test_a_node_under_nohup_outlives_its_terminal(robot: Robot, safe: dict[str, Any]) -> None:
