@@ -15,7 +15,12 @@ setup(
     packages=find_packages(include=["dql_core", "dql_core.*", "dql_ros", "dql_ros.*"]),
     package_data={
         "dql_core": ["py.typed", "sim/models/*.xml"],
-        "dql_ros": ["py.typed", "fastdds.xml", "convert/report/page.html", "demo/page.html"],
+        "dql_ros": [
+            "py.typed",
+            "fastdds/*.xml",
+            "convert/report/page.html",
+            "demo/page.html",
+        ],
     },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),

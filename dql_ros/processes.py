@@ -24,8 +24,8 @@ _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")
 SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
 # They would override the discovery range, or lead the nodes elsewhere.
 _OVERRIDING = {"ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"}
-_PROFILES = Path(__file__).with_name("fastdds.xml")
-_PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+# By these a user chooses Fast DDS's profile; of its versions 2 and 3.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 @dataclass(frozen=True)
@@ -114,29 +114,10 @@ def own_domain() -> Iterator[int]:
 
 
 def environment_of(domain: int) -> dict[str, str]:
-    """This process's environment, changed to keep ROS 2 on ``domain`` and on this machine.
-
-    Fast DDS profiles that the user has chosen are kept; else those of this package are used.
-    """
+    """This process's environment, changed to keep ROS 2 on ``domain`` and on this machine."""
     kept = {key: value for key, value in os.environ.items() if key not in _OVERRIDING}
-    chosen = dict.fromkeys(_PROFILE_VARIABLES, str(_PROFILES))
     own = {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    return chosen | kept | own
-
-
-@contextmanager
-def inside(domain: int) -> Iterator[None]:
-    """Make this process's environment `environment_of` ``domain`` until the block ends.
-
-    ``rclpy`` reads it when a context is initialised and its first node is made, and not again.
-    """
-    before = os.environ.copy()
-    changed = environment_of(domain)
-    try:
-        _replace_environment(changed)
-        yield
-    finally:
-        _replace_environment(before)
+    return kept | own
 
 
 def _is_quiet(domain: int) -> bool:
@@ -147,9 +128,3 @@ def _is_quiet(domain: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _replace_environment(wanted: dict[str, str]) -> None:
-    for key in set(os.environ) - set(wanted):
-        del os.environ[key]
-    os.environ.update(wanted)

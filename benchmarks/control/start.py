@@ -22,12 +22,14 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import Float64MultiArray
 
 from benchmarks.control.process import process_memory_mb
 from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, inside, own_domain
+from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
+from dql_ros.transport import inside
 
 RATE_HZ = 100.0
 TURNS, SECONDS = 5, 10.0
@@ -101,7 +103,7 @@ class Listener:
         """Join ``domain``."""
         self._heard_s: float | None = None
         self._context = Context()
-        with inside(domain):
+        with inside(domain, get_rmw_implementation_identifier()):
             rclpy.init(args=[], context=self._context)
             self._node = Node("listener", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)

@@ -26,15 +26,15 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from rclpy.utilities import try_shutdown
+from rclpy.utilities import get_rmw_implementation_identifier, try_shutdown
 
 from dql_core.errors import DqlError, SimulationError
 from dql_core.process import is_orphan
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.nodes.start import END_REQUESTED, handle_signals, ignore_signals
 from dql_ros.nodes.topics import reliable
-from dql_ros.processes import inside
 from dql_ros.sros2 import explain_refusal, require_valid_settings, settings_warning
+from dql_ros.transport import inside, share_no_memory, shared_memory_warning
 
 try:
     from rclpy.experimental.events_executor import EventsExecutor
@@ -78,6 +78,7 @@ def run(
     complaint, code = "", 0
     try:
         require_valid_settings(os.environ)
+        share_no_memory(get_rmw_implementation_identifier())
         rclpy.init(
             args=[*sys.argv, *ROS_ARGUMENTS], signal_handler_options=SignalHandlerOptions.NO
         )
@@ -86,6 +87,8 @@ def run(
         if not END_REQUESTED.is_set:
             node = make_node()
             name = node.get_name()
+            if doubt := shared_memory_warning():
+                node.get_logger().warning(doubt)
             _spin(node, make_executor())
     except DqlError as error:
         complaint, code = str(error), 2
@@ -303,7 +306,8 @@ class ClientNode:
         """
         self._context = Context()
         try:
-            with nullcontext() if domain is None else inside(domain):
+            rmw = get_rmw_implementation_identifier()
+            with nullcontext() if domain is None else inside(domain, rmw):
                 rclpy.init(args=[], context=self._context)
                 self.node = Node(
                     name,

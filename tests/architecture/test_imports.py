@@ -24,7 +24,7 @@ CORE_LAYERS = (
 ROS_LAYERS = (
     {"config_files", "diagnostics"},
     {"contract", "processes"},
-    {"codecs", "sros2"},
+    {"codecs", "sros2", "transport"},
     {"bag", "control"},
     {"convert"},
     {"tools"},

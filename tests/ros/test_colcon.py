@@ -52,7 +52,8 @@ def test_the_installed_package_is_complete(workspace: Workspace) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(str(workspace.prefix)) == 2
-    assert Path(result.stdout.split()[0]).with_name("fastdds.xml").is_file()
+    profiles = Path(result.stdout.split()[0]).with_name("fastdds")
+    assert {path.name for path in profiles.iterdir()} == {"loopback.xml", "network.xml"}
 
 
 @pytest.mark.ros

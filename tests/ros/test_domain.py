@@ -1,15 +1,13 @@
-import os
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from dql_core.errors import SimulationError
 from dql_ros import processes
-from dql_ros.processes import SAFE_DOMAINS, environment_of, inside, own_domain
+from dql_ros.processes import SAFE_DOMAINS, environment_of, own_domain
 
 
 def test_domains_held_at_the_same_time_differ() -> None:
@@ -65,20 +63,3 @@ def test_the_environment_names_the_domain_and_this_machine_only(
     assert environment["ROS_DOMAIN_ID"] == "7"
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
     assert "ROS_LOCALHOST_ONLY" not in environment
-
-
-def test_profiles_that_the_user_has_chosen_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    variable = "FASTRTPS_DEFAULT_PROFILES_FILE"
-    monkeypatch.delenv(variable, raising=False)
-    assert Path(environment_of(7)[variable]).name == "fastdds.xml"
-    monkeypatch.setenv(variable, "/mine.xml")
-    assert environment_of(7)[variable] == "/mine.xml"
-
-
-def test_the_own_environment_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROS_LOCALHOST_ONLY", "1")
-    before = dict(os.environ)
-    with inside(7):
-        assert os.environ["ROS_DOMAIN_ID"] == "7"
-        assert "ROS_LOCALHOST_ONLY" not in os.environ
-    assert dict(os.environ) == before

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dql_core.errors import ConfigError
 from dql_ros.control.ticking import REMEDY, raise_priority_of_this_thread
-from dql_ros.processes import SAFE_DOMAINS
+from dql_ros.processes import PROFILE_VARIABLES, SAFE_DOMAINS
 from dql_ros.sros2 import (
     ENABLE,
     KEYSTORE,
@@ -41,7 +41,6 @@ from dql_ros.tools.doctor.ros import check_ros
 PYTHONS = ((3, 10), (3, 12))
 # docs.ros.org, "Improved Dynamic Discovery".
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
-_PROFILES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _CPUS = Path("/sys/devices/system/cpu")
 PERIOD_NS = 5_000_000  # 200 Hz
 TICKS = 400
@@ -320,7 +319,7 @@ def _check_security(environment: Mapping[str, str]) -> Finding:
 
 
 def _check_profiles(environment: Mapping[str, str]) -> Iterator[Finding]:
-    for variable in _PROFILES:
+    for variable in PROFILE_VARIABLES:
         value = environment.get(variable, "")
         if value and not Path(value).is_file():
             yield failure(variable, f"names '{value}', which does not exist", f"unset {variable}")

@@ -16,6 +16,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import String
 
 from dql_core.algo.registry import make_agent
@@ -25,7 +26,8 @@ from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_ros.contract import load_contract
 from dql_ros.nodes.topics import reliable
-from dql_ros.processes import NodeCommand, NodeProcess, inside
+from dql_ros.processes import NodeCommand, NodeProcess
+from dql_ros.transport import inside
 from tests.ros.nodes.node_server import ForkedNodes
 
 SCARA = Path(__file__).parents[3] / "config" / "contracts" / "scara.yaml"
@@ -39,7 +41,7 @@ class Probe:
     def __init__(self, domain: int, watch: Callable[[], None]) -> None:
         self._watch = watch
         self._context = Context()
-        with inside(domain):
+        with inside(domain, get_rmw_implementation_identifier()):
             rclpy.init(args=[], context=self._context)
             self.node = Node("probe", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
