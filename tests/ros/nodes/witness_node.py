@@ -31,8 +31,9 @@ class Witness:
     def __init__(self, node: Node, spec: PolicySpec) -> None:
         self.spec = spec
         self._node = node
-        self._seen = node.create_publisher(String, "~/seen", reliable(1000))
-        self._heard = node.create_publisher(String, "~/heard", reliable(1000))
+        # Latched: the test may come to know of these topics after the first messages.
+        self._seen = node.create_publisher(String, "~/seen", reliable(1000, latched=True))
+        self._heard = node.create_publisher(String, "~/heard", reliable(1000, latched=True))
         for stream in load_contract(path_of(node, "contract")).observation:
             node.create_subscription(
                 message_class(stream.type), stream.topic, self._hear, qos_profile(stream.qos)

@@ -78,8 +78,8 @@ class Replayer:
     def __init__(self, probe: Probe, contract: Contract) -> None:
         self._probe = probe
         node = probe.node
-        self._heard: list[String] = probe.collect(String, "/witness/heard")
-        self._seen: list[String] = probe.collect(String, "/witness/seen")
+        self._heard: list[String] = probe.collect(String, "/witness/heard", latched=True)
+        self._seen: list[String] = probe.collect(String, "/witness/seen", latched=True)
         self._clock = node.create_publisher(Clock, "/clock", reliable(10))
         self._publishers = {
             resolve_topic(stream.topic): node.create_publisher(
