@@ -157,7 +157,7 @@ def test_policy_and_simulator_go_by_the_same_real_time_factor(
     arguments = {"contract": SCARA.name, "policy": bundle, "sim": "true"}
     arguments["real_time_factor"] = "2"
     with launched(workspace, tmp_path, "policy.launch.py", **arguments) as launch:
-        launch.await_words("of a period of 50.0 ms")
+        launch.await_words("the period is 50.0 ms")
         reports = launch.probe.collect(DiagnosticArray, "/diagnostics")
 
         def factors() -> set[str]:
