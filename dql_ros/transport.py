@@ -51,13 +51,15 @@ def without_shared_memory(environment: Mapping[str, str], rmw: str) -> dict[str,
     if is_local_only or environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST":
         changed.pop("ROS_LOCALHOST_ONLY", None)
         changed["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
-        profile = _PROFILES / "loopback.xml"
+        profiles = ("loopback_2.xml", "loopback_3.xml")
     else:
         chosen -= {"ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"}  # they go with the profile
-        profile = _PROFILES / "network.xml"
+        profiles = ("network.xml", "network.xml")
     if chosen or "fastrtps" not in rmw:
         return dict(environment)
-    return changed | dict.fromkeys(PROFILE_VARIABLES, str(profile))
+    for variable, profile in zip(PROFILE_VARIABLES, profiles, strict=True):
+        changed[variable] = str(_PROFILES / profile)
+    return changed
 
 
 def shared_memory_warning() -> str:

@@ -53,7 +53,11 @@ def test_the_installed_package_is_complete(workspace: Workspace) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(str(workspace.prefix)) == 2
     profiles = Path(result.stdout.split()[0]).with_name("fastdds")
-    assert {path.name for path in profiles.iterdir()} == {"loopback.xml", "network.xml"}
+    assert {path.name for path in profiles.iterdir()} == {
+        "loopback_2.xml",
+        "loopback_3.xml",
+        "network.xml",
+    }
 
 
 @pytest.mark.ros

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from lifecycle_msgs.srv import GetState
 
+from dql_ros import transport
 from dql_ros.processes import NodeCommand, NodeProcess, environment_of
 from dql_ros.transport import inside, without_shared_memory
 from tests.ros.nodes.robot import Robot
@@ -73,8 +74,8 @@ def test_a_node_that_must_share_memory_says_so(robot: Robot, scara: Path, tmp_pa
         ({}, "network.xml", None),
         ({RANGE: "SUBNET", "ROS_STATIC_PEERS": "10.0.0.2"}, "network.xml", "SUBNET"),
         ({"ROS_DISCOVERY_SERVER": "10.0.0.2:11811"}, "network.xml", None),
-        ({RANGE: "LOCALHOST"}, "loopback.xml", "SYSTEM_DEFAULT"),
-        ({"ROS_LOCALHOST_ONLY": "1"}, "loopback.xml", "SYSTEM_DEFAULT"),
+        ({RANGE: "LOCALHOST"}, "loopback_2.xml", "SYSTEM_DEFAULT"),
+        ({"ROS_LOCALHOST_ONLY": "1"}, "loopback_2.xml", "SYSTEM_DEFAULT"),
     ],
 )
 def test_fast_dds_is_asked_for_udp_only(
@@ -86,6 +87,20 @@ def test_fast_dds_is_asked_for_udp_only(
     assert changed.get(RANGE) == discovery
     assert changed["HOME"] == "/home"
     assert "ROS_LOCALHOST_ONLY" not in changed
+
+
+def test_the_profiles_for_both_versions_of_fast_dds_differ_in_two_names_only() -> None:
+    both = [Path(transport.__file__).with_name("fastdds") / f"loopback_{n}.xml" for n in (2, 3)]
+    text = both[0].read_text()
+    for old, new in (
+        ("heartbeatPeriod", "heartbeat_period"),
+        ("heartbeatResponseDelay", "heartbeat_response_delay"),
+    ):
+        assert text.count(old) == 2
+        text = text.replace(old, new)
+    assert both[1].read_text() == text
+    changed = without_shared_memory({RANGE: "LOCALHOST"}, RMW)
+    assert changed["FASTDDS_DEFAULT_PROFILES_FILE"] == str(both[1])
 
 
 @pytest.mark.parametrize(
