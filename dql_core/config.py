@@ -33,6 +33,9 @@ FLOAT_BYTES = 4
 # Keys of earlier versions by section, which changed no result: read in old runs and left out.
 RETIRED_KEYS = {"run": {"needless_gradients"}}
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
+# Agents that learn no values, and agents whose policy is no diffusion model.
+AGENTS_WITHOUT_CRITICS = frozenset({"diffusion_bc"})
+DETERMINISTIC_AGENTS = frozenset({"td3_bc"})
 PresetName = Literal["paper"]
 # Defaults by the name of a preset.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -316,12 +319,17 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _rule_has_values_to_measure(self) -> TrainConfig:
-        if self.agent == "diffusion_bc" and self.validation.rule != "bc_loss":
+        if not self.learns_values and self.validation.rule != "bc_loss":
             raise ValueError(
                 f"validation.rule: {self.validation.rule} is measured on values, which "
-                f"diffusion_bc does not learn: use bc_loss"
+                f"{self.agent} does not learn: use bc_loss"
             )
         return self
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether the agent has critics, which learn from rewards."""
+        return self.agent not in AGENTS_WITHOUT_CRITICS
 
     def require_room(self, observation_size: int, num_bytes: int) -> None:
         """Refuse networks that a file of weights cannot hold, before they are made.
@@ -333,7 +341,7 @@ class TrainConfig(StrictModel):
         Raises:
             ValueError: If they need more.
         """
-        networks = [(1, self.policy)] + [(2, self.critic)] * (self.agent != "diffusion_bc")
+        networks = [(1, self.policy)] + [(2, self.critic)] * self.learns_values
         needed = FLOAT_BYTES * sum(
             copies * network.width * (observation_size + (network.depth - 1) * network.width)
             for copies, network in networks

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Group
 
 from dql_core.cli.console import Columns, episodes_facts, facts_table, fields_table, spec_facts
+from dql_core.config import DETERMINISTIC_AGENTS, DiffusionConfig
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.run_files import (
@@ -26,7 +27,6 @@ from dql_core.training.run_files import (
 )
 
 if TYPE_CHECKING:
-    from dql_core.config import DiffusionConfig
     from dql_core.training.checkpoint import Checkpoint
 
 
@@ -121,7 +121,7 @@ def _bundle(path: Path) -> Group:
 
 def _diffusion(agent: str, settings: DiffusionConfig | SamplerSettings) -> str:
     """Say how actions are sampled; empty where they are not."""
-    if agent == "td3_bc":
+    if agent in DETERMINISTIC_AGENTS:
         return ""
     taken = f"{settings.num_sampling_steps} of " if settings.num_sampling_steps else ""
     return (

@@ -49,7 +49,7 @@ def check_dataset(
     """
     require_finite(dataset)
     findings = [*_constant_dimensions(dataset), *_short_episodes(dataset, config.data.n_step)]
-    if config.agent != "diffusion_bc":
+    if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
             raise DatasetError(
                 f"{dataset.source}: every reward is 0 and {config.agent} learns from rewards; "

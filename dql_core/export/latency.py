@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.algo.backends import BackendName, named_backend
-from dql_core.config import TrainConfig
+from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.errors import BundleError
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest
@@ -185,8 +185,8 @@ def plain_decisions(manifest: Manifest, threads: int) -> PlainDecisions | str:
     """
     if importlib.util.find_spec("torch") is None:
         return "torch is not installed"
-    if manifest.agent == "td3_bc":
-        return "TD3+BC samples no actions"
+    if manifest.agent in DETERMINISTIC_AGENTS:
+        return f"{manifest.agent} samples no actions"
     import torch
 
     from dql_core.export.plain_torch import PlainSelection

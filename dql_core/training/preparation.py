@@ -95,7 +95,7 @@ def make_batches(run: Checkpoint, dataset: LoadedDataset) -> BatchSampler:
 
 def learned_rewards(config: TrainConfig, dataset: LoadedDataset) -> RewardTransform:
     """Return what makes the critics' rewards of the recorded ones, fitted to ``dataset``."""
-    return fit_rewards(dataset, config.data) if config.agent != "diffusion_bc" else AS_RECORDED
+    return fit_rewards(dataset, config.data) if config.learns_values else AS_RECORDED
 
 
 def fit_normalizer(config: TrainConfig, dataset: LoadedDataset) -> Normalizer:

@@ -3,7 +3,6 @@
 Those that change the update are compared with the naive one in test_diffusion_ql.py.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training.deviation_measures import NeedlessDiffusionQL
-from dql_core.algo.agent import Agent
-from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.policy_graph import policy_graph
-from dql_core.algo.td3_bc import TD3BC
-from dql_core.config import TrainConfig
+from dql_core.algo.registry import AGENTS
+from dql_core.config import DETERMINISTIC_AGENTS, AgentName, TrainConfig
+from dql_core.models.actors import DiffusionSampler
 from dql_core.normalize import Normalizer
 from tests.core.algo.naive import A, O, make_agent, make_batch, make_config, moved, snapshot
 
@@ -112,15 +110,17 @@ def test_bfloat16_learns_nearly_the_same_with_float32_weights() -> None:
     assert max(close) < 0.01
 
 
-AGENTS: dict[str, Callable[..., Agent]] = {
-    "diffusion_ql": DiffusionQL,
-    "diffusion_bc": DiffusionBC,
-    "td3_bc": TD3BC,
-}
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_configuration_knows_what_each_agent_learns(agent: AgentName) -> None:
+    config = make_config().model_copy(update={"agent": agent})
+    built = AGENTS[agent](config, O, A, torch.Generator())
+    assert config.learns_values == (built.critics is not None)
+    is_diffusion = isinstance(built.acting_sampler, DiffusionSampler)
+    assert (agent not in DETERMINISTIC_AGENTS) == is_diffusion
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_the_seed_of_the_weights_and_the_generator_decide_everything(agent: str) -> None:
+def test_the_seed_of_the_weights_and_the_generator_decide_everything(agent: AgentName) -> None:
     def weights(seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
         config = TrainConfig.model_validate({**make_config().model_dump(), "agent": agent})

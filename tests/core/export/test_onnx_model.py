@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dql_core.algo.policy_graph import PolicyGraph, policy_graph
-from dql_core.algo.registry import make_agent
+from dql_core.algo.registry import AGENTS, make_agent
 from dql_core.config import TrainConfig
 from dql_core.export.onnx_layers import OnnxBuilder, negated_mish
 from dql_core.export.onnx_model import to_onnx
@@ -60,7 +60,7 @@ def require_equal(graph: PolicyGraph, *, scale: float = 1.0, atol: float = 1e-5)
 
 @pytest.mark.parametrize("diffusion", SAMPLERS, ids=str)
 @pytest.mark.parametrize("prediction", ["epsilon", "x0"])
-@pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc", "td3_bc"])
+@pytest.mark.parametrize("agent", AGENTS)
 def test_every_agent_samples_the_same_actions_in_either_form(
     agent: str, prediction: str, diffusion: dict[str, Any]
 ) -> None:

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from dql_core.algo.registry import AGENTS
 from dql_core.config import AgentName
 from dql_core.errors import BundleError
 from dql_core.export.bundle import export_bundle
@@ -318,7 +319,7 @@ def test_a_model_inside_of_a_field_of_another_meaning_is_refused(
         require_policy_graph(content + bytes([0x38, 1]), manifest)
 
 
-@pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc", "td3_bc"])
+@pytest.mark.parametrize("agent", AGENTS)
 def test_sizes_are_those_that_onnx_itself_finds(
     tmp_path: Path, tiny_dataset: Path, agent: AgentName
 ) -> None:

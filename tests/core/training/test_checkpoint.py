@@ -7,7 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from dql_core.algo.registry import make_agent
+from dql_core.algo.registry import AGENTS, make_agent
 from dql_core.config import AgentName, CriticConfig, PolicyConfig, RunConfig, TrainConfig
 from dql_core.data.transitions import Batch
 from dql_core.errors import CheckpointError
@@ -61,7 +61,7 @@ def all_tensors(path: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(path / "state.safetensors")
 
 
-@pytest.mark.parametrize("agent", ["diffusion_ql", "diffusion_bc", "td3_bc"])
+@pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("updates", [0, 3])
 def test_a_checkpoint_comes_back_to_the_last_bit(
     tmp_path: Path, agent: AgentName, updates: int
