@@ -17,12 +17,12 @@ import yaml
 from dql_core.documents import file_within, read_bounded
 from dql_core.errors import BagError, did_you_mean
 from dql_core.strict_yaml import load_yaml
+from dql_ros.bag.storage.opening import COMPRESSED, FORMATS
 from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, reason_of
 
-COMPRESSED = ".zstd"
-# What a folder's files end in; ROS 1 has no folders.
-FOLDER_SUFFIXES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
-STORAGE_SUFFIXES = (*FOLDER_SUFFIXES, ".bag")
+_IN_FOLDERS = tuple(each.suffix for each in FORMATS if each.in_folders)
+FOLDER_SUFFIXES = (*_IN_FOLDERS, *(suffix + COMPRESSED for suffix in _IN_FOLDERS))
+STORAGE_SUFFIXES = (*FOLDER_SUFFIXES, *(each.suffix for each in FORMATS if not each.in_folders))
 _NUMBER = re.compile(r"(\d+)")
 _SPLIT = re.compile(r"_\d+$")
 METADATA_NAME = "metadata.yaml"

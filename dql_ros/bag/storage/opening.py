@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import zstandard
 
-from dql_ros.bag.storage import mcap_records, ros1
-from dql_ros.bag.storage.folder import COMPRESSED
+from dql_ros.bag.storage import mcap_records, ros1, sqlite
 from dql_ros.bag.storage.io import STEP_BYTES, ZSTD_MAGIC
 from dql_ros.bag.storage.mcap import McapFile
 from dql_ros.bag.storage.ros1 import Ros1File
-from dql_ros.bag.storage.sqlite import SqliteFile, merged_copy, side_files
-from dql_ros.bag.storage.storage import DamageError, Loss, StorageFile
+from dql_ros.bag.storage.storage import DamageError, StorageFile
 
-KINDS = {mcap_records.MAGIC: ".mcap", b"SQLite format 3\0": ".db3", ros1.MAGIC: ".bag"}
+
+class Format(NamedTuple):
+    """One of the formats.
+
+    Attributes:
+        suffix: What the names of its files end in.
+        magic: How its files begin.
+        open: Opens one: the file to read, the file of the bag that this is or is a copy of, and
+            ``folder`` and ``salvage`` as for `open_storage`.
+        in_folders: Whether rosbag2 folders hold such files.
+    """
+
+    suffix: str
+    magic: bytes
+    open: Callable[[Path, Path, Callable[[], Path], bool], StorageFile]
+    in_folders: bool = True
+
+
+FORMATS = (
+    Format(
+        ".mcap",
+        mcap_records.MAGIC,
+        lambda path, name, _, salvage: McapFile(path, name, salvage=salvage),
+    ),
+    Format(".db3", sqlite.MAGIC, sqlite.open_file),
+    Format(".bag", ros1.MAGIC, lambda path, name, *_: Ros1File(path, name), in_folders=False),
+)
+COMPRESSED = ".zstd"
 # A file may grow so many times, or to so many bytes if that is more; a bomb grows more.
 MAX_GROWTH = 1000
 MAX_GROWN_BYTES = 1 << 30
@@ -40,37 +67,14 @@ def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> St
     if begin.startswith(ZSTD_MAGIC) or path.name.endswith(COMPRESSED):
         inside = _decompressed(path, folder(), salvage=salvage)
         begin = _beginning(inside)
-    suffix = next((KINDS[magic] for magic in KINDS if begin.startswith(magic)), inside.suffix)
-    if suffix == ".db3":
-        return _open_sqlite(inside, path, folder, salvage=salvage)
-    if suffix == ".bag":
-        return Ros1File(inside, path)
-    return McapFile(inside, path, salvage=salvage)
+    by_magic = (each for each in FORMATS if begin.startswith(each.magic))
+    by_name = (each for each in FORMATS if inside.name.endswith(each.suffix))
+    return next(chain(by_magic, by_name)).open(inside, path, folder, salvage)
 
 
 def _beginning(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(16)
-
-
-def _open_sqlite(
-    path: Path, name: Path, folder: Callable[[], Path], *, salvage: bool
-) -> StorageFile:
-    """With what the recorder left beside it, which sqlite works into a copy."""
-    if not side_files(path):
-        return SqliteFile(path, name, salvage=salvage)
-    copy, unfinished = merged_copy(path, folder())
-    losses = [
-        Loss(file.name, f"{lost} bytes of it belong to no finished transaction", None, lost)
-        for file, lost in unfinished.items()
-        if lost
-    ]
-    if losses and not salvage:
-        raise DamageError(
-            f"was not closed by the recorder, and of {losses[0].file} {losses[0].reason}"
-        )
-    note = f"{name.name}: read with {', '.join(file.name for file in unfinished)}, which it needs"
-    return SqliteFile(copy, name, salvage=salvage, losses=losses, notes=[note])
 
 
 def _decompressed(path: Path, folder: Path, *, salvage: bool) -> Path:

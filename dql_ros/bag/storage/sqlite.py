@@ -13,7 +13,7 @@ import os
 import shutil
 import sqlite3
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from dql_ros.bag.storage.storage import (
     full_msgtype,
 )
 
+MAGIC = b"SQLite format 3\0"
 _TABLES = {"topics", "messages", "message_definitions", "metadata", "schema"}
 # sqlite's steps are counted, so that a damaged tree that leads back into itself ends too.
 _STEPS_AT_LEAST = 2_000_000
@@ -180,6 +181,24 @@ class SqliteFile(StorageFile):
             raise DamageError(f"has {lost} rows that cannot be read after row {window.after}")
 
 
+def open_file(path: Path, name: Path, folder: Callable[[], Path], salvage: bool) -> SqliteFile:
+    """Open a file with what the recorder left beside it; see `Format`."""
+    if not _side_files(path):
+        return SqliteFile(path, name, salvage=salvage)
+    copy, unfinished = _merged_copy(path, folder())
+    losses = [
+        Loss(file.name, f"{lost} bytes of it belong to no finished transaction", None, lost)
+        for file, lost in unfinished.items()
+        if lost
+    ]
+    if losses and not salvage:
+        raise DamageError(
+            f"was not closed by the recorder, and of {losses[0].file} {losses[0].reason}"
+        )
+    note = f"{name.name}: read with {', '.join(file.name for file in unfinished)}, which it needs"
+    return SqliteFile(copy, name, salvage=salvage, losses=losses, notes=[note])
+
+
 def _is_in(column: str, numbers: Collection[int]) -> str:
     return f"WHERE {column} IN ({', '.join(str(int(number)) for number in numbers)})"
 
@@ -234,7 +253,7 @@ def _metadata(connection: sqlite3.Connection) -> tuple[str | None, str]:
     return text, distribution
 
 
-def side_files(path: Path) -> list[Path]:
+def _side_files(path: Path) -> list[Path]:
     """Return the side files of a sqlite file that hold something it needs.
 
     Raises:
@@ -265,7 +284,7 @@ def _require_no_super_journal(journal: Path, stream: IO[bytes]) -> None:
             raise DamageError(f"has a journal ({journal.name}) that names another file to delete")
 
 
-def merged_copy(path: Path, folder: Path) -> tuple[Path, dict[Path, int]]:
+def _merged_copy(path: Path, folder: Path) -> tuple[Path, dict[Path, int]]:
     """Copy a file and let sqlite work what lies beside it into the copy.
 
     Returns:
@@ -275,7 +294,7 @@ def merged_copy(path: Path, folder: Path) -> tuple[Path, dict[Path, int]]:
     Raises:
         sqlite3.Error: If sqlite finds the files damaged.
     """
-    copy, beside = folder / path.name, side_files(path)
+    copy, beside = folder / path.name, _side_files(path)
     for file in (path, *beside):
         shutil.copyfile(file, folder / file.name)
     with closing(sqlite3.connect(copy)) as connection:
