@@ -40,7 +40,12 @@ FORMATS = (
         lambda path, name, _, salvage: McapFile(path, name, salvage=salvage),
     ),
     Format(".db3", sqlite.MAGIC, sqlite.open_file),
-    Format(".bag", ros1.MAGIC, lambda path, name, *_: Ros1File(path, name), in_folders=False),
+    Format(
+        ".bag",
+        ros1.MAGIC,
+        lambda path, name, _, salvage: Ros1File(path, name, salvage=salvage),
+        in_folders=False,
+    ),
 )
 COMPRESSED = ".zstd"
 # A file may grow so many times, or to so many bytes if that is more; a bomb grows more.
@@ -57,7 +62,6 @@ def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> St
         salvage: Read what can be read of a damaged file.
 
     Raises:
-        BagError: If it is a ROS 1 bag without a sound index.
         DamageError: If it is damaged; also the libraries' own, see `DAMAGE`.
     """
     begin = _beginning(path)

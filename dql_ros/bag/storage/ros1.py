@@ -1,5 +1,7 @@
 """ROS 1 bags: rosbags reads the index, and each chunk is read by itself.
 
+A bag that its recorder did not close has no index; with ``salvage`` its chunks say what it has.
+
 rosbags' own way through the messages keeps an entry of each message of the bag in memory, and
 decompresses chunks that overlap in time again and again, without a limit.
 """
@@ -7,15 +9,15 @@ decompresses chunks that overlap in time again and again, without a limit.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rosbags.rosbag1.reader import Header, Reader, RecordType, read_uint32
+from rosbags.rosbag1.reader import Header, Reader, RecordType, normalize, read_uint32
 
-from dql_core.errors import BagError
 from dql_ros.bag.storage.io import BoundedFile, decompress
 from dql_ros.bag.storage.storage import (
     DAMAGE,
@@ -24,8 +26,10 @@ from dql_ros.bag.storage.storage import (
     ChunkedFile,
     DamageError,
     Definition,
+    Loss,
     MessageRange,
     checked_time,
+    full_msgtype,
     reason_of,
 )
 from dql_ros.codecs.block import MessageBlock
@@ -39,14 +43,15 @@ class Ros1File(ChunkedFile):
     Args:
         path: The file to read.
         name: The file as it lies in the bag, if that is a compressed one.
+        salvage: Do without an index that is missing or damaged.
 
     Raises:
-        BagError: If its index is missing or damaged, with what mends it.
+        DamageError: If its index is missing or damaged, and it is not salvaged or has no message.
     """
 
     distribution = "noetic"
 
-    def __init__(self, path: Path, name: Path) -> None:
+    def __init__(self, path: Path, name: Path, *, salvage: bool) -> None:
         self._file = path
         try:
             with _IndexReader(path) as index:
@@ -70,10 +75,12 @@ class Ros1File(ChunkedFile):
                     for chunk in [index.chunks[info.pos]]
                 ]
         except DAMAGE as cause:
-            raise BagError(
-                f"{name}: cannot be read: {reason_of(cause)}; the bag is damaged: mend a copy of "
-                f"it with 'rosbag reindex', which is in Debian's and Ubuntu's python3-rosbag"
-            ) from cause
+            # Reindexing by ROS 1's own tool destroys bags that rosbags wrote.
+            reason = reason_of(cause).removesuffix(", reindex before reading")
+            channels, ranges, self.losses = _scan(path, name.name) if salvage else ({}, [], [])
+            if not ranges:
+                raise DamageError(reason) from cause
+            self.notes = [f"{name.name}: read without its index: {reason}"]
         super().__init__(name, channels, ranges)
 
     def read(
@@ -81,12 +88,9 @@ class Ros1File(ChunkedFile):
     ) -> Iterator[ChannelBlocks]:
         """Yield a chunk's messages; see `ChunkedFile.read`."""
         with BoundedFile(self._file) as file:
-            raw = BytesIO(file.read(messages.offset, messages.length))
-        header = Header.read(raw, RecordType.CHUNK)
-        compressed = raw.getbuffer()[raw.tell() + 4 :]
-        data = decompress(header.get_string("compression"), compressed, header.get_uint32("size"))
+            data = _chunk(file, messages.offset, messages.length)
         found: dict[int, list[tuple[int, int, int]]] = {number: [] for number in wanted}
-        for number, *place in _messages_in(data):
+        for number, *place in _messages(data):
             if number in found:
                 found[number].append((place[0], place[1], place[2]))
             elif number not in self.channels:
@@ -131,8 +135,45 @@ class _BoundedStream(BufferedReader):
         return super().read(left if size is None else min(size, left))
 
 
-def _messages_in(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each message's connection, log time, and where its payload lies."""
+def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange], list[Loss]]:
+    """Read all chunks for what an index says of them, up to where the file breaks off."""
+    channels: dict[int, Channel] = {}
+    ranges: list[MessageRange] = []
+    losses: list[Loss] = []
+    end = len(MAGIC)
+    with BoundedFile(path) as file, _BoundedPath(path).open("rb") as stream:
+        while (begin := end) < file.size:
+            try:
+                stream.seek(begin)
+                header = Header.read(stream)
+                size = read_uint32(stream)
+                is_chunk = header.get_uint8("op") == RecordType.CHUNK
+                if is_chunk and not size:
+                    raise DamageError("its last chunk was not finished")
+                end = stream.tell() + size
+                data = _chunk(file, begin, end - begin) if is_chunk else b""
+                channels = dict(_connections(data)) | channels
+                found = [(time_ns, number) for number, time_ns, *_ in _messages(data)]
+                if found:
+                    counts = Counter(number for _, number in found)
+                    span = min(found)[0], max(found)[0]
+                    ranges.append(MessageRange(begin, end - begin, *span, counts))
+            except DAMAGE as cause:
+                end = end if begin < end <= file.size else file.size
+                losses.append(Loss(name, reason_of(cause), None, end - begin))
+    return channels, ranges, losses
+
+
+def _chunk(file: BoundedFile, offset: int, length: int) -> bytes | memoryview:
+    """Return a chunk's records."""
+    raw = BytesIO(file.read(offset, length))
+    header = Header.read(raw, RecordType.CHUNK)
+    compressed = raw.getbuffer()[raw.tell() + 4 :]
+    return decompress(header.get_string("compression"), compressed, header.get_uint32("size"))
+
+
+def _records(data: bytes | memoryview) -> Iterator[tuple[Header, int, int]]:
+    """Yield the header of each record of a chunk, and where its content lies."""
     stream = BytesIO(data)
     while stream.tell() < len(data):
         header = Header.read(stream)
@@ -140,10 +181,27 @@ def _messages_in(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]
         start = stream.tell()
         if start + length > len(data):
             raise DamageError(f"a chunk ends within a record, at its byte {start}")
+        yield header, start, length
+        stream.seek(start + length)
+
+
+def _connections(data: bytes | memoryview) -> Iterator[tuple[int, Channel]]:
+    """Yield the connections that a chunk defines, by their number."""
+    for header, start, length in _records(data):
+        if header.get_uint8("op") == RecordType.CONNECTION:
+            content = Header.read(BytesIO(data[start - 4 : start + length]))
+            definition = Definition("ros1msg", content.get_string("message_definition"))
+            topic, msgtype = normalize(header.get_string("topic")), content.get_string("type")
+            number = header.get_uint32("conn")
+            yield number, Channel(topic, full_msgtype(msgtype), "ros1", definition)
+
+
+def _messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
+    """Yield each message's connection, log time, and where its payload lies."""
+    for header, start, length in _records(data):
         if header.get_uint8("op") == RecordType.MSGDATA:
             log_time_ns = checked_time(header.get_time("time"))
             yield header.get_uint32("conn"), log_time_ns, start, length
-        stream.seek(length, os.SEEK_CUR)
 
 
 def _block(

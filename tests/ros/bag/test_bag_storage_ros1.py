@@ -34,21 +34,58 @@ def test_every_compression_is_read(
         assert (bag.start_ns, bag.end_ns) == (messages[0].time_ns, messages[-1].time_ns)
 
 
-@pytest.mark.parametrize("salvage", [False, True])
-def test_a_bag_without_an_index_is_refused_with_what_mends_it(
-    tmp_path: Path, salvage: bool
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_bag_that_was_not_closed_is_salvaged_up_to_its_end(
+    tmp_path: Path, compression: Writer.CompressionFormat | None
 ) -> None:
-    path = write_ros1(tmp_path / "x.bag", ramp(50))
+    messages = ramp(50)
+    path = write_ros1(tmp_path / "x.bag", messages, compression, chunk_size=200)
     data = bytearray(path.read_bytes())
     at = data.index(b"index_pos=") + len(b"index_pos=")
+    index = struct.unpack("<Q", data[at : at + 8])[0]
     data[at : at + 8] = bytes(8)
-    for damaged in (data, data[: len(data) // 2]):
-        path.write_bytes(damaged)
-        with pytest.raises(
-            BagError, match=r"x\.bag: cannot be read: .* 'rosbag reindex'"
-        ) as caught:
+    path.write_bytes(data[:index])
+    with pytest.raises(BagError, match=r"x\.bag: Bag is not indexed; .* damaged: --salvage reads"):
+        read(path)
+    assert read(path, salvage=True) == messages
+    with Bag(path, salvage=True) as bag:
+        assert {topic.name: topic.count for topic in bag.topics.values()} == {"/a": 25, "/b": 25}
+        assert (bag.start_ns, bag.end_ns) == (messages[0].time_ns, messages[-1].time_ns)
+        assert bag.losses == ()
+        assert bag.notes == ("x.bag: read without its index: Bag is not indexed",)
+
+
+def test_without_an_index_chunks_that_cannot_be_read_are_losses(tmp_path: Path) -> None:
+    messages = ramp(200)
+    path = write_ros1(tmp_path / "x.bag", messages, chunk_size=2000)
+    whole = path.read_bytes()
+    first, second, third, *_ = (found.start() - 16 for found in re.finditer(b"compress", whole))
+    one, two = (whole[first:end].count(b"op=\x02") for end in (second, third))
+    size = whole.index(b"size=", second) + len(b"size=")
+    changes = {  # of the uncompressed and the compressed size of the second chunk
+        "a chunk of 7 bytes by its header has": (7, None, messages[:one] + messages[two:]),
+        "its last chunk was not finished": (7, 0, messages[:one]),
+        "is cut off": (None, 1 << 20, messages[:one]),
+    }
+    for reason, (plain, packed, expected) in changes.items():
+        data = bytearray(whole[: whole.rindex(b"op=\x04")])
+        for at, value in ((size, plain), (size + 4, packed)):
+            if value is not None:
+                data[at : at + 4] = struct.pack("<I", value)
+        path.write_bytes(data)
+        assert read(path, salvage=True) == expected
+        with Bag(path, salvage=True) as bag:
+            (loss, *_) = bag.losses
+        assert reason in loss.reason
+
+
+def test_a_bag_without_chunks_is_refused_with_what_is_wrong_with_it(tmp_path: Path) -> None:
+    path = write_ros1(tmp_path / "x.bag", ramp(50))
+    head, _ = path.read_bytes().split(b"compression=")
+    path.write_bytes(head[:-16].replace(b"V2.0", b"V1.2"))
+    for salvage in (False, True):
+        with pytest.raises(BagError, match="Bag version 102 is not supported"):
             read(path, salvage=salvage)
-        assert "--salvage" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,19 @@ def test_every_message_of_every_sample_is_read(name: str, salvage: bool) -> None
         assert len(bag.notes) == without_metadata
 
 
+@pytest.mark.parametrize(("name", "count"), [("test1", 10_550), ("test2", 4_183)])
+def test_a_recording_of_ros1_that_was_cut_is_read_up_to_the_cut(
+    tmp_path: Path, name: str, count: int
+) -> None:
+    whole = (BAGS / "robot_localization_ros1" / f"{name}.bag").read_bytes()
+    path = tmp_path / "cut.bag"
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+    with Bag(path, salvage=True) as bag:
+        times = [message.log_time_ns for message in messages_of(bag, frozenset(bag.topics))]
+        assert bag.message_count == len(times) == count
+    assert times == sorted(times)
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_message_can_be_deserialised_and_comes_by_its_time(name: str) -> None:
     with Bag(BAGS / name) as bag:
