@@ -46,14 +46,14 @@ def require_free(target: Path, error: type[DqlError], else_: str = " or remove i
 
 @contextmanager
 def atomic_directory(
-    target: Path, *, replace: bool = False, error: type[DqlError] | None = None
+    target: Path, *, replace: bool = False, error: type[DqlError] = OutputError
 ) -> Iterator[Path]:
     """Yield an empty folder that becomes ``target`` when the block ends without an exception.
 
     Args:
         target: Where the folder is to appear; it must not exist yet, or be an empty folder.
         replace: It may hold something, which is removed once it is replaced.
-        error: The kind of error to raise if it holds something, see `require_free`.
+        error: The kind of error to raise if it holds something, at the start or at the end.
 
     Yields:
         A temporary folder beside ``target``; it is removed if the block raises, together with
@@ -61,17 +61,14 @@ def atomic_directory(
 
     Raises:
         DqlError: Of the kind ``error``, if ``target`` already holds something.
-        FileExistsError: The same, if no kind of error is named, or if it came meanwhile.
         OutputError: If it cannot be written.
     """
     with writing(target):
         place = target.absolute()
         if replace:
             _end_replacement(place)
-        elif error:
+        else:
             require_free(target, error)
-        elif not is_free(target):
-            raise FileExistsError(errno.EEXIST, "already exists", str(target))
         with _parents_of(place):
             remove_leftovers(place.parent)
             unfinished = unfinished_folder(place.parent, f".{place.name}.partial")
@@ -80,6 +77,7 @@ def atomic_directory(
                 if replace and not is_free(place):
                     _replace(place, unfinished.path)
                 else:
+                    require_free(target, error)  # something may have come meanwhile
                     # POSIX renames a folder onto an empty one in a single step.
                     unfinished.path.rename(place)
             finally:
@@ -135,9 +133,6 @@ def writing(target: Path) -> Iterator[None]:
             if not _is_above(cause.filename, target):
                 raise
             cause.errno = errno.ENOTDIR  # a file is where a folder must be
-        elif cause.errno == errno.ENOTEMPTY and cause.filename2:
-            # It came meanwhile.
-            raise FileExistsError(errno.EEXIST, "already exists", str(target)) from cause
         if cause.errno in _WRITING or _concerns(cause, target):
             above = f"{cause.filename}: " if _is_above(cause.filename, target) else ""
             reason = f"{above}{system_error_text(cause)}"

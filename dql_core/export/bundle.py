@@ -89,7 +89,7 @@ def export_bundle(
     require_parity(parity, str(checkpoint_path))
     contents = {GRAPH_FILE: model, WEIGHTS_FILE: safetensors.torch.save(graph.state_dict())}
     manifest = _manifest(out, checkpoint, graph, choice, parity, contents)
-    with atomic_directory(out) as folder:
+    with atomic_directory(out, error=BundleError) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         (folder / MANIFEST_FILE).write_text(manifest.to_text())

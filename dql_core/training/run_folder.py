@@ -70,7 +70,7 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
         "q_alarms": [],
         "failure": None,
     }
-    with atomic_directory(folder) as new:
+    with atomic_directory(folder, error=ConfigError) as new:
         (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
         (new / CONFIG_FILE).write_text(config.to_yaml())
         write_run_info(new, info | {FILE_HASH: file_hash(new / CONFIG_FILE)})

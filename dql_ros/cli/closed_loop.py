@@ -101,12 +101,10 @@ def closed_loop(
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
     console = Terminal()
     try:
-        with atomic_directory(folder) as unfinished:
+        with atomic_directory(folder, error=ConfigError) as unfinished:
             _drive(console, run, contract, episodes, candidates, record, video)
             write_text(unfinished / FIGURES, json.dumps(run.to_json(), indent=2) + "\n")
             draw_closed_loop(run, unfinished / PICTURE)
-    except FileExistsError as cause:
-        raise ConfigError(f"--out {folder}: holds something already; name a new folder") from cause
     except KeyboardInterrupt:
         done = len(run.results)
         console.print(f"interrupted after {done} of {episodes} episodes; every process is ended")

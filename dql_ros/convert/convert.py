@@ -12,7 +12,7 @@ import numpy as np
 
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, OutputError
-from dql_core.files import atomic_directory, is_free, write_text, writing
+from dql_core.files import atomic_directory, require_free, write_text, writing
 from dql_core.spec import PolicySpec
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import COMPRESSED, find_files
@@ -107,10 +107,8 @@ def convert(
     """
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run takes nothing over: leave out --resume")
-    taken = f"{out}: already exists; name another --out folder or remove it"
+    require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
-    if not is_free(target):  # found out before the work, not after it
-        raise DatasetError(taken)
     work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)
     try:
         with writing(out), work.opened():
@@ -129,8 +127,6 @@ def convert(
             converted = _convert_jobs(jobs, options, work, progress)
             report = _assemble(source, work, jobs, converted, None if options.dry_run else target)
             work.discard()
-    except FileExistsError as cause:
-        raise DatasetError(taken) from cause
     except KeyboardInterrupt as cause:
         raise Interrupted(work.kept) from cause
     except DqlError as cause:
@@ -207,7 +203,7 @@ def _assemble(
         contract_text=source.contract_text,
     )
     if out is not None:
-        with atomic_directory(out) as directory:
+        with atomic_directory(out, error=DatasetError) as directory:
             _write(directory, source, spec, work.episodes(jobs, converted), report)
     return report
 

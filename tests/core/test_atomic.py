@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dql_core.errors import OutputError
+from dql_core.errors import BundleError, OutputError
 from dql_core.files import atomic_directory, require_room, write_text
 
 
@@ -23,9 +23,29 @@ def test_an_empty_folder_is_filled_and_a_full_one_refused(tmp_path: Path) -> Non
     target.mkdir()
     with atomic_directory(target) as folder:
         (folder / "a").touch()
-    with pytest.raises(FileExistsError, match="already exists"), atomic_directory(target):
+    words = "run: already exists; name another --out folder or remove it"
+    with pytest.raises(OutputError, match=words), atomic_directory(target):
+        pass
+    with pytest.raises(BundleError, match=words), atomic_directory(target, error=BundleError):
         pass
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_comes_meanwhile_is_kept_and_named(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+
+    def write(foreign: Path) -> None:
+        with atomic_directory(target, error=BundleError) as folder:
+            (folder / "a").touch()
+            foreign.mkdir()
+            (foreign / "b").touch()
+
+    with pytest.raises(BundleError, match="run: already exists; name another --out folder"):
+        write(target)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [
+        Path("run"),
+        Path("run/b"),
+    ]
 
 
 def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_run_in_lockstep_tells_outcome_timing_and_guards(
     )
     assert again.returncode == 2
     assert again.stderr.splitlines() == [
-        f"dql: --out {out}: holds something already; name a new folder"
+        f"dql: {out}: already exists; name another --out folder or remove it"
     ]
     assert figures_in(out) == document
 
