@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,16 @@ def memory_mb(key: str) -> int:
     """Resident memory of this process now (VmRSS) or at its peak (VmHWM), in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{key}:")[1].split()[0]) // 1024
+
+
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """Keep one core busy in a process of its own."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def show(line: Line) -> Line:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from dql_ros.processes import NodeCommand
 
 JOINTS = tuple(f"joint{number}" for number in range(1, 8))
 STATE_TOPIC, COMMAND_TOPIC = "joint_states", "velocity_controller/commands"
 STATE_HZ = 500.0
+START_TIMEOUT_S = 60.0
+POLICY_NODE = "dql_ros.nodes.policy_node"
 WIDTH, DEPTH, NUM_CANDIDATES = 256, 3, 50
 SCARA = Path(__file__).parents[2] / "config" / "contracts" / "scara.yaml"
 REACHER = SCARA.with_name("reacher.yaml")
@@ -70,3 +75,26 @@ def export_untrained(contract: Path, folder: Path) -> Path:
     save_checkpoint(run, checkpoint)
     export_bundle(run, bundle, num_candidates=NUM_CANDIDATES)
     return bundle
+
+
+def policy_command(
+    contract: Path, bundle: Path, module: str = POLICY_NODE, **parameters: Any
+) -> NodeCommand:
+    """How the policy node is started, or a module that does more beside.
+
+    Args:
+        contract: The robot's contract.
+        bundle: The policy.
+        module: What is started.
+        parameters: More of the node's parameters.
+    """
+    own = {
+        "contract": str(contract),
+        "policy": str(bundle),
+        "device": "cpu",
+        "autostart": True,
+        "activation_timeout_s": START_TIMEOUT_S,
+        "when_too_slow": "warn",
+        "seed": 0,
+    }
+    return NodeCommand(module, "policy", own | parameters)

@@ -26,7 +26,12 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import Float64MultiArray
 
 from benchmarks.control.process import process_memory_mb
-from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
+from benchmarks.control.robot import (
+    COMMAND_TOPIC,
+    export_untrained,
+    policy_command,
+    write_arm,
+)
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
 from dql_ros.transport import inside
@@ -58,20 +63,12 @@ def main() -> None:
 
 def one_start(contract: Path, bundle: Path, seconds: float) -> Line:
     """Start the robot, then the policy node; return what it took."""
-    parameters = {
-        "contract": str(contract),
-        "policy": str(bundle),
-        "device": "cpu",
-        "autostart": True,
-        "activation_timeout_s": TIMEOUT_S,
-        "when_too_slow": "warn",
-    }
     with own_domain() as domain, NodeProcesses(domain) as processes:
         processes.start(NodeCommand("benchmarks.control.states", "states"))
         with Listener(domain) as listener:
             listener.await_publisher("joint_states")
             begun_s = time.monotonic()
-            node = processes.start(NodeCommand("dql_ros.nodes.policy_node", "policy", parameters))
+            node = processes.start(policy_command(contract, bundle))
             first_s = listener.await_command(processes) - begun_s
             time.sleep(seconds)
             processes.check()

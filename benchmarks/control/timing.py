@@ -21,19 +21,24 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.control.bare import READY as BARE_READY
-from benchmarks.control.robot import STATE_HZ, export_untrained, write_arm
+from benchmarks.control.robot import (
+    START_TIMEOUT_S,
+    STATE_HZ,
+    export_untrained,
+    policy_command,
+    write_arm,
+)
 from benchmarks.control.samples import (
     COLUMNS,
     NONE,
@@ -47,13 +52,12 @@ from benchmarks.control.samples import (
     spread_ms,
 )
 from benchmarks.control.timing_table import Condition, judge, table
-from benchmarks.machine import Line, keep, machine, show
+from benchmarks.machine import Line, busy_core, keep, machine, show
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
 
 RATES_HZ = (100.0, 200.0)
 SECONDS, TURNS = 60.0, 4
 EXECUTORS = ("single", "events")
-START_TIMEOUT_S = 60.0
 SPARE_S = 1.5
 # What a node says last when it has begun.
 READY = (BARE_READY, "running")
@@ -96,7 +100,7 @@ def main() -> None:
         ):
             condition = Condition(rate_hz, busy)
             variants = _variants(contract, bundle, rate_hz, arguments.seconds)
-            with _busy_core(busy):
+            with busy_core() if busy else nullcontext():
                 measured = _measure(variants, arguments.turns, folder)
             lines += [show(line) for line in _lines(condition, variants, measured)]
     if arguments.keep:
@@ -109,18 +113,9 @@ def _bundle(folder: Path, rate_hz: float) -> tuple[Path, Path]:
 
 
 def _variants(contract: Path, bundle: Path, rate_hz: float, seconds: float) -> list[Variant]:
-    policy = {
-        "contract": str(contract),
-        "policy": str(bundle),
-        "device": "cpu",
-        "autostart": True,
-        "activation_timeout_s": START_TIMEOUT_S,
-        "when_too_slow": "warn",
-        "seed": 0,
-    }
     variants = []
     for name, own in (("policy", {}), ("policy, normal priority", {"thread_priority": 0})):
-        command = NodeCommand("benchmarks.control.policy", "policy", policy | own)
+        command = policy_command(contract, bundle, "benchmarks.control.policy", **own)
         variants.append(Variant(name, command, seconds, rate_hz))
     share = seconds / len(EXECUTORS)
     for kind, executor in itertools.product(("timer", "echo"), EXECUTORS):
@@ -163,19 +158,6 @@ def _await_start(node: NodeProcess, processes: NodeProcesses) -> None:
         if time.monotonic() > deadline_s:
             sys.exit(f"waited in vain for {node.name}, which said: {node.last_words}")
         time.sleep(0.1)
-
-
-@contextmanager
-def _busy_core(busy: bool) -> Iterator[None]:
-    """Keep one core busy in a process of its own, if asked to."""
-    if not busy:
-        yield
-        return
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def _lines(

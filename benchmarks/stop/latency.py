@@ -36,14 +36,21 @@ import numpy as np
 from std_msgs.msg import Bool, Float64MultiArray
 from std_srvs.srv import Trigger
 
-from benchmarks.control.robot import COMMAND_TOPIC, export_untrained, write_arm
-from benchmarks.machine import Line, keep, machine, markdown_table, show, where
+from benchmarks.control.robot import (
+    COMMAND_TOPIC,
+    POLICY_NODE,
+    START_TIMEOUT_S,
+    export_untrained,
+    policy_command,
+    write_arm,
+)
+from benchmarks.machine import Line, busy_core, keep, machine, markdown_table, show, where
 from dql_ros.nodes.base import ClientNode
 from dql_ros.nodes.topics import reliable
 from dql_ros.processes import NodeCommand, environment_of, own_domain
 
 RATE_HZ, STOPS = 100.0, 1000
-START_TIMEOUT_S, STOP_TIMEOUT_S = 60.0, 30.0
+STOP_TIMEOUT_S = 30.0
 SINKS = ("read", "full pipe", "stopped terminal", "full pipe, flood", "read, policy stuck")
 # What hinders the node is in a module of its own.
 MODULES = {"flood": "benchmarks.stop.flood", "stuck": "benchmarks.stop.stuck"}
@@ -69,29 +76,15 @@ def main() -> None:
         latencies = measure(bare, "read", arguments.stops, folder)
         lines.append(show(line_of("bare rclpy node", "read", latencies)))
         for sink in SINKS:
-            hindrance = next((MODULES[word] for word in MODULES if word in sink), "")
+            hindrance = next((MODULES[word] for word in MODULES if word in sink), POLICY_NODE)
             driven = holding if "stuck" in sink else contract
-            command = policy_command(driven, bundles[driven], module=hindrance)
+            command = policy_command(driven, bundles[driven], hindrance)
             latencies = measure(command, sink, arguments.stops, folder)
             lines.append(show(line_of("policy_node", sink, latencies)))
     for line in lines:
         line["p50_ratio"] = round(line["p50_ms"] / lines[0]["p50_ms"], 2)
     if arguments.keep:
         keep("stop_latency", lines, table(lines))
-
-
-def policy_command(contract: Path, bundle: Path, *, module: str = "") -> NodeCommand:
-    """How the policy node is started, or a module that hinders it."""
-    parameters = {
-        "contract": str(contract),
-        "policy": str(bundle),
-        "device": "cpu",
-        "autostart": True,
-        "activation_timeout_s": START_TIMEOUT_S,
-        "when_too_slow": "warn",
-        "seed": 0,
-    }
-    return NodeCommand(module or "dql_ros.nodes.policy_node", "policy", parameters)
 
 
 class Button(ClientNode):
@@ -218,16 +211,6 @@ def opened(sink: str) -> Iterator[int]:
     finally:
         os.close(end)
         os.close(reader)
-
-
-@contextmanager
-def busy_core() -> Iterator[None]:
-    """Keep one core busy in a process of its own."""
-    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
-        try:
-            yield
-        finally:
-            process.kill()
 
 
 def line_of(node: str, sink: str, measured: Sequence[tuple[float, float]]) -> Line:

@@ -36,10 +36,11 @@ from benchmarks.control.robot import (
     JOINTS,
     STATE_TOPIC,
     export_untrained,
+    policy_command,
     write_arm,
 )
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
-from benchmarks.stop.latency import policy_command, running
+from benchmarks.stop.latency import running
 from dql_ros.nodes.base import ClientNode
 from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import environment_of, own_domain

@@ -83,6 +83,14 @@ def save_untrained(parent: Path, dataset: Path, agent: AgentName) -> Path:
     return parent / "run"
 
 
+@pytest.fixture
+def config_file(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Return a file of the training configuration ``CONFIG`` of the test's module."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(request.module.CONFIG)
+    return path
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> Path:
     """Return the folder of a run with one checkpoint of an untrained Diffusion-QL."""

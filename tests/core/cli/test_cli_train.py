@@ -19,13 +19,6 @@ critic: {width: 8}
 """
 
 
-@pytest.fixture
-def config_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG)
-    return path
-
-
 def test_train_follows_the_file_and_the_overrides_and_shows_how_it_goes(
     tmp_path: Path, config_file: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

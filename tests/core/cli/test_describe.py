@@ -9,15 +9,16 @@ from dql_core.cli.inspect import describe
 from dql_core.errors import BundleError, CheckpointError
 from dql_core.export.bundle import export_bundle
 from tests.core.conftest import save_untrained
+from tests.printed import words
 
 
 def shown(path: Path) -> str:
-    """Return what is printed, with runs of spaces and table lines taken out."""
+    """Return what is printed, as words."""
     page = describe(path)
     assert page is not None
     text = io.StringIO()
     Console(file=text, width=200).print(page)
-    return " ".join(text.getvalue().replace("│", " ").split())
+    return words(text.getvalue())
 
 
 def test_dataset_shows_episodes_returns_rate_and_the_range_of_each_field(

@@ -20,6 +20,7 @@ from dql_core.errors import DatasetError
 from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 from tests.cli_process import dql
+from tests.core.data.hostile_hdf5 import SECRET, Edit, put, replaced
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,6 @@ SPEC = PolicySpec(
 )
 COST = [RewardFunction(function="dql_core.rewards:action_cost")]
 FIRST = "episode_0"
-Edit = Callable[[h5py.File], Any]
 
 
 def episodes() -> list[Episode]:
@@ -264,22 +264,6 @@ def test_a_name_that_leads_nowhere_is_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def replaced(name: str, **how: Any) -> Edit:
-    def edit(file: h5py.File) -> None:
-        del file[name]
-        file.create_dataset(name, **how)
-
-    return edit
-
-
-def put(name: str, what: Any) -> Edit:
-    def edit(file: h5py.File) -> None:
-        del file[name]
-        file[name] = what
-
-    return edit
-
-
 def virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((LENGTH,), "f8")
     layout[:] = h5py.VirtualSource("elsewhere.h5", "x", (LENGTH,))
@@ -301,8 +285,6 @@ def foreign_filter(file: h5py.File) -> None:
 
 
 REWARDS = f"{FIRST}/rewards"
-
-SECRET = [("secret", 0, h5py.h5f.UNLIMITED)]
 
 HOSTILE: dict[str, tuple[Edit, str]] = {
     "external": (replaced(REWARDS, shape=(LENGTH,), dtype="f8", external=SECRET), "external stor"),

@@ -4,9 +4,7 @@ import io
 import os
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -15,11 +13,11 @@ import pytest
 from dql_core.data import hdf5_arrays
 from dql_core.data.importers.importing import FileFormat, import_file
 from dql_core.errors import DatasetError
+from tests.core.data.hostile_hdf5 import SECRET, Edit, put, replaced
 
 pytestmark = pytest.mark.slow
 
 ROWS = 20
-Edit = Callable[[h5py.File], Any]
 
 
 @pytest.fixture
@@ -33,22 +31,6 @@ def d4rl(tmp_path: Path) -> Path:
     return tmp_path / "set.hdf5"
 
 
-def replaced(name: str, **how: Any) -> Edit:
-    def edit(file: h5py.File) -> None:
-        del file[name]
-        file.create_dataset(name, **how)
-
-    return edit
-
-
-def put(name: str, what: Any) -> Edit:
-    def edit(file: h5py.File) -> None:
-        del file[name]
-        file[name] = what
-
-    return edit
-
-
 def virtual(file: h5py.File) -> None:
     layout = h5py.VirtualLayout((ROWS, 3), "f4")
     layout[:] = h5py.VirtualSource("secret.hdf5", "x", (ROWS, 3))
@@ -57,8 +39,6 @@ def virtual(file: h5py.File) -> None:
 
 
 PIPE = h5py.ExternalLink("pipe", "/x")
-
-SECRET = [("secret", 0, h5py.h5f.UNLIMITED)]
 
 HDF5: dict[str, tuple[Edit, str]] = {
     "external storage": (

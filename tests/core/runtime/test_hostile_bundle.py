@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dql_core.algo.torch_backend import rebuild
@@ -54,9 +55,18 @@ def refuses(bundle: Path, words: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-def test_a_forged_bundle_that_is_sound_is_read(bundle: Path) -> None:
+def accepts(bundle: Path, original: Path) -> None:
+    """Check that a bundle decides as the one it is made from."""
+    observation = np.zeros(3, np.float32)
+    first, second = (
+        load_policy(path).act(observation, np.random.default_rng(0)) for path in (bundle, original)
+    )
+    np.testing.assert_array_equal(first.action, second.action)
+
+
+def test_a_forged_bundle_that_is_sound_is_read(bundle: Path, tiny_bundle: Path) -> None:
     forge(bundle)
-    load_policy(bundle)
+    accepts(bundle, tiny_bundle)
 
 
 # Files
@@ -115,9 +125,9 @@ def test_a_file_of_absurd_size_is_not_read(bundle: Path) -> None:
         (bundle / name).write_bytes(kept)
 
 
-def test_what_lies_beside_the_known_files_is_never_opened(bundle: Path) -> None:
+def test_what_lies_beside_the_known_files_is_never_opened(bundle: Path, tiny_bundle: Path) -> None:
     os.mkfifo(bundle / "notes")
-    load_policy(bundle)
+    accepts(bundle, tiny_bundle)
 
 
 # Manifest

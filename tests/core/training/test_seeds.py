@@ -37,13 +37,6 @@ validation: {held_out: 0.4}
 """
 
 
-@pytest.fixture
-def config_file(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.yaml"
-    path.write_text(CONFIG)
-    return path
-
-
 def tensors(run: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(run / "checkpoints/step-00000012/state.safetensors")
 

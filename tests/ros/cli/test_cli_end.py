@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dql_core.data.dataset import write_dataset
 from tests.cli_process import CliProcess, dql
-from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
+from tests.ros.cli.verb_inputs import CONTRACT, make_inputs
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
-CONTRACT = ROOT / "config" / "contracts" / "scara.yaml"
 LIMIT_S = 60.0
 # The renaming that puts an output in its place never ends.
 HOLD = """
@@ -32,11 +28,6 @@ def hold(rename):
     return held
 
 os.rename, os.replace = hold(os.rename), hold(os.replace)
-"""
-CONFIG = """
-run: {steps: 10, batch_size: 8, num_threads: 1}
-policy: {width: 8}
-critic: {width: 8}
 """
 VERBS = {
     "import": "import flat.npz --format npz --out out",
@@ -54,19 +45,7 @@ ENDINGS += [("layout", signal.SIGINT), ("layout", signal.SIGHUP)]
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
-    rng = np.random.default_rng(0)
-    episode = tiny_episode(rng, 20, terminated=False)
-    write_dataset(folder / "data", [episode], TINY_SPEC)
-    save_untrained(folder, folder / "data", "diffusion_ql")
-    np.savez(
-        folder / "flat.npz",
-        obs=episode.observations,
-        acts=episode.actions,
-        rews=episode.rewards,
-        terminal=np.array([False]),
-        indices=np.array([], np.int64),
-    )
-    (folder / "tiny.yaml").write_text(CONFIG)
+    make_inputs(folder, 20)
     return folder
 
 

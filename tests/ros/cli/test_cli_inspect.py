@@ -11,6 +11,7 @@ from mcap.writer import Writer
 from dql_core.errors import BagError, ContractError, DqlError
 from dql_ros.bag.reader import STORAGE_SUFFIXES
 from dql_ros.cli.inspect import inspect
+from tests.printed import words
 
 ARM = Path(__file__).parents[1] / "arm.yaml"
 SECOND = 1_000_000_000
@@ -45,7 +46,7 @@ def bag(tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str], **options: bool) -> str:
     inspect(path, **options)
-    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+    return words(capsys.readouterr().out)
 
 
 def test_bag_shows_topics_types_counts_rates_stamps_and_duration(

@@ -9,13 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from dql_core.data.dataset import write_dataset
 from tests.cli_process import dql
-from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
-from tests.ros.cli.test_cli_end import CONFIG, CONTRACT, ROOT
+from tests.ros.cli.verb_inputs import CONTRACT, ROOT, make_inputs
 from tests.ros.convert.test_convert import ARM, Robot
 
 pytestmark = pytest.mark.slow
@@ -43,18 +40,7 @@ FILLED = ["import", "relabel", "convert", "train", "export", "layout", "contract
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, record: object, blank: object) -> Path:
     folder = tmp_path_factory.mktemp("sources")
-    episode = tiny_episode(np.random.default_rng(0), 3000, terminated=False)
-    write_dataset(folder / "data", [episode], TINY_SPEC)
-    save_untrained(folder, folder / "data", "diffusion_ql")
-    np.savez(
-        folder / "flat.npz",
-        obs=episode.observations,
-        acts=episode.actions,
-        rews=episode.rewards,
-        terminal=np.array([False]),
-        indices=np.array([], np.int64),
-    )
-    (folder / "tiny.yaml").write_text(CONFIG)
+    make_inputs(folder, 3000)
     (folder / "arm.yaml").write_text(ARM.read_text())
     robot = Robot(blank)  # type: ignore[arg-type]
     record(folder / "bag", robot.run({"terminated": 1500}, seed=0))  # type: ignore[operator]
