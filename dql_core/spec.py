@@ -1,15 +1,19 @@
-"""The waist of the project: what the robot side and the policy side must agree on."""
+"""The waist of the project: what the robot side and the policy side must agree on.
+
+What an observation and an action mean, and an episode of them.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.errors import SpecMismatchError
+from dql_core.errors import ContractError, SpecMismatchError, did_you_mean
 
 MAX_RATE_HZ = 1e6
 _LARGEST = float(np.finfo(np.float32).max)
@@ -158,3 +162,55 @@ def _value(document: Any, key: str, *types: type) -> Any:
     if type(found) not in types or is_nan:
         raise ValueError(f"a spec's '{key}' is {'missing' if found is ... else repr(found):.80}")
     return found
+
+
+@dataclass(frozen=True)
+class LoggedEpisode:
+    """One episode of T transitions, without its rewards.
+
+    Fields are found by name; a wrong one is a `ContractError` that names the nearest right one.
+
+    Attributes:
+        observations: Shape (T + 1, O), float32; the last row is what followed the last action.
+        actions: Shape (T, A), float32.
+        spec: Names the O and A fields, with their units and bounds.
+        terminated: The task itself ended with the last transition (success, crash).
+        truncated: Only the recording of the episode ended there.
+    """
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    spec: PolicySpec
+    terminated: bool = False
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        """Number of transitions, T."""
+        return len(self.actions)
+
+    def observation(self, name: str) -> NDArray[np.float64]:
+        """Return one observation field over time, shape (T + 1,)."""
+        return self.observation_fields([name])[:, 0]
+
+    def action(self, name: str) -> NDArray[np.float64]:
+        """Return one action field over time, shape (T,)."""
+        return self.action_fields([name])[:, 0]
+
+    def observation_fields(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Return n observation fields in the order of ``names``, shape (T + 1, n)."""
+        indices = field_indices(self.spec.observation, names, "observation")
+        return self.observations[:, indices].astype(np.float64)
+
+    def action_fields(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Return n action fields in the order of ``names``, shape (T, n)."""
+        indices = field_indices(self.spec.action, names, "action")
+        return self.actions[:, indices].astype(np.float64)
+
+
+def field_indices(fields: Sequence[FieldSpec], names: Sequence[str], kind: str) -> list[int]:
+    """Positions of named fields in their vector, which is of ``kind``."""
+    known = [field.name for field in fields]
+    for name in names:
+        if name not in known:
+            raise ContractError(f"no {kind} field '{name}'{did_you_mean(str(name), known)}")
+    return [known.index(name) for name in names]

@@ -18,6 +18,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from dql_core.algo.agent import Agent
+from dql_core.algo.noise import RunSeeds, make_generator
 from dql_core.algo.registry import make_agent
 from dql_core.config import (
     AgentName,
@@ -29,7 +30,6 @@ from dql_core.config import (
 )
 from dql_core.data.transitions import BatchSampler, TransitionTable
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.seeding import RunSeeds, make_generator
 
 CORNERS = np.array([[-0.8, 0.8], [-0.8, -0.8], [0.8, 0.8], [0.8, -0.8]])
 PAYS = np.array([3.0, 0.0, 1.5, 5.0])  # the right bottom one is the best

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dql_core.algo.agent import Agent
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.noise import RunSeeds, make_generator
 from dql_core.algo.policy_graph import policy_graph
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
@@ -26,7 +27,6 @@ from dql_core.models.critic import TwinCritic
 from dql_core.models.sampler import make_process
 from dql_core.models.schedule import ScheduleName, Variance
 from dql_core.normalize import Normalizer
-from dql_core.training.seeding import RunSeeds, make_generator
 from examples import bandit
 
 Figures = dict[str, Any]

@@ -64,6 +64,13 @@ class Execution:
         return CapturedUpdate(update) if self.captures else self.function(update)  # type: ignore[return-value]
 
 
+def resolve_device(device: str) -> str:
+    """Return ``cuda`` or ``cpu`` for ``auto``, anything else unchanged."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
 def compiler_missing() -> str | None:
     """Return what torch's compiler lacks on this machine, or None if nothing."""
     compiler = os.environ.get("CXX", "g++")

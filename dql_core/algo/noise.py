@@ -1,11 +1,43 @@
-"""All randomness of one update, drawn before it: an update is then a pure function."""
+"""All that is random in a run: a seed for each use, and the noise of one update.
+
+The noise is drawn before the update, which is then a pure function.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RunSeeds:
+    """Seeds that share no randomness, so that changing one use leaves the others as they were.
+
+    Attributes:
+        weights: Initial weights.
+        batches: Choice of the batches.
+        updates: Noise of the updates.
+        held_out: Choice of the held-out episodes, and noise of what is measured on them.
+    """
+
+    weights: int
+    batches: int
+    updates: int
+    held_out: int
+
+    @classmethod
+    def derive(cls, seed: int) -> RunSeeds:
+        """Derive the streams of a run from its one seed."""
+        # A new use goes to the end: then the seeds of the others stay as they were.
+        return cls(*np.random.SeedSequence(seed).generate_state(4).tolist())
+
+
+def make_generator(seed: int, device: str) -> torch.Generator:
+    """Return a generator on ``device`` that starts at ``seed``."""
+    return torch.Generator(device=device).manual_seed(seed)
 
 
 @dataclass(frozen=True)

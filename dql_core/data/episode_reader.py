@@ -24,7 +24,7 @@ from dql_core.data.metadata import read_metadata
 from dql_core.data.spaces import Keys, join, leaves
 from dql_core.documents import file_within
 from dql_core.errors import DatasetError, one_line
-from dql_core.rewards import LoggedEpisode
+from dql_core.spec import LoggedEpisode
 
 HDF5_FILE = "main_data.hdf5"
 # An open HDF5 file remembers all episodes that were read: it is opened anew after so many.

@@ -10,7 +10,6 @@ returns a reward: what costs is negative, so that the weights of a sum are posit
 """
 
 from dql_core.rewards.functions import (
-    LoggedEpisode,
     action_cost,
     distance_to_goal,
     joint_limit_penalty,
@@ -18,6 +17,7 @@ from dql_core.rewards.functions import (
     success_bonus,
     within_distance,
 )
+from dql_core.spec import LoggedEpisode
 
 __all__ = [
     "LoggedEpisode",

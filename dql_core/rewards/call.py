@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from dql_core.errors import ContractError, DqlError, did_you_mean
-from dql_core.rewards.functions import LoggedEpisode
+from dql_core.spec import LoggedEpisode
 from dql_core.strict_yaml import StrictModel
 
 Rewards = Callable[[LoggedEpisode], NDArray[np.float64]]

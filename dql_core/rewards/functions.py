@@ -1,4 +1,4 @@
-"""An episode as functions see it, and the bundled functions: rewards, and predicates for its end.
+"""The bundled functions over an episode: rewards, and predicates for its end.
 
 Each returns one value for each action, of what it led to. Their arguments come from a yaml file.
 """
@@ -7,59 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.errors import ContractError, did_you_mean
-from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.errors import ContractError
+from dql_core.spec import LoggedEpisode, field_indices
 
 Numbers = float | Sequence[float]
 NamesOrNumbers = Sequence[str | float]
-
-
-@dataclass(frozen=True)
-class LoggedEpisode:
-    """One episode of T transitions, without its rewards.
-
-    Fields are found by name; a wrong one is a `ContractError` that names the nearest right one.
-
-    Attributes:
-        observations: Shape (T + 1, O), float32; the last row is what followed the last action.
-        actions: Shape (T, A), float32.
-        spec: Names the O and A fields, with their units and bounds.
-        terminated: The task itself ended with the last transition (success, crash).
-        truncated: Only the recording of the episode ended there.
-    """
-
-    observations: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    spec: PolicySpec
-    terminated: bool = False
-    truncated: bool = False
-
-    def __len__(self) -> int:
-        """Number of transitions, T."""
-        return len(self.actions)
-
-    def observation(self, name: str) -> NDArray[np.float64]:
-        """Return one observation field over time, shape (T + 1,)."""
-        return self.observation_fields([name])[:, 0]
-
-    def action(self, name: str) -> NDArray[np.float64]:
-        """Return one action field over time, shape (T,)."""
-        return self.action_fields([name])[:, 0]
-
-    def observation_fields(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Return n observation fields in the order of ``names``, shape (T + 1, n)."""
-        indices = _indices(self.spec.observation, names, "observation")
-        return self.observations[:, indices].astype(np.float64)
-
-    def action_fields(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Return n action fields in the order of ``names``, shape (T, n)."""
-        indices = _indices(self.spec.action, names, "action")
-        return self.actions[:, indices].astype(np.float64)
 
 
 def distance_to_goal(
@@ -276,7 +232,7 @@ def _limits(
     episode: LoggedEpisode, fields: Sequence[str], low: object, high: object
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper limits of observation fields, shape (n,) each; the spec's if not given."""
-    indices = _indices(episode.spec.observation, fields, "observation")
+    indices = field_indices(episode.spec.observation, fields, "observation")
     lower, upper = (
         np.array([getattr(episode.spec.observation[index], key) for index in indices])
         if given is None
@@ -290,12 +246,3 @@ def _limits(
                 f"below the upper one"
             )
     return lower, upper
-
-
-def _indices(fields: Sequence[FieldSpec], names: Sequence[str], kind: str) -> list[int]:
-    """Positions of named fields in their vector, which is of ``kind``."""
-    known = [field.name for field in fields]
-    for name in names:
-        if name not in known:
-            raise ContractError(f"no {kind} field '{name}'{did_you_mean(str(name), known)}")
-    return [known.index(name) for name in names]

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from dql_core.algo.agent import Agent
+from dql_core.algo.noise import RunSeeds
 from dql_core.algo.policy_graph import TorchPolicy, torch_policy
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
@@ -38,7 +39,6 @@ from dql_core.training.run_files import (
     find_checkpoint,
 )
 from dql_core.training.saved_config import warn_if_edited
-from dql_core.training.seeding import RunSeeds
 
 GENERATORS = "generator"
 

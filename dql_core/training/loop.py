@@ -15,6 +15,7 @@ from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.monitor import MetricsLog, Monitor, value_limit
 from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
+from dql_core.training.run_files import CONFIG_FILE
 from dql_core.training.run_folder import (
     create_run_folder,
     exclusive_lock,
@@ -23,7 +24,7 @@ from dql_core.training.run_folder import (
     require_new,
     require_same_data,
 )
-from dql_core.training.saved_config import CONFIG_FILE, require_equal, saved_config
+from dql_core.training.saved_config import require_equal, saved_config
 from dql_core.training.validation import CheckpointEvaluator, write_best
 
 Report = Callable[[int, Mapping[str, float]], None]

@@ -31,6 +31,7 @@ from dql_core.process import ChildProcess, Interruption, log_lines, run_child
 from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
+    CONFIG_FILE,
     METRICS_FILE,
     VALIDATION_FILE,
     checkpoint_steps,
@@ -38,7 +39,6 @@ from dql_core.training.run_files import (
     read_records,
 )
 from dql_core.training.run_folder import require_new
-from dql_core.training.saved_config import CONFIG_FILE
 
 SEEDS_FILE = "seeds.json"
 SUMMARY_FILE = "summary.json"

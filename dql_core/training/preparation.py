@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from dql_core.algo.execution import resolve_device
+from dql_core.algo.noise import RunSeeds, make_generator
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.checks import Finding, check_dataset
@@ -17,7 +19,6 @@ from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transition
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.seeding import RunSeeds, make_generator, resolve_device
 
 _logger = logging.getLogger(__name__)
 

@@ -5,16 +5,20 @@ Whatever is read may have been written by somebody else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from pathlib import Path
 from typing import Any, Literal
 
+from dql_core.config import TrainConfig
 from dql_core.documents import file_within, parse_json, read_bounded, read_json
-from dql_core.errors import CheckpointError, OutputError, system_error_text
+from dql_core.errors import CheckpointError, ConfigError, OutputError, system_error_text
 from dql_core.files import write_text
+from dql_core.strict_yaml import MAX_YAML_BYTES
 
+CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
 DOCUMENT_FILE = "checkpoint.json"
 VALIDATION_FILE = "validation.jsonl"
@@ -137,6 +141,19 @@ def write_run_info(run: Path, info: dict[str, Any]) -> None:
 def update_run_info(run: Path, **info: Any) -> None:
     """Add to ``run.json``, or replace what it says of the same names."""
     write_run_info(run, read_run_info(run) | info)
+
+
+def config_hashes(file: Path, config: TrainConfig) -> dict[str, str]:
+    """Return what ``run.json`` knows of its configuration: what it means, and its file's bytes.
+
+    The bytes alone would take comments for a change, and the meaning alone a key that a later
+    version has.
+    """
+    content = read_bounded(file, MAX_YAML_BYTES, ConfigError)
+    return {
+        "config_hash": config.hash(),
+        "config_file_sha256": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def record_alarm(run: Path, step: int, q_magnitude: float, limit: float) -> None:

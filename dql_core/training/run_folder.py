@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from dql_core import __version__
+from dql_core.algo.execution import resolve_device
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.documents import file_within
@@ -27,16 +28,16 @@ from dql_core.training.checkpoint import Checkpoint, load_exactly
 from dql_core.training.preparation import TrainingData, new_run, set_threads
 from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
     VALIDATION_FILE,
     checkpoint_folder,
     checkpoint_steps,
+    config_hashes,
     drop_after,
     read_run_info,
     update_run_info,
     write_run_info,
 )
-from dql_core.training.saved_config import CONFIG_FILE, FILE_HASH, file_hash
-from dql_core.training.seeding import resolve_device
 
 SPEC_FILE = "spec.json"
 PACKAGES = ("torch", "numpy", "minari", "safetensors")
@@ -60,7 +61,6 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     """
     require_new(folder)
     info: dict[str, Any] = {
-        "config_hash": config.hash(),
         "dataset": _dataset_info(data.recorded)
         | {
             "held_out_episodes": len(data.held_out.episodes) if data.held_out else 0,
@@ -73,7 +73,7 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     with atomic_directory(folder, error=ConfigError) as new:
         (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
         (new / CONFIG_FILE).write_text(config.to_yaml())
-        write_run_info(new, info | {FILE_HASH: file_hash(new / CONFIG_FILE)})
+        write_run_info(new, config_hashes(new / CONFIG_FILE, config) | info)
 
 
 def package_versions() -> dict[str, str]:

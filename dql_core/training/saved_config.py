@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -10,22 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.config import TrainConfig, load_config
-from dql_core.documents import file_within, read_bounded
+from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DqlError
-from dql_core.strict_yaml import MAX_YAML_BYTES, parse
+from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint_files import read_document
-from dql_core.training.run_files import checkpoint_folder, checkpoint_steps, read_run_info
-
-CONFIG_FILE = "config.yaml"
-# In run.json: SHA-256 of the file, beside `config_hash` of what it means.
-FILE_HASH = "config_file_sha256"
+from dql_core.training.run_files import (
+    CONFIG_FILE,
+    checkpoint_folder,
+    checkpoint_steps,
+    config_hashes,
+    read_run_info,
+)
 
 _logger = logging.getLogger(__name__)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a configuration file."""
-    return hashlib.sha256(read_bounded(path, MAX_YAML_BYTES, ConfigError)).hexdigest()
 
 
 def saved_config(run: Path) -> TrainConfig:
@@ -74,13 +70,10 @@ def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
 
 
 def _is_edited(path: Path, config: TrainConfig) -> bool:
-    """Whether a configuration is not what ``run.json`` knows, in what it means and to the bit.
-
-    To the bit alone would take comments for a change, and in what it means alone a key that a
-    later version has.
-    """
+    """Whether a configuration is not what ``run.json`` knows, in what it means and to the bit."""
     info = read_run_info(path.parent)
-    return info["config_hash"] != config.hash() and info.get(FILE_HASH) != file_hash(path)
+    hashes = config_hashes(path, config)
+    return all(info.get(key) != value for key, value in hashes.items())
 
 
 def _edit(run: Path, config: TrainConfig) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dql_core.algo.agent import Agent
 from dql_core.algo.critics import Critics
-from dql_core.algo.noise import NoiseSource
+from dql_core.algo.noise import NoiseSource, RunSeeds, make_generator
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
@@ -39,7 +39,6 @@ from dql_core.training.run_files import (
     checkpoint_steps,
     read_records,
 )
-from dql_core.training.seeding import RunSeeds, make_generator
 
 _logger = logging.getLogger(__name__)
 # More transitions would sharpen the errors little and take time from every checkpoint.

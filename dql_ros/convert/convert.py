@@ -15,7 +15,8 @@ from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, Outpu
 from dql_core.files import atomic_directory, require_free, write_text, writing
 from dql_core.spec import PolicySpec
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.storage.folder import COMPRESSED, find_files
+from dql_ros.bag.storage.folder import find_files
+from dql_ros.bag.storage.opening import COMPRESSED
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_job import BagJob, require_topics

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import zstandard
 
@@ -15,38 +14,17 @@ from dql_ros.bag.storage.mcap import McapFile
 from dql_ros.bag.storage.ros1 import Ros1File
 from dql_ros.bag.storage.storage import DamageError, StorageFile
 
-
-class Format(NamedTuple):
-    """One of the formats.
-
-    Attributes:
-        suffix: What the names of its files end in.
-        magic: How its files begin.
-        open: Opens one: the file to read, the file of the bag that this is or is a copy of, and
-            ``folder`` and ``salvage`` as for `open_storage`.
-        in_folders: Whether rosbag2 folders hold such files.
-    """
-
-    suffix: str
-    magic: bytes
-    open: Callable[[Path, Path, Callable[[], Path], bool], StorageFile]
-    in_folders: bool = True
-
-
-FORMATS = (
-    Format(
-        ".mcap",
+Opener = Callable[[Path, Path, Callable[[], Path], bool], StorageFile]
+# By what the names of their files end in: how these begin, and what opens one. It takes the file to
+# read, the file of the bag that this is or is a copy of, and what `open_storage` takes.
+FORMATS: dict[str, tuple[bytes, Opener]] = {
+    ".mcap": (
         mcap_records.MAGIC,
         lambda path, name, _, salvage: McapFile(path, name, salvage=salvage),
     ),
-    Format(".db3", sqlite.MAGIC, sqlite.open_file),
-    Format(
-        ".bag",
-        ros1.MAGIC,
-        lambda path, name, _, salvage: Ros1File(path, name, salvage=salvage),
-        in_folders=False,
-    ),
-)
+    ".db3": (sqlite.MAGIC, sqlite.open_file),
+    ".bag": (ros1.MAGIC, lambda path, name, _, salvage: Ros1File(path, name, salvage=salvage)),
+}
 COMPRESSED = ".zstd"
 # A file may grow so many times, or to so many bytes if that is more; a bomb grows more.
 MAX_GROWTH = 1000
@@ -71,9 +49,9 @@ def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> St
     if begin.startswith(ZSTD_MAGIC) or path.name.endswith(COMPRESSED):
         inside = _decompressed(path, folder(), salvage=salvage)
         begin = _beginning(inside)
-    by_magic = (each for each in FORMATS if begin.startswith(each.magic))
-    by_name = (each for each in FORMATS if inside.name.endswith(each.suffix))
-    return next(chain(by_magic, by_name)).open(inside, path, folder, salvage)
+    by_magic = (opener for magic, opener in FORMATS.values() if begin.startswith(magic))
+    by_name = (FORMATS[suffix][1] for suffix in FORMATS if inside.name.endswith(suffix))
+    return next(chain(by_magic, by_name))(inside, path, folder, salvage)
 
 
 def _beginning(path: Path) -> bytes:

@@ -182,7 +182,7 @@ class SqliteFile(StorageFile):
 
 
 def open_file(path: Path, name: Path, folder: Callable[[], Path], salvage: bool) -> SqliteFile:
-    """Open a file with what the recorder left beside it; see `Format`."""
+    """Open a file with what the recorder left beside it; see `FORMATS`."""
     if not _side_files(path):
         return SqliteFile(path, name, salvage=salvage)
     copy, unfinished = _merged_copy(path, folder())

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
+from dql_core.algo.noise import RunSeeds
 from dql_core.config import CriticConfig, DataConfig, PolicyConfig, RunConfig, TrainConfig
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.errors import ConfigError, DatasetError
@@ -20,7 +21,6 @@ from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import fit_normalizer
-from dql_core.training.seeding import RunSeeds
 
 pytestmark = pytest.mark.slow
 

@@ -208,7 +208,7 @@ def test_empty_file_among_others_costs_that_file(tmp_path: Path) -> None:
 def test_every_truncation_of_a_ros1_bag_is_read_up_to_the_cut(tmp_path: Path) -> None:
     path = write_ros1(tmp_path / "x.bag", MESSAGES, chunk_size=2000)
     whole = path.read_bytes()
-    counts = []
+    counts: list[int] = []
     for length in range(len(MAGIC), len(whole), len(whole) // 40):
         path.write_bytes(whole[:length])
         refused(path, "cannot be read")
