@@ -93,7 +93,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with this folder of a run, or of several seeds, from the last "
+            help="Resume the run, or the runs of several seeds, in this folder, from the last "
             "checkpoint that is whole, as it began. CONFIG and the other options may be left out; "
             "if given, they must say what they said then. Only an --eval-env that imports a "
             "module must be given again.",
@@ -104,7 +104,7 @@ def train(
 
     Trains Diffusion-QL, or what --set agent=... names.
 
-    Ctrl-C saves a checkpoint and stops; --resume RUN goes on from there, or
+    Ctrl-C saves a checkpoint and stops; --resume RUN continues from there, or
     from the last checkpoint after a crash.
 
     'tensorboard --logdir OUT' shows the curves.
@@ -113,7 +113,7 @@ def train(
     console = Terminal()
     if resume is not None:
         if out is not None:
-            raise ConfigError(f"--out {out}: --resume goes on in {resume}; leave --out away")
+            raise ConfigError(f"--out {out}: --resume continues {resume}; leave --out away")
         if seeds is not None or is_seed_folder(resume):
             began, wanted = _continued_seeds(resume, request, seeds)
             train_seeds(resume, seed_runs(resume, began, wanted), console)
@@ -164,7 +164,7 @@ def settings(request: Request) -> TrainConfig:
         ConfigError: If none is named or it is wrong.
     """
     if request.config is None:
-        raise ConfigError("name a configuration, or a run to go on with: --resume RUN")
+        raise ConfigError("name a configuration, or a run to resume: --resume RUN")
     config = load_config(request.config, request.overrides)
     source = request.dataset or config.data.dataset
     if Path(source).is_dir():
@@ -185,7 +185,7 @@ def _continued_seeds(
     began, began_seeds = read_seed_folder(folder)
     if seeds is not None and parse_seeds(seeds) != began_seeds:
         said = ",".join(map(str, began_seeds))
-        raise ConfigError(f"{folder}: began with --seeds {said} and cannot go on with {seeds}")
+        raise ConfigError(f"{folder}: began with --seeds {said} and cannot continue with {seeds}")
     return _unchanged(folder, began, request), began_seeds
 
 
@@ -196,7 +196,7 @@ def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfi
         require_equal(folder, began, settings(request))
     elif request not in (Request(None, None, None, ()), Request(None, None, env, ())):
         raise ConfigError(
-            "--resume goes on as the run began; leave --dataset, --eval-env and --set away, or "
+            "--resume continues as the run began; leave --dataset, --eval-env and --set away, or "
             "name its CONFIG as well"
         )
     elif ":" in env and request.eval_env is None:
@@ -226,7 +226,7 @@ def train_seeds(folder: Path, runs: Sequence[SeedRun], console: Console) -> None
     with TrainingBars(runs[0].config.run.steps, console) as bars:
         failures = run_seeds(runs, _SeedLines(runs, bars, console), cores())
     if len(failures) < len(runs):
-        console.print(f"interrupted; go on with: dql train --resume {folder}", soft_wrap=True)
+        console.print(f"interrupted; resume with: dql train --resume {folder}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED)
     failed = {seed: failure for seed, failure in failures.items() if failure}
     figures = summarize({run.seed: run.out for run in runs if run.seed not in failed})

@@ -56,7 +56,7 @@ def train(
         config: What to train, on which dataset, for how long.
         out: The run's folder; it must not exist yet, or be empty.
         report: Called with the step and the metrics after every reading.
-        resume: Go on with the run in ``out``, from its last checkpoint: on the CPU it ends with
+        resume: Continue the run in ``out``, from its last checkpoint: on the CPU it ends with
             the same bits as one that never stopped.
 
     Raises:
@@ -104,7 +104,7 @@ def _train(
 
 @contextmanager
 def _resumable(out: Path) -> Iterator[None]:
-    """Add to the report of a full disk that the run can go on, if it can.
+    """Add to the report of a full disk that the run can be resumed, if it can.
 
     Raises:
         OutputError: In place of what the operating system complains about.
@@ -115,7 +115,7 @@ def _resumable(out: Path) -> Iterator[None]:
     except OutputError as cause:
         if not (out / CONFIG_FILE).is_file():
             raise
-        raise OutputError(f"{cause}; then go on: dql train --resume {out}") from cause
+        raise OutputError(f"{cause}; then resume: dql train --resume {out}") from cause
 
 
 def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:

@@ -33,7 +33,7 @@ CheckpointName = Literal["last", "best_offline", "best_online"]
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = rf"{CHECKPOINTS_FOLDER}/step-\d{{8,}}"
 _WHY_NONE = {
-    "best_offline": "no checkpoint was judged yet (see validation.rule and bc_loss_rank)",
+    "best_offline": "no checkpoint was evaluated yet (see validation.rule and bc_loss_rank)",
     "best_online": "it was trained without --eval-env",
 }
 

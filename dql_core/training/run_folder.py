@@ -1,4 +1,4 @@
-"""The folder of a training run: it is made here, and a run goes on as if it had never stopped."""
+"""The folder of a training run: it is made here, and a run resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def require_new(folder: Path) -> None:
     Raises:
         ConfigError: If it does.
     """
-    require_free(folder, ConfigError, ", or go on with this run by --resume")
+    require_free(folder, ConfigError, ", or resume this run with --resume")
 
 
 def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> None:
@@ -103,7 +103,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
     """Return the run at its last checkpoint, or at its beginning if it did not reach one.
 
-    A damaged checkpoint is reported, and the run goes on from the one before.
+    A damaged checkpoint is reported, and the run resumes from the one before.
 
     Args:
         out: The run's folder.
@@ -127,7 +127,7 @@ def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoi
         if damage is not None:
             again = steps[-1] - step
             _logger.warning(
-                "%s; goes on from step %d, so that %d updates are made again", damage, step, again
+                "%s; resumes from step %d, so that %d updates are made again", damage, step, again
             )
         return run
     raise CheckpointError(f"{damage}; nor is another one of {out} whole: train a new run")
@@ -152,7 +152,7 @@ def require_same_data(out: Path, dataset: LoadedDataset) -> None:
         if info["versions"].get(name) != version
     ]
     if changed:
-        _logger.warning("goes on with %s: numbers may differ in the last bit", ", ".join(changed))
+        _logger.warning("resumes with %s: numbers may differ in the last bit", ", ".join(changed))
 
 
 def forget_after(out: Path, step: int) -> None:

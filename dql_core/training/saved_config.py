@@ -64,8 +64,8 @@ def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
     if difference := _first_difference(began, wanted):
         key, before, now = difference
         raise ConfigError(
-            f"{where}: began with {key}={before} and cannot go on with {key}={now}: a run goes on "
-            f"as it began; train a new one in another --out folder"
+            f"{where}: began with {key}={before} and cannot continue with {key}={now}: a run "
+            f"resumes as it began; train a new one in another --out folder"
         )
 
 

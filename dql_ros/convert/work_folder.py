@@ -62,7 +62,7 @@ class WorkFolder:
         """How many bags are done and need not be converted again, in words; empty if none."""
         if self._dry_run or not self._finished:
             return ""
-        return f"; {self._finished} of {self._bags} bags are done, go on with --resume"
+        return f"; {self._finished} of {self._bags} bags are done, continue with --resume"
 
     @contextmanager
     def opened(self) -> Iterator[None]:

@@ -15,8 +15,8 @@ from dql_ros.bag.storage.ros1 import Ros1File
 from dql_ros.bag.storage.storage import DamageError, StorageFile
 
 Opener = Callable[[Path, Path, Callable[[], Path], bool], StorageFile]
-# By what the names of their files end in: how these begin, and what opens one. It takes the file to
-# read, the file of the bag that this is or is a copy of, and what `open_storage` takes.
+# By what the names of their files end in: how these begin, and what opens one. It takes the file
+# to read, the file of the bag that this is or is a copy of, and what `open_storage` takes.
 FORMATS: dict[str, tuple[bytes, Opener]] = {
     ".mcap": (
         mcap_records.MAGIC,

@@ -79,13 +79,13 @@ def test_going_on_takes_no_other_settings(
 ) -> None:
     run = tmp_path / "run"
     train(config_file, str(tiny_dataset), run)
-    with pytest.raises(ConfigError, match=r"began with policy\.width=8 and cannot go on with"):
+    with pytest.raises(ConfigError, match=r"began with policy\.width=8 and cannot continue with"):
         train(config_file, str(tiny_dataset), None, ["policy.width=16"], resume=run)
     with pytest.raises(ConfigError, match="leave --dataset, --eval-env and --set away"):
         train(None, str(tiny_dataset), resume=run)
-    with pytest.raises(ConfigError, match=r"--resume goes on in .*run; leave --out away"):
+    with pytest.raises(ConfigError, match=r"--resume continues .*run; leave --out away"):
         train(None, None, tmp_path / "other", resume=run)
-    with pytest.raises(ConfigError, match="name a configuration, or a run to go on with"):
+    with pytest.raises(ConfigError, match="name a configuration, or a run to resume"):
         train()
 
 

@@ -141,9 +141,9 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_bits
     else:
         damage(checkpoint(run, STEPS) / name)
     train(make_config(tiny_dataset), run, resume=True)
-    (line,) = [record.getMessage() for record in caplog.records if "goes on" in record.message]
+    (line,) = [record.getMessage() for record in caplog.records if "resumes" in record.message]
     assert f"step-00000030/{name}: " in line
-    assert line.endswith("; goes on from step 20, so that 10 updates are made again")
+    assert line.endswith("; resumes from step 20, so that 10 updates are made again")
     assert "\n" not in line
     expected = last_weights(finished)
     for key, tensor in last_weights(run).items():
@@ -161,7 +161,7 @@ def test_a_run_with_several_damaged_checkpoints_goes_on_from_the_last_whole_one(
         flip_bit(checkpoint(run, step) / "state.safetensors")
     train_command(resume=run)
     said = capsys.readouterr().out.splitlines()
-    (line,) = [line for line in said if "goes on from step 10" in line]
+    (line,) = [line for line in said if "resumes from step 10" in line]
     assert line.startswith(f"{checkpoint(run, 30)}/state.safetensors: its SHA-256 is not")
     assert line.endswith("so that 20 updates are made again")
 

@@ -195,8 +195,8 @@ def test_a_run_goes_on_only_as_it_began(tmp_path: Path, tiny_dataset: Path) -> N
     longer = make_config(tiny_dataset, run=SHORT | {"steps": 60})
     with pytest.raises(
         ConfigError,
-        match=r"began with run\.steps=30 and cannot go on with "
-        r"run\.steps=60: a run goes on as it began",
+        match=r"began with run\.steps=30 and cannot continue with "
+        r"run\.steps=60: a run resumes as it began",
     ):
         train(longer, run, resume=True)
 

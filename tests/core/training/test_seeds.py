@@ -94,7 +94,7 @@ def test_ctrl_c_stops_all_with_checkpoints(
         process.send_signal(signal.SIGINT)
         shown, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert f"interrupted; go on with: dql train --resume {out}" in shown
+    assert f"interrupted; resume with: dql train --resume {out}" in shown
     assert "Traceback" not in shown + err
     for seed in training:
         run = out / seed.replace(" ", "-")
@@ -112,9 +112,11 @@ def test_seeds_go_on_only_as_they_began(
 ) -> None:
     out = tmp_path / "seeds"
     create_seed_folder(out, settings(Request(config_file, str(tiny_dataset), None, ())), (0, 1))
-    with pytest.raises(ConfigError, match="began with --seeds 0,1 and cannot go on with 0,2"):
+    with pytest.raises(ConfigError, match="began with --seeds 0,1 and cannot continue with 0,2"):
         train(resume=out, seeds="0,2")
-    with pytest.raises(ConfigError, match=r"began with run\.steps=12 and cannot go on with run"):
+    with pytest.raises(
+        ConfigError, match=r"began with run\.steps=12 and cannot continue with run"
+    ):
         train(config_file, str(tiny_dataset), overrides=["run.steps=13"], resume=out)
     with pytest.raises(CheckpointError, match="does not hold runs of several seeds"):
         train(resume=tmp_path, seeds="0,1")

@@ -121,7 +121,7 @@ def test_a_disk_that_becomes_full(verb: str, place: Path, disk: Path, left_kb: i
         return
     require_one_line(done, disk, "; free some room, or name another place")
     # A training that began can go on once there is room.
-    assert not left or f"then go on: dql train --resume {disk / 'out'}" in done.stderr
+    assert not left or f"then resume: dql train --resume {disk / 'out'}" in done.stderr
 
 
 @pytest.mark.parametrize("verb", QUICK)

@@ -137,7 +137,7 @@ def test_ctrl_c_stops_the_work_on_the_cluster(place: Workplace, cluster: Cluster
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out) == (130, "")
         assert err == (
-            "dql: interrupted; out was not made; 2 of 3 bags are done, go on with --resume\n"
+            "dql: interrupted; out was not made; 2 of 3 bags are done, continue with --resume\n"
         )
     assert place.left == {".out.parts"}
     wait_for(lambda: not Path(f"/proc/{worker}").exists(), "the worker to end")

@@ -153,7 +153,7 @@ def test_an_error_keeps_what_is_done_and_says_so(place: Workplace) -> None:
     damaged.write_bytes(whole[:1000] + bytes(100) + whole[1100:])  # in the compressed messages
     failed = place.run(*bags, "--out", "out")
     assert failed.returncode == 2
-    assert failed.stderr.endswith("; 2 of 3 bags are done, go on with --resume\n")
+    assert failed.stderr.endswith("; 2 of 3 bags are done, continue with --resume\n")
     assert place.left == {".out.parts"}
     (place.folder / "seen").write_text("")
     # What was read whole is the same with --salvage.
@@ -241,6 +241,6 @@ def test_sigterm_ends_a_conversion_as_ctrl_c_does(place: Workplace) -> None:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
     assert errors.splitlines() == [
-        "dql: interrupted; out was not made; 1 of 2 bags are done, go on with --resume"
+        "dql: interrupted; out was not made; 1 of 2 bags are done, continue with --resume"
     ]
     assert place.left == {".out.parts"}

@@ -104,7 +104,7 @@ def test_a_killed_worker_is_one_clear_error_and_the_rest_is_kept(place: Workplac
     (line,) = run.stderr.splitlines()
     assert line == (
         f"dql: bag_{KILLED}: the worker process that converted it was killed by SIGKILL; if for "
-        f"lack of memory, use fewer --workers; 2 of 3 bags are done, go on with --resume"
+        f"lack of memory, use fewer --workers; 2 of 3 bags are done, continue with --resume"
     )
     assert place.left == {".out.parts"}
     assert place.processes() == []
@@ -154,7 +154,9 @@ def test_ctrl_c_leaves_no_process_and_nothing_half_written(
         assert process.returncode == 130
         assert out == ""
         # The last worker's bag may lie there before the main process has heard of it.
-        told = "dql: interrupted; out was not made; {} of 4 bags are done, go on with --resume\n"
+        told = (
+            "dql: interrupted; out was not made; {} of 4 bags are done, continue with --resume\n"
+        )
         assert err in {told.format(done), told.format(done - (workers == "2"))}
         assert place.processes() == []
     assert place.left == {".out.parts"}
