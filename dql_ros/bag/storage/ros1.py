@@ -141,7 +141,7 @@ def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange]
     ranges: list[MessageRange] = []
     losses: list[Loss] = []
     end = len(MAGIC)
-    with BoundedFile(path) as file, _BoundedPath(path).open("rb") as stream:
+    with BoundedFile(path) as file, _BoundedStream(FileIO(path)) as stream:
         while (begin := end) < file.size:
             try:
                 stream.seek(begin)
@@ -152,7 +152,8 @@ def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange]
                     raise DamageError("its last chunk was not finished")
                 end = stream.tell() + size
                 data = _chunk(file, begin, end - begin) if is_chunk else b""
-                channels = dict(_connections(data)) | channels
+                for number, channel in _connections(data):
+                    channels.setdefault(number, channel)
                 found = [(time_ns, number) for number, time_ns, *_ in _messages(data)]
                 if found:
                     counts = Counter(number for _, number in found)
