@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from dql_core.algo.agent import Agent
@@ -11,7 +13,7 @@ from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import AgentName, TrainConfig
 from dql_core.spec import PolicySpec
 
-AGENTS: dict[AgentName, type[DiffusionQL] | type[DiffusionBC] | type[TD3BC]] = {
+AGENTS: dict[AgentName, Callable[[TrainConfig, int, int, torch.Generator], Agent]] = {
     "diffusion_ql": DiffusionQL,
     "diffusion_bc": DiffusionBC,
     "td3_bc": TD3BC,
