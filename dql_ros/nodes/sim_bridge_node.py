@@ -35,11 +35,9 @@ from dql_ros.nodes.sim_bridge_topics import (
     CommandInputs,
 )
 from dql_ros.nodes.topics import parts, wait_for_delivery
-from dql_ros.sim.commands import HeldCommand
-from dql_ros.sim.environment import BUNDLED_ENVIRONMENT, open_environment
-from dql_ros.sim.episodes import EpisodeRunner, Frame
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeRunner, Frame, open_environment
 from dql_ros.sim.faults import LinkFaults
-from dql_ros.sim.run import SimulationRun, diagnostics_of, status_of
+from dql_ros.sim.run import HeldCommand, SimulationRun, diagnostics_of, status_of
 from dql_ros.sim.video import SimVideo
 
 # A state without an answer is sent again after so many seconds: soon while the policy starts.
