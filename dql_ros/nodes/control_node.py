@@ -260,9 +260,10 @@ class ControlNode(ManagedNode):
             self._loop = None
         self._caller.stop()
         self._caller = SameThread()
-        # Let go of what was frozen when the node became active.
-        gc.unfreeze()
-        gc.collect()
+        if not END_REQUESTED.is_set:  # a process that ends need not look its memory through
+            # Let go of what was frozen when the node became active.
+            gc.unfreeze()
+            gc.collect()
 
     def _settings(self) -> LoopSettings:
         seed = value_of(self, "seed")
