@@ -16,14 +16,13 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError
-from dql_ros.contract import Contract, load_contract
+from dql_ros.contract import Contract, contract_path, load_contract
 from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import run
 from dql_ros.nodes.diagnostics import StatusReporter
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
-    contract_of,
     declare,
     path_of,
     require,
@@ -70,7 +69,7 @@ class SimBridgeNode(Node):
         self.finished = False
         declare(self, (*PARAMETERS, *SETTABLE))
         require(self, PARAMETERS)
-        contract = load_contract(contract_of(self))
+        contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
         lockstep = value_of(self, "mode") == "lockstep"
         environment = open_environment(
             value_of(self, "env"), contract, value_of(self, "max_episode_steps")
