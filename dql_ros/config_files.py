@@ -20,24 +20,15 @@ def installed_config(name: str) -> Path:
     Raises:
         ConfigError: If it is in none of them.
     """
-    found = _find(name)
+    found = find_config(name)
     if found is None:
         searched = ", ".join(map(str, _places()))
         raise ConfigError(f"config/{name}: not found under {searched}; install dql_ros again")
     return found
 
 
-def contract_path(given: Path) -> Path:
-    """Return ``given``, or the contract of this package that a bare name like scara.yaml means.
-
-    A file of that name in the working directory goes first.
-    """
-    if given.is_file() or len(given.parts) != 1:
-        return given
-    return _find(f"contracts/{given}") or given
-
-
-def _find(name: str) -> Path | None:
+def find_config(name: str) -> Path | None:
+    """Return the path of such a file; ``None`` if it is nowhere."""
     paths = (place / "config" / name for place in _places())
     return next((path for path in paths if path.is_file()), None)
 

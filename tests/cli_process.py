@@ -19,7 +19,6 @@ from types import TracebackType
 
 PRELOADED = (
     "tests.cli_process",
-    "torch._dynamo",  # which torch imports at its first optimizer
     "dql_ros.cli.main",
     "dql_core.cli.export",
     "dql_core.cli.import_dataset",

@@ -1,4 +1,4 @@
-"""Gymnasium spaces as flat vectors: the order of their fields, and the conversion both ways."""
+"""Gymnasium spaces as flat vectors, both ways, and environments whose spaces fit a spec."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
-from dql_core.errors import ConfigError, DatasetError, one_line
+from dql_core.errors import ConfigError, DatasetError, SpecMismatchError, one_line
 from dql_core.spec import FieldSpec, PolicySpec
 
 # Which lead to a part of nested spaces: names in a Dict, positions in a Tuple.
@@ -37,6 +37,41 @@ def make_env(env_id: str, remedy: str, max_episode_steps: int | None = None) -> 
         raise ConfigError(
             f"environment '{env_id}' cannot be made: {one_line(cause)}; {remedy}"
         ) from cause
+
+
+def make_environment(
+    env_id: str, spec: PolicySpec, max_episode_steps: int | None = None
+) -> gym.Env[Any, Any]:
+    """Make an environment and compare its spaces with a policy's or contract's spec.
+
+    Args:
+        env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
+        spec: What the policy takes and gives.
+        max_episode_steps: Truncate episodes after so many steps; by default after the
+            environment's own limit.
+
+    Raises:
+        ConfigError: If there is no such environment.
+        SpecMismatchError: If its spaces do not fit.
+    """
+    remedy = "give a Gymnasium id, or module:id to import the module that registers it"
+    env = make_env(env_id, remedy, max_episode_steps)
+    for kind, space, fields in (
+        ("observation", env.observation_space, spec.observation),
+        ("action", env.action_space, spec.action),
+    ):
+        if _width(space) != len(fields) or (kind == "action" and not isinstance(space, Box)):
+            env.close()
+            raise SpecMismatchError(
+                f"environment '{env_id}' does not fit '{spec.robot}': its {kind} space is "
+                f"{space}, where {len(fields)} {kind} fields are needed"
+            )
+    return env
+
+
+def require_environment(env_id: str, spec: PolicySpec) -> None:
+    """Refuse an environment that cannot be made or does not fit; see `make_environment`."""
+    make_environment(env_id, spec).close()
 
 
 def spec_from_spaces(
@@ -136,3 +171,9 @@ def _fields(kind: str, space: Space[Any], where: str) -> Iterator[FieldSpec]:
         for index in np.ndindex(*leaf.shape):
             position = f"[{','.join(map(str, index))}]" if index else ""
             yield FieldSpec(name + position, "", float(leaf.low[index]), float(leaf.high[index]))
+
+
+def _width(space: Space[Any]) -> int:
+    """Return how many numbers a value of ``space`` has; 0 if it holds anything but Boxes."""
+    sizes = [part.low.size if isinstance(part, Box) else 0 for _, part in leaves(space)]
+    return sum(sizes) if all(sizes) else 0

@@ -9,13 +9,17 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Box, Space
+from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 import dql_core.sim  # noqa: F401 - registers the bundled environment
-from dql_core.data.spaces import flatten, leaves, make_env, unflatten_action
-from dql_core.errors import SpecMismatchError
+from dql_core.data.spaces import (
+    flatten,
+    make_environment,
+    require_environment,
+    unflatten_action,
+)
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.runtime.policy import Policy
 from dql_core.spec import PolicySpec
@@ -215,44 +219,3 @@ class ParallelRollouts:
             running = [slot for slot in running if not ended[slot]]
         succeeded = tuple(successes[slot] for slot in sorted(successes))
         return EvaluationResult(tuple(returns.tolist()), tuple(lengths.tolist()), succeeded)
-
-
-def make_environment(
-    env_id: str, spec: PolicySpec, max_episode_steps: int | None = None
-) -> gym.Env[Any, Any]:
-    """Make an environment and compare its spaces with a policy's or contract's spec.
-
-    Args:
-        env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
-        spec: What the policy takes and gives.
-        max_episode_steps: Truncate episodes after so many steps; by default after the
-            environment's own limit.
-
-    Raises:
-        ConfigError: If there is no such environment.
-        SpecMismatchError: If its spaces do not fit.
-    """
-    remedy = "give a Gymnasium id, or module:id to import the module that registers it"
-    env = make_env(env_id, remedy, max_episode_steps)
-    for kind, space, fields in (
-        ("observation", env.observation_space, spec.observation),
-        ("action", env.action_space, spec.action),
-    ):
-        if _width(space) != len(fields) or (kind == "action" and not isinstance(space, Box)):
-            env.close()
-            raise SpecMismatchError(
-                f"environment '{env_id}' does not fit '{spec.robot}': its {kind} space is "
-                f"{space}, where {len(fields)} {kind} fields are needed"
-            )
-    return env
-
-
-def require_environment(env_id: str, spec: PolicySpec) -> None:
-    """Refuse an environment that cannot be made or does not fit; see `make_environment`."""
-    make_environment(env_id, spec).close()
-
-
-def _width(space: Space[Any]) -> int:
-    """Return how many numbers a value of ``space`` has; 0 if it holds anything but Boxes."""
-    sizes = [part.low.size if isinstance(part, Box) else 0 for _, part in leaves(space)]
-    return sum(sizes) if all(sizes) else 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dql_core.config import RunConfig, TrainConfig
+from dql_core.data.spaces import require_environment
 from dql_core.errors import OutputError
-from dql_core.evaluation.rollout import require_environment
 from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint

@@ -15,11 +15,10 @@ from dql_core.errors import ConfigError
 from dql_core.files import atomic_directory, write_text
 from dql_core.process import INTERRUPTED
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
-from dql_ros.config_files import contract_path
+from dql_ros.contract import contract_path
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.closed_loop import DRIVER, policy_driver, run_closed_loop
-from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 from dql_ros.sim.faults import FAULTS_HELP, parse_faults
 
 FIGURES, PICTURE = "closed_loop.json", "closed_loop.png"

@@ -16,7 +16,7 @@ from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.inspect import reading_bar
-from dql_ros.config_files import contract_path
+from dql_ros.contract import contract_path
 from dql_ros.tools.contract_check import (
     BagCheck,
     Findings,

@@ -10,8 +10,7 @@ import typer
 from dql_core.cli.terminal import print_json, print_line
 from dql_core.process import INTERRUPTED
 from dql_ros.cli.inspect import reading_bar
-from dql_ros.config_files import contract_path
-from dql_ros.contract import load_contract
+from dql_ros.contract import contract_path, load_contract
 from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
 from dql_ros.convert.convert import convert as convert_bags
 

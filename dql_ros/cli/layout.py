@@ -10,8 +10,7 @@ import typer
 from dql_core.cli.terminal import print_line
 from dql_core.errors import ConfigError
 from dql_core.files import write_text
-from dql_ros.config_files import contract_path
-from dql_ros.contract import load_contract
+from dql_ros.contract import contract_path, load_contract
 from dql_ros.tools.layouts import foxglove_layout, plotjuggler_layout
 
 _KINDS = {".json": foxglove_layout, ".xml": plotjuggler_layout}

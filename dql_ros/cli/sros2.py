@@ -9,8 +9,7 @@ import typer
 
 from dql_core.cli.terminal import print_line
 from dql_core.files import write_text
-from dql_ros.config_files import contract_path
-from dql_ros.contract import load_contract
+from dql_ros.contract import contract_path, load_contract
 from dql_ros.sros2 import policy_document
 
 

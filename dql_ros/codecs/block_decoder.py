@@ -22,8 +22,7 @@ from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder, StreamTransform, stamp_ns
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import LayoutError, RowPlan, lay_out
-from dql_ros.codecs.joints import JointOrder
-from dql_ros.codecs.message_path import MessagePath
+from dql_ros.codecs.message_path import JointOrder, MessagePath
 from dql_ros.contract import Stream
 
 # What rosbags raises on messages that are not of their type.

@@ -19,7 +19,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.streams import SECOND_NS
-from dql_ros.codecs.joints import JointOrder, name_list_paths
+from dql_ros.codecs.message_path import JointOrder, name_list_paths
 from dql_ros.contract import FieldSelection
 
 HEADER_BYTES = 4

@@ -1,7 +1,13 @@
 """The robot contract: one yaml file that the converter, the trainer and the nodes all obey."""
 
 from dql_core.rewards.call import RewardFunction
-from dql_ros.contract.contract import Contract, FaultRules, contract_problems, load_contract
+from dql_ros.contract.contract import (
+    Contract,
+    FaultRules,
+    contract_path,
+    contract_problems,
+    load_contract,
+)
 from dql_ros.contract.field import Element, FieldSelection
 from dql_ros.contract.stream import (
     ActionStream,
@@ -42,6 +48,7 @@ __all__ = [
     "SignalStream",
     "Stream",
     "Topic",
+    "contract_path",
     "contract_problems",
     "load_contract",
     "matches",

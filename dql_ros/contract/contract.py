@@ -1,4 +1,4 @@
-"""The whole contract, and how it is read from its file."""
+"""The whole contract, and how its file is found and read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dql_core.errors import ContractError
 from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
+from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 from dql_ros.contract.task import EpisodeRules, Event, Reward, SignalStream
@@ -188,6 +189,16 @@ class Contract(StrictModel):
         """
         meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=_LIVE_ONLY)
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def contract_path(given: Path) -> Path:
+    """Return ``given``, or the contract of this package that a bare name like scara.yaml means.
+
+    A file of that name in the working directory goes first.
+    """
+    if given.is_file() or len(given.parts) != 1:
+        return given
+    return find_config(f"contracts/{given}") or given
 
 
 def load_contract(path: Path) -> Contract:

@@ -25,7 +25,7 @@ from dql_core.process import ChildProcess, ChildProcesses, is_orphan, run_child
 from dql_core.training.loop import train
 from dql_core.training.run_files import CHECKPOINTS_FOLDER, METRICS_FILE, read_records
 from dql_ros.config_files import installed_config
-from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT
 
 CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
 CURVE_POINTS, CURVE_EPISODES = 8, 20

@@ -16,8 +16,7 @@ from dql_ros.contract import load_contract
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.remote import RefusedTransitionError, Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
-from dql_ros.sim.environment import BUNDLED_ENVIRONMENT
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 
 logger = logging.getLogger(__name__)
 BRIDGE = "sim_bridge"

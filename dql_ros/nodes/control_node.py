@@ -17,7 +17,7 @@ from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import GuardLimits
 from dql_core.runtime.inference import Caller, SameThread, WorkerThread
 from dql_core.spec import PolicySpec
-from dql_ros.contract import Contract, load_contract
+from dql_ros.contract import Contract, contract_path, load_contract
 from dql_ros.control.loaded_policy import LoadedPolicy, fit_to_limit
 from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import (
@@ -32,8 +32,8 @@ from dql_ros.nodes.diagnostics import LoopMonitor
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
-    contract_of,
     declare,
+    path_of,
     require,
     value_of,
 )
@@ -201,7 +201,7 @@ class ControlNode(ManagedNode):
                 policy is too slow, or the parameters do not agree.
         """
         require(self, self._declared)
-        contract = load_contract(contract_of(self))
+        contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
         settings = self._settings()
         if settings.real_time_factor != 1.0 and not value_of(self, "use_sim_time"):
             raise ConfigError(
@@ -260,9 +260,10 @@ class ControlNode(ManagedNode):
             self._loop = None
         self._caller.stop()
         self._caller = SameThread()
-        # Let go of what was frozen when the node became active.
-        gc.unfreeze()
-        gc.collect()
+        if not END_REQUESTED.is_set:  # a process that ends need not look its memory through
+            # Let go of what was frozen when the node became active.
+            gc.unfreeze()
+            gc.collect()
 
     def _settings(self) -> LoopSettings:
         seed = value_of(self, "seed")

@@ -22,7 +22,6 @@ from rclpy.node import Node
 from dql_core.documents import read_bounded
 from dql_core.errors import ConfigError, did_you_mean, one_line
 from dql_core.strict_yaml import MAX_YAML_BYTES, compose_yaml
-from dql_ros.config_files import contract_path
 
 # How alike two names are of which one is the other misspelt.
 _SIMILAR = 0.8
@@ -144,11 +143,6 @@ CONTRACT = Parameter(
     "robot contract (yaml): its path, or the name of one of this package's",
     required=True,
 )
-
-
-def contract_of(node: Node) -> Path:
-    """Path of the contract that the parameter `CONTRACT` means."""
-    return contract_path(path_of(node, CONTRACT.name))
 
 
 def shared_parameters(arguments: Sequence[str]) -> set[str]:

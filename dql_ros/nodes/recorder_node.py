@@ -30,6 +30,7 @@ from dql_ros.contract import (
     Event,
     SignalStream,
     Stream,
+    contract_path,
     load_contract,
 )
 from dql_ros.diagnostics import Level, Status
@@ -38,7 +39,6 @@ from dql_ros.nodes.diagnostics import StatusReporter
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
-    contract_of,
     declare,
     path_of,
     require,
@@ -117,7 +117,7 @@ class RecorderNode(Node):
         super().__init__("recorder")
         declare(self, PARAMETERS)
         require(self, PARAMETERS)
-        path = contract_of(self)
+        path = contract_path(path_of(self, CONTRACT.name))
         contract = load_contract(path)
         self._latched = {
             self.resolve_topic_name(s.topic) for s in contract.observation if s.latched

@@ -16,14 +16,13 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError
-from dql_ros.contract import Contract, load_contract
+from dql_ros.contract import Contract, contract_path, load_contract
 from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import run
 from dql_ros.nodes.diagnostics import StatusReporter
 from dql_ros.nodes.parameters import (
     CONTRACT,
     Parameter,
-    contract_of,
     declare,
     path_of,
     require,
@@ -35,11 +34,9 @@ from dql_ros.nodes.sim_bridge_topics import (
     CommandInputs,
 )
 from dql_ros.nodes.topics import parts, wait_for_delivery
-from dql_ros.sim.commands import HeldCommand
-from dql_ros.sim.environment import BUNDLED_ENVIRONMENT, open_environment
-from dql_ros.sim.episodes import EpisodeRunner, Frame
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeRunner, Frame, open_environment
 from dql_ros.sim.faults import LinkFaults
-from dql_ros.sim.run import SimulationRun, diagnostics_of, status_of
+from dql_ros.sim.run import HeldCommand, SimulationRun, diagnostics_of, status_of
 from dql_ros.sim.video import SimVideo
 
 # A state without an answer is sent again after so many seconds: soon while the policy starts.
@@ -72,7 +69,7 @@ class SimBridgeNode(Node):
         self.finished = False
         declare(self, (*PARAMETERS, *SETTABLE))
         require(self, PARAMETERS)
-        contract = load_contract(contract_of(self))
+        contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
         lockstep = value_of(self, "mode") == "lockstep"
         environment = open_environment(
             value_of(self, "env"), contract, value_of(self, "max_episode_steps")

@@ -13,7 +13,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
-from dql_ros.codecs.joints import name_list_paths
+from dql_ros.codecs.message_path import name_list_paths
 from dql_ros.contract import (
     Contract,
     Event,

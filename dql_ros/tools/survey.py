@@ -15,7 +15,7 @@ from dql_core.streams import SECOND_NS
 from dql_ros.bag.reader import Bag, BagTopic
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
-from dql_ros.codecs.joints import JointOrder, name_list_paths
+from dql_ros.codecs.message_path import JointOrder, name_list_paths
 from dql_ros.contract import Element, FieldSelection
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 

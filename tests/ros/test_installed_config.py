@@ -4,8 +4,8 @@ import pytest
 
 from dql_core.errors import ConfigError
 from dql_core.sim.scara import CONTROL_PERIOD_S
-from dql_ros.config_files import contract_path, installed_config
-from dql_ros.contract import load_contract
+from dql_ros.config_files import installed_config
+from dql_ros.contract import contract_path, load_contract
 
 
 def test_the_demo_robots_contract_has_the_rate_of_its_simulation() -> None:

@@ -6,12 +6,13 @@ The page is laid out in ``page.html`` beside this file; here is what it shows of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _DASH = "\N{EN DASH}"
@@ -69,6 +70,11 @@ def fill(template: Path, **values: Any) -> str:
         template: A file of this package.
         values: What it shows, by name.
     """
+    return _compiled(template).render(**values)
+
+
+@cache
+def _compiled(template: Path) -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters.update(
         shown=_shown,
@@ -81,7 +87,7 @@ def fill(template: Path, **values: Any) -> str:
         further_notes=_further_notes,
         episode_histograms=_episode_histograms,
     )
-    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
+    return environment.from_string(template.read_text(encoding="utf-8"))
 
 
 def _shown(value: str | float | None) -> str:

@@ -5,17 +5,9 @@ from pathlib import Path
 import pytest
 
 from dql_ros.cli.main import VERBS
+from tests.cli_process import dql
 
 pytestmark = pytest.mark.slow
-
-
-def dql(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dql_ros.cli.main", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def test_help_lists_every_verb_without_importing_torch() -> None:
@@ -29,6 +21,23 @@ def test_help_lists_every_verb_without_importing_torch() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert all(verb in result.stdout for verb in VERBS)
+
+
+def test_each_verb_can_be_imported_before_the_others() -> None:
+    """In a process that has imported nothing of ours, but torch, which takes a second."""
+    code = (
+        "import os, importlib, torch\n"
+        "from dql_ros.cli.main import VERBS\n"
+        "for verb, (module, _) in VERBS.items():\n"
+        "    if not (child := os.fork()):\n"
+        "        importlib.import_module(module)\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(child, 0)[1] == 0, verb"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("verb", list(VERBS))

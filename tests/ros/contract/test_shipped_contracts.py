@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dql_ros.contract import load_contract
-from dql_ros.sim.environment import open_environment
+from dql_ros.sim.episodes import open_environment
 
 CONTRACTS = Path(__file__).parents[3] / "config" / "contracts"
 SIMULATED = {

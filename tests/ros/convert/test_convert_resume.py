@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cli_process import CliProcess
 from tests.ros.convert.held_conversion import HELD, Workplace, contents, wait_for
 from tests.ros.convert.test_convert import Robot
 
@@ -20,11 +21,13 @@ def place(tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Pat
 
 def interrupted(place: Workplace, bags: list[str], *options: str) -> None:
     """Stop a conversion of three bags at the last, ``HELD``, by Ctrl-C."""
-    with place.started(*bags, "--out", "out", *options) as process:
+    arguments = ("convert", "contract.yaml", *bags, "--out", "out", *options)
+    with CliProcess(*arguments, cwd=place.folder, environment=place.environment()) as process:
         place.holder()
         place.converted(2)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate()
+        assert process.returncode == 130
     assert place.seen == [3, 4, HELD]
     place.release()
 

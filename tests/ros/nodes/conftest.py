@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dql_ros.processes import own_domain
+from tests.ros.nodes.node_server import forked_closed_loops
 from tests.ros.nodes.robot import SAFE, SCARA, Robot, untrained_bundle
 
 # Two streams that are not latched, of which one carries no joint names, and no 'terminated'.
@@ -34,6 +35,12 @@ on_fault: {command: [0.125]}
 def _robot() -> Iterator[Robot]:
     with own_domain() as domain, Robot(domain) as robot:
         yield robot
+
+
+@pytest.fixture(name="forked")
+def _forked() -> Iterator[None]:
+    with forked_closed_loops():
+        yield
 
 
 @pytest.fixture(scope="session", name="pendulum")

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -33,6 +33,7 @@ from typing import Any, TextIO
 from unittest import mock
 
 from dql_core.process import PARENT_VARIABLE
+from dql_ros.nodes import closed_loop
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses
 
 PRELOADED = (
@@ -58,6 +59,13 @@ class ForkedNodes(NodeProcesses):
     def start_anew(self, command: NodeCommand) -> NodeProcess:
         """Start a node in an interpreter that has imported nothing."""
         return super().start(command)
+
+
+@contextlib.contextmanager
+def forked_closed_loops() -> Iterator[None]:
+    """Let the nodes of closed loops be forked; their command lines and environments hide that."""
+    with mock.patch.object(closed_loop, "NodeProcesses", ForkedNodes):
+        yield
 
 
 class _ForkedProcess:

@@ -11,8 +11,7 @@ import yaml
 from dql_core.errors import SimulationError
 from dql_core.sim.scara import MODEL_FILE
 from dql_ros.contract import Contract, load_contract
-from dql_ros.sim.environment import open_environment
-from dql_ros.sim.episodes import EpisodeRunner
+from dql_ros.sim.episodes import EpisodeRunner, open_environment
 from tests.ros.contract.test_shipped_contracts import CONTRACTS
 
 MODEL = """

@@ -5,10 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from dql_ros.diagnostics import Level
-from dql_ros.sim.commands import HeldCommand
-from dql_ros.sim.environment import open_environment
-from dql_ros.sim.episodes import EpisodeRunner, Frame
-from dql_ros.sim.run import SimulationRun, diagnostics_of, status_of
+from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
+from dql_ros.sim.run import HeldCommand, SimulationRun, diagnostics_of, status_of
 from tests.ros.sim.test_simulation import PERIOD_NS, contract
 
 SECOND = 1_000_000_000

@@ -6,8 +6,7 @@ import pytest
 
 from dql_core.errors import ConfigError, SimulationError, SpecMismatchError
 from dql_ros.contract import Contract
-from dql_ros.sim.environment import open_environment
-from dql_ros.sim.episodes import EpisodeResult, EpisodeRunner, Frame
+from dql_ros.sim.episodes import EpisodeResult, EpisodeRunner, Frame, open_environment
 
 PERIOD_NS = 50_000_000
 

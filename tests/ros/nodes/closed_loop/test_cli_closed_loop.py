@@ -15,14 +15,16 @@ import pytest
 from dql_core.evaluation.rollout import evaluate
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.sim import SCARA_ID
+from tests.cli_process import dql
 from tests.ros.nodes.process_marks import processes_with
 
 pytestmark = pytest.mark.ros
 
 
-def command(bundle: Path, contract: Path, *arguments: object) -> list[str]:
-    words = (bundle, "--contract", contract, *arguments)
-    return [sys.executable, "-m", "dql_ros.cli.main", "closed-loop", *map(str, words)]
+def run(
+    bundle: Path, contract: Path, *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return dql("closed-loop", bundle, "--contract", contract, *arguments, cwd=cwd)
 
 
 def figures_in(folder: Path) -> dict[str, Any]:
@@ -34,13 +36,7 @@ def test_a_run_in_lockstep_tells_outcome_timing_and_guards(
     scara: Path, scara_bundle: Path, tmp_path: Path
 ) -> None:
     arguments = ("--episodes", 3, "--seed", 2)
-    done = subprocess.run(
-        command(scara_bundle, scara, *arguments),
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = run(scara_bundle, scara, *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (out,) = (tmp_path / "runs" / "closed_loop").iterdir()
     assert f"figures and picture: {out.relative_to(tmp_path)}" in done.stdout
@@ -57,9 +53,7 @@ def test_a_run_in_lockstep_tells_outcome_timing_and_guards(
     assert "mean return" in done.stdout
     assert "inference p99 (ms)" in done.stdout
     assert (out / "closed_loop.png").stat().st_size > 5_000
-    again = subprocess.run(
-        command(scara_bundle, scara, "--out", out), capture_output=True, text=True, check=False
-    )
+    again = run(scara_bundle, scara, "--out", out)
     assert again.returncode == 2
     assert again.stderr.splitlines() == [
         f"dql: {out}: already exists; name another --out folder or remove it"
@@ -72,9 +66,7 @@ def test_a_run_in_real_time_keeps_the_contracts_rate(
 ) -> None:
     out = tmp_path / "run"
     arguments = ("--episodes", 1, "--real-time", "--out", out)
-    done = subprocess.run(
-        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
-    )
+    done = run(scara_bundle, scara, *arguments)
     assert done.returncode == 0, done.stderr
     document = figures_in(out)
     assert document["mode"] == "real_time"
@@ -88,16 +80,15 @@ def test_ctrl_c_ends_every_process_and_says_how_far_it_came(
 ) -> None:
     monkeypatch.setenv("DQL_TEST_MARK", str(tmp_path))
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        command(scara_bundle, scara, "--episodes", 100_000, "--out", out),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-m", "dql_ros.cli.main", "closed-loop", str(scara_bundle)]
+    options = ["--contract", str(scara), "--episodes", "100000", "--out", str(out)]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     mark = f"DQL_TEST_MARK={tmp_path}"
     try:
         # The command line itself, the simulation and the policy.
         while len(processes_with(mark) - {os.getpid()}) < 3:
             assert process.poll() is None
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         told, _ = process.communicate(timeout=60)
     finally:
@@ -121,9 +112,7 @@ def test_ctrl_c_ends_every_process_and_says_how_far_it_came(
 def test_a_mistake_is_told_before_anything_starts(
     arguments: tuple[str, ...], told: str, scara: Path, scara_bundle: Path
 ) -> None:
-    done = subprocess.run(
-        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
-    )
+    done = run(scara_bundle, scara, *arguments)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"dql: {told}"]
 
@@ -133,9 +122,7 @@ def test_faults_reach_the_robot_and_are_told(
 ) -> None:
     out = tmp_path / "run"
     arguments = ("--episodes", 2, "--faults", "drop=0.3,noise=0.01,fault_seed=1", "--out", out)
-    done = subprocess.run(
-        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
-    )
+    done = run(scara_bundle, scara, *arguments)
     assert done.returncode == 0, done.stderr
     document = figures_in(out)
     assert document["faults"]["command_drop"] == document["faults"]["state_drop"] == 0.3
@@ -149,9 +136,7 @@ def test_a_film_is_made_or_it_is_told_why_not(
 ) -> None:
     out, film = tmp_path / "run", tmp_path / "film.mp4"
     arguments = ("--episodes", 1, "--out", out, "--video", film)
-    done = subprocess.run(
-        command(scara_bundle, scara, *arguments), capture_output=True, text=True, check=False
-    )
+    done = run(scara_bundle, scara, *arguments)
     assert done.returncode == 0, done.stderr
     told = figures_in(out)["nodes"]["sim_bridge: simulation"]["values"]["video"]
     if not re.fullmatch(r"\d+ pictures", told):

@@ -71,6 +71,7 @@ def recorded(bag_path: Path) -> dict[str, list[tuple[int, Any]]]:
     return messages
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_run_over_topics_is_the_run_in_process_step_by_step(
     pendulum: Path, pendulum_bundle: Path, tmp_path: Path
 ) -> None:
@@ -123,11 +124,13 @@ def test_a_run_over_topics_is_the_run_in_process_step_by_step(
     assert ends == [times[200], times[401]]
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_demo_robot_gives_the_returns_of_evaluate(scara: Path, scara_bundle: Path) -> None:
     results = run_closed_loop(scara, policy_driver(scara_bundle, seed=2), episodes=3, seed=2)
     assert summarize(results) == evaluate(load_policy(scara_bundle), SCARA_ID, 3, seed=2)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_demonstration_is_recorded_whole(tmp_path: Path) -> None:
     results = run_closed_loop(
         SCARA, demonstrator(seed=1), episodes=3, seed=1, record=tmp_path / "bag"
@@ -156,6 +159,7 @@ def test_a_demonstration_is_recorded_whole(tmp_path: Path) -> None:
     assert sum(ends) == sum(result.terminated for result in results)
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_bundle_for_another_robot_is_refused_with_the_first_difference(
     scara_bundle: Path, pendulum: Path
 ) -> None:
@@ -168,6 +172,7 @@ def test_a_bundle_for_another_robot_is_refused_with_the_first_difference(
         )
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_policy_keeps_its_rate_on_the_clock_of_a_fast_simulator(
     scara: Path, scara_bundle: Path
 ) -> None:
@@ -188,6 +193,7 @@ def test_a_policy_keeps_its_rate_on_the_clock_of_a_fast_simulator(
     )
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_robots_time_has_no_factor(scara: Path, scara_bundle: Path) -> None:
     driver = policy_driver(scara_bundle, seed=0)
     with pytest.raises(
@@ -200,6 +206,7 @@ def test_a_robots_time_has_no_factor(scara: Path, scara_bundle: Path) -> None:
         )
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_environment_that_does_not_fit_is_told_in_one_line(
     scara: Path, scara_bundle: Path
 ) -> None:

@@ -27,6 +27,7 @@ def pid_of(module: str, mark: str) -> int:
     return pid
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_last_report_is_that_of_the_deactivated_driver(
     scara: Path, scara_bundle: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_the_last_report_is_that_of_the_deactivated_driver(
     assert int(last.values["ticks"]) in {results[0].length, results[0].length + 1}
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_simulation_is_heard_from_its_beginning_to_its_end(
     scara: Path, scara_bundle: Path
 ) -> None:

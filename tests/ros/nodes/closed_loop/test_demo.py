@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 # A demo of the smallest size.
 DEMO = (sys.executable, "-m", "dql_ros.cli.main", "demo", "--out", "demo")
-SIZES = ("--episodes", "2", "--demonstrations", "4", "--steps", "8")
+SIZES = ("--episodes", "2", "--demonstrations", "4", "--steps", "2")
 MARK = "DEMO_UNDER_TEST"
 REACHING_OUT = {
     "looks up": "socket.getaddrinfo('telemetry.invalid', 443)",
@@ -147,6 +148,7 @@ def test_an_interrupted_demo_leaves_no_process_and_no_file(
     else:  # while it records
         while not list(tmp_path.rglob("*.mcap")):
             assert process.poll() is None
+            time.sleep(0.02)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said

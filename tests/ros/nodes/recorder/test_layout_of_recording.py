@@ -10,6 +10,7 @@ import pytest
 from dql_ros.bag.reader import Bag
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
 from tests.ros.bag.messages import messages_of
+from tests.ros.nodes.node_server import forked_closed_loops
 from tests.ros.nodes.robot import SCARA, untrained_bundle
 from tests.ros.tools.viewers import at_message_path, plotted
 
@@ -22,7 +23,8 @@ def _messages(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Any]]
     """All messages of a recorded run, with their topics."""
     folder = tmp_path_factory.mktemp("run")
     bundle = untrained_bundle(folder, SCARA)
-    run_closed_loop(SCARA, policy_driver(bundle, seed=0), episodes=2, record=folder / "bag")
+    with forked_closed_loops():
+        run_closed_loop(SCARA, policy_driver(bundle, seed=0), episodes=2, record=folder / "bag")
     with Bag(folder / "bag") as bag:
         return [(each.topic, each.message) for each in messages_of(bag, frozenset(bag.topics))]
 

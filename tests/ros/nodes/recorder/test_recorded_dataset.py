@@ -13,7 +13,7 @@ from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.closed_loop import demonstrator, run_closed_loop
 from tests.ros.nodes.robot import SCARA
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("forked")]
 EPISODES, SEED = 5, 11
 
 

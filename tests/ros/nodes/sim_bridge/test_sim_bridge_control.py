@@ -19,7 +19,7 @@ from dql_core.streams import SECOND_NS
 from dql_ros.codecs import stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.processes import own_domain
-from dql_ros.sim.environment import open_environment
+from dql_ros.sim.episodes import open_environment
 from tests.ros.contract.test_shipped_contracts import CONTRACTS
 from tests.ros.nodes.robot import SCARA, Robot
 from tests.ros.nodes.sim_bridge.sim_driver import Driver

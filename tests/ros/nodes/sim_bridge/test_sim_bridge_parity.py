@@ -21,7 +21,7 @@ from tests.ros.bag.messages import messages_of
 from tests.ros.contract.test_shipped_contracts import CONTRACTS, SIMULATED
 from tests.ros.nodes.robot import untrained_bundle
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("forked")]
 EPISODES = {"half_cheetah": 1}
 SEED = 11
 Vector = NDArray[np.float64]

@@ -1,7 +1,7 @@
 import numpy as np
 
-from dql_ros.sim.commands import HeldCommand
 from dql_ros.sim.faults import LinkFaults
+from dql_ros.sim.run import HeldCommand
 
 SECOND = 1_000_000_000
 PARTS = [slice(0, 2), slice(2, 3)]
