@@ -270,27 +270,22 @@ class Bag:
                     check_encoding(channel)
                 except DamageError as cause:
                     raise BagError(f"{self.path}: {topic} cannot be read: {cause}") from cause
-        self._reading = Reading(
-            self._storages,
-            topics & self.topics.keys(),
-            self._typestore,
-            stated={
-                METADATA_NAME: None if self._yaml is None else self._yaml.counts,
-                "its files' own count": self._own_counts,
-            },
-            losses=self._losses,
-            size_bytes=self.size_bytes,
-            salvage=self._salvage,
-        )
-        batches = self._reading.batches()
-        while True:
-            try:
-                batch = next(batches, None)
-            except DAMAGE as cause:
-                raise self._damaged(cause) from cause
-            if batch is None:
-                return
-            yield batch
+        try:
+            self._reading = Reading(
+                self._storages,
+                topics & self.topics.keys(),
+                self._typestore,
+                stated={
+                    METADATA_NAME: None if self._yaml is None else self._yaml.counts,
+                    "its files' own count": self._own_counts,
+                },
+                losses=self._losses,
+                size_bytes=self.size_bytes,
+                salvage=self._salvage,
+            )
+            yield from self._reading.batches()
+        except DAMAGE as cause:
+            raise self._damaged(cause) from cause
 
     def close(self) -> None:
         """Remove temporary copies; no file is held open."""

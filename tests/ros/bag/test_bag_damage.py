@@ -184,6 +184,27 @@ def test_counts_of_the_metadata_are_missed_or_lost(tmp_path: Path) -> None:
     )
 
 
+def test_every_page_of_a_sqlite_file_is_missed(tmp_path: Path) -> None:
+    """Beside metadata.yaml, so that its own count is only asked for when it is read."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    whole = write_sqlite(folder / "x.db3", MESSAGES).read_bytes()
+    write_metadata(folder, MESSAGES, ["x.db3"])
+    page = int.from_bytes(whole[16:18], "big")
+    refusals = []
+    for offset in range(page, len(whole), page):
+        rest = whole[offset + page :]
+        (folder / "x.db3").write_bytes(whole[:offset] + page * b"\xff" + rest)
+        try:
+            found = read(folder)
+        except BagError as error:
+            refusals.append(str(error))
+        else:
+            assert found == MESSAGES, f"page {offset // page}"
+    assert len(refusals) > 3
+    assert all("is damaged: --salvage reads what is left of it" in each for each in refusals)
+
+
 @pytest.mark.parametrize("name", ["x.mcap", "x.db3", "x.bag", "x.mcap.zstd"])
 def test_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
