@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from rosbags.interfaces import Nodetype
@@ -55,7 +55,7 @@ _TIME = "int32 sec\nuint32 nanosec\n"
 
 
 class Definitions:
-    """Finds types, and keeps what was found.
+    """Finds the types of one bag.
 
     Args:
         distribution: The ROS distribution that recorded the bag, if it says.
@@ -65,8 +65,7 @@ class Definitions:
     def __init__(self, distribution: str, version: int = 0) -> None:
         by_name = {store.value.rpartition("_")[2]: store for store in Stores}
         known = by_name.get(distribution.lower())
-        self._store = known or _BY_VERSION.get(version, _DEFAULT)
-        self._found: dict[tuple[str, Definition], Typestore] = {}
+        self._standard = known or _BY_VERSION.get(version, _DEFAULT)
 
     def typestore(self, channels: Sequence[Channel]) -> Typestore:
         """Return the type store that knows the type of a topic's channels.
@@ -88,30 +87,18 @@ class Definitions:
         """Whether the channel's messages can be read."""
         try:
             check_encoding(channel)
-            if channel.msgtype not in self._standard.fielddefs:
+            if channel.msgtype not in _types_of(self._standard).fielddefs:
                 self.typestore([channel])
         except DamageError:
             return False
         return True
 
     def _one(self, msgtype: str, definition: Definition) -> Typestore:
-        key = (msgtype, definition)
-        if key not in self._found:
-            self._found[key] = (
-                _embedded(msgtype, definition, self._standard)
-                if definition.text.strip() and definition.format
-                else self._standard_with(msgtype)
-            )
-        return self._found[key]
-
-    @cached_property
-    def _standard(self) -> Typestore:
-        return get_typestore(self._store)
-
-    def _standard_with(self, msgtype: str) -> Typestore:
-        for store in (self._standard, get_typestore(_DEFAULT)):
-            if msgtype in store.fielddefs:
-                return store
+        if definition.text.strip() and definition.format:
+            return _embedded(msgtype, definition, self._standard)
+        for standard in (self._standard, _DEFAULT):
+            if msgtype in _types_of(standard).fielddefs:
+                return _types_of(standard)
         raise DamageError(
             f"the bag does not define {msgtype}, and it is none of ROS 2's standard types; "
             f"record it as MCAP"
@@ -128,7 +115,12 @@ def check_encoding(channel: Channel) -> None:
         raise DamageError(f"it is serialised as {channel.encoding!r}; cdr and ros1 can be read")
 
 
-def _embedded(msgtype: str, definition: Definition, standard: Typestore) -> Typestore:
+# All bags of a robot define the same, and a type store compiles what it has read with.
+_types_of = cache(get_typestore)
+
+
+@lru_cache(maxsize=256)
+def _embedded(msgtype: str, definition: Definition, standard: Stores) -> Typestore:
     """The definition in the bag; standard types only where it leaves out what it uses."""
     try:
         types = _parsed(msgtype, definition)
@@ -137,9 +129,8 @@ def _embedded(msgtype: str, definition: Definition, standard: Typestore) -> Type
         try:
             store.get_msgdef(msgtype)
         except KeyError:
-            missing = {
-                name: fields for name, fields in standard.fielddefs.items() if name not in types
-            }
+            known = _types_of(standard).fielddefs
+            missing = {name: fields for name, fields in known.items() if name not in types}
             store = get_typestore(Stores.EMPTY)
             store.register({**missing, **types})
             store.get_msgdef(msgtype)
