@@ -19,7 +19,10 @@ from dql_core.models.critic import TwinCritic
 
 
 class Losses(Protocol):
-    """A frozen dataclass of scalar tensors whose field names become metrics."""
+    """A frozen dataclass of scalar tensors whose field names become metrics.
+
+    That of an algorithm with critics has a ``q_magnitude``, too: the mean absolute action value.
+    """
 
     @property
     def imitation(self) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
+import dql_core.sim  # noqa: F401 - registers the bundled environments
 from dql_core.errors import ConfigError, DatasetError, SpecMismatchError, one_line
 from dql_core.spec import FieldSpec, PolicySpec
 

@@ -13,7 +13,6 @@ from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-import dql_core.sim  # noqa: F401 - registers the bundled environment
 from dql_core.data.spaces import (
     flatten,
     make_environment,

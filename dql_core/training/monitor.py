@@ -36,6 +36,7 @@ from dql_core.training.run_files import (
 )
 
 REMEDY = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
+_REMEDY_WITHOUT_CRITICS = "lower the learning rate"
 _logger = logging.getLogger(__name__)
 
 
@@ -188,7 +189,8 @@ class Monitor:
         steps = checkpoint_steps(self._out)
         good = checkpoint_folder(self._out, steps[-1]) if steps else "none"
         update_run_info(self._out, failure=broken)
-        raise DqlError(f"{broken}; last good checkpoint: {good}; {REMEDY}")
+        remedy = _REMEDY_WITHOUT_CRITICS if self._run.agent.critics is None else REMEDY
+        raise DqlError(f"{broken}; last good checkpoint: {good}; {remedy}")
 
     def _watch(self, q_magnitude: float, limit: ValueLimit) -> bool:
         """Log when values leave their limit, and when they are back."""

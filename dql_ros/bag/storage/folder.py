@@ -20,9 +20,9 @@ from dql_core.strict_yaml import load_yaml
 from dql_ros.bag.storage.opening import COMPRESSED, FORMATS
 from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, reason_of
 
-_ROSBAG2 = tuple(suffix for suffix in FORMATS if suffix != ".bag")  # ROS 1 has no folders
-FOLDER_SUFFIXES = (*_ROSBAG2, *(suffix + COMPRESSED for suffix in _ROSBAG2))
-STORAGE_SUFFIXES = (*FOLDER_SUFFIXES, ".bag")
+_OF_FOLDERS = [suffix for suffix, storage in FORMATS.items() if storage.has_folders]
+FOLDER_SUFFIXES = (*_OF_FOLDERS, *(suffix + COMPRESSED for suffix in _OF_FOLDERS))
+STORAGE_SUFFIXES = (*FOLDER_SUFFIXES, *(each for each in FORMATS if each not in _OF_FOLDERS))
 _NUMBER = re.compile(r"(\d+)")
 _SPLIT = re.compile(r"_\d+$")
 METADATA_NAME = "metadata.yaml"

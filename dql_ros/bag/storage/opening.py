@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import zstandard
 
@@ -14,16 +15,35 @@ from dql_ros.bag.storage.mcap import McapFile
 from dql_ros.bag.storage.ros1 import Ros1File
 from dql_ros.bag.storage.storage import DamageError, StorageFile
 
-Opener = Callable[[Path, Path, Callable[[], Path], bool], StorageFile]
-# By what the names of their files end in: how these begin, and what opens one. It takes the file
-# to read, the file of the bag that this is or is a copy of, and what `open_storage` takes.
-FORMATS: dict[str, tuple[bytes, Opener]] = {
-    ".mcap": (
+
+class Format(NamedTuple):
+    """A storage format.
+
+    Attributes:
+        magic: How its files begin.
+        open: Opens one. Takes the file to read, the file of the bag that this is or is a copy of,
+            and what `open_storage` takes.
+        has_folders: Whether a bag is a folder, as rosbag2's, whose files may be compressed.
+    """
+
+    magic: bytes
+    open: Callable[[Path, Path, Callable[[], Path], bool], StorageFile]
+    has_folders: bool
+
+
+# By what the names of their files end in.
+FORMATS = {
+    ".mcap": Format(
         mcap_records.MAGIC,
         lambda path, name, _, salvage: McapFile(path, name, salvage=salvage),
+        has_folders=True,
     ),
-    ".db3": (sqlite.MAGIC, sqlite.open_file),
-    ".bag": (ros1.MAGIC, lambda path, name, _, salvage: Ros1File(path, name, salvage=salvage)),
+    ".db3": Format(sqlite.MAGIC, sqlite.open_file, has_folders=True),
+    ".bag": Format(
+        ros1.MAGIC,
+        lambda path, name, _, salvage: Ros1File(path, name, salvage=salvage),
+        has_folders=False,
+    ),
 }
 COMPRESSED = ".zstd"
 # A file may grow so many times, or to so many bytes if that is more; a bomb grows more.
@@ -49,9 +69,9 @@ def open_storage(path: Path, folder: Callable[[], Path], *, salvage: bool) -> St
     if begin.startswith(ZSTD_MAGIC) or path.name.endswith(COMPRESSED):
         inside = _decompressed(path, folder(), salvage=salvage)
         begin = _beginning(inside)
-    by_magic = (opener for magic, opener in FORMATS.values() if begin.startswith(magic))
-    by_name = (FORMATS[suffix][1] for suffix in FORMATS if inside.name.endswith(suffix))
-    return next(chain(by_magic, by_name))(inside, path, folder, salvage)
+    by_magic = (each for each in FORMATS.values() if begin.startswith(each.magic))
+    by_name = (FORMATS[suffix] for suffix in FORMATS if inside.name.endswith(suffix))
+    return next(chain(by_magic, by_name)).open(inside, path, folder, salvage)
 
 
 def _beginning(path: Path) -> bytes:

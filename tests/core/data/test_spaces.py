@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -105,3 +108,10 @@ def test_observation_spaces_that_cannot_be_learned_are_refused_by_name(
 ) -> None:
     with pytest.raises(DatasetError, match=f"here: the space of {words}.*; Boxes of floats"):
         spec_from_spaces(space, ACTION, "robot", "here")
+
+
+def test_bundled_environments_are_known_to_whoever_makes_one() -> None:
+    code = (
+        "from dql_core.data.spaces import make_env; make_env('dql_core/ScaraReach-v0', '').close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

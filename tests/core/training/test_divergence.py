@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dql_core.algo.bc import BCLosses, DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL, QLLosses
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
@@ -134,6 +135,19 @@ def test_a_run_that_diverges_before_its_first_checkpoint_says_so(
     huge = config.data.model_copy(update={"reward_scale": 1e30})
     with pytest.raises(DqlError, match=r"diverged at step 1: critic = inf, .*checkpoint: none"):
         train(config.model_copy(update={"data": huge}), tmp_path / "run")
+
+
+def test_the_remedy_is_one_that_the_agent_has(
+    tmp_path: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_at_once(self: DiffusionBC, _: Batch) -> BCLosses:
+        self.step += 1
+        return BCLosses(torch.tensor(torch.nan))
+
+    monkeypatch.setattr(DiffusionBC, "update", break_at_once)
+    imitating = config.model_copy(update={"agent": "diffusion_bc"})
+    with pytest.raises(DqlError, match=r"checkpoint: none; lower the learning rate$"):
+        train(imitating, tmp_path / "run")
 
 
 def limit_of(*episodes: Episode, **changes: Any) -> float:
