@@ -62,6 +62,7 @@ class StatusReporter:
         self._node, self._name = node, f"{node.get_name()}: {subject}"
         self._logs = logs
         self._logged_at_s: dict[str, float] = {}
+        self._is_closed = False
         latched = reliable(1, latched=True)
         self._topic = node.create_publisher(String, "~/status", latched) if has_topic else None
         self.publisher = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(_DEPTH))
@@ -74,6 +75,8 @@ class StatusReporter:
             values: Figures for ``/diagnostics``, by name.
             details: What ``~/status`` has besides state and reason.
         """
+        if self._is_closed:  # by a timer that was due before it was destroyed
+            return
         if status.state != self.state:
             self.state = status.state
             self._log(status)
@@ -99,6 +102,7 @@ class StatusReporter:
 
     def close(self) -> None:
         """Close the topics."""
+        self._is_closed = True
         self._node.destroy_publisher(self.publisher)
         if self._topic is not None:
             self._node.destroy_publisher(self._topic)
@@ -169,9 +173,9 @@ class LoopMonitor:
 
     def close(self) -> None:
         """Stop watching, once what was reported last has arrived."""
-        self._reporter.flush()
         for timer in self._timers:
             self._node.destroy_timer(timer)
+        self._reporter.flush()
         self._reporter.close()
 
     def _heartbeat(self) -> None:
