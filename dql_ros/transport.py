@@ -72,8 +72,8 @@ def shared_memory_warning() -> str:
     if not (is_shared and chosen):
         return ""
     return (
-        "Fast DDS shares memory with other programs here; one that is suspended can delay a "
-        f"command by a second: unset {', '.join(chosen)}, and this node uses UDP only"
+        "Fast DDS shares memory with other programs here; a suspended program can then "
+        f"delay commands by a second: unset {', '.join(chosen)}, and this node uses UDP only"
     )
 
 

@@ -185,7 +185,7 @@ def load_checkpoint(path: Path, device: str = "cpu", which: CheckpointName = "la
         return load_exactly(folder, device)
     except DamagedCheckpointError as cause:
         before = whole_before(folder)
-        remedy = f"the one before it is whole: name {before}" if before else "train again"
+        remedy = f"the previous checkpoint is intact: use {before}" if before else "train again"
         raise DamagedCheckpointError(f"{cause}; {remedy}") from cause
 
 

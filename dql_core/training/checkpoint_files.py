@@ -90,7 +90,7 @@ def read_document(folder: Path) -> CheckpointDocument:
     stated = document.pop("sha256", None)
     if (stated is not None or "files" in document) and stated != _sha256(document):
         raise DamagedCheckpointError(
-            f"{path}: its content does not have the SHA-256 it states: it is damaged or was edited"
+            f"{path}: does not match its own SHA-256: it is damaged or was edited"
         )
     version = document.get("format_version")
     if version != FORMAT_VERSION:
@@ -113,7 +113,7 @@ def read_state(folder: Path, document: CheckpointDocument) -> bytes:
         _warn_without_hashes(folder.absolute().parent)
     elif hashlib.sha256(state).hexdigest() != document.files.get(STATE_FILE):
         raise DamagedCheckpointError(
-            f"{path}: its SHA-256 is not the one in {DOCUMENT_FILE}: damaged or exchanged"
+            f"{path}: its SHA-256 is not the one in {DOCUMENT_FILE}: damaged or replaced"
         )
     return state
 
@@ -156,7 +156,8 @@ def _is_whole(folder: Path) -> bool:
 def _warn_without_hashes(place: Path) -> None:
     """Warn once of a run."""
     _logger.warning(
-        "%s: from before checkpoints had hashes: damage to the weights would go unnoticed", place
+        "%s: saved by an older version without hashes: damage to the weights cannot be detected",
+        place,
     )
 
 

@@ -238,7 +238,7 @@ def seed_runs(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> list[S
         out = folder / f"seed-{seed}"
         own = config.run.model_copy(update={"seed": seed, "num_threads": 1})
         if out.is_symlink():
-            raise CheckpointError(f"{out}: is a link; put the folder of the run in its place")
+            raise CheckpointError(f"{out}: is a symbolic link: replace it by the real folder")
         begun = (out / CONFIG_FILE).is_file()
         runs.append(SeedRun(config.model_copy(update={"run": own}), out, resume=begun))
     return runs
@@ -291,7 +291,10 @@ def _figures(run: Path) -> dict[str, float]:
         figures = _rollouts(run) or _losses(run)
         return {name: float(value) for name, value in figures.items()}
     except (LookupError, TypeError, ValueError) as cause:
-        raise CheckpointError(f"{run}: damaged: {type(cause).__name__}: {cause}") from cause
+        raise CheckpointError(
+            f"{run}: damaged: {type(cause).__name__}: {cause}; restore it from a copy, "
+            f"or train again"
+        ) from cause
 
 
 def _chosen_records(run: Path) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ BEST_FILE = "best.json"
 METRICS_FILE = "metrics.jsonl"
 RUN_FILE = "run.json"
 MAX_RECORDS_BYTES = 1 << 28
+RESTORE = "restore the file from a copy, or train again"
 
 # The latest, the best by the data alone, the best by rollouts in an environment.
 CheckpointName = Literal["last", "best_offline", "best_online"]
@@ -33,8 +34,14 @@ CheckpointName = Literal["last", "best_offline", "best_online"]
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = rf"{CHECKPOINTS_FOLDER}/step-\d{{8,}}"
 _WHY_NONE = {
-    "best_offline": "no checkpoint was evaluated yet (see validation.rule and bc_loss_rank)",
-    "best_online": "it was trained without --eval-env",
+    "best_offline": (
+        "too few checkpoints were evaluated; use 'last', resume an interrupted run, or train a "
+        "new one, longer or with a lower validation.bc_loss_rank"
+    ),
+    "best_online": (
+        "no checkpoint was evaluated in an environment; use 'last' or 'best_offline', or train "
+        "with --eval-env"
+    ),
 }
 
 
@@ -80,7 +87,7 @@ def checkpoint_steps(run: Path) -> list[int]:
     folders = [run / CHECKPOINTS_FOLDER, *(run / CHECKPOINTS_FOLDER).glob("step-*")]
     for folder in folders:
         if folder.is_symlink():
-            raise CheckpointError(f"{folder}: is a link; put what it leads to in its place")
+            raise CheckpointError(f"{folder}: is a symbolic link: replace it by the real folder")
     names = (folder.name for folder in folders if re.fullmatch(r"step-\d{8,}", folder.name))
     return sorted(int(name[5:]) for name in names)
 
@@ -102,7 +109,9 @@ def read_best(run: Path) -> dict[str, dict[str, Any]]:
     for name, chosen in best.items():
         folder = chosen.get("checkpoint", "") if isinstance(chosen, dict) else None
         if not isinstance(folder, str) or not re.fullmatch(rf"|{_FOLDER}", folder):
-            raise CheckpointError(f"{path}: damaged: '{name:.80}' is not a checkpoint of this run")
+            raise CheckpointError(
+                f"{path}: damaged: '{name:.80}' is not a checkpoint of this run; {RESTORE}"
+            )
     return best
 
 
@@ -112,7 +121,10 @@ def _find_best(run: Path, which: CheckpointName) -> Path:
         raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")
     folder = run / str(best[which]["checkpoint"])
     if not (folder / DOCUMENT_FILE).is_file():
-        raise CheckpointError(f"{folder}: the '{which}' checkpoint of {run} is gone")
+        raise CheckpointError(
+            f"{folder}: the '{which}' checkpoint of {run} is missing; use 'last', or restore the "
+            f"folder"
+        )
     return folder
 
 
@@ -127,9 +139,11 @@ def read_run_info(run: Path) -> dict[str, Any]:
     kinds = {"dataset": dict, "versions": dict, "q_alarms": list, "config_hash": str}
     for key, kind in kinds.items():
         if not isinstance(info.get(key), kind):
-            raise CheckpointError(f"{path}: damaged: '{key}' is {info.get(key)!r:.80}")
+            raise CheckpointError(f"{path}: damaged: '{key}' is {info.get(key)!r:.80}; {RESTORE}")
     if not all(_is_record(alarm) for alarm in info["q_alarms"]):
-        raise CheckpointError(f"{path}: damaged: 'q_alarms' has something without a step")
+        raise CheckpointError(
+            f"{path}: damaged: 'q_alarms' has something without a step; {RESTORE}"
+        )
     return info
 
 
@@ -179,7 +193,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         if line.endswith(b"\n"):
             record = parse_json(line, f"{path}: line {number}", CheckpointError)
             if not _is_record(record):
-                raise CheckpointError(f"{path}: line {number}: damaged: has no step")
+                raise CheckpointError(f"{path}: line {number}: damaged: has no step; {RESTORE}")
             records.append(record)
     return records
 

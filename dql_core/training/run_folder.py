@@ -94,7 +94,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             # The lock ends with the process, however that ends.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as cause:
-            raise ConfigError(f"{folder}: another process is training this run") from cause
+            raise ConfigError(
+                f"{folder}: another process is training this run; wait until it ends, or stop it"
+            ) from cause
         except OSError:  # a file system without locks
             pass
         yield
@@ -127,10 +129,10 @@ def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoi
         if damage is not None:
             again = steps[-1] - step
             _logger.warning(
-                "%s; resumes from step %d, so that %d updates are made again", damage, step, again
+                "%s; resumes from step %d: %d updates are repeated", damage, step, again
             )
         return run
-    raise CheckpointError(f"{damage}; nor is another one of {out} whole: train a new run")
+    raise CheckpointError(f"{damage}; and no other checkpoint in {out} is intact: train a new run")
 
 
 def require_same_data(out: Path, dataset: LoadedDataset) -> None:
@@ -142,7 +144,7 @@ def require_same_data(out: Path, dataset: LoadedDataset) -> None:
     info = read_run_info(out)
     if info["dataset"].get("sha256") != fingerprint(dataset):
         raise CheckpointError(
-            f"{out}: began with other data than {dataset.source} holds now "
+            f"{out}: the dataset {dataset.source} has changed since this run started "
             f"({info['dataset'].get('transitions')} transitions, now {dataset.num_transitions}); "
             f"train a new run, or restore the data"
         )

@@ -51,8 +51,11 @@ def warn_if_edited(run: Path) -> None:
     except DqlError:
         edited = True
     if edited:
-        what = "was edited since the run began, which changes nothing here"
-        _logger.warning("%s: %s: what counts is kept in the checkpoint", path, what)
+        _logger.warning(
+            "%s: was edited after the run began; the edit is ignored, the checkpoint's own "
+            "configuration is used",
+            path,
+        )
 
 
 def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
@@ -64,8 +67,8 @@ def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
     if difference := _first_difference(began, wanted):
         key, before, now = difference
         raise ConfigError(
-            f"{where}: began with {key}={before} and cannot continue with {key}={now}: a run "
-            f"resumes as it began; train a new one in another --out folder"
+            f"{where}: began with {key}={before} and cannot continue with {key}={now}: a "
+            f"resumed run must keep its configuration; train a new one in another --out folder"
         )
 
 

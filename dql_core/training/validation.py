@@ -33,6 +33,7 @@ from dql_core.training.monitor import MetricsLog
 from dql_core.training.preparation import TrainingData, learned_rewards
 from dql_core.training.run_files import (
     BEST_FILE,
+    RESTORE,
     VALIDATION_FILE,
     append_record,
     checkpoint_name,
@@ -265,7 +266,7 @@ def write_best(run: Path, config: TrainConfig) -> None:
         }
     except (LookupError, TypeError, ValueError) as cause:
         raise CheckpointError(
-            f"{run / VALIDATION_FILE}: damaged: {type(cause).__name__}: {cause}"
+            f"{run / VALIDATION_FILE}: damaged: {type(cause).__name__}: {cause}; {RESTORE}"
         ) from cause
     document: dict[str, Any] = {"last": {"checkpoint": checkpoint_name(last), "step": last}}
     for name, best in chosen.items():
@@ -312,5 +313,5 @@ def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best |
     criterion = f"imitation loss since the checkpoint before, rank {rank} from the smallest"
     if config.bc_loss_ranking == "paper_code":
         index = int(np.flatnonzero(order == rank)[0])
-        criterion += ", mistaken as in the paper's code"
+        criterion += ", with the ranking error of the paper's code"
     return Best(records[index]["step"], "bc_loss", criterion, records[index]["imitation"])

@@ -15,6 +15,7 @@ from dql_ros.diagnostics import Level, Status
 
 _WINDOW = 1000  # ticks
 INACTIVE = "inactive"
+TO_CONTINUE = "to continue, release ~/stop (send false) and call ~/reset_stop"
 # Any other state is an error.
 _LEVELS = {
     State.RUNNING.value: Level.OK,
@@ -23,8 +24,8 @@ _LEVELS = {
     State.PAUSED.value: Level.WARN,
 }
 _ASKED_FOR = {
-    State.STOPPED.value: "stopped by ~/stop: the safe command is sent; ~/reset_stop ends that",
-    State.PAUSED.value: "paused: the safe command is sent; ~/resume ends that",
+    State.STOPPED.value: f"stopped by ~/stop: the safe command is sent; {TO_CONTINUE}",
+    State.PAUSED.value: "paused: the safe command is sent; to continue, call ~/resume",
 }
 
 

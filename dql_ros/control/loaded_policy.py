@@ -132,8 +132,8 @@ def _faster(loaded: LoadedPolicy, when_too_slow: TooSlow, slow: str) -> LoadedPo
         )
     if loaded.reload is None or loaded.num_candidates == 1:
         raise ConfigError(
-            f"{slow}: it is too slow in any case; use a faster machine or a lower rate, or set "
-            f"when_too_slow to 'warn'"
+            f"{slow}: it is too slow even with the fewest candidates; use a faster "
+            f"machine or a lower rate, or set when_too_slow to 'warn'"
         )
     return loaded.reload(loaded.num_candidates // 2)
 

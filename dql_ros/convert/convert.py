@@ -107,7 +107,7 @@ def convert(
         Interrupted: After Ctrl-C; of ``out`` nothing is there.
     """
     if options.dry_run and options.resume:
-        raise ConfigError("--dry-run takes nothing over: leave out --resume")
+        raise ConfigError("--dry-run and --resume cannot be used together")
     require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
     work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)
@@ -254,6 +254,6 @@ def _nothing(results: Sequence[BagResult]) -> str:
         for span in results[0].left_out[:3]
     )
     return (
-        f"{results[0].bag}: no episode could be made ({reasons or 'no message'}); check the "
-        f"contract's max_age_s and episode rules against the recording"
+        f"{results[0].bag}: no episode could be made ({reasons or 'no message'}); lower "
+        f"min_length, raise max_age_s, or check start/stop/during in the contract"
     )

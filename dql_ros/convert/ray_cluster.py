@@ -84,8 +84,8 @@ def attempt_there(job: BagJob, folder: str, modules: list[str], version: str) ->
     if not (job.folder.is_dir() and os.path.isdir(folder)):
         return Outcome(
             error=BagError(
-                f"{job.bag}: {here} does not see {job.folder.parent.parent} or {folder}; --ray "
-                f"needs bags, --out and the working folder where all machines see them"
+                f"{job.bag}: {here} cannot access {job.folder.parent.parent} or {folder}; put "
+                f"bags, --out and the working folder on a disk that all machines share"
             )
         )
     os.chdir(folder)
@@ -174,5 +174,6 @@ def _require_listener(ray: Any, address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except OSError as cause:
         raise ConfigError(
-            f"--ray {address}: nothing answers there ({cause.strerror or cause}); {MENDING}"
+            f"--ray {address}: no Ray cluster answers at this address "
+            f"({cause.strerror or cause}); {MENDING}"
         ) from cause

@@ -15,7 +15,7 @@ class Cause(Enum):
     TERMINATED = "terminated"
     TRUNCATED = "truncated"
     RECORDING_STOPPED = "the recording stopped"
-    MARKED = "stopped by its marker"
+    MARKED = "ended by the stop event"
     NO_TICK = "no usable tick for too long"
     OUTDATED = "no {} for too long"
     NO_COMMAND = "no command on {}"

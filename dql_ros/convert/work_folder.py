@@ -79,8 +79,8 @@ class WorkFolder:
         except BlockingIOError as cause:
             os.close(lock)
             raise DatasetError(
-                f"{self._out}: another dql convert is making it; wait for its end, or name "
-                f"another --out folder"
+                f"{self._out}: another dql convert is writing this folder: wait until it "
+                f"finishes, or name another --out folder"
             ) from cause
         except OSError:  # a file system without locks
             pass
@@ -157,8 +157,8 @@ class WorkFolder:
         status = self.folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise DatasetError(
-                f"{self.folder}: is where this conversion keeps its results, and was made by "
-                f"somebody else; remove it, or name another --out folder"
+                f"{self.folder}: this folder for partial results belongs to another user or is a "
+                f"link: delete it, or choose another --out folder"
             )
 
     def _remove_unfinished(self) -> None:

@@ -139,12 +139,12 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Configure; what was acquired is released again if that fails."""
-        return self._attempt("configure", self.configure, on_failure=self.release)
+        return self._attempt("configure", self.configure, on_failure=("clean up", self.release))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Enable the publishers, then begin to work."""
         super().on_activate(state)
-        outcome = self._attempt("activate", self.activate, on_failure=self.deactivate)
+        outcome = self._attempt("activate", self.activate, on_failure=("stop", self.deactivate))
         if outcome != TransitionCallbackReturn.SUCCESS:
             super().on_deactivate(state)
         return outcome
@@ -179,14 +179,15 @@ class ManagedNode(LifecycleNode):
         self,
         what: str,
         action: Callable[[], None],
-        on_failure: Callable[[], None] | None = None,
+        on_failure: tuple[str, Callable[[], None]] | None = None,
     ) -> TransitionCallbackReturn:
         try:
             action()
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it
             message = str(error) if isinstance(error, DqlError) else traceback.format_exc()
             if on_failure is not None:
-                self._attempt(f"undo '{what}'", on_failure)
+                aim, undo = on_failure
+                self._attempt(f"{aim} after a failed {what}", undo)
             self.get_logger().error(f"could not {what}: {message}")
             self.failure = error
             return TransitionCallbackReturn.FAILURE
@@ -247,7 +248,9 @@ class LifecycleServices:
 
     def _on_change_state(self, request: Any, response: Any) -> Any:
         asked: Transition = request.transition
+        possible: list[str] = []
         for number, label, *_ in self._machine.available_transitions:
+            possible.append(label)
             is_asked = label == asked.label if asked.label else number == asked.id
             if is_asked and number in self._triggers:
                 made = self._triggers[number]()
@@ -255,7 +258,7 @@ class LifecycleServices:
                 return response
         self._node.get_logger().warning(
             f"refused the transition '{asked.label or asked.id}': not possible in state "
-            f"'{self._machine.current_state[1]}'",
+            f"'{self._machine.current_state[1]}'; possible are: {', '.join(possible) or 'none'}",
             throttle_duration_sec=_LOG_PERIOD_S,
         )
         response.success = False

@@ -186,6 +186,7 @@ class _Progress:
 def _require_finished(recorder: NodeProcess) -> None:
     if recorder.exit_code != 0:
         raise SimulationError(
-            f"the recording was not finished (code {recorder.exit_code}): {recorder.last_words}"
+            f"the recording was not finished (code {recorder.exit_code}); the recorder's last "
+            f"line: {recorder.last_words}"
         )
     logger.info("%s", recorder.last_words)

@@ -315,7 +315,10 @@ class ControlLoop:
         if self._candidates is not None and command.decision is not None:
             self._candidates.newest = command.decision
         if back_ns:
-            self._node.get_logger().warning(f"the clock was set back by {back_ns / 1e9:.3f} s")
+            self._node.get_logger().warning(
+                f"the clock jumped back by {back_ns / 1e9:.3f} s: starting again with new data; "
+                f"on a robot, check its time synchronisation (chrony, NTP)"
+            )
         return sent
 
     def _valid_until_ns(self, observation: Observation, tick_ns: int) -> float:

@@ -205,13 +205,13 @@ class ControlNode(ManagedNode):
         settings = self._settings()
         if settings.real_time_factor != 1.0 and not value_of(self, "use_sim_time"):
             raise ConfigError(
-                f"real_time_factor is {settings.real_time_factor:g}, but use_sim_time is false: a "
-                f"robot needs 1; set use_sim_time for a simulator"
+                f"real_time_factor is {settings.real_time_factor:g}, but use_sim_time is false: "
+                f"set real_time_factor to 1 for a robot, or use_sim_time to true for a simulator"
             )
         settings.inference_limit_ns(contract)
         if self._inference_thread is not None and self._inference_thread.is_alive():
             raise ConfigError(
-                "a policy that was given up still computes in this process: restart the process"
+                "a policy that took too long is still running: restart this node's process"
             )
         if not settings.lockstep:
             settings = replace(settings, thread_priority=self._take_priority())
@@ -305,8 +305,9 @@ class ControlNode(ManagedNode):
             if END_REQUESTED.is_set:
                 raise NotReadyError("ended while the policy was loading") from None
             raise ConfigError(
-                f"the policy was not loaded and timed within {limit_s:g} s: it never answers, or "
-                f"needs a longer configure_timeout_s"
+                f"the policy was not loaded and timed within {limit_s:g} s: raise "
+                f"configure_timeout_s and restart this node; if that does not help, the policy "
+                f"hangs: export it again"
             ) from None
 
     def _make_ready(self, contract: Contract, settings: LoopSettings) -> LoadedPolicy:

@@ -26,6 +26,7 @@ from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
 from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract, ObservationStream
+from dql_ros.control.health import TO_CONTINUE
 from dql_ros.control.observer import Observer
 from dql_ros.control.ticking import steady_ns
 from dql_ros.nodes.topics import (
@@ -233,7 +234,7 @@ class SafetyInputs:
     def _on_stop(self, message: Any) -> None:
         if self._interlock.set_button(message.data):
             self._on_change()
-            self._node.get_logger().error("stopped by ~/stop; ~/reset_stop ends that")
+            self._node.get_logger().error(f"stopped by ~/stop: {TO_CONTINUE}")
 
     def _on_reset(self, _request: Any, response: Any) -> Any:
         try:
@@ -246,13 +247,13 @@ class SafetyInputs:
     def _on_pause(self, _request: Any, response: Any) -> Any:
         self._interlock.paused = True
         self._on_change()
-        return _answer(response, True, "paused; ~/resume ends that")
+        return _answer(response, True, "paused: to continue, call ~/resume")
 
     def _on_resume(self, _request: Any, response: Any) -> Any:
         was_paused, self._interlock.paused = self._interlock.paused, False
         self._on_change()
         if self._interlock.stopped:
-            return _answer(response, False, "stopped; ~/reset_stop ends that")
+            return _answer(response, False, f"stopped: {TO_CONTINUE}")
         return _answer(response, True, "resumed" if was_paused else "was not paused")
 
 

@@ -208,7 +208,11 @@ class LoopMonitor:
         """Why no action is sent, if one should be."""
         if not self._loop.active:
             failure = self._loop.failure
-            return self._end_reason if failure is None else f"the policy failed: {failure!r}"
+            if failure is None:
+                return self._end_reason
+            return (
+                f"the policy failed: {failure!r}; this node ends: see its log, then start it again"
+            )
         command = self._loop.statistics.command
         if command is None or command.fault is None or command.state not in _UNABLE:
             return ""

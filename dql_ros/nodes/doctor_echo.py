@@ -66,7 +66,7 @@ class Caller(ClientNode):
                 self.spin_once(_REPEAT_S)
                 if self._heard == word:
                     return time.monotonic() - sent_s
-        raise TimeoutError("no message came through")
+        raise TimeoutError("no message arrived")
 
     def _note(self, message: Any) -> None:
         self._heard = message.data

@@ -57,6 +57,7 @@ _SILENCE_S = 0.2
 _END_S = 1.0
 _CLOCK_TOPIC = "/clock"
 _TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
+_EXPLAINED = "see 'Diagnostics of recorder_node' in docs/reference/nodes.md"
 STOPPED, RECORDING, FAILED = "stopped", "recording", "failed"
 PARAMETERS = (
     CONTRACT,
@@ -264,7 +265,7 @@ class RecorderNode(Node):
             or (finished.late or finished.dropped or finished.unwritten)
             or (self._topics.remarks or self._topics.refused)
         ):
-            self.get_logger().warning(text)
+            self.get_logger().warning(f"{text}; {_EXPLAINED}")
         else:
             self.get_logger().info(text)
         return finished

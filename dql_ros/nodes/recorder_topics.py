@@ -298,8 +298,8 @@ class RecorderTopics:
         each.quality = quality
         self._remark(
             each.found.label,
-            f"got a publisher with a weaker QoS ({quality.reliability}, {quality.durability}): "
-            f"its first messages are missing",
+            f"got a publisher with a lower QoS ({quality.reliability}, {quality.durability}): "
+            f"its first messages are not recorded",
         )
 
     def _subscribe(

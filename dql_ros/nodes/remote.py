@@ -94,7 +94,10 @@ class Supervisor(ClientNode):
         deadline_s = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline_s:
-                raise SimulationError(f"gave up after {timeout_s:.0f} s of waiting for {what}")
+                raise SimulationError(
+                    f"gave up after {timeout_s:.0f} s of waiting for {what}; check this machine "
+                    f"with 'dql doctor'"
+                )
             self._watch()
             self.spin_once(_SPIN_S)
 

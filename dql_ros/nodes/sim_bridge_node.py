@@ -110,8 +110,8 @@ class SimBridgeNode(Node):
         self._reporter.flush()
         if self._video is not None and not self._video.close():
             failure = self._video.failure
-            outcome = f"there is no film: {failure}" if failure else "the film is still being made"
-            self.get_logger().warning(outcome)
+            outcome = f"could not be made: {failure}" if failure else "is still being written"
+            self.get_logger().warning(f"the video {outcome}")
 
     def _held_command(self, contract: Contract, lockstep: bool, seed: int) -> HeldCommand:
         return HeldCommand(
@@ -166,7 +166,10 @@ class SimBridgeNode(Node):
         delivered = wait_for_delivery([*self._outputs.publishers, self._reporter.publisher])
         self.finished = delivered or now_ns - self._asked_ns > _DELIVERY_TIMEOUT_S * 1e9
         if self.finished and not delivered:
-            self.get_logger().warning("a subscriber did not acknowledge all messages")
+            self.get_logger().warning(
+                "a subscriber did not acknowledge all messages: if it records, the end of its "
+                "recording may be missing"
+            )
 
     def _on_commands(self) -> None:
         self._answered_once = True
@@ -199,7 +202,7 @@ class SimBridgeNode(Node):
             failure = self._video.failure
             values["video"] = failure or f"{self._video.frames} pictures"
             if failure:
-                self.get_logger().warning(f"there is no film: {failure}", once=True)
+                self.get_logger().warning(f"the video could not be made: {failure}", once=True)
         status = self._status(now_ns)
         if status.state == self._reporter.state == "behind":
             self.get_logger().warning(
@@ -325,6 +328,7 @@ def command_timeout_ns(node: Node, contract: Contract) -> int | None:
         raise ConfigError(
             f"parameter 'command_timeout_s' of {node.get_name()} is {timeout_ns / 1e9:g}: it must "
             f"not be below the control period of '{contract.robot}', {contract.period_ns / 1e9:g}"
+            f"; raise it, or set 0 for no limit"
         )
     return timeout_ns or None
 

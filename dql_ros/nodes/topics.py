@@ -208,8 +208,9 @@ class QosConflicts:
         if not self.counts.get(topic):
             return ""
         return (
-            f"{self.counts[topic]} endpoint(s) of '{topic}' have a {self._policies[topic]} "
-            f"incompatible with the contract's 'qos': no message passes"
+            f"{self.counts[topic]} publisher(s) or subscriber(s) of '{topic}' use another "
+            f"{self._policies[topic]} than the contract, so no messages are exchanged: change "
+            f"'qos' in the contract or in that node"
         )
 
 
@@ -233,7 +234,7 @@ class Rivals:
             names = self._publishers(topic)
             if len(names) > 1:
                 found.append(f"'{topic}' has {len(names)} publishers: {', '.join(names)}")
-        return f"{'; '.join(found)}; only one node may command the robot" if found else ""
+        return f"{'; '.join(found)}: stop the other node" if found else ""
 
     def are_commanded(self) -> bool:
         """Whether every topic has a publisher."""

@@ -229,8 +229,8 @@ def _rehearse(
             for each in summary.skipped[:3]
         )
         findings.problems.append(
-            f"{bag.path}: no episode could be made ({reasons or 'no message'}); compare max_age_s "
-            f"and the episode rules with the recording"
+            f"{bag.path}: no episode could be made ({reasons or 'no message'}); lower "
+            f"min_length, raise max_age_s, or check start/stop/during"
         )
     return BagCheck(findings, len(lengths), sum(lengths))
 

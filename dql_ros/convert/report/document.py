@@ -171,7 +171,7 @@ def _about_bags(report: dict[str, Any]) -> Iterator[str]:
         for topic in bag["skipped_topics"]:
             yield (
                 f"{bag['bag']}: {topic['count']} messages on {topic['name']} were skipped: "
-                f"nobody knows the type {topic['type']}."
+                f"the bag has no usable definition of the type {topic['type']}."
             )
 
 
@@ -179,8 +179,8 @@ def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> 
     totals = report["totals"]
     if contract.reward is None:
         yield (
-            "The contract names no reward: all rewards are 0, and the dataset can be imitated but "
-            "no value learned from it."
+            "The contract names no reward: all rewards are 0, and only imitation can be "
+            "learned (agent: diffusion_bc)."
         )
     elif totals["transitions"]:
         (reward,) = report["reward"]
@@ -193,7 +193,7 @@ def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> 
         )
     if lacked:
         ends = _many(lacked, "episode ends", "episodes end")
-        yield f"{ends} where something needed was missing."
+        yield f"{ends} because a topic or value was missing (see the table of episodes)."
     if totals["nonfinite_splits"]:
         yield (
             f"{_many(totals['nonfinite_splits'], 'episode was', 'episodes were')} split where a "

@@ -99,7 +99,7 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
     return failure(
         "python",
         f"{text} is not supported",
-        "make the environment anew with Python 3.11 or 3.12: make clean setup",
+        "make the environment again with Python 3.11 or 3.12: make clean setup",
     )
 
 
@@ -162,9 +162,11 @@ def check_load(
     cores = len(os.sched_getaffinity(0)) if cores is None else cores
     found = f"{cores} cores, load {load:.1f}"
     if cores < needed:
-        return warning(check, found, "use a machine of at least two cores: ticks will be late")
+        return warning(
+            check, f"{found}: ticks will be late", "use a machine of at least two cores"
+        )
     if load > cores - 1:
-        return warning(check, found, "end other programs: ticks will be late")
+        return warning(check, f"{found}: ticks will be late", "end other programs")
     return fine(check, found)
 
 
@@ -184,7 +186,9 @@ def check_timing(ticks: int = TICKS) -> Finding:
     """Wake ``ticks`` times at 200 Hz, as the policy node's clock does, and judge the lateness."""
     late_ms = sorted(late_ns / 1e6 for late_ns in lateness_ns(ticks))
     p50, p99, worst = (late_ms[round(q * (len(late_ms) - 1))] for q in (0.5, 0.99, 1.0))
-    found = f"wakes {p50:.2f} ms late (p50), {p99:.2f} ms (p99), {worst:.2f} ms at worst"
+    found = (
+        f"a timer wakes up {p50:.2f} ms late (p50), {p99:.2f} ms (p99), {worst:.2f} ms at worst"
+    )
     if p99 <= GOOD_MS:
         return fine("timing", found)
     rate = "100 Hz" if p99 <= USABLE_MS else "20 Hz"
@@ -258,7 +262,8 @@ def check_variables(environment: Mapping[str, str] = os.environ) -> Iterator[Fin
     if environment.get("ROS_DISCOVERY_SERVER"):
         yield warning(
             "ROS_DISCOVERY_SERVER",
-            f"is '{environment['ROS_DISCOVERY_SERVER']}': nodes meet only while it runs",
+            f"is '{environment['ROS_DISCOVERY_SERVER']}': nodes find each other only while "
+            f"this discovery server runs",
             "unset it, unless you run that server",
         )
 
@@ -315,7 +320,7 @@ def _check_security(environment: Mapping[str, str]) -> Finding:
         return warning(check, doubt, f"export {ENABLE}=true {STRATEGY}=Enforce")
     if environment.get(ENABLE, "") == "true":
         return fine(check, f"SROS 2 is enforced with {environment.get(KEYSTORE, '')}")
-    return fine(check, "SROS 2 is off: whoever is in this network may command the robot")
+    return fine(check, "SROS 2 is off: anyone in this network may command the robot")
 
 
 def _check_profiles(environment: Mapping[str, str]) -> Iterator[Finding]:

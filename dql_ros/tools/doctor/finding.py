@@ -96,4 +96,4 @@ def run_python(
     try:
         return json.loads("".join(output).splitlines()[-1])
     except (IndexError, ValueError) as error:
-        raise ProcessError("gave no answer") from error
+        raise ProcessError("printed no result") from error

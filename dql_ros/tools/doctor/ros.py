@@ -27,6 +27,7 @@ _RMW = "rmw_fastrtps_cpp"
 _DISTROS = ("jazzy", "humble")
 _WHEELS = "pip install 'dql_ros[ros]'"
 _SOURCE = f"source /opt/ros/jazzy/setup.bash, or {_WHEELS} (Python 3.11 or 3.12 on x86-64)"
+_INSTALL_RMW = f"sudo apt install ros-jazzy-rmw-fastrtps-cpp, or {_WHEELS}"
 _SLOW_S = 10.0
 _DISCOVERY_TIMEOUT_S = 30.0
 # Two processes have to start and load rclpy, on a machine that may be busy.
@@ -76,7 +77,7 @@ def judge_installation(installation: Mapping[str, Any]) -> Iterator[Finding]:
     else:
         yield fine("messages", f"all {installation['needed']} packages")
     # The wheels of ROS 2 come without.
-    absent = "not here; `dql closed-loop` and `python -m dql_ros.nodes.…` are"
+    absent = "not installed; use `dql closed-loop` or `python -m dql_ros.nodes.…` instead"
     yield fine("ros2 launch", "found" if installation["launch"] else absent)
 
 
@@ -113,7 +114,8 @@ def _explain(error: str, environment: Mapping[str, str]) -> Finding:
     """Say why rclpy does not load."""
     if "RMW" in error or "rmw_" in error:
         chosen = environment.get("RMW_IMPLEMENTATION", "")
-        return failure("ros", error, f"install {chosen} or unset RMW_IMPLEMENTATION")
+        remedy = f"install {chosen} or unset RMW_IMPLEMENTATION" if chosen else _INSTALL_RMW
+        return failure("ros", error, remedy)
     if "No module named 'rclpy'" in error and Path("/opt/ros").is_dir():
         return failure("ros", "installed, but not sourced in this shell", _SOURCE)
     if "_rclpy_pybind11" in error or "cannot import" in error:

@@ -79,7 +79,7 @@ def test_a_flipped_bit_of_the_weights_is_found_and_the_one_before_is_named(
     flip_bit(checkpoint(run, STEPS) / "state.safetensors", position)
     words = (
         r"step-00000030/state.safetensors: its SHA-256 is not the one in checkpoint.json: damaged "
-        rf"or exchanged; the one before it is whole: name {checkpoint(run, 20)}$"
+        rf"or replaced; the previous checkpoint is intact: use {checkpoint(run, 20)}$"
     )
     for named in (run, checkpoint(run, STEPS)):
         with pytest.raises(DamagedCheckpointError, match=words):
@@ -110,10 +110,10 @@ def test_a_flipped_bit_anywhere_in_the_document_is_found_or_changes_nothing(run:
 def test_where_no_earlier_one_is_whole_none_is_named(run: Path) -> None:
     for step in (10, 20, 30):
         flip_bit(checkpoint(run, step) / "state.safetensors")
-    with pytest.raises(DamagedCheckpointError, match=r"damaged or exchanged; train again$"):
+    with pytest.raises(DamagedCheckpointError, match=r"damaged or replaced; train again$"):
         load_checkpoint(run)
     flip_bit(checkpoint(run, 10) / "state.safetensors")
-    with pytest.raises(DamagedCheckpointError, match=rf"is whole: name {checkpoint(run, 10)}$"):
+    with pytest.raises(DamagedCheckpointError, match=rf"is intact: use {checkpoint(run, 10)}$"):
         load_checkpoint(run)
 
 
@@ -143,7 +143,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_bits
     train(make_config(tiny_dataset), run, resume=True)
     (line,) = [record.getMessage() for record in caplog.records if "resumes" in record.message]
     assert f"step-00000030/{name}: " in line
-    assert line.endswith("; resumes from step 20, so that 10 updates are made again")
+    assert line.endswith("; resumes from step 20: 10 updates are repeated")
     assert "\n" not in line
     expected = last_weights(finished)
     for key, tensor in last_weights(run).items():
@@ -163,13 +163,15 @@ def test_a_run_with_several_damaged_checkpoints_goes_on_from_the_last_whole_one(
     said = capsys.readouterr().out.splitlines()
     (line,) = [line for line in said if "resumes from step 10" in line]
     assert line.startswith(f"{checkpoint(run, 30)}/state.safetensors: its SHA-256 is not")
-    assert line.endswith("so that 20 updates are made again")
+    assert line.endswith(": 20 updates are repeated")
 
 
 def test_a_run_without_a_whole_checkpoint_does_not_begin_again_silently(run: Path) -> None:
     for step in (10, 20, 30):
         flip_bit(checkpoint(run, step) / "state.safetensors")
-    with pytest.raises(CheckpointError, match=r"step-00000030/.*; nor is another one .* whole"):
+    with pytest.raises(
+        CheckpointError, match=r"step-00000030/.*; and no other checkpoint in .* is intact"
+    ):
         train_command(resume=run)
     assert checkpoint_steps(run) == [10, 20, 30]
 
@@ -197,7 +199,7 @@ def test_a_run_from_before_there_were_hashes_is_read_and_that_is_said_once(
     for _ in range(2):
         load_checkpoint(run)
         load_checkpoint(checkpoint(run, 20))
-    assert caplog.text.count("from before checkpoints had hashes") == 1
+    assert caplog.text.count("saved by an older version without hashes") == 1
     train_command(resume=run)
 
 
@@ -207,7 +209,7 @@ def test_one_hash_without_the_other_is_damage(run: Path, key: str) -> None:
     document = json.loads(path.read_text())
     del document[key]
     path.write_text(json.dumps(document))
-    with pytest.raises(DamagedCheckpointError, match="does not have the SHA-256 it states"):
+    with pytest.raises(DamagedCheckpointError, match="does not match its own SHA-256"):
         load_checkpoint(run)
 
 
@@ -236,7 +238,7 @@ def test_an_edited_configuration_changes_no_checkpoint_and_that_is_said(
 ) -> None:
     edit_config(run, "num_candidates: 4", "num_candidates: 9")
     export(run, tmp_path / "bundle")
-    assert "config.yaml: was edited since the run began, which changes nothing" in caplog.text
+    assert "config.yaml: was edited after the run began; the edit is ignored" in caplog.text
     assert load_checkpoint(run).config.selection.num_candidates == 4
 
 
@@ -359,7 +361,9 @@ def test_checkpoints_behind_a_link_are_not_read(run: Path, tmp_path: Path, place
     (run / place).rename(tmp_path / "elsewhere")
     (run / place).symlink_to(tmp_path / "elsewhere")
     for use in (load_checkpoint, describe, lambda path: train_command(resume=path)):
-        with pytest.raises(CheckpointError, match=rf"{place}: is a link; put what it leads to"):
+        with pytest.raises(
+            CheckpointError, match=rf"{place}: is a symbolic link: replace it by the real folder"
+        ):
             use(run)
 
 

@@ -196,7 +196,7 @@ def test_a_run_goes_on_only_as_it_began(tmp_path: Path, tiny_dataset: Path) -> N
     with pytest.raises(
         ConfigError,
         match=r"began with run\.steps=30 and cannot continue with "
-        r"run\.steps=60: a run resumes as it began",
+        r"run\.steps=60: a resumed run must keep its configuration",
     ):
         train(longer, run, resume=True)
 
@@ -207,7 +207,9 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path: Path, tiny_dataset: Path
     facts = json.loads((run / "run.json").read_text())
     facts["dataset"]["sha256"] = "0" * 64
     (run / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(CheckpointError, match=r"began with other data than .* holds now"):
+    with pytest.raises(
+        CheckpointError, match=r"the dataset .* has changed since this run started"
+    ):
         train(config, run, resume=True)
 
 
@@ -234,5 +236,7 @@ def test_two_processes_do_not_train_one_run(tmp_path: Path, tiny_dataset: Path) 
     def train_it_again(step: int, metrics: Mapping[str, float]) -> None:
         train(config, run, resume=True)
 
-    with pytest.raises(ConfigError, match="run: another process is training this run"):
+    with pytest.raises(
+        ConfigError, match="run: another process is training this run; wait until it ends, or"
+    ):
         train(config, run, train_it_again)

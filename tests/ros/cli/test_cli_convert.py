@@ -108,7 +108,7 @@ def test_a_dry_run_says_what_it_would_do(
     assert line.startswith("would make out: 1 episodes")
     assert "report.html" not in line
     assert run_dql(monkeypatch, "convert", ARM, "a", "--out", "o", "--dry-run", "--resume") == 2
-    assert "--dry-run takes nothing over: leave out --resume" in capsys.readouterr().err
+    assert "--dry-run and --resume cannot be used together" in capsys.readouterr().err
 
 
 def test_json_is_the_report_alone(

@@ -189,7 +189,7 @@ def test_a_cluster_of_its_own_is_heard_on_this_machine_only(
     ("seen", "version", "told"),
     [
         (True, "0.0", "has dql_ros .* and this machine 0.0; install the same on all"),
-        (False, __version__, "bag: .* does not see .*there or .*; --ray needs bags, --out and"),
+        (False, __version__, "bag: .* cannot access .*there or .*; put bags, --out and"),
     ],
 )
 def test_machines_that_differ_are_told_of(
@@ -206,7 +206,10 @@ def test_machines_that_differ_are_told_of(
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("127.0.0.1:1", "--ray 127.0.0.1:1: nothing answers there (Connection refused); start"),
+        (
+            "127.0.0.1:1",
+            "--ray 127.0.0.1:1: no Ray cluster answers at this address (Connection refused)",
+        ),
         ("somewhere", "--ray somewhere: not an address; write host:port, auto or local"),
     ],
 )

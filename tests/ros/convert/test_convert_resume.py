@@ -142,7 +142,10 @@ def test_two_conversions_to_one_folder_do_not_meet(place: Workplace) -> None:
         place.holder()
         second = place.run(*bags, "--out", "out")
         assert second.returncode == 2
-        assert "out: another dql convert is making it; wait for its end" in second.stderr
+        assert (
+            "out: another dql convert is writing this folder: wait until it finishes"
+            in second.stderr
+        )
         place.release()
         process.communicate(timeout=30)
         assert process.returncode == 0
@@ -218,7 +221,7 @@ def test_results_that_somebody_else_made_are_not_used(place: Workplace, prepared
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert (
-        ".out.parts: is where this conversion keeps its results, and was made by somebody" in line
+        ".out.parts: this folder for partial results belongs to another user or is a link" in line
     )
     assert os.listdir(elsewhere) == []
 

@@ -314,7 +314,7 @@ def test_markers_say_when_an_episode_runs() -> None:
     assert (first.start_ns, first.end_ns) == (250_000_000, 650_000_000)
     assert first.observations.ravel().tolist() == [2, 3, 4, 5, 6]
     assert first.actions.ravel().tolist() == [3, 4, 5, 6]
-    assert (first.truncated, str(first.ending)) == (True, "stopped by its marker")
+    assert (first.truncated, str(first.ending)) == (True, "ended by the stop event")
     assert second.observations.ravel().tolist() == [12, 13, 14, 15, 16]
 
 

@@ -100,9 +100,9 @@ def test_remarks_tell_what_must_not_be_overlooked() -> None:
         "bags/eventful: eventful_0.mcap: a chunk is cut off; an unknown number of messages are "
         "lost.",
         "bags/eventful: metadata.yaml names other files",
-        "bags/eventful: 12 messages on /map were skipped: nobody knows the type "
-        "nav2_msgs/msg/Costmap.",
-        "1 episode ends where something needed was missing.",
+        "bags/eventful: 12 messages on /map were skipped: the bag has no usable definition of "
+        "the type nav2_msgs/msg/Costmap.",
+        "1 episode ends because a topic or value was missing (see the table of episodes).",
         "1 episode was split where a needed number was not finite.",
         "4 ticks were dropped because a needed number was not finite.",
         "7 action values lay beyond the contract's bounds and were clipped.",
@@ -121,8 +121,8 @@ def test_remarks_follow_the_contract() -> None:
     assert any("beyond the contract's bounds and widened the bounds." in one for one in widened)
     imitated = report([part("bags/a", lengths=(9,))], arm(reward=None))["remarks"]
     assert imitated == [
-        "The contract names no reward: all rewards are 0, and the dataset can be imitated but no "
-        "value learned from it."
+        "The contract names no reward: all rewards are 0, and only imitation can be learned "
+        "(agent: diffusion_bc)."
     ]
     rows = part("bags/a", lengths=(9,)).episodes
     endless = rows[0].model_copy(update={"terminated": False, "truncated": True, "ending": "stop"})

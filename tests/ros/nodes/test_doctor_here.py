@@ -40,5 +40,5 @@ def test_two_processes_that_do_not_meet_are_told(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ros, "_DISCOVERY_TIMEOUT_S", 1.0)
     finding = ros.check_discovery()
     assert finding.verdict is Verdict.FAILURE
-    assert "no message came through within 1 s" in finding.found
+    assert "no message arrived within 1 s" in finding.found
     assert "loopback interface" in finding.remedy

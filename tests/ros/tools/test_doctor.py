@@ -56,7 +56,7 @@ def test_a_process_answers_with_json_on_its_last_line() -> None:
     [
         ("raise SystemExit('no such thing')", "no such thing"),
         ("import os; os._exit(3)", "ended with code 3"),
-        ("pass", "gave no answer"),
+        ("pass", "printed no result"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended with code -11"),
     ],
 )
@@ -153,7 +153,9 @@ def test_governors_are_counted(tmp_path: Path) -> None:
     [(0.2, 4, Verdict.FINE), (3.5, 4, Verdict.WARNING), (0.0, 1, Verdict.WARNING)],
 )
 def test_a_busy_or_small_machine_is_told(load: float, cores: int, verdict: Verdict) -> None:
-    assert check_load(load, cores).verdict is verdict
+    finding = check_load(load, cores)
+    assert finding.verdict is verdict
+    assert finding.found.endswith(": ticks will be late") == (verdict is not Verdict.FINE)
 
 
 def test_lateness_is_that_of_each_wait_and_a_long_pause_counts_once() -> None:
@@ -169,7 +171,7 @@ def test_lateness_is_that_of_each_wait_and_a_long_pause_counts_once() -> None:
 
 def test_timing_is_measured_here() -> None:
     finding = check_timing(ticks=20)
-    assert re.match(r"wakes \d+\.\d\d ms late \(p50\)", finding.found)
+    assert re.match(r"a timer wakes up \d+\.\d\d ms late \(p50\)", finding.found)
     assert finding.verdict is not Verdict.FAILURE
 
 
@@ -227,6 +229,19 @@ def test_an_rmw_that_is_not_installed_is_told_by_name() -> None:
     (finding,) = check_ros({**os.environ, "RMW_IMPLEMENTATION": "rmw_of_no_one"})
     assert finding.verdict is Verdict.FAILURE
     assert finding.remedy == "install rmw_of_no_one or unset RMW_IMPLEMENTATION"
+
+
+def test_a_missing_default_rmw_is_told_with_its_package(tmp_path: Path) -> None:
+    package = tmp_path / "rclpy"
+    package.mkdir()
+    package.joinpath("__init__.py").write_text(
+        "raise ImportError('librmw_fastrtps_cpp.so: cannot open shared object file')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    environment.pop("RMW_IMPLEMENTATION", None)
+    (finding,) = check_ros(environment)
+    assert finding.verdict is Verdict.FAILURE
+    assert finding.remedy.startswith("sudo apt install ros-jazzy-rmw-fastrtps-cpp, or ")
 
 
 def test_a_machine_without_ros_is_told_how_to_get_it(tmp_path: Path) -> None:

@@ -436,7 +436,8 @@ def test_a_policy_that_was_given_up_keeps_nothing_from_a_core(robot: Robot, scar
     for _ in range(2):
         assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
         robot.probe.until(
-            lambda: "a policy that was given up still computes" in process.last_words, "the reason"
+            lambda: "a policy that took too long is still running" in process.last_words,
+            "the reason",
         )
     threads = [int(path.name) for path in Path(f"/proc/{process.pid}/task").iterdir()]
     assert 49 not in {os.sched_getparam(thread).sched_priority for thread in threads}

@@ -241,7 +241,8 @@ def test_a_crash_of_the_policy_ends_the_process_after_the_safe_command(
     for _ in range(20):
         moving.robot.probe.spin()
     assert arm.last == SAFE
-    assert moving.told.said("the policy failed: ZeroDivisionError('the policy broke')")
+    broke = "the policy failed: ZeroDivisionError('the policy broke')"
+    assert moving.told.said(f"{broke}; this node ends: see its log, then start it again")
 
 
 def test_commands_beyond_the_bounds_are_cut_and_told(moving: Moving) -> None:
@@ -345,6 +346,6 @@ def test_endpoints_with_another_quality_of_service_are_told(
     states = probe.node.create_publisher(JointState, "joint_states", reliable(1))
     probe.until(lambda: states.get_subscription_count() > 0, "the node")
     probe.until(lambda: told.count("QoS incompatibilities") == 2, "both to be told")
-    assert told.said("of 'target' have a durability incompatible with the contract's 'qos'")
-    assert told.said("of 'velocity_controller/commands' have a durability incompatible")
+    assert told.said("of 'target' use another durability than the contract")
+    assert told.said("of 'velocity_controller/commands' use another durability")
     assert told.state == "waiting"

@@ -222,7 +222,7 @@ def test_a_transition_that_the_state_does_not_have_changes_nothing(
         answer = client.call_async(ChangeState.Request(transition=Transition(id=number)))
         probe.until(answer.done, f"the answer to {number}")
         assert not answer.result().success
-    probe.until(lambda: "ransition" in process.last_words, "a warning")
+    probe.until(lambda: "possible are: configure" in process.last_words, "a warning")
     probe.activate(NODE)
 
 

@@ -90,7 +90,7 @@ def test_pause_and_resume(robot: Robot, scara: Path) -> None:
     arm, told = Arm(robot), Told(robot)
     arm.aim(arm.now_ns)
     arm.live(lambda: arm.last == ACTION, "the arm to move")
-    assert trigger(robot, "pause") == (True, "paused; ~/resume ends that")
+    assert trigger(robot, "pause") == (True, "paused: to continue, call ~/resume")
     arm.live(lambda: arm.last == SAFE and told.state == "paused", "the pause")
     seen = len(arm.commands)
     arm.live(lambda: len(arm.commands) >= seen + 5, "more commands")

@@ -52,7 +52,10 @@ def test_with_a_rival_the_node_does_not_become_active(robot: Robot, scara: Path)
     answer = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
     arm.live(answer.done, "the refusal")
     assert not answer.result().success
-    probe.until(lambda: "/policy, /probe; only one node may" in process.last_words, "the names")
+    probe.until(
+        lambda: "/policy, /probe: stop the other node, or set on_rival" in process.last_words,
+        "the names",
+    )
     assert not arm.commands
     probe.node.destroy_publisher(rival)
     answer = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)

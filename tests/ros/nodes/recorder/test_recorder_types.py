@@ -153,7 +153,8 @@ def test_what_a_publisher_sent_before_it_was_asked_for_less_is_told(
     robot.probe.until(best_effort.get_subscription_count, "the recorder to ask for less")
     robot.probe.until(lambda: diagnostics.value("remark on /note"), "a remark")
     assert diagnostics.value("remark on /note") == (
-        "got a publisher with a weaker QoS (best_effort, volatile): its first messages are missing"
+        "got a publisher with a lower QoS (best_effort, volatile): its first messages are not "
+        "recorded"
     )
     finish(robot, process)
 
