@@ -24,8 +24,6 @@ _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")
 SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
 # They would override the discovery range, or lead the nodes elsewhere.
 _OVERRIDING = {"ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"}
-# By these a user chooses a profile of Fast DDS 2 (until Jazzy) and 3.
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 @dataclass(frozen=True)

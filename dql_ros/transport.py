@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dql_ros.processes import PROFILE_VARIABLES, environment_of
+from dql_ros.processes import environment_of
 
+# By these a user chooses a profile of Fast DDS 2 (until Jazzy) and 3.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _PROFILES = Path(__file__).with_name("fastdds")
 # By these a user chooses how Fast DDS finds and reaches others.
 _CHOICES = (

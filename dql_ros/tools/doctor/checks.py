@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dql_core.errors import ConfigError
 from dql_ros.control.ticking import REMEDY, raise_priority_of_this_thread
-from dql_ros.processes import PROFILE_VARIABLES, SAFE_DOMAINS
+from dql_ros.processes import SAFE_DOMAINS
 from dql_ros.sros2 import (
     ENABLE,
     KEYSTORE,
@@ -36,6 +36,7 @@ from dql_ros.tools.doctor.finding import (
     warning,
 )
 from dql_ros.tools.doctor.ros import check_ros
+from dql_ros.transport import PROFILE_VARIABLES
 
 # Humble's to Jazzy's; the wheels of Jazzy exist for the last two.
 PYTHONS = ((3, 10), (3, 12))

@@ -10,17 +10,23 @@ from tests.cli_process import dql
 pytestmark = pytest.mark.slow
 
 
+def output_of(code: str) -> str:
+    """Run code in an interpreter of its own, which must succeed; return what it printed."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 def test_help_lists_every_verb_without_importing_torch() -> None:
     code = (
         "import sys; from dql_ros.cli.main import main; sys.argv[1:] = ['--help']\n"
         "try: main()\n"
         "except SystemExit: assert 'torch' not in sys.modules; raise"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert all(verb in result.stdout for verb in VERBS)
+    shown = output_of(code)
+    assert all(verb in shown for verb in VERBS)
 
 
 def test_each_verb_can_be_imported_before_the_others() -> None:
@@ -34,10 +40,7 @@ def test_each_verb_can_be_imported_before_the_others() -> None:
         "        os._exit(0)\n"
         "    assert os.waitpid(child, 0)[1] == 0, verb"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    output_of(code)
 
 
 @pytest.mark.parametrize("verb", list(VERBS))
