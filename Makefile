@@ -24,14 +24,14 @@ $(STAMP): setup.py constraints.txt scripts/setup.sh
 demo: $(STAMP)  ## from nothing to a driving robot: runs/demo/index.html
 	@$(BIN)/dql demo --out runs/demo
 
-# The tests of a file run in one process. Many wait for a node's next period: three processes keep
+# The tests of a file run in one process. Many wait for a node's next period: four processes keep
 # two cores busy.
 TEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 # Under load DDS may lose the answer of a service that has just been discovered: a test that waited
 # for one in vain is run once more, and told as such. Nothing else is.
 test: check  ## lint, types and the whole test suite
-	@$(TEST) -n 3 --reruns 1 --only-rerun "waited in vain"
+	@$(TEST) -n 4 --reruns 1 --only-rerun "waited in vain"
 
 test-fast: $(STAMP)  ## the tests that take a minute together: no ROS processes, no training
 	@$(TEST) -n 2 -m "not ros and not slow and not realdata"

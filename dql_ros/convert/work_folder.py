@@ -49,7 +49,6 @@ class WorkFolder:
     def __init__(self, out: Path, bags: int, *, dry_run: bool = False) -> None:
         self.folder = out.with_name(f".{out.name}.{'dry-run' if dry_run else 'parts'}")
         self._bags = bags
-        self._finished = 0
         self._dry_run = dry_run
         # A worker that outlives its killed main process has no folder in the next conversion.
         self._run = secrets.token_hex(4)
@@ -60,9 +59,11 @@ class WorkFolder:
     @property
     def kept(self) -> str:
         """How many bags are done and need not be converted again, in words; empty if none."""
-        if self._dry_run or not self._finished:
+        # Counted where they lie: an interruption may come between writing and counting one.
+        finished = 0 if self._dry_run else sum(1 for _ in self._finished())
+        if not finished:
             return ""
-        return f"; {self._finished} of {self._bags} bags are done, continue with --resume"
+        return f"; {finished} of {self._bags} bags are done, continue with --resume"
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -109,7 +110,6 @@ class WorkFolder:
             same = known == _identity(job) and (job.salvage or not result.losses)
             if same and result.error is None:
                 folder.rename(job.folder)
-                self._finished += 1
                 return True
         return False
 
@@ -130,7 +130,6 @@ class WorkFolder:
     def finish(self, job: BagJob) -> None:
         """Note that a bag is done."""
         write_text(job.folder / IDENTITY, json.dumps(self._identities[job.folder]))
-        self._finished += self.read(job).error is None
 
     def read(self, job: BagJob) -> BagResult:
         """Return the result of a bag that is converted."""
@@ -146,7 +145,6 @@ class WorkFolder:
 
     def discard(self) -> None:
         """Remove everything."""
-        self._finished = 0
         shutil.rmtree(self.folder, ignore_errors=True)
         for folder in self._missing:
             with suppress(OSError):  # it holds something: the dataset
@@ -167,6 +165,13 @@ class WorkFolder:
                 shutil.rmtree(folder, ignore_errors=True)
         if self._dry_run or not any(self._folders()):
             self.discard()
+
+    def _finished(self) -> Iterator[Path]:
+        """Folders of this conversion's bags that are done and did not fail."""
+        for identity in self.folder.glob(f"*.{self._run}/{IDENTITY}"):
+            document = read_json(identity.with_name(RESULT), BagError, MAX_RESULT_BYTES)
+            if BagResult.from_json(document).error is None:
+                yield identity.parent
 
     def _folders(self) -> Iterator[Path]:
         return (path for path in self.folder.glob("*") if path.is_dir())
