@@ -110,6 +110,7 @@ def fit_normalizer(config: TrainConfig, dataset: LoadedDataset) -> Normalizer:
 
 def _measure(dataset: LoadedDataset) -> Normalizer:
     """Measure the observations of ``dataset`` that were acted on."""
-    # The row after the last action is never acted on, so it does not count.
+    # The row after the last action is never acted on, so it does not count for mean and spread.
     rows = [episode.observations[:-1] for episode in dataset.episodes]
-    return Normalizer.fit(np.concatenate(rows), dataset.spec.action_low, dataset.spec.action_high)
+    last_rows = np.stack([episode.observations[-1] for episode in dataset.episodes])
+    return Normalizer.fit(np.concatenate(rows), dataset.spec, also_seen=last_rows)
