@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.spec import PolicySpec
+from dql_core.spec import FieldSpec, PolicySpec
 
-# Below this spread a dimension carries no information and is only centred.
+# Below this standard deviation a field never changed, whatever its unit, and is only centred.
 CONSTANT_STD = 1e-6
+# Smaller standard deviations are those of noise: what a robot does not show by moving must not be
+# magnified. TD3+BC (arXiv 2106.06860) adds as much to each standard deviation. ``deg`` is what
+# GPS positions are in, too, of which this is a metre.
+_SI = ("", "1", "m", "rad", "m/s", "rad/s", "m/s^2", "rad/s^2", "s", "N", "N m", "V", "A", "K")
+SMALLEST_STD = dict.fromkeys((*_SI, "degC", "kg", "Hz"), 1e-3) | {"deg": 1e-5, "T": 1e-9}
+_RANGE = ("observation_min", "observation_max")
+# Of what a field with finite limits can be at all.
+SMALLEST_SHARE_OF_RANGE = 1e-4
+# Steps between neighbouring float32 numbers that are rounding and no movement.
+ROUNDING_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -26,31 +36,43 @@ class Normalizer:
         observation_std: Shape (O,), positive.
         action_low: Lower action bounds, shape (A,).
         action_high: Upper action bounds, shape (A,).
+        observation_min: Smallest value of each observation field in the training data, shape
+            (O,); ``None`` if that is not known, as for policies of earlier versions.
+        observation_max: Largest value, likewise.
     """
 
     observation_mean: NDArray[np.float32]
     observation_std: NDArray[np.float32]
     action_low: NDArray[np.float32]
     action_high: NDArray[np.float32]
+    observation_min: NDArray[np.float32] | None = None
+    observation_max: NDArray[np.float32] | None = None
 
     @classmethod
     def fit(
         cls,
         observations: NDArray[np.float32],
-        action_low: NDArray[np.float32],
-        action_high: NDArray[np.float32],
+        spec: PolicySpec,
+        also_seen: NDArray[np.float32] | None = None,
     ) -> Normalizer:
-        """Measure the observations and take the action bounds as given.
+        """Measure observations; the action bounds are those of the spec.
 
         Args:
             observations: Shape (M, O).
-            action_low: Lower action bounds, shape (A,).
-            action_high: Upper action bounds, shape (A,).
+            spec: Of the vectors; units and limits of its observation decide which standard
+                deviations are too small, see `smallest_std`.
+            also_seen: Observations that count for smallest and largest values only, shape (N, O).
         """
         mean = observations.mean(axis=0, dtype=np.float64)
         std = observations.std(axis=0, dtype=np.float64)
-        std = np.where(std < CONSTANT_STD, 1.0, std)
-        return cls(_frozen(mean), _frozen(std), _frozen(action_low), _frozen(action_high))
+        low, high = observations.min(axis=0), observations.max(axis=0)
+        constant, smallest = smallest_std(spec.observation, np.maximum(np.abs(low), np.abs(high)))
+        std = np.where(std < constant, np.maximum(std, 1.0), np.maximum(std, smallest))
+        if also_seen is not None:
+            low = np.minimum(low, also_seen.min(axis=0))
+            high = np.maximum(high, also_seen.max(axis=0))
+        arrays = (mean, std, spec.action_low, spec.action_high, low, high)
+        return cls(*map(_frozen, arrays))
 
     @classmethod
     def for_actions_only(
@@ -59,6 +81,29 @@ class Normalizer:
         """Leave observations as they are, as the paper's code does."""
         zeros, ones = np.zeros(observation_size), np.ones(observation_size)
         return cls(_frozen(zeros), _frozen(ones), _frozen(action_low), _frozen(action_high))
+
+    @property
+    def barely_moved(self) -> NDArray[np.bool_]:
+        """Which observation fields were constant, or nearly, in the training data, shape (O,)."""
+        if self.observation_min is None or self.observation_max is None:
+            return self.observation_std == 1.0
+        # No standard deviation is larger than half the range, unless `fit` raised it.
+        largest = (self.observation_max - self.observation_min) * np.float32(0.5)
+        barely: NDArray[np.bool_] = self.observation_std > largest * np.float32(1.001)
+        return barely
+
+    def bounded(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Move observations, shape (..., O), to the nearest that the training data has.
+
+        Each field goes to its smallest or largest value there; what lies between is unchanged.
+        """
+        if self.observation_min is None or self.observation_max is None:
+            return values
+        # For a few numbers several times as fast as np.clip.
+        bounded: NDArray[np.float32] = np.minimum(
+            np.maximum(values, self.observation_min), self.observation_max
+        )
+        return bounded
 
     def observation(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standardise observations, shape (..., O)."""
@@ -77,18 +122,24 @@ class Normalizer:
 
     def to_json(self) -> dict[str, list[float]]:
         """Return a JSON-ready dictionary that keeps every bit."""
-        return {name: array.tolist() for name, array in vars(self).items()}
+        return {name: array.tolist() for name, array in vars(self).items() if array is not None}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Normalizer:
         """Rebuild the normaliser that `to_json` wrote.
 
         Raises:
-            ValueError: If a number is missing or not finite, or a spread not positive.
+            ValueError: If a number is missing or not finite, a spread not positive, or a smallest
+                value above the largest.
         """
-        arrays = {name: _numbers(document, name) for name in cls.__dataclass_fields__}
+        names = [name for name in cls.__dataclass_fields__ if name not in _RANGE]
+        names += _RANGE if any(name in document for name in _RANGE) else []
+        arrays = {name: _numbers(document, name) for name in names}
         if not np.all(arrays["observation_std"] > 0.0):
             raise ValueError("the normaliser's observation_std must be above 0")
+        low, high = (arrays.get(name, arrays["observation_mean"]) for name in _RANGE)
+        if low.shape != high.shape or np.any(low > high):
+            raise ValueError("the normaliser's observation_min is above its observation_max")
         return cls(**arrays)
 
     def require_fits(self, spec: PolicySpec) -> None:
@@ -97,12 +148,36 @@ class Normalizer:
         Raises:
             ValueError: Naming what differs.
         """
-        for name in ("observation_mean", "observation_std"):
-            if len(getattr(self, name)) != len(spec.observation):
+        for name in ("observation_mean", "observation_std", *_RANGE):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(spec.observation):
                 raise ValueError(f"the normaliser's {name} has not as many numbers as the spec")
         for name in ("action_low", "action_high"):
             if not np.array_equal(getattr(self, name), getattr(spec, name)):
                 raise ValueError(f"the normaliser's {name} is not that of the spec")
+
+
+def smallest_std(
+    fields: Sequence[FieldSpec], magnitudes: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two limits of the standard deviation of each observation field, both shape (O,).
+
+    Below the first a field never changed. Below the second it changed by so little, for its unit
+    and limits, that normalising it would only magnify noise; then the second takes its place.
+
+    Args:
+        fields: Length O; of a known unit, or with finite limits, or neither.
+        magnitudes: Largest absolute value of each field, shape (O,).
+    """
+    smallest = np.array([_smallest_std(field) for field in fields])
+    rounding = ROUNDING_STEPS * np.spacing(magnitudes.astype(np.float32)).astype(np.float64)
+    return np.maximum(np.minimum(smallest, CONSTANT_STD), rounding), np.maximum(smallest, rounding)
+
+
+def _smallest_std(field: FieldSpec) -> float:
+    range_share = SMALLEST_SHARE_OF_RANGE * (field.high - field.low)
+    smallest = min(SMALLEST_STD.get(field.unit, np.inf), range_share if range_share else np.inf)
+    return smallest if np.isfinite(smallest) else CONSTANT_STD
 
 
 def _numbers(document: Mapping[str, Any], name: str) -> NDArray[np.float32]:

@@ -68,7 +68,7 @@ def export_untrained(contract: Path, folder: Path) -> Path:
         {"agent": "diffusion_ql", "policy": network, "critic": network}
     )
     seen = np.random.default_rng(0).normal(size=(1000, len(spec.observation))).astype(np.float32)
-    normalizer = Normalizer.fit(seen, spec.action_low, spec.action_high)
+    normalizer = Normalizer.fit(seen, spec)
     agent = make_agent(config, spec, torch.Generator())
     checkpoint = Checkpoint(spec, config, normalizer, agent, torch.Generator())
     run, bundle = folder / f"{contract.stem}_run", folder / f"{contract.stem}_bundle"

@@ -61,8 +61,8 @@ class PolicyGraph(nn.Module):
         self.critic = critic
         self.temperature = temperature
         self.raw_temperature = raw_temperature
-        for name, values in vars(normalizer).items():
-            self.register_buffer(name, torch.tensor(values))
+        for name in ("observation_mean", "observation_std", "action_low", "action_high"):
+            self.register_buffer(name, torch.tensor(getattr(normalizer, name)))
 
     def noise_shape(self, num_candidates: int) -> tuple[int, int, int]:
         """Shape of the noise of one decision, (Z, K, A)."""
@@ -128,22 +128,27 @@ class PolicyGraph(nn.Module):
 class TorchPolicy:
     """Samples actions from an agent's own networks; keeps no state.
 
+    As in a bundle, observations are moved to the nearest that the training data has.
+
     Attributes:
         spec: What observation and action mean.
         choice: How many candidates it samples and how it chooses one.
     """
 
-    def __init__(self, graph: PolicyGraph, spec: PolicySpec, choice: Choice) -> None:
+    def __init__(
+        self, graph: PolicyGraph, spec: PolicySpec, choice: Choice, normalizer: Normalizer
+    ) -> None:
         self.spec = spec
         self.choice = choice
         self._graph = graph
+        self._normalizer = normalizer
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
 
     def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
         """Sample an action for a raw observation, shape (O,)."""
-        return self._graph.decide(observation, self._draw(rng))
+        return self._graph.decide(self._normalizer.bounded(observation), self._draw(rng))
 
     def act_for_each(
         self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
@@ -156,7 +161,7 @@ class TorchPolicy:
         """
         steps, selection = zip(*map(self._draw, rngs), strict=True)
         noise = Noise(np.stack(steps, axis=1), np.stack(selection))
-        return self._graph.decide(observations, noise).action
+        return self._graph.decide(self._normalizer.bounded(observations), noise).action
 
     def _draw(self, rng: np.random.Generator) -> Noise:
         shape = self._graph.noise_shape(self.choice.num_candidates)
@@ -186,4 +191,4 @@ def torch_policy(
 ) -> TorchPolicy:
     """Return a policy that acts as a trained agent is configured to."""
     graph = policy_graph(agent, config, normalizer)
-    return TorchPolicy(graph, spec, default_choice(agent, config))
+    return TorchPolicy(graph, spec, default_choice(agent, config), normalizer)

@@ -16,13 +16,16 @@ from dql_core.errors import ConfigError
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file; never a pickle.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file, or a dataset; never a pickle.")
+    ],
     file_format: Annotated[
         FileFormat,
         typer.Option(
             "--format",
             help="d3rlpy: an MDPDataset of d3rlpy 1.x (.h5). d4rl: D4RL's .hdf5. npz: "
-            "trajectories of the imitation library.",
+            "trajectories of the imitation library. minari: a Minari dataset whose actions have "
+            "no bounds, to give it some.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the dataset to make.")],

@@ -50,7 +50,7 @@ SHOWN = ("imitation", "improvement", "critic", "q_data")
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(help="Training configuration, for example config/train/scara.yaml."),
+        typer.Argument(help="Training configuration, for example config/train/imitate.yaml."),
     ] = None,
     dataset: Annotated[
         str | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
 from dql_core.errors import DatasetError
-from dql_core.normalize import CONSTANT_STD
+from dql_core.normalize import ROUNDING_STEPS, smallest_std
 
 # Rounding of a recorded bound is not a breach of it; relative to the action's range.
 BOUND_TOLERANCE = 1e-5
@@ -48,7 +48,10 @@ def check_dataset(
         DatasetError: If it cannot be learned from.
     """
     require_finite(dataset)
-    findings = [*_constant_dimensions(dataset), *_short_episodes(dataset, config.data.n_step)]
+    findings = list(_constant_dimensions(dataset))
+    if config.data.normalize_observations:
+        findings += _nearly_constant_observations(dataset)
+    findings += _short_episodes(dataset, config.data.n_step)
     if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
             raise DatasetError(
@@ -122,15 +125,51 @@ def _constant_dimensions(dataset: LoadedDataset) -> Iterator[Finding]:
         ("observations", dataset.spec.observation, "a policy cannot know what other values mean"),
         ("actions", dataset.spec.action, "a policy can only repeat them"),
     ):
-        rows: list[NDArray[np.float32]] = [getattr(episode, kind) for episode in dataset.episodes]
-        low = np.min([each.min(axis=0) for each in rows], axis=0)
-        high = np.max([each.max(axis=0) for each in rows], axis=0)
-        constant = np.flatnonzero(high.astype(np.float64) - low <= CONSTANT_STD)
+        low, high = _extremes([getattr(episode, kind) for episode in dataset.episodes])
+        constant = np.flatnonzero(low == high)
         if len(constant):
             names = ", ".join(f"'{fields[index].name}' = {low[index]:g}" for index in constant)
             yield Finding(
                 f"{len(constant)} of {len(fields)} {kind} never change ({names}): {consequence}"
             )
+
+
+def _nearly_constant_observations(dataset: LoadedDataset) -> Iterator[Finding]:
+    """Find observations that move by less than the normaliser would magnify to 1, a line each."""
+    rows = [episode.observations[:-1] for episode in dataset.episodes]
+    low, high = _extremes(rows)
+    # From the lowest value, so that nothing cancels; an episode at a time, for the memory.
+    sums = np.zeros((2, len(low)))
+    for each in rows:
+        above = each.astype(np.float64) - low
+        sums += above.sum(axis=0), np.square(above).sum(axis=0)
+    mean, mean_square = sums / sum(map(len, rows))
+    std = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+    fields, magnitude = dataset.spec.observation, np.maximum(np.abs(low), np.abs(high))
+    constant, smallest = smallest_std(fields, magnitude)
+    for index in np.flatnonzero((std < smallest) & (low != high)):
+        field, unit = fields[index], fields[index].unit and f" {fields[index].unit}"
+        used = max(std[index], 1.0) if std[index] < constant[index] else smallest[index]
+        change = (
+            f"observation '{field.name}' hardly changes: {low[index]:.9g} to {high[index]:.9g}"
+            f"{unit}, standard deviation {std[index]:.2g}, below {smallest[index]:.2g}; it is "
+            f"divided by {used:.2g}, so that noise is not magnified"
+        )
+        if smallest[index] <= ROUNDING_STEPS * np.spacing(magnitude[index]):
+            yield Finding(f"{change}; float32 rounds it: give an 'offset' in the contract")
+        else:
+            yield Finding(
+                f"{change}; if these changes matter, give narrow 'low' and 'high' in the contract"
+            )
+
+
+def _extremes(
+    rows: Sequence[NDArray[np.float32]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return smallest and largest value of each field, both shape (n,)."""
+    low: NDArray[np.float32] = np.min([each.min(axis=0) for each in rows], axis=0)
+    high: NDArray[np.float32] = np.max([each.max(axis=0) for each in rows], axis=0)
+    return low, high
 
 
 def _short_episodes(dataset: LoadedDataset, n_step: int) -> Iterator[Finding]:

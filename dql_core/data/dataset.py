@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ EPISODES_AT_ONCE = 64
 # What HDF5 adds to an episode's arrays, at most.
 HDF5_EPISODE_BYTES = 1 << 15
 DATA_FOLDER = "data"
+_logger = logging.getLogger(__name__)
 # A dataset's name within Minari's folder, which leads nowhere else.
 _MINARI_ID = re.compile(r"[-\w]+(/[-\w]+)*")
 
@@ -122,19 +124,27 @@ def write_dataset(
             storage.update_episodes(group)
 
 
-def load_dataset(source: str | Path) -> LoadedDataset:
+def load_dataset(source: str | Path, *, bounds_matter: bool = True) -> LoadedDataset:
     """Load a Minari dataset, stored as HDF5 or Arrow, into memory.
+
+    Episodes without a transition are left out, and their number is logged.
 
     Args:
         source: The folder that holds ``data/``, the data folder itself, or a Minari id.
+        bounds_matter: Refuse an action space without finite bounds; else they become -1 and 1.
 
     Raises:
         DatasetError: If there is no such dataset, it is damaged, or its spaces do not fit (see
             `spec_from_spaces`).
     """
     where = str(source)
-    reader = EpisodeReader(find_dataset(source).absolute(), where)
-    episodes = tuple(_episode(stored, where) for stored in reader)
+    reader = EpisodeReader(find_dataset(source).absolute(), where, bounds_matter=bounds_matter)
+    stored = [_episode(each, where) for each in reader]
+    episodes = tuple(episode for episode in stored if len(episode))
+    if not episodes:
+        raise DatasetError(_empty(where, 0))
+    if empty := len(stored) - len(episodes):
+        _logger.warning("%s: %d of %d episodes are empty: left out", where, empty, len(stored))
     return LoadedDataset(reader.metadata.spec, episodes, where, reader.metadata.document)
 
 
@@ -145,8 +155,6 @@ def _episode(stored: StoredEpisode, where: str) -> Episode:
             f"{where}: episode {stored.index} ends at step {stored.early_end} of {length}; an "
             f"episode must end with its last transition"
         )
-    if length == 0:
-        raise DatasetError(_empty(where, stored.index))
     ends = logged.terminated, logged.truncated
     return Episode(logged.observations, logged.actions, stored.rewards, *ends)
 

@@ -60,6 +60,7 @@ class EpisodeReader:
     Args:
         data_path: Its data folder, absolute.
         where: The dataset's name, for messages.
+        bounds_matter: As for `read_metadata`.
 
     Attributes:
         metadata: What is known of it beforehand.
@@ -70,9 +71,9 @@ class EpisodeReader:
             an array is damaged or not of the shape of its space.
     """
 
-    def __init__(self, data_path: Path, where: str) -> None:
+    def __init__(self, data_path: Path, where: str, *, bounds_matter: bool = True) -> None:
         self.where = where
-        self.metadata = read_metadata(data_path, where)
+        self.metadata = read_metadata(data_path, where, bounds_matter=bounds_matter)
         self._data_path = data_path
         self._spaces = self.metadata.observation_space, self.metadata.action_space
 

@@ -62,12 +62,13 @@ class DatasetMetadata:
     document: dict[str, Any]
 
 
-def read_metadata(data_path: Path, where: str) -> DatasetMetadata:
+def read_metadata(data_path: Path, where: str, *, bounds_matter: bool = True) -> DatasetMetadata:
     """Read and check a dataset's ``metadata.json``.
 
     Args:
         data_path: Its data folder.
         where: The dataset's name, for messages.
+        bounds_matter: Refuse an action space without finite bounds; else they become -1 and 1.
 
     Raises:
         DatasetError: If it is damaged, has no episode, or its spaces do not fit (see
@@ -89,7 +90,10 @@ def read_metadata(data_path: Path, where: str) -> DatasetMetadata:
             where, f"it is stored as '{document['data_format']:.60}', none of {', '.join(FORMATS)}"
         )
     observation, action = (_space(document, key, where) for key in _SPACES)
-    spec = spec_from_spaces(observation, action, document["dataset_id"], where)
+    if not bounds_matter and isinstance(action, Box):
+        action = Box(-1.0, 1.0, action.shape, action.dtype.type)
+    remedy = f"give it bounds: dql import {where} --format minari --low X --high X --out DIR"
+    spec = spec_from_spaces(observation, action, document["dataset_id"], where, remedy)
     if SPEC_KEY in document:
         spec = _own_spec(document[SPEC_KEY], spec, where)
     if document["total_episodes"] < 1:

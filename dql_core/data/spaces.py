@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -76,7 +77,11 @@ def require_environment(env_id: str, spec: PolicySpec) -> None:
 
 
 def spec_from_spaces(
-    observation_space: Space[Any], action_space: Space[Any], robot: str, where: str
+    observation_space: Space[Any],
+    action_space: Space[Any],
+    robot: str,
+    where: str,
+    remedy: str = "give them with --low and --high of 'dql import'",
 ) -> PolicySpec:
     """Describe a dataset or environment that brings no contract.
 
@@ -89,6 +94,7 @@ def spec_from_spaces(
         action_space: Of the dataset or environment.
         robot: Name of the spec.
         where: What the spaces belong to, for messages.
+        remedy: What to do about actions without bounds, for the message.
 
     Raises:
         DatasetError: If a space is of another kind, or the actions are unbounded.
@@ -104,8 +110,7 @@ def spec_from_spaces(
     if not (np.isfinite(half_range) & (half_range > 0)).all():
         raise DatasetError(
             f"{where}: the action space {one_line(action_space)} is unbounded or empty; the "
-            f"policy needs a finite 'low' below a finite 'high' for each action: state them "
-            f"in a contract, or with --low and --high of 'dql import'"
+            f"policy needs a finite 'low' below a finite 'high' for each action: {remedy}"
         )
     return PolicySpec(
         robot=robot,
@@ -152,7 +157,11 @@ def flatten(space: Space[Any], value: Any, batch_dims: int = 0) -> NDArray[np.fl
 def join(parts: Sequence[Any], batch_dims: int = 0) -> NDArray[np.float32]:
     """Lay the arrays of the leaves of a space out as `flatten` does."""
     arrays = [np.asarray(part, dtype=np.float32) for part in parts]
-    rows = [array.reshape(*array.shape[:batch_dims], -1) for array in arrays]
+    # A size of -1 is no size where there are no rows.
+    rows = [
+        array.reshape(*array.shape[:batch_dims], math.prod(array.shape[batch_dims:]))
+        for array in arrays
+    ]
     return rows[0] if len(rows) == 1 else np.concatenate(rows, axis=-1)
 
 

@@ -36,7 +36,13 @@ class BundlePolicy:
     """
 
     def __init__(
-        self, manifest: Manifest, graph: Graph, choice: Choice, warm_start: float = 0.0
+        self,
+        manifest: Manifest,
+        graph: Graph,
+        choice: Choice,
+        warm_start: float = 0.0,
+        *,
+        bound_observations: bool = True,
     ) -> None:
         self.manifest = manifest
         self.spec = manifest.policy_spec
@@ -46,6 +52,7 @@ class BundlePolicy:
         self._noise_shape = num_noises, choice.num_candidates, width
         self._graph = graph
         self._warm_start = WarmStartNoise(warm_start) if warm_start else None
+        self._bounds = manifest.observation_normalizer if bound_observations else None
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
@@ -63,6 +70,8 @@ class BundlePolicy:
                 f"the observation has shape {observation.shape}, the policy of "
                 f"'{self.spec.robot}' needs {self._observation_shape}"
             )
+        if self._bounds is not None:
+            observation = self._bounds.bounded(observation)
         draw = draw_noise if self._warm_start is None else self._warm_start.draw
         return self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
 
@@ -73,6 +82,7 @@ def load_policy(
     num_candidates: int | None = None,
     selection: Selection | None = None,
     warm_start: float = 0.0,
+    bound_observations: bool = True,
     spec: PolicySpec | None = None,
     backend: Backend | None = None,
 ) -> BundlePolicy:
@@ -84,6 +94,9 @@ def load_policy(
         selection: How one is chosen; the bundle's own way by default.
         warm_start: Correlation of a decision's noise with that of the one before within an
             episode, from 0 for none to 1, see `WarmStartNoise`.
+        bound_observations: Move each observation field that is beyond the training data to its
+            smallest or largest value there, if the policy standardises observations. Within the
+            data nothing changes.
         spec: What the robot's contract says; compared with the bundle's.
         backend: What computes; ONNX Runtime on one CPU thread by default. Others by their names:
             `dql_core.algo.backends.named_backend`.
@@ -107,4 +120,4 @@ def load_policy(
         graph = (backend or OnnxBackend())(wanted, contents)
     except BundleError as cause:
         raise BundleError(f"{bundle}: {cause}") from cause
-    return BundlePolicy(manifest, graph, choice, warm_start)
+    return BundlePolicy(manifest, graph, choice, warm_start, bound_observations=bound_observations)

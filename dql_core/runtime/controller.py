@@ -164,6 +164,7 @@ class Controller:
         unusual = self._guards.find_unusual(values)
         if unusual is not None and self._guards.forbids(unusual):
             return self._fall_back(now_ns, unusual)
+        unseen = self._guards.find_unseen(values)
         result = self._inference.decide(values)
         action = self._guards.check_decision(result)
         if isinstance(action, Trip):
@@ -173,7 +174,7 @@ class Controller:
             command = self._pass_on(now_ns, action)
         return replace(
             command,
-            warnings=(*_present(unusual), *command.warnings),
+            warnings=(*_present(unusual), *_present(unseen), *command.warnings),
             decision=result.decision,
             inference_ns=result.took_ns,
         )

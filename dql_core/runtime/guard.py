@@ -27,6 +27,7 @@ class Guard(str, Enum):
     NON_FINITE_OBSERVATION = "non_finite_observation"
     IMPOSSIBLE_OBSERVATION = "impossible_observation"
     UNUSUAL_OBSERVATION = "unusual_observation"
+    UNSEEN_OBSERVATION = "unseen_observation"
     SLOW_INFERENCE = "slow_inference"
     NON_FINITE_ACTION = "non_finite_action"
     CLAMPED_ACTION = "clamped_action"
@@ -176,6 +177,24 @@ class Guards:
         reason = f"observation '{name}' = {value:.4g} is {far}"
         return self._trip(Guard.UNUSUAL_OBSERVATION, reason)
 
+    def find_unseen(self, values: NDArray[np.float32]) -> Trip | None:
+        """Return which field of an observation, shape (O,), is beyond the training data, if any.
+
+        The policy is given the nearest value that the data has, see `Normalizer.bounded`.
+        """
+        if self._statistics is None:
+            return None
+        unseen = self._statistics.bounded(values) != values
+        if not unseen.any():
+            return None
+        index = int(unseen.argmax())
+        lowest, highest = self._statistics.observation_min, self._statistics.observation_max
+        assert lowest is not None  # or nothing were bounded
+        assert highest is not None
+        seen = f"[{lowest[index]:.4g}, {highest[index]:.4g}]"
+        what = f"observation '{self.spec.observation[index].name}' = {values[index]:.4g}"
+        return self._trip(Guard.UNSEEN_OBSERVATION, f"{what} is beyond the training data, {seen}")
+
     def forbids(self, unusual: Trip) -> bool:
         """Whether the policy must not act on what `find_unusual` found."""
         return self.limits.unusual_stops or unusual.guard is Guard.IMPOSSIBLE_OBSERVATION
@@ -250,9 +269,10 @@ def _between(
 
 
 def _spreads(statistics: Normalizer) -> NDArray[np.float32]:
-    """Standard deviations, shape (O,); of what never changed in training, its own magnitude."""
+    """Standard deviations, shape (O,); of what barely changed in training, its own magnitude."""
     std, mean = statistics.observation_std, statistics.observation_mean
-    spreads: NDArray[np.float32] = np.where(std == 1.0, np.maximum(1.0, np.abs(mean)), std)
+    magnitude = np.maximum(1.0, np.abs(mean))
+    spreads: NDArray[np.float32] = np.where(statistics.barely_moved, magnitude, std)
     return spreads
 
 

@@ -29,6 +29,7 @@ from dql_core.evaluation.statistics import Estimate, estimate_mean
 from dql_core.files import write_text
 from dql_core.process import ChildProcess, Interruption, log_lines, run_child
 from dql_core.strict_yaml import StrictModel, parse
+from dql_core.training.action_bounds import AT_BOUNDS
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
     CONFIG_FILE,
@@ -320,7 +321,7 @@ def _losses(run: Path) -> dict[str, Any]:
         f"{name.replace('held_out_', 'held-out ').replace('_', ' ')} ({which})": value
         for which, record in _chosen_records(run).items()
         for name, value in record.items()
-        if name.startswith("held_out_")
+        if name.startswith("held_out_") or name in AT_BOUNDS
     }
 
 

@@ -16,10 +16,15 @@ from dql_core.data.checks import Finding, check_dataset
 from dql_core.data.dataset import LoadedDataset, load_dataset
 from dql_core.data.reward_transforms import RewardTransform, fit_rewards
 from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, DatasetError
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint
 
+# Held-out transitions by which checkpoints can be told apart, at least.
+FEWEST_HELD_OUT = 10
+# Whole episodes are held out; where they are of different lengths, their transitions may be fewer
+# than was asked for, but not by more than this.
+SMALLEST_PART_OF_SHARE = 0.25
 _logger = logging.getLogger(__name__)
 
 
@@ -55,7 +60,30 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         _logger.log(level, "data: %s", finding.text)
     seed = RunSeeds.derive(config.run.seed).held_out
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
+    if held_out is not None:
+        _require_meaningful(learned, held_out, config.validation.held_out)
     return TrainingData(dataset, learned, held_out, findings)
+
+
+def _require_meaningful(learned: LoadedDataset, held_out: LoadedDataset, share: float) -> None:
+    """Refuse a split by which nothing can be judged, as by one episode that is very short.
+
+    Raises:
+        DatasetError: With the numbers of transitions.
+    """
+    number, rest = held_out.num_transitions, learned.num_transitions
+    total, episodes = number + rest, len(learned.episodes) + len(held_out.episodes)
+    text = (
+        f"{learned.source}: validation.held_out={share:g} holds out {number} of {total} "
+        f"transitions ({len(held_out.episodes)} of {episodes} episodes)"
+    )
+    if number < max(FEWEST_HELD_OUT, SMALLEST_PART_OF_SHARE * share * total):
+        raise DatasetError(
+            f"{text}: too few to judge a checkpoint by; raise it, set it to 0, or record more "
+            f"episodes"
+        )
+    if rest < number:
+        raise DatasetError(f"{text}, so that fewer are left to learn from: lower it")
 
 
 def new_run(config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:
@@ -110,6 +138,7 @@ def fit_normalizer(config: TrainConfig, dataset: LoadedDataset) -> Normalizer:
 
 def _measure(dataset: LoadedDataset) -> Normalizer:
     """Measure the observations of ``dataset`` that were acted on."""
-    # The row after the last action is never acted on, so it does not count.
+    # The row after the last action is never acted on, so it does not count for mean and spread.
     rows = [episode.observations[:-1] for episode in dataset.episodes]
-    return Normalizer.fit(np.concatenate(rows), dataset.spec.action_low, dataset.spec.action_high)
+    last_rows = np.stack([episode.observations[-1] for episode in dataset.episodes])
+    return Normalizer.fit(np.concatenate(rows), dataset.spec, also_seen=last_rows)

@@ -28,6 +28,7 @@ from dql_core.evaluation.statistics import rank_correlation
 from dql_core.files import write_text
 from dql_core.normalize import Normalizer
 from dql_core.process import Interruption
+from dql_core.training.action_bounds import AT_BOUNDS, ActionBounds
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.monitor import MetricsLog
 from dql_core.training.preparation import TrainingData, learned_rewards
@@ -66,6 +67,7 @@ class CheckpointEvaluator:
             self._held_out = HeldOut(
                 run.config, data.held_out, run.normalizer, rewards, run.device
             )
+        self._action_bounds = ActionBounds(run, data)
         self._rollouts: ParallelRollouts | None = None
         if run.config.evaluation.env:
             wanted = run.config.evaluation
@@ -104,6 +106,8 @@ class CheckpointEvaluator:
         record: dict[str, Any] = {"step": run.step, "imitation": sums.means()["imitation"]}
         if self._held_out:
             record |= self._held_out.measure(run.agent)
+            record["measured_on"] = self._held_out.size
+        record |= self._action_bounds.measure(run)
         if self._rollouts:
             result = self._rollouts.run(run.policy(), stop)
             if result is None:
@@ -118,7 +122,7 @@ def _curves(record: dict[str, Any]) -> dict[str, float]:
     for name in ("mean_return", "success_rate"):
         if name in record.get("online", {}):
             curves[f"online_{name}"] = record["online"][name]
-    return curves
+    return curves | {name: record[name] for name in AT_BOUNDS if name in record}
 
 
 class HeldOut:
@@ -130,6 +134,9 @@ class HeldOut:
         normalizer: Fitted to the training data.
         rewards: Fitted to the training data.
         device: Where the networks are.
+
+    Attributes:
+        size: How many ``transitions`` of how many ``episodes`` they are.
     """
 
     def __init__(
@@ -152,6 +159,7 @@ class HeldOut:
         self._batch = batches.take(torch.as_tensor(chosen))
         self._returns, self._tail_weights = _returns(dataset, rewards, discount, chosen)
         self._tails, ends = _ends(dataset, chosen)
+        self.size = {"transitions": len(chosen), "episodes": len(ends)}
         self._end_observations = torch.as_tensor(table.observations[ends], device=device)
 
     @torch.no_grad()
@@ -283,13 +291,18 @@ def best_offline(records: Sequence[Record], config: ValidationConfig) -> Best | 
     if config.rule == "bc_loss":
         return _by_imitation(records, config)
     key, criterion = {
-        "td_error": ("held_out_td_error", "error of the critics on held-out episodes"),
-        "value_error": ("held_out_value_error", "distance of values from held-out returns"),
+        "td_error": ("held_out_td_error", "error of the critics"),
+        "value_error": ("held_out_value_error", "distance of values from returns"),
     }[config.rule]
     if not records:
         return None
     best = min(records, key=lambda record: float(record[key]))
-    return Best(best["step"], config.rule, f"smallest {criterion}", best[key])
+    size = best.get("measured_on", {})
+    where = "held-out episodes"
+    if size:
+        where = f"{size['transitions']} transitions of {size['episodes']} held-out episodes"
+    among = f"among {len(records)} checkpoints"
+    return Best(best["step"], config.rule, f"smallest {criterion} on {where}, {among}", best[key])
 
 
 def best_online(records: Sequence[Record], env: str) -> Best | None:
@@ -310,7 +323,10 @@ def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best |
         return None
     order = np.argsort([record["imitation"] for record in records], kind="stable")
     index = int(order[rank])
-    criterion = f"imitation loss since the checkpoint before, rank {rank} from the smallest"
+    criterion = (
+        f"imitation loss on the training data since the checkpoint before, rank {rank} from the "
+        f"smallest among {len(records)} checkpoints"
+    )
     if config.bc_loss_ranking == "paper_code":
         index = int(np.flatnonzero(order == rank)[0])
         criterion += ", with the ranking error of the paper's code"

@@ -35,8 +35,14 @@ _HEARTBEAT_PERIOD_S = 0.02
 _WATCH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
 _UNABLE = {State.WAITING, State.STALE, State.FAULT}
-# Counted, but not worth a warning: the work itself, and what a policy may ask for at any time.
-_UNREMARKABLE = {"published", Guard.WARM_UP.value, Guard.SLEW_LIMITED_ACTION.value}
+# Counted, but not worth a warning: the work itself, what a policy may ask for at any time, and
+# what is a little beyond the training data; what is far beyond is unusual, too.
+_UNREMARKABLE = {
+    "published",
+    Guard.WARM_UP.value,
+    Guard.UNSEEN_OBSERVATION.value,
+    Guard.SLEW_LIMITED_ACTION.value,
+}
 
 
 class StatusReporter:

@@ -39,6 +39,12 @@ PARAMETERS = (
         (0.0, 1.0),
     ),
     Parameter(
+        "bound_observations",
+        True,
+        "give the policy, for a field beyond the training data's smallest or largest value, that "
+        "value; within the data nothing changes",
+    ),
+    Parameter(
         "backend",
         "auto",
         "what computes actions: ONNX Runtime, torch, or the faster of these on the device",
@@ -73,6 +79,7 @@ def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
             num_candidates=num_candidates,
             selection=None if selection == "bundle" else selection,
             warm_start=value_of(node, "warm_start"),
+            bound_observations=value_of(node, "bound_observations"),
             spec=spec,
             backend=graph_maker,
         )

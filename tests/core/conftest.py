@@ -75,7 +75,7 @@ def save_untrained(parent: Path, dataset: Path, agent: AgentName) -> Path:
     checkpoint = Checkpoint(
         spec=TINY_SPEC,
         config=config,
-        normalizer=Normalizer.fit(observations, TINY_SPEC.action_low, TINY_SPEC.action_high),
+        normalizer=Normalizer.fit(observations, TINY_SPEC),
         agent=make_agent(config, TINY_SPEC, torch.Generator()),
         batches=torch.Generator(),
     )

@@ -22,11 +22,18 @@ from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget, open_hd
 from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import DatasetError, did_you_mean, one_line
+from dql_core.spec import PolicySpec
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 # What zipfile and NumPy raise for damaged and foreign members beside `UNREADABLE`.
 _NPZ_ERRORS = (EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+# What no other library's file holds, and what such a file is.
+_FOREIGN = {
+    "episode_starts": "an expert data set of Stable Baselines, which is not read; save it as "
+    "trajectories of the imitation library (--format npz) or as HDF5 with observations, actions, "
+    "rewards, terminals and timeouts (--format d4rl)"
+}
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -133,6 +140,9 @@ def _budget_of(path: Path) -> MemoryBudget:
 def _require_names(path: Path, needed: Sequence[str], names: Sequence[str]) -> None:
     for name in needed:
         if name not in names:
+            for other, what in _FOREIGN.items():
+                if other in names:
+                    raise DatasetError(f"{path}: is {what}")
             raise DatasetError(
                 f"{path}: holds no '{name}'{did_you_mean(name, names)}; is --format right?"
             )
@@ -147,12 +157,14 @@ class FileContent:
         observation_shape: Of one observation; the episodes hold it flat.
         action_shape: Of one action; the episodes hold it flat.
         notes: What was left out or changed, one line each.
+        spec: What the file says of its fields, but for the actions' bounds; ``None`` if nothing.
     """
 
     episodes: tuple[Episode, ...]
     observation_shape: tuple[int, ...]
     action_shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    spec: PolicySpec | None = None
 
 
 def require_continuous(

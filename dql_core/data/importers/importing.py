@@ -1,7 +1,11 @@
-"""From a file of D4RL, d3rlpy 1.x or the imitation library to a Minari dataset."""
+"""From a file of D4RL, d3rlpy 1.x or the imitation library to a Minari dataset.
+
+Also from a Minari dataset to one with other action bounds.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -13,22 +17,21 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from dql_core.data.dataset import Episode, write_dataset
+from dql_core.data.dataset import Episode, find_dataset, load_dataset, write_dataset
 from dql_core.data.importers.files import (
     FileContent,
     flags,
     flat_rows,
-    hdf5_names,
-    read_hdf5,
     read_npz,
     require_continuous,
     require_rows,
 )
+from dql_core.data.importers.row_files import read_d3rlpy, read_d4rl
 from dql_core.data.spaces import make_env, spec_from_spaces
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
 
-FileFormat = Literal["d3rlpy", "d4rl", "npz"]
+FileFormat = Literal["d3rlpy", "d4rl", "minari", "npz"]
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ def import_file(
     low: Sequence[float] | None = None,
     high: Sequence[float] | None = None,
 ) -> ImportResult:
-    """Turn a flat file into a Minari dataset.
+    """Turn a flat file, or a Minari dataset whose actions have no bounds, into a Minari dataset.
 
     Args:
-        path: The file.
+        path: The file, or the dataset's folder.
         file_format: What wrote it.
         directory: Folder of the dataset to make.
         time_limit: Steps after which an episode of this environment is cut off.
@@ -91,19 +94,28 @@ def import_file(
             )
         spec = _spec_of_content(content, path, low, high)
     result = ImportResult(spec, content.episodes, tuple(notes))
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     write_dataset(
         directory,
         content.episodes,
         spec,
         description=f"Imported from {path.name} by dql import --format {file_format}.",
         extra_metadata={
-            "dql_inputs": json.dumps({path.name: sha256}),
+            "dql_inputs": json.dumps(_hashes(path)),
             "dql_import_notes": json.dumps(result.notes),
         },
     )
     return result
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of the file by its name, or of each file of the dataset."""
+    folder = path.parent if path.is_file() else find_dataset(path)
+    files = [path] if path.is_file() else sorted(folder.rglob("*"))
+    hashes = {}
+    for each in filter(Path.is_file, files):
+        with each.open("rb") as file:
+            hashes[str(each.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def _spec_of_env(env_id: str, content: FileContent, path: Path) -> PolicySpec:
@@ -130,7 +142,14 @@ def _spec_of_content(
         _bounds("--low", low, content), _bounds("--high", high, content), dtype=np.float32
     )
     observation_space = Box(-np.inf, np.inf, content.observation_shape)
-    return spec_from_spaces(observation_space, action_space, path.stem, str(path))
+    spec = spec_from_spaces(observation_space, action_space, path.stem, str(path))
+    if content.spec is None:
+        return spec
+    action = tuple(
+        dataclasses.replace(own, low=field.low, high=field.high)
+        for own, field in zip(content.spec.action, spec.action, strict=True)
+    )
+    return dataclasses.replace(content.spec, action=action)
 
 
 def _bounds(option: str, numbers: Sequence[float], content: FileContent) -> NDArray[np.float32]:
@@ -158,185 +177,6 @@ def _suspicious_terminations(episodes: Sequence[Episode]) -> list[str]:
 
 def _text(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
-
-
-def _read_d4rl(path: Path, time_limit: int | None = None) -> FileContent:
-    """Read observations, actions, rewards, terminals and, where there are, timeouts.
-
-    The transitions are those of `d4rl.qlearning_dataset`, which leaves out the last step of an
-    episode that timed out. Where `next_observations` do not go on in the next row, an episode
-    ends as well.
-
-    Raises:
-        DatasetError: If the file is of another kind, or its spaces cannot be learned.
-    """
-    names = hdf5_names(path)
-    if "episode_terminals" in names:
-        raise DatasetError(f"{path}: is a file of d3rlpy; give --format d3rlpy")
-    return _read_rows(path, time_limit, ends="timeouts", optional=["next_observations"])
-
-
-def _read_d3rlpy(path: Path, time_limit: int | None = None) -> FileContent:
-    """Read observations, actions, rewards, terminals and episode_terminals, one row a step.
-
-    ``episode_terminals`` end an episode and ``terminals`` the task. As in d3rlpy 1.x, the last
-    row of an episode is a transition only if the task ended.
-
-    Raises:
-        DatasetError: If the file is of another kind, or its spaces cannot be learned.
-    """
-    names = hdf5_names(path)
-    if "timeouts" in names:
-        raise DatasetError(f"{path}: is a file of D4RL; give --format d4rl")
-    if "version" not in names and "discrete_action" in names:
-        raise DatasetError(
-            f"{path}: was written by d3rlpy before 1.0, where a reward belongs to the step "
-            f"before; load it with d3rlpy 1.x, check the rewards, and dump it again"
-        )
-    return _read_rows(path, time_limit, ends="episode_terminals", optional=["discrete_action"])
-
-
-def _read_rows(
-    path: Path, time_limit: int | None, *, ends: str, optional: Sequence[str]
-) -> FileContent:
-    """Read a flat file in which ``ends`` are the other ends of episodes beside terminals."""
-    arrays = read_hdf5(
-        path, ["observations", "actions", "rewards", "terminals"], [ends, *optional]
-    )
-    observations, actions = arrays["observations"], arrays["actions"]
-    is_discrete = bool(np.any(arrays.pop("discrete_action", False)))
-    require_continuous(path, observations, actions, discrete=is_discrete)
-    if ends == "timeouts" and ends not in arrays and time_limit is None:
-        raise DatasetError(
-            f"{path}: holds no 'timeouts', so that it does not say where one episode ends and "
-            f"the next begins; give --time-limit with the environment's number of steps"
-        )
-    for name in ("rewards", "terminals", ends):
-        if name in arrays:
-            arrays[name] = arrays[name].reshape(-1)
-    require_rows(path, len(actions), **arrays)
-    following = arrays.get("next_observations")
-    rows = _Rows(
-        observations=flat_rows(observations),
-        actions=flat_rows(actions),
-        rewards=arrays["rewards"].astype(np.float64),
-        terminals=flags(path, "terminals", arrays["terminals"]),
-        ends=flags(path, ends, arrays[ends]) if ends in arrays else None,
-        next_observations=None if following is None else flat_rows(following),
-    )
-    episodes, notes = _cut_episodes(rows, time_limit, path)
-    return FileContent(episodes, observations.shape[1:], actions.shape[1:], notes)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """N steps of many episodes; row i + 1 follows row i unless an episode ends there.
-
-    Attributes:
-        observations: What each action was taken in, shape (N, O).
-        actions: Shape (N, A).
-        rewards: What each action earned, shape (N,).
-        terminals: Where the task itself ended, shape (N,).
-        ends: Where the recording of an episode ended for another reason, shape (N,); ``None`` if
-            the file does not say.
-        next_observations: What followed each action, shape (N, O), if the file says.
-    """
-
-    observations: NDArray[np.float32]
-    actions: NDArray[np.float32]
-    rewards: NDArray[np.float64]
-    terminals: NDArray[np.bool_]
-    ends: NDArray[np.bool_] | None
-    next_observations: NDArray[np.float32] | None = None
-
-
-def _cut_episodes(
-    rows: _Rows, time_limit: int | None, path: Path
-) -> tuple[tuple[Episode, ...], tuple[str, ...]]:
-    """Cut rows into episodes; return them, and notes on what was changed or left out.
-
-    The last action of an episode that did not terminate has no successor in the file, so that it
-    makes no transition (as in d3rlpy 1.x and in `d4rl.qlearning_dataset`). ``time_limit`` cuts an
-    episode off: a termination after so many steps is none, and where the file does not say where
-    episodes end, they end there.
-    """
-    spans = _spans(rows, time_limit, path)
-    cut = [_episode(rows, first, stop, time_limit) for first, stop in spans]
-    episodes = tuple(episode for episode in cut if len(episode))
-    return episodes, tuple(_notes(rows, spans, cut, time_limit))
-
-
-def _spans(rows: _Rows, time_limit: int | None, path: Path) -> list[tuple[int, int]]:
-    """Return the first row of each episode and the row after its last one."""
-    count = len(rows.actions)
-    last = rows.terminals | _jumps(rows)
-    if rows.ends is not None:
-        last = last | rows.ends
-    stops = [*(np.flatnonzero(last[:-1]) + 1).tolist(), count]
-    spans = []
-    for first, stop in zip([0, *stops], stops, strict=False):
-        step = stop - first
-        if time_limit and step > time_limit:
-            if rows.ends is not None:
-                raise DatasetError(
-                    f"{path}: the episode that starts in row {first} has {step} steps, and "
-                    f"--time-limit is {time_limit}; give the environment's limit, or none"
-                )
-            step = time_limit
-        spans += [(start, min(start + step, stop)) for start in range(first, stop, step)]
-    return spans
-
-
-def _jumps(rows: _Rows) -> NDArray[np.bool_]:
-    """Find where the next row does not hold what followed the action."""
-    jumps = np.zeros(len(rows.actions), dtype=bool)
-    if rows.next_observations is not None:
-        near = np.isclose(rows.next_observations[:-1], rows.observations[1:], rtol=1e-4, atol=1e-6)
-        jumps[:-1] = ~near.all(axis=1)
-    return jumps
-
-
-def _episode(rows: _Rows, first: int, stop: int, time_limit: int | None) -> Episode:
-    last = stop - 1
-    at_limit = stop - first == time_limit
-    terminated = bool(rows.terminals[last]) and not at_limit
-    cut_off = at_limit or (rows.ends is not None and bool(rows.ends[last]))
-    observations = rows.observations[first:stop]
-    if rows.next_observations is not None and (terminated or not cut_off):
-        observations = np.concatenate([observations, rows.next_observations[last:stop]])
-    elif terminated:  # no value follows, so that any observation does
-        observations = np.concatenate([observations, observations[-1:]])
-    length = len(observations) - 1
-    return Episode(
-        observations=observations,
-        actions=rows.actions[first : first + length],
-        rewards=rows.rewards[first : first + length],
-        terminated=terminated,
-        truncated=not terminated,
-    )
-
-
-def _notes(
-    rows: _Rows, spans: list[tuple[int, int]], cut: list[Episode], time_limit: int | None
-) -> list[str]:
-    left_out = len(rows.actions) - sum(len(episode) for episode in cut)
-    empty = sum(len(episode) == 0 for episode in cut)
-    limits = sum(
-        bool(rows.terminals[stop - 1]) and not episode.terminated
-        for (_, stop), episode in zip(spans, cut, strict=True)
-    )
-    notes = []
-    if limits:
-        notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
-    if left_out:
-        notes.append(
-            f"{left_out} of {len(rows.actions)} rows make no transition: each is the last one of "
-            f"an episode without a termination, and what followed it is not in the file (with "
-            f"their rewards the mean return is {rows.rewards.sum() / len(spans):.4f})"
-        )
-    if empty:
-        notes.append(f"{empty} episodes of a single such row are left out")
-    return notes
 
 
 def _read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
@@ -377,7 +217,10 @@ def _read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
         for index, (first, stop, ended) in enumerate(
             zip([0, *stops], stops, terminated.tolist(), strict=False)
         )
+        if stop > first
     )
+    if empty := len(stops) - len(episodes):
+        notes.append(f"{empty} episodes without an action are left out")
     limits = int(terminal.sum() - terminated.sum())
     if limits:
         notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
@@ -411,8 +254,27 @@ def _terminated(
     return terminal & (lengths < time_limit)
 
 
+def _read_minari(path: Path, time_limit: int | None = None) -> FileContent:
+    """Read a Minari dataset, whatever the bounds of its action space are.
+
+    Raises:
+        ConfigError: If there is a time limit; the dataset says how its episodes end.
+        DatasetError: If it is damaged, or of a contract, which states the bounds.
+    """
+    if time_limit is not None:
+        raise ConfigError("a Minari dataset says how its episodes end; leave --time-limit out")
+    dataset = load_dataset(path, bounds_matter=False)
+    if dataset.spec.contract_hash:
+        raise DatasetError(
+            f"{path}: was converted with a contract; change the bounds there, and convert again"
+        )
+    widths = (len(dataset.spec.observation),), (len(dataset.spec.action),)
+    return FileContent(dataset.episodes, *widths, spec=dataset.spec)
+
+
 _READERS: dict[FileFormat, Callable[[Path, int | None], FileContent]] = {
-    "d3rlpy": _read_d3rlpy,
-    "d4rl": _read_d4rl,
+    "d3rlpy": read_d3rlpy,
+    "d4rl": read_d4rl,
+    "minari": _read_minari,
     "npz": _read_imitation,
 }

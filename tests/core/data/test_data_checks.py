@@ -106,8 +106,31 @@ def test_constant_dimensions_are_named_and_do_no_harm_to_the_normaliser() -> Non
     assert warnings[0].startswith("1 of 2 observations never change ('v' = 0.7): ")
     assert warnings[1].startswith("1 of 2 actions never change ('grip' = 0.5): ")
     rows = np.concatenate([one.observations for one in dataset.episodes])
-    normalizer = Normalizer.fit(rows, SPEC.action_low, SPEC.action_high)
+    normalizer = Normalizer.fit(rows, dataset.spec)
     np.testing.assert_allclose(normalizer.observation(rows)[:, 1], 0.0, atol=1e-6)
+
+
+def test_what_hardly_changes_is_named_a_line_each_with_what_it_is_divided_by() -> None:
+    still = [episode(3), episode(4, seed=1)]
+    for one in still:
+        one.observations[:] = [0.5, 4e6]
+        one.observations[::2] += [8e-6, 0.5]
+    fields = (FieldSpec("elbow", "rad"), FieldSpec("north", "m"))
+    dataset = dataclasses.replace(
+        dataset_of(*still), spec=dataclasses.replace(SPEC, observation=fields)
+    )
+    elbow, north = check(dataset)[1]
+    assert elbow == (
+        "observation 'elbow' hardly changes: 0.5 to 0.500007987 rad, standard deviation 4e-06, "
+        "below 0.001; it is divided by 0.001, so that noise is not magnified; if these changes "
+        "matter, give narrow 'low' and 'high' in the contract"
+    )
+    assert north.startswith("observation 'north' hardly changes: 4000000 to 4000000.5 m, ")
+    assert north.endswith(
+        "divided by 1, so that noise is not magnified; float32 rounds it: give "
+        "an 'offset' in the contract"
+    )
+    assert check(dataset, data={"normalize_observations": False})[1] == []
 
 
 def test_what_changes_only_between_episodes_is_not_constant() -> None:

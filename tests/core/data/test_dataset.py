@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import h5py
 import minari
 import numpy as np
+import pyarrow.parquet
 import pytest
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
-from dql_core.errors import DatasetError
+from dql_core.data.importers.importing import import_file
+from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec(
@@ -200,6 +203,83 @@ def test_a_long_episode_is_read_to_its_end(tmp_path: Path, data_format: str) -> 
     (episode,) = load_dataset(tmp_path).episodes
     np.testing.assert_array_equal(episode.observations[:, 0], rows)
     np.testing.assert_array_equal(episode.actions[:, 0], rows[:-1])
+
+
+def emptied(folder: Path, index: int, data_format: str) -> None:
+    """Take the steps of an episode of five away, as of one that was reset and never stepped."""
+    metadata = folder / "data" / "metadata.json"
+    document = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps(document | {"total_steps": document["total_steps"] - 5}))
+    if data_format == "hdf5":
+        with h5py.File(folder / "data" / "main_data.hdf5", "r+") as file:
+            group = file[f"episode_{index}"]
+            for name in ("actions", "rewards", "terminations", "truncations"):
+                group[name].resize(0, axis=0)
+            group["observations"].resize(1, axis=0)
+        return
+    (path,) = (folder / "data" / str(index)).glob("*.parquet")
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path)[:1], path)
+
+
+WRITABLE = pytest.mark.parametrize("data_format", ["hdf5", "parquet"])
+
+
+@WRITABLE
+def test_an_episode_without_a_step_is_left_out_and_told(
+    tmp_path: Path, episodes: list[Episode], data_format: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_foreign_dataset(tmp_path, [foreign(episodes[0], [False] * 5)] * 3, data_format)
+    for index in (0, 2):
+        emptied(tmp_path, index, data_format)
+    (episode,) = load_dataset(tmp_path).episodes
+    np.testing.assert_array_equal(episode.observations, episodes[0].observations)
+    assert caplog.messages == [f"{tmp_path}: 2 of 3 episodes are empty: left out"]
+
+
+@WRITABLE
+def test_a_dataset_of_nothing_but_empty_episodes_is_one_line(
+    tmp_path: Path, episodes: list[Episode], data_format: str
+) -> None:
+    make_foreign_dataset(tmp_path, [foreign(episodes[0], [False] * 5)], data_format)
+    emptied(tmp_path, 0, data_format)
+    with pytest.raises(DatasetError, match="episode 0 is empty; it needs at least one transition"):
+        load_dataset(tmp_path)
+
+
+@FORMATS
+def test_actions_without_bounds_are_given_some_by_an_import(
+    tmp_path: Path, episodes: list[Episode], data_format: str
+) -> None:
+    free = gym.spaces.Box(-np.inf, np.inf, (2,))
+    (tmp_path / "free").mkdir()
+    ended = foreign(episodes[0], [False] * 4 + [True])
+    make_foreign_dataset(tmp_path / "free", [ended], data_format, action_space=free)
+    words = r"is unbounded or empty; .*dql import \S+free --format minari --low X --high X --out"
+    with pytest.raises(DatasetError, match=words):
+        load_dataset(tmp_path / "free")
+    options: dict[str, Any] = {"low": [-1.0], "high": [1.0, 2.0]}
+    import_file(tmp_path / "free", "minari", tmp_path / "bounded", **options)
+    loaded = load_dataset(tmp_path / "bounded")
+    assert loaded.spec.robot == "pendulum-v3"
+    assert loaded.spec.action_high.tolist() == [1.0, 2.0]
+    assert [field.name for field in loaded.spec.observation] == [
+        f"observation[{index}]" for index in range(3)
+    ]
+    assert (loaded.episodes[0].terminated, loaded.episodes[0].truncated) == (True, False)
+    np.testing.assert_array_equal(loaded.episodes[0].actions, episodes[0].actions)
+    np.testing.assert_array_equal(loaded.episodes[0].observations, episodes[0].observations)
+    measured = import_file(tmp_path / "free", "minari", tmp_path / "measured")
+    assert measured.spec.action_high.tolist() == episodes[0].actions.max(axis=0).tolist()
+
+
+def test_the_bounds_of_a_contract_are_changed_there(
+    tmp_path: Path, episodes: list[Episode]
+) -> None:
+    write_dataset(tmp_path / "ours", episodes, SPEC)
+    with pytest.raises(DatasetError, match="was converted with a contract; change the bounds"):
+        import_file(tmp_path / "ours", "minari", tmp_path / "out")
+    with pytest.raises(ConfigError, match="leave --time-limit out"):
+        import_file(tmp_path / "ours", "minari", tmp_path / "out", time_limit=5)
 
 
 def test_a_dataset_with_discrete_actions_is_refused(tmp_path: Path) -> None:

@@ -118,9 +118,12 @@ def as_d3rlpy_has_them(rows: dict[str, NDArray[Any]]) -> Iterator[Transition]:
 
 
 def as_d4rl_has_them(rows: dict[str, NDArray[Any]]) -> Iterator[Transition]:
-    """The transitions of `d4rl.qlearning_dataset`, without its next state after the end."""
+    """The transitions of `d4rl.qlearning_dataset`, without its next state after the end.
+
+    It leaves out where an episode timed out, also where `next_observations` know what followed.
+    """
     for row in range(len(rows["actions"]) - 1):
-        if rows["ends"][row]:
+        if rows["ends"][row] and "next_observations" not in rows:
             continue
         following = rows.get("next_observations", rows["observations"][1:])[row]
         yield (
@@ -147,9 +150,10 @@ def test_without_flags_for_episodes_those_for_terminations_end_them(tmp_path: Pa
     path = d3rlpy_file(tmp_path, ROWS)
     with h5py.File(path, "a") as file:
         del file["episode_terminals"]
-    imported(path, "d3rlpy", tmp_path)
+    result = imported(path, "d3rlpy", tmp_path)
     rows = ROWS | {"ends": np.zeros(14, dtype=bool)}
     assert_equal(transitions(tmp_path), list(as_d3rlpy_has_them(rows)))
+    assert "the file has no 'episode_terminals', so that only terminations" in result.notes[0]
 
 
 def test_d4rls_transitions_are_those_of_d4rl(tmp_path: Path) -> None:
@@ -171,8 +175,87 @@ def test_d4rls_next_observations_are_kept_where_the_next_row_does_not_hold_them(
     # qlearning_dataset never looks at the last row, although it is a termination here.
     assert_equal(transitions(tmp_path), [*as_d4rl_has_them(rows), last])
     ends = [episode.observations[-1] for episode in load_dataset(tmp_path / "out").episodes]
-    expected = [following[3], following[6], rows["observations"][8], following[14]]
-    np.testing.assert_array_equal(ends, expected)
+    np.testing.assert_array_equal(ends, following[[3, 6, 8, 14]])
+
+
+def rollouts(resets: float, *, moved: bool) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """Three episodes of 20 steps of a random walk, and what followed their last actions.
+
+    Args:
+        resets: How far each episode starts from where the one before ended.
+        moved: `next_observations` are the observations moved by a row, not what followed.
+    """
+    rng = np.random.default_rng(3)
+    rows = recorded(60, terminals=[], ends=[19, 39, 59])
+    start, observations, following = np.zeros(3), [], []
+    for _ in range(3):
+        walk = start + np.cumsum(rng.normal(size=(21, 3)), axis=0)
+        observations.append(walk[:-1])
+        following.append(walk[1:])
+        start = walk[-1] + resets
+    rows["observations"] = np.concatenate(observations).astype(np.float32)
+    rows["next_observations"] = np.concatenate(following).astype(np.float32)
+    last = rows["next_observations"][[19, 39, 59]]
+    if moved:
+        rows["next_observations"][:-1] = rows["observations"][1:]
+    return rows, last
+
+
+@pytest.mark.parametrize("resets", [0.0, 50.0])
+@pytest.mark.parametrize("limit", [None, 20])
+def test_a_time_limit_costs_no_transition_where_what_followed_is_known(
+    tmp_path: Path, resets: float, limit: int | None
+) -> None:
+    rows, last = rollouts(resets, moved=False)
+    path = d4rl_file(tmp_path, rows)
+    if limit:
+        with h5py.File(path, "a") as file:
+            del file["timeouts"]
+    result = imported(path, "d4rl", tmp_path, time_limit=limit)
+    assert [len(episode) for episode in result.episodes] == [20, 20, 20]
+    assert [episode.truncated for episode in result.episodes] == [True] * 3
+    np.testing.assert_array_equal([episode.observations[-1] for episode in result.episodes], last)
+    assert not any("no transition" in note for note in result.notes)
+
+
+def test_the_next_episodes_start_is_not_taken_for_what_followed(tmp_path: Path) -> None:
+    rows, _ = rollouts(50.0, moved=True)
+    result = imported(d4rl_file(tmp_path, rows), "d4rl", tmp_path)
+    assert [len(episode) for episode in result.episodes] == [19, 19, 19]
+    assert "3 of 60 rows make no transition" in result.notes[0]
+
+
+@pytest.mark.parametrize("is_d4rl", [True, False])
+def test_a_file_without_any_end_is_one_episode_and_says_so(tmp_path: Path, is_d4rl: bool) -> None:
+    rows = recorded(12, terminals=[], ends=[])
+    file_format: FileFormat = "d4rl" if is_d4rl else "d3rlpy"
+    path = (d4rl_file if is_d4rl else d3rlpy_file)(tmp_path, rows)
+    result = imported(path, file_format, tmp_path / "one")
+    name = "timeouts" if is_d4rl else "episode_terminals"
+    assert [len(episode) for episode in result.episodes] == [11]
+    assert result.notes[0] == (
+        f"no row is marked as an end ('terminals', '{name}'): all 12 rows are one episode; if "
+        f"they are several, give --time-limit"
+    )
+    result = imported(path, file_format, tmp_path / "several", time_limit=4)
+    assert [len(episode) for episode in result.episodes] == [3, 3, 3]
+
+
+def test_an_episode_without_an_action_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = npz_file(tmp_path, [4, 0, 5], [True, False, True])
+    result = imported(path, "npz", tmp_path)
+    arrays = np.load(path)
+    assert [len(episode) for episode in result.episodes] == [4, 5]
+    np.testing.assert_array_equal(result.episodes[1].observations, arrays["obs"][6:])
+    assert result.notes[0] == "1 episodes without an action are left out"
+
+
+def test_an_expert_file_of_stable_baselines_is_called_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "expert.npz"
+    names = ("actions", "obs", "rewards", "episode_returns", "episode_starts")
+    np.savez(path, **dict.fromkeys(names, np.zeros((4, 1))))
+    with pytest.raises(DatasetError, match="is an expert data set of Stable Baselines, which is"):
+        imported(path, "npz", tmp_path)
 
 
 def test_a_d4rl_file_without_timeouts_needs_the_time_limit(tmp_path: Path) -> None:

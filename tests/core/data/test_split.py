@@ -1,10 +1,16 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.algo.noise import RunSeeds
+from dql_core.config import TrainConfig
+from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.data.transitions import split_episodes
 from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.training.preparation import load_training_data
 
 SPEC = PolicySpec("cart", 10.0, (FieldSpec("x"),), (FieldSpec("push", "N", -1.0, 1.0),))
 
@@ -49,3 +55,37 @@ def test_nothing_is_held_out_for_a_share_of_zero() -> None:
 def test_one_episode_cannot_be_split() -> None:
     with pytest.raises(DatasetError, match=r"holds one episode and validation.held_out is 0\.1"):
         split_episodes(dataset_of(1), 0.1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "share", "words"),
+    [
+        ([4, *[34] * 5], 0.1, "=0.1 holds out 4 of 174 transitions (1 of 6 episodes): too few"),
+        ([20, *[400] * 9], 0.1, "=0.1 holds out 20 of 3620 transitions (1 of 10 episodes): too"),
+        ([500, 90, 90], 0.3, "=0.3 holds out 500 of 680 transitions (1 of 3 episodes), so that"),
+        ([9] * 10, 0.1, "=0.1 holds out 9 of 90 transitions (1 of 10 episodes): too few"),
+    ],
+)
+def test_a_split_by_which_nothing_can_be_judged_is_refused(
+    tmp_path: Path, lengths: list[int], share: float, words: str
+) -> None:
+    # The first episode of the list is put where the seed takes the held-out one from.
+    sizes = lengths[1:]
+    seed = TrainConfig().run.seed
+    chosen = np.random.default_rng(RunSeeds.derive(seed).held_out).permutation(len(lengths))[0]
+    sizes.insert(int(chosen), lengths[0])
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            rng.normal(size=(size + 1, 1)).astype("f4"),
+            rng.uniform(-1.0, 1.0, (size, 1)).astype("f4"),
+            rng.normal(size=size),
+            False,
+            True,
+        )
+        for size in sizes
+    ]
+    write_dataset(tmp_path, episodes, SPEC)
+    document = {"data": {"dataset": str(tmp_path)}, "validation": {"held_out": share}}
+    with pytest.raises(DatasetError, match=re.escape(f"validation.held_out{words}")):
+        load_training_data(TrainConfig.model_validate(document))

@@ -108,7 +108,8 @@ def untrained(config: TrainConfig) -> Checkpoint:
 def one_by_one(run: Checkpoint, episodes: int, seed: int) -> EvaluationResult:
     """Roll out with the policy of a single observation, and a generator for each episode."""
     graph = policy_graph(run.agent, run.config, run.normalizer)
-    policy = TorchPolicy(graph, run.spec, default_choice(run.agent, run.config))
+    choice = default_choice(run.agent, run.config)
+    policy = TorchPolicy(graph, run.spec, choice, run.normalizer)
     env, returns, lengths, successes = Walk(), [], [], []
     for index in range(episodes):
         rng = np.random.default_rng((seed, index))

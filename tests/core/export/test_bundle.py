@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
+from numpy.typing import NDArray
 
 from dql_core.algo.policy_graph import PolicyGraph, TorchPolicy, default_choice, policy_graph
 from dql_core.data.dataset import Episode, write_dataset
@@ -15,6 +16,7 @@ from dql_core.export.bundle import NUM_OBSERVATIONS, export_bundle
 from dql_core.models.actors import DiffusionSampler
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_bundle
+from dql_core.runtime.policy import Policy
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 from tests.core.conftest import save_untrained
@@ -26,7 +28,7 @@ def test_bundle_acts_like_the_checkpoint_on_equal_generators(
     checkpoint = load_checkpoint(tiny_run)
     graph = policy_graph(checkpoint.agent, checkpoint.config, checkpoint.normalizer)
     choice = default_choice(checkpoint.agent, checkpoint.config)
-    original = TorchPolicy(graph, checkpoint.spec, choice)
+    original = TorchPolicy(graph, checkpoint.spec, choice, checkpoint.normalizer)
     exported = load_policy(tiny_bundle)
     for seed in range(5):
         observation = np.random.default_rng(seed).normal(size=3).astype(np.float32)
@@ -34,6 +36,27 @@ def test_bundle_acts_like_the_checkpoint_on_equal_generators(
         decision = exported.act(observation, np.random.default_rng(seed))
         np.testing.assert_allclose(decision.candidates, expected.candidates, atol=1e-5)
         np.testing.assert_allclose(decision.q_values, expected.q_values, atol=1e-5)
+
+
+def test_beyond_the_training_data_bundle_and_checkpoint_act_as_at_its_edge(
+    tiny_run: Path, tiny_bundle: Path
+) -> None:
+    checkpoint, exported = load_checkpoint(tiny_run), load_policy(tiny_bundle)
+    free = load_policy(tiny_bundle, bound_observations=False)
+    highest = checkpoint.normalizer.observation_max
+    assert highest is not None
+    beyond = highest + np.float32(50.0)
+
+    def act(policy: Policy, observation: NDArray[np.float32]) -> NDArray[np.float32]:
+        return policy.act(observation, np.random.default_rng(0)).candidates
+
+    np.testing.assert_array_equal(act(exported, beyond), act(exported, highest))
+    np.testing.assert_array_equal(act(free, highest), act(exported, highest))
+    assert np.abs(act(free, beyond) - act(exported, beyond)).max() > 1e-3
+    original = checkpoint.policy()
+    np.testing.assert_allclose(act(original, beyond), act(exported, beyond), atol=1e-5)
+    each = original.act_for_each(np.stack([beyond, highest]), [np.random.default_rng(0)] * 2)
+    assert each.shape == (2, len(checkpoint.spec.action))
 
 
 def test_manifest_tells_where_the_policy_comes_from(

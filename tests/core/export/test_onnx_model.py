@@ -38,7 +38,7 @@ def untrained(**sections: Any) -> PolicyGraph:
     torch.manual_seed(0)
     agent = make_agent(config, SPEC, torch.Generator())
     rows = np.random.default_rng(0).normal([0.5, 0.0, 30.0], [0.1, 2.0, 1.0], (50, 3))
-    normalizer = Normalizer.fit(rows.astype("f4"), SPEC.action_low, SPEC.action_high)
+    normalizer = Normalizer.fit(rows.astype("f4"), SPEC)
     return policy_graph(agent, config, normalizer)
 
 

@@ -53,9 +53,7 @@ def controller(
     **limits: Any,
 ) -> Controller:
     ticking = iter(range(0, 10**9 * max(took_ns, 1), max(took_ns, 1)))
-    normalizer = Normalizer.fit(
-        np.array([[-0.5], [0.5]], np.float32), SPEC.action_low, SPEC.action_high
-    )
+    normalizer = Normalizer.fit(np.array([[-0.5], [0.5]], np.float32), SPEC)
     inference = Inference(
         policy or Scripted(actions), SameThread(), None, steady_ns=lambda: next(ticking)
     )
@@ -160,7 +158,11 @@ def test_unusual_observation_and_clamped_action_warn_and_pass() -> None:
     assert command.fault is None
     assert command.values == pytest.approx(np.array([2.0]))
     warned = [trip.guard for trip in command.warnings]
-    assert warned == [Guard.UNUSUAL_OBSERVATION, Guard.CLAMPED_ACTION]
+    assert warned == [
+        Guard.UNUSUAL_OBSERVATION,
+        Guard.UNSEEN_OBSERVATION,
+        Guard.CLAMPED_ACTION,
+    ]
 
 
 def test_the_first_guard_in_the_fixed_order_decides() -> None:
@@ -182,9 +184,9 @@ def test_the_first_guard_in_the_fixed_order_decides() -> None:
         ["stale_stream"],
         ["warm_up"],
         ["non_finite_observation"],
-        ["unusual_observation", "slow_inference"],
-        ["unusual_observation", "non_finite_action"],
-        ["unusual_observation", "clamped_action", "published"],
+        ["unusual_observation", "unseen_observation", "slow_inference"],
+        ["unusual_observation", "unseen_observation", "non_finite_action"],
+        ["unusual_observation", "unseen_observation", "clamped_action", "published"],
     ]
     assert [guard.value for guard in Guard] == list(subject.counts)[:-1]
 
@@ -279,7 +281,10 @@ def test_ramp_that_is_steeper_than_allowed_is_slowed() -> None:
 def test_unusual_observation_stops_only_if_that_is_asked_for() -> None:
     told = controller([1.0], max_z_score=1.0).step(0, seen(9.0))
     assert (told.state, told.fault) == (State.RUNNING, None)
-    assert [trip.guard for trip in told.warnings] == [Guard.UNUSUAL_OBSERVATION]
+    assert [trip.guard for trip in told.warnings] == [
+        Guard.UNUSUAL_OBSERVATION,
+        Guard.UNSEEN_OBSERVATION,
+    ]
     stopping = controller([1.0], max_z_score=1.0, unusual_stops=True).step(0, seen(9.0))
     assert stopping.state is State.FAULT
     assert stopping.fault is not None

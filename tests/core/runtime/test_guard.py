@@ -31,7 +31,7 @@ def guards(normalizer: Normalizer | None = None, **limits: Any) -> Guards:
 def statistics() -> Normalizer:
     mean, std = np.array([1.0, 0.0]), np.array([0.5, 1.0])
     observations = mean + std * np.array([[-1.0, -1.0], [1.0, 1.0]])
-    return Normalizer.fit(observations.astype(np.float32), SPEC.action_low, SPEC.action_high)
+    return Normalizer.fit(observations.astype(np.float32), SPEC)
 
 
 def complete(*values: float) -> Observation:
@@ -120,12 +120,35 @@ def test_what_no_sensor_can_have_measured_is_a_fault(value: float) -> None:
 def test_what_never_changed_in_training_may_differ_by_as_much_as_it_is() -> None:
     """A battery that always had 12,000 mV may have 11,500 one day."""
     observations = np.array([[12_000.0, -1.0], [12_000.0, 1.0]], dtype=np.float32)
-    normalizer = Normalizer.fit(observations, SPEC.action_low, SPEC.action_high)
+    normalizer = Normalizer.fit(observations, SPEC)
     watched = guards(normalizer)
     for value, forbidden in ((11_500.0, False), (1e8, True)):
         trip = watched.find_unusual(vector(value, 0.0))
         assert trip is not None
         assert watched.forbids(trip) is forbidden
+
+
+def test_what_barely_changed_in_training_is_no_fault_when_it_changes() -> None:
+    """A joint that rested while the data was recorded may move one day."""
+    rng = np.random.default_rng(0)
+    observations = rng.normal([1.0, 0.0], [2e-6, 1.0], (50, 2)).astype(np.float32)
+    watched = guards(Normalizer.fit(observations, SPEC))
+    assert watched.find_unusual(vector(1.001, 0.0)) is None
+    trip = watched.find_unusual(vector(1.5, 0.0))
+    assert trip is not None
+    assert not watched.forbids(trip)
+
+
+def test_what_the_training_data_has_no_value_of_is_counted_and_named() -> None:
+    watched = guards(statistics())
+    assert watched.find_unseen(vector(1.5, -1.0)) is None
+    assert watched.find_unseen(vector(1.4, 1.25)) == Trip(
+        Guard.UNSEEN_OBSERVATION,
+        "observation 'target' = 1.25 is beyond the training data, [-1, 1]",
+    )
+    assert watched.counts[Guard.UNSEEN_OBSERVATION] == 1
+    for without in (None, replace(statistics(), observation_min=None, observation_max=None)):
+        assert guards(without).find_unseen(vector(1e3, 0.0)) is None
 
 
 @pytest.mark.parametrize("normalizer", [None, statistics()])

@@ -48,7 +48,7 @@ def make_run(agent: AgentName = "diffusion_ql", updates: int = 3) -> Checkpoint:
     run = Checkpoint(
         spec=SPEC,
         config=config,
-        normalizer=Normalizer.fit(observations, SPEC.action_low, SPEC.action_high),
+        normalizer=Normalizer.fit(observations, SPEC),
         agent=make_agent(config, SPEC, torch.Generator().manual_seed(1)),
         batches=torch.Generator().manual_seed(2),
     )

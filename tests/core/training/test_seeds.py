@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from dql_core.cli.train import Request, figures_table, settings, train, train_seeds
 from dql_core.config import load_config
+from dql_core.data.dataset import write_dataset
 from dql_core.errors import CheckpointError, ConfigError, DqlError
 from dql_core.evaluation.statistics import estimate_mean
 from dql_core.training.checkpoint import load_checkpoint
@@ -26,6 +28,7 @@ from dql_core.training.multi_seed import (
     seed_runs,
     summarize,
 )
+from tests.core.conftest import TINY_SPEC, tiny_episode
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +38,16 @@ policy: {width: 8}
 critic: {width: 8}
 validation: {held_out: 0.4}
 """
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset with episodes long enough for one of three to be held out."""
+    folder = tmp_path_factory.mktemp("tiny") / "dataset"
+    rng = np.random.default_rng(0)
+    episodes = [tiny_episode(rng, 12, terminated=index == 1) for index in range(3)]
+    write_dataset(folder, episodes, TINY_SPEC)
+    return folder
 
 
 def tensors(run: Path) -> dict[str, torch.Tensor]:

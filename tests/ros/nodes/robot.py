@@ -162,7 +162,7 @@ def untrained_bundle(folder: Path, contract: Path) -> Path:
         {"agent": "diffusion_ql", "policy": network, "critic": network}
     )
     observations = np.random.default_rng(0).normal(size=(50, len(spec.observation)))
-    normalizer = Normalizer.fit(observations.astype(np.float32), spec.action_low, spec.action_high)
+    normalizer = Normalizer.fit(observations.astype(np.float32), spec)
     agent = make_agent(config, spec, torch.Generator())
     checkpoint = Checkpoint(spec, config, normalizer, agent, torch.Generator())
     save_checkpoint(folder / "run", checkpoint)
