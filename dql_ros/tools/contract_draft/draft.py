@@ -70,7 +70,11 @@ def draft_contract(
     topics: Sequence[TopicProfile], name: str, rate_hz: float | None = None
 ) -> Draft:
     """Draft a contract from a bag's topics; by default their rates decide the control rate."""
-    roles = assign(topics)
+    return draft_of_roles(assign(topics), name, rate_hz)
+
+
+def draft_of_roles(roles: Roles, name: str, rate_hz: float | None = None) -> Draft:
+    """Draft a contract from topics of which it is known what they are."""
     rate = control_rate(roles.actions, roles.observations)
     if rate_hz is not None:
         rate = Chosen(rate_hz, "as asked for")
@@ -90,7 +94,21 @@ def draft_contract(
         *_rules(roles, [*observation, *action], action),
         *_unused(roles),
     ]
-    return Draft("\n".join(lines) + "\n", tuple(f"{key}: {why}" for key, why in missing.items()))
+    return Draft(
+        "\n".join(lines) + "\n",
+        tuple(f"{key}: {why}" for key, why in missing.items()),
+        tuple(_notes(roles)),
+    )
+
+
+def _notes(roles: Roles) -> Iterator[str]:
+    for topic in roles.actions:
+        if topic in roles.echoes:
+            yield (
+                f"no topic commands the robot: the action is the set-point that {topic.name} "
+                f"reports, which is enough to learn from; to drive the robot, name the topic "
+                f"that it obeys"
+            )
 
 
 def _observed(topic: TopicProfile, rate_hz: float) -> StreamDraft:
