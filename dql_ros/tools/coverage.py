@@ -81,12 +81,14 @@ class Usage:
         used_ns: How much of it is in transitions.
         lost_ns: The rest by what it lacks, the longest first.
         gains_ns: For each stream, how much longer all others have values together than with it.
+        covered_ns: For each stream, how long it has values.
     """
 
     recorded_ns: int
     used_ns: int
     lost_ns: tuple[tuple[str, int], ...]
     gains_ns: Mapping[tuple[str, str], int]
+    covered_ns: Mapping[tuple[str, str], int]
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures in seconds, JSON-ready."""
@@ -139,6 +141,7 @@ def usage(
         used_ns=int(lengths[in_episode].sum()),
         lost_ns=tuple(_lost(has, starts[~in_episode], lengths[~in_episode], ~in_episode, skipped)),
         gains_ns=dict(_gains(has, lengths)),
+        covered_ns={key: int(lengths[known].sum()) for key, known in has.items()},
     )
 
 
@@ -199,4 +202,4 @@ def _counts(duration_ns: int, recorded_ns: int) -> bool:
 
 
 def _short(seconds: float) -> str:
-    return f"{seconds:.0f}" if seconds >= 9.95 else f"{seconds:.2g}"
+    return f"{seconds:.0f}" if 9.95 <= seconds < 1e6 else f"{seconds:.2g}"

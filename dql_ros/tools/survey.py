@@ -226,7 +226,7 @@ class TopicNumbers:
 
     def _selections(self, layout: CdrLayout) -> Iterator[FieldSelection]:
         for path, place in layout.places.items():
-            if path.startswith("header."):
+            if path.startswith("header.") or _is_later_element(path):
                 continue
             if place.count is None:
                 yield FieldSelection(path=path)
@@ -265,6 +265,11 @@ class TopicNumbers:
             known.shortest = float(np.min([known.shortest, np.nan_to_num(norms.min(), nan=0.0)]))
             known.longest = float(np.max([known.longest, np.nan_to_num(norms.max(), nan=np.inf)]))
             known.tilt = float(np.max([known.tilt, np.abs(turns[:, :2]).max()]))
+
+
+def _is_later_element(path: str) -> bool:
+    """Whether a path leads through a list of messages, and not to the first of them."""
+    return any(part.isdigit() and int(part) > 0 for part in path.split("."))
 
 
 def quaternion_paths(columns: Mapping[str, object]) -> list[str]:

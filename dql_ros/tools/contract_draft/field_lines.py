@@ -28,7 +28,7 @@ QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "acce
 Facts = Mapping[Element, NumberFacts]
 # Parts of a path that are what a controller was told, or how far off it is: no state.
 _TOLD = r"commands?|commanded|desired|goals?|ref|references?|setpoints?|targets?"
-TOLD_PART = re.compile(rf"{_TOLD}|\w+_({_TOLD}|sp)|\w*errors?|outputs?")
+TOLD_PART = re.compile(rf"{_TOLD}|\w+_({_TOLD}|cmd|d|des|sp)|\w*errors?|outputs?")
 WISHED_PART = re.compile(_TOLD)
 MEASURED_PART = re.compile(r"actual|feedback|measured|state")
 # Names of whole numbers that are codes or counts.
@@ -262,7 +262,7 @@ def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bo
         reason = "an element of a list, whose place may change"
     elif not latched and _has_part(line, TOLD_PART):
         reason = "a set-point or an error, not measured"
-    elif not latched and (code := _code(topic, line, facts)):
+    elif code := _code(topic, line, facts):
         reason = code
     elif path.rpartition(".")[2] in {"effort", "accelerations"}:
         reason = "rarely of use"
@@ -365,14 +365,15 @@ def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str
         return FieldLine({"path": path, "constant": fact.low, **unit}, "never changed")
     if code := _code(topic, line, facts):
         return FieldLine(line.entry, _join(code, _range(facts)), used=False)
-    return _bounded(line, facts, "")
+    is_point = path.startswith("points.0.")
+    return _bounded(
+        line, facts, "only the first point of a trajectory is learnt" if is_point else ""
+    )
 
 
 def _unlearnt(line: FieldLine, facts: Facts, quantity: str) -> str:
     """Why a number of a command is neither learnt nor sent; empty if it is."""
     path = line.entry["path"]
-    if path.startswith("points.") and not path.startswith("points.0."):
-        return "only the first point of a trajectory is learnt"
     is_array = next(iter(facts)).key is not None
     if is_array and quantity and path.rpartition(".")[2] != quantity:
         return "not sent"

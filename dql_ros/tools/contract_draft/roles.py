@@ -13,7 +13,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     observed_lines,
     reports_command,
 )
-from dql_ros.tools.contract_draft.topic_profile import FEW, TopicProfile
+from dql_ros.tools.contract_draft.topic_profile import FEW, SLOWEST_HZ, TopicProfile
 from dql_ros.tools.survey import MAX_ARRAY
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
@@ -217,6 +217,16 @@ def _is_once(topic: TopicProfile) -> bool:
     return _has_word(topic, AIMED) and pause_ms > 1000.0
 
 
+def is_goal(topic: TopicProfile) -> bool:
+    """Whether a topic that was sent once says what the robot is to do."""
+    return _has_word(topic, AIMED) or _is_command(topic)
+
+
+def is_like_command(topic: TopicProfile) -> bool:
+    """Whether a topic would be a command if something could be made of its messages."""
+    return _is_command(topic) and not PUBLISHED_BY_ROBOT.search(topic.name)
+
+
 def _is_command(topic: TopicProfile) -> bool:
     if _has_word(topic, WISHED):
         return True
@@ -327,19 +337,24 @@ def _joints(lines: Sequence[FieldLine]) -> set[tuple[str, str]]:
 
 
 def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> None:
-    """Where no topic commands, learn from reported set-points, or from what was sent once.
+    """Learn from set-points that a robot reports, where no topic commands, or only now and then.
 
     Args:
         roles: The roles, mended in place.
         reports: Topics in which a controller reports what it was told beside what it measured.
     """
-    candidates = roles.echoes or reports
-    chosen = max(candidates, key=lambda topic: topic.count, default=None)
-    if roles.actions or chosen is None:
-        chosen = None
-    else:
-        roles.actions.append(chosen)
+    often = [topic for topic in roles.echoes or reports if not _is_rare(topic)]
+    chosen = max(often, key=lambda topic: topic.count, default=None)
+    if chosen is not None and all(map(_is_rare, roles.actions)):
+        for topic in roles.actions:
+            reason = (
+                f"sent {topic.count} times; {chosen.name} reports what came of it all the time"
+            )
+            roles.unused.append((topic, reason))
+        roles.actions[:] = [chosen]
         roles.unused[:] = [pair for pair in roles.unused if pair[0] is not chosen]
+    else:
+        chosen = None
     for topic in roles.echoes:
         if topic is not chosen:
             roles.unused.append((topic, "a set-point as the robot reports it"))
@@ -348,6 +363,11 @@ def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> 
         if _is_command(topic):
             roles.latched.remove(topic)
             roles.actions.append(topic)
+
+
+def _is_rare(topic: TopicProfile) -> bool:
+    """Whether a topic is no stream, as whole trajectories are not."""
+    return topic.count <= FEW or (topic.rate_hz or 0.0) < SLOWEST_HZ
 
 
 def _reports(topics: Sequence[TopicProfile]) -> list[TopicProfile]:

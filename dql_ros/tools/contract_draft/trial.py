@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +13,12 @@ from dql_core.streams import SECOND_NS
 from dql_ros.contract import Contract
 from dql_ros.tools.contract_check import BagCheck, check_bag, check_file
 from dql_ros.tools.contract_draft.draft import Draft, draft_of_roles
-from dql_ros.tools.contract_draft.roles import Roles
+from dql_ros.tools.contract_draft.roles import Roles, is_goal
 
 # So many topics are taken out at most, one after the other.
 MOST_TRIES = 8
 # A topic that takes away so much of what could be used is taken out; a goal, if it is nearly all.
-COSTLY, COSTLY_GOAL = 0.5, 0.9
+COSTLY, COSTLY_GOAL = 0.8, 0.9
 Bar = Callable[[Path], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -49,21 +49,30 @@ class _Trial:
             counts.update(s.topic for s in streams if f"{s.topic}:" in self.problems[0])
         return max(counts, key=counts.__getitem__, default="")
 
-    def costliest(self) -> tuple[str, float]:
-        """The topic that takes away most, and how many seconds; empty if none takes much."""
+    def costliest(self, goals: Set[str]) -> Iterator[tuple[str, str]]:
+        """Yield the topics that take away much, those that take away most first, and why.
+
+        Args:
+            goals: What the robot was told to do, without which the rest means less.
+        """
         gains: Counter[tuple[str, str]] = Counter()
+        covers: Counter[tuple[str, str]] = Counter()
         used_ns = 0
         for check in self.checks:
             if check.rehearsal is not None:
                 gains.update(check.rehearsal.usage.gains_ns)
+                covers.update(check.rehearsal.usage.covered_ns)
                 used_ns += check.rehearsal.usage.used_ns
-        observation = () if self.contract is None else self.contract.observation
-        goals = {stream.topic for stream in observation if stream.latched}
         for (_, topic), gain_ns in gains.most_common():
             share = COSTLY_GOAL if topic in goals else COSTLY
             if gain_ns > share * (used_ns + gain_ns):
-                return topic, gain_ns / SECOND_NS
-        return "", 0.0
+                yield (
+                    topic,
+                    f"it would cost {gain_ns / SECOND_NS:.3g} s in which all else is there",
+                )
+        if not self.transitions:
+            for (_, topic), covered_ns in covers.most_common()[::-1]:
+                yield topic, f"it is there for {covered_ns / SECOND_NS:.3g} s, the least of all"
 
 
 def fitting_draft(
@@ -94,11 +103,11 @@ def fitting_draft(
         if draft.missing:
             break
         trial = _try(draft, bags, salvage=salvage, bar=bar)
-        topic, reason = _to_take_out(trial)
-        rest = _without(roles, topic, reason) if topic else None
-        if rest is None or attempt == MOST_TRIES:
+        found = next(_rests(roles, trial), None) if attempt < MOST_TRIES else None
+        if found is None:
             notes += _unfit(trial)
             break
+        topic, reason, rest = found
         notes.append(f"{topic} is not used: {reason}")
         roles = rest
     return replace(draft, notes=(*draft.notes, *notes))
@@ -119,15 +128,15 @@ def _try(draft: Draft, bags: Sequence[Path], *, salvage: bool, bar: Bar) -> _Tri
     return _Trial(tuple(checks), contract, tuple(problems))
 
 
-def _to_take_out(trial: _Trial) -> tuple[str, str]:
-    """A topic without which the draft fits better, and why; empty if there is none."""
-    if (topic := trial.blamed()) and not trial.transitions:
-        first = next((text for text in trial.problems if topic in text), trial.problems[0])
-        return topic, first
-    topic, gain_s = trial.costliest()
-    if topic:
-        return topic, f"it would cost {gain_s:.3g} s in which all else is there"
-    return "", ""
+def _rests(roles: Roles, trial: _Trial) -> Iterator[tuple[str, str, Roles]]:
+    """Yield topics without which the draft fits better, why, and the roles without them."""
+    costly = list(trial.costliest({topic.name for topic in roles.latched if is_goal(topic)}))
+    if (blamed := trial.blamed()) and not trial.transitions:
+        reason = next((text for text in trial.problems if blamed in text), trial.problems[0])
+        costly.insert(0, (blamed, reason))
+    for topic, reason in costly:
+        if (rest := _without(roles, topic, reason)) is not None:
+            yield topic, reason, rest
 
 
 def _without(roles: Roles, name: str, reason: str) -> Roles | None:

@@ -334,3 +334,80 @@ def test_a_topic_that_leaves_little_is_taken_out_and_this_is_said(
     assert topics(found)[0] == ["/joint_states"]
     assert "/wrench is not used: it would cost" in printed
     assert "/wrench (geometry_msgs/Vector3, 10 messages): it would cost" in text
+
+
+def trajectory(make: Callable[..., Any], store: Typestore, points: int, names: list[str]) -> Any:
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    values = [
+        make(
+            f"{kind}Point",
+            positions=np.full(len(names), index / points),
+            velocities=np.ones(len(names)),
+            accelerations=np.ones(len(names)),
+        )
+        for index in range(points)
+    ]
+    return make(kind, joint_names=names, points=values)
+
+
+def test_whole_trajectories_now_and_then_are_no_match_for_reported_setpoints(
+    make: Callable[..., Any], recorded: Callable[..., Path], store: Typestore
+) -> None:
+    messages = joints(make)
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    messages += [
+        (
+            "/arm_controller/joint_trajectory",
+            kind,
+            at,
+            trajectory(make, store, 60 + at, ["a", "b"]),
+        )
+        for at in (1, 3, 4, 6)
+    ]
+    found, _, printed = drafted(recorded(messages))
+    assert topics(found)[1] == ["/arm_controller/joint_trajectory"]
+    assert [field.path for field in found.action[0].fields] == ["points.0.positions"]
+    assert found.action[0].max_age_s >= 2
+    report = "control_msgs/msg/JointTrajectoryControllerState"
+    for now, x in times(50, 8):
+        message = make(report, joint_names=["a", "b"])
+        message.reference.positions = np.array([x, 3 * x])
+        message.feedback.positions = np.array([x, 2 * x])
+        messages.append(("/arm_controller/controller_state", report, now, message))
+    found, text, printed = drafted(recorded(messages, "reported"))
+    assert topics(found)[1] == ["/arm_controller/controller_state"]
+    assert "the action is the set-point that /arm_controller/controller_state reports" in printed
+    assert "sent 4 times; /arm_controller/controller_state reports what came of it" in text
+
+
+def test_of_commands_that_are_never_there_together_one_is_left(
+    make: Callable[..., Any], recorded: Callable[..., Path], store: Typestore
+) -> None:
+    messages = joints(make)
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    messages += [("/cmd_vel", TWIST, now, make(TWIST, linear__x=x)) for now, x in times(20, 4)]
+    messages += [
+        ("/arm_controller/commands", NUMBERS, now, array(make, [x, x]))
+        for now, x in times(20, 1.5, 5.0)
+    ]
+    messages += [
+        ("/torso_controller/joint_trajectory", kind, now, trajectory(make, store, 1, ["a"]))
+        for now, _ in times(20, 0.8, 7.0)
+    ]
+    found, _, printed = drafted(recorded(messages))
+    assert topics(found)[1] == ["/cmd_vel"]
+    assert printed.count("the least of all") + printed.count("it would cost") == 2
+
+
+def test_what_came_nearest_is_named_where_nothing_commands(
+    make: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = joints(make)
+    for now, x in times(20, 8):
+        messages.append(("/arm_controller/commands", NUMBERS, now, array(make, [x] * 100)))
+    bag = recorded(messages)
+    made = CliRunner().invoke(contract, ["init", str(bag), "--out", str(bag.parent / "c.yaml")])
+    assert (
+        "fill in action: no topic was found that commands the robot (/arm_controller/commands: "
+        "'data' has 100 elements; init proposes arrays of up to 64)"
+    ) in made.output.replace("\n", " ")
