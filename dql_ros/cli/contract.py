@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,16 +20,19 @@ from dql_ros.cli.inspect import reading_bar
 from dql_ros.contract import contract_path
 from dql_ros.tools.contract_check import (
     BagCheck,
-    Findings,
     check_bag,
     check_file,
     check_standard_types,
 )
 from dql_ros.tools.contract_draft.carried import without_code
-from dql_ros.tools.contract_draft.draft import Draft, draft_contract
-from dql_ros.tools.contract_draft.topic_profile import profile_topics
+from dql_ros.tools.contract_draft.draft import Draft
+from dql_ros.tools.contract_draft.roles import assign
+from dql_ros.tools.contract_draft.topic_profile import Profiler
+from dql_ros.tools.contract_draft.trial import fitting_draft
+from dql_ros.tools.findings import Findings, once
 
 UNFIT = 2
+MOST_NAMED = 3
 
 contract = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -40,11 +44,16 @@ def _contract() -> None:
 
 @contract.command()
 def init(
-    bag: Annotated[
-        Path, typer.Argument(help="A rosbag2 folder, or a single .mcap, .db3 or ROS 1 .bag file.")
+    bags: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BAG...",
+            help="Rosbag2 folders, or single .mcap, .db3 or ROS 1 .bag files, of one robot.",
+        ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The file to make; by default NAME.yaml after the bag.")
+        Path | None,
+        typer.Option(help="The file to make; by default NAME.yaml after the first bag."),
     ] = None,
     rate: Annotated[
         float | None,
@@ -54,26 +63,29 @@ def init(
         bool, typer.Option("--salvage", help="Read a damaged bag up to the damage.")
     ] = False,
 ) -> None:
-    """Write a first contract for a recording, with the reason for each choice.
+    """Write a first contract for recordings, with the reason for each choice.
 
     It proposes what is observed and what is the action, with units, rates, age limits and bounds
-    from the data. What a recording cannot show is left to be filled in, and listed. A recording
-    that carries its contract gets just that, unless --rate asks for another; but functions that
-    it names are left in comments, since a recording may be anybody's.
+    from the data; of several recordings, from all. Then it tries the draft: a topic that leaves
+    nothing or little of the recordings is taken out. What a recording cannot show is left to be
+    filled in, and listed. A recording that carries its contract gets just that, unless --rate
+    asks for another; but functions that it names are left in comments, since a recording may be
+    anybody's.
 
-    Example: dql contract init bags/flight_1 --out robot.yaml
+    Example: dql contract init bags/* --out robot.yaml
     """
-    target = out or Path(f"{_name(bag)}.yaml")
+    target = out or Path(f"{_name(bags[0])}.yaml")
     if target.exists() or target.is_symlink():
         raise ContractError(f"{target}: already exists; name another --out file or remove it")
     if not target.parent.is_dir():
         raise ContractError(f"{target}: there is no folder {target.parent}")
-    draft = _drafted(bag, rate, salvage=salvage)
+    draft = _drafted(bags, rate, salvage=salvage)
     write_text(target, draft.text)
     for note in draft.notes:
         print_line(note)
     if not draft.missing:
-        print_line(f"wrote {target}; go through it, then: dql contract check {target} {bag}")
+        named = " ".join(map(str, bags)) if len(bags) <= MOST_NAMED else "BAG..."
+        print_line(f"wrote {target}; go through it, then: dql contract check {target} {named}")
         return
     print_line(f"wrote {target}, which is not complete:")
     for missing in draft.missing:
@@ -100,6 +112,8 @@ def check(
     of receipt, age limits with the pauses, and bounds with the values; and the episodes are made
     as 'dql convert' makes them, to see how many there are.
 
+    For each recording it says how much of it becomes transitions, and what the rest lacks.
+
     Exits with 0 if it fits and 2 if not; warnings do not count.
 
     Example: dql contract check robot.yaml bags/*
@@ -118,6 +132,8 @@ def check(
                 bag, valid, namespace, salvage=salvage, rehearse=rehearse, progress=progress
             )
         findings.add(fits[bag].findings)
+    places = [str(bag) for bag in bags or ()]
+    findings = Findings(once(findings.problems, places), once(findings.warnings, places))
     if as_json:
         print_json(_document(file, findings, fits))
     else:
@@ -126,18 +142,44 @@ def check(
         raise typer.Exit(UNFIT)
 
 
-def _drafted(path: Path, rate: float | None, *, salvage: bool) -> Draft:
-    with Bag(path, salvage=salvage) as bag, reading_bar("Reading", bag.size_bytes) as progress:
-        notes = []
-        if rate is None and CONTRACT_KEY in bag.custom_data:
-            try:
-                carried = without_code(bag.custom_data[CONTRACT_KEY])
-            except ContractError as cause:
-                notes.append(f"the contract that {path} carries {cause}: it is not taken")
-            else:
-                return Draft(carried.text, (), tuple(_left_out(carried.left_out)))
-        draft = draft_contract(profile_topics(bag, progress), _name(path), rate)
-        return replace(draft, notes=tuple(notes))
+def _drafted(bags: Sequence[Path], rate: float | None, *, salvage: bool) -> Draft:
+    notes = []
+    text = _common_contract(bags, salvage=salvage) if rate is None else None
+    if text is not None:
+        try:
+            return _carried(text)
+        except ContractError as cause:
+            notes.append(f"the contract that {bags[0]} carries {cause}: it is not taken")
+    profiler = Profiler()
+    for path in bags:
+        with (
+            Bag(path, salvage=salvage) as bag,
+            reading_bar(f"Reading {path.name}", bag.size_bytes) as progress,
+        ):
+            profiler.add(bag, progress)
+
+    @contextmanager
+    def trying(path: Path) -> Iterator[Callable[[int], None]]:
+        with reading_bar(f"Trying it on {path.name}", 2 * _size(path)) as progress:
+            yield progress
+
+    roles = assign(profiler.topics())
+    draft = fitting_draft(roles, bags, _name(bags[0]), rate, salvage=salvage, bar=trying)
+    return replace(draft, notes=(*notes, *draft.notes))
+
+
+def _common_contract(bags: Sequence[Path], *, salvage: bool) -> str | None:
+    """The contract that the recordings carry; ``None`` if not all carry the same."""
+    texts = set()
+    for path in bags:
+        with Bag(path, salvage=salvage) as bag:
+            texts.add(bag.custom_data.get(CONTRACT_KEY))
+    return texts.pop() if len(texts) == 1 else None
+
+
+def _carried(text: str) -> Draft:
+    carried = without_code(text)
+    return Draft(carried.text, (), tuple(_left_out(carried.left_out)))
 
 
 def _left_out(functions: Sequence[str]) -> Iterator[str]:
@@ -168,7 +210,12 @@ def _document(file: Path, findings: Findings, fits: dict[Path, BagCheck]) -> dic
         "problems": findings.problems,
         "warnings": findings.warnings,
         "bags": [
-            {"bag": str(bag), "episodes": fit.episodes, "transitions": fit.transitions}
+            {
+                "bag": str(bag),
+                "episodes": fit.episodes,
+                "transitions": fit.transitions,
+                **({} if fit.rehearsal is None else fit.rehearsal.usage.to_json()),
+            }
             for bag, fit in fits.items()
         ],
     }
@@ -176,13 +223,15 @@ def _document(file: Path, findings: Findings, fits: dict[Path, BagCheck]) -> dic
 
 def _print(file: Path, findings: Findings, fits: dict[Path, BagCheck], unseen: int) -> None:
     for problem in findings.problems:
-        print_line(f"problem: {' '.join(problem.split())}")
+        print_line(f"problem: {problem}")
     for warning in findings.warnings:
-        print_line(f"warning: {' '.join(warning.split())}")
+        print_line(f"warning: {warning}")
     for bag, fit in fits.items():
-        if fit.episodes:
+        if fit.rehearsal is not None and fit.episodes:
             episodes = "1 episode" if fit.episodes == 1 else f"{fit.episodes} episodes"
-            print_line(f"{bag}: fits: {episodes}, {fit.transitions} transitions")
+            print_line(
+                f"{bag}: fits: {episodes}, {fit.transitions} transitions: {fit.rehearsal.usage}"
+            )
     if unseen > 0 and findings.problems:
         print_line(f"the recordings are compared once {file} is right by itself")
     if findings.problems:

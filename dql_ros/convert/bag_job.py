@@ -23,6 +23,7 @@ from dql_core.files import write_text
 from dql_ros.bag.reader import Bag, sha256
 from dql_ros.codecs.block_decoder import MessageError
 from dql_ros.contract import Contract, Stream
+from dql_ros.convert.alignment import OnArrivals
 from dql_ros.convert.bag_result import BagResult, EpisodeRow, SkippedRow, SkippedTopic
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
@@ -228,6 +229,7 @@ def read_bag_episodes(
     namespace: str,
     on_episode: Callable[[RecordedEpisode], None],
     progress: Callable[[int], None] = lambda _: None,
+    on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
 ) -> BagSummary:
     """Read the bag's episodes, once from start to end.
 
@@ -237,6 +239,7 @@ def read_bag_episodes(
         namespace: Namespace of the contract's relative topics in the bag.
         on_episode: Takes each episode when it is complete.
         progress: Called, now and then, with how many of the bag's bytes are done.
+        on_arrivals: Takes what was decoded; see `Alignment`.
 
     Raises:
         BagError: If a topic is missing, the bag is damaged, a message lacks what the contract
@@ -258,6 +261,7 @@ def read_bag_episodes(
         rule = rules[kind, name]
         is_stamped = isinstance(rule, Stream) and rule.stamp == "header"
         statistics[kind, name].add(arrived_ns, columns[0] if is_stamped else None)
+        on_arrivals(kind, name, arrived_ns, columns)
 
     def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
         statistics[kind, topic].add_ages(ages_ns)

@@ -54,7 +54,7 @@ class TopicRow(StrictModel):
         type: Message type.
         role: What the contract needs it for.
         count: Number of messages.
-        rate_hz: Messages a second between the first and the last.
+        rate_hz: Messages a second; pauses far longer than the others do not count.
         median_pause_ms: Median time between two messages.
         jitter_ms: How uneven the pauses are.
         longest_pause_s: The longest of them.

@@ -211,7 +211,7 @@ class EpisodeAssembler:
             self._close(growing, None, bool(found.terminated[stop]), bool(found.truncated[stop]))
         else:
             lack = found.lack(stop)
-            self.split_nonfinite += lack.cause is Cause.NOT_FINITE
+            self.split_nonfinite += lack.cause is Cause.NOT_FINITE and growing.length > 0
             self._close(growing, lack)
         self._from_ns, self._from_is_instant = tick_ns, True
         if found.too_long[stop]:

@@ -52,8 +52,15 @@ def survey(
     bag: Bag,
     progress: Callable[[int], None] = lambda _: None,
     visit: Callable[[MessageBlock], None] = lambda _: None,
+    known: Mapping[str, TopicStatistics] | None = None,
 ) -> list[SurveyedTopic]:
-    """Read a bag once, from start to end; ``visit`` is called with each block of messages.
+    """Read a bag once, from start to end.
+
+    Args:
+        bag: The bag.
+        progress: Called now and then with how many bytes are done.
+        visit: Called with each block of messages.
+        known: Statistics of topics from other recordings, which go on with this one.
 
     Returns:
         All topics, by name.
@@ -63,6 +70,9 @@ def survey(
     """
     unknown = {topic.name for topic in bag.unknown_types}
     topics = {name: TopicStatistics(name, topic.msgtype, "") for name, topic in bag.topics.items()}
+    for name in (known or {}).keys() & topics.keys():
+        topics[name] = (known or {})[name]
+        topics[name].pauses.begin_recording()
     stamped = {name for name in bag.topics if name not in unknown and _is_stamped(bag, name)}
     read = {name for name in bag.topics if name not in unknown or _is_readable(bag, name)}
     for batch in bag.batches(frozenset(read)):
@@ -167,6 +177,11 @@ class TopicNumbers:
         self._typestore = typestore
         self._plans: list[tuple[RowPlan, tuple[Element, ...]]] = []
 
+    def begin_recording(self, typestore: Typestore) -> None:
+        """What comes next is of another recording, with its own definition of the type."""
+        self._typestore = typestore
+        self._plans = []
+
     def add(self, block: MessageBlock) -> None:
         """Take note of messages; if they cannot be read, `refusal` says why."""
         waiting = np.arange(len(block))
@@ -211,7 +226,7 @@ class TopicNumbers:
 
     def _selections(self, layout: CdrLayout) -> Iterator[FieldSelection]:
         for path, place in layout.places.items():
-            if path.startswith("header."):
+            if path.startswith("header.") or _is_later_element(path):
                 continue
             if place.count is None:
                 yield FieldSelection(path=path)
@@ -250,6 +265,11 @@ class TopicNumbers:
             known.shortest = float(np.min([known.shortest, np.nan_to_num(norms.min(), nan=0.0)]))
             known.longest = float(np.max([known.longest, np.nan_to_num(norms.max(), nan=np.inf)]))
             known.tilt = float(np.max([known.tilt, np.abs(turns[:, :2]).max()]))
+
+
+def _is_later_element(path: str) -> bool:
+    """Whether a path leads through a list of messages, and not to the first of them."""
+    return any(part.isdigit() and int(part) > 0 for part in path.split("."))
 
 
 def quaternion_paths(columns: Mapping[str, object]) -> list[str]:

@@ -21,7 +21,7 @@ def typestore() -> Typestore:
 @pytest.fixture(scope="session")
 def blank(typestore: Typestore) -> Callable[[str], Any]:
     """Make a rosbags message of a type as rclpy's constructors do: zeros and empty lists."""
-    return lambda msgtype: _blank(typestore, msgtype)
+    return lambda msgtype: blank_message(typestore, msgtype)
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +47,7 @@ def record(typestore: Typestore) -> Callable[..., Path]:
     return write
 
 
-def _blank(typestore: Typestore, msgtype: str) -> Any:
+def blank_message(typestore: Typestore, msgtype: str) -> Any:
     fields = typestore.fielddefs[msgtype][1]
     return typestore.types[msgtype](*(_default(typestore, kind) for _, kind in fields))
 
@@ -55,7 +55,7 @@ def _blank(typestore: Typestore, msgtype: str) -> Any:
 def _default(typestore: Typestore, kind: Any) -> Any:
     node, detail = kind
     if node == Nodetype.NAME:
-        return _blank(typestore, detail)
+        return blank_message(typestore, detail)
     if node == Nodetype.BASE:
         return {"string": "", "bool": False}.get(detail[0], 0.0 if "float" in detail[0] else 0)
     (element, inner), length = detail

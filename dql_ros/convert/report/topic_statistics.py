@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 MAX_LISTED_GAPS = 20
 # Pauses farther from the median than this share of it are uneven: nothing can be missing there.
 EVEN = 0.2
+# A pause that is so many times as long as nine in ten of the others interrupts the stream.
+INTERRUPTION = 10.0
 # A float64's exponent and the first 6 bits of its fraction: classes 1/64 of an octave wide.
 CLASS_SHIFT = 46
 CLASSES = 64 * 64
@@ -59,6 +61,11 @@ class TopicStatistics:
         self._pauses.add(log_times_ns)
         if stamps_ns is not None:
             self._stamps.add(log_times_ns, stamps_ns)
+
+    @property
+    def pauses(self) -> Pauses:
+        """The pauses between its messages."""
+        return self._pauses
 
     def add_ages(self, ages_ns: NDArray[np.int64]) -> None:
         """Take note of the age of its value at each of some ticks that used one, shape (n,)."""
@@ -144,6 +151,8 @@ class Pauses:
         self.gaps = 0
         self._limit_ns = limit_ns
         self._sample = QuantileSample()
+        self._span_ns = 0
+        self._is_new_recording = True
         self._listed: list[tuple[int, int]] = []
         self._numbers = np.zeros(CLASSES, dtype=np.int64)
         self._sums_ns = np.zeros(CLASSES, dtype=np.float64)
@@ -155,10 +164,12 @@ class Pauses:
         times = times_ns
         if self.count == 0:
             self.first_ns = int(times_ns[0])
-        else:
+        if not self._is_new_recording:
             times = np.concatenate((np.array([self.last_ns], np.int64), times_ns))
+        self._is_new_recording = False
         self.count += len(times_ns)
         self.last_ns = int(times_ns[-1])
+        self._span_ns += int(times[-1]) - int(times[0])
         pauses = np.diff(times)
         self._sample.add(pauses)
         self._classify(pauses)
@@ -168,6 +179,18 @@ class Pauses:
             for index in found[: MAX_LISTED_GAPS - len(self._listed)]:
                 self._listed.append((int(times[index]), int(times[index + 1])))
 
+    def begin_recording(self) -> None:
+        """What arrives next is of another recording: no pause lies between."""
+        self._is_new_recording = True
+
+    def usual_s(self, fraction: float) -> float | None:
+        """A quantile of the pauses without interruptions, in seconds; ``None`` without pauses."""
+        if not self._sample.count:
+            return None
+        pauses = self._sample.values()
+        usual = pauses[pauses <= self._interruption_ns()]
+        return float(np.quantile(usual, fraction, method="lower")) / 1e9
+
     def to_json(self, start_ns: int | None = None) -> dict[str, Any]:
         """Return the figures in the units of people.
 
@@ -175,9 +198,8 @@ class Pauses:
             start_ns: What the times of gaps are counted from; by default the first arrival.
         """
         start_ns, keys = self.first_ns if start_ns is None else start_ns, ("from_s", "to_s")
-        span_ns = self.last_ns - self.first_ns
         return {
-            "rate_hz": round((self.count - 1) / span_ns * 1e9, 3) if span_ns else None,
+            "rate_hz": self._rate_hz(),
             "median_pause_ms": self._median_ns() / 1e6 if self._sample.count else None,
             "jitter_ms": self._jitter_ms(),
             "longest_pause_s": round(self._sample.maximum / 1e9, 6),
@@ -196,6 +218,23 @@ class Pauses:
         classes = (lengths.view(np.int64) >> CLASS_SHIFT) - FIRST_CLASS
         self._numbers += np.bincount(classes, minlength=CLASSES)
         self._sums_ns += np.bincount(classes, weights=lengths, minlength=CLASSES)
+
+    def _interruption_ns(self) -> float:
+        """A longer pause is an interruption; infinite where none is."""
+        usual = float(np.quantile(self._sample.values(), 0.9, method="lower"))
+        return INTERRUPTION * usual if usual > 0 else np.inf
+
+    def _rate_hz(self) -> float | None:
+        """Arrivals a second, interruptions left out."""
+        if not self._span_ns:
+            return None
+        number, span_ns = float(self._sample.count), float(self._span_ns)
+        limit_ns = self._interruption_ns()
+        if self._sample.maximum > limit_ns:
+            occupied = np.flatnonzero(self._numbers)
+            kept = occupied[self._sums_ns[occupied] / self._numbers[occupied] <= limit_ns]
+            number, span_ns = float(self._numbers[kept].sum()), float(self._sums_ns[kept].sum())
+        return round(number / span_ns * 1e9, 3) if span_ns else None
 
     def _median_ns(self) -> float:
         return self._sample.quantiles(0.5)[0]

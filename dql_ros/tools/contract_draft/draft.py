@@ -11,7 +11,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     nonfinite_count,
     observed_lines,
 )
-from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign
+from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command
 from dql_ros.tools.contract_draft.topic_profile import (
     Chosen,
     TopicProfile,
@@ -45,6 +45,8 @@ ACTION = (
     "    fields:",
     "      - {path: linear.x, unit: m/s, low: -1.0, high: 1.0}",
 )
+# Types of ROS itself, and of texts.
+NO_STATE = ("rcl_interfaces/", "rosgraph_msgs/", "std_msgs/msg/String", "diagnostic_msgs/")
 _BOUNDS = (
     "The bounds are the range of this recording, widened to round numbers. They should be what "
     "the robot can take."
@@ -70,7 +72,11 @@ def draft_contract(
     topics: Sequence[TopicProfile], name: str, rate_hz: float | None = None
 ) -> Draft:
     """Draft a contract from a bag's topics; by default their rates decide the control rate."""
-    roles = assign(topics)
+    return draft_of_roles(assign(topics), name, rate_hz)
+
+
+def draft_of_roles(roles: Roles, name: str, rate_hz: float | None = None) -> Draft:
+    """Draft a contract from topics of which it is known what they are."""
     rate = control_rate(roles.actions, roles.observations)
     if rate_hz is not None:
         rate = Chosen(rate_hz, "as asked for")
@@ -90,7 +96,21 @@ def draft_contract(
         *_rules(roles, [*observation, *action], action),
         *_unused(roles),
     ]
-    return Draft("\n".join(lines) + "\n", tuple(f"{key}: {why}" for key, why in missing.items()))
+    return Draft(
+        "\n".join(lines) + "\n",
+        tuple(f"{key}: {why}" for key, why in missing.items()),
+        tuple(_notes(roles)),
+    )
+
+
+def _notes(roles: Roles) -> Iterator[str]:
+    for topic in roles.actions:
+        if topic in roles.echoes:
+            yield (
+                f"no topic commands the robot: the action is the set-point that {topic.name} "
+                f"reports, which is enough to learn from; to drive the robot, name the topic "
+                f"that it obeys"
+            )
 
 
 def _observed(topic: TopicProfile, rate_hz: float) -> StreamDraft:
@@ -123,11 +143,21 @@ def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
     if rate is None:
         yield "rate_hz", "no topic that is used has more than one message, so there is no rate"
     if not roles.observations and not roles.latched:
-        yield "observation", "no topic with the robot's state was found"
+        yield "observation", f"no topic with the robot's state was found{_instead(roles)}"
     elif not roles.observations:
         yield "observation", "all that was found was sent only once; one must not be latched"
     if not roles.actions:
-        yield "action", "no topic was found that commands the robot"
+        like = [topic for topic, _ in roles.unused if is_like_command(topic)]
+        yield "action", f"no topic was found that commands the robot{_instead(roles, like)}"
+
+
+def _instead(roles: Roles, among: Sequence[TopicProfile] | None = None) -> str:
+    """Name the topics that came nearest, with the reason why they are not used."""
+    topics = [topic for topic, _ in roles.unused] if among is None else among
+    numbers = [topic for topic in topics if topic.count and not topic.msgtype.startswith(NO_STATE)]
+    nearest = sorted(numbers, key=lambda topic: -topic.count)[:2]
+    reasons = [f"{t.name}: {why}" for t in nearest for other, why in roles.unused if other is t]
+    return f" ({'; '.join(reasons)})" if reasons else ""
 
 
 def _heading(name: str, missing: Mapping[str, str]) -> Iterator[str]:

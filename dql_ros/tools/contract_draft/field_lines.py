@@ -5,16 +5,17 @@ Units are those of ROS's message definitions and REP 103, where they give one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
-from dql_ros.tools.contract_draft.topic_profile import TopicProfile, outward
-from dql_ros.tools.survey import NumberFacts, TopicNumbers, quaternion_paths
+from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile, outward
+from dql_ros.tools.survey import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
 
 # Turns whose axis is nearer to z than this are turns about z.
 UPRIGHT = 1e-6
@@ -25,6 +26,25 @@ SHORT = 8
 # The arrays of joint commands, in the order in which a message is taken for a command of one.
 QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "accelerations")
 Facts = Mapping[Element, NumberFacts]
+# Parts of a path that are what a controller was told, or how far off it is: no state.
+_TOLD = r"commands?|commanded|desired|goals?|ref|references?|setpoints?|targets?"
+TOLD_PART = re.compile(rf"{_TOLD}|\w+_({_TOLD}|cmd|d|des|sp)|\w*errors?|outputs?")
+WISHED_PART = re.compile(_TOLD)
+MEASURED_PART = re.compile(r"actual|feedback|measured|state")
+# Names of whole numbers that are codes or counts.
+CODE = re.compile(
+    r"(\w+_)?(code|count(er)?|flags?|heartbeat|id|index|instance|level|mode|seq|source|state|"
+    r"status|system|type|version)|(error|fault|warn)\w*"
+)
+# Names of flags, on topics of their own, that say what a state machine does.
+MACHINE = re.compile(
+    r"(\w+_)?(active|alive|armed|busy|connected|emergency|enabled|estop|heartbeat|idle|mode|ready|"
+    r"running|state|status)"
+)
+# A message with so many codes or flags, and without a fraction, is of a state machine.
+SEVERAL = 2
+# Whole numbers beyond this are not all different as float32.
+LARGEST_WHOLE = 2**24
 # By the type that has the field, without `msg/`: units of its fields, or of all that is below it.
 UNITS: dict[str, dict[str, str]] = {
     "geometry_msgs/Point": dict.fromkeys("xyz", "m"),
@@ -73,11 +93,13 @@ class FieldLine:
         entry: Its keys, in order.
         comment: What is said of it.
         used: Whether it is an entry, or a proposal in a comment.
+        is_still: Whether it is none only because it never changed.
     """
 
     entry: dict[str, Any]
     comment: str = ""
     used: bool = True
+    is_still: bool = False
 
     def selection(self) -> FieldSelection:
         """The entry as the contract has it."""
@@ -86,31 +108,64 @@ class FieldLine:
 
 def observed_lines(topic: TopicProfile, *, latched: bool) -> list[FieldLine]:
     """Propose what of a topic is observed: of a latched one also what is constant."""
-    numbers = _numbers(topic)
-    lines = [
-        _without_constants(line, facts, keep=latched)
-        for line, facts in _entries(topic, numbers, command=False)
-    ]
-    if any(line.used for line in lines):
-        return lines
-    # Nothing moved in this recording; the numbers are the topic's all the same.
-    return [FieldLine(line.entry, line.comment) for line in lines]
+    entries = list(_entries(topic, _numbers(topic), command=False))
+    lines = [_observed(topic, line, facts, latched=latched) for line, facts in entries]
+    if not latched and _is_of_machine(topic, entries):
+        lines = [
+            replace(line, used=False, comment=_join("of a state machine", line.comment))
+            for line in lines
+        ]
+    if not any(line.used for line in lines):
+        # Nothing moved in this recording; the numbers are the topic's all the same.
+        lines = [replace(line, used=line.is_still) for line in lines]
+    return lines + _long_lines(topic)
 
 
 def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
     """Propose what of a topic's messages is the action, with bounds from the recording."""
     entries = list(_entries(topic, _numbers(topic), command=True))
-    quantity = _commanded_quantity([line.entry["path"] for line, _ in entries])
-    lines = [_commanded(line, facts, quantity) for line, facts in entries]
+    if reports_command([line.entry["path"] for line, _ in entries]):
+        entries = [each for each in entries if _has_part(each[0], WISHED_PART)]
+    quantity = _commanded_quantity(topic, entries)
+    lines = [_commanded(topic, line, facts, quantity) for line, facts in entries]
     if any(line.used and "constant" not in line.entry for line in lines):
-        return lines
+        return lines + _long_lines(topic)
     # Nothing but constants: those that are not 0 are taken, with bounds that are a guess.
-    has_other = any(_is_nonzero(facts) for _, facts in entries)
+    free = [each for each in entries if not _code(topic, *each)]
+    has_other = any(_is_nonzero(facts) for _, facts in free)
     return [
         _bounded(line, facts, "never changed, so the bounds are a guess")
-        if _is_nonzero(facts) or not has_other
-        else _commanded(line, facts, quantity)
+        if (line, facts) in free and (_is_nonzero(facts) or not has_other)
+        else _commanded(topic, line, facts, quantity)
         for line, facts in entries
+    ] + _long_lines(topic)
+
+
+def reports_command(paths: Sequence[str]) -> bool:
+    """Whether a message has what a controller was told beside what it measured."""
+    parts = {part for path in paths for part in path.split(".")}
+    return any(map(WISHED_PART.fullmatch, parts)) and any(map(MEASURED_PART.fullmatch, parts))
+
+
+def long_arrays(topic: TopicProfile) -> dict[str, int]:
+    """Arrays that are too long to be proposed, with the elements that all messages have."""
+    lengths = {} if topic.numbers is None else topic.numbers.lengths
+    return {
+        path: min(counts)
+        for path, counts in lengths.items()
+        if min(counts) > MAX_ARRAY
+        and not any(BOOKKEEPING.fullmatch(part) for part in path.split("."))
+    }
+
+
+def _long_lines(topic: TopicProfile) -> list[FieldLine]:
+    return [
+        FieldLine(
+            {"path": path, "slice": f"0:{count}"},
+            f"{count} elements, and init proposes arrays of up to {MAX_ARRAY}",
+            used=False,
+        )
+        for path, count in long_arrays(topic).items()
     ]
 
 
@@ -196,38 +251,133 @@ def _partial(numbers: TopicNumbers, path: str, keys: list[str | int | None]) -> 
     return ""
 
 
-def _without_constants(line: FieldLine, facts: Facts, *, keep: bool) -> FieldLine:
-    """Leave out what shows nothing: constants, and what was mostly no number."""
+def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bool) -> FieldLine:
+    """Leave out what shows nothing, or nothing of the robot."""
     span = "" if "rotation" in line.entry else _range(facts)
     line = FieldLine(line.entry, _join(line.comment, span), line.used)
+    path = line.entry["path"]
     if any(fact.nonfinite > MOSTLY * fact.messages for fact in facts.values()):
-        return FieldLine(line.entry, _join("often no number", line.comment), used=False)
-    if not keep and all(fact.is_constant for fact in facts.values()):
-        return FieldLine(line.entry, _join("never changed", line.comment), used=False)
-    if line.entry["path"].rpartition(".")[2] in {"effort", "accelerations"}:
-        return FieldLine(line.entry, _join("rarely of use", line.comment), used=False)
-    return line
+        reason = "often no number"
+    elif any(part.isdigit() for part in path.split(".")):
+        reason = "an element of a list, whose place may change"
+    elif not latched and _has_part(line, TOLD_PART):
+        reason = "a set-point or an error, not measured"
+    elif code := _code(topic, line, facts):
+        reason = code
+    elif path.rpartition(".")[2] in {"effort", "accelerations"}:
+        reason = "rarely of use"
+    elif not latched and all(fact.is_constant for fact in facts.values()):
+        return FieldLine(
+            line.entry, _join("never changed", line.comment), used=False, is_still=True
+        )
+    else:
+        return line
+    return FieldLine(line.entry, _join(reason, line.comment), used=False)
 
 
-def _commanded_quantity(paths: list[str]) -> str:
+def _has_part(line: FieldLine, pattern: re.Pattern[str]) -> bool:
+    return any(map(pattern.fullmatch, line.entry["path"].split(".")))
+
+
+def _code(topic: TopicProfile, line: FieldLine, facts: Facts) -> str:
+    """Why numbers are no quantity but a flag, a code or a count; empty if they are one."""
+    kind = next(iter(facts.values())).dtype[1]
+    if kind not in "biu" or "rotation" in line.entry:
+        return ""
+    path = line.entry["path"]
+    is_alone = path == "data"
+    name = (topic.last_segment if is_alone else path.rpartition(".")[2]).lower()
+    if kind == "b":
+        is_machine = not is_alone or MACHINE.fullmatch(name)
+        return "a flag of a state machine" if is_machine else ""
+    if CODE.fullmatch(name) or _is_enumeration(topic, path, facts):
+        return "a code or a count, not a quantity"
+    if any(max(abs(fact.low), abs(fact.high)) > LARGEST_WHOLE for fact in facts.values()):
+        return "a time or a count that float32 does not hold"
+    return ""
+
+
+def _is_of_machine(topic: TopicProfile, entries: Sequence[tuple[FieldLine, Facts]]) -> bool:
+    """Whether a message has several codes or flags, and whole numbers besides, but no others."""
+    kinds = {fact.dtype[1] for _, facts in entries for fact in facts.values()}
+    return "f" not in kinds and sum(bool(_code(topic, *each)) for each in entries) >= SEVERAL
+
+
+def _is_enumeration(topic: TopicProfile, path: str, facts: Facts) -> bool:
+    """Whether the message's definition has names for the values that the number had."""
+    if topic.typestore is None:
+        return False
+    owner = _owner(topic.typestore, topic.msgtype, path)
+    named = {
+        float(value)
+        for _, kind, value in topic.typestore.fielddefs[owner][0]
+        if isinstance(value, int) and not isinstance(value, bool) and kind == _kind(topic, path)
+    }
+    return bool(named) and all(fact.low in named and fact.high in named for fact in facts.values())
+
+
+def _kind(topic: TopicProfile, path: str) -> str:
+    """ROS's name of a number's type."""
+    assert topic.typestore is not None
+    owner = _owner(topic.typestore, topic.msgtype, path)
+    description: Any = dict(topic.typestore.get_msgdef(owner).fields)[path.rpartition(".")[2]]
+    while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
+        description = description[1][0]
+    return str(description[1][0])
+
+
+def _owner(typestore: Typestore, msgtype: str, path: str) -> str:
+    """The type of the message that has the field at the end of a path."""
+    for part in path.split(".")[:-1]:
+        if part.isdigit():
+            continue
+        description: Any = dict(typestore.get_msgdef(msgtype).fields)[part]
+        while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
+            description = description[1][0]
+        msgtype = description[1]
+    return msgtype
+
+
+def _commanded_quantity(topic: TopicProfile, entries: list[tuple[FieldLine, Facts]]) -> str:
     """The one of a joint command's arrays that is learnt; empty for other messages."""
-    names = [path.rpartition(".")[2] for path in paths]
-    return next((each for each in QUANTITIES if each in names), "")
+    if topic.msgtype.startswith("px4_msgs/"):
+        return ""  # it has arrays of x, y and z, any of which may be not a number
+    finite = [(line, facts) for line, facts in entries if _mostly_finite(facts)]
+    names = {line.entry["path"].rpartition(".")[2]: facts for line, facts in reversed(finite)}
+    known = [each for each in QUANTITIES if each in names]
+    moving = [each for each in known if not all(f.is_constant for f in names[each].values())]
+    return next(iter(moving or known), "")
 
 
-def _commanded(line: FieldLine, facts: Facts, quantity: str) -> FieldLine:
+def _mostly_finite(facts: Facts) -> bool:
+    return all(fact.nonfinite <= MOSTLY * fact.messages for fact in facts.values())
+
+
+def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> FieldLine:
     path, fact = line.entry["path"], next(iter(facts.values()))
-    if path.startswith("points.") and not path.startswith("points.0."):
-        return FieldLine(line.entry, "only the first point of a trajectory is learnt", used=False)
-    is_array = next(iter(facts)).key is not None
-    if is_array and quantity and path.rpartition(".")[2] != quantity:
-        return FieldLine(line.entry, _join("not sent", _range(facts)), used=False)
-    if not is_array and "rotation" not in line.entry and fact.is_constant:
+    if reason := _unlearnt(line, facts, quantity):
+        return FieldLine(line.entry, _join(reason, _range(facts)), used=False)
+    is_number = next(iter(facts)).key is None and "rotation" not in line.entry
+    if is_number and fact.is_constant:
         if fact.low == 0:
             return FieldLine(line.entry, "always 0, and is sent so", used=False)
         unit = {"unit": line.entry["unit"]} if "unit" in line.entry else {}
         return FieldLine({"path": path, "constant": fact.low, **unit}, "never changed")
-    return _bounded(line, facts, "")
+    if code := _code(topic, line, facts):
+        return FieldLine(line.entry, _join(code, _range(facts)), used=False)
+    is_point = path.startswith("points.0.")
+    return _bounded(
+        line, facts, "only the first point of a trajectory is learnt" if is_point else ""
+    )
+
+
+def _unlearnt(line: FieldLine, facts: Facts, quantity: str) -> str:
+    """Why a number of a command is neither learnt nor sent; empty if it is."""
+    path = line.entry["path"]
+    is_array = next(iter(facts)).key is not None
+    if is_array and quantity and path.rpartition(".")[2] != quantity:
+        return "not sent"
+    return "" if _mostly_finite(facts) else "often no number, and is sent as 0: CHECK"
 
 
 def _is_nonzero(facts: Facts) -> bool:

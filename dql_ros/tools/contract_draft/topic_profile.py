@@ -1,4 +1,4 @@
-"""What a draft is based on: each topic of a bag, and the rates, ages and bounds that follow."""
+"""What a draft is based on: each topic of the recordings, and the rates and ages that follow."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
-from dql_ros.tools.survey import NumberFacts, SurveyedTopic, TopicNumbers, survey
+from dql_ros.convert.report.topic_statistics import TopicStatistics
+from dql_ros.tools.survey import NumberFacts, TopicNumbers, survey
 
 # Parts of a path that are about the message rather than the robot.
 BOOKKEEPING = re.compile(
-    r"header|stamp|sec|nanosec|nsec|seq|timestamp(_sample)?|time_from_start|\w*covariance\w*"
+    r"header|layout|stamp|sec|nanosec|nsec|seq|\w*timestamp\w*|time_from_start|\w*covariance\w*"
 )
 # A clock that is this far ahead of, or behind, the recorder's is another clock.
 AHEAD_MS, BEHIND_MS = -10.0, 1000.0
 # No contract is faster, and nothing that comes by hand needs to be.
 FASTEST_HZ = 2000.0
 BY_HAND_HZ = 20.0
+# Commands that are rarer, such as whole trajectories, do not say how often to decide.
+SLOWEST_HZ = 1.0
 # A value is valid for so many usual pauses.
 PATIENCE = 5.0
+# What is sent at most so often is sent once: at the start, or once an episode.
+FEW = 3
 # How a control rate is usually chosen.
 RATES = (1, 2, 5, 10, 15, 20, 25, 30, 40, 50, 60, 100, 120, 125, 200, 240, 250, 400, 500, 1000)
 # What is smaller is zero with noise.
@@ -35,7 +40,7 @@ SMALLEST = 1e-300
 
 @dataclass(frozen=True)
 class TopicProfile:
-    """One topic of a bag.
+    """One topic of the recordings.
 
     Attributes:
         name: Absolute topic name.
@@ -44,6 +49,10 @@ class TopicProfile:
         timing: Its row as `TopicStatistics.to_json` has it.
         numbers: What its messages hold; ``None`` if they cannot be decoded.
         typestore: Knows its type; ``None`` likewise.
+        longest_usual_s: The longest of its pauses, interruptions left out; 0 without pauses.
+        late_s: The same, but for one pause in a hundred.
+        until_end_s: From its last message to the end of the recording, the longest of them.
+        absent_from: A recording that has no message of it; empty if all have.
     """
 
     name: str
@@ -52,6 +61,10 @@ class TopicProfile:
     timing: dict[str, Any]
     numbers: TopicNumbers | None
     typestore: Typestore | None
+    longest_usual_s: float = 0.0
+    late_s: float = 0.0
+    until_end_s: float = 0.0
+    absent_from: str = ""
 
     @property
     def rate_hz(self) -> float | None:
@@ -84,41 +97,110 @@ class TopicProfile:
         return self.name.rpartition("/")[2]
 
 
+@dataclass
+class _Known:
+    """What is known of a topic so far."""
+
+    msgtype: str
+    statistics: TopicStatistics
+    numbers: TopicNumbers | None
+    typestore: Typestore | None
+    recordings: int = 0
+    until_end_s: float = 0.0
+
+
+class Profiler:
+    """Reads recordings, each once from its start to its end, one after the other."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, _Known] = {}
+        self._absent: dict[str, str] = {}
+        self._recordings: list[str] = []
+
+    def add(self, bag: Bag, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Read a bag.
+
+        Raises:
+            BagError: If it is damaged.
+        """
+        numbers = {}
+        for name, topic in bag.topics.items():
+            if (reader := self._numbers(bag, name, topic.msgtype)) is not None:
+                numbers[name] = reader
+
+        def visit(block: MessageBlock) -> None:
+            if block.topic in numbers:
+                numbers[block.topic].add(block)
+
+        before = {name: known.statistics.count for name, known in self._topics.items()}
+        statistics = {name: known.statistics for name, known in self._topics.items()}
+        for each in survey(bag, progress, visit, statistics):
+            name = each.topic.name
+            known = self._topics.setdefault(
+                name,
+                _Known(each.topic.msgtype, each.statistics, numbers.get(name), _store(bag, name)),
+            )
+            if known.msgtype != each.topic.msgtype:
+                known.numbers = known.typestore = None
+            if each.statistics.count > before.get(name, 0):
+                if known.recordings < len(self._recordings):
+                    self._absent.setdefault(name, self._recordings[known.recordings])
+                known.recordings += 1
+                end_s = (bag.end_ns - each.statistics.pauses.last_ns) / 1e9
+                known.until_end_s = max(known.until_end_s, end_s)
+        self._recordings.append(str(bag.path))
+
+    def topics(self) -> list[TopicProfile]:
+        """All topics, in the order of their names."""
+        return [self._profile(name, self._topics[name]) for name in sorted(self._topics)]
+
+    def _numbers(self, bag: Bag, name: str, msgtype: str) -> TopicNumbers | None:
+        """What takes a topic's messages; ``None`` if nobody can read them."""
+        store = _store(bag, name)
+        if store is None:
+            return None
+        known = self._topics.get(name)
+        if known is None:
+            return TopicNumbers(name, msgtype, store)
+        if known.numbers is not None and known.msgtype == msgtype:
+            known.numbers.begin_recording(store)
+            return known.numbers
+        return None
+
+    def _profile(self, name: str, known: _Known) -> TopicProfile:
+        absent = self._absent.get(name, "")
+        if known.recordings < len(self._recordings):
+            absent = absent or self._recordings[known.recordings]
+        pauses = known.statistics.pauses
+        return TopicProfile(
+            name=name,
+            msgtype=known.msgtype,
+            count=known.statistics.count,
+            timing=known.statistics.to_json(),
+            numbers=known.numbers,
+            typestore=known.typestore,
+            longest_usual_s=pauses.usual_s(1.0) or 0.0,
+            late_s=pauses.usual_s(0.99) or 0.0,
+            until_end_s=known.until_end_s,
+            absent_from=absent,
+        )
+
+
 def profile_topics(
     bag: Bag, progress: Callable[[int], None] = lambda _: None
 ) -> list[TopicProfile]:
-    """Read a bag once, from start to end; topics come in the order of their names.
-
-    Raises:
-        BagError: If the bag is damaged.
-    """
-    stores: dict[str, Typestore] = {}
-    for name in bag.topics:
-        try:
-            stores[name] = bag.typestore(name)
-        except BagError:
-            continue  # of unknown type, or of several
-    numbers = {
-        name: TopicNumbers(name, bag.topics[name].msgtype, store) for name, store in stores.items()
-    }
-
-    def visit(block: MessageBlock) -> None:
-        if block.topic in numbers:
-            numbers[block.topic].add(block)
-
-    return [
-        _profile(each, numbers.get(each.topic.name), stores.get(each.topic.name))
-        for each in survey(bag, progress, visit)
-    ]
+    """Read one bag; see `Profiler`."""
+    profiler = Profiler()
+    profiler.add(bag, progress)
+    return profiler.topics()
 
 
-def _profile(
-    surveyed: SurveyedTopic, numbers: TopicNumbers | None, store: Typestore | None
-) -> TopicProfile:
-    timing = surveyed.statistics.to_json()
-    count = surveyed.statistics.count
-    topic = surveyed.topic
-    return TopicProfile(topic.name, topic.msgtype, count, timing, numbers, store)
+def _store(bag: Bag, topic: str) -> Typestore | None:
+    """What knows a topic's type; ``None`` if it is unknown, or recorded with several."""
+    try:
+        return bag.typestore(topic)
+    except BagError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -141,14 +223,16 @@ def control_rate(
     regular = [(t.rate_hz, t.name) for t in actions if t.rate_hz and t.is_regular]
     seen = [(t.rate_hz, t.name) for t in observations if t.rate_hz]
     fastest = max((rate for rate, _ in seen), default=FASTEST_HZ)
-    if regular:
+    # What comes far more rarely than the rest, such as a battery's state, can be held.
+    seen = [(rate, name) for rate, name in seen if rate >= min(BY_HAND_HZ, fastest) / 10]
+    if regular and (max(regular)[0] >= SLOWEST_HZ or fastest < SLOWEST_HZ):
         rate, name = max(regular)
         return _chosen(min(rate, fastest), f"as often as {name} came: {rate:.4g} times a second")
     if seen:
         rate, name = min(seen)
         reason = f"as often as {name} came, the slowest that is observed: {rate:.4g} Hz"
         if commands and max(commands)[0] < BY_HAND_HZ < rate:
-            rate, reason = BY_HAND_HZ, "a guess: the commands came too unevenly"
+            rate, reason = BY_HAND_HZ, "a guess: the commands came too unevenly, or too rarely"
         return _chosen(rate, reason)
     if commands:
         rate, name = max(commands)
@@ -178,20 +262,20 @@ def observed_age(topic: TopicProfile, rate_hz: float, *, by_header: bool) -> Cho
     if timing["median_pause_ms"] is None:
         return Chosen(upward(2 / rate_hz), "a guess: came once")
     usual_s = timing["median_pause_ms"] / 1000
-    uneven_s = usual_s + timing["jitter_ms"]["p99"] / 1000
     delay_s = max(0.0, timing["receive_minus_header_ms"]["p95"] / 1000) if by_header else 0.0
-    limit = max(PATIENCE * usual_s, 1.5 * uneven_s, 2 / rate_hz) + delay_s
+    limit = max(PATIENCE * usual_s, 1.5 * topic.late_s, 2 / rate_hz) + delay_s
     return Chosen(_limit(limit), _pauses(topic))
 
 
 def commanded_age(topic: TopicProfile, rate_hz: float) -> Chosen:
     """Choose how long a command stays in force: one that comes by hand, until the next."""
-    timing = topic.timing
-    if timing["median_pause_ms"] is None:
-        return Chosen(upward(2 / rate_hz), "a guess: came once")
+    if topic.count <= FEW:
+        times = "once" if topic.count == 1 else f"{topic.count} times"
+        until_next_s = max(topic.timing["longest_pause_s"], topic.until_end_s, 2 / rate_hz)
+        return Chosen(_limit(until_next_s), f"a guess: sent {times}, and in force until the end")
     if not topic.is_regular:
         return Chosen(
-            _limit(max(timing["longest_pause_s"], 2 / rate_hz)),
+            _limit(max(topic.longest_usual_s, 2 / rate_hz)),
             f"a guess: {_pauses(topic)}; say how long your robot obeys one command",
         )
     return observed_age(topic, rate_hz, by_header=False)

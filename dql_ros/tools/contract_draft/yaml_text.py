@@ -21,15 +21,15 @@ WIDTH = 99
 
 
 def flow(value: Any) -> str:
-    """Return a value in yaml's flow style, on one line, without anchors."""
+    """Return a value in yaml's flow style, on one line, without anchors; also within brackets."""
     text = yaml.dump(
-        value,
+        [value],
         Dumper=PlainDumper,
         default_flow_style=True,
         sort_keys=False,
         width=sys.maxsize,
     )
-    return text.removesuffix("...\n").strip()
+    return text.strip().removeprefix("[").removesuffix("]")
 
 
 def comment(text: str, indent: int = 0) -> list[str]:

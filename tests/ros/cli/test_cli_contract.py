@@ -1,6 +1,7 @@
 """`dql contract`: init writes a contract that fits its recording, check says all that is wrong."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def test_init_writes_a_contract_that_check_finds_to_fit(bag: Path, tmp_path: Pat
     assert made.stdout == f"wrote {out}; go through it, then: dql contract check {out} {bag}\n"
     checked = run("check", out, bag)
     assert checked.exit_code == 0
-    assert checked.stdout == f"{bag}: fits: 1 episode, 40 transitions\n"
+    assert checked.stdout == f"{bag}: fits: 1 episode, 40 transitions: 4 of 4 s\n"
 
 
 def test_init_refuses_to_overwrite(bag: Path, file: Path) -> None:
@@ -278,7 +279,72 @@ def test_check_says_why_no_episode_can_be_made(file: Path, bag: Path) -> None:
         end.write("episode: {min_length: 1000}\n")
     problems = told(file, bag)["problems"]
     assert len(problems) == 1
-    assert "no episode could be made (episode of 40 transitions, shorter than" in problems[0]
+    assert (
+        "no episode could be made (0 of 4 s; lost: 4 s episode of 40 transitions, shorter than "
+        "min_length 1000)" in problems[0]
+    )
+
+
+def test_check_says_how_much_is_used_and_what_the_rest_lacks(
+    file: Path, tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    messages = []
+    for tick in range(181):
+        now = 50 * SECOND + tick * SECOND // 10
+        place, command = blank(POINT), blank(COMMAND)
+        place.header.stamp.sec, place.header.stamp.nanosec = divmod(now, SECOND)
+        command.data = np.zeros(2)
+        if tick <= 50 or tick >= 90:
+            messages.append(("/place", POINT, now, place))
+        if tick <= 90:
+            messages.append(("/commands", COMMAND, now, command))
+    used = record(tmp_path / "used", messages)
+    result = run("check", file, used)
+    assert result.stdout.splitlines()[-1] == (
+        f"{used}: fits: 2 episodes, 61 transitions: 6.1 of 18 s; lost: 8.4 s no /commands, "
+        f"3.5 s no /place"
+    )
+    (bag_,) = told(file, used)["bags"]
+    assert (bag_["recorded_s"], bag_["used_s"]) == (18.0, 6.1)
+    assert sum(each["lost_s"] for each in bag_["lost"]) == pytest.approx(11.9)
+
+
+def test_check_compares_commands_with_max_rate(file: Path, bag: Path) -> None:
+    changed(file, "high: 1.0", "high: 1.0, max_rate: [1.0, 0.5]")
+    (warning,) = told(file, bag)["warnings"]
+    rates = 10 * np.abs(np.diff(np.cos(np.arange(40) / 5)))
+    assert (
+        f"/commands: 'commands.data.0' changes faster than max_rate (1 a second) in "
+        f"{(rates > 1).sum()} of 39 ticks, by up to {rates.max():.4g}; the robot will follow more "
+        f"slowly than this" in warning
+    )
+
+
+def test_check_says_what_is_the_same_once(file: Path, bag: Path, tmp_path: Path) -> None:
+    changed(file, "unit: m}", "unit: m, low: 0.0, high: 3.05}")
+    again = tmp_path / "again"
+    shutil.copytree(bag, again)
+    (warning,) = told(file, bag, again)["warnings"]
+    assert warning.startswith(f"{bag} and 1 more: /place: 'place.point.x' is beyond its bounds")
+
+
+def test_what_is_said_of_many_fields_is_short(
+    file: Path, tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
+) -> None:
+    messages = []
+    for tick in range(20):
+        place, command = blank(POINT), blank(COMMAND)
+        place.header.stamp.nanosec, command.data = 1 + tick * 10**7, np.full(60, 2.0)
+        messages += [
+            ("/place", POINT, tick * 10**7, place),
+            ("/commands", COMMAND, tick * 10**7, command),
+        ]
+    changed(file, "indices: [0, 1]", 'slice: "0:60"')
+    warnings = told(file, record(tmp_path / "wide", messages))["warnings"]
+    bounds = [each for each in warnings if "bounds" in each or "the same of" in each]
+    assert len(bounds) == 3
+    assert "the same of 58 more fields: 'commands.data.2'" in bounds[2]
+    assert all(len(each) < 800 for each in warnings)
 
 
 def test_check_goes_on_after_a_bag_that_cannot_be_read(

@@ -375,6 +375,14 @@ def test_a_value_that_is_no_number_splits_the_episode() -> None:
     assert assembler.split_nonfinite == 2
 
 
+def test_numbers_that_stay_away_split_one_episode_however_many_ticks_they_take() -> None:
+    events = [event for event in RUN if event[1] != "command" or not 0.5 <= event[0] < 0.95]
+    events += [(i / 10, "command", NAN) for i in range(5, 10)]
+    assembler = assemble(contract(nonfinite="split"), *events)
+    assert [len(episode) for episode in assembler.episodes] == [5, 9]
+    assert assembler.split_nonfinite == 1
+
+
 def test_a_tick_without_a_number_may_be_dropped_and_the_episode_goes_on() -> None:
     events = [event for event in RUN if event[:2] not in {(0.5, "state"), (1.2, "command")}]
     events += [(0.5, "state", NAN), (1.2, "command", NAN)]

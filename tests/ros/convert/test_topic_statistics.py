@@ -103,6 +103,20 @@ def test_nothing_is_said_to_be_missing_where_nothing_can_be_known() -> None:
     assert told([1.0] * 9)["missing_estimate"] is None
 
 
+@pytest.mark.parametrize("pause_s", [63.0, 3600.0, 1.7e9])
+def test_a_pause_changes_no_rate(pause_s: float) -> None:
+    even = np.arange(400) * 100.0
+    paused = np.concatenate([even[:200], even[200:] + 1000 * pause_s])
+    assert told(paused)["rate_hz"] == 10.0
+    assert told(paused[195:204])["rate_hz"] == 10.0
+    assert told(paused, limit_ms=500)["gaps"] == 1
+
+
+def test_messages_that_come_in_pairs_are_no_stream_with_pauses() -> None:
+    pairs = np.repeat(np.arange(100) * 100.0, 2) + np.tile([0.0, 0.1], 100)
+    assert told(pairs)["rate_hz"] == pytest.approx(20.0, rel=0.01)
+
+
 def test_stamps_are_compared_with_the_stamp_before_and_with_the_receipt() -> None:
     figures = told(
         [100, 110, 120, 130, 140, 150, 160], stamps_ms=[95, 107, 107, 0, 106, 145, 0], cuts=[3, 4]

@@ -306,6 +306,7 @@ def test_rates_are_those_that_people_choose() -> None:
 
 
 @settings(deadline=None, max_examples=300)
+@example("0{")
 @given(
     st.recursive(
         st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=80)

@@ -1,0 +1,157 @@
+"""Tries a draft on its recordings, and mends it where nothing or little comes of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dql_core.streams import SECOND_NS
+from dql_ros.contract import Contract
+from dql_ros.tools.contract_check import BagCheck, check_bag, check_file
+from dql_ros.tools.contract_draft.draft import Draft, draft_of_roles
+from dql_ros.tools.contract_draft.roles import Roles, is_goal
+
+# So many topics are taken out at most, one after the other.
+MOST_TRIES = 8
+# A topic that takes away so much of what could be used is taken out; a goal, if it is nearly all.
+COSTLY, COSTLY_GOAL = 0.8, 0.9
+Bar = Callable[[Path], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What became of a draft.
+
+    Attributes:
+        checks: Of each recording.
+        contract: The draft; ``None`` if it is no valid contract.
+        problems: What is wrong, a sentence each.
+    """
+
+    checks: tuple[BagCheck, ...]
+    contract: Contract | None
+    problems: tuple[str, ...]
+
+    @property
+    def transitions(self) -> int:
+        """How many there are, of all recordings."""
+        return sum(check.transitions for check in self.checks)
+
+    def blamed(self) -> str:
+        """A topic whose messages do not fit; empty if there is none."""
+        counts = Counter(topic for check in self.checks for topic in check.blamed)
+        if not counts and self.contract is not None and self.problems:
+            streams = (*self.contract.observation, *self.contract.action)
+            counts.update(s.topic for s in streams if f"{s.topic}:" in self.problems[0])
+        return max(counts, key=counts.__getitem__, default="")
+
+    def costliest(self, goals: Set[str]) -> Iterator[tuple[str, str]]:
+        """Yield the topics that take away much, those that take away most first, and why.
+
+        Args:
+            goals: What the robot was told to do, without which the rest means less.
+        """
+        gains: Counter[tuple[str, str]] = Counter()
+        covers: Counter[tuple[str, str]] = Counter()
+        used_ns = 0
+        for check in self.checks:
+            if check.rehearsal is not None:
+                gains.update(check.rehearsal.usage.gains_ns)
+                covers.update(check.rehearsal.usage.covered_ns)
+                used_ns += check.rehearsal.usage.used_ns
+        for (_, topic), gain_ns in gains.most_common():
+            share = COSTLY_GOAL if topic in goals else COSTLY
+            if gain_ns > share * (used_ns + gain_ns):
+                yield (
+                    topic,
+                    f"it would cost {gain_ns / SECOND_NS:.3g} s in which all else is there",
+                )
+        if not self.transitions:
+            for (_, topic), covered_ns in covers.most_common()[::-1]:
+                yield topic, f"it is there for {covered_ns / SECOND_NS:.3g} s, the least of all"
+
+
+def fitting_draft(
+    roles: Roles,
+    bags: Sequence[Path],
+    name: str,
+    rate_hz: float | None = None,
+    *,
+    salvage: bool = False,
+    bar: Bar = lambda _: nullcontext(lambda _: None),
+) -> Draft:
+    """Draft a contract and try it; take out, one by one, the topics that leave nothing or little.
+
+    Args:
+        roles: What the topics are taken for.
+        bags: The recordings.
+        name: What the robot is called.
+        rate_hz: The control rate, if a person gave one.
+        salvage: Read what can be read of damaged bags.
+        bar: Shows how much of a recording is read.
+
+    Returns:
+        The draft, with a note on each topic that was taken out, and on what does not fit.
+    """
+    notes: list[str] = []
+    for attempt in range(MOST_TRIES + 1):
+        draft = draft_of_roles(roles, name, rate_hz)
+        if draft.missing:
+            break
+        trial = _try(draft, bags, salvage=salvage, bar=bar)
+        found = next(_rests(roles, trial), None) if attempt < MOST_TRIES else None
+        if found is None:
+            notes += _unfit(trial)
+            break
+        topic, reason, rest = found
+        notes.append(f"{topic} is not used: {reason}")
+        roles = rest
+    return replace(draft, notes=(*draft.notes, *notes))
+
+
+def _try(draft: Draft, bags: Sequence[Path], *, salvage: bool, bar: Bar) -> _Trial:
+    with tempfile.TemporaryDirectory(prefix="dql-draft-") as folder:
+        file = Path(folder) / "draft.yaml"
+        file.write_text(draft.text)
+        contract, findings = check_file(file)
+    if contract is None:
+        return _Trial((), None, tuple(findings.problems))
+    checks = []
+    for bag in bags:
+        with bar(bag) as progress:
+            checks.append(check_bag(bag, contract, salvage=salvage, progress=progress))
+    problems = [text for check in checks for text in check.findings.problems]
+    return _Trial(tuple(checks), contract, tuple(problems))
+
+
+def _rests(roles: Roles, trial: _Trial) -> Iterator[tuple[str, str, Roles]]:
+    """Yield topics without which the draft fits better, why, and the roles without them."""
+    costly = list(trial.costliest({topic.name for topic in roles.latched if is_goal(topic)}))
+    if (blamed := trial.blamed()) and not trial.transitions:
+        reason = next((text for text in trial.problems if blamed in text), trial.problems[0])
+        costly.insert(0, (blamed, reason))
+    for topic, reason in costly:
+        if (rest := _without(roles, topic, reason)) is not None:
+            yield topic, reason, rest
+
+
+def _without(roles: Roles, name: str, reason: str) -> Roles | None:
+    """The roles without a topic; ``None`` where it is the only one of its kind."""
+    for group in (roles.latched, roles.observations, roles.actions):
+        for topic in group:
+            if topic.name == name:
+                alone = group is not roles.latched and len(group) == 1
+                return None if alone else roles.without(topic, reason)
+    return None
+
+
+def _unfit(trial: _Trial) -> list[str]:
+    """Why nothing comes of the draft; nothing if something does."""
+    if trial.transitions and not trial.problems:
+        return []
+    reason = trial.problems[0] if trial.problems else "no transition comes of it"
+    return [f"the draft does not fit: {reason}"]

@@ -1,0 +1,134 @@
+"""A conversion in memory: what it makes of a recording, and what is lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_ros.bag.reader import Bag
+from dql_ros.contract import Contract
+from dql_ros.convert.bag_job import read_bag_episodes
+from dql_ros.convert.columns import Times
+from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
+from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
+from dql_ros.tools.coverage import Coverage, Usage, usage
+from dql_ros.tools.findings import of_fields
+
+# Half a thousandth over the limit is a rounding of float32, no faster command.
+RATE_SLACK = 1.0005
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a conversion makes of a recording.
+
+    Attributes:
+        lengths: Transitions of each episode.
+        usage: How much of the recording they are, and why it is not more.
+        warnings: What of them is perhaps not as it was meant, a sentence each.
+    """
+
+    lengths: tuple[int, ...]
+    usage: Usage
+    warnings: tuple[str, ...] = ()
+
+    def problems(self) -> Iterator[str]:
+        """Yield why nothing came of it."""
+        if not self.lengths:
+            yield (
+                f"no episode could be made ({self.usage}); lower min_length, raise max_age_s, or "
+                f"check start/stop/during"
+            )
+
+
+def rehearse_bag(
+    bag: Bag,
+    contract: Contract,
+    namespace: str = "/",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Rehearsal:
+    """Make a bag's episodes, as a conversion does, and keep their lengths.
+
+    Raises:
+        BagError: If the bag does not convert.
+    """
+    converter = EpisodeConverter(contract)
+    streams = {
+        **{("observation", s.topic): Coverage(0, s.max_age_ns) for s in contract.observation},
+        **{
+            ("action", s.topic): Coverage(contract.period_ns, s.max_age_ns)
+            for s in contract.action
+        },
+    }
+    steps = _Steps(contract)
+    lengths: list[int] = []
+    spans: list[tuple[int, int]] = []
+    skipped: list[SkippedSpan] = []
+
+    def take(recorded: RecordedEpisode) -> None:
+        for made in converter(recorded):
+            if isinstance(made, ConvertedEpisode):
+                lengths.append(len(made.episode))
+                spans.append((made.recorded.start_ns, made.recorded.end_ns))
+                steps.add(made.recorded.actions)
+            else:
+                skipped.append(made)
+
+    def arrived(
+        kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[np.generic], ...]
+    ) -> None:
+        coverage = streams.get((kind, name))
+        if coverage is not None:
+            stamps_ns = columns[0].astype(np.int64)
+            # A command is in force from its stamp on, a value known when it has arrived.
+            known_ns = stamps_ns if kind == "action" else np.maximum(stamps_ns, arrived_ns)
+            coverage.add(known_ns, stamps_ns)
+
+    summary = read_bag_episodes(bag, contract, namespace, take, progress, arrived)
+    return Rehearsal(
+        tuple(lengths),
+        usage(
+            (bag.start_ns, bag.end_ns),
+            spans,
+            {key: coverage.spans() for key, coverage in streams.items()},
+            [*summary.skipped, *skipped],
+        ),
+        tuple(steps.warnings()),
+    )
+
+
+class _Steps:
+    """How fast commands changed from tick to tick, compared with `max_rate`."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+        self._limits = np.array(contract.max_rates)
+        self._number = 0
+        self._beyond = np.zeros(len(self._limits), np.int64)
+        self._fastest = np.zeros(len(self._limits))
+
+    def add(self, actions: NDArray[np.float64]) -> None:
+        """Take an episode's actions as they were recorded, shape (T, A)."""
+        rates = np.abs(np.diff(actions, axis=0)) * self._contract.rate_hz
+        if len(rates):
+            self._number += len(rates)
+            self._beyond += (rates > RATE_SLACK * self._limits).sum(axis=0)
+            self._fastest = np.maximum(self._fastest, rates.max(axis=0))
+
+    def warnings(self) -> Iterator[str]:
+        """Yield which fields are slower on the robot than in the recording."""
+        index = 0
+        for stream in self._contract.action:
+            texts = {}
+            for spec in stream.specs:
+                if self._beyond[index]:
+                    texts[spec.name] = (
+                        f"changes faster than max_rate ({self._limits[index]:g} a second) in "
+                        f"{self._beyond[index]:,} of {self._number:,} ticks, by up to "
+                        f"{self._fastest[index]:.4g}; the robot will follow more slowly than this"
+                    )
+                index += 1
+            yield from of_fields(stream.topic, texts)

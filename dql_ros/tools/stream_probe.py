@@ -1,0 +1,170 @@
+"""What the messages of a contract's stream show: their times, and each field's values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from rosbags.typesys.store import Typestore
+
+from dql_core.spec import FieldSpec
+from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
+from dql_ros.contract import ActionStream, Contract, FieldSelection, Stream
+from dql_ros.convert.report.topic_statistics import TopicStatistics
+from dql_ros.convert.topic_decoders import TopicRole
+from dql_ros.tools.findings import Findings, of_fields
+from dql_ros.tools.survey import begins_with_header, header_stamps
+
+# Two turns: angles that go beyond are counted in something else than radians.
+LARGEST_RAD = 4 * np.pi
+
+
+@dataclass
+class _Range:
+    """What one field of the vector was."""
+
+    low: float = np.inf
+    high: float = -np.inf
+    beyond: int = 0
+    nonfinite: int = 0
+
+
+class _SelectionProbe:
+    """Decodes one selection by itself, so that what is wrong with each is reported."""
+
+    def __init__(self, selection: FieldSelection, role: TopicRole, store: Typestore) -> None:
+        rule = role.rule
+        assert isinstance(rule, Stream)
+        self.selection = selection
+        self.specs = selection.fields(rule.topic)
+        self.ranges = [_Range() for _ in self.specs]
+        self.failure: MessageError | None = None
+        self.failed: MessageBlock | None = None
+        alone = {"topic": role.topic, "fields": (selection,), "stamp": "receive"}
+        self._decoder = BlockDecoder(rule.model_copy(update=alone), store)
+
+    def add(self, block: MessageBlock) -> None:
+        if self.failure is not None:
+            return
+        try:
+            values = self._decoder.decode(block).values
+        except MessageError as cause:
+            self.failure, self.failed = cause, block
+            return
+        for column, spec, known in zip(values.T, self.specs, self.ranges, strict=True):
+            with np.errstate(over="ignore"):
+                stored = column.astype(np.float32)  # as the dataset has it
+            finite = stored[np.isfinite(stored)]
+            known.nonfinite += len(column) - len(finite)
+            if len(finite):
+                known.low = min(known.low, float(finite.min()))
+                known.high = max(known.high, float(finite.max()))
+                low, high = np.float32(spec.low), np.float32(spec.high)
+                known.beyond += int(((finite < low) | (finite > high)).sum())
+
+
+class StreamProbe:
+    """Takes the blocks of a stream's topic."""
+
+    def __init__(self, role: TopicRole, store: Typestore) -> None:
+        rule = role.rule
+        assert isinstance(rule, Stream)
+        self._rule, self._topic = rule, role.topic
+        self._stamped = rule.stamp == "header" and begins_with_header(store, rule.type)
+        self.statistics = TopicStatistics(role.topic, rule.type, role.label, role.limit_ns)
+        self._strange = 0
+        self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
+
+    def add(self, block: MessageBlock) -> None:
+        """Take the next messages."""
+        stamps_ns = header_stamps(block) if self._stamped else None
+        self.statistics.add(block.log_times_ns, stamps_ns)
+        limit_ns = self._rule.max_skew_ns
+        if stamps_ns is not None and limit_ns is not None:
+            self._strange += int((np.abs(block.log_times_ns - stamps_ns) > limit_ns).sum())
+        for probe in self._selections:
+            probe.add(block)
+
+    def failures(self) -> Iterator[tuple[FieldSelection, MessageError, MessageBlock]]:
+        """Yield each selection that a message does not have, with the first such message."""
+        for probe in self._selections:
+            if probe.failure is not None and probe.failed is not None:
+                yield probe.selection, probe.failure, probe.failed
+
+    def findings(self, contract: Contract) -> Findings:
+        """Say what of the messages' times and values does not fit, each with the topic."""
+        found = Findings()
+        found.problems += self._skews()
+        found.warnings += self._ages()
+        nonfinite, beyond, turned = self._values()
+        where = found.problems if contract.nonfinite == "refuse" else found.warnings
+        where += of_fields(self._topic, nonfinite)
+        is_refused = isinstance(self._rule, ActionStream) and contract.beyond_bounds == "refuse"
+        (found.problems if is_refused else found.warnings).extend(of_fields(self._topic, beyond))
+        found.warnings += of_fields(self._topic, turned)
+        return found
+
+    def _values(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+        """What is said of fields that are no numbers, beyond their bounds, or in degrees."""
+        nonfinite, beyond, turned = {}, {}, {}
+        messages = f"{self.statistics.count:,} messages"
+        for spec, known in self._ranges():
+            if known.nonfinite:
+                nonfinite[spec.name] = (
+                    f"is NaN or infinite in {known.nonfinite:,} of {messages}; 'nonfinite' says "
+                    f"what becomes of them"
+                )
+            if known.beyond:
+                beyond[spec.name] = (
+                    f"is beyond its bounds {spec.low:g} to {spec.high:g} in {known.beyond:,} of "
+                    f"{messages}: it was {known.low:.4g} to {known.high:.4g}"
+                )
+            largest = max(abs(known.low), abs(known.high))
+            if spec.unit == "rad" and np.isfinite(largest) and largest > LARGEST_RAD:
+                turned[spec.name] = (
+                    f"is up to {largest:.4g} rad; if the messages have degrees, set "
+                    f"'message_unit: deg'"
+                )
+        return nonfinite, beyond, turned
+
+    def _ranges(self) -> Iterator[tuple[FieldSpec, _Range]]:
+        for probe in self._selections:
+            yield from zip(probe.specs, probe.ranges, strict=True)
+
+    def _skews(self) -> Iterator[str]:
+        if not self._strange:
+            return
+        figures = self.statistics.to_json()
+        zero, delay = figures["stamps"]["zero"], figures["receive_minus_header_ms"]
+        apart = "" if delay is None else f", usually {delay['p50'] / 1000:.4g} s"
+        yield (
+            f"{self._topic}: {self._strange:,} of {self.statistics.count:,} header stamps are "
+            f"farther than max_skew_s ({self._rule.max_skew_s:g} s) from the time of receipt"
+            f"{apart}{f'; {zero:,} are zero' if zero else ''}; set 'stamp: receive'"
+        )
+
+    def _ages(self) -> Iterator[str]:
+        figures = self.statistics.to_json()
+        limit_s, median_ms = figures["limit_s"], figures["median_pause_ms"]
+        if limit_s is None or median_ms is None:
+            return
+        delay = figures["receive_minus_header_ms"]
+        late_s = max(0.0, delay["p50"] / 1000) if delay is not None else 0.0
+        usual_s = median_ms / 1000 + late_s
+        if usual_s > limit_s:
+            yield (
+                f"{self._topic}: max_age_s is {limit_s:g}, but a value is usually {usual_s:.3g} s "
+                f"old when the next comes; almost nothing can be used"
+            )
+        elif figures["gaps"]:
+            yield (
+                f"{self._topic}: {_count(figures['gaps'], 'pause')} longer than max_age_s "
+                f"({limit_s:g} s), the longest {figures['longest_pause_s']:.3g} s; episodes end "
+                f"there"
+            )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
