@@ -86,7 +86,7 @@ class Normalizer:
     def barely_moved(self) -> NDArray[np.bool_]:
         """Which observation fields were constant, or nearly, in the training data, shape (O,)."""
         if self.observation_min is None or self.observation_max is None:
-            return self.observation_std == 1.0
+            return np.asarray(self.observation_std == 1.0)
         # No standard deviation is larger than half the range, unless `fit` raised it.
         largest = (self.observation_max - self.observation_min) * np.float32(0.5)
         barely: NDArray[np.bool_] = self.observation_std > largest * np.float32(1.001)

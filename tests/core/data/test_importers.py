@@ -252,8 +252,8 @@ def test_an_episode_without_an_action_is_left_out_and_counted(tmp_path: Path) ->
 
 def test_an_expert_file_of_stable_baselines_is_called_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "expert.npz"
-    names = ("actions", "obs", "rewards", "episode_returns", "episode_starts")
-    np.savez(path, **dict.fromkeys(names, np.zeros((4, 1))))
+    rows = np.zeros((4, 1))
+    np.savez(path, actions=rows, obs=rows, rewards=rows, episode_starts=rows, episode_returns=rows)
     with pytest.raises(DatasetError, match="is an expert data set of Stable Baselines, which is"):
         imported(path, "npz", tmp_path)
 

@@ -64,6 +64,7 @@ def driven_to_its_bounds(config: TrainConfig) -> tuple[Checkpoint, ActionBounds]
     run = new_run(config, data.learned)
     run.agent.step = config.run.steps
     sampler = run.agent.acting_sampler
+    assert isinstance(sampler, torch.nn.Module)
     layers = [each for each in sampler.modules() if isinstance(each, torch.nn.Linear)]
     layers[-1].bias.data.fill_(30.0)
     return run, ActionBounds(run, data)
