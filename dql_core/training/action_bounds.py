@@ -87,14 +87,14 @@ class ActionBounds:
         if not run.config.learns_values:
             remedy = "train longer, or set diffusion.schedule=cosine"
         _logger.warning(
-            "step %d: %.0f %% of the policy's values of '%s' are at a bound, and %.0f %% of the "
-            "%s'%s: it does not act like the data; %s",
+            "step %d: %.0f %% of the policy's actions are at a bound of '%s'%s, and %.0f %% of "
+            "those of the %s: it does not act like the data; %s",
             run.step,
             100 * of_policy[index],
             run.spec.action[index].name,
+            f" (and of {others} more)" if others else "",
             100 * self._of_data[index],
             self._source,
-            f" (likewise {others} more fields)" if others else "",
             remedy,
         )
 

@@ -90,8 +90,10 @@ def test_a_policy_at_its_bounds_is_warned_of_beside_the_datas_share(
     assert measured["at_bounds"]["observations"] == number
     assert (measured["actions_at_bounds"], measured["actions_at_bounds_in_data"]) == (1.0, 0.5)
     (line,) = caplog.messages
-    assert line.startswith("step 8: 100 % of the policy's values of 'push' are at a bound, and 0 ")
-    assert f"of the {source}" in line
+    assert line.startswith(
+        "step 8: 100 % of the policy's actions are at a bound of 'push', and 0 % of those of the "
+        f"{source}"
+    )
     assert line.endswith("lower policy.eta, or imitate: agent=diffusion_bc")
 
 

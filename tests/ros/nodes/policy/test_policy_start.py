@@ -162,6 +162,23 @@ def test_an_unusual_observation_stops_the_robot_if_that_is_asked_for(
     assert arm.answered(200_000_000) != SAFE
 
 
+@pytest.mark.parametrize("bound", [True, False])
+def test_beyond_the_training_data_the_node_acts_as_at_its_edge(
+    robot: Robot, safe: dict[str, Any], bound: bool
+) -> None:
+    robot.start(NODE, **safe, mode="lockstep", seed=11, autostart=True, bound_observations=bound)
+    arm, told, probe = Arm(robot), Told(robot), robot.probe
+    arm.aim(0)
+    sent = []
+    for shoulder in (5.0, 9.0):  # the training data ends before 3
+        sent.append(arm.answered(0, shoulder=shoulder))
+        assert probe.change_state(NODE, Transition.TRANSITION_DEACTIVATE)
+        assert probe.change_state(NODE, Transition.TRANSITION_ACTIVATE)
+    assert (sent[0] == sent[1]) is bound
+    probe.until(lambda: told.count("guard unseen_observation") == 2, "both to be counted")
+    assert told.count("guard unusual_observation") == 0
+
+
 @pytest.mark.parametrize("damaged", ["policy.onnx", "manifest.json"])
 def test_a_bundle_damaged_on_disk_is_refused(
     robot: Robot, safe: dict[str, Any], tmp_path: Path, damaged: str
