@@ -22,7 +22,7 @@ from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder, StreamTransform, stamp_ns
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import LayoutError, RowPlan, lay_out
-from dql_ros.codecs.message_path import AbsentError, JointOrder, MessagePath
+from dql_ros.codecs.message_path import AbsentError, JointOrder, MessagePath, with_remedy
 from dql_ros.codecs.stream import CommandEndedError
 from dql_ros.contract import Stream
 
@@ -144,12 +144,13 @@ class BlockDecoder:
         for index in range(len(block)):
             message = self._deserialised(block, index)
             try:
+                self._decoder.place_names.check(message)
                 found.append(reader.get(message))
             except ContractError as cause:
                 if may_lack_elements and isinstance(cause, AbsentError):
                     found.append(None)
                     continue
-                raise MessageError(str(cause), index) from cause
+                raise MessageError(with_remedy(cause), index) from cause
         return found
 
     def _known_plan(self, block: MessageBlock, index: int) -> RowPlan | None:
@@ -164,6 +165,7 @@ class BlockDecoder:
         stamp, vector, lack = self._decode_one(block, index)
         try:
             layout = lay_out(block.payload(index), self._msgtype, self._typestore)
+            self._decoder.place_names.fix(layout)
             plan = RowPlan(layout, self._selections, self._order, self._stamped)
         except LayoutError:
             return None
@@ -227,7 +229,7 @@ class BlockDecoder:
             return stamp, nothing, ENDED
         except ContractError as cause:
             if not (self._skips_absent and isinstance(cause, AbsentError)):
-                raise MessageError(str(cause), index) from cause
+                raise MessageError(with_remedy(cause), index) from cause
             if self.absence is None:
                 self.absence = str(cause), int(block.log_times_ns[index])
             return stamp, nothing, ABSENT

@@ -36,6 +36,13 @@ class AbsentError(ContractError):
     """
 
 
+def with_remedy(cause: ContractError) -> str:
+    """Say what is wrong with a message, and how to go on without it if it may be left out."""
+    if isinstance(cause, AbsentError):
+        return f"{cause}, or skip such messages by 'when_absent: skip'"
+    return str(cause)
+
+
 class MessagePath:
     """One path such as ``pose.position.x``; see `dql_ros.contract.path`.
 
@@ -208,7 +215,7 @@ def _list_of_names(owners: Sequence[Any], key: str) -> Any:
     """The list of texts called ``key`` that is beside a list, the last of the owners, or above."""
     for owner in reversed(owners[:-1]):
         names = getattr(owner, key, None)
-        if _is_list(names) and all(isinstance(name, str) for name in names):
+        if is_list(names) and all(isinstance(name, str) for name in names):
             return names
     return None
 
@@ -247,7 +254,8 @@ def field_names(message: Any) -> tuple[str, ...]:
     return tuple(name for name in fields if not name.startswith("__"))
 
 
-def _is_list(found: Any) -> bool:
+def is_list(found: Any) -> bool:
+    """Whether what a message has somewhere is a list, not an array of numbers."""
     return isinstance(found, list | tuple)
 
 
@@ -284,7 +292,7 @@ def name_list_path(message: Any, path: str, topic: str) -> str:
     """
     for candidate in name_list_paths(path):
         with suppress(ContractError):
-            if _is_list(MessagePath(candidate, topic).get(message)):
+            if is_list(MessagePath(candidate, topic).get(message)):
                 return candidate
     raise ContractError(
         f"{topic}: the message names no joints (it has: {', '.join(field_names(message))}); "

@@ -24,6 +24,7 @@ from dql_ros.codecs.message_path import (
     name_list_path,
     set_time,
 )
+from dql_ros.codecs.place_names import PlaceNames
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import ActionStream, Element, FieldSelection, Stream
 from dql_ros.contract.path import join_steps, split_path
@@ -41,6 +42,7 @@ class StreamDecoder:
 
     Attributes:
         by_index: How many messages named no joints and were read in the contract's order.
+        place_names: What those elements are called that are taken by their places.
 
     Args:
         stream: The contract's description of the topic.
@@ -57,6 +59,7 @@ class StreamDecoder:
             self._add_readers(selection, order)
         points = _points_path(stream)
         self._points = None if points is None else MessagePath(points, stream.topic)
+        self.place_names = PlaceNames(stream)
 
     def __call__(self, message: Any) -> NDArray[np.float64]:
         """Return the selected numbers, shape (width,).
@@ -68,6 +71,7 @@ class StreamDecoder:
         """
         numbers = np.empty((1, self._transform.num_read))
         start = 0
+        self.place_names.check(message)
         try:
             for read, width in self._readers:
                 numbers[0, start : start + width] = read(message)

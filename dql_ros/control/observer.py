@@ -9,7 +9,7 @@ from typing import Any
 from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import SECOND_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
-from dql_ros.codecs.message_path import AbsentError
+from dql_ros.codecs.message_path import AbsentError, with_remedy
 from dql_ros.contract import Contract, ObservationStream
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
@@ -111,16 +111,15 @@ class Observer:
             if self._judges_ahead(stream):
                 self._refuse_ahead(stream, time_ns - received_ns)
         except ContractError as error:
-            text = visible(str(error))[:MAX_LINE]
             if isinstance(error, AbsentError) and stream.skips_absent:
                 arrivals.absent += 1
                 if not arrivals.absence:
                     arrivals.absent_since_ns = steady_ns
-                arrivals.absence = text
+                arrivals.absence = visible(str(error))[:MAX_LINE]
                 return None
             arrivals.refused += 1
-            arrivals.refusal = text
-            raise ContractError(text) from error
+            arrivals.refusal = visible(with_remedy(error))[:MAX_LINE]
+            raise ContractError(arrivals.refusal) from error
         arrivals.refusal = arrivals.absence = ""
         if self._is_age_unknown(stream, steady_ns):
             arrivals.delayed += 1

@@ -14,6 +14,7 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.message_path import NAME_LISTS, name_list_paths
+from dql_ros.codecs.place_names import is_name
 from dql_ros.contract import (
     Contract,
     Event,
@@ -271,7 +272,7 @@ def _key_of_names(typestore: Typestore, nodes: Sequence[TypeNode]) -> str | None
     if element.kind != "message":
         return None
     fields = _fields(typestore, element)
-    own = [name for name, kind in fields.items() if kind == "text" and _is_name(name)]
+    own = [name for name, kind in fields.items() if kind == "text" and is_name(name)]
     if own:
         return own[0]
     if {"array", "list", "texts"} & set(fields.values()):
@@ -299,11 +300,6 @@ def names_of_indexed(typestore: Typestore, msgtype: str, selection: FieldSelecti
         if isinstance(steps[-1], int) and node_at(typestore, msgtype, array).kind == "array":
             return names_path(typestore, msgtype, array)
     return None
-
-
-def _is_name(key: str) -> bool:
-    """Whether a text field of this name says which element of a list it is in."""
-    return key in {"name", "child_frame_id"} or key.endswith("_name")
 
 
 def names_path(typestore: Typestore, msgtype: str, path: str) -> str | None:
