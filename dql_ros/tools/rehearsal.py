@@ -110,8 +110,10 @@ def _absences(summary: BagSummary) -> Iterator[str]:
                 f"skipped: they have not got what the contract selects"
             )
         if topic.ended:
-            what = "a trajectory without points ends" if topic.ended == 1 else (
-                f"{topic.ended:,} trajectories without points end"
+            what = (
+                "a trajectory without points ends"
+                if topic.ended == 1
+                else (f"{topic.ended:,} trajectories without points end")
             )
             yield f"{topic.name}: {what} the command"
 
