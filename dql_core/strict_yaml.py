@@ -182,7 +182,7 @@ def _of_the_member_meant(
 
 def _is_of_another_kind(problem: dict[str, Any]) -> bool:
     kind = str(problem["type"])
-    return kind.endswith(("_type", "_parsing", "_from_float")) or kind == "literal_error"
+    return kind == "literal_error" or kind.endswith(("_type", "_parsing", "_from_float"))
 
 
 def _member_words(member: str) -> str:
@@ -202,7 +202,7 @@ def _follows(problem: dict[str, Any], problems: Sequence[dict[str, Any]]) -> boo
             other["loc"][:depth] == problem["loc"] and len(other["loc"]) > depth
             for other in problems
         )
-    return problem["type"] == "default_factory_not_called"
+    return str(problem["type"]) == "default_factory_not_called"
 
 
 def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:

@@ -208,14 +208,16 @@ def _names_of_elements(owners: Sequence[Any], key: str) -> list[Any]:
     if not len(elements):
         return []
     listed = _list_of_names(owners, key)
-    return [attrgetter(key)(element) for element in elements] if listed is None else listed
+    if listed is None:
+        return [attrgetter(key)(element) for element in elements]
+    return list(listed)
 
 
 def _list_of_names(owners: Sequence[Any], key: str) -> Any:
     """The list of texts called ``key`` that is beside a list, the last of the owners, or above."""
     for owner in reversed(owners[:-1]):
-        names = getattr(owner, key, None)
-        if is_list(names) and all(isinstance(name, str) for name in names):
+        names: Any = getattr(owner, key, None)
+        if names is not None and is_list(names) and all(isinstance(name, str) for name in names):
             return names
     return None
 
@@ -254,7 +256,7 @@ def field_names(message: Any) -> tuple[str, ...]:
     return tuple(name for name in fields if not name.startswith("__"))
 
 
-def is_list(found: Any) -> bool:
+def is_list(found: object) -> bool:
     """Whether what a message has somewhere is a list, not an array of numbers."""
     return isinstance(found, list | tuple)
 

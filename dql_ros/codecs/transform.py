@@ -57,7 +57,8 @@ class FieldTransform:
         if not self._is_shifted:
             return numbers
         with np.errstate(over="ignore"):
-            return (numbers - self._offsets) * self._scales
+            shifted: NDArray[np.float64] = (numbers - self._offsets) * self._scales
+        return shifted
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the message's numbers, shape (elements,), from the vector's, (width,)."""

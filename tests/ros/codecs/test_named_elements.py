@@ -402,7 +402,7 @@ def test_what_is_sent_by_name_is_what_is_read(
     types: Typestore, msgtype: str, fields: list[str]
 ) -> None:
     stream = observe(msgtype, *({"path": path} for path in fields))
-    element = {
+    element: dict[str, Callable[[], Any]] = {
         "transforms": lambda: tf(types, new=0.0).transforms[0],
         "pose": lambda: model_states(types, new=0.0).pose[0],
         "twist": lambda: model_states(types, new=0.0).twist[0],

@@ -153,7 +153,7 @@ def test_offsets_are_taken_before_rounding_and_from_the_first_tick_of_an_episode
         assert values is not None
         return values[4].item(), values[5].item()
 
-    assert seen(1, north) == (0.0, pytest.approx(0.1))
+    assert seen(1, north) == pytest.approx((0.0, 0.1))
     assert seen(2, north + 0.02)[0] == pytest.approx(2.0, abs=1e-6)
     assert seen(3, north - 0.01)[0] == pytest.approx(-1.0, abs=1e-6)
     observer.begin_episode()

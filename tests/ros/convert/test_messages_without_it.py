@@ -94,9 +94,10 @@ def _recording(blank: Callable[[str], Any]) -> Recording:
 def _made(tmp_path: Path, record: Callable[..., Path], recording: Recording) -> Any:
     def make(contract: Contract) -> tuple[LoadedDataset, dict[str, Any]]:
         messages = sorted(recording.messages, key=lambda message: message[2])
-        bag = record(tmp_path / f"bag{len(list(tmp_path.iterdir()))}", messages)
-        report = convert(Source(contract, [bag]), tmp_path / "out")
-        return load_dataset(tmp_path / "out"), json.loads(json.dumps(report))
+        number = len(list(tmp_path.iterdir()))
+        bag, out = record(tmp_path / f"bag{number}", messages), tmp_path / f"out{number}"
+        report = convert(Source(contract, [bag]), out)
+        return load_dataset(out), json.loads(json.dumps(report))
 
     return make
 
@@ -277,8 +278,7 @@ def _surveyor(recording: Recording) -> Recording:
 def surveyed(first: dict[str, Any], second: dict[str, Any]) -> Contract:
     fields = [{"path": "x", **first}, {"path": "y", **second}]
     place = {"topic": "at", "type": POINT, "stamp": "receive", "fields": fields}
-    (field,) = DATA["fields"]
-    bounded = {**field, "low": -1e7, "high": 1e7}
+    bounded = {"path": "data", "indices": [0], "low": -1e7, "high": 1e7}
     episode = {"during": {"topic": "mode", "type": MODE, "path": "data"}}
     return rules(place, {**DATA, "fields": [bounded]}, episode=episode)
 
