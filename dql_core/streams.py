@@ -142,12 +142,19 @@ class ObservationBuilder:
 
     Args:
         streams: The streams in the vector's order.
+        from_first: Positions in the vector of the numbers that are less their first value.
     """
 
-    def __init__(self, streams: Sequence[StreamSpec]) -> None:
+    def __init__(self, streams: Sequence[StreamSpec], from_first: Sequence[int] = ()) -> None:
         self._streams = tuple(streams)
         self._buffers = {stream.name: HoldBuffer() for stream in streams}
         self._width = sum(stream.width for stream in streams)
+        self._from_first = list(from_first)
+        self._origin: NDArray[np.float64] | None = None
+
+    def begin_episode(self) -> None:
+        """Let the next values that are known be the first."""
+        self._origin = None
 
     def push(
         self,
@@ -183,8 +190,18 @@ class ObservationBuilder:
         if missing:
             return Observation(None, tuple(missing), ages_ns)
         values = np.empty(self._width, dtype=np.float32)
+        if self._from_first:
+            held = [self._from_origin(np.concatenate(held))]
         np.concatenate(held, out=values, casting="same_kind")
         return Observation(values, (), ages_ns)
+
+    def _from_origin(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values, some of them less what they were when the episode began."""
+        first = values[self._from_first]
+        if self._origin is None:
+            self._origin = first
+        values[self._from_first] = first - self._origin
+        return values
 
     def clear(self, streams: Iterable[str] | None = None) -> None:
         """Drop what is known of ``streams``; of all by default."""

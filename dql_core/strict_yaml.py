@@ -13,7 +13,6 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.events import AliasEvent
@@ -30,6 +29,12 @@ MAX_SHOWN = 200
 MAX_VALUES = 50_000
 MAX_NUMBER_LENGTH = 128
 MAX_OTHER_KEYS = 1000
+_MUST_BE = {
+    "model_type": "must be a mapping of keys",
+    "model_attributes_type": "must be a mapping of keys",
+    "tuple_type": "must be a list",
+}
+_KINDS = {"bool": "true or false", "int": "a number", "float": "a number", "str": "text"}
 _TEXT = "tag:yaml.org,2002:str"
 # What SafeConstructor raises beside YAMLError, for example of '!!int x' and of the 31st of June.
 _NO_VALUE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
@@ -81,7 +86,7 @@ def parse(
     try:
         return model.model_validate(document)
     except ValidationError as cause:
-        raise error(f"{where}: {_sentences(cause, model)[0]}") from cause
+        raise error(f"{where}: {_sentences(cause, model, document)[0]}") from cause
 
 
 def problems_in(document: dict[str, Any], model: type[StrictModel]) -> list[str]:
@@ -96,13 +101,15 @@ def problems_in(document: dict[str, Any], model: type[StrictModel]) -> list[str]
     try:
         model.model_validate(document)
     except ValidationError as cause:
-        return _sentences(cause, model)
+        return _sentences(cause, model, document)
     return []
 
 
-def _sentences(cause: ValidationError, model: type[BaseModel]) -> list[str]:
+def _sentences(
+    cause: ValidationError, model: type[BaseModel], document: dict[str, Any]
+) -> list[str]:
     """Say each problem once; a validator that found several gives a line each."""
-    problems = cause.errors()
+    problems = _of_unions_once([dict(problem) for problem in cause.errors()], document)
     causes = [problem for problem in problems if not _follows(problem, problems)]
     # An unknown key is often the cause of the missing one, so it comes first.
     causes.sort(key=lambda problem: problem["type"] != "extra_forbidden")
@@ -114,7 +121,80 @@ def _sentences(cause: ValidationError, model: type[BaseModel]) -> list[str]:
     return list(dict.fromkeys(sentences))
 
 
-def _follows(problem: ErrorDetails, problems: Sequence[ErrorDetails]) -> bool:
+def _of_unions_once(
+    problems: Sequence[dict[str, Any]], document: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Say one thing of a value for which pydantic names a problem for each member of a union.
+
+    Args:
+        problems: As pydantic gives them; each member is a part of the location.
+        document: What was validated; such a part is no key of it.
+    """
+    found: list[dict[str, Any]] = []
+    unions: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = {}
+    for problem in problems:
+        location = problem["loc"]
+        place = _first_member(problem, document)
+        if place is None:
+            found.append(problem)
+            continue
+        union = unions.setdefault(location[:place], {})
+        if not union:
+            found.append({"loc": location[:place], "union": union})
+        inner = {**problem, "loc": (*location[:place], *location[place + 1 :])}
+        union.setdefault(location[place], []).append(inner)
+    return [
+        each
+        for problem in found
+        for each in (
+            _of_unions_once(_of_the_member_meant(problem["loc"], problem["union"]), document)
+            if "union" in problem
+            else [problem]
+        )
+    ]
+
+
+def _first_member(problem: dict[str, Any], document: Any) -> int | None:
+    """Where in a problem's location a member of a union is named; ``None`` if nowhere."""
+    node, location = document, problem["loc"]
+    for place, part in enumerate(location):
+        if isinstance(node, dict) and part in node:
+            node = node[part]
+        elif isinstance(node, list | tuple) and isinstance(part, int):
+            node = node[part] if part < len(node) else None
+        elif isinstance(part, str) and _member_words(part):
+            return place
+    return None
+
+
+def _of_the_member_meant(
+    location: tuple[Any, ...], members: dict[str, list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The problems with the member of a union that a value is of; one if it is of none."""
+    for problems in members.values():
+        if any(each["loc"] != location or not _is_of_another_kind(each) for each in problems):
+            return problems
+    first = next(iter(members.values()))[0]
+    kinds = list(dict.fromkeys(_member_words(member) for member in members))
+    wanted = " or ".join([", ".join(kinds[:-1]), kinds[-1]] if len(kinds) > 1 else kinds)
+    return [{**first, "type": "union", "msg": f"must be {wanted}"}]
+
+
+def _is_of_another_kind(problem: dict[str, Any]) -> bool:
+    kind = str(problem["type"])
+    return kind == "literal_error" or kind.endswith(("_type", "_parsing", "_from_float"))
+
+
+def _member_words(member: str) -> str:
+    """What pydantic's name of a union's member means; empty for what is no such name."""
+    if member.startswith("literal["):
+        return member.removeprefix("literal[").removesuffix("]")
+    if member.startswith(("tuple[", "list[")):
+        return "a list of numbers" if "union" not in member and "float" in member else "a list"
+    return _KINDS.get(member.removeprefix("constrained-"), "")
+
+
+def _follows(problem: dict[str, Any], problems: Sequence[dict[str, Any]]) -> bool:
     """Whether a problem only follows from another one, without which it would not be there."""
     if problem["type"] == "too_short":  # none of the entries is valid
         depth = len(problem["loc"])
@@ -122,7 +202,7 @@ def _follows(problem: ErrorDetails, problems: Sequence[ErrorDetails]) -> bool:
             other["loc"][:depth] == problem["loc"] and len(other["loc"]) > depth
             for other in problems
         )
-    return problem["type"] == "default_factory_not_called"
+    return str(problem["type"]) == "default_factory_not_called"
 
 
 def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
@@ -135,7 +215,7 @@ def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
         return f"key '{key}' is missing"
     if problem["type"] == "too_short":
         return f"{key}: is empty; it needs an entry"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _MUST_BE.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     if not isinstance(problem["input"], str | int | float | bool):
         return f"{key}: {message}" if key else message
     shown = repr(problem["input"])

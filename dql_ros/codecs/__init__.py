@@ -1,10 +1,11 @@
 """Between messages and vectors: one message, or a block of thousands."""
 
 from dql_ros.codecs.message_path import stamp_ns
-from dql_ros.codecs.stream import StreamDecoder, StreamEncoder
+from dql_ros.codecs.stream import CommandEndedError, StreamDecoder, StreamEncoder
 from dql_ros.codecs.transform import StreamTransform
 
 __all__ = [
+    "CommandEndedError",
     "StreamDecoder",
     "StreamEncoder",
     "StreamTransform",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,15 @@ class MessageBlock:
     def __len__(self) -> int:
         """Number of messages, n."""
         return len(self.log_times_ns)
+
+    def first(self, count: int) -> MessageBlock:
+        """Return the block of the first ``count`` messages."""
+        return replace(
+            self,
+            log_times_ns=self.log_times_ns[:count],
+            starts=self.starts[:count],
+            lengths=self.lengths[:count],
+        )
 
     def payload(self, index: int) -> bytes:
         """Return message ``index``, serialised."""

@@ -22,7 +22,8 @@ from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder, StreamTransform, stamp_ns
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import LayoutError, RowPlan, lay_out
-from dql_ros.codecs.message_path import JointOrder, MessagePath
+from dql_ros.codecs.message_path import AbsentError, JointOrder, MessagePath, with_remedy
+from dql_ros.codecs.stream import CommandEndedError
 from dql_ros.contract import Stream
 
 # What rosbags raises on messages that are not of their type.
@@ -33,6 +34,8 @@ MAX_PLANS = 16
 FEW_MESSAGES = 8
 # So much is gathered at a time, to be still in the processor's cache when it is looked at.
 CACHED_BYTES = 400_000
+# What a message may lack: nothing, what is selected, or the points of a trajectory.
+COMPLETE, ABSENT, ENDED = range(3)
 
 
 class MessageError(ContractError):
@@ -53,11 +56,14 @@ class Decoded:
 
     Attributes:
         stamps_ns: Header stamps, shape (n,); ``None`` where they are not asked for.
-        values: The selected numbers, shape (n, width).
+        values: The selected numbers, shape (n, width); of no meaning where a message lacks them.
+        lacks: For each message `COMPLETE`, `ABSENT` or `ENDED`, shape (n,); ``None`` if all are
+            complete.
     """
 
     stamps_ns: NDArray[np.int64] | None
     values: NDArray[np.float64]
+    lacks: NDArray[np.int8] | None = None
 
 
 class BlockDecoder:
@@ -67,6 +73,8 @@ class BlockDecoder:
         bulk: How many messages were decoded at once with others.
         single: How many were decoded by themselves.
         by_index: How many named no joints and were read in the contract's order.
+        absence: The first message that lacks what is selected and was skipped: what it lacks, and
+            its log time; ``None`` if there was none.
 
     Args:
         stream: What is to be decoded; its header stamps are, too, if it is stamped by them.
@@ -75,6 +83,8 @@ class BlockDecoder:
 
     def __init__(self, stream: Stream, typestore: Typestore) -> None:
         self.bulk = self.single = self.by_index = 0
+        self.absence: tuple[str, int] | None = None
+        self._skips_absent = stream.skips_absent
         self._topic, self._msgtype = stream.topic, stream.type
         self._selections = stream.fields
         self._typestore = typestore
@@ -83,13 +93,15 @@ class BlockDecoder:
         self._transform = StreamTransform(stream.fields)
         self._order = JointOrder(stream.topic, stream.joints, stream.unnamed == "by_index")
         self._plans: list[RowPlan] = []
+        self._lacks: dict[RowPlan, int] = {}
         self._lays_out = True
 
     def decode(self, block: MessageBlock) -> Decoded:
         """Decode all messages of a block.
 
         Raises:
-            MessageError: At the first message that does not fit, with the rule that it breaks.
+            MessageError: At the first message that does not fit, with the rule that it breaks; one
+                that lacks what is selected fits if the stream skips those.
         """
         work = _Work(block, self._transform.num_read, self._transform.width)
         fresh = few = 0
@@ -110,7 +122,8 @@ class BlockDecoder:
             values = np.array(values)
             for index, vector in work.singles.items():
                 values[index] = vector
-        return Decoded(work.stamps_ns if self._stamped else None, values)
+        lacks = work.lacks if work.lacks.any() else None
+        return Decoded(work.stamps_ns if self._stamped else None, values, lacks)
 
     def decode_objects(
         self, block: MessageBlock, path: str, *, may_lack_elements: bool = False
@@ -120,7 +133,8 @@ class BlockDecoder:
         Args:
             block: The messages.
             path: The path.
-            may_lack_elements: Give ``None`` for a message whose list is too short for the path.
+            may_lack_elements: Give ``None`` for a message whose list is too short for the path, or
+                has no element of the name.
 
         Raises:
             MessageError: At the first message that does not have it.
@@ -130,12 +144,13 @@ class BlockDecoder:
         for index in range(len(block)):
             message = self._deserialised(block, index)
             try:
+                self._decoder.place_names.check(message)
                 found.append(reader.get(message))
             except ContractError as cause:
-                if may_lack_elements and isinstance(cause.__cause__, IndexError):
+                if may_lack_elements and isinstance(cause, AbsentError):
                     found.append(None)
                     continue
-                raise MessageError(str(cause), index) from cause
+                raise MessageError(with_remedy(cause), index) from cause
         return found
 
     def _known_plan(self, block: MessageBlock, index: int) -> RowPlan | None:
@@ -147,20 +162,25 @@ class BlockDecoder:
 
     def _new_plan(self, block: MessageBlock, index: int) -> RowPlan | None:
         """Lay out a message; ``None`` where that is not possible or not right."""
-        stamp, vector = self._decode_one(block, index)
+        stamp, vector, lack = self._decode_one(block, index)
         try:
             layout = lay_out(block.payload(index), self._msgtype, self._typestore)
+            self._decoder.place_names.fix(layout)
             plan = RowPlan(layout, self._selections, self._order, self._stamped)
         except LayoutError:
             return None
         _, gathered = plan.take(block.data, block.starts[index : index + 1])
-        values = self._transform.decode(plan.numbers(gathered))
-        if values.tobytes() != vector.tobytes() or (
-            self._stamped and int(plan.stamps_ns(gathered)[0]) != stamp
-        ):
+        is_same = plan.is_absent == (lack != COMPLETE)
+        if is_same and not plan.is_absent:
+            values = self._transform.decode(plan.numbers(gathered))
+            is_same = values.tobytes() == vector.tobytes()
+        if not is_same or (self._stamped and int(plan.stamps_ns(gathered)[0]) != stamp):
             self._lays_out = False
             return None
+        self._lacks[plan] = lack
         self._plans.append(plan)
+        for dropped in self._plans[:-MAX_PLANS]:
+            del self._lacks[dropped]
         del self._plans[:-MAX_PLANS]
         return plan
 
@@ -175,7 +195,10 @@ class BlockDecoder:
             if fits is not None:
                 part = part[fits]
                 gathered = [matrix[fits] for matrix in gathered]
-            work.numbers[part] = plan.numbers(gathered)
+            if plan.is_absent:
+                work.lacks[part] = self._lacks[plan]
+            else:
+                work.numbers[part] = plan.numbers(gathered)
             if self._stamped:
                 work.stamps_ns[part] = plan.stamps_ns(gathered)
             done.append(part)
@@ -190,18 +213,26 @@ class BlockDecoder:
         rows = work.waiting[:count]
         for row in rows.tolist():
             before = self._decoder.by_index
-            work.stamps_ns[row], work.singles[row] = self._decode_one(block, row)
+            work.stamps_ns[row], work.singles[row], work.lacks[row] = self._decode_one(block, row)
             self.by_index += self._decoder.by_index - before
         work.waiting = work.waiting[len(rows) :]
         self.single += len(rows)
 
-    def _decode_one(self, block: MessageBlock, index: int) -> tuple[int, NDArray[np.float64]]:
+    def _decode_one(self, block: MessageBlock, index: int) -> tuple[int, NDArray[np.float64], int]:
+        """Return a message's stamp, its numbers, and what it lacks."""
         message = self._deserialised(block, index)
+        stamp, nothing = 0, np.zeros(self._transform.width)
         try:
             stamp = stamp_ns(message, self._topic) if self._stamped else 0
-            return stamp, self._decoder(message)
+            return stamp, self._decoder(message), COMPLETE
+        except CommandEndedError:
+            return stamp, nothing, ENDED
         except ContractError as cause:
-            raise MessageError(str(cause), index) from cause
+            if not (self._skips_absent and isinstance(cause, AbsentError)):
+                raise MessageError(with_remedy(cause), index) from cause
+            if self.absence is None:
+                self.absence = str(cause), int(block.log_times_ns[index])
+            return stamp, nothing, ABSENT
 
     def _deserialised(self, block: MessageBlock, index: int) -> Any:
         try:
@@ -221,6 +252,7 @@ class _Work:
         self.waiting = np.arange(len(block))
         self.numbers = np.zeros((len(block), num_read))
         self.stamps_ns = np.zeros(len(block), np.int64)
+        self.lacks = np.zeros(len(block), np.int8)
         self.singles: dict[int, NDArray[np.float64]] = {}
 
     def finish(self, rows: NDArray[np.int64]) -> None:

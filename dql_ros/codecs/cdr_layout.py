@@ -19,8 +19,9 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.streams import SECOND_NS
-from dql_ros.codecs.message_path import JointOrder, name_list_paths
+from dql_ros.codecs.message_path import AbsentError, JointOrder, name_list_paths, position_of
 from dql_ros.contract import FieldSelection
+from dql_ros.contract.path import Named, split_path
 
 HEADER_BYTES = 4
 LITTLE_ENDIAN = b"\x00\x01"
@@ -83,16 +84,78 @@ class CdrLayout:
             and ends of strings and sequences, and that strings are ASCII; shape (length,).
         places: The numbers and arrays by dotted path.
         string_lists: Lists of strings by dotted path, each string with where it lies.
+        strings: Single strings by dotted path, likewise.
+        lengths: How many messages lists of messages have, by dotted path.
     """
 
     template: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     places: dict[str, Place] = field(default_factory=dict)
     string_lists: dict[str, list[tuple[str, slice]]] = field(default_factory=dict)
+    strings: dict[str, tuple[str, slice]] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
 
     def fix(self, span: slice) -> None:
         """Ask for equality of the whole span."""
         self.mask[span] = 0xFF
+
+    def located(self, path: str) -> str:
+        """Return a path in which elements go by their places; names become part of the layout.
+
+        Raises:
+            AbsentError: If a list is too short for it, or no element has the name.
+            LayoutError: If it leads through what is no list.
+        """
+        found = ""
+        for step in split_path(path):
+            if isinstance(step, str):
+                found = f"{found}.{step}" if found else step
+                continue
+            length = self._length(found)
+            if isinstance(step, Named):
+                place = position_of(step, self._names(found, step.key, length), length, path)
+            elif step < length:
+                place = step
+            else:
+                raise AbsentError(f"'{path}' asks for element {step} of {length}")
+            found = f"{found}.{place}"
+        return found
+
+    def _length(self, path: str) -> int:
+        if path in self.lengths:
+            return self.lengths[path]
+        if path in self.string_lists:
+            return len(self.string_lists[path])
+        place = self.places.get(path)
+        if place is None or place.count is None:
+            raise LayoutError(f"'{path}' is no list")
+        return place.count
+
+    def _names(self, path: str, key: str, length: int) -> list[object]:
+        """What the elements of a list are called; these bytes become part of the layout."""
+        above = path
+        while above:
+            above = above.rpartition(".")[0]
+            listed = self.string_lists.get(f"{above}.{key}" if above else key)
+            if listed is not None:
+                return [self._fixed(*each) for each in listed]
+        names: list[object] = []
+        for index in range(length):
+            element = f"{path}.{index}.{key}"
+            if element in self.strings:
+                names.append(self._fixed(*self.strings[element]))
+            elif element in self.places and self.places[element].count is None:
+                place = self.places[element]
+                span = slice(place.offset, place.offset + place.itemsize)
+                (number,) = self.template[span].view(place.dtype).tolist()
+                names.append(self._fixed(number, span))
+            else:
+                raise LayoutError(f"no names at '{element}'")
+        return names
+
+    def _fixed(self, name: object, span: slice) -> object:
+        self.fix(span)
+        return name
 
 
 def lay_out(message: bytes, msgtype: str, typestore: Typestore) -> CdrLayout:
@@ -137,7 +200,7 @@ class _Walk:
     def _field(self, description: Any, path: str) -> None:
         node, detail = description
         if node == Nodetype.BASE and detail[0] == "string":
-            self._string()
+            self.layout.strings[path] = self._string()
         elif node == Nodetype.BASE:
             self.layout.places[path] = self._numbers(detail[0], None)
         elif node == Nodetype.NAME:
@@ -157,6 +220,7 @@ class _Walk:
         if node == Nodetype.BASE:
             self.layout.string_lists[path] = [self._string() for _ in range(count)]
             return
+        self.layout.lengths[path] = count
         for index in range(count):
             self.message(detail, f"{path}.{index}.")
 
@@ -219,6 +283,7 @@ class RowPlan:
         length: Bytes of each of the messages.
         gathered_bytes: Bytes that are gathered of each.
         is_unnamed: Whether the messages name no joints.
+        is_absent: Whether they have not got what is selected, so that there are no numbers.
 
     Args:
         layout: Of one of the messages.
@@ -242,7 +307,11 @@ class RowPlan:
         self.is_unnamed = False
         self._layout = layout
         self._order = order
-        places = [place for selection in selections for place in self._places(selection)]
+        self.is_absent = False
+        try:
+            places = [place for selection in selections for place in self._places(selection)]
+        except AbsentError:
+            places, self.is_absent = [], True
         self._width = len(places)
         stamps = [self._number(path) for path in STAMP] if stamped else []
         self._spans = list(_spans(layout.mask, [*places, *stamps]))
@@ -299,8 +368,8 @@ class RowPlan:
             return []
         if not selection.joints:
             return [self._element(path, key) for path, key in selection.read_elements]
-        array = self._array(selection.path)
-        names = self._names(selection.path)
+        path = self._layout.located(selection.path)
+        array, names = self._array(path), self._names(path)
         self.is_unnamed |= not names
         positions = self._order.positions(
             selection.joints, names, selection.path, array.count or 0
@@ -308,9 +377,12 @@ class RowPlan:
         return [_within(array, int(position)) for position in positions]
 
     def _element(self, path: str, key: str | int | None) -> Place:
-        return self._number(path) if key is None else _within(self._array(path), int(key))
+        if key is None:
+            return self._number(path)
+        return _within(self._array(self._layout.located(path)), int(key))
 
     def _number(self, path: str) -> Place:
+        path = self._layout.located(path)
         place = self._layout.places.get(path)
         above, _, last = path.rpartition(".")
         if place is None and last.isdigit():
@@ -345,7 +417,7 @@ class RowPlan:
 
 def _within(array: Place, index: int) -> Place:
     if index >= (array.count or 0):
-        raise LayoutError(f"no element {index}")
+        raise AbsentError(f"no element {index}")
     return Place(array.dtype, array.offset + index * array.itemsize, None)
 
 

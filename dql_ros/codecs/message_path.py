@@ -1,7 +1,7 @@
 """Where things are in ROS messages, of rclpy's classes and of rosbags' alike.
 
-`MessagePath` follows a dotted path, `JointOrder` finds joints by their names, and the functions at
-the end read and write time stamps.
+`MessagePath` follows a path, `JointOrder` finds joints by their names, and the functions at the
+end read and write time stamps.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -17,14 +18,33 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_core.streams import SECOND_NS
+from dql_ros.contract.path import Named, Step, join_steps, split_path
 
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
 NAME_LISTS = ("name", "joint_names")
+# Makes an element of a list: of the message that has the list, and the list's name there.
+NewElement = Callable[[Any, str], Any]
 NUMBERS = (float, int, np.number, np.bool_)
+# How many names of a message an error lists.
+MAX_LISTED = 20
+
+
+class AbsentError(ContractError):
+    """A message is of the right type, but the part that is selected is not in this one.
+
+    A list or array is too short, or names others.
+    """
+
+
+def with_remedy(cause: ContractError) -> str:
+    """Say what is wrong with a message, and how to go on without it if it may be left out."""
+    if isinstance(cause, AbsentError):
+        return f"{cause}, or skip such messages by 'when_absent: skip'"
+    return str(cause)
 
 
 class MessagePath:
-    """One dotted path such as ``pose.position.x``; a number selects an element of a list.
+    """One path such as ``pose.position.x``; see `dql_ros.contract.path`.
 
     Args:
         path: The path; ``points.0.positions`` is the array of a trajectory's first point.
@@ -34,15 +54,16 @@ class MessagePath:
     def __init__(self, path: str, topic: str) -> None:
         self.path = path
         self._topic = topic
-        self._parts = tuple(path.split("."))
-        indexed = any(part.isdigit() for part in self._parts)
-        self._read: Callable[[Any], Any] = self._walk if indexed else attrgetter(path)
+        self._steps = split_path(path)
+        is_plain = all(isinstance(step, str) for step in self._steps)
+        self._read: Callable[[Any], Any] = attrgetter(path) if is_plain else self._walk
 
     def get(self, message: Any) -> Any:
         """Return what lies at the path.
 
         Raises:
-            ContractError: Naming the part that the message does not have, and what it has.
+            AbsentError: If a list is too short for it, or no element has the name.
+            ContractError: Naming the part that the message's type does not have, and what it has.
         """
         try:
             return self._read(message)
@@ -85,21 +106,21 @@ class MessagePath:
         self,
         message: Any,
         value: float | str | NDArray[np.float64],
-        new_element: Callable[[], Any] | None = None,
+        new_element: NewElement | None = None,
     ) -> None:
         """Replace what lies at the path, in the type that is there already.
 
         Args:
             message: The message to change.
             value: A number, a string, or an array of shape (n,).
-            new_element: Makes the element of a list that is one too short for the path.
+            new_element: Makes an element of a list that lacks the one that the path selects.
 
         Raises:
             ContractError: Naming the part that the message does not have, and what it has.
         """
         try:
             owner = self._owner(message, new_element)
-            leaf = self._parts[-1]
+            leaf = str(self._steps[-1])
             setattr(owner, leaf, _in_type_of(getattr(owner, leaf), value))
         except (AttributeError, IndexError) as cause:
             raise self._missing(message) from cause
@@ -111,37 +132,120 @@ class MessagePath:
             ContractError: Naming the part that the message does not have, and what it has.
         """
         try:
-            setattr(self._owner(message), self._parts[-1], value)
+            setattr(self._owner(message), str(self._steps[-1]), value)
         except (AttributeError, IndexError) as cause:
             raise self._missing(message) from cause
 
-    def _owner(self, message: Any, new_element: Callable[[], Any] | None = None) -> Any:
-        owner = message
-        for part in self._parts[:-1]:
-            if part.isdigit() and new_element is not None and len(owner) == int(part):
-                owner.append(new_element())
-            owner = _step(owner, part)
-        return owner
+    def _owner(self, message: Any, new_element: NewElement | None = None) -> Any:
+        owners = [message]
+        for before, step in zip(("", *self._steps), self._steps[:-1], strict=False):
+            if new_element is not None and not isinstance(step, str):
+                self._lengthen(owners, step, partial(new_element, owners[-2], str(before)))
+            owners.append(self._step(owners, step))
+        return owners[-1]
+
+    def _lengthen(
+        self, owners: Sequence[Any], step: int | Named, new_element: Callable[[], Any]
+    ) -> None:
+        """Add what the list, the last of the owners, lacks for a step."""
+        elements = owners[-1]
+        if isinstance(step, int):
+            if len(elements) == step:
+                elements.append(new_element())
+            return
+        listed = _list_of_names(owners, step.key)
+        if listed is not None:
+            if step.value not in listed:
+                listed.append(step.value)
+            while len(elements) < len(listed):
+                elements.append(new_element())
+        elif step.value not in map(str, _names_of_elements(owners, step.key)):
+            element = new_element()
+            MessagePath(step.key, self._topic).assign(element, step.value)
+            elements.append(element)
 
     def _walk(self, message: Any) -> Any:
-        for part in self._parts:
-            message = _step(message, part)
-        return message
+        owners = [message]
+        for step in self._steps:
+            owners.append(self._step(owners, step))
+        return owners[-1]
+
+    def _step(self, owners: Sequence[Any], step: Step) -> Any:
+        """Take one step from the last of the owners, each of which has the next."""
+        if isinstance(step, str):
+            return getattr(owners[-1], step)
+        if isinstance(step, Named):
+            names = _names_of_elements(owners, step.key)
+            step = position_of(step, names, len(owners[-1]), f"{self._topic}: '{self.path}'")
+        return owners[-1][step]
 
     def _missing(self, message: Any) -> ContractError:
         """Name the first part of the path that ``message`` does not have."""
-        owner = message
-        for part in self._parts:
+        owners = [message]
+        kind = ContractError
+        for step in self._steps:
             try:
-                owner = _step(owner, part)
-            except (IndexError, TypeError):
-                what = f"'{self.path}' asks for element {part} of {_kind(owner)}"
+                owners.append(self._step(owners, step))
+            except (IndexError, TypeError) as cause:
+                kind = AbsentError if isinstance(cause, IndexError) else ContractError
+                what = f"'{self.path}' asks for element {step} of {_kind(owners[-1])}"
                 break
             except AttributeError:
+                part = step.key if isinstance(step, Named) else str(step)
                 what = f"no field '{part}' for '{self.path}'"
-                what += did_you_mean(part, field_names(owner))
+                what += did_you_mean(part, field_names(owners[-1]))
                 break
-        return ContractError(f"{self._topic}: {what}; correct 'path' in the contract")
+        return kind(f"{self._topic}: {what}; correct 'path' in the contract")
+
+
+def _names_of_elements(owners: Sequence[Any], key: str) -> list[Any]:
+    """What the elements of a list, the last of the owners, are called.
+
+    Raises:
+        AttributeError: If there is neither.
+    """
+    elements = owners[-1]
+    if not len(elements):
+        return []
+    listed = _list_of_names(owners, key)
+    if listed is None:
+        return [attrgetter(key)(element) for element in elements]
+    return list(listed)
+
+
+def _list_of_names(owners: Sequence[Any], key: str) -> Any:
+    """The list of texts called ``key`` that is beside a list, the last of the owners, or above."""
+    for owner in reversed(owners[:-1]):
+        names: Any = getattr(owner, key, None)
+        if names is not None and is_list(names) and all(isinstance(name, str) for name in names):
+            return names
+    return None
+
+
+def position_of(wanted: Named, names: Sequence[Any], length: int, where: str) -> int:
+    """Return which element of a list has a name.
+
+    Args:
+        wanted: The name.
+        names: What the elements are called: texts or whole numbers.
+        length: How many elements there are.
+        where: The topic and path, for error messages.
+
+    Raises:
+        AbsentError: If none has it.
+        ContractError: If several have it, or there is another number of names.
+    """
+    texts = [str(name) for name in names] if length else []
+    if len(texts) != length:
+        raise ContractError(f"{where}: there are {length} elements and {len(texts)} names")
+    if texts.count(wanted.value) != 1:
+        if wanted.value in texts:
+            raise ContractError(f"{where}: several elements are called '{wanted.value}'")
+        listed = ", ".join(dict.fromkeys(texts[:MAX_LISTED])) or "none"
+        raise AbsentError(
+            f"{where}: no element is called '{wanted.value}' (the message has: {listed})"
+        )
+    return texts.index(wanted.value)
 
 
 def field_names(message: Any) -> tuple[str, ...]:
@@ -152,8 +256,9 @@ def field_names(message: Any) -> tuple[str, ...]:
     return tuple(name for name in fields if not name.startswith("__"))
 
 
-def _step(owner: Any, part: str) -> Any:
-    return owner[int(part)] if part.isdigit() else getattr(owner, part)
+def is_list(found: object) -> bool:
+    """Whether what a message has somewhere is a list, not an array of numbers."""
+    return isinstance(found, list | tuple)
 
 
 def _kind(found: Any) -> str:
@@ -175,10 +280,10 @@ def _in_type_of(present: Any, value: float | str | NDArray[np.float64]) -> Any:
 
 def name_list_paths(path: str) -> Iterator[str]:
     """Yield where the names for the array at ``path`` may be: beside it, then above."""
-    ancestors = path.split(".")[:-1]
+    ancestors = split_path(path)[:-1]
     for depth in range(len(ancestors), -1, -1):
         for name in NAME_LISTS:
-            yield ".".join([*ancestors[:depth], name])
+            yield join_steps((*ancestors[:depth], name))
 
 
 def name_list_path(message: Any, path: str, topic: str) -> str:
@@ -189,8 +294,7 @@ def name_list_path(message: Any, path: str, topic: str) -> str:
     """
     for candidate in name_list_paths(path):
         with suppress(ContractError):
-            found = MessagePath(candidate, topic).get(message)
-            if isinstance(found, Sequence) and not isinstance(found, str | bytes):
+            if is_list(MessagePath(candidate, topic).get(message)):
                 return candidate
     raise ContractError(
         f"{topic}: the message names no joints (it has: {', '.join(field_names(message))}); "
@@ -224,20 +328,23 @@ class JointOrder:
             length: Length of the array.
 
         Raises:
-            ContractError: If a joint is missing or named twice, or the array is of another length
-                than the names.
+            AbsentError: If a joint is missing, or the array is empty.
+            ContractError: If a joint is named twice, or the array is of another length than the
+                names.
         """
         present = self._known if self._by_index and not names else tuple(names)
         for joint in joints:
             if present.count(joint) != 1:
+                # An array without names is not one of other joints.
+                is_absent = joint not in present and bool(present or length == 0)
                 times = "twice" if joint in present else "not"
-                raise ContractError(
+                raise (AbsentError if is_absent else ContractError)(
                     f"{self._topic}: joint '{joint}' is {times} in the message, which names: "
                     f"{', '.join(present) or 'none'}; {self._mend(present)}"
                 )
         if length != len(present):
             whose = "joint names" if names else "joints of the contract, and the message no names"
-            raise ContractError(
+            raise (ContractError if length else AbsentError)(
                 f"{self._topic}: '{path}' has {length} entries for {len(present)} {whose}; "
                 f"the publisher must fill it, or the contract do without"
             )

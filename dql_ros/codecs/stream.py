@@ -16,12 +16,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from dql_core.errors import ContractError
 from dql_core.streams import SECOND_NS
-from dql_ros.codecs.message_path import JointOrder, MessagePath, name_list_path, set_time
+from dql_ros.codecs.message_path import (
+    AbsentError,
+    JointOrder,
+    MessagePath,
+    NewElement,
+    name_list_path,
+    set_time,
+)
+from dql_ros.codecs.place_names import PlaceNames
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import ActionStream, Element, FieldSelection, Stream
+from dql_ros.contract.path import join_steps, split_path
 
 Reader = Callable[[Any], NDArray[np.float64] | float]
 log = logging.getLogger(__name__)
+
+
+class CommandEndedError(AbsentError):
+    """A trajectory without points: no command is in force from now on."""
 
 
 class StreamDecoder:
@@ -29,6 +42,7 @@ class StreamDecoder:
 
     Attributes:
         by_index: How many messages named no joints and were read in the contract's order.
+        place_names: What those elements are called that are taken by their places.
 
     Args:
         stream: The contract's description of the topic.
@@ -43,18 +57,29 @@ class StreamDecoder:
         self._joint_readers: list[_JointReader] = []
         for selection in stream.fields:
             self._add_readers(selection, order)
+        points = _points_path(stream)
+        self._points = None if points is None else MessagePath(points, stream.topic)
+        self.place_names = PlaceNames(stream)
 
     def __call__(self, message: Any) -> NDArray[np.float64]:
         """Return the selected numbers, shape (width,).
 
         Raises:
+            CommandEndedError: If it is a trajectory without points, which is a command to stop.
+            AbsentError: If this message has not got what is selected.
             ContractError: Naming the topic and the field, joint or index it does not have.
         """
         numbers = np.empty((1, self._transform.num_read))
         start = 0
-        for read, width in self._readers:
-            numbers[0, start : start + width] = read(message)
-            start += width
+        self.place_names.check(message)
+        try:
+            for read, width in self._readers:
+                numbers[0, start : start + width] = read(message)
+                start += width
+        except AbsentError as absence:
+            if self._points is not None and not len(self._points.get(message)):
+                raise CommandEndedError(f"{self._topic}: a trajectory without points") from absence
+            raise
         self._note_unnamed()
         vector: NDArray[np.float64] = self._transform.decode(numbers)[0]
         return vector
@@ -85,6 +110,17 @@ class StreamDecoder:
             self.by_index += 1
 
 
+def _points_path(stream: Stream) -> str | None:
+    """Path of the list of points that the commands of an action stream are taken from."""
+    if not (isinstance(stream, ActionStream) and "Trajectory" in stream.type):
+        return None
+    for path in (element.path for field in stream.fields for element in field.read_elements):
+        steps = split_path(path)
+        if "points" in steps[:-1]:
+            return join_steps(steps[: steps.index("points") + 1])
+    return None
+
+
 class _IndexReader:
     def __init__(self, path: MessagePath, indices: Sequence[int], topic: str) -> None:
         self._path = path
@@ -95,7 +131,7 @@ class _IndexReader:
     def __call__(self, message: Any) -> NDArray[np.float64]:
         elements = self._path.numbers(message)
         if len(elements) <= self._highest:
-            raise ContractError(
+            raise AbsentError(
                 f"{self._topic}: '{self._path.path}' has {len(elements)} entries, no index "
                 f"{self._highest}; correct 'indices' in the contract"
             )
@@ -171,7 +207,7 @@ class StreamEncoder:
         values: ArrayLike,
         message: Any,
         stamp_ns: int,
-        point_factory: Callable[[], Any] | None = None,
+        new_element: NewElement | None = None,
     ) -> Any:
         """Fill ``message`` in place; fields that the contract does not name keep their values.
 
@@ -179,7 +215,7 @@ class StreamEncoder:
             values: The stream's part of the vector, shape (width,).
             message: A message of the stream's type.
             stamp_ns: Time for the header, if the message has one; in nanoseconds.
-            point_factory: Makes a ``JointTrajectoryPoint``; only a JointTrajectory needs it.
+            new_element: Makes an element of a list that lacks one, such as a trajectory's.
 
         Returns:
             The same message.
@@ -189,11 +225,11 @@ class StreamEncoder:
         """
         numbers = self._transform.encode(np.asarray(values, dtype=np.float64))
         for path, position in self._numbers:
-            path.assign(message, float(numbers[position]), point_factory)
+            path.assign(message, float(numbers[position]), new_element)
         # One more number than there are, for positions of -1: what is not known.
         numbers = numbers if self._unknown is None else np.append(numbers, self._unknown)
         for path, positions in self._arrays:
-            path.assign(message, numbers[positions], point_factory)
+            path.assign(message, numbers[positions], new_element)
         self._name_joints(message)
         self._stamp(message, stamp_ns)
         return message

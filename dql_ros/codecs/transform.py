@@ -1,4 +1,4 @@
-"""From a message's numbers to the vector's and back: units, rotations and constants.
+"""From a message's numbers to the vector's and back: units, offsets, rotations and constants.
 
 The bulk decoder of bags and the live decoder share these functions. Each row's result is the same
 to the bit whatever rows it is computed with.
@@ -35,10 +35,13 @@ class FieldTransform:
     def __init__(self, selection: FieldSelection) -> None:
         self._selection = selection
         self._convert = _conversion(selection)
+        self._offsets, self._scales = np.array(selection.offsets), np.array(selection.scales)
+        self._is_shifted = bool(self._offsets.any() or (self._scales != 1.0).any())
         self.is_identity = (
             selection.constant is None
             and selection.rotation is None
             and self._convert == Conversion()
+            and not self._is_shifted
         )
 
     def decode(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -50,7 +53,12 @@ class FieldTransform:
             return columns_of_quaternions(numbers)
         if selection.rotation == "yaw":
             numbers = yaws_of_quaternions(numbers)
-        return self._convert(numbers)
+        numbers = self._convert(numbers)
+        if not self._is_shifted:
+            return numbers
+        with np.errstate(over="ignore"):
+            shifted: NDArray[np.float64] = (numbers - self._offsets) * self._scales
+        return shifted
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the message's numbers, shape (elements,), from the vector's, (width,)."""
@@ -59,6 +67,8 @@ class FieldTransform:
             values = np.full(len(selection.elements), selection.constant)
         if selection.rotation == "6d":
             return quaternion_of_columns(values)
+        if self._is_shifted:
+            values = values / self._scales + self._offsets
         values = self._convert.inverse(values)
         return quaternion_of_yaw(float(values[0])) if selection.rotation == "yaw" else values
 

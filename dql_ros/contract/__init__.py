@@ -20,12 +20,15 @@ from dql_ros.contract.stream import (
 from dql_ros.contract.task import (
     EpisodeRules,
     Equal,
+    Equals,
     Event,
     FlagStream,
     Predicate,
     Reward,
     RewardTopic,
     SignalStream,
+    equal_values,
+    is_text,
     matches,
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "Element",
     "EpisodeRules",
     "Equal",
+    "Equals",
     "Event",
     "FaultRules",
     "FieldSelection",
@@ -50,6 +54,8 @@ __all__ = [
     "Topic",
     "contract_path",
     "contract_problems",
+    "equal_values",
+    "is_text",
     "load_contract",
     "matches",
     "resolve_topic",

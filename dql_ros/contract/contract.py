@@ -133,6 +133,13 @@ class Contract(StrictModel):
         return round(1e9 / self.rate_hz)
 
     @property
+    def fields_from_first(self) -> tuple[int, ...]:
+        """Positions of the observation fields that are less their first value of the episode."""
+        fields = [field for stream in self.observation for field in stream.fields]
+        is_from_first = [field.offset == "first" for field in fields for _ in range(field.width)]
+        return tuple(index for index, flag in enumerate(is_from_first) if flag)
+
+    @property
     def signals(self) -> dict[str, SignalStream]:
         """The signal topics by what they carry: ``reward``, ``terminated``, ``truncated``."""
         named = {

@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import StrictModel
+from dql_ros.contract.path import split_path
 from dql_ros.contract.units import conversion, half_turn
 
 # What the vector has of a rotation: two columns of its matrix, or the angle about z.
@@ -24,11 +25,14 @@ MAX_ENTRIES = 100_000
 _SLICE = re.compile(r"\s*(\d{0,9})\s*:\s*(\d{1,9})\s*(?::\s*(\d{1,9})\s*)?")
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Element(NamedTuple):
     """One number of a message.
 
     Attributes:
-        path: Dotted path to the number, or to the array that it is part of.
+        path: Path to the number, or to the array that it is part of.
         key: Joint name or index in the array; ``None`` where the path leads to a number.
     """
 
@@ -37,10 +41,11 @@ class Element(NamedTuple):
 
 
 class FieldSelection(StrictModel):
-    """Which numbers of a message belong to the vector: a dotted path, then joints or indices.
+    """Which numbers of a message belong to the vector: a path, then joints or indices.
 
     Attributes:
-        path: Dotted path to a number or an array in the message (``pose.position.x``).
+        path: Path to a number or an array in the message (``pose.position.x``); see
+            `dql_ros.contract.path`.
         constant: A value that no message carries. Without a path it is an element of the
             observation; with one it is sent in each command and is no part of the action.
         joints: Joint names that select elements of the array by the message's own name list.
@@ -52,6 +57,9 @@ class FieldSelection(StrictModel):
         names: Field names of the vector; by default made from topic, path and joint or index.
         unit: REP-103 unit of every selected number.
         message_unit: The unit that the message has them in, if another.
+        offset: What is subtracted from each number, after the conversion of units: a number, one
+            each, or its value at the ``first`` tick of the episode.
+        scale: What each is multiplied with then, one for all or one each.
         low: Lower bound in ``unit``, one for all or one each; actions need it.
         high: Upper bound, likewise.
         max_rate: Largest change of a command in a second, in ``unit``/s; for actions only.
@@ -68,6 +76,8 @@ class FieldSelection(StrictModel):
     names: tuple[str, ...] = ()
     unit: str = ""
     message_unit: str = ""
+    offset: Literal["first"] | Finite | tuple[Finite, ...] = 0.0
+    scale: Finite | tuple[Finite, ...] = 1.0
     low: float | tuple[float, ...] = -math.inf
     high: float | tuple[float, ...] = math.inf
     max_rate: float | tuple[float, ...] = math.inf
@@ -103,6 +113,18 @@ class FieldSelection(StrictModel):
         """Largest change in a second of each number that it contributes, in ``unit``/s."""
         each = self.max_rate
         return each if isinstance(each, tuple) else (each,) * self.width
+
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """What is subtracted from each number; zeros where that is known with an episode only."""
+        if self.offset == "first":
+            return (0.0,) * self.width
+        return self.offset if isinstance(self.offset, tuple) else (self.offset,) * self.width
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """What each number is multiplied with after that."""
+        return self.scale if isinstance(self.scale, tuple) else (self.scale,) * self.width
 
     @property
     def vector_unit(self) -> str:
@@ -147,6 +169,7 @@ class FieldSelection(StrictModel):
     def _consistent(self) -> FieldSelection:
         problems = [*self._selection_problems(), *self._constant_problems()]
         problems += [*self._rotation_problems(), *self._unit_problems()]
+        problems += self._offset_problems()
         problems = problems or list(self._bound_problems())
         if problems:
             raise ValueError("\n".join(problems))
@@ -155,6 +178,10 @@ class FieldSelection(StrictModel):
     def _selection_problems(self) -> Iterator[str]:
         if not self.path and self.constant is None:
             yield "'path' is missing: it says where in the message the numbers are"
+        try:
+            split_path(self.path)
+        except ValueError as cause:
+            yield str(cause)
         if self.joints and self.indices:
             yield "give 'joints' or 'indices', not both"
         for key in ("joints", "indices"):
@@ -198,6 +225,18 @@ class FieldSelection(StrictModel):
                 conversion(source, self.vector_unit or "1")
             except ValueError as cause:
                 yield f"'message_unit' and 'unit': {cause}"
+
+    def _offset_problems(self) -> Iterator[str]:
+        if self.offset == 0.0 and self.scale == 1.0:
+            return
+        if self.constant is not None or self.rotation is not None:
+            kind = "constant" if self.rotation is None else "rotation"
+            yield f"'offset' and 'scale' are for numbers as they are, not for a {kind}"
+        for key, each in (("offset", self.offsets), ("scale", self.scales)):
+            if len(each) != self.width:
+                yield f"'{key}' has {len(each)} entries for {self.width} fields"
+        if 0.0 in self.scales:
+            yield "'scale' must not be 0, which makes all numbers the same"
 
     def _bound_problems(self) -> Iterator[str]:
         bounds = {"low": self._bounds("low"), "high": self._bounds("high")}

@@ -6,18 +6,21 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from dql_core.spec import FieldSpec
 from dql_core.streams import SECOND_NS
 from dql_core.strict_yaml import StrictModel
 from dql_ros.contract.field import FieldSelection
+from dql_ros.contract.path import selects_by_name
 
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
 MessageType = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
 # Service events are messages of their own on a topic of their own (REP 2012).
 EventType = Annotated[str, Field(pattern=r"^\w+/(msg/\w+|srv/\w+_Event)$")]
+# What becomes of a message without the part that is selected; None for what is usual.
+WhenAbsent = Literal["refuse", "skip"] | None
 
 
 class QualityOfService(StrictModel):
@@ -64,6 +67,8 @@ class Stream(Topic):
             and refused; in seconds, without limit if null.
         unnamed: What a message with an empty list of joint names means: it is refused, or its
             elements are those of the contract's joints, in the order of their first mention.
+        when_absent: What becomes of a message that has not got what is selected: it is an error,
+            or skipped and counted; by default skipped where something is selected by name.
     """
 
     type: MessageType
@@ -71,6 +76,17 @@ class Stream(Topic):
     stamp: Literal["header", "receive"] = "header"
     max_skew_s: float | None = Field(default=60.0, gt=0, le=MAX_S)
     unnamed: Literal["refuse", "by_index"] = "refuse"
+    when_absent: WhenAbsent = None
+
+    @property
+    def skips_absent(self) -> bool:
+        """Whether messages that have not got what is selected are skipped."""
+        return skips_absent(self.when_absent, _is_by_name(self.fields))
+
+    @field_validator("when_absent")
+    @classmethod
+    def _unusual(cls, given: WhenAbsent, info: ValidationInfo) -> WhenAbsent:
+        return without_default(given, _is_by_name(info.data.get("fields", ())))
 
     @property
     def specs(self) -> tuple[FieldSpec, ...]:
@@ -91,6 +107,21 @@ class Stream(Topic):
     def max_skew_ns(self) -> int | None:
         """Limit on the distance of header stamp and receipt in nanoseconds."""
         return None if self.max_skew_s is None else round(self.max_skew_s * SECOND_NS)
+
+
+def skips_absent(when_absent: WhenAbsent, is_by_name: bool) -> bool:
+    """Whether messages without what is selected are skipped; by default if that is by name."""
+    return is_by_name if when_absent is None else when_absent == "skip"
+
+
+def without_default(when_absent: WhenAbsent, is_by_name: bool) -> WhenAbsent:
+    """Return ``None`` for what is the default, so that it does not change a contract's hash."""
+    is_default = skips_absent(when_absent, is_by_name) == is_by_name
+    return None if is_default else when_absent
+
+
+def _is_by_name(fields: tuple[FieldSelection, ...]) -> bool:
+    return any(field.joints or selects_by_name(field.path) for field in fields)
 
 
 class ObservationStream(Stream):
@@ -182,6 +213,8 @@ class ActionStream(Stream):
 
 
 def _command_problems(selection: FieldSelection) -> Iterator[str]:
+    if selection.offset == "first":
+        yield "'offset: first' is for observations; a command that is sent needs a number"
     if selection.constant is not None and not selection.path:
         yield f"the constant '{selection.names[0]}' needs the 'path' that it is sent to"
     specs = selection.fields("action")

@@ -4,22 +4,65 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from dql_core.rewards.call import NamedFunction, RewardFunction
 from dql_core.strict_yaml import StrictModel
-from dql_ros.contract.stream import EventType, MessageType, Topic
+from dql_ros.contract.path import selects_by_name, split_path
+from dql_ros.contract.stream import (
+    EventType,
+    MessageType,
+    Topic,
+    WhenAbsent,
+    skips_absent,
+    without_default,
+)
 
 # What a message's value is compared with.
 Equal = bool | int | float | str
+# One value, or several of which each will do.
+Equals = Equal | Annotated[tuple[Equal, ...], Field(min_length=1)]
 
 
-class SignalStream(Topic):
+class _OneValue(Topic):
+    """A topic of which one value counts.
+
+    Attributes:
+        when_absent: What becomes of a message that has nothing at the path, as where a list is
+            empty: it is an error, or says nothing; by default the latter where the path selects
+            by name.
+    """
+
+    when_absent: WhenAbsent = None
+
+    @property
+    def skips_absent(self) -> bool:
+        """Whether messages that have nothing at the path say nothing."""
+        return skips_absent(self.when_absent, selects_by_name(self._path_text))
+
+    @property
+    def _path_text(self) -> str:
+        return str(getattr(self, "path", None) or "")
+
+    @field_validator("path", check_fields=False)
+    @classmethod
+    def _well_formed(cls, path: str | None) -> str | None:
+        split_path(path or "")
+        return path
+
+    @model_validator(mode="after")
+    def _usual(self) -> _OneValue:
+        usual = without_default(self.when_absent, selects_by_name(self._path_text))
+        object.__setattr__(self, "when_absent", usual)
+        return self
+
+
+class SignalStream(_OneValue):
     """A topic that carries one number or flag, at the time of its receipt.
 
     Attributes:
         type: Message type, ``package/msg/Name``.
-        path: Dotted path to the number or flag.
+        path: Path to the number or flag.
     """
 
     type: MessageType
@@ -44,34 +87,48 @@ class FlagStream(SignalStream):
     """A topic that carries a flag.
 
     Attributes:
-        equals: The flag is raised by a message that has just this at ``path``; by default by one
-            that has true there, or a number other than 0.
+        equals: The flag is raised by a message that has just this, or one of these, at ``path``;
+            by default by one that has true there, or a number other than 0.
     """
 
-    equals: Equal | None = None
+    equals: Equals | None = None
 
     def value_of(self, raised: bool) -> bool | float | str:
         """What a message has at ``path`` that raises the flag, or one that does not."""
         if self.equals is None:
             return raised
+        choices = equal_values(self.equals)
         if raised:
-            return self.equals
-        return "" if isinstance(self.equals, str) else not self.equals
+            return choices[0]
+        if isinstance(choices[0], str):
+            return "" if "" not in choices else f"not {choices}"
+        return next(value for value in range(len(choices) + 1) if value not in choices)
+
+    @field_validator("equals")
+    @classmethod
+    def _comparable(cls, equals: Equals | None) -> Equals | None:
+        return _of_one_kind(equals)
 
 
-class Event(Topic):
+class Event(_OneValue):
     """Something that happens: at each message of a topic, or at those that match.
 
     Attributes:
         type: Message type, ``package/msg/Name``, or ``package/srv/Name_Event`` for the events of
             a service.
-        path: Dotted path to what decides whether a message matches; without it all do.
-        equals: What a matching message has there; by default true, or a number other than 0.
+        path: Path to what decides whether a message matches; without it all do.
+        equals: What a matching message has there, or a list of which it has one; by default true,
+            or a number other than 0.
     """
 
     type: EventType
     path: str | None = None
-    equals: Equal | None = None
+    equals: Equals | None = None
+
+    @field_validator("equals")
+    @classmethod
+    def _comparable(cls, equals: Equals | None) -> Equals | None:
+        return _of_one_kind(equals)
 
     @model_validator(mode="after")
     def _consistent(self) -> Event:
@@ -80,16 +137,40 @@ class Event(Topic):
         return self
 
 
-def matches(found: object, equals: Equal | None) -> bool:
+def equal_values(equals: Equals) -> tuple[Equal, ...]:
+    """The values of which each will do."""
+    return equals if isinstance(equals, tuple) else (equals,)
+
+
+def is_text(equals: Equals | None) -> bool:
+    """Whether texts are compared, and no numbers or flags."""
+    return equals is not None and isinstance(equal_values(equals)[0], str)
+
+
+def matches(found: object, equals: Equals | None) -> bool:
     """Say whether what a message has at a signal's path raises it.
 
     Args:
         found: A number, flag or string.
-        equals: What it is to be; ``None`` for true, or a number other than 0.
+        equals: What it is to be, or several of which it is to be one; ``None`` for true, or a
+            number other than 0.
     """
     if equals is None:
         return bool(found)
-    return isinstance(found, str) == isinstance(equals, str) and bool(found == equals)
+    return isinstance(found, str) == is_text(equals) and any(
+        bool(found == value) for value in equal_values(equals)
+    )
+
+
+def _of_one_kind(equals: Equals | None) -> Equals | None:
+    """Return what is compared with.
+
+    Raises:
+        ValueError: If it is texts and numbers.
+    """
+    if equals is not None and len({isinstance(each, str) for each in equal_values(equals)}) > 1:
+        raise ValueError("'equals' must list either texts or numbers and flags")
+    return equals
 
 
 class Predicate(NamedFunction):

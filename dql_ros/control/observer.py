@@ -9,6 +9,7 @@ from typing import Any
 from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import SECOND_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
+from dql_ros.codecs.message_path import AbsentError, with_remedy
 from dql_ros.contract import Contract, ObservationStream
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
@@ -24,16 +25,23 @@ class Arrivals:
     Attributes:
         newest_ns: The newest message's time; ``None`` before the first.
         ahead: How many messages were refused since their stamps lay ahead of the clock.
-        refused: How many messages lacked what the contract names.
+        refused: How many messages did not fit the contract.
+        absent: How many were skipped since they have not got what the contract selects.
         delayed: How many were dropped since they may have waited while the process was stopped.
         refusal: Why the newest message was refused; empty if it was not.
+        absence: What the newest message lacks, if it was skipped; else empty.
+        absent_since_ns: When the first of those was skipped that came since the last value, on the
+            steady clock.
     """
 
     newest_ns: int | None = None
     ahead: int = 0
     refused: int = 0
+    absent: int = 0
     delayed: int = 0
     refusal: str = ""
+    absence: str = ""
+    absent_since_ns: int = 0
 
 
 class Observer:
@@ -74,10 +82,11 @@ class Observer:
             [
                 StreamSpec(stream.topic, stream.width, stream.max_age_ns)
                 for stream in contract.observation
-            ]
+            ],
+            contract.fields_from_first,
         )
 
-    def receive(self, topic: str, message: Any, received_ns: int, steady_ns: int) -> int:
+    def receive(self, topic: str, message: Any, received_ns: int, steady_ns: int) -> int | None:
         """Take in a message.
 
         Args:
@@ -87,7 +96,8 @@ class Observer:
             steady_ns: Now, on a clock that always goes on.
 
         Returns:
-            The message's time in nanoseconds.
+            The message's time in nanoseconds; ``None`` if it was skipped since it has not got what
+            the contract selects, and the contract allows that.
 
         Raises:
             ContractError: If the message lacks what the contract names, or cannot have been
@@ -101,10 +111,16 @@ class Observer:
             if self._judges_ahead(stream):
                 self._refuse_ahead(stream, time_ns - received_ns)
         except ContractError as error:
+            if isinstance(error, AbsentError) and stream.skips_absent:
+                arrivals.absent += 1
+                if not arrivals.absence:
+                    arrivals.absent_since_ns = steady_ns
+                arrivals.absence = visible(str(error))[:MAX_LINE]
+                return None
             arrivals.refused += 1
-            arrivals.refusal = visible(str(error))[:MAX_LINE]
+            arrivals.refusal = visible(with_remedy(error))[:MAX_LINE]
             raise ContractError(arrivals.refusal) from error
-        arrivals.refusal = ""
+        arrivals.refusal = arrivals.absence = ""
         if self._is_age_unknown(stream, steady_ns):
             arrivals.delayed += 1
             return time_ns
@@ -117,6 +133,11 @@ class Observer:
         """Return what is known at ``now_ns``, which is ``steady_ns`` on the steady clock."""
         with self._lock:
             return self._builder.at(now_ns, self._elapsed_ns(steady_ns))
+
+    def begin_episode(self) -> None:
+        """Count what is counted from its first value in an episode from the next one."""
+        with self._lock:
+            self._builder.begin_episode()
 
     def heartbeat(self, steady_ns: int) -> None:
         """Note that messages are being taken in; to be called at least every 0.05 s.
@@ -142,8 +163,20 @@ class Observer:
 
     def problem(self, topic: str) -> str:
         """What is wrong with a stream's newest message, as a clause; empty if nothing is."""
-        refusal = self.arrivals[topic].refusal
-        return f"its newest message was refused: {refusal}" if refusal else ""
+        arrivals = self.arrivals[topic]
+        if arrivals.absence and self._is_without_value(topic):
+            return f"its messages are skipped: {arrivals.absence}"
+        if arrivals.refusal:
+            return f"its newest message was refused: {arrivals.refusal}"
+        return ""
+
+    def _is_without_value(self, topic: str) -> bool:
+        """Whether only such messages have come for so long that none of the others is fresh."""
+        arrivals, max_age_ns = self.arrivals[topic], self._streams[topic].max_age_ns
+        if arrivals.newest_ns is None:
+            return True
+        since_ns = (self._last_heartbeat_ns or 0) - arrivals.absent_since_ns
+        return max_age_ns is not None and since_ns * self._factor > max_age_ns
 
     def _judges_ahead(self, stream: ObservationStream) -> bool:
         """Whether stamps must not be ahead; a simulation's latched ones may outrun its clock."""

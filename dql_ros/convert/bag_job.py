@@ -34,6 +34,7 @@ from dql_ros.convert.topic_decoders import (
     TopicDecoder,
     TopicRole,
     located,
+    located_at,
     topic_decoder,
     topic_roles,
 )
@@ -178,6 +179,8 @@ class _Conversion:
             clipped=tuple(sum(beyond).tolist()) if beyond else (),
             action_min=tuple(np.min(lowest, axis=0).tolist()) if lowest else (),
             action_max=tuple(np.max(highest, axis=0).tolist()) if highest else (),
+            observed=self._converter.observed.rows(),
+            commanded=self._converter.commanded.rows(),
             by_index_warnings=summary.by_index,
         )
 
@@ -269,12 +272,15 @@ def read_bag_episodes(
     assembler = EpisodeAssembler(contract, on_episode, note_ages, note_arrivals)
     decoders = _read(bag, contract, roles, assembler, progress)
     progress(bag.size_bytes)
+    for role, decoder in decoders:
+        figures = statistics[role.kind, role.name]
+        figures.absent, figures.ended = decoder.absent, decoder.ended
     return BagSummary(
         topics=tuple(statistics.values()),
         skipped=tuple(assembler.skipped),
         dropped_ticks=assembler.dropped_ticks,
         split_nonfinite=assembler.split_nonfinite,
-        by_index=sum(decoder.by_index for decoder in decoders),
+        by_index=sum(decoder.by_index for _, decoder in decoders),
     )
 
 
@@ -284,8 +290,8 @@ def _read(
     roles: list[TopicRole],
     assembler: EpisodeAssembler,
     progress: Callable[[int], None],
-) -> list[TopicDecoder]:
-    """Pass every message of the contract's topics to the assembler."""
+) -> list[tuple[TopicRole, TopicDecoder]]:
+    """Pass every message of the contract's topics to the assembler; return the decoders."""
     refuse = contract.nonfinite == "refuse"
     by_topic: dict[str, list[tuple[TopicRole, TopicDecoder]]] = {}
     for role in roles:
@@ -304,8 +310,12 @@ def _read(
                 assembler.push(role.kind, role.name, arrived_ns, *columns)
         assembler.advance(batch.complete_until_ns)
         progress(batch.bytes_done)
+    decoders = [pair for pairs in by_topic.values() for pair in pairs]
+    for _, decoder in decoders:
+        if decoder.absence is not None:
+            raise located_at(*decoder.absence, bag.start_ns, bag.path)
     assembler.finish()
-    return [decoder for pairs in by_topic.values() for _, decoder in pairs]
+    return decoders
 
 
 class RemoteError(Exception):

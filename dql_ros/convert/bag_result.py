@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from dql_core.errors import BagError
 from dql_core.strict_yaml import StrictModel, parse
 from dql_ros.bag.reader import Loss
+from dql_ros.convert.precision import PrecisionRow
 
 
 class Spread(StrictModel):
@@ -53,7 +54,9 @@ class TopicRow(StrictModel):
         topic: Absolute topic name.
         type: Message type.
         role: What the contract needs it for.
-        count: Number of messages.
+        count: Number of messages that count.
+        absent: Messages that were skipped since they have not got what the contract selects.
+        ended: Trajectories without points, each of which ends the command in force.
         rate_hz: Messages a second; pauses far longer than the others do not count.
         median_pause_ms: Median time between two messages.
         jitter_ms: How uneven the pauses are.
@@ -72,6 +75,8 @@ class TopicRow(StrictModel):
     type: str
     role: str
     count: int
+    absent: int = 0
+    ended: int = 0
     rate_hz: float | None
     median_pause_ms: float | None
     jitter_ms: Jitter | None
@@ -147,6 +152,8 @@ class BagResult(StrictModel):
         clipped: Action values beyond the contract's bounds, per action field.
         action_min: Smallest action as recorded, before any clipping, per action field.
         action_max: Largest action as recorded, likewise.
+        observed: What rounding to float32 leaves of each observation field.
+        commanded: What it leaves of each action field.
         by_index_warnings: Messages without joint names that were read by position.
         error: Why the bag could not be converted; ``None`` if it was.
     """
@@ -169,6 +176,8 @@ class BagResult(StrictModel):
     clipped: tuple[int, ...] = ()
     action_min: tuple[float, ...] = ()
     action_max: tuple[float, ...] = ()
+    observed: tuple[PrecisionRow, ...] = ()
+    commanded: tuple[PrecisionRow, ...] = ()
     by_index_warnings: int = 0
     error: str | None = None
 

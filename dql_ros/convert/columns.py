@@ -55,14 +55,30 @@ class TimedColumn:
     def __init__(self, *shape: int) -> None:
         self.times_ns: Times = np.empty(0, np.int64)
         self.values: NDArray[np.float64] = np.empty((0, *shape))
+        self._ended = np.empty(0, bool)
 
-    def extend(self, times_ns: Times, values: NDArray[np.float64]) -> None:
-        """Add values at their times, shapes (n,) and (n, *shape)."""
+    def extend(
+        self,
+        times_ns: Times,
+        values: NDArray[np.float64],
+        ended: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add values at their times.
+
+        Args:
+            times_ns: Shape (n,).
+            values: Shape (n, *shape).
+            ended: Which of them say that from their times on there is no value, shape (n,);
+                by default none.
+        """
         self.times_ns = np.concatenate([self.times_ns, times_ns])
         self.values = np.concatenate([self.values, values])
+        ended = np.zeros(len(times_ns), bool) if ended is None else ended
+        self._ended = np.concatenate([self._ended, ended])
         if (np.diff(self.times_ns) < 0).any():  # header stamps need not come in order
             order = np.argsort(self.times_ns, kind="stable")
             self.times_ns, self.values = self.times_ns[order], self.values[order]
+            self._ended = self._ended[order]
 
     def first_in(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], Times]:
         """First value in each [start, end), else the one held from before; see `held_at`.
@@ -74,7 +90,7 @@ class TimedColumn:
         fresh = padded[index] < ends_ns
         held = index - 1
         age = np.where(held >= 0, starts_ns - padded[held], 0)
-        return np.where(fresh, index, held), np.where(fresh, 0, age)
+        return self._in_force(np.where(fresh, index, held)), np.where(fresh, 0, age)
 
     def held_at(self, starts_ns: Times) -> tuple[NDArray[np.intp], Times]:
         """Newest value at or before each start.
@@ -85,7 +101,8 @@ class TimedColumn:
         held = np.searchsorted(self.times_ns, starts_ns, side="right") - 1
         if not len(self.times_ns):
             return held, np.zeros(len(starts_ns), np.int64)
-        return held, np.where(held >= 0, starts_ns - self.times_ns[held], 0)
+        age = np.where(held >= 0, starts_ns - self.times_ns[held], 0)
+        return self._in_force(held), age
 
     def after(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Range of positions in each (start, end]: from the first to the second."""
@@ -111,9 +128,16 @@ class TimedColumn:
         """Drop what is known of the time up to ``ended_ns``."""
         self._drop(int(np.searchsorted(self.times_ns, ended_ns, side="right")))
 
+    def _in_force(self, positions: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The positions of values, -1 for those that say that there is none."""
+        if not self._ended.any():
+            return positions
+        return np.where(self._ended[positions], -1, positions)
+
     def _drop(self, count: int) -> None:
         if count > 0:
             self.times_ns, self.values = self.times_ns[count:], self.values[count:]
+            self._ended = self._ended[count:]
 
 
 def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:

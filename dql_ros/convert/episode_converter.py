@@ -1,4 +1,7 @@
-"""From an episode as the bag has it to one of the dataset: its end, its bounds and its rewards."""
+"""From an episode as the bag has it to one of the dataset.
+
+Its origin, its rounding to float32, its end, its bounds and its rewards.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from dql_core.errors import BagError
 from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_ros.contract import Contract, Predicate
+from dql_ros.convert.precision import Precision
 from dql_ros.convert.recorded_episode import (
     Cause,
     Reason,
@@ -40,6 +44,10 @@ class ConvertedEpisode:
 class EpisodeConverter:
     """Applies what the contract says of episodes as a whole.
 
+    Attributes:
+        observed: What rounding made of the observations so far.
+        commanded: What it made of the actions.
+
     Args:
         contract: Names the predicate and the rewards, and what becomes of actions beyond the
             bounds.
@@ -52,6 +60,9 @@ class EpisodeConverter:
         terminated = contract.episode.terminated
         self._contract = contract
         self._spec = contract.policy_spec()
+        self._from_first = list(contract.fields_from_first)
+        self.observed = Precision(len(self._spec.observation))
+        self.commanded = Precision(len(self._spec.action))
         self._ends = load_predicate(terminated) if isinstance(terminated, Predicate) else None
         functions = contract.reward_functions
         self._rewards = load_rewards(functions) if functions else None
@@ -64,25 +75,37 @@ class EpisodeConverter:
             ContractError: If a function fails or returns what it must not.
         """
         actions, beyond = self._bounded(recorded)
-        episode, skipped = self._until_its_end(recorded, actions)
+        observations = self._from_origin(recorded.observations)
+        rounded = observations.astype(np.float32)
+        episode, skipped = self._until_its_end(recorded, rounded, actions)
         if skipped is not None:
             yield skipped
         length, minimum = len(episode), self._contract.episode.min_length
         if length < minimum:
             yield too_short(episode.start_ns, episode.end_ns, length, minimum)
             return
-        actions = actions[:length]
+        rounded, actions = rounded[: length + 1], actions[:length]
+        self.observed.add(observations[: length + 1], rounded)
+        self.commanded.add(episode.actions, episode.actions.astype(np.float32))
         yield ConvertedEpisode(
             Episode(
-                episode.observations,
+                rounded,
                 actions,
-                self._rewarded(episode, actions),
+                self._rewarded(episode, rounded, actions),
                 episode.terminated,
                 episode.truncated,
             ),
             episode,
             beyond[:length].sum(axis=0),
         )
+
+    def _from_origin(self, observations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Subtract from the fields that ask for it what they were at the first tick."""
+        if not self._from_first:
+            return observations
+        relative = observations.copy()
+        relative[:, self._from_first] -= observations[0, self._from_first]
+        return relative
 
     def _bounded(self, recorded: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Actions in the dataset's precision and by the contract's rule; which were beyond."""
@@ -102,12 +125,15 @@ class EpisodeConverter:
         return (actions if rule == "widen" else clipped), beyond
 
     def _until_its_end(
-        self, recorded: RecordedEpisode, actions: NDArray[np.float32]
+        self,
+        recorded: RecordedEpisode,
+        observations: NDArray[np.float32],
+        actions: NDArray[np.float32],
     ) -> tuple[RecordedEpisode, SkippedSpan | None]:
         """Cut the episode after the transition with which the predicate says that it ended."""
         if self._ends is None:
             return recorded, None
-        flags = self._ends(self._logged(recorded, actions))
+        flags = self._ends(self._logged(recorded, observations, actions))
         if not flags.any():
             return recorded, None
         length = int(np.argmax(flags)) + 1
@@ -127,16 +153,24 @@ class EpisodeConverter:
         return ended, SkippedSpan(ended.end_ns, recorded.end_ns, rest)
 
     def _rewarded(
-        self, recorded: RecordedEpisode, actions: NDArray[np.float32]
+        self,
+        recorded: RecordedEpisode,
+        observations: NDArray[np.float32],
+        actions: NDArray[np.float32],
     ) -> NDArray[np.float64]:
         if self._rewards is not None:
-            return self._rewards(self._logged(recorded, actions))
+            return self._rewards(self._logged(recorded, observations, actions))
         if recorded.rewards is not None:
             return recorded.rewards
         # The contract says by its silence that the log is to be imitated, not valued.
         return np.zeros(len(recorded))
 
-    def _logged(self, recorded: RecordedEpisode, actions: NDArray[np.float32]) -> LoggedEpisode:
+    def _logged(
+        self,
+        recorded: RecordedEpisode,
+        observations: NDArray[np.float32],
+        actions: NDArray[np.float32],
+    ) -> LoggedEpisode:
         return LoggedEpisode(
-            recorded.observations, actions, self._spec, recorded.terminated, recorded.truncated
+            observations, actions, self._spec, recorded.terminated, recorded.truncated
         )

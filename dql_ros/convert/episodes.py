@@ -51,7 +51,7 @@ class _Growing:
     last_ns: int
     ticks_ns: list[Times]
     first_ages_ns: dict[str, Times]
-    observations: list[NDArray[np.float32]]
+    observations: list[NDArray[np.float64]]
     actions: list[NDArray[np.float64]] = field(default_factory=list)
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
     length: int = 0
@@ -169,7 +169,7 @@ class EpisodeAssembler:
     def _start(self, observed_at: Times, observed: AlignedRows, row: int) -> _Growing:
         tick_ns = int(observed_at[row])
         ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
-        first = observed.values[row : row + 1].astype(np.float32)
+        first = observed.values[row : row + 1]
         self._growing = _Growing(tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first])
         self._ended_ns = None
         return self._growing
@@ -232,7 +232,7 @@ class EpisodeAssembler:
             span = int(found.ticks_ns[count - 1]) - growing.last_ns
             self.dropped_ticks += max(-(-span // self._contract.period_ns) - count, 0)
         growing.ticks_ns.append(found.ticks_ns[:count])
-        growing.observations.append(found.observed.values[:count].astype(np.float32))
+        growing.observations.append(found.observed.values[:count])
         growing.actions.append(found.commanded.values[:count])
         if found.rewards is not None:
             growing.rewards.append(found.rewards[0][:count])

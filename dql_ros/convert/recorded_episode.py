@@ -70,7 +70,7 @@ class RecordedEpisode:
 
     Attributes:
         ticks_ns: When each observation is of, shape (T + 1,).
-        observations: Shape (T + 1, O).
+        observations: Shape (T + 1, O), not rounded, and without offsets that are known only now.
         actions: Shape (T, A), as commanded: not clipped.
         rewards: Shape (T,), or ``None`` if the contract names no reward topic.
         terminated: Whether the task itself ended it.
@@ -79,7 +79,7 @@ class RecordedEpisode:
     """
 
     ticks_ns: NDArray[np.int64]
-    observations: NDArray[np.float32]
+    observations: NDArray[np.float64]
     actions: NDArray[np.float64]
     rewards: NDArray[np.float64] | None
     terminated: bool

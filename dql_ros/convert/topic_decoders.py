@@ -12,7 +12,7 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import BagError
 from dql_ros.bag.storage.definitions import is_service_event
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
+from dql_ros.codecs.block_decoder import ABSENT, ENDED, BlockDecoder, MessageError
 from dql_ros.contract import (
     ActionStream,
     Contract,
@@ -23,6 +23,8 @@ from dql_ros.contract import (
     RewardTopic,
     SignalStream,
     Stream,
+    equal_values,
+    is_text,
     matches,
 )
 from dql_ros.convert.columns import Times, are_numbers
@@ -78,6 +80,18 @@ class TopicDecoder(Protocol):
     """Turns the blocks of a topic in one role into columns."""
 
     @property
+    def absent(self) -> int:
+        """Messages that were skipped since they have not got what the contract selects."""
+
+    @property
+    def ended(self) -> int:
+        """Trajectories without points, which end the command in force."""
+
+    @property
+    def absence(self) -> tuple[str, int] | None:
+        """What the first message lacks, and its log time, if every message lacks it."""
+
+    @property
     def by_index(self) -> int:
         """Messages without joint names that were read in the contract's order."""
 
@@ -107,6 +121,8 @@ def topic_decoder(
 class StreamTopicDecoder:
     """Decodes a stream's messages into stamps (n,) and vectors (n, width).
 
+    Those of an action have a third column: which are trajectories without points, shape (n,).
+
     Args:
         topic: Absolute topic name.
         stream: The contract's description.
@@ -120,6 +136,13 @@ class StreamTopicDecoder:
         self._topic, self._stream, self._refuse = topic, stream, refuse_nonfinite
         self._names = [spec.name for spec in stream.specs]
         self._decoder = BlockDecoder(stream.model_copy(update={"topic": topic}), typestore)
+        self.absent = self.ended = 0
+        self._has_values = False
+
+    @property
+    def absence(self) -> tuple[str, int] | None:
+        """See `TopicDecoder`."""
+        return None if self._has_values else self._decoder.absence
 
     @property
     def by_index(self) -> int:
@@ -129,14 +152,24 @@ class StreamTopicDecoder:
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return the times of arrival, and the columns; see `TopicDecoder`."""
         decoded = self._decoder.decode(block)
-        times_ns = block.log_times_ns
+        arrived_ns, values = block.log_times_ns, decoded.values
+        times_ns = arrived_ns if decoded.stamps_ns is None else decoded.stamps_ns
+        ended = np.zeros(len(block), bool)
+        if decoded.lacks is not None:
+            kept, ended = decoded.lacks != ABSENT, decoded.lacks == ENDED
+            self.absent += len(block) - int(kept.sum())
+            self.ended += int(ended.sum())
+            arrived_ns, times_ns, values, ended = (
+                column[kept] for column in (arrived_ns, times_ns, values, ended)
+            )
+        self._has_values |= len(arrived_ns) > 0
         if decoded.stamps_ns is not None:
-            times_ns = decoded.stamps_ns
-            _require_one_clock(self._stream, self._topic, times_ns, block.log_times_ns)
+            _require_one_clock(self._stream, self._topic, times_ns, arrived_ns)
         if self._refuse:
-            values = decoded.values
             _require_all(are_numbers(values), values, self._topic, self._names)
-        return block.log_times_ns, (times_ns, decoded.values)
+        if isinstance(self._stream, ActionStream):
+            return arrived_ns, (times_ns, values, ended)
+        return arrived_ns, (times_ns, values)
 
 
 class SignalTopicDecoder:
@@ -149,7 +182,8 @@ class SignalTopicDecoder:
         refuse_nonfinite: Whether a NaN or an infinity in a signal is an error.
     """
 
-    by_index = 0
+    by_index = ended = 0
+    absence = None
 
     def __init__(
         self,
@@ -163,55 +197,75 @@ class SignalTopicDecoder:
         self._equals = signal.equals if isinstance(signal, FlagStream | Event) else None
         fields = (FieldSelection(path=self._path),) if self._path is not None else ()
         stream = Stream.model_construct(
-            topic=topic, type=signal.type, fields=fields, stamp="receive"
+            topic=topic,
+            type=signal.type,
+            fields=fields,
+            stamp="receive",
+            when_absent="skip" if signal.skips_absent else "refuse",
         )
         self._decoder = BlockDecoder(stream, typestore)
+        self.absent = 0
 
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return the times of arrival, and the values; see `TopicDecoder`.
 
         A value that is NaN or infinite counts as not sent.
         """
-        values = self.values(block)
+        values, present = self._values(block)
+        self.absent += len(block) - int(present.sum())
         finite = np.isfinite(values)
         if self._refuse:
-            _require_all(finite[:, None], values[:, None], self._topic, [str(self._path)])
+            good = finite | ~present
+            _require_all(good[:, None], values[:, None], self._topic, [str(self._path)])
         return block.log_times_ns[finite], (values[finite],)
 
     def values(self, block: MessageBlock) -> NDArray[np.float64]:
         """Return a reward topic's rewards, or 1 for each message that matches and 0 for others.
 
         Returns:
-            Shape (n,); NaN for a service event without the request or response that is asked for.
+            Shape (n,); NaN for a message that has nothing at the signal's path, where that is
+            allowed, and for a service event without the request or response that is asked for.
 
         Raises:
             MessageError: At the first message that has nothing fitting at the signal's path.
         """
+        return self._values(block)[0]
+
+    def _values(self, block: MessageBlock) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the values, and which messages have one, shapes (n,)."""
+        present = np.ones(len(block), bool)
         if self._path is None:
-            return np.ones(len(block))
-        if isinstance(self._signal, Event) or isinstance(self._equals, str):
-            return self._matching(
-                self._decoder.decode_objects(
-                    block, self._path, may_lack_elements=is_service_event(self._signal.type)
-                )
-            )
-        values = self._decoder.decode(block).values[:, 0]
-        if isinstance(self._signal, RewardTopic):
-            return values
-        raised = values != 0 if self._equals is None else values == self._equals
-        return np.asarray(raised, np.float64)
+            return np.ones(len(block)), present
+        if isinstance(self._signal, Event) or is_text(self._equals):
+            is_service = is_service_event(self._signal.type)
+            may_lack = is_service or self._signal.skips_absent
+            objects = self._decoder.decode_objects(block, self._path, may_lack_elements=may_lack)
+            if not is_service:
+                present = np.array([each is not None for each in objects], bool)
+            return self._matching(objects), present
+        decoded = self._decoder.decode(block)
+        values = decoded.values[:, 0]
+        if not isinstance(self._signal, RewardTopic):
+            raised = values != 0
+            if self._equals is not None:
+                raised = np.isin(values, np.array(equal_values(self._equals), np.float64))
+            values = np.asarray(raised, np.float64)
+        if decoded.lacks is not None:
+            present = decoded.lacks != ABSENT
+            values = np.where(present, values, np.nan)
+        return values, present
 
     def _matching(self, objects: list[Any]) -> NDArray[np.float64]:
         for index, found in enumerate(objects):
             if found is None:
                 continue
             is_plain = isinstance(found, bool | int | float | str | np.number | np.bool_)
-            is_text = isinstance(found, str)
-            compares = self._equals is None or is_text == isinstance(self._equals, str)
+            compares = self._equals is None or isinstance(found, str) == is_text(self._equals)
             if not (is_plain and compares):
                 wanted = "a number, flag or string"
                 if self._equals is not None:
-                    wanted = f"comparable with {self._equals!r}"
+                    shown = " or ".join(repr(each) for each in equal_values(self._equals))
+                    wanted = f"comparable with {shown}"
                 raise MessageError(
                     f"{self._topic}: '{self._path}' is a {type(found).__name__}, which is not "
                     f"{wanted}; correct 'path' or 'equals' in the contract",
@@ -267,5 +321,9 @@ def located(cause: MessageError, block: MessageBlock, start_ns: int, where: obje
         start_ns: The bag's first log time.
         where: The bag.
     """
-    seconds = (int(block.log_times_ns[cause.index]) - start_ns) / 1e9
-    return BagError(f"{where}, {seconds:.3f} s from its start: {cause}")
+    return located_at(str(cause), int(block.log_times_ns[cause.index]), start_ns, where)
+
+
+def located_at(text: str, time_ns: int, start_ns: int, where: object) -> BagError:
+    """Say in which bag and when something went wrong; see `located`."""
+    return BagError(f"{where}, {(time_ns - start_ns) / 1e9:.3f} s from its start: {text}")

@@ -171,6 +171,7 @@ class ControlLoop:
         """Begin to act."""
         self._inference.seed(self.settings.seed)
         self.controller.reset()
+        self.observer.begin_episode()
         self.statistics.clear()
         self._trigger.clear()
         self._last_now_ns = 0
@@ -283,6 +284,7 @@ class ControlLoop:
         back_ns = self._note_clock(now_ns)
         if self._episode_begins.is_set():
             self._episode_begins.clear()
+            self.observer.begin_episode()
             self.controller.begin_episode()
         observation = self.observer.at(now_ns, fallback_ns)
         before = self._outputs.last
@@ -353,6 +355,7 @@ class ControlLoop:
             if not self.settings.lockstep:
                 # In lockstep the new instant's messages are there already.
                 self.observer.clock_went_back(now_ns)
+            self.observer.begin_episode()
             self.controller.restart()
         return back_ns
 

@@ -97,7 +97,8 @@ class StreamInputs:
             except ContractError as error:
                 self._node.get_logger().error(str(error), throttle_duration_sec=_LOG_PERIOD_S)
                 return
-            self._on_arrival(stream, stamp_ns)
+            if stamp_ns is not None:
+                self._on_arrival(stream, stamp_ns)
 
         return self._node.create_subscription(
             message_class(stream.type),

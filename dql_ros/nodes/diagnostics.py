@@ -171,6 +171,10 @@ class LoopMonitor:
             "state": state,
             **{name: _text(value, name) for name, value in loop.statistics.figures().items()},
             **{name: str(count) for name, count in incidents.items()},
+            **{
+                f"skipped messages of {topic}": str(arrivals.absent)
+                for topic, arrivals in loop.observer.arrivals.items()
+            },
             "QoS incompatibilities": str(loop.conflicts.total),
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
             **self._facts,

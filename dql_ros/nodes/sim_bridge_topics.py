@@ -20,7 +20,8 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import ContractError, SimulationError
-from dql_ros.codecs import StreamDecoder
+from dql_ros.codecs import CommandEndedError, StreamDecoder
+from dql_ros.codecs.message_path import AbsentError
 from dql_ros.contract import ActionStream, Contract
 from dql_ros.nodes.parameters import value_of
 from dql_ros.nodes.topics import (
@@ -190,10 +191,14 @@ class CommandInputs:
         decode = StreamDecoder(stream)
 
         def receive(message: object) -> None:
+            now_ns = self._run.clock_ns(time.monotonic_ns())
             try:
-                now_ns = self._run.clock_ns(time.monotonic_ns())
                 self._run.held.receive(index, decode(message), now_ns)
+            except CommandEndedError:
+                self._run.held.end(index, now_ns)
             except ContractError as error:
+                if isinstance(error, AbsentError) and stream.skips_absent:
+                    return
                 self.malformed += 1
                 self._node.get_logger().error(
                     f"command ignored: {error}", throttle_duration_sec=_LOG_PERIOD_S

@@ -26,7 +26,6 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_policy_name_from_kind,
 )
-from trajectory_msgs.msg import JointTrajectoryPoint
 
 from dql_core.errors import ContractError
 from dql_core.streams import SECOND_NS
@@ -35,6 +34,8 @@ from dql_ros.codecs.message_path import MessagePath
 from dql_ros.contract import FlagStream, QualityOfService, SignalStream, Stream
 
 _TYPE_NAME = re.compile(r"[a-zA-Z]\w*/(?:msg/\w+|srv/\w+_Event)", re.ASCII)
+# How rclpy writes the type of a list of messages.
+_SEQUENCE = re.compile(r"sequence<(\w+)/(\w+)(?:, \d+)?>", re.ASCII)
 _RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
     "reliable": ReliabilityPolicy.RELIABLE,
@@ -79,7 +80,7 @@ class StreamPublisher:
     def publish(self, vector: NDArray[np.floating[Any]], stamp_ns: int) -> None:
         """Send this stream's part of ``vector``, stamped with ``stamp_ns``."""
         values = vector[self._part]
-        self._encoder.encode(values, self._message, stamp_ns, JointTrajectoryPoint)
+        self._encoder.encode(values, self._message, stamp_ns, new_element)
         self.publisher.publish(self._message)
 
 
@@ -142,6 +143,18 @@ def message_class(type_name: str) -> Any:
             f"message type '{type_name}' is not installed here ({error}): install the ROS package "
             f"'{package}' or correct the contract's 'type'"
         ) from error
+
+
+def new_element(message: Any, field: str) -> Any:
+    """Return an element, as it is made, for the list that a message has in ``field``.
+
+    Raises:
+        ContractError: If it is no list of messages.
+    """
+    kind = _SEQUENCE.fullmatch(message.get_fields_and_field_types()[field])
+    if kind is None:
+        raise ContractError(f"'{field}' of a {type(message).__name__} is no list of messages")
+    return message_class(f"{kind[1]}/msg/{kind[2]}")()
 
 
 def _require_interfaces(package: str, kind: str) -> None:

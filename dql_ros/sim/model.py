@@ -35,6 +35,7 @@ from dql_core.sim.model_quantities import (
 )
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import Contract, Element, FieldSelection, ObservationStream
+from dql_ros.contract.path import split_path
 
 _KINDS: tuple[ObjectKind, ...] = ("site", "body", "sensor")
 _POSITIONS = ("position", "point", "translation")
@@ -132,7 +133,7 @@ def _stream_readers(model: Any, stream: ObservationStream) -> Iterator[Reader]:
 
 
 def _reader(model: Any, stream: ObservationStream, element: Element) -> Reader:
-    parts = element.path.split(".")
+    parts = [str(step) for step in split_path(element.path)]
     leaf, parent = parts[-1], parts[-2] if len(parts) > 1 else ""
     if isinstance(element.key, str):
         quantity = JOINT_ARRAYS.get(leaf)
@@ -199,7 +200,7 @@ def actuator_of(model: Any, selection: FieldSelection, element: Element, name: s
     if selection.rotation is not None:
         raise SimulationError(f"action '{name}' is a rotation, which no actuator takes")
     if isinstance(element.key, str):
-        return _joint_actuator(model, element.key, element.path.rsplit(".", 1)[-1])
+        return _joint_actuator(model, element.key, str(split_path(element.path)[-1]))
     index = int(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_ACTUATOR, name))
     if index < 0:
         hint = did_you_mean(name, names_of(model, "actuator"))

@@ -197,6 +197,10 @@ class HeldCommand:
             return
         self._links[stream].send(values, None, now_ns)
 
+    def end(self, stream: int, now_ns: int) -> None:
+        """Take a message that ends a stream's command, on the way: the safe one follows."""
+        self.receive(stream, self._safe[self._parts[stream]], now_ns)
+
     def at(self, now_ns: int) -> Vector:
         """Return what the robot follows at a time that never goes back, shape (A,)."""
         for index, (link, part) in enumerate(zip(self._links, self._parts, strict=True)):

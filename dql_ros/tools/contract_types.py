@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,7 +13,8 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
-from dql_ros.codecs.message_path import name_list_paths
+from dql_ros.codecs.message_path import NAME_LISTS, name_list_paths
+from dql_ros.codecs.place_names import is_name
 from dql_ros.contract import (
     Contract,
     Event,
@@ -22,7 +23,9 @@ from dql_ros.contract import (
     ObservationStream,
     SignalStream,
     Stream,
+    is_text,
 )
+from dql_ros.contract.path import Named, Step, join_steps, split_path
 
 # What the kinds of `TypeNode` are called where another was needed.
 _WORDS = {
@@ -33,6 +36,10 @@ _WORDS = {
     "list": "a list of messages",
     "message": "a message",
 }
+
+
+# Kinds of `TypeNode` that can say which element of a list it is.
+_NAMES = frozenset({"text", "number"})
 
 
 class Flaw(Enum):
@@ -145,6 +152,10 @@ def _selection_problems(
         except ValueError as cause:
             yield str(cause)
             return
+        blind = blind_index(typestore, msgtype, path)
+        if blind is not None and blind not in wrong:
+            wrong.add(blind)
+            yield blind
         needed = "number" if key is None else "array"
         if node.kind != needed and path not in wrong:
             wrong.add(path)
@@ -163,8 +174,11 @@ def _signal_problems(signal: SignalStream | Event, typestore: Typestore) -> Iter
     except ValueError as cause:
         yield str(cause)
         return
+    blind = blind_index(typestore, signal.type, signal.path)
+    if blind is not None:
+        yield blind
     equals = signal.equals if isinstance(signal, FlagStream | Event) else None
-    allowed = {"text"} if isinstance(equals, str) else {"number"}
+    allowed = {"text"} if is_text(equals) else {"number"}
     if isinstance(signal, Event) and equals is None:
         allowed = {"number", "text"}
     if kind not in allowed:
@@ -189,22 +203,103 @@ class TypeNode:
 
 
 def node_at(typestore: Typestore, msgtype: str, path: str) -> TypeNode:
-    """Return what a message of a type has at a dotted path.
+    """Return what a message of a type has at a path.
 
     Raises:
         ValueError: Naming the part of the path that it does not have, and what it has.
     """
-    node = TypeNode("message", msgtype)
-    for part in path.split(".") if path else ():
-        if part.isdigit():
-            node = _element(typestore, node, int(part), path)
+    nodes = [TypeNode("message", msgtype)]
+    for step in split_path(path) if path else ():
+        nodes.append(_next(typestore, nodes, step, path))
+    return nodes[-1]
+
+
+def _next(typestore: Typestore, nodes: list[TypeNode], step: Step, path: str) -> TypeNode:
+    """Take one step from the last of the nodes, each of which has the next."""
+    node = nodes[-1]
+    if isinstance(step, Named):
+        element = _element(typestore, node, 0, path)
+        beside = any(_fields(typestore, each).get(step.key) == "texts" for each in nodes[:-1])
+        if not beside and element.kind != "message":
+            raise ValueError(f"no names called '{step.key}' for '{path}'")
+        if not beside and node_at(typestore, element.name, step.key).kind not in _NAMES:
+            raise ValueError(f"'{step.key}' is no name, for '{path}'")
+        return element
+    if isinstance(step, int):
+        return _element(typestore, node, step, path)
+    fields = dict(typestore.get_msgdef(node.name).fields) if node.kind == "message" else {}
+    if step not in fields:
+        what = did_you_mean(step, fields) or f": there is a {node.name}"
+        raise ValueError(f"no field '{step}' for '{path}'{what}")
+    return _described(fields[step])
+
+
+def _fields(typestore: Typestore, node: TypeNode) -> dict[str, str]:
+    """The kinds of a message's fields by name; none for what is no message."""
+    if node.kind != "message":
+        return {}
+    fields = typestore.get_msgdef(node.name).fields
+    return {name: _described(description).kind for name, description in fields}
+
+
+def blind_index(typestore: Typestore, msgtype: str, path: str) -> str | None:
+    """Say what is wrong if a path takes by its place what has a name; ``None`` if nothing is.
+
+    Args:
+        typestore: Knows the type.
+        msgtype: A message's type.
+        path: A path that it has.
+    """
+    nodes = [TypeNode("message", msgtype)]
+    steps = split_path(path)
+    for index, step in enumerate(steps):
+        nodes.append(_next(typestore, nodes, step, path))
+        if not isinstance(step, int):
             continue
-        fields = dict(typestore.get_msgdef(node.name).fields) if node.kind == "message" else {}
-        if part not in fields:
-            what = did_you_mean(part, fields) or f": there is a {node.name}"
-            raise ValueError(f"no field '{part}' for '{path}'{what}")
-        node = _described(fields[part])
-    return node
+        key = _key_of_names(typestore, nodes)
+        if key is not None:
+            wanted = join_steps((*steps[:index], Named(key, "NAME"), *steps[index + 1 :]))
+            return (
+                f"'{path}' takes whatever comes at place {step} of '{join_steps(steps[:index])}', "
+                f"whose elements have names; write {wanted}"
+            )
+    return None
+
+
+def _key_of_names(typestore: Typestore, nodes: Sequence[TypeNode]) -> str | None:
+    """What the names of a list are called, of which the last of the nodes is an element."""
+    element = nodes[-1]
+    if element.kind != "message":
+        return None
+    fields = _fields(typestore, element)
+    own = [name for name, kind in fields.items() if kind == "text" and is_name(name)]
+    if own:
+        return own[0]
+    if {"array", "list", "texts"} & set(fields.values()):
+        return None  # names beside the list are of these, as of the positions of a trajectory
+    for node in reversed(nodes[:-1]):
+        beside = [key for key in NAME_LISTS if _fields(typestore, node).get(key) == "texts"]
+        if beside:
+            return beside[0]
+    return None
+
+
+def names_of_indexed(typestore: Typestore, msgtype: str, selection: FieldSelection) -> str | None:
+    """Return where the names of the numbers are that a selection takes by their places.
+
+    Args:
+        typestore: Knows the type.
+        msgtype: A message's type.
+        selection: What is selected of it.
+    """
+    steps = split_path(selection.path)
+    with suppress(ValueError):
+        if selection.indices:
+            return names_path(typestore, msgtype, selection.path)
+        array = join_steps(steps[:-1])
+        if isinstance(steps[-1], int) and node_at(typestore, msgtype, array).kind == "array":
+            return names_path(typestore, msgtype, array)
+    return None
 
 
 def names_path(typestore: Typestore, msgtype: str, path: str) -> str | None:

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import SubElement
 
 from dql_ros.contract import ActionStream, Contract, Element, Stream
+from dql_ros.contract.path import Named, Step, split_path
 from dql_ros.contract.stream import resolve_topic
 
 JOINT_STATE = "sensor_msgs/msg/JointState"
@@ -41,13 +42,13 @@ class Curve:
 
     Attributes:
         topic: Absolute name of the topic.
-        steps: Names of fields and positions in arrays that lead to the number.
+        steps: Names of fields, positions in arrays and names of elements that lead to the number.
         joint: In a JointState, the joint that it belongs to; else empty.
         label: What the number is.
     """
 
     topic: str
-    steps: tuple[str | int, ...]
+    steps: tuple[Step, ...]
     joint: str
     label: str
 
@@ -137,7 +138,7 @@ def command_plots(contract: Contract, namespace: str = "") -> list[Plot]:
         for plot in _plots(stream, "command", namespace, stream.joints)
     ]
     signals = tuple(
-        Curve(absolute(signal.topic, namespace), _steps(signal.path), "", name)
+        Curve(absolute(signal.topic, namespace), split_path(signal.path), "", name)
         for name, signal in contract.signals.items()
     )
     return [*plots, Plot("reward and ends", signals)] if signals else plots
@@ -150,15 +151,20 @@ def absolute(topic: str, namespace: str) -> str:
 
 def message_path(curve: Curve) -> str:
     """Return Foxglove's message path of one number."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in curve.steps)
-    return curve.topic + "".join(steps)
+    return curve.topic + "".join(map(_foxglove_step, curve.steps))
+
+
+def _foxglove_step(step: Step) -> str:
+    if isinstance(step, Named):
+        return f'[:]{{{step.key}=="{step.value}"}}'
+    return f"[{step}]" if isinstance(step, int) else f".{step}"
 
 
 def series(curve: Curve) -> str:
     """Return PlotJuggler's name of one number; joints of a JointState go by name."""
     if curve.joint:
         return f"{curve.topic}/{curve.joint}/{curve.steps[0]}"
-    steps = (f"[{step}]" if isinstance(step, int) else f"/{step}" for step in curve.steps)
+    steps = (f"/{step}" if isinstance(step, str) else _position(step) for step in curve.steps)
     return curve.topic + "".join(steps)
 
 
@@ -167,9 +173,9 @@ def _status_name(node: str) -> str:
     return f"{node}: control loop"
 
 
-def _steps(path: str) -> tuple[str | int, ...]:
-    """Take a contract's dotted path apart; numbers are positions in arrays."""
-    return tuple(int(step) if step.isdecimal() else step for step in path.split("."))
+def _position(step: int | Named) -> str:
+    """A position in an array as PlotJuggler writes it; names of elements it has not got."""
+    return str(step) if isinstance(step, Named) else f"[{step}]"
 
 
 def _plots(
@@ -193,7 +199,7 @@ def _plots(
 
 
 def _curve(stream: Stream, topic: str, element: Element, joint_order: Sequence[str]) -> Curve:
-    steps, key = _steps(element.path), element.key
+    steps, key = split_path(element.path), element.key
     if isinstance(key, str):
         joint = key if stream.type == JOINT_STATE else ""
         return Curve(topic, (*steps, joint_order.index(key)), joint, key)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
-from dql_ros.convert.bag_job import read_bag_episodes
+from dql_ros.convert.bag_job import BagSummary, read_bag_episodes
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
+from dql_ros.convert.precision import blurred
 from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 from dql_ros.tools.coverage import Coverage, Usage, usage
 from dql_ros.tools.findings import of_fields
@@ -96,8 +97,32 @@ def rehearse_bag(
             {key: coverage.spans() for key, coverage in streams.items()},
             [*summary.skipped, *skipped],
         ),
-        tuple(steps.warnings()),
+        (*_absences(summary), *_blurs(contract, converter), *steps.warnings()),
     )
+
+
+def _absences(summary: BagSummary) -> Iterator[str]:
+    """Yield how many messages are skipped, and how many say that no command follows."""
+    for topic in summary.topics:
+        if topic.absent:
+            yield (
+                f"{topic.name}: {topic.absent:,} of {topic.count + topic.absent:,} messages are "
+                f"skipped: they have not got what the contract selects"
+            )
+        if topic.ended:
+            what = (
+                "a trajectory without points ends"
+                if topic.ended == 1
+                else (f"{topic.ended:,} trajectories without points end")
+            )
+            yield f"{topic.name}: {what} the command"
+
+
+def _blurs(contract: Contract, converter: EpisodeConverter) -> Iterator[str]:
+    """Yield which fields rounding to float32 blurs."""
+    spec = contract.policy_spec()
+    yield from blurred(converter.observed.rows(), spec.observation, are_observed=True)
+    yield from blurred(converter.commanded.rows(), spec.action, are_observed=False)
 
 
 class _Steps:

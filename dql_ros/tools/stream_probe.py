@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from rosbags.typesys.store import Typestore
 
 from dql_core.spec import FieldSpec
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
+from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, BlockDecoder, MessageError
+from dql_ros.codecs.message_path import MAX_LISTED, MessagePath
 from dql_ros.contract import ActionStream, Contract, FieldSelection, Stream
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole
+from dql_ros.tools.contract_types import names_of_indexed
 from dql_ros.tools.findings import Findings, of_fields
 from dql_ros.tools.survey import begins_with_header, header_stamps
 
@@ -40,19 +43,58 @@ class _SelectionProbe:
         self.selection = selection
         self.specs = selection.fields(rule.topic)
         self.ranges = [_Range() for _ in self.specs]
-        self.failure: MessageError | None = None
-        self.failed: MessageBlock | None = None
-        alone = {"topic": role.topic, "fields": (selection,), "stamp": "receive"}
+        self._refusal: tuple[MessageError, MessageBlock] | None = None
+        self._absence: tuple[MessageError, MessageBlock] | None = None
+        self._is_found = False
+        alone = {
+            "topic": role.topic,
+            "fields": (selection,),
+            "stamp": "receive",
+            "when_absent": "skip" if rule.skips_absent else "refuse",
+        }
         self._decoder = BlockDecoder(rule.model_copy(update=alone), store)
+        names = names_of_indexed(store, rule.type, selection)
+        self._names = None if names is None else MessagePath(names, role.topic)
 
-    def add(self, block: MessageBlock) -> None:
-        if self.failure is not None:
-            return
+    @property
+    def failure(self) -> tuple[MessageError, MessageBlock] | None:
+        """The first message that does not fit; if none has what is selected, the first of all."""
+        return self._refusal or (None if self._is_found else self._absence)
+
+    def add(self, block: MessageBlock) -> NDArray[np.bool_]:
+        """Take the next messages; return which have what is selected, shape (n,)."""
+        complete = np.ones(len(block), bool)
+        if self._refusal is not None:
+            return complete
         try:
-            values = self._decoder.decode(block).values
+            self._require_unnamed(block)
+            decoded = self._decoder.decode(block)
         except MessageError as cause:
-            self.failure, self.failed = cause, block
+            self._refusal = cause, block
+            return complete
+        if decoded.lacks is not None:
+            complete = decoded.lacks == COMPLETE
+            if self._absence is None and self._decoder.absence is not None:
+                index = int(np.argmax(decoded.lacks == ABSENT))
+                self._absence = MessageError(self._decoder.absence[0], index), block
+        self._is_found |= bool(complete.any())
+        self._note(decoded.values[complete])
+        return complete
+
+    def _require_unnamed(self, block: MessageBlock) -> None:
+        """Refuse to take by its place what the topic's first message names."""
+        if self._names is None or not len(block):
             return
+        (names,) = self._decoder.decode_objects(block.first(1), self._names.path)
+        if len(names):
+            raise MessageError(
+                f"'{self.selection.path}' is taken by place, but the messages name its numbers "
+                f"({', '.join(names[:MAX_LISTED])}); select them with 'joints'",
+                0,
+            )
+        self._names = None
+
+    def _note(self, values: NDArray[np.float64]) -> None:
         for column, spec, known in zip(values.T, self.specs, self.ranges, strict=True):
             with np.errstate(over="ignore"):
                 stored = column.astype(np.float32)  # as the dataset has it
@@ -78,20 +120,22 @@ class StreamProbe:
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
 
     def add(self, block: MessageBlock) -> None:
-        """Take the next messages."""
-        stamps_ns = header_stamps(block) if self._stamped else None
-        self.statistics.add(block.log_times_ns, stamps_ns)
+        """Take the next messages; those without what is selected do not count."""
+        complete = np.ones(len(block), bool)
+        for probe in self._selections:
+            complete &= probe.add(block)
+        times_ns = block.log_times_ns[complete]
+        stamps_ns = header_stamps(block)[complete] if self._stamped else None
+        self.statistics.add(times_ns, stamps_ns)
         limit_ns = self._rule.max_skew_ns
         if stamps_ns is not None and limit_ns is not None:
-            self._strange += int((np.abs(block.log_times_ns - stamps_ns) > limit_ns).sum())
-        for probe in self._selections:
-            probe.add(block)
+            self._strange += int((np.abs(times_ns - stamps_ns) > limit_ns).sum())
 
     def failures(self) -> Iterator[tuple[FieldSelection, MessageError, MessageBlock]]:
         """Yield each selection that a message does not have, with the first such message."""
         for probe in self._selections:
-            if probe.failure is not None and probe.failed is not None:
-                yield probe.selection, probe.failure, probe.failed
+            if probe.failure is not None:
+                yield probe.selection, *probe.failure
 
     def findings(self, contract: Contract) -> Findings:
         """Say what of the messages' times and values does not fit, each with the topic."""

@@ -13,6 +13,7 @@ import numpy as np
 from dql_ros import __version__
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_result import BagResult
+from dql_ros.convert.precision import PrecisionRow, blurred, merged, to_json
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 
 LIBRARIES = ("rosbags", "mcap", "minari", "numpy")
@@ -61,12 +62,13 @@ def make_report(
             for row in result.episodes
         ],
         "endings": _endings(converted),
-        "observation": fields.observation.to_json(),
+        "observation": _observations(converted, fields),
         "action": _actions(converted, fields),
         "reward": fields.reward.to_json(),
     }
     lacked = sum(row.lacked for result in converted for row in result.episodes)
-    return {**report, "remarks": remarks(report, contract, lacked)}
+    notes = [*remarks(report, contract, lacked), *_about_rounding(converted, contract)]
+    return {**report, "remarks": list(dict.fromkeys(notes))}
 
 
 def _versions() -> dict[str, str]:
@@ -99,6 +101,7 @@ def _totals(results: Sequence[BagResult]) -> dict[str, Any]:
         "nonfinite_splits": sum(result.split_nonfinite for result in converted),
         "clipped_actions": sum(sum(result.clipped) for result in converted),
         "by_index_messages": sum(result.by_index_warnings for result in converted),
+        "absent_messages": sum(topic.absent for result in converted for topic in result.topics),
     }
 
 
@@ -122,9 +125,37 @@ def _endings(results: Sequence[BagResult]) -> list[dict[str, Any]]:
     ]
 
 
+def _observations(results: Sequence[BagResult], fields: DatasetStatistics) -> list[dict[str, Any]]:
+    """The observation fields, with what rounding left of them."""
+    return _with_rounding(fields.observation.to_json(), [result.observed for result in results])
+
+
+def _with_rounding(
+    rows: list[dict[str, Any]], parts: Sequence[Sequence[PrecisionRow]]
+) -> list[dict[str, Any]]:
+    found = merged(parts) or (None,) * len(rows)
+    return [
+        {**row, "rounding": None if each is None else to_json(each)}
+        for row, each in zip(rows, found, strict=True)
+    ]
+
+
+def _about_rounding(results: Sequence[BagResult], contract: Contract) -> Iterator[str]:
+    """Sentences on the fields that never change, and on those that float32 blurs."""
+    spec = contract.policy_spec()
+    observed = merged([result.observed for result in results])
+    commanded = merged([result.commanded for result in results])
+    for specs, rows in ((spec.observation, observed), (spec.action, commanded)):
+        for field, row in zip(specs, rows, strict=False):
+            if row.is_constant:
+                yield f"{field.name} never changes: it is {row.low:g} throughout."
+    yield from (f"{text}." for text in blurred(observed, spec.observation, are_observed=True))
+    yield from (f"{text}." for text in blurred(commanded, spec.action, are_observed=False))
+
+
 def _actions(results: Sequence[BagResult], fields: DatasetStatistics) -> list[dict[str, Any]]:
     """The action fields, with what was recorded beside what the dataset has."""
-    rows = fields.action.to_json()
+    rows = _with_rounding(fields.action.to_json(), [result.commanded for result in results])
     clipped = [result.clipped for result in results if result.clipped]
     smallest = [result.action_min for result in results if result.action_min]
     largest = [result.action_max for result in results if result.action_max]
@@ -224,9 +255,6 @@ def _about_values(report: dict[str, Any], contract: Contract) -> Iterator[str]:
                 f"{row['beyond_bounds']} values of {row['name']} lie beyond the contract's "
                 f"bounds; they were kept."
             )
-    for row in (*report["observation"], *report["action"]):
-        if row["min"] is not None and row["min"] == row["max"]:
-            yield f"{row['name']} never changes: it is {row['min']:g} throughout."
 
 
 def _about_topics(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -240,6 +268,15 @@ def _about_topics(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
             for kind, words in oddities.items():
                 if count := (topic["stamps"] or {}).get(kind, 0):
                     yield f"{bag['bag']}: {topic['topic']}: {count} {words}."
+            if topic["absent"]:
+                total = topic["count"] + topic["absent"]
+                yield (
+                    f"{bag['bag']}: {topic['topic']}: {topic['absent']} of {total} messages were "
+                    f"skipped: they have not got what the contract selects ({topic['role']})."
+                )
+            if topic["ended"]:
+                stops = _many(topic["ended"], "trajectory", "trajectories")
+                yield f"{bag['bag']}: {topic['topic']}: {stops} without points ended the command."
 
 
 def _many(count: int, one: str, several: str) -> str:

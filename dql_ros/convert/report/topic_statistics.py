@@ -29,6 +29,11 @@ CAPACITY = 65_536
 class TopicStatistics:
     """Figures of a topic in one role.
 
+    Attributes:
+        absent: Messages that were skipped, and are in no other figure, since they have not got
+            what the contract selects.
+        ended: Trajectories without points.
+
     Args:
         topic: Absolute topic name.
         msgtype: Message type.
@@ -37,10 +42,16 @@ class TopicStatistics:
     """
 
     def __init__(self, topic: str, msgtype: str, role: str, limit_ns: int | None = None) -> None:
+        self.absent = self.ended = 0
         self._names = {"topic": topic, "type": msgtype, "role": role}
         self._pauses = Pauses(limit_ns)
         self._stamps = _Stamps()
         self._ages = QuantileSample()
+
+    @property
+    def name(self) -> str:
+        """Absolute topic name."""
+        return self._names["topic"]
 
     @property
     def count(self) -> int:
@@ -81,6 +92,8 @@ class TopicStatistics:
         return {
             **self._names,
             "count": self.count,
+            "absent": self.absent,
+            "ended": self.ended,
             **self._pauses.to_json(start_ns),
             **self._stamps.to_json(),
             "age_at_tick_ms": _quantiles_ms(self._ages),

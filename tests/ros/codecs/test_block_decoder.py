@@ -362,7 +362,8 @@ def test_unnamed_joints_are_counted_one_by_one_or_at_once() -> None:
 @given(bad=st.integers(0, 19), where=st.sampled_from(["names", "short", "cut", "text"]))
 @settings(deadline=None, max_examples=30)
 def test_the_first_message_that_does_not_fit_is_named(bad: int, where: str) -> None:
-    selected = stream(JOINT_STATE, {"path": "position", "joints": JOINTS})
+    fields = {"path": "position", "joints": JOINTS}
+    selected = stream(JOINT_STATE, fields, when_absent="refuse")
     good = joint_state(JOINTS, [1, 2, 3], frame="base")
     raws = [bytes(JAZZY.serialize_cdr(good, JOINT_STATE))] * 20
     wrong = {
@@ -401,7 +402,7 @@ def test_damaged_bytes_give_what_single_decoding_gives_or_an_error(data: st.Data
         else:
             del raw[at:]
     damaged = packed(map(bytes, raws), JOINT_STATE)
-    selected = stream(JOINT_STATE, *JOINT_FIELDS)
+    selected = stream(JOINT_STATE, *JOINT_FIELDS, when_absent="refuse")
     try:
         expected = singly(selected, damaged)
     except Exception:  # noqa: BLE001 - whatever single decoding fails with

@@ -96,7 +96,7 @@ def test_decoding_inverts_encoding_exactly(key: str, make: Callable[[str], Any])
         values,
         make(stream.type),
         stamp_ns=12_000_000_034,
-        point_factory=lambda: make("trajectory_msgs/msg/JointTrajectoryPoint"),
+        new_element=lambda *_: make("trajectory_msgs/msg/JointTrajectoryPoint"),
     )
     np.testing.assert_array_equal(StreamDecoder(stream)(message), values)
     if hasattr(message, "header"):
@@ -114,7 +114,7 @@ def test_encoded_messages_survive_serialisation(
             values,
             blank(stream.type),
             5,
-            lambda: blank("trajectory_msgs/msg/JointTrajectoryPoint"),
+            lambda *_: blank("trajectory_msgs/msg/JointTrajectoryPoint"),
         )
         raw = typestore.serialize_cdr(message, stream.type)
         again = typestore.deserialize_cdr(raw, stream.type)
@@ -128,7 +128,7 @@ def test_trajectory_has_one_point_that_is_due_after_the_contracts_time(
     message = make(stream.type)
     for _ in range(2):
         StreamEncoder(stream).encode(
-            np.zeros(3), message, 0, lambda: make("trajectory_msgs/msg/JointTrajectoryPoint")
+            np.zeros(3), message, 0, lambda *_: make("trajectory_msgs/msg/JointTrajectoryPoint")
         )
     assert message.joint_names == list(JOINTS)
     assert len(message.points) == 1

@@ -226,6 +226,94 @@ def test_events_are_topics_of_messages_or_services(tmp_path: Path) -> None:
     assert contract.events["stop"].equals == "idle"
 
 
+@pytest.mark.parametrize(
+    ("equals", "problem"),
+    [
+        ([], "episode.during.equals: is empty; it needs an entry"),
+        ([1, "a"], "episode.during.equals: 'equals' must list either texts or numbers and flags"),
+        ([1, [2]], "episode.during.equals.1: must be true or false, a number or text"),
+        ({}, "episode.during.equals: must be true or false, a number, text or a list"),
+    ],
+)
+def test_what_cannot_be_compared_with_is_told_once(
+    tmp_path: Path, equals: Any, problem: str
+) -> None:
+    state = {"topic": "mode", "type": "std_msgs/msg/Int32", "path": "data", "equals": equals}
+    assert contract_problems(write(tmp_path, episode={"during": state})) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"low": "abc"}, "key 'KEY.low' is 'abc': must be a number or a list of numbers"),
+        (
+            {"low": ["abc"]},
+            "key 'KEY.low.0' is 'abc': Input should be a valid number, unable to parse string as "
+            "a number",
+        ),
+        (
+            {"offset": "fist"},
+            "key 'KEY.offset' is 'fist': must be 'first', a number or a list of numbers",
+        ),
+        ({"offset": float("inf")}, "key 'KEY.offset' is inf: Input should be a finite number"),
+        ({"offset": [1.0, 2.0]}, "KEY: 'offset' has 2 entries for 1 fields"),
+        ({"scale": 0}, "KEY: 'scale' must not be 0, which makes all numbers the same"),
+        (
+            {"rotation": "yaw", "offset": "first"},
+            "KEY: 'offset' and 'scale' are for numbers as they are, not for a rotation",
+        ),
+        ({"names": 3}, "key 'KEY.names' is 3: must be a list"),
+        (
+            {"path": "a[b"},
+            "KEY: 'path' is 'a[b': write list[key=value] for the element of a name, as in "
+            "transforms[child_frame_id=tool0].transform.translation.x",
+        ),
+    ],
+)
+def test_a_wrong_key_of_a_field_is_told_once(
+    tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    path = write(tmp_path, observation=observed(**{"path": "a", **changes}))
+    assert contract_problems(path) == [problem.replace("KEY", "observation.0.fields.0")]
+
+
+def test_a_command_has_no_first_value_to_be_less() -> None:
+    problem = "'offset: first' is for observations; a command that is sent needs a number"
+    with pytest.raises(ValueError, match=problem):
+        Contract.model_validate({**ARM, "action": action(offset="first")})
+
+
+@pytest.mark.parametrize(
+    ("field", "usual", "other"),
+    [
+        ({"path": "position", "joints": ["a"]}, "skip", "refuse"),
+        ({"path": "pose[name=a].position.x"}, "skip", "refuse"),
+        ({"path": "data", "indices": [0]}, "refuse", "skip"),
+    ],
+)
+def test_only_an_unusual_when_absent_changes_the_hash(
+    tmp_path: Path, field: dict[str, Any], usual: str, other: str
+) -> None:
+    def with_key(**keys: str) -> Contract:
+        (stream,) = observed(**field)
+        return load_contract(write(tmp_path, observation=[{**stream, **keys}]))
+
+    silent = with_key()
+    assert silent.observation[0].skips_absent is (usual == "skip")
+    assert with_key(when_absent=usual).hash() == silent.hash()
+    assert with_key(when_absent=other).hash() != silent.hash()
+    assert with_key(when_absent=other).observation[0].skips_absent is (other == "skip")
+
+
+def test_signals_say_nothing_in_messages_without_the_name_unless_they_are_refused() -> None:
+    flag = {"topic": "t", "type": "a/msg/B", "path": "status[name=arm].level"}
+    assert FlagStream.model_validate(flag).skips_absent
+    assert not FlagStream.model_validate({**flag, "when_absent": "refuse"}).skips_absent
+    assert not FlagStream.model_validate({**flag, "path": "status.0.level"}).skips_absent
+    usual = FlagStream.model_validate({**flag, "when_absent": "skip"})
+    assert usual.model_dump(exclude_defaults=True) == flag
+
+
 def test_slices_that_select_too_much_together_are_soon_refused(tmp_path: Path) -> None:
     (stream,) = observed(path="a")
     stream["fields"] = [{"path": f"a{i}", "slice": "0:100000"} for i in range(500)]
@@ -251,6 +339,10 @@ def test_slices_that_select_too_much_together_are_soon_refused(tmp_path: Path) -
         ("run", "stop", False),
         ("1", 1, False),
         (1, "1", False),
+        (2, (1, 2), True),
+        (3, (1, 2), False),
+        ("b", ("a", "b"), True),
+        (1, ("a", "1"), False),
         ("", None, False),
     ],
 )
@@ -260,8 +352,11 @@ def test_a_message_matches_by_truth_or_by_equality(
     assert matches(found, equals) is raises
 
 
-@pytest.mark.parametrize("equals", [None, True, False, 3, 0, "running", 0.5])
-def test_a_flag_is_sent_so_that_it_is_understood(equals: bool | float | str | None) -> None:
+SEVERAL: list[Any] = [[0, 1], [True, 2], ["", "running"], [1, 2.5]]
+
+
+@pytest.mark.parametrize("equals", [None, True, False, 3, 0, "running", 0.5, "", *SEVERAL])
+def test_a_flag_is_sent_so_that_it_is_understood(equals: Any) -> None:
     flag = FlagStream(topic="f", type="std_msgs/msg/Bool", equals=equals)
     for raised in (True, False):
         assert matches(flag.value_of(raised), flag.equals) is raised

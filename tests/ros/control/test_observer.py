@@ -37,6 +37,16 @@ def _contract(tmp_path: Path) -> Contract:
     return load_contract(tmp_path / "arm.yaml")
 
 
+def written(folder: Path, text: str) -> Contract:
+    (folder / "other.yaml").write_text(text)
+    return load_contract(folder / "other.yaml")
+
+
+def strict(folder: Path) -> Contract:
+    state = "type: sensor_msgs/msg/JointState\n"
+    return written(folder, ARM.replace(state, f"{state}    when_absent: refuse\n"))
+
+
 def state(blank: Callable[[str], Any], stamp_ns: int, shoulder: float = 0.1) -> Any:
     message = blank("sensor_msgs/msg/JointState")
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND_NS)
@@ -98,13 +108,57 @@ def test_a_clock_that_was_set_back_makes_a_stream_begin_anew(
     assert observation.ages_ns["joint_states"] == 89 * SECOND_NS
 
 
-def test_a_message_without_a_joint_is_refused(
+def test_a_message_of_other_joints_is_skipped_and_counted(
     contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    """As offline: arm and gripper may share a topic."""
+    observer, gripper = Observer(contract), state(blank, SECOND_NS)
+    gripper.name = ["left", "right"]
+    observer.receive("target", target(blank, 0), received_ns=0, steady_ns=0)
+    assert observer.receive("joint_states", gripper, SECOND_NS, steady_ns=0) is None
+    assert "skipped: joint_states: joint 'shoulder' is not" in observer.problem("joint_states")
+    observer.receive("joint_states", state(blank, SECOND_NS), SECOND_NS, steady_ns=0)
+    assert observer.receive("joint_states", gripper, 2 * SECOND_NS, steady_ns=0) is None
+    arrivals = observer.arrivals["joint_states"]
+    assert (arrivals.absent, arrivals.refused, arrivals.newest_ns) == (2, 0, SECOND_NS)
+    assert observer.problem("joint_states") == ""
+    observer.heartbeat(200_000_001)
+    assert "left, right" in observer.problem("joint_states")
+    found = observer.at(SECOND_NS, 0).values
+    assert found is not None
+    assert found[:4].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_message_without_a_joint_is_refused_where_the_contract_says_so(
+    tmp_path: Path, blank: Callable[[str], Any]
 ) -> None:
     message = state(blank, 0)
     message.name = ["elbow", "wrist"]
     with pytest.raises(ContractError, match=r"'shoulder' is not in the message.*elbow, wrist"):
-        Observer(contract).receive("joint_states", message, received_ns=0, steady_ns=0)
+        Observer(strict(tmp_path)).receive("joint_states", message, received_ns=0, steady_ns=0)
+
+
+def test_offsets_are_taken_before_rounding_and_from_the_first_tick_of_an_episode(
+    tmp_path: Path, blank: Callable[[str], Any]
+) -> None:
+    text = ARM.replace("{path: point.x}", "{path: point.x, offset: first, scale: 100}")
+    contract = written(tmp_path, text.replace("{path: point.y}", "{path: point.y, offset: 0.5}"))
+    observer, north = Observer(contract), 5_400_000.0
+
+    def seen(second: int, x: float) -> tuple[float, float]:
+        time_ns = second * SECOND_NS
+        observer.receive("target", target(blank, time_ns, x), time_ns, steady_ns=0)
+        observer.receive("joint_states", state(blank, time_ns), time_ns, steady_ns=0)
+        values = observer.at(time_ns, 0).values
+        assert values is not None
+        return values[4].item(), values[5].item()
+
+    assert seen(1, north) == pytest.approx((0.0, 0.1))
+    assert seen(2, north + 0.02)[0] == pytest.approx(2.0, abs=1e-6)
+    assert seen(3, north - 0.01)[0] == pytest.approx(-1.0, abs=1e-6)
+    observer.begin_episode()
+    assert seen(4, north + 1.0)[0] == 0.0
+    assert seen(5, north + 1.01)[0] == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_stamp_that_is_ahead_is_refused_and_never_used(
@@ -177,7 +231,7 @@ def test_an_invalid_stamp_is_refused(contract: Contract, blank: Callable[[str], 
 
 
 def test_what_a_message_is_quoted_with_is_visible_and_short(
-    contract: Contract, blank: Callable[[str], Any]
+    tmp_path: Path, blank: Callable[[str], Any]
 ) -> None:
     message = state(blank, 0)
     message.name = [
@@ -185,7 +239,7 @@ def test_what_a_message_is_quoted_with_is_visible_and_short(
         "\x1b]0;title\x07\nforged line",
         *(f"joint{i}" for i in range(10_000)),
     ]
-    observer = Observer(contract)
+    observer = Observer(strict(tmp_path))
     with pytest.raises(ContractError) as raised:
         observer.receive("joint_states", message, received_ns=0, steady_ns=0)
     for text in (str(raised.value), observer.problem("joint_states")):
@@ -205,9 +259,9 @@ def test_in_lockstep_the_stamps_are_the_clock(
 
 
 def test_a_refused_message_is_told_until_a_good_one_comes(
-    contract: Contract, blank: Callable[[str], Any]
+    tmp_path: Path, blank: Callable[[str], Any]
 ) -> None:
-    observer = Observer(contract)
+    observer = Observer(strict(tmp_path))
     message = state(blank, 0)
     message.name = ["elbow", "wrist"]
     for _ in range(2):

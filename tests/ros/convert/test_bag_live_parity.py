@@ -29,7 +29,11 @@ CONTRACT = Contract.model_validate(
                 "topic": "wheels",
                 "type": JOINTS,
                 "max_age_s": 0.06,
-                "fields": [{"path": "velocity", "joints": ["left", "right"]}],
+                "fields": [
+                    {"path": "velocity", "joints": ["left", "right"]},
+                    {"path": "position", "joints": ["right"], "offset": "first"},
+                    {"path": "position", "joints": ["left"], "offset": 5e6, "scale": 3.0},
+                ],
             },
             {
                 "topic": "goal",
@@ -64,6 +68,7 @@ def test_bag_replayed_into_the_live_observer_gives_the_converters_vectors(
     observer, upcoming = Observer(CONTRACT), iter(arrivals)
     message = next(upcoming, None)
     for episode, row in zip(episodes, report["episodes"], strict=True):
+        observer.begin_episode()
         for tick, written in enumerate(episode.observations):
             now = start_ns + round(row["from_s"] * 1e9) + tick * PERIOD
             while message is not None and message.log_time_ns <= now:
@@ -87,7 +92,10 @@ def irregular_recording(
         wheels = blank(JOINTS)
         wheels.header.stamp.sec, wheels.header.stamp.nanosec = divmod(stamp, 10**9)
         wheels.name = ["right", "left"] if rng.random() < 0.5 else ["left", "caster", "right"]
+        if rng.random() < 0.2:
+            wheels.name = ["gripper"]  # on the same topic
         wheels.velocity = rng.normal(size=len(wheels.name))
+        wheels.position = 5e6 + index / 100 + rng.normal(size=len(wheels.name))
         messages.append(("/wheels", JOINTS, stamp + 1000 * int(rng.integers(12_000)), wheels))
         if index % 90 == 5:
             goal = blank(POINT)

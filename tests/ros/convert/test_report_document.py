@@ -6,6 +6,7 @@ import pytest
 from dql_core.data.dataset import Episode
 from dql_core.errors import BagError
 from dql_ros.convert.bag_result import BagResult
+from dql_ros.convert.precision import Precision, PrecisionRow
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from tests.ros.convert.report_sample import arm, episodes, eventful, part, report
@@ -60,6 +61,7 @@ def test_totals_are_sums_over_the_bags_that_were_converted() -> None:
         "nonfinite_splits": 1,
         "clipped_actions": 7,
         "by_index_messages": 60,
+        "absent_messages": 0,
     }
     assert made["failed"] == [{"bag": FAILED.bag, "error": FAILED.error}]
     assert [bag["bag"] for bag in made["bags"]] == ["bags/a", "bags/eventful", "bags/b"]
@@ -133,10 +135,12 @@ def test_remarks_follow_the_contract() -> None:
 
 
 def test_rewards_and_fields_that_never_change_are_told() -> None:
-    contract, parts = arm(), [part("bags/a", lengths=(9,))]
+    contract = arm()
     spec = contract.policy_spec()
+    varied, constant = rounding(0.0, 0.9), rounding(0.5, 0.5, changes=0)
+    observed = (varied, constant, *[varied] * (len(spec.observation) - 2))
+    parts = [part("bags/a", lengths=(9,), observed=observed)]
     (made,) = episodes(contract, parts)
-    made.observations[:, 1] = 0.5
     flat = Episode(made.observations, made.actions, np.zeros(9), True, False)
     fields = DatasetStatistics.of(spec, lambda: [flat])
     remarks = make_report(contract, "arm.yaml", "/", parts, fields)["remarks"]
@@ -144,6 +148,58 @@ def test_rewards_and_fields_that_never_change_are_told() -> None:
         "Every reward is 0: no action is better than another.",
         f"{spec.observation[1].name} never changes: it is 0.5 throughout.",
     ]
+
+
+def rounding(low: float, high: float, changes: int = 9) -> PrecisionRow:
+    """A field that changes by even steps, which rounding does not touch."""
+    step = high - low
+    return PrecisionRow(
+        low=low,
+        high=high,
+        changes=changes,
+        kept=changes,
+        sum_of_changes=step,
+        sum_of_errors=0.0,
+        count=10,
+    )
+
+
+def test_fields_that_rounding_blurs_are_told_with_the_remedy_not_as_constant() -> None:
+    north = np.linspace(5_400_000.0, 5_400_000.8, 41)[:, None]
+    measured = Precision(1)
+    measured.add(north, north.astype(np.float32))
+    (row,) = measured.rows()
+    observed = (row, *[rounding(0.0, 1.0)] * 5)
+    parts = [part("bags/a", observed=observed), part("bags/b", observed=observed)]
+    made = report(parts)
+    name = arm().policy_spec().observation[0].name
+    (told,) = [text for text in made["remarks"] if text.startswith(name)]
+    assert told == (
+        f"{name}: float32 blurs it: at 5400000.8 its resolution is 0.5, the field changes by "
+        f"0.02 at a time and 0.8 in all, and 4 of 80 changes are left; set 'offset: first' or "
+        f"'offset: 5400000' for it in the contract."
+    )
+    assert made["observation"][0]["rounding"] == {
+        "resolution": 0.5,
+        "changes": 80,
+        "kept_changes": 4,
+        "mean_change": pytest.approx(0.02),
+        "blurred": True,
+    }
+    assert not made["observation"][1]["rounding"]["blurred"]
+
+
+def test_messages_that_were_skipped_and_stops_are_told() -> None:
+    one = part("bags/a", lengths=(9,))
+    state, command = (each.model_dump() for each in one.topics)
+    topics = ({**state, "absent": 40}, {**command, "ended": 1})
+    made = report([part("bags/a", lengths=(9,), topics=topics)])
+    assert made["remarks"] == [
+        "bags/a: /joint_states: 40 of 100 messages were skipped: they have not got what the "
+        "contract selects (observation).",
+        "bags/a: /commands: 1 trajectory without points ended the command.",
+    ]
+    assert made["totals"]["absent_messages"] == 40
 
 
 def test_stamps_that_cannot_be_trusted_are_told_once_a_topic() -> None:

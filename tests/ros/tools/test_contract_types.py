@@ -65,6 +65,35 @@ def test_bundled_contracts_fit_the_standard_types(path: Path, typestore: Typesto
             None,
         ),
         ("geometry_msgs/msg/PoseArray", {"path": "poses.3.position.x"}, None),
+        (
+            "sensor_msgs/msg/MultiDOFJointState",
+            {"path": "transforms.0.translation.x"},
+            "write transforms.joint_names=NAME..translation.x",
+        ),
+        (
+            "diagnostic_msgs/msg/DiagnosticArray",
+            {"path": "status.0.level"},
+            "write status.name=NAME..level",
+        ),
+        (
+            "sensor_msgs/msg/MultiDOFJointState",
+            {"path": "transforms[joint_names=base].translation.x"},
+            None,
+        ),
+        ("diagnostic_msgs/msg/DiagnosticArray", {"path": "status[name=arm].level"}, None),
+        ("visualization_msgs/msg/MarkerArray", {"path": "markers[id=7].pose.position.x"}, "head"),
+        (
+            "diagnostic_msgs/msg/DiagnosticArray",
+            {"path": "status[nam=arm].level"},
+            "no field 'nam' .*'name'",
+        ),
+        (
+            "diagnostic_msgs/msg/DiagnosticArray",
+            {"path": "status[values=arm].level"},
+            "'values' is no name",
+        ),
+        ("sensor_msgs/msg/JointState", {"path": "position[names=a]"}, "no names called 'names'"),
+        ("sensor_msgs/msg/JointState", {"path": "position[name=a]"}, None),
         ("geometry_msgs/msg/PoseStamped", {"path": "pose.orientation", "rotation": "yaw"}, None),
     ],
 )
@@ -78,6 +107,16 @@ def test_what_a_type_does_not_have_is_told(
         assert len(found) == 1
         assert found[0].startswith("observation.0 (state): ")
         assert re.search(problem, found[0]), found[0]
+
+
+def test_a_frame_that_is_taken_by_its_place_is_told(typestore: Typestore) -> None:
+    field = {"path": "transforms.1.transform.translation.x"}
+    stream = observed("tf2_msgs/msg/TFMessage", field, stamp="receive")
+    assert problems(typestore, observation=stream) == [
+        "observation.0 (state): 'transforms.1.transform.translation.x' takes whatever comes at "
+        "place 1 of 'transforms', whose elements have names; write "
+        "transforms[child_frame_id=NAME].transform.translation.x"
+    ]
 
 
 def test_commands_that_cannot_be_sent_are_told(typestore: Typestore) -> None:

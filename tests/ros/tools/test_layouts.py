@@ -85,7 +85,7 @@ TYPES_OF = {"int32": 0, "uint32": 0, "bool": False}
 
 def encoded(stream: Stream, values: Any, joint_order: Any = ()) -> Any:
     encoder = StreamEncoder(stream, joint_order, np.nan)
-    point = lambda: blank("trajectory_msgs/msg/JointTrajectoryPoint")  # noqa: E731
+    point = lambda *_: blank("trajectory_msgs/msg/JointTrajectoryPoint")  # noqa: E731
     return encoder.encode(values, blank(stream.type), 0, point)
 
 
