@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dql_ros.tools.contract_draft.field_lines import (
+    FieldLine,
     commanded_lines,
     nonfinite_count,
     observed_lines,
@@ -120,7 +121,8 @@ def _observed(topic: TopicProfile, rate_hz: float) -> StreamDraft:
         keys["stamp"] = ("receive", distrust)
     age = observed_age(topic, rate_hz, by_header=not distrust)
     keys["max_age_s"] = (age.value, age.reason)
-    return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=False)))
+    lines = observed_lines(topic, latched=False)
+    return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
 
 
 def _latched(topic: TopicProfile) -> StreamDraft:
@@ -129,13 +131,23 @@ def _latched(topic: TopicProfile) -> StreamDraft:
         keys["stamp"] = ("receive", distrust)
     times = "once" if topic.count == 1 else f"{topic.count} times"
     keys["latched"] = (True, f"sent {times}: valid until the next; what is before it is left out")
-    return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=True)))
+    lines = observed_lines(topic, latched=True)
+    return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
 
 
 def _commanded(topic: TopicProfile, rate_hz: float) -> StreamDraft:
     age = commanded_age(topic, rate_hz)
     keys: dict[str, tuple[object, str]] = {"max_age_s": (age.value, age.reason)}
-    return StreamDraft(topic, keys, tuple(commanded_lines(topic)))
+    lines = commanded_lines(topic)
+    return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
+
+
+def _absent(topic: TopicProfile, lines: Sequence[FieldLine]) -> dict[str, tuple[object, str]]:
+    """What is to become of messages without the numbers, where there are such."""
+    is_by_name = any("joints" in line.entry for line in lines if line.used)
+    if not topic.is_partial or is_by_name:
+        return {}
+    return {"when_absent": ("skip", "not all messages have these numbers")}
 
 
 def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
 from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile, outward
-from dql_ros.tools.survey import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
+from dql_ros.tools.topic_numbers import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
 
 # Turns whose axis is nearer to z than this are turns about z.
 UPRIGHT = 1e-6

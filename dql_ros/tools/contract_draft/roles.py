@@ -14,7 +14,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     reports_command,
 )
 from dql_ros.tools.contract_draft.topic_profile import FEW, SLOWEST_HZ, TopicProfile
-from dql_ros.tools.survey import MAX_ARRAY
+from dql_ros.tools.topic_numbers import MAX_ARRAY
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
@@ -204,7 +204,7 @@ def _only_long(topic: TopicProfile) -> str:
     """Why no number of a topic is useful."""
     long = long_arrays(topic)
     if not long:
-        return "no number that all its messages have"
+        return "its messages have no numbers in common"
     path, count = next(iter(long.items()))
     return f"'{path}' has {count} elements; init proposes arrays of up to {MAX_ARRAY}"
 
