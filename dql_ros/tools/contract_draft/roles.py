@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
@@ -83,6 +83,8 @@ class Roles:
         latched: What was sent once and holds.
         signals: By what they are, as `SIGNALS` names it.
         unused: Those that the draft makes nothing of, with the reason.
+        by_receipt: Topics whose header stamps are not to be used, with the reason.
+        clock: Why episodes are to be split where times cannot be right; empty if they need not.
     """
 
     actions: list[TopicProfile] = field(default_factory=list)
@@ -91,6 +93,8 @@ class Roles:
     latched: list[TopicProfile] = field(default_factory=list)
     signals: dict[str, TopicProfile] = field(default_factory=dict)
     unused: list[tuple[TopicProfile, str]] = field(default_factory=list)
+    by_receipt: dict[str, str] = field(default_factory=dict)
+    clock: str = ""
 
     def without(self, topic: TopicProfile, reason: str) -> Roles:
         """The same roles, but for one topic that is not used."""
@@ -98,12 +102,12 @@ class Roles:
         def rest(group: list[TopicProfile]) -> list[TopicProfile]:
             return [each for each in group if each is not topic]
 
-        return Roles(
+        return replace(
+            self,
             actions=rest(self.actions),
             echoes=rest(self.echoes),
             observations=rest(self.observations),
             latched=rest(self.latched),
-            signals=self.signals,
             unused=[*self.unused, (topic, reason)],
         )
 

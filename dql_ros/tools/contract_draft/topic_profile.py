@@ -280,8 +280,8 @@ def _chosen(rate_hz: float, reason: str) -> Chosen:
     return Chosen(usual_rate(min(rate_hz, FASTEST_HZ)), reason)
 
 
-def distrust_of_stamps(topic: TopicProfile) -> str:
-    """Why a topic's header stamps are not to be used; empty if they are."""
+def distrust_of_stamps(topic: TopicProfile, rate_hz: float | None = None) -> str:
+    """Why a topic's header stamps are not to be used, at a control rate; empty if they are."""
     stamps, delay = topic.timing["stamps"], topic.timing["receive_minus_header_ms"]
     if stamps is None:
         return "no header"
@@ -289,6 +289,8 @@ def distrust_of_stamps(topic: TopicProfile) -> str:
         return "header stamps are zero"
     if not AHEAD_MS <= delay["p50"] <= BEHIND_MS or delay["max"] > 60_000:
         return f"header stamps are {delay['p50'] / 1000:.4g} s off the time of receipt"
+    if rate_hz is not None and delay["min"] < -1000 / rate_hz:
+        return f"header stamps are up to {-delay['min'] / 1000:.4g} s ahead of the time of receipt"
     return ""
 
 
