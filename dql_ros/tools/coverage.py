@@ -198,7 +198,7 @@ def _reason(skipped: Sequence[SkippedSpan], time_ns: int) -> str:
 
 def _counts(duration_ns: int, recorded_ns: int) -> bool:
     """Whether a loss is worth a word: what is shorter lies between two ticks."""
-    return duration_ns >= max(0.005 * recorded_ns, 1)
+    return duration_ns >= max(0.01 * recorded_ns, 1)
 
 
 def _short(seconds: float) -> str:

@@ -68,6 +68,8 @@ def rehearse_bag(
     lengths: list[int] = []
     spans: list[tuple[int, int]] = []
     skipped: list[SkippedSpan] = []
+    # Where the recorder's clock was set back, times go on beyond the bag's own.
+    ends_ns = [bag.end_ns]
 
     def take(recorded: RecordedEpisode) -> None:
         for made in converter(recorded):
@@ -82,6 +84,7 @@ def rehearse_bag(
         kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[np.generic], ...]
     ) -> None:
         coverage = streams.get((kind, name))
+        ends_ns.append(int(arrived_ns.max(initial=0)))
         if coverage is not None:
             stamps_ns = columns[0].astype(np.int64)
             # A command is in force from its stamp on, a value known when it has arrived.
@@ -92,7 +95,7 @@ def rehearse_bag(
     return Rehearsal(
         tuple(lengths),
         usage(
-            (bag.start_ns, bag.end_ns),
+            (bag.start_ns, max(ends_ns)),
             spans,
             {key: coverage.spans() for key, coverage in streams.items()},
             [*summary.skipped, *skipped],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,22 +10,12 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
-from dql_core.errors import BagError, ContractError
+from dql_core.errors import BagError
 from dql_core.streams import SECOND_NS
 from dql_ros.bag.reader import Bag, BagTopic
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
-from dql_ros.codecs.message_path import JointOrder, name_list_paths
-from dql_ros.contract import Element, FieldSelection
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 
-# Longer arrays are images, scans and the like, and are no numbers of a vector.
-MAX_ARRAY = 64
-# Messages of more numbers, or in more layouts, are no robot's state either.
-MAX_NUMBERS = 512
-MAX_LAYOUTS = 200
-# Quaternions of rotations are so near to length 1, also as float32.
-UNIT_LENGTH = 1e-5
 HEADER = "std_msgs/msg/Header"
 # Behind the encapsulation header: seconds as int32, then nanoseconds as uint32.
 STAMP = slice(4, 12)
@@ -101,181 +91,6 @@ def _is_readable(bag: Bag, topic: str) -> bool:
     except BagError:
         return False
     return True
-
-
-@dataclass
-class NumberFacts:
-    """What one number of the messages was.
-
-    Attributes:
-        dtype: numpy's name of its type.
-        messages: How many messages have it.
-        nonfinite: In how many of them it was NaN or infinite.
-        low: The smallest finite value; infinite without any.
-        high: The largest; minus infinity without any.
-    """
-
-    dtype: str
-    messages: int = 0
-    nonfinite: int = 0
-    low: float = np.inf
-    high: float = -np.inf
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether it had one finite value only."""
-        return self.low == self.high
-
-
-@dataclass
-class QuaternionFacts:
-    """What x, y, z and w at one path were together.
-
-    Attributes:
-        shortest: The smallest norm.
-        longest: The largest.
-        tilt: The largest of abs(x) and abs(y): 0 where all turns were about z.
-    """
-
-    shortest: float = np.inf
-    longest: float = 0.0
-    tilt: float = 0.0
-
-    @property
-    def is_rotation(self) -> bool:
-        """Whether all of them were of unit length, as rotations are."""
-        return self.shortest > 1 - UNIT_LENGTH and self.longest < 1 + UNIT_LENGTH
-
-
-class TopicNumbers:
-    """Takes blocks of a topic's messages.
-
-    Attributes:
-        messages: How many were taken.
-        facts: What each number was, in the messages' order; those of one path by joint name
-            where the messages name as many joints, else by index.
-        quaternions: By path.
-        names: The lists of joint names that occurred with each array.
-        lengths: The lengths of each array that occurred.
-        refusal: Why the topic's messages make no vector; empty if they do.
-
-    Args:
-        topic: The topic.
-        msgtype: Type of its messages.
-        typestore: Knows the type.
-    """
-
-    def __init__(self, topic: str, msgtype: str, typestore: Typestore) -> None:
-        self.messages = 0
-        self.facts: dict[Element, NumberFacts] = {}
-        self.quaternions: dict[str, QuaternionFacts] = {}
-        self.names: dict[str, list[tuple[str, ...]]] = {}
-        self.lengths: dict[str, set[int]] = {}
-        self.refusal = ""
-        self._topic = topic
-        self._msgtype = msgtype
-        self._typestore = typestore
-        self._plans: list[tuple[RowPlan, tuple[Element, ...]]] = []
-
-    def begin_recording(self, typestore: Typestore) -> None:
-        """What comes next is of another recording, with its own definition of the type."""
-        self._typestore = typestore
-        self._plans = []
-
-    def add(self, block: MessageBlock) -> None:
-        """Take note of messages; if they cannot be read, `refusal` says why."""
-        waiting = np.arange(len(block))
-        self.messages += len(block)
-        while len(waiting) and not self.refusal:
-            try:
-                plan, elements = self._plan(block, int(waiting[0]))
-            except (LayoutError, ContractError) as cause:
-                self.refusal = str(cause)
-                return
-            rows = waiting[block.lengths[waiting] == plan.length]
-            fits, gathered = plan.take(block.data, block.starts[rows])
-            if fits is not None:
-                rows, gathered = rows[fits], [matrix[fits] for matrix in gathered]
-            self._note(plan.numbers(gathered), elements)
-            waiting = np.setdiff1d(waiting, rows, assume_unique=True)
-
-    @property
-    def common(self) -> dict[Element, NumberFacts]:
-        """The numbers that all messages have."""
-        return {key: fact for key, fact in self.facts.items() if fact.messages == self.messages}
-
-    def _plan(self, block: MessageBlock, index: int) -> tuple[RowPlan, tuple[Element, ...]]:
-        """The plan for a message's layout, known or new."""
-        start, length = block.starts[index : index + 1], int(block.lengths[index])
-        for plan, elements in reversed(self._plans):
-            if plan.length == length and plan.take(block.data, start)[0] is None:
-                return plan, elements
-        if len(self._plans) == MAX_LAYOUTS:
-            raise LayoutError("its messages differ in form too much")
-        layout = lay_out(block.payload(index), self._msgtype, self._typestore)
-        selections = tuple(self._selections(layout))
-        elements = tuple(element for each in selections for element in each.elements)
-        if len(elements) > MAX_NUMBERS:
-            raise LayoutError(f"its messages have more than {MAX_NUMBERS} numbers")
-        order = JointOrder(self._topic, (), by_index=False)
-        self._plans.append((RowPlan(layout, selections, order, stamped=False), elements))
-        for element in elements:
-            place = layout.places[element.path]
-            self.facts.setdefault(element, NumberFacts(place.dtype))
-        return self._plans[-1]
-
-    def _selections(self, layout: CdrLayout) -> Iterator[FieldSelection]:
-        for path, place in layout.places.items():
-            if path.startswith("header.") or _is_later_element(path):
-                continue
-            if place.count is None:
-                yield FieldSelection(path=path)
-                continue
-            self.lengths.setdefault(path, set()).add(place.count)
-            if not 0 < place.count <= MAX_ARRAY:
-                continue
-            found = (layout.string_lists.get(each) for each in name_list_paths(path))
-            listed = next((each for each in found if each is not None), None)
-            names = tuple(text for text, _ in listed or ())
-            known = self.names.setdefault(path, [])
-            if listed is not None and names not in known:
-                known.append(names)
-            if names and len(names) == len(set(names)) == place.count:
-                yield FieldSelection(path=path, joints=names)
-            else:
-                yield FieldSelection(path=path, indices=tuple(range(place.count)))
-
-    def _note(self, numbers: NDArray[np.float64], elements: Sequence[Element]) -> None:
-        finite = np.isfinite(numbers)
-        lows = np.where(finite, numbers, np.inf).min(axis=0)
-        highs = np.where(finite, numbers, -np.inf).max(axis=0)
-        bad = (~finite).sum(axis=0)
-        for column, element in enumerate(elements):
-            fact = self.facts[element]
-            fact.messages += len(numbers)
-            fact.nonfinite += int(bad[column])
-            fact.low = min(fact.low, float(lows[column]))
-            fact.high = max(fact.high, float(highs[column]))
-        columns = {element.path: column for column, element in enumerate(elements)}
-        for path in quaternion_paths(columns):
-            turns = numbers[:, [columns[f"{path}.{axis}"] for axis in "xyzw"]]
-            norms = np.sqrt((turns**2).sum(axis=1))
-            known = self.quaternions.setdefault(path, QuaternionFacts())
-            # What is no number makes no rotation: fmin and fmax would pass over it.
-            known.shortest = float(np.min([known.shortest, np.nan_to_num(norms.min(), nan=0.0)]))
-            known.longest = float(np.max([known.longest, np.nan_to_num(norms.max(), nan=np.inf)]))
-            known.tilt = float(np.max([known.tilt, np.abs(turns[:, :2]).max()]))
-
-
-def _is_later_element(path: str) -> bool:
-    """Whether a path leads through a list of messages, and not to the first of them."""
-    return any(part.isdigit() and int(part) > 0 for part in path.split("."))
-
-
-def quaternion_paths(columns: Mapping[str, object]) -> list[str]:
-    """The paths under which there are x, y, z and w."""
-    owners = dict.fromkeys(path.rpartition(".")[0] for path in columns if path.endswith(".w"))
-    return [path for path in owners if all(f"{path}.{axis}" in columns for axis in "xyz")]
 
 
 def begins_with_header(typestore: Typestore, msgtype: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dql_ros.tools.contract_draft.field_lines import (
+    FieldLine,
     commanded_lines,
     nonfinite_count,
     observed_lines,
@@ -81,8 +82,8 @@ def draft_of_roles(roles: Roles, name: str, rate_hz: float | None = None) -> Dra
     if rate_hz is not None:
         rate = Chosen(rate_hz, "as asked for")
     for_ages = rate.value if rate else SOME_RATE_HZ
-    observed = [_observed(topic, for_ages) for topic in roles.observations]
-    observed += [_latched(topic) for topic in roles.latched]
+    observed = [_observed(roles, topic, for_ages) for topic in roles.observations]
+    observed += [_latched(roles, topic) for topic in roles.latched]
     observation = with_own_names(observed)
     action = with_own_names([_commanded(topic, for_ages) for topic in roles.actions])
     missing = dict(_missing(roles, rate))
@@ -113,29 +114,40 @@ def _notes(roles: Roles) -> Iterator[str]:
             )
 
 
-def _observed(topic: TopicProfile, rate_hz: float) -> StreamDraft:
+def _observed(roles: Roles, topic: TopicProfile, rate_hz: float) -> StreamDraft:
     keys: dict[str, tuple[object, str]] = {}
-    distrust = distrust_of_stamps(topic)
+    distrust = roles.by_receipt.get(topic.name) or distrust_of_stamps(topic, rate_hz)
     if distrust:
         keys["stamp"] = ("receive", distrust)
     age = observed_age(topic, rate_hz, by_header=not distrust)
     keys["max_age_s"] = (age.value, age.reason)
-    return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=False)))
+    lines = observed_lines(topic, latched=False)
+    return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
 
 
-def _latched(topic: TopicProfile) -> StreamDraft:
+def _latched(roles: Roles, topic: TopicProfile) -> StreamDraft:
     keys: dict[str, tuple[object, str]] = {}
-    if distrust := distrust_of_stamps(topic):
+    if distrust := roles.by_receipt.get(topic.name) or distrust_of_stamps(topic):
         keys["stamp"] = ("receive", distrust)
     times = "once" if topic.count == 1 else f"{topic.count} times"
     keys["latched"] = (True, f"sent {times}: valid until the next; what is before it is left out")
-    return StreamDraft(topic, keys, tuple(observed_lines(topic, latched=True)))
+    lines = observed_lines(topic, latched=True)
+    return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
 
 
 def _commanded(topic: TopicProfile, rate_hz: float) -> StreamDraft:
     age = commanded_age(topic, rate_hz)
     keys: dict[str, tuple[object, str]] = {"max_age_s": (age.value, age.reason)}
-    return StreamDraft(topic, keys, tuple(commanded_lines(topic)))
+    lines = commanded_lines(topic)
+    return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
+
+
+def _absent(topic: TopicProfile, lines: Sequence[FieldLine]) -> dict[str, tuple[object, str]]:
+    """What is to become of messages without the numbers, where there are such."""
+    is_by_name = any("joints" in line.entry for line in lines if line.used)
+    if not topic.is_partial or is_by_name:
+        return {}
+    return {"when_absent": ("skip", "not all messages have these numbers")}
 
 
 def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
@@ -263,6 +275,9 @@ def _rules(
     if count:
         yield ""
         yield from entry("nonfinite: split", f"{count} needed numbers are NaN or infinite")
+    if roles.clock:
+        yield ""
+        yield from entry("clock: split", roles.clock)
     if not action:
         return
     yield ""

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
 from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile, outward
-from dql_ros.tools.survey import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
+from dql_ros.tools.topic_numbers import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
 
 # Turns whose axis is nearer to z than this are turns about z.
 UPRIGHT = 1e-6
@@ -41,6 +42,8 @@ MACHINE = re.compile(
     r"(\w+_)?(active|alive|armed|busy|connected|emergency|enabled|estop|heartbeat|idle|mode|ready|"
     r"running|state|status)"
 )
+# Fewer values than this between the smallest and the largest are too few.
+TOLD_APART = 1000
 # A message with so many codes or flags, and without a fraction, is of a state machine.
 SEVERAL = 2
 # Whole numbers beyond this are not all different as float32.
@@ -271,8 +274,30 @@ def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bo
             line.entry, _join("never changed", line.comment), used=False, is_still=True
         )
     else:
-        return line
+        return _with_offset(line, facts, counts_from_first=not latched)
     return FieldLine(line.entry, _join(reason, line.comment), used=False)
+
+
+def _with_offset(line: FieldLine, facts: Facts, *, counts_from_first: bool) -> FieldLine:
+    """Count from another zero what float32 would blur, far from 0 and hardly moving."""
+    if "rotation" in line.entry or not any(map(_is_blurred, facts.values())):
+        return line
+    lows = [float(f"{fact.low:.6g}") for fact in facts.values()]
+    offset = "first" if counts_from_first else _one_or_all(lows)
+    remark = f"else float32 has steps of {max(map(_resolution, facts.values())):.2g} there"
+    return replace(
+        line, entry={**line.entry, "offset": offset}, comment=_join(line.comment, remark)
+    )
+
+
+def _is_blurred(fact: NumberFacts) -> bool:
+    """Whether float32 tells fewer than so many values of a number apart."""
+    return 0 < fact.high - fact.low < TOLD_APART * _resolution(fact)
+
+
+def _resolution(fact: NumberFacts) -> float:
+    largest = min(max(abs(fact.low), abs(fact.high)), float(np.finfo(np.float32).max) / 2)
+    return float(np.spacing(np.float32(largest)))
 
 
 def _has_part(line: FieldLine, pattern: re.Pattern[str]) -> bool:
@@ -387,12 +412,17 @@ def _is_nonzero(facts: Facts) -> bool:
 def _bounded(line: FieldLine, facts: Facts, remark: str) -> FieldLine:
     if "rotation" in line.entry:
         return line
-    bounds = [outward(fact.low, fact.high) for fact in facts.values() if fact.low <= fact.high]
-    if len(bounds) < len(facts):
+    if not all(fact.low <= fact.high for fact in facts.values()):
         return FieldLine(line.entry, "never a finite number", used=False)
+    line = _with_offset(line, facts, counts_from_first=False)
+    offset = line.entry.get("offset", 0.0)
+    offsets = offset if isinstance(offset, list) else [offset] * len(facts)
+    bounds = [
+        outward(fact.low - zero, fact.high - zero)
+        for fact, zero in zip(facts.values(), offsets, strict=True)
+    ]
     low, high = ([pair[side] for pair in bounds] for side in (0, 1))
-    entry = {**line.entry}
-    entry |= {"low": _one_or_all(low), "high": _one_or_all(high)}
+    entry = {**line.entry, "low": _one_or_all(low), "high": _one_or_all(high)}
     return FieldLine(entry, _join(remark, line.comment, _range(facts)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
@@ -14,7 +14,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     reports_command,
 )
 from dql_ros.tools.contract_draft.topic_profile import FEW, SLOWEST_HZ, TopicProfile
-from dql_ros.tools.survey import MAX_ARRAY
+from dql_ros.tools.topic_numbers import MAX_ARRAY
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
@@ -83,6 +83,8 @@ class Roles:
         latched: What was sent once and holds.
         signals: By what they are, as `SIGNALS` names it.
         unused: Those that the draft makes nothing of, with the reason.
+        by_receipt: Topics whose header stamps are not to be used, with the reason.
+        clock: Why episodes are to be split where times cannot be right; empty if they need not.
     """
 
     actions: list[TopicProfile] = field(default_factory=list)
@@ -91,6 +93,8 @@ class Roles:
     latched: list[TopicProfile] = field(default_factory=list)
     signals: dict[str, TopicProfile] = field(default_factory=dict)
     unused: list[tuple[TopicProfile, str]] = field(default_factory=list)
+    by_receipt: dict[str, str] = field(default_factory=dict)
+    clock: str = ""
 
     def without(self, topic: TopicProfile, reason: str) -> Roles:
         """The same roles, but for one topic that is not used."""
@@ -98,12 +102,12 @@ class Roles:
         def rest(group: list[TopicProfile]) -> list[TopicProfile]:
             return [each for each in group if each is not topic]
 
-        return Roles(
+        return replace(
+            self,
             actions=rest(self.actions),
             echoes=rest(self.echoes),
             observations=rest(self.observations),
             latched=rest(self.latched),
-            signals=self.signals,
             unused=[*self.unused, (topic, reason)],
         )
 
@@ -204,7 +208,7 @@ def _only_long(topic: TopicProfile) -> str:
     """Why no number of a topic is useful."""
     long = long_arrays(topic)
     if not long:
-        return "no number that all its messages have"
+        return "its messages have no numbers in common"
     path, count = next(iter(long.items()))
     return f"'{path}' has {count} elements; init proposes arrays of up to {MAX_ARRAY}"
 

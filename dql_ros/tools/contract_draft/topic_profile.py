@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from dql_ros.bag.reader import Bag
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import TopicStatistics
-from dql_ros.tools.survey import NumberFacts, TopicNumbers, survey
+from dql_ros.tools.survey import survey
+from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers
 
 # Parts of a path that are about the message rather than the robot.
 BOOKKEEPING = re.compile(
@@ -28,6 +29,8 @@ FASTEST_HZ = 2000.0
 BY_HAND_HZ = 20.0
 # Commands that are rarer, such as whole trajectories, do not say how often to decide.
 SLOWEST_HZ = 1.0
+# Numbers that are not in all messages are proposed if they are in such a share of them.
+OFTEN = 0.1
 # A value is valid for so many usual pauses.
 PATIENCE = 5.0
 # What is sent at most so often is sent once: at the start, or once an episode.
@@ -83,18 +86,46 @@ class TopicProfile:
 
     @property
     def useful(self) -> dict[Element, NumberFacts]:
-        """The numbers that all its messages have and that are not about the message itself."""
-        common = {} if self.numbers is None else self.numbers.common
-        return {
-            element: fact
-            for element, fact in common.items()
-            if not any(BOOKKEEPING.fullmatch(part) for part in element.path.split("."))
-        }
+        """The numbers of its messages that are not about the message itself.
+
+        Those that all messages have; if they have none in common, those that come together in
+        most.
+        """
+        if self.numbers is None:
+            return {}
+        common = _of_robot(self.numbers.common)
+        if common or (group := largest_group(self.numbers)) is None:
+            return common
+        return _of_robot({key: self.numbers.facts[key] for key in group})
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there are messages without the numbers that are useful."""
+        return self.numbers is not None and not _of_robot(self.numbers.common)
 
     @property
     def last_segment(self) -> str:
         """The last part of its name."""
         return self.name.rpartition("/")[2]
+
+
+def largest_group(numbers: TopicNumbers) -> frozenset[Element] | None:
+    """The most numbers that come together in a good part of the messages; ``None`` if none do."""
+    often = {
+        elements: pauses.count * len(_of_robot({key: numbers.facts[key] for key in elements}))
+        for elements, pauses in numbers.groups.items()
+        if pauses.count >= OFTEN * numbers.messages
+    }
+    return max(often, key=often.__getitem__, default=None)
+
+
+def _of_robot(facts: Mapping[Element, NumberFacts]) -> dict[Element, NumberFacts]:
+    """The numbers that are not about the message itself."""
+    return {
+        element: fact
+        for element, fact in facts.items()
+        if not any(BOOKKEEPING.fullmatch(part) for part in element.path.split("."))
+    }
 
 
 @dataclass
@@ -171,12 +202,17 @@ class Profiler:
         absent = self._absent.get(name, "")
         if known.recordings < len(self._recordings):
             absent = absent or self._recordings[known.recordings]
-        pauses = known.statistics.pauses
+        pauses, timing = known.statistics.pauses, known.statistics.to_json()
+        if known.numbers is not None and not _of_robot(known.numbers.common):
+            group = largest_group(known.numbers)
+            if group is not None:
+                pauses = known.numbers.groups[group]
+                timing |= pauses.to_json()
         return TopicProfile(
             name=name,
             msgtype=known.msgtype,
-            count=known.statistics.count,
-            timing=known.statistics.to_json(),
+            count=pauses.count,
+            timing=timing,
             numbers=known.numbers,
             typestore=known.typestore,
             longest_usual_s=pauses.usual_s(1.0) or 0.0,
@@ -244,8 +280,8 @@ def _chosen(rate_hz: float, reason: str) -> Chosen:
     return Chosen(usual_rate(min(rate_hz, FASTEST_HZ)), reason)
 
 
-def distrust_of_stamps(topic: TopicProfile) -> str:
-    """Why a topic's header stamps are not to be used; empty if they are."""
+def distrust_of_stamps(topic: TopicProfile, rate_hz: float | None = None) -> str:
+    """Why a topic's header stamps are not to be used, at a control rate; empty if they are."""
     stamps, delay = topic.timing["stamps"], topic.timing["receive_minus_header_ms"]
     if stamps is None:
         return "no header"
@@ -253,6 +289,8 @@ def distrust_of_stamps(topic: TopicProfile) -> str:
         return "header stamps are zero"
     if not AHEAD_MS <= delay["p50"] <= BEHIND_MS or delay["max"] > 60_000:
         return f"header stamps are {delay['p50'] / 1000:.4g} s off the time of receipt"
+    if rate_hz is not None and delay["min"] < -1000 / rate_hz:
+        return f"header stamps are up to {-delay['min'] / 1000:.4g} s ahead of the time of receipt"
     return ""
 
 

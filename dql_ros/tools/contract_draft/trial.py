@@ -19,6 +19,8 @@ from dql_ros.tools.contract_draft.roles import Roles, is_goal
 MOST_TRIES = 8
 # A topic that takes away so much of what could be used is taken out; a goal, if it is nearly all.
 COSTLY, COSTLY_GOAL = 0.8, 0.9
+# What a conversion proposes where times cannot be right.
+BY_RECEIPT, SPLIT_CLOCK = "'stamp: receive'", "'clock: split'"
 Bar = Callable[[Path], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -103,13 +105,12 @@ def fitting_draft(
         if draft.missing:
             break
         trial = _try(draft, bags, salvage=salvage, bar=bar)
-        found = next(_rests(roles, trial), None) if attempt < MOST_TRIES else None
+        found = _mended(roles, trial) if attempt < MOST_TRIES else None
         if found is None:
             notes += _unfit(trial)
             break
-        topic, reason, rest = found
-        notes.append(f"{topic} is not used: {reason}")
-        roles = rest
+        note, roles = found
+        notes.append(note)
     return replace(draft, notes=(*draft.notes, *notes))
 
 
@@ -128,15 +129,36 @@ def _try(draft: Draft, bags: Sequence[Path], *, salvage: bool, bar: Bar) -> _Tri
     return _Trial(tuple(checks), contract, tuple(problems))
 
 
-def _rests(roles: Roles, trial: _Trial) -> Iterator[tuple[str, str, Roles]]:
-    """Yield topics without which the draft fits better, why, and the roles without them."""
+def _mended(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
+    """What is done for the draft to fit better, and the roles then; ``None`` if nothing helps."""
+    if (mended := _with_other_clock(roles, trial)) is not None:
+        return mended
     costly = list(trial.costliest({topic.name for topic in roles.latched if is_goal(topic)}))
-    if (blamed := trial.blamed()) and not trial.transitions:
+    if trial.problems and (blamed := trial.blamed()):
         reason = next((text for text in trial.problems if blamed in text), trial.problems[0])
         costly.insert(0, (blamed, reason))
     for topic, reason in costly:
         if (rest := _without(roles, topic, reason)) is not None:
-            yield topic, reason, rest
+            return f"{topic} is not used: {reason}", rest
+    return None
+
+
+def _with_other_clock(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
+    """The roles with times that can be right, where it is times that do not fit."""
+    for problem in trial.problems:
+        for topic in (*roles.observations, *roles.latched):
+            if BY_RECEIPT in problem and f"{topic.name}:" in problem:
+                if topic.name in roles.by_receipt:
+                    continue
+                by_receipt = {**roles.by_receipt, topic.name: "header stamps cannot be right"}
+                return f"{topic.name} goes by its time of receipt: {problem}", replace(
+                    roles, by_receipt=by_receipt
+                )
+        if SPLIT_CLOCK in problem and not roles.clock:
+            return f"episodes end where the clock jumps: {problem}", replace(
+                roles, clock="the recording's times cannot be right throughout"
+            )
+    return None
 
 
 def _without(roles: Roles, name: str, reason: str) -> Roles | None:

@@ -221,7 +221,7 @@ def test_an_array_of_many_lengths_leaves_no_command_and_its_layout_is_none(
 ) -> None:
     messages = joints(make) + commands(make)
     for index, (now, x) in enumerate(times(20, 8)):
-        message = array(make, [x] * (index % 2))
+        message = array(make, [x] * (index % 20))
         message.layout.data_offset = index
         messages.append(("/gripper/command", NUMBERS, now, message))
     found, text, _ = drafted(recorded(messages))
