@@ -147,4 +147,7 @@ def _columns(rows: NDArray[np.float32]) -> Columns:
 
 
 def _statistics_columns(statistics: Normalizer) -> Columns:
-    return {"mean": statistics.observation_mean, "std": statistics.observation_std}
+    columns = {"mean": statistics.observation_mean, "std": statistics.observation_std}
+    if statistics.observation_min is None or statistics.observation_max is None:
+        return columns
+    return {"min": statistics.observation_min, **columns, "max": statistics.observation_max}

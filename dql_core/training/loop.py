@@ -14,7 +14,13 @@ from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.monitor import MetricsLog, Monitor, value_limit
-from dql_core.training.preparation import TrainingData, load_training_data, make_batches, new_run
+from dql_core.training.preparation import (
+    TrainingData,
+    load_training_data,
+    make_batches,
+    new_run,
+    require_meaningful_split,
+)
 from dql_core.training.run_files import CONFIG_FILE
 from dql_core.training.run_folder import (
     create_run_folder,
@@ -121,6 +127,7 @@ def _resumable(out: Path) -> Iterator[None]:
 def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
     require_new(out)
     data = load_training_data(config)
+    require_meaningful_split(data, config.validation.held_out)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
     create_run_folder(out, config, data)

@@ -60,29 +60,32 @@ def load_training_data(config: TrainConfig) -> TrainingData:
         _logger.log(level, "data: %s", finding.text)
     seed = RunSeeds.derive(config.run.seed).held_out
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
-    if held_out is not None:
-        _require_meaningful(learned, held_out, config.validation.held_out)
     return TrainingData(dataset, learned, held_out, findings)
 
 
-def _require_meaningful(learned: LoadedDataset, held_out: LoadedDataset, share: float) -> None:
-    """Refuse a split by which nothing can be judged, as by one episode that is very short.
+def require_meaningful_split(data: TrainingData, share: float) -> None:
+    """Refuse held-out episodes by which nothing can be judged, as one that is very short.
+
+    Args:
+        data: What a run that begins learns from and measures on.
+        share: Of the episodes, as it was asked for.
 
     Raises:
         DatasetError: With the numbers of transitions.
     """
-    number, rest = held_out.num_transitions, learned.num_transitions
-    total, episodes = number + rest, len(learned.episodes) + len(held_out.episodes)
+    if data.held_out is None:
+        return
+    number, total = data.held_out.num_transitions, data.recorded.num_transitions
     text = (
-        f"{learned.source}: validation.held_out={share:g} holds out {number} of {total} "
-        f"transitions ({len(held_out.episodes)} of {episodes} episodes)"
+        f"{data.recorded.source}: validation.held_out={share:g} holds out {number} of {total} "
+        f"transitions ({len(data.held_out.episodes)} of {len(data.recorded.episodes)} episodes)"
     )
     if number < max(FEWEST_HELD_OUT, SMALLEST_PART_OF_SHARE * share * total):
         raise DatasetError(
             f"{text}: too few to judge a checkpoint by; raise it, set it to 0, or record more "
             f"episodes"
         )
-    if rest < number:
+    if data.learned.num_transitions < number:
         raise DatasetError(f"{text}, so that fewer are left to learn from: lower it")
 
 

@@ -10,7 +10,7 @@ from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.data.transitions import split_episodes
 from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.preparation import load_training_data
+from dql_core.training.loop import train
 
 SPEC = PolicySpec("cart", 10.0, (FieldSpec("x"),), (FieldSpec("push", "N", -1.0, 1.0),))
 
@@ -85,7 +85,8 @@ def test_a_split_by_which_nothing_can_be_judged_is_refused(
         )
         for size in sizes
     ]
-    write_dataset(tmp_path, episodes, SPEC)
-    document = {"data": {"dataset": str(tmp_path)}, "validation": {"held_out": share}}
+    write_dataset(tmp_path / "set", episodes, SPEC)
+    document = {"data": {"dataset": str(tmp_path / "set")}, "validation": {"held_out": share}}
     with pytest.raises(DatasetError, match=re.escape(f"validation.held_out{words}")):
-        load_training_data(TrainConfig.model_validate(document))
+        train(TrainConfig.model_validate(document), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
