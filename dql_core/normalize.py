@@ -15,9 +15,11 @@ from dql_core.spec import FieldSpec, PolicySpec
 CONSTANT_STD = 1e-6
 # Smaller standard deviations are those of noise: what a robot does not show by moving must not be
 # magnified. TD3+BC (arXiv 2106.06860) adds as much to each standard deviation. ``deg`` is what
-# GPS positions are in, too, of which this is a metre.
-_SI = ("", "1", "m", "rad", "m/s", "rad/s", "m/s^2", "rad/s^2", "s", "N", "N m", "V", "A", "K")
-SMALLEST_STD = dict.fromkeys((*_SI, "degC", "kg", "Hz"), 1e-3) | {"deg": 1e-5, "T": 1e-9}
+# GPS positions are in, too, of which this is a centimetre.
+_SI = ("m", "rad", "m/s", "rad/s", "m/s^2", "rad/s^2", "s", "N", "N m", "V", "A", "K")
+SMALLEST_STD = dict.fromkeys((*_SI, "degC", "kg", "Hz"), 1e-3) | {"deg": 1e-7, "T": 1e-9}
+# A number without unit may be anything: its largest value, if that is below 1, scales this.
+SMALLEST_WITHOUT_UNIT = 1e-3
 _RANGE = ("observation_min", "observation_max")
 # Of what a field with finite limits can be at all.
 SMALLEST_SHARE_OF_RANGE = 1e-4
@@ -169,14 +171,19 @@ def smallest_std(
         fields: Length O; of a known unit, or with finite limits, or neither.
         magnitudes: Largest absolute value of each field, shape (O,).
     """
-    smallest = np.array([_smallest_std(field) for field in fields])
+    pairs = zip(fields, magnitudes.tolist(), strict=True)
+    smallest = np.array([_smallest_std(field, magnitude) for field, magnitude in pairs])
     rounding = ROUNDING_STEPS * np.spacing(magnitudes.astype(np.float32)).astype(np.float64)
     return np.maximum(np.minimum(smallest, CONSTANT_STD), rounding), np.maximum(smallest, rounding)
 
 
-def _smallest_std(field: FieldSpec) -> float:
-    range_share = SMALLEST_SHARE_OF_RANGE * (field.high - field.low)
-    smallest = min(SMALLEST_STD.get(field.unit, np.inf), range_share if range_share else np.inf)
+def _smallest_std(field: FieldSpec, magnitude: float) -> float:
+    if field.unit in ("", "1"):
+        smallest = max(SMALLEST_WITHOUT_UNIT * min(magnitude, 1.0), CONSTANT_STD)
+    else:
+        smallest = SMALLEST_STD.get(field.unit, np.inf)
+    if field.high > field.low:
+        smallest = min(smallest, SMALLEST_SHARE_OF_RANGE * (field.high - field.low))
     return smallest if np.isfinite(smallest) else CONSTANT_STD
 
 

@@ -159,7 +159,8 @@ def _nearly_constant_observations(dataset: LoadedDataset) -> Iterator[Finding]:
             yield Finding(f"{change}; float32 rounds it: give an 'offset' in the contract")
         else:
             yield Finding(
-                f"{change}; if these changes matter, give narrow 'low' and 'high' in the contract"
+                f"{change}; if these changes matter, give narrow 'low' and 'high', or a 'scale', "
+                f"in the contract"
             )
 
 
