@@ -31,7 +31,7 @@ MAX_VALUES = 50_000
 MAX_NUMBER_LENGTH = 128
 MAX_OTHER_KEYS = 1000
 # A path that selects by a name, without the quotes that it needs in a flow mapping.
-_BARE = re.compile(rb"\{[^}\"'\n]*\w\[[\w.]+=")
+_BARE = re.compile(rb"path: {0,9}\w[\w.]{0,99}\[[\w.]{1,99}=")
 _MUST_BE = {
     "model_type": "must be a mapping of keys",
     "model_attributes_type": "must be a mapping of keys",
