@@ -6,6 +6,7 @@ each node is measured with all that its aliases expand to, before any value is m
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ MAX_SHOWN = 200
 MAX_VALUES = 50_000
 MAX_NUMBER_LENGTH = 128
 MAX_OTHER_KEYS = 1000
+# A path that selects by a name, without the quotes that it needs in a flow mapping.
+_BARE = re.compile(rb"path: {0,9}\w[\w.]{0,99}\[[\w.]{1,99}=")
 _MUST_BE = {
     "model_type": "must be a mapping of keys",
     "model_attributes_type": "must be a mapping of keys",
@@ -63,7 +66,8 @@ def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
     try:
         document = load_yaml(content.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
-        raise error(f"{path}: not valid yaml: {one_line(cause)}") from cause
+        hint = "; within {...} a path with [...] needs quotes" if _BARE.search(content) else ""
+        raise error(f"{path}: not valid yaml: {one_line(cause)}{hint}") from cause
     if not isinstance(document, dict):
         raise error(f"{path}: must hold a mapping of keys, not {type(document).__name__}")
     return document

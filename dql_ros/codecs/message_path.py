@@ -58,6 +58,11 @@ class MessagePath:
         is_plain = all(isinstance(step, str) for step in self._steps)
         self._read: Callable[[Any], Any] = attrgetter(path) if is_plain else self._walk
 
+    @property
+    def ends_in_field(self) -> bool:
+        """Whether it leads to a field of a message, not to an element of a list."""
+        return isinstance(self._steps[-1], str)
+
     def get(self, message: Any) -> Any:
         """Return what lies at the path.
 

@@ -197,6 +197,12 @@ class StreamEncoder:
             for position, element in enumerate(elements)
             if element.key is None
         ]
+        for path, _ in self._numbers:
+            if not path.ends_in_field:
+                raise ContractError(
+                    f"{stream.topic}: '{path.path}' cannot be sent by itself; select elements of "
+                    f"an array by 'joints' or 'indices'"
+                )
         self._unknown = unknown
         self._arrays = _array_positions(stream.topic, elements, self._joints, unknown is not None)
         self._named = next((field.path for field in stream.fields if field.joints), "")

@@ -97,7 +97,7 @@ class SignalPublisher:
     def publish(self, value: float) -> None:
         """Send ``value``; that of a flag is whether it is raised."""
         sent = value if self._flag is None else self._flag.value_of(bool(value))
-        self._path.assign(self._message, sent)
+        self._path.assign(self._message, sent, new_element)
         self.publisher.publish(self._message)
 
 

@@ -36,6 +36,7 @@ WARNINGS = {
     "nonfinite_splits": "splits at NaN or inf",
     "clipped_actions": "action values beyond the bounds",
     "by_index_messages": "messages read by position",
+    "absent_messages": "messages skipped",
 }
 Row = dict[str, Any]
 

@@ -277,6 +277,19 @@ def test_a_wrong_key_of_a_field_is_told_once(
     assert contract_problems(path) == [problem.replace("KEY", "observation.0.fields.0")]
 
 
+def test_a_path_that_lacks_its_quotes_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("fields: [{path: pose[name=box].position.x}]")
+    with pytest.raises(
+        ContractError, match=r"within \{\.\.\.\} a path with \[\.\.\.\] needs quotes"
+    ):
+        load_contract(path)
+    path.write_text("fields: [{path: 'pose[name=box].position.x'")
+    with pytest.raises(ContractError) as raised:
+        load_contract(path)
+    assert "quotes" not in str(raised.value)
+
+
 def test_a_command_has_no_first_value_to_be_less() -> None:
     problem = "'offset: first' is for observations; a command that is sent needs a number"
     with pytest.raises(ValueError, match=problem):

@@ -237,7 +237,7 @@ def test_inspect_and_contract_commands_know_events(
     assert known["/begin/_service_event"] == known["/end/_service_event"] == (True, 8)
     rules = contract_with(tmp_path, BY_KIND)
     check = CliRunner().invoke(contract_commands, ["check", str(rules), str(bag)])
-    assert check.output.rstrip().endswith("fits: 2 episodes, 22 transitions")
+    assert "fits: 2 episodes, 22 transitions: 1.1 of 2 s" in check.output
     draft = tmp_path / "draft.yaml"
     CliRunner().invoke(contract_commands, ["init", str(bag), "--out", str(draft)])
     told = " ".join(draft.read_text().replace("#", " ").split())
