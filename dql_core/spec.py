@@ -6,8 +6,9 @@ What an observation and an action mean, and an episode of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from dql_core.errors import ContractError, SpecMismatchError, did_you_mean
 
 MAX_RATE_HZ = 1e6
 _LARGEST = float(np.finfo(np.float32).max)
+# More differences than these say nothing more.
+_SHOWN_DIFFERENCES = 3
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,17 @@ class FieldSpec:
         unit: REP-103 unit such as ``rad`` or ``m/s``; empty when it has none.
         low: Smallest value allowed, in ``unit``; ``-inf`` when unbounded.
         high: Largest value allowed, in ``unit``; ``inf`` when unbounded.
+        max_rate: Of an action, its largest change in a second, in ``unit``/s.
+        source: What else its meaning depends on, by key of the contract: topic, path, encoding.
+            ``None`` where that is unknown, as for data without a contract.
     """
 
     name: str
     unit: str = ""
     low: float = -np.inf
     high: float = np.inf
+    max_rate: float = np.inf
+    source: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -59,21 +67,24 @@ class PolicySpec:
     @property
     def action_low(self) -> NDArray[np.float32]:
         """Lower action bounds, shape (A,)."""
-        return np.array([field.low for field in self.action], dtype=np.float32)
+        return np.array([each.low for each in self.action], dtype=np.float32)
 
     @property
     def action_high(self) -> NDArray[np.float32]:
         """Upper action bounds, shape (A,)."""
-        return np.array([field.high for field in self.action], dtype=np.float32)
+        return np.array([each.high for each in self.action], dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; an infinite bound becomes ``None``."""
         document = asdict(self)
         for kind in ("observation", "action"):
             document[kind] = list(document[kind])
-        for field in (*document["observation"], *document["action"]):
-            field["low"] = field["low"] if np.isfinite(field["low"]) else None
-            field["high"] = field["high"] if np.isfinite(field["high"]) else None
+        for entry in (*document["observation"], *document["action"]):
+            for key in ("low", "high", "max_rate"):
+                entry[key] = entry[key] if np.isfinite(entry[key]) else None
+            for key in ("max_rate", "source"):
+                if entry[key] is None:
+                    del entry[key]
         return document
 
     @classmethod
@@ -102,62 +113,176 @@ class PolicySpec:
         for kind, fields in (("observation", self.observation), ("action", self.action)):
             if not fields:
                 raise ValueError(f"a spec has no {kind} field")
-            for field in fields:
-                bounds = f"'{field.name:.80}' is from {field.low!r:.80} to {field.high!r:.80}"
-                if not field.low <= field.high:
+            for each in fields:
+                bounds = f"'{each.name:.80}' is from {each.low!r:.80} to {each.high!r:.80}"
+                if not each.low <= each.high:
                     raise ValueError(f"the {kind} field {bounds}")
-                sizes = abs(field.low), abs(field.high)
+                if not each.max_rate > 0:
+                    what = f"the {kind} field '{each.name:.80}'"
+                    raise ValueError(f"{what} has a max_rate of {each.max_rate!r:.80}")
+                sizes = abs(each.low), abs(each.high)
                 if any(size > _LARGEST and (kind == "action" or size != np.inf) for size in sizes):
                     raise ValueError(f"the {kind} field {bounds}, beyond what float32 can hold")
 
-    def require_equal(self, other: PolicySpec, here: str, there: str) -> None:
-        """Compare with ``other`` and name the first difference.
+    def within(self, other: PolicySpec) -> PolicySpec:
+        """Return this spec with the tighter limits of both for each action field.
+
+        Args:
+            other: A spec of as many action fields.
+        """
+        tighter = (
+            replace(
+                mine,
+                low=max(mine.low, its.low),
+                high=min(mine.high, its.high),
+                max_rate=min(mine.max_rate, its.max_rate),
+            )
+            for mine, its in zip(self.action, other.action, strict=True)
+        )
+        return replace(self, action=tuple(tighter))
+
+    def require_same_meaning(self, other: PolicySpec, here: str, there: str) -> None:
+        """Refuse ``other`` if its numbers mean anything else; limits may differ.
+
+        Where one of them does not say what its fields are made of, as without a contract or from
+        before that was kept, limits and the contract's hash must be equal, too.
 
         Args:
             other: The spec on the other side of the hand-over.
-            here: What this spec belongs to, for the message ("contract arm.yaml").
-            there: What ``other`` belongs to ("bundle runs/arm/bundle").
+            here: What this spec belongs to, for the message ("the checkpoint").
+            there: What ``other`` belongs to ("dataset data/arm").
 
         Raises:
-            SpecMismatchError: Naming the first difference and both values.
+            SpecMismatchError: Naming each key that differs and both values.
         """
-        difference = self._first_difference(other)
-        if difference is not None:
-            what, mine, theirs = difference
+        found = list(islice(_differences(self, other), _SHOWN_DIFFERENCES))
+        if not found and not (self._has_sources and other._has_sources):
+            found = list(islice(self._unlike(other, here, there), 1))
+        if found:
             raise SpecMismatchError(
-                f"{here} and {there} do not describe the same robot: {what} is {mine} in the "
-                f"former and {theirs} in the latter; use the contract the policy was trained "
-                f"with, or convert and train again"
+                f"{here} and {there} do not describe the same robot: {'; '.join(found)}; use the "
+                f"contract the policy was trained with, or convert and train again"
             )
 
-    def _first_difference(self, other: PolicySpec) -> tuple[str, object, object] | None:
+    def require_fits(self, policy: PolicySpec, here: str, there: str) -> None:
+        """Refuse a policy whose numbers mean anything else, or that knows tighter limits.
+
+        Args:
+            policy: What the policy was trained with.
+            here: What this spec belongs to, for the message ("the contract").
+            there: What ``policy`` belongs to ("bundle runs/arm/bundle").
+
+        Raises:
+            SpecMismatchError: Naming each key that differs and both values.
+        """
+        self.require_same_meaning(policy, here, there)
+        found = list(islice(_looser_limits(self, policy), _SHOWN_DIFFERENCES))
+        if found:
+            raise SpecMismatchError(
+                f"{here} allows more than {there} was trained with: {'; '.join(found)}; limits "
+                f"may be tighter than in training, never looser: tighten them, or convert and "
+                f"train again"
+            )
+
+    @property
+    def _has_sources(self) -> bool:
+        return all(each.source is not None for each in (*self.observation, *self.action))
+
+    def _unlike(self, other: PolicySpec, here: str, there: str) -> Iterator[str]:
+        """Compare all, with a spec that does not say what its fields are made of."""
         for kind in ("observation", "action"):
-            mine, theirs = getattr(self, kind), getattr(other, kind)
-            for index, (field, its) in enumerate(zip(mine, theirs, strict=False)):
-                for key in ("name", "unit", "low", "high"):
-                    if getattr(field, key) != getattr(its, key):
-                        what = f"{kind} field {index} ('{field.name}') {key}"
-                        return what, repr(getattr(field, key)), repr(getattr(its, key))
-            if len(mine) != len(theirs):
-                return f"the number of {kind} fields", len(mine), len(theirs)
-        for key in ("rate_hz", "robot", "contract_hash"):
-            if getattr(self, key) != getattr(other, key):
-                return key, repr(getattr(self, key)), repr(getattr(other, key))
+            for what, mine, its in _pairs(self, other, kind):
+                for key in ("low", "high"):
+                    if getattr(mine, key) != getattr(its, key):
+                        yield _difference(f"{what} {key}", getattr(mine, key), getattr(its, key))
+        if self.contract_hash != other.contract_hash:
+            unknown = here if self._is_less_known_than(other) else there
+            if not all((self.contract_hash, other.contract_hash)):
+                yield f"{unknown} has no contract"
+            else:
+                yield (
+                    f"{unknown} is of an older version, which kept of its contract only a hash, "
+                    f"and that is of another contract, or of this one before a key was changed"
+                )
+
+    def _is_less_known_than(self, other: PolicySpec) -> bool:
+        if not all((self.contract_hash, other.contract_hash)):
+            return not self.contract_hash
+        return not self._has_sources and other._has_sources
+
+
+def _pairs(
+    one: PolicySpec, other: PolicySpec, kind: str
+) -> Iterator[tuple[str, FieldSpec, FieldSpec]]:
+    for index, (mine, its) in enumerate(
+        zip(getattr(one, kind), getattr(other, kind), strict=False)
+    ):
+        yield f"{kind} field {index} ('{mine.name}')", mine, its
+
+
+def _differences(one: PolicySpec, other: PolicySpec) -> Iterator[str]:
+    """Name what the numbers of two specs have of different meaning, with both values."""
+    for kind in ("observation", "action"):
+        for what, mine, its in _pairs(one, other, kind):
+            # Of another field everything else is different, too.
+            found = _meanings_apart(mine, its)
+            if found is not None:
+                yield _difference(f"{what} {found[0]}", *found[1:])
+        counts = len(getattr(one, kind)), len(getattr(other, kind))
+        if counts[0] != counts[1]:
+            yield _difference(f"the number of {kind} fields", *counts)
+    for key in ("rate_hz", "robot"):
+        if getattr(one, key) != getattr(other, key):
+            yield _difference(key, getattr(one, key), getattr(other, key))
+
+
+def _meanings_apart(mine: FieldSpec, its: FieldSpec) -> tuple[str, object, object] | None:
+    """Return the first key in which two fields differ, limits apart, and both values."""
+    for key in ("name", "unit"):
+        if getattr(mine, key) != getattr(its, key):
+            return key, getattr(mine, key), getattr(its, key)
+    if mine.source is None or its.source is None:
         return None
+    for key in dict.fromkeys([*mine.source, *its.source]):
+        if mine.source.get(key) != its.source.get(key):
+            return key, mine.source.get(key), its.source.get(key)
+    return None
+
+
+def _looser_limits(one: PolicySpec, policy: PolicySpec) -> Iterator[str]:
+    for kind in ("observation", "action"):
+        for what, mine, its in _pairs(one, policy, kind):
+            wider = {"low": mine.low < its.low, "high": mine.high > its.high}
+            knows_rate = its.source is not None
+            wider["max_rate"] = knows_rate and mine.max_rate > its.max_rate
+            for key, is_wider in wider.items():
+                if is_wider:
+                    yield _difference(f"{what} {key}", getattr(mine, key), getattr(its, key))
+
+
+def _difference(what: str, mine: object, its: object) -> str:
+    former, latter = ("not given" if value is None else repr(value) for value in (mine, its))
+    return f"{what} is {former} in the former and {latter} in the latter"
 
 
 def _field_from_json(document: Any) -> FieldSpec:
     low, high = (_value(document, key, int, float, type(None)) for key in ("low", "high"))
+    name, unit = (_value(document, key, str) for key in ("name", "unit"))
+    # Specs of older versions have neither.
+    max_rate = _value(document, "max_rate", int, float, type(None), default=None)
+    source = _value(document, "source", dict, type(None), default=None)
     return FieldSpec(
-        name=_value(document, "name", str),
-        unit=_value(document, "unit", str),
+        name=name,
+        unit=unit,
         low=-np.inf if low is None else low,
         high=np.inf if high is None else high,
+        max_rate=np.inf if max_rate is None else max_rate,
+        source=source,
     )
 
 
-def _value(document: Any, key: str, *types: type) -> Any:
-    found = document.get(key, ...) if isinstance(document, dict) else ...
+def _value(document: Any, key: str, *types: type, default: Any = ...) -> Any:
+    found = document.get(key, default) if isinstance(document, dict) else ...
     is_nan = isinstance(found, float) and math.isnan(found)
     if type(found) not in types or is_nan:
         raise ValueError(f"a spec's '{key}' is {'missing' if found is ... else repr(found):.80}")
@@ -209,7 +334,7 @@ class LoggedEpisode:
 
 def field_indices(fields: Sequence[FieldSpec], names: Sequence[str], kind: str) -> list[int]:
     """Positions of named fields in their vector, which is of ``kind``."""
-    known = [field.name for field in fields]
+    known = [each.name for each in fields]
     for name in names:
         if name not in known:
             raise ContractError(f"no {kind} field '{name}'{did_you_mean(str(name), known)}")

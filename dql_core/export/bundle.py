@@ -263,7 +263,7 @@ def _recorded(
     dataset: str | Path, spec: PolicySpec, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     loaded = load_dataset(dataset)
-    spec.require_equal(loaded.spec, "the checkpoint", f"dataset {dataset}")
+    spec.require_same_meaning(loaded.spec, "the checkpoint", f"dataset {dataset}")
     rows = np.concatenate([episode.observations for episode in loaded.episodes])
     drawn: NDArray[np.float32] = rows[rng.integers(len(rows), size=NUM_OBSERVATIONS)]
     return drawn

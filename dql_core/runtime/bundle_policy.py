@@ -97,18 +97,19 @@ def load_policy(
         bound_observations: Move each observation field that is beyond the training data to its
             smallest or largest value there, if the policy standardises observations. Within the
             data nothing changes.
-        spec: What the robot's contract says; compared with the bundle's.
+        spec: What the robot's contract says; compared with the bundle's, whose limits may be
+            wider.
         backend: What computes; ONNX Runtime on one CPU thread by default. Others by their names:
             `dql_core.algo.backends.named_backend`.
 
     Raises:
         BundleError: If a file of the bundle is missing, damaged or foreign.
         ConfigError: If the policy cannot choose in the wanted way, or the back end cannot run.
-        SpecMismatchError: Naming the first difference between ``spec`` and the bundle's.
+        SpecMismatchError: Naming what differs between ``spec`` and the bundle's.
     """
     manifest, contents = read_bundle(Path(bundle))
     if spec is not None:
-        spec.require_equal(manifest.policy_spec, "the contract", f"bundle {bundle}")
+        spec.require_fits(manifest.policy_spec, "the contract", f"bundle {bundle}")
     own = Choice(manifest.num_candidates, manifest.selection)
     choice = resolve_choice(own, manifest.has_critic, num_candidates, selection)
     wanted = manifest.model_copy(update={"num_candidates": choice.num_candidates})

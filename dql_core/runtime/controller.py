@@ -13,6 +13,7 @@ from dql_core.runtime.fallback import Fallback, Interlock
 from dql_core.runtime.guard import Guard, Guards, Trip
 from dql_core.runtime.inference import Inference
 from dql_core.runtime.policy import Decision
+from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
 
@@ -73,7 +74,7 @@ class Controller:
 
     Raises:
         ConfigError: If the smoothing is not such a number, or the safe command does not fit the
-            action.
+            action or is beyond its bounds.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Controller:
                 f"the safe command has {given} entries for {width} action fields: give one for "
                 f"each"
             )
+        _require_within(fallback.safe_command, guards.spec)
         if not 0.0 <= smoothing < 1.0:
             raise ConfigError(f"smoothing is {smoothing}: it must be from 0 to less than 1")
         self.state = State.WAITING
@@ -108,6 +110,11 @@ class Controller:
         """How often each guard objected and how many actions were passed on, by name."""
         trips = {guard.value: count for guard, count in self._guards.counts.items()}
         return trips | {"published": self.published}
+
+    @property
+    def last_reasons(self) -> dict[str, str]:
+        """What each guard saw when it last objected, by its name, for those that did."""
+        return {guard.value: reason for guard, reason in self._guards.last_reasons.copy().items()}
 
     @property
     def safe_command(self) -> NDArray[np.float32]:
@@ -216,6 +223,17 @@ class Controller:
         self._has_sent = True
         self._last_sent = values
         return values.copy()
+
+
+def _require_within(safe_command: NDArray[np.float32], spec: PolicySpec) -> None:
+    beyond = (safe_command < spec.action_low) | (safe_command > spec.action_high)
+    if beyond.any():
+        index = int(beyond.argmax())
+        field = spec.action[index]
+        raise ConfigError(
+            f"the safe command is {safe_command[index]:g} for '{field.name}', beyond its bounds "
+            f"[{field.low:g}, {field.high:g}]: give one within them by on_fault.command"
+        )
 
 
 def _present(trip: Trip | None) -> tuple[Trip, ...]:

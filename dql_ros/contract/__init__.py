@@ -18,6 +18,7 @@ from dql_ros.contract.stream import (
     resolve_topic,
 )
 from dql_ros.contract.task import (
+    SIM_RESET,
     EpisodeRules,
     Equal,
     Equals,
@@ -33,6 +34,7 @@ from dql_ros.contract.task import (
 )
 
 __all__ = [
+    "SIM_RESET",
     "ActionStream",
     "Contract",
     "Element",

@@ -17,9 +17,10 @@ from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.config_files import find_config
+from dql_ros.contract.encoding import encoded_specs
 from dql_ros.contract.field import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
-from dql_ros.contract.task import EpisodeRules, Event, Reward, SignalStream
+from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 
 MIN_RATE_HZ = 0.001
 # What only the running node obeys: it may be changed without a new dataset and a new policy.
@@ -150,6 +151,11 @@ class Contract(StrictModel):
         return {key: value for key, value in named.items() if isinstance(value, SignalStream)}
 
     @property
+    def reset_signal(self) -> FlagStream | None:
+        """What a simulation reports resets on; ``None`` if ``episode.truncated`` reports them."""
+        return SIM_RESET if self.episode.truncated is None else None
+
+    @property
     def events(self) -> dict[str, Event]:
         """The event topics by what they mark: ``start``, ``stop``, ``during``."""
         named = {
@@ -169,22 +175,15 @@ class Contract(StrictModel):
     @property
     def safe_command(self) -> tuple[float, ...]:
         """What is sent when no action can be sampled, length A."""
-        return self.on_fault.command or (0.0,) * len(self.policy_spec().action)
-
-    @property
-    def max_rates(self) -> tuple[float, ...]:
-        """Largest change of each action field in a second, length A; ``inf`` for any."""
-        return tuple(
-            rate for stream in self.action for field in stream.fields for rate in field.max_rates
-        )
+        return self.on_fault.command or (0.0,) * sum(stream.width for stream in self.action)
 
     def policy_spec(self) -> PolicySpec:
         """The contract as the policy side sees it."""
         return PolicySpec(
             robot=self.robot,
             rate_hz=self.rate_hz,
-            observation=tuple(spec for stream in self.observation for spec in stream.specs),
-            action=tuple(spec for stream in self.action for spec in stream.specs),
+            observation=tuple(spec for s in self.observation for spec in encoded_specs(s)),
+            action=tuple(spec for s in self.action for spec in encoded_specs(s)),
             contract_hash=self.hash(),
         )
 
@@ -195,6 +194,8 @@ class Contract(StrictModel):
         node obeys (``on_fault``, ``max_ahead_s``, ``max_rate``) do not change it.
         """
         meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=_LIVE_ONLY)
+        if not meaning.get("episode"):  # as with nothing but a rule that is not dumped
+            meaning.pop("episode", None)
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 

@@ -110,6 +110,11 @@ class FlagStream(SignalStream):
         return _of_one_kind(equals)
 
 
+# A simulation says on it that the next state is of another episode, where the contract names no
+# topic for the ends that are not the task's own.
+SIM_RESET = FlagStream(topic="sim_reset", type="std_msgs/msg/Bool")
+
+
 class Event(_OneValue):
     """Something that happens: at each message of a topic, or at those that match.
 
@@ -202,6 +207,8 @@ class EpisodeRules(StrictModel):
         during: An episode lasts while the topic's last message matches.
         terminated: True when the task itself ended (success, crash): no value follows.
         truncated: True when only the recording of the episode ended, as at a time limit.
+        success: Whether the task succeeded with a transition. It ends nothing and is no part of
+            the data: only the simulation of an MJCF file reports it.
         min_length: Shorter episodes are dropped and reported; in transitions.
     """
 
@@ -210,6 +217,8 @@ class EpisodeRules(StrictModel):
     during: Event | None = None
     terminated: Terminal | None = None
     truncated: FlagStream | None = None
+    # It says nothing of the data, so that it is neither dumped nor hashed.
+    success: Predicate | None = Field(default=None, exclude=True)
     min_length: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")

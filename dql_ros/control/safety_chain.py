@@ -30,11 +30,18 @@ def make_controller(
     loaded: LoadedPolicy,
     interlock: Interlock,
 ) -> Controller:
-    """Return the controller that the contract and the settings ask for."""
+    """Return the controller that the contract and the settings ask for.
+
+    Of the limits that the contract and the policy have, the tighter ones hold.
+
+    Raises:
+        ConfigError: If the safe command is beyond them.
+    """
+    spec = contract.policy_spec().within(loaded.policy.spec)
     limits = replace(
         settings.limits,
         max_inference_ns=inference.limit_ns,
-        max_steps=tuple(rate / contract.rate_hz for rate in contract.max_rates),
+        max_steps=tuple(field.max_rate / contract.rate_hz for field in spec.action),
     )
     rules = contract.on_fault
     give_up_s = rules.deactivate_after_s
@@ -45,7 +52,7 @@ def make_controller(
         give_up_after_ns=None if give_up_s is None else settings.steady_ns(give_up_s),
         patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
     )
-    guards = Guards(contract.policy_spec(), loaded.statistics, limits)
+    guards = Guards(spec, loaded.statistics, limits)
     return Controller(
         inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
     )

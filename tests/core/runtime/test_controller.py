@@ -377,3 +377,12 @@ def test_smoothing_comes_before_the_bounds_and_the_slew_limit() -> None:
 def test_a_filter_that_never_arrives_is_refused(smoothing: float) -> None:
     with pytest.raises(ConfigError, match="it must be from 0 to less than 1"):
         controller([], smoothing=smoothing)
+
+
+def test_a_safe_command_beyond_the_bounds_is_refused() -> None:
+    guards = Guards(SPEC, None, GuardLimits())
+    inference = Inference(Scripted([]), SameThread(), None)
+    with pytest.raises(
+        ConfigError, match=r"safe command is 2.5 for 'elbow_velocity', beyond its bounds \[-2, 2\]"
+    ):
+        Controller(inference, guards, Fallback(FallbackRules((2.5,))), Interlock())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lifecycle_msgs.msg import State, Transition
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -334,3 +335,37 @@ def test_cycles_of_the_lifecycle_leave_no_memory_behind(
 def resident_kilobytes(process: int) -> int:
     status = Path(f"/proc/{process}/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+
+def test_a_contract_with_tighter_limits_and_other_live_keys_is_run_within_them(
+    robot: Robot, scara: Path, safe: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "tighter.yaml"
+    document = yaml.safe_load(scara.read_text())
+    document["observation"][0]["max_age_s"] = 1.5
+    document["episode"] = {}
+    document["reward"] = None
+    for field in document["action"][0]["fields"]:
+        field.update({"low": -0.5, "high": 0.5, "max_rate": 100.0})
+    path.write_text(yaml.safe_dump(document))
+    robot.start(NODE, **safe | {"contract": str(path)}, when_too_slow="warn")
+    arm = Arm(robot)
+    assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    arm.aim(arm.now_ns)
+    activating = robot.probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
+    arm.live(activating.done, "the activation")
+    assert activating.result().success
+    arm.live(lambda: len(arm.commands) > 10, "commands")
+    assert all(abs(value) <= 0.5 for command in arm.commands for value in command.data)
+
+
+def test_a_contract_with_looser_limits_is_refused_with_key_and_values(
+    robot: Robot, scara: Path, safe: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "looser.yaml"
+    document = yaml.safe_load(scara.read_text())
+    document["action"][0]["fields"][0]["high"] = 9.0
+    path.write_text(yaml.safe_dump(document))
+    process = robot.start(NODE, **safe | {"contract": str(path)})
+    assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    robot.probe.until(lambda: "high is 9.0 in the former and 2.0" in process.last_words, "why")
