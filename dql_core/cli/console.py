@@ -104,6 +104,9 @@ def evaluation_table(title: str, result: EvaluationResult) -> Table:
     }
     if result.success_rate:
         facts["success rate"] = _with_interval(result.success_rate, ".1%")
+    if result.failures:
+        more = f" (the first of {len(result.failures)})" if len(result.failures) > 1 else ""
+        facts["failed"] = f"{result.failures[0]}{more}"
     return facts_table(title, facts)
 
 

@@ -20,12 +20,24 @@ from dql_core.training.run_files import CHECKPOINTS_FOLDER, CheckpointName
 def evaluate(
     policy: Annotated[Path, typer.Argument(help="Run folder, checkpoint or bundle.")],
     env: Annotated[
-        str, typer.Option(help="Gymnasium id; module:id imports a module that registers it.")
+        str,
+        typer.Option(
+            help="Gymnasium id; module:id imports a module that registers it. An MJCF file needs "
+            "a contract: see 'dql closed-loop'."
+        ),
     ],
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 20,
     seed: Annotated[
         int, typer.Option(min=0, help="Episode i starts from env.reset(seed=SEED + i).")
     ] = 0,
+    max_episode_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Truncate episodes after so many steps; by default after the environment's own "
+            "limit.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         CheckpointName,
         typer.Option(help="Which checkpoint of a run: the last, or the best by its own rules."),
@@ -38,13 +50,16 @@ def evaluate(
 
     Prints the mean return with its 95 % confidence interval.
 
-    Prints the success rate too if the environment reports 'is_success'.
+    Prints the success rate too if the environment reports 'is_success', and which episodes
+    failed because MuJoCo lost the physics.
     """
     console = Terminal()
     loaded = load_any_policy(policy, checkpoint)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("episodes", total=episodes)
-        result = roll_out(loaded, env, episodes, seed, lambda _: bar.advance(task))
+        result = roll_out(
+            loaded, env, episodes, seed, lambda _: bar.advance(task), max_episode_steps
+        )
     is_run = (policy / CHECKPOINTS_FOLDER).is_dir()
     name = f"{policy} ({checkpoint})" if is_run else str(policy)
     console.print(evaluation_table(f"{name} in {env}", result))

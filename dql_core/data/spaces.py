@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ Keys = tuple[Any, ...]
 
 
 def make_env(env_id: str, remedy: str, max_episode_steps: int | None = None) -> gym.Env[Any, Any]:
-    """Make an environment.
+    """Make an environment; where MuJoCo simulates it, an episode ends when the physics is lost.
 
     Args:
         env_id: Gymnasium id, or ``module:id`` to import a module that registers it.
@@ -33,12 +34,27 @@ def make_env(env_id: str, remedy: str, max_episode_steps: int | None = None) -> 
     Raises:
         ConfigError: If there is no such environment.
     """
+    if env_id.endswith(".xml"):
+        raise ConfigError(
+            f"'{env_id}' is an MJCF file, which says nothing of observations and actions: step it "
+            f"through a contract with 'dql closed-loop BUNDLE --contract CONTRACT --env FILE'; "
+            f"here, {remedy}"
+        )
     try:
-        return gym.make(env_id, max_episode_steps=max_episode_steps)
+        return watched(gym.make(env_id, max_episode_steps=max_episode_steps))
     except (gym.error.Error, ImportError, ValueError) as cause:
         raise ConfigError(
             f"environment '{env_id}' cannot be made: {one_line(cause)}; {remedy}"
         ) from cause
+
+
+def watched(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """Return ``env``, with an eye on its physics if MuJoCo simulates it."""
+    if "mujoco" not in sys.modules:  # importing it takes a while
+        return env
+    from dql_core.sim.physics import watch_physics  # noqa: PLC0415
+
+    return watch_physics(env)
 
 
 def make_environment(

@@ -18,9 +18,11 @@ from dql_core.data.spaces import (
     make_environment,
     require_environment,
     unflatten_action,
+    watched,
 )
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.runtime.policy import Policy
+from dql_core.sim import FAILURE_KEY
 from dql_core.spec import PolicySpec
 
 SUCCESS_KEY = "is_success"
@@ -35,11 +37,13 @@ class EvaluationResult:
         returns: Undiscounted return of each episode.
         lengths: Steps of each episode.
         successes: Whether each episode succeeded; empty if the environment does not say.
+        failures: Of each episode that the simulation could not end properly, its number and why.
     """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     successes: tuple[bool, ...]
+    failures: tuple[str, ...] = ()
 
     @property
     def mean_return(self) -> Estimate:
@@ -72,6 +76,7 @@ def evaluate(
     episodes: int,
     seed: int = 0,
     report: Callable[[int], None] | None = None,
+    max_episode_steps: int | None = None,
 ) -> EvaluationResult:
     """Roll ``policy`` out.
 
@@ -84,12 +89,14 @@ def evaluate(
         episodes: Number of episodes, at least 1.
         seed: Seeds environment and policy.
         report: Called with the number of finished episodes after each.
+        max_episode_steps: Truncate episodes after so many steps; by default after the
+            environment's own limit.
 
     Raises:
         ConfigError: If there is no such environment.
         SpecMismatchError: If its spaces do not fit the policy.
     """
-    env = make_environment(env_id, policy.spec)
+    env = make_environment(env_id, policy.spec, max_episode_steps)
     rng = np.random.default_rng(seed)
     outcomes = []
     try:
@@ -99,15 +106,27 @@ def evaluate(
                 report(index + 1)
     finally:
         env.close()
-    returns, lengths, successes = zip(*outcomes, strict=True)
+    returns, lengths, successes, failures = zip(*outcomes, strict=True)
     known = tuple(success for success in successes if success is not None)
-    return EvaluationResult(returns, lengths, known)
+    return EvaluationResult(returns, lengths, known, numbered_failures(failures))
+
+
+def numbered_failures(failures: Sequence[str], first: int = 0) -> tuple[str, ...]:
+    """Return the failures of episodes, which are empty where there was none, with their numbers.
+
+    Args:
+        failures: Of each episode.
+        first: Number of the first episode.
+    """
+    return tuple(
+        f"episode {number}: {failure}" for number, failure in enumerate(failures, first) if failure
+    )
 
 
 def _episode(
     env: gym.Env[Any, Any], policy: Policy, seed: int, rng: np.random.Generator
-) -> tuple[float, int, bool | None]:
-    """Return the episode's return, its length and whether it succeeded, if that is known."""
+) -> tuple[float, int, bool | None, str]:
+    """Return the episode's return, its length, whether it succeeded, if known, and its failure."""
     observation, _ = env.reset(seed=seed)
     policy.reset()
     total, length, ended = 0.0, 0, False
@@ -121,7 +140,8 @@ def _episode(
     # A node answers the last state too, not knowing that it is; the noise must go on alike.
     policy.act(flatten(env.observation_space, observation), rng)
     success = info.get(SUCCESS_KEY)
-    return total, length, None if success is None else bool(success)
+    failure = str(info.get(FAILURE_KEY, ""))
+    return total, length, None if success is None else bool(success), failure
 
 
 class BatchPolicy(Protocol):
@@ -156,7 +176,10 @@ class ParallelRollouts:
     def __init__(self, env_id: str, spec: PolicySpec, episodes: int, seed: int) -> None:
         require_environment(env_id, spec)
         self._envs: VectorEnv[Any, Any, Any] = gym.make_vec(
-            env_id, min(episodes, MAX_ENVIRONMENTS), vectorization_mode="sync"
+            env_id,
+            min(episodes, MAX_ENVIRONMENTS),
+            vectorization_mode="sync",
+            wrappers=(watched,),  # type: ignore[arg-type] # a function that may wrap
         )
         assert isinstance(self._envs.single_action_space, Box)  # or it would not fit
         self._action_space = self._envs.single_action_space
@@ -195,6 +218,7 @@ class ParallelRollouts:
         """Roll out as many episodes as there are environments, or fewer."""
         returns, lengths = np.zeros(len(episodes)), np.zeros(len(episodes), dtype=int)
         successes: dict[int, bool] = {}
+        failures = [""] * len(episodes)
         rngs = [np.random.default_rng((self._seed, index)) for index in episodes]
         observations, _ = self._envs.reset(seed=self._seed + episodes[0])  # of the first one
         actions = np.tile(self._idle_action, (self._envs.num_envs, 1))
@@ -215,6 +239,14 @@ class ParallelRollouts:
             successes |= {
                 slot: bool(infos[SUCCESS_KEY][slot]) for slot in running if reported[slot]
             }
+            for slot in running:
+                if ended[slot] and FAILURE_KEY in infos:
+                    failures[slot] = str(infos[FAILURE_KEY][slot] or "")
             running = [slot for slot in running if not ended[slot]]
         succeeded = tuple(successes[slot] for slot in sorted(successes))
-        return EvaluationResult(tuple(returns.tolist()), tuple(lengths.tolist()), succeeded)
+        return EvaluationResult(
+            tuple(returns.tolist()),
+            tuple(lengths.tolist()),
+            succeeded,
+            numbered_failures(failures, episodes[0]),
+        )

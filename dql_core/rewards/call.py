@@ -206,6 +206,15 @@ def _require_arguments(
         ) from cause
 
 
+def load_function(name: str) -> Callable[..., Any]:
+    """Import a function, given as ``module:function``.
+
+    Raises:
+        ContractError: If there is no such module or function.
+    """
+    return _find(name, "function")
+
+
 def source_sha256(name: str) -> str:
     """Return the SHA-256 of the source file that a function is written in; empty without one.
 

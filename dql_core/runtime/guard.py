@@ -101,6 +101,7 @@ class Guards:
         spec: As given.
         limits: As given.
         counts: How often each guard objected since construction.
+        last_reasons: What each guard saw when it last objected, for those that did.
 
     Raises:
         ConfigError: If there is not one largest step for each action field.
@@ -115,6 +116,7 @@ class Guards:
                 f"fields: give one for each"
             )
         self.counts = dict.fromkeys(Guard, 0)
+        self.last_reasons: dict[Guard, str] = {}
         self.spec = spec
         self.limits = limits
         self._low, self._high = spec.action_low, spec.action_high
@@ -257,6 +259,7 @@ class Guards:
 
     def _trip(self, guard: Guard, reason: str) -> Trip:
         self.counts[guard] += 1
+        self.last_reasons[guard] = reason
         return Trip(guard, reason)
 
 

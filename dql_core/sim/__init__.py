@@ -3,6 +3,8 @@
 import gymnasium
 
 SCARA_ID = "dql_core/ScaraReach-v0"
+# Where an environment's ``info`` has why the simulation could not go on.
+FAILURE_KEY = "failure"
 
 gymnasium.register(
     id=SCARA_ID,

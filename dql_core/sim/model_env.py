@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+import dql_core.sim.physics  # noqa: F401 - MuJoCo's warnings go to the log
 from dql_core.errors import SimulationError, did_you_mean, one_line
 
 Vector = NDArray[np.float64]

@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+import dql_core.sim.physics  # noqa: F401 - MuJoCo's warnings go to the log
 from dql_core.sim.scara import (
     CONTROL_PERIOD_S,
     MODEL_FILE,

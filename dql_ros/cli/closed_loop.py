@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
@@ -17,11 +18,18 @@ from dql_core.process import INTERRUPTED
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
 from dql_ros.contract import contract_path
 from dql_ros.diagnostics import DiagnosticsLog, Report
-from dql_ros.nodes.closed_loop import DRIVER, policy_driver, run_closed_loop
+from dql_ros.nodes.closed_loop import (
+    BRIDGE,
+    DRIVER,
+    MODEL_EPISODE_STEPS,
+    policy_driver,
+    run_closed_loop,
+)
 from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 from dql_ros.sim.faults import FAULTS_HELP, parse_faults
 
 FIGURES, PICTURE = "closed_loop.json", "closed_loop.png"
+_LINE_PERIOD_S = 10.0
 
 
 def closed_loop(
@@ -47,10 +55,21 @@ def closed_loop(
         str,
         typer.Option(
             "--env",
-            help="Gymnasium id of the simulated robot; module:id imports a module that registers "
-            "it. Its observation and action vectors must be the contract's.",
+            help="Gymnasium id of the simulated robot, whose observation and action vectors must "
+            "be the contract's; module:id imports a module that registers it. Or an MJCF file "
+            "(.xml), which is stepped through the contract: its joints, sites, sensors and "
+            "actuators by name, its rewards, ends and success by the contract's functions.",
         ),
     ] = BUNDLED_ENVIRONMENT,
+    max_episode_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--max-episode-steps",
+            min=1,
+            help="Truncate episodes after so many steps. By default after the environment's own "
+            f"limit; with an MJCF file, which has none, after {MODEL_EPISODE_STEPS}.",
+        ),
+    ] = None,
     faults: Annotated[str, typer.Option("--faults", help=FAULTS_HELP)] = "",
     seed: Annotated[
         int,
@@ -91,6 +110,7 @@ def closed_loop(
     loopback interface, and are ended in any case. In lockstep the simulation waits for each
     command: a run is reproducible, as fast as the machine, and with equal seeds its result is
     that of 'dql evaluate'. In real time the policy meets the deadlines of the robot or does not.
+    An episode in which MuJoCo loses the physics ends as failed, with the reason.
 
     Example: dql closed-loop runs/demo/bundles/diffusion_ql --contract
     config/contracts/scara.yaml
@@ -101,7 +121,8 @@ def closed_loop(
     console = Terminal()
     try:
         with atomic_directory(folder, error=ConfigError) as unfinished:
-            _drive(console, run, contract, episodes, candidates, record, video)
+            options = {"max_episode_steps": max_episode_steps or 0, "record": record}
+            _drive(console, run, contract, episodes, candidates, video, **options)
             write_text(unfinished / FIGURES, json.dumps(run.to_json(), indent=2) + "\n")
             draw_closed_loop(run, unfinished / PICTURE)
     except KeyboardInterrupt:
@@ -120,27 +141,12 @@ def _drive(
     contract: Path,
     episodes: int,
     candidates: int | None,
-    record: Path | None,
     video: Path | None,
+    **options: Any,
 ) -> None:
-    """Fill ``run``, showing how far it is."""
+    """Fill ``run``, showing how far it is; ``options`` are those of `run_closed_loop`."""
     filmed = {} if video is None else {"video": str(video.resolve())}
-    columns = TaskText(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("starting", total=episodes)
-
-        def note_episode(result: EpisodeResult) -> None:
-            run.results.append(result)
-            mean = sum(each.return_ for each in run.results) / len(run.results)
-            bar.update(task, advance=1, description=f"mean return {mean:.2f}")
-
-        def note_report(report: Report) -> None:
-            run.log.reports.append(report)
-            if not run.results and report.name.startswith(DRIVER):
-                bar.update(task, description=report.values.get("state", report.message))
-
+    with RunProgress(console, run, episodes) as progress:
         run_closed_loop(
             contract_path(contract),
             policy_driver(run.bundle, seed=run.seed, num_candidates=candidates),
@@ -149,7 +155,55 @@ def _drive(
             seed=run.seed,
             real_time=run.real_time,
             bridge_parameters={**run.faults, **filmed},
-            record=record,
-            on_episode=note_episode,
-            on_report=note_report,
+            on_episode=progress.note_episode,
+            on_report=progress.note_report,
+            **options,
         )
+
+
+class RunProgress(Progress):
+    """Fills a run with what comes of it, and shows how far it is: a bar, or a line now and then.
+
+    Args:
+        console: Where; without a terminal a line is printed every ten seconds.
+        run: What to fill.
+        episodes: How many episodes it is to have.
+    """
+
+    def __init__(self, console: Terminal, run: ClosedLoop, episodes: int) -> None:
+        columns = TaskText(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+        super().__init__(
+            *columns, console=console, transient=True, disable=not console.is_terminal
+        )
+        self._run, self._episodes = run, episodes
+        self._state = self._steps = ""
+        self._task = self.add_task("starting", total=episodes)
+        self._shown_s = time.monotonic()
+
+    def note_episode(self, result: EpisodeResult) -> None:
+        """Take in the result of an episode."""
+        self._run.results.append(result)
+        self.advance(self._task)
+        self._show()
+
+    def note_report(self, report: Report) -> None:
+        """Take in what a node reports."""
+        self._run.log.reports.append(report)
+        if report.name.startswith(DRIVER):
+            self._state = report.values.get("state", report.message)
+        elif report.name.startswith(BRIDGE):
+            self._steps = report.values.get("steps", "")
+        self._show()
+
+    def _show(self) -> None:
+        results = self._run.results
+        text = self._state or "starting"
+        if results:
+            mean = sum(each.return_ for each in results) / len(results)
+            text = f"mean return {mean:.2f}"
+        if self._steps:
+            text += f", {self._steps} steps"
+        self.update(self._task, description=text)
+        if self.disable and time.monotonic() - self._shown_s > _LINE_PERIOD_S:
+            self._shown_s = time.monotonic()
+            self.console.print(f"{len(results)} of {self._episodes} episodes, {text}")

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dql_core.evaluation.rollout import EvaluationResult
+from dql_core.evaluation.rollout import EvaluationResult, numbered_failures
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.closed_loop import BRIDGE, DRIVER
 from dql_ros.sim.episodes import EpisodeResult
@@ -37,7 +37,7 @@ class ClosedLoop:
 
     Attributes:
         bundle: Folder of the policy bundle.
-        env: Gymnasium id of the environment.
+        env: Gymnasium id of the environment, or the path of an MJCF file.
         seed: Episode i was reset with ``seed + i``.
         real_time: Whether the simulation ran with the clock.
         faults: What the bridge injected, by parameter.
@@ -127,6 +127,7 @@ def summarize(results: Sequence[EpisodeResult]) -> EvaluationResult:
         returns=tuple(result.return_ for result in results),
         lengths=tuple(result.length for result in results),
         successes=tuple(result.success for result in results if result.success is not None),
+        failures=numbered_failures([result.failure for result in results]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,11 +20,13 @@ from dql_core.runtime.policy import Policy
 
 TooSlow = Literal["refuse", "fewer_candidates", "warn"]
 # The first calls are slow: memory is bound, kernels are chosen and, on CUDA, a graph is captured.
-_FIRST_CALLS = 20
+_FIRST_CALLS, _FIRST_CALLS_AT_LEAST, _FIRST_BUDGET_NS = 20, 5, 1_000_000_000
 # Enough for a 99th percentile; a slow policy is not waited for longer than the budget.
 _TIMED_CALLS = 200
 _TIMED_AT_LEAST = 10
 _BUDGET_NS = 500_000_000
+# How often a policy is measured before it is called too slow, where other programs may be why.
+_MEASUREMENTS = 3
 # What NVIDIA's driver makes for its first device, on a PC and on a Jetson.
 _DEVICE_FILES = (Path("/dev/nvidia0"), Path("/dev/nvgpu/igpu0"), Path("/dev/nvhost-gpu"))
 
@@ -56,33 +59,43 @@ class InferenceTimes:
     Attributes:
         p50_ns: Median in nanoseconds.
         p99_ns: 99th percentile in nanoseconds.
+        processor_p99_ns: 99th percentile of the processor time that its own thread took;
+            ``None`` if unknown.
     """
 
     p50_ns: float
     p99_ns: float
+    processor_p99_ns: float | None = None
 
     def __str__(self) -> str:
         return f"p50 {self.p50_ns / 1e6:.2f} ms, p99 {self.p99_ns / 1e6:.2f} ms"
 
 
 def time_inference(
-    policy: Policy, steady_ns: Callable[[], int] = time.perf_counter_ns
+    policy: Policy,
+    steady_ns: Callable[[], int] = time.perf_counter_ns,
+    processor_ns: Callable[[], int] = time.thread_time_ns,
 ) -> InferenceTimes:
     """Run a policy until its slow first calls are over, then measure it."""
     observation = np.zeros(len(policy.spec.observation), dtype=np.float32)
     rng = np.random.default_rng(0)
-    for _ in range(_FIRST_CALLS):
+    begun_ns = steady_ns()
+    for call in range(_FIRST_CALLS):
+        if call >= _FIRST_CALLS_AT_LEAST and steady_ns() - begun_ns > _FIRST_BUDGET_NS:
+            break
         policy.act(observation, rng)
     times_ns: list[int] = []
+    computed_ns: list[int] = []
     while len(times_ns) < _TIMED_CALLS:
         if len(times_ns) >= _TIMED_AT_LEAST and sum(times_ns) > _BUDGET_NS:
             break
-        started_ns = steady_ns()
+        started_ns, before_ns = steady_ns(), processor_ns()
         policy.act(observation, rng)
+        computed_ns.append(processor_ns() - before_ns)
         times_ns.append(steady_ns() - started_ns)
     policy.reset()
     p50_ns, p99_ns = np.percentile(times_ns, (50, 99))
-    return InferenceTimes(float(p50_ns), float(p99_ns))
+    return InferenceTimes(float(p50_ns), float(p99_ns), float(np.percentile(computed_ns, 99)))
 
 
 def fit_to_limit(
@@ -106,23 +119,54 @@ def fit_to_limit(
         ConfigError: If it is refused, or too slow with a single candidate.
     """
     wanted = loaded
-    times = measure(loaded.policy)
+    times = _fair_times(loaded.policy, limit_ns, measure)
     while limit_ns is not None and times.p99_ns > limit_ns:
         slow = (
             f"inference with num_candidates {loaded.num_candidates} takes {times}; the limit is "
-            f"{limit_ns / 1e6:.2f} ms"
+            f"{limit_ns / 1e6:.2f} ms{_load(times, limit_ns)}"
         )
         if when_too_slow == "warn":
             warn(f"{slow}: late actions will be dropped")
             break
         loaded = _faster(loaded, when_too_slow, slow)
-        times = measure(loaded.policy)
+        times = _fair_times(loaded.policy, limit_ns, measure)
     if loaded is not wanted:
         warn(
             f"num_candidates lowered from {wanted.num_candidates} to {loaded.num_candidates}, "
             f"since more would take too long"
         )
     return loaded, times
+
+
+def _fair_times(
+    policy: Policy, limit_ns: int | None, measure: Callable[[Policy], InferenceTimes]
+) -> InferenceTimes:
+    """Measure a policy, and again if other programs may have made it late; return the best."""
+    best = measure(policy)
+    for _ in range(_MEASUREMENTS - 1):
+        if limit_ns is None or best.p99_ns <= limit_ns or not _is_delayed(best, limit_ns):
+            break
+        best = min(best, measure(policy), key=lambda times: times.p99_ns)
+    return best
+
+
+def _is_delayed(times: InferenceTimes, limit_ns: int) -> bool:
+    """Whether a policy that is too slow would not be, if it had the processor for itself."""
+    if times.processor_p99_ns is None:
+        return times.p50_ns <= limit_ns
+    return times.processor_p99_ns <= limit_ns
+
+
+def _load(times: InferenceTimes, limit_ns: int) -> str:
+    """Say that other programs are why a policy is too slow, if they seem to be."""
+    if times.processor_p99_ns is None or not _is_delayed(times, limit_ns):
+        return ""
+    return (
+        f" (the best of {_MEASUREMENTS} measurements; it computes for "
+        f"{times.processor_p99_ns / 1e6:.2f} ms only, and waits for other programs or for its "
+        f"device: the load average is {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, so end "
+        f"other programs or allow the node a real-time priority)"
+    )
 
 
 def _faster(loaded: LoadedPolicy, when_too_slow: TooSlow, slow: str) -> LoadedPolicy:

@@ -14,6 +14,8 @@ from dql_ros.contract import Contract, ObservationStream
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
 _AWAY_NS = 75_000_000
+# Stamps that are so far behind are of another clock, as those of a bag that is played.
+_OTHER_CLOCK_NS = 3600 * SECOND_NS
 # What had waited for it has been taken in after so long.
 _SETTLE_NS = 50_000_000
 
@@ -32,6 +34,7 @@ class Arrivals:
         absence: What the newest message lacks, if it was skipped; else empty.
         absent_since_ns: When the first of those was skipped that came since the last value, on the
             steady clock.
+        behind_ns: How old the newest message was when it came.
     """
 
     newest_ns: int | None = None
@@ -42,6 +45,7 @@ class Arrivals:
     refusal: str = ""
     absence: str = ""
     absent_since_ns: int = 0
+    behind_ns: int = 0
 
 
 class Observer:
@@ -121,6 +125,7 @@ class Observer:
             arrivals.refusal = visible(with_remedy(error))[:MAX_LINE]
             raise ContractError(arrivals.refusal) from error
         arrivals.refusal = arrivals.absence = ""
+        arrivals.behind_ns = received_ns - time_ns
         if self._is_age_unknown(stream, steady_ns):
             arrivals.delayed += 1
             return time_ns
@@ -163,12 +168,18 @@ class Observer:
 
     def problem(self, topic: str) -> str:
         """What is wrong with a stream's newest message, as a clause; empty if nothing is."""
-        arrivals = self.arrivals[topic]
+        arrivals, stream = self.arrivals[topic], self._streams[topic]
         if arrivals.absence and self._is_without_value(topic):
             return f"its messages are skipped: {arrivals.absence}"
         if arrivals.refusal:
             return f"its newest message was refused: {arrivals.refusal}"
-        return ""
+        if self._lockstep or stream.latched or arrivals.behind_ns <= _OTHER_CLOCK_NS:
+            return ""
+        return (
+            f"its header stamps are {arrivals.behind_ns / SECOND_NS:.0f} s behind this node's "
+            f"clock, as those of a replayed bag: play it with 'ros2 bag play --clock' and set "
+            f"use_sim_time to true, or synchronise the robot's clock"
+        )
 
     def _is_without_value(self, topic: str) -> bool:
         """Whether only such messages have come for so long that none of the others is fresh."""

@@ -194,7 +194,7 @@ class Alignment:
         elif kind == "action":
             self._commanded[name].extend(*columns)
         elif kind == "signal":
-            self._signals[name].extend(arrived_ns, *columns)
+            self._signals.setdefault(name, TimedColumn()).extend(arrived_ns, *columns)
         else:
             for time_ns, matches in zip(arrived_ns.tolist(), columns[0].tolist(), strict=True):
                 self.window.event(name, time_ns, bool(matches))

@@ -35,6 +35,7 @@ from dql_ros.convert.topic_decoders import (
     TopicRole,
     located,
     located_at,
+    reset_roles,
     topic_decoder,
     topic_roles,
 )
@@ -249,7 +250,7 @@ def read_bag_episodes(
             names, or a needed number is not finite and the contract refuses that.
     """
     require_topics(bag, contract, namespace)
-    roles = topic_roles(contract, namespace)
+    roles = topic_roles(contract, namespace) + reset_roles(bag, contract, namespace)
     rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
         (role.kind, role.name): TopicStatistics(

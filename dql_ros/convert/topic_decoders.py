@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
+from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import is_service_event
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import ABSENT, ENDED, BlockDecoder, MessageError
@@ -74,6 +75,17 @@ def topic_roles(contract: Contract, namespace: str) -> list[TopicRole]:
     return [
         TopicRole(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found
     ]
+
+
+def reset_roles(bag: Bag, contract: Contract, namespace: str) -> list[TopicRole]:
+    """The role of a simulation's resets, if the bag has them and the contract needs them."""
+    signal = contract.reset_signal
+    if signal is None:
+        return []
+    topic = bag.topics.get(signal.resolved_topic(namespace))
+    if topic is None or signal.type not in topic.msgtype.split(" and "):
+        return []
+    return [TopicRole(topic.name, signal, "signal", "truncated")]
 
 
 class TopicDecoder(Protocol):

@@ -21,6 +21,8 @@ from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 logger = logging.getLogger(__name__)
 BRIDGE = "sim_bridge"
 DRIVER = "policy"
+# As most of Gymnasium's MuJoCo environments have it.
+MODEL_EPISODE_STEPS = 1000
 _START_TIMEOUT_S = 60.0
 # An episode may take as long as it likes, but not without a tick of the driver.
 _STALL_TIMEOUT_S = 60.0
@@ -52,6 +54,7 @@ def run_closed_loop(
     env: str = BUNDLED_ENVIRONMENT,
     seed: int = 0,
     real_time: bool = False,
+    max_episode_steps: int = 0,
     bridge_parameters: Mapping[str, Any] = MappingProxyType({}),
     record: Path | None = None,
     on_episode: Callable[[EpisodeResult], None] = lambda _: None,
@@ -67,9 +70,11 @@ def run_closed_loop(
         driver: The lifecycle node that answers states with commands; it is given the parameters
             ``contract``, ``mode``, ``recorders`` and ``use_sim_time`` beside its own.
         episodes: How many episodes to run.
-        env: Gymnasium id of the environment.
+        env: Gymnasium id of the environment, or the path of an MJCF file.
         seed: Episode i is reset with ``seed + i``.
         real_time: Let the simulation run with the clock, instead of waiting for each command.
+        max_episode_steps: Truncate episodes after so many steps; 0 for the environment's own
+            limit, or for `MODEL_EPISODE_STEPS` with an MJCF file, which has none.
         bridge_parameters: Further parameters of the bridge, such as faults to inject.
         record: Folder to record all topics into; it must not exist yet.
         on_episode: Called after each episode, in order.
@@ -88,7 +93,9 @@ def run_closed_loop(
     driving = replace(
         driver, parameters={**driver.parameters, **common, "use_sim_time": real_time}
     )
-    simulation = {**common, "env": env, "episodes": episodes, "seed": seed, **bridge_parameters}
+    limit = max_episode_steps or (MODEL_EPISODE_STEPS if env.endswith(".xml") else 0)
+    simulation = {**common, "env": env, "episodes": episodes, "seed": seed}
+    simulation |= {"max_episode_steps": limit, **bridge_parameters}
     with (
         own_domain() as domain,
         NodeProcesses(domain) as processes,

@@ -177,6 +177,7 @@ class LoopMonitor:
             },
             "QoS incompatibilities": str(loop.conflicts.total),
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
+            **{f"last {guard}": why for guard, why in loop.controller.last_reasons.items()},
             **self._facts,
         }
         self._reporter.report(status, values)

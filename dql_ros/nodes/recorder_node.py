@@ -129,6 +129,8 @@ class RecorderNode(Node):
             else None
         )
         self._recorder = Recorder(self._options(path.read_text()), self._order)
+        reset = contract.reset_signal  # which only a simulation sends
+        self._optional = "" if reset is None else self.resolve_topic_name(reset.topic)
         self._topics = RecorderTopics(
             self, self._wanted(contract), value_of(self, "depth"), self._announce, self._receive
         )
@@ -182,6 +184,7 @@ class RecorderNode(Node):
         """
         streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
         streams += [*contract.signals.values(), *contract.events.values()]
+        streams += [contract.reset_signal] if contract.reset_signal else []
         wanted = {_CLOCK_TOPIC: ""}
         wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
         wanted |= {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
@@ -235,7 +238,9 @@ class RecorderNode(Node):
             "messages lost": str(sum(lost.values())),
             "messages late": str(late),
             "messages dropped before the first clock": str(dropped),
-            "topics without a publisher": ", ".join(topics.unheard),
+            "topics without a publisher": ", ".join(
+                topic for topic in topics.unheard if topic != self._optional
+            ),
             **{f"received of {topic}": str(count) for topic, count in received.items()},
             **{f"lost of {topic}": str(count) for topic, count in lost.items()},
             **{f"not recorded: {topic}": why for topic, why in topics.refused.items()},

@@ -34,7 +34,13 @@ from dql_ros.nodes.sim_bridge_topics import (
     CommandInputs,
 )
 from dql_ros.nodes.topics import parts, wait_for_delivery
-from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeRunner, Frame, open_environment
+from dql_ros.sim.episodes import (
+    BUNDLED_ENVIRONMENT,
+    EpisodeRunner,
+    Frame,
+    open_environment,
+    task_of,
+)
 from dql_ros.sim.faults import LinkFaults
 from dql_ros.sim.run import HeldCommand, SimulationRun, diagnostics_of, status_of
 from dql_ros.sim.video import SimVideo
@@ -84,6 +90,7 @@ class SimBridgeNode(Node):
             contract.period_ns,
             seed=value_of(self, "seed"),
             episodes=value_of(self, "episodes"),
+            task=task_of(environment, contract),
         )
         self._reporter = StatusReporter(self, "simulation", has_topic=False)
         self._listeners = 0
@@ -188,6 +195,10 @@ class SimBridgeNode(Node):
     def _show(self, frame: Frame, clock_ns: int) -> bool:
         if self._video is not None:
             self._video.show()
+        if frame.result is not None and frame.result.failure:
+            self.get_logger().error(
+                f"episode {frame.result.episode} ended as failed: {frame.result.failure}"
+            )
         asked = self._outputs.publish(frame, clock_ns)
         self._asked_ns = time.monotonic_ns()
         return asked
@@ -253,7 +264,8 @@ PARAMETERS = (
     Parameter(
         "max_episode_steps",
         0,
-        "truncate episodes after this many steps; 0: the environment's own limit",
+        "truncate episodes after this many steps; 0: the environment's own limit, of which an "
+        "MJCF file has none",
         (0, _MAX_INTEGER),
     ),
     Parameter("seed", 0, "episode i is reset with seed + i", (0, _MAX_INTEGER)),

@@ -73,6 +73,12 @@ class BridgeOutputs:
             )
             for name, signal in contract.signals.items()
         }
+        self._resets: SignalPublisher | None = None
+        if reset := contract.reset_signal:
+            publisher = node.create_publisher(
+                message_class(reset.type), reset.topic, reliable(_DEPTH)
+            )
+            self._resets = SignalPublisher(publisher, reset)
         self._latched: list[StreamPublisher] = []
         self._live: list[StreamPublisher] = []
         for stream, part in zip(contract.observation, parts(contract.observation), strict=True):
@@ -127,6 +133,9 @@ class BridgeOutputs:
         else:
             for name, signal in self._signals.items():
                 signal.publish(getattr(frame.transition, name))
+            if self._resets is not None:
+                is_known = frame.transition.terminated and "terminated" in self._signals
+                self._resets.publish(frame.result is not None and not is_known)
         for link, _ in self._links:
             link.send(frame.observation, frame.stamp_ns, now_ns)
         sent = self.deliver(now_ns)
@@ -154,7 +163,8 @@ class BridgeOutputs:
 
     @property
     def _signal_publishers(self) -> list[Publisher]:
-        return [signal.publisher for signal in self._signals.values()]
+        resets = [] if self._resets is None else [self._resets]
+        return [signal.publisher for signal in (*self._signals.values(), *resets)]
 
     @property
     def _state_publishers(self) -> list[Publisher]:

@@ -16,15 +16,17 @@ from gymnasium.spaces.utils import flatten
 from gymnasium.wrappers import FlattenObservation, TimeLimit
 from numpy.typing import NDArray
 
-import dql_core.sim  # registers the bundled robots
 from dql_core.data.spaces import make_environment
 from dql_core.errors import SimulationError
+from dql_core.sim import FAILURE_KEY, SCARA_ID
 from dql_core.sim.model_env import ModelEnv, keyframe_index
+from dql_core.sim.physics import watch_physics
 from dql_ros.contract import Contract
 from dql_ros.sim.model import open_model
+from dql_ros.sim.task import ContractTask
 
 Environment = gymnasium.Env[Any, NDArray[Any]]
-BUNDLED_ENVIRONMENT = dql_core.sim.SCARA_ID
+BUNDLED_ENVIRONMENT = SCARA_ID
 _RATE_TOLERANCE = 1e-6
 
 
@@ -39,8 +41,9 @@ class EpisodeResult:
         length: Number of transitions.
         terminated: Whether the task itself ended it.
         truncated: Whether a time limit or a reset ended it.
-        success: Whether the environment calls it a success (``info["is_success"]``); ``None`` if
-            it does not say.
+        success: Whether the environment calls it a success (``info["is_success"]``), or the
+            contract does where the environment has no task; ``None`` if neither says.
+        failure: Why the simulation could not go on, as when the physics is lost; else empty.
     """
 
     episode: int
@@ -50,6 +53,7 @@ class EpisodeResult:
     terminated: bool
     truncated: bool
     success: bool | None
+    failure: str = ""
 
     def to_json(self) -> str:
         """Return one line of JSON."""
@@ -97,7 +101,14 @@ class Frame:
 class EpisodeRunner:
     """Steps an environment from episode to episode; episode i is reset with ``seed + i``."""
 
-    def __init__(self, environment: Environment, period_ns: int, seed: int, episodes: int) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        period_ns: int,
+        seed: int,
+        episodes: int,
+        task: ContractTask | None = None,
+    ) -> None:
         """Prepare the first episode.
 
         Args:
@@ -105,8 +116,10 @@ class EpisodeRunner:
             period_ns: Simulated time of one step in nanoseconds.
             seed: Seed of the first episode.
             episodes: How many episodes there are; 0 for no end.
+            task: What judges the episodes, where the environment has no task.
         """
         self._environment = environment
+        self._task = task
         self._period_ns = period_ns
         self._seed = seed
         self._episodes = episodes
@@ -151,7 +164,10 @@ class EpisodeRunner:
         self._rewards = []
         asked, self._asked_seed = self._asked_seed, None
         self._episode_seed = self._seed + self._episode if asked is None else asked
-        return Frame(self._take_stamp(), np.asarray(self._reset(), dtype=np.float64))
+        observation = np.asarray(self._reset(), dtype=np.float64)
+        if self._task is not None:
+            self._task.begin(observation)
+        return Frame(self._take_stamp(), observation)
 
     def advance(self, command: NDArray[np.float64], *, interrupt: bool = False) -> Frame:
         """Step once with ``command``, shape (A,), clipped to the action space.
@@ -164,6 +180,9 @@ class EpisodeRunner:
         step = self._environment.step(action.reshape(self._shape))
         observation, reward, terminated, truncated, info = step
         self._rewards.append(float(reward))
+        if self._task is not None:
+            ends = self._task.ends_with(action, observation)
+            terminated = terminated or (ends and FAILURE_KEY not in info)
         terminated, truncated = bool(terminated), bool(truncated)
         transition = Transition(
             float(reward), terminated, truncated or (interrupt and not terminated)
@@ -190,14 +209,21 @@ class EpisodeRunner:
     def _result(self, transition: Transition, info: dict[str, Any]) -> EpisodeResult | None:
         if not (transition.terminated or transition.truncated):
             return None
+        success = bool(info["is_success"]) if "is_success" in info else None
+        episode_return = None
+        if self._task is not None:
+            ends = {"terminated": transition.terminated, "truncated": transition.truncated}
+            episode_return = self._task.episode_return(**ends)
+            success = self._task.is_success(**ends) if success is None else success
         return EpisodeResult(
             episode=self._episode,
             seed=self._episode_seed,
-            return_=sum(self._rewards),
+            return_=sum(self._rewards) if episode_return is None else episode_return,
             length=len(self._rewards),
             terminated=transition.terminated,
             truncated=transition.truncated,
-            success=bool(info["is_success"]) if "is_success" in info else None,
+            success=success,
+            failure=str(info.get(FAILURE_KEY, "")),
         )
 
 
@@ -215,7 +241,7 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
         DqlError: If there is no such environment, or it is not the contract's.
     """
     if env.endswith(".xml"):
-        environment: Environment = open_model(Path(env).expanduser(), contract)
+        environment: Environment = watch_physics(open_model(Path(env).expanduser(), contract))
         return TimeLimit(environment, max_episode_steps) if max_episode_steps else environment
     environment = make_environment(env, contract.policy_spec(), max_episode_steps or None)
     try:
@@ -225,6 +251,15 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
         raise
     is_vector = len(environment.observation_space.shape or ()) == 1
     return environment if is_vector else FlattenObservation(environment)
+
+
+def task_of(environment: Environment, contract: Contract) -> ContractTask | None:
+    """Return what judges the episodes of an MJCF file; other environments do it themselves.
+
+    Raises:
+        ContractError: If a function that the contract names cannot be called.
+    """
+    return ContractTask(contract) if isinstance(environment.unwrapped, ModelEnv) else None
 
 
 def set_keyframe(environment: Environment, keyframe: str) -> NDArray[Any]:

@@ -20,6 +20,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+import dql_core.sim.physics  # noqa: F401 - MuJoCo's warnings go to the log
 from dql_ros.sim.video import STATE
 
 Picture = NDArray[np.uint8]

@@ -38,6 +38,8 @@ class SimulationRun:
         factor: Simulated over wall time.
         steps: How many steps it has made.
         shown_ns: When the newest instant was shown.
+        failed: How many episodes the simulation could not end properly.
+        failure: Why not the last of them.
 
     Args:
         runner: Steps the episodes.
@@ -63,6 +65,8 @@ class SimulationRun:
         self.pace = Pace(round(period_ns / self.factor), self.factor)
         self.steps = 0
         self.shown_ns = 0
+        self.failed = 0
+        self.failure = ""
         self._runner = runner
         self._publish = publish
         self._answer_needed = False
@@ -142,6 +146,9 @@ class SimulationRun:
     def _show(self, frame: Frame, steady_ns: int) -> None:
         self.frame = frame
         self.shown_ns = steady_ns
+        if frame.result is not None and frame.result.failure:
+            self.failed += 1
+            self.failure = f"episode {frame.result.episode}: {frame.result.failure}"
         self._answer_needed = self._publish(frame, self.clock_ns(steady_ns))
 
 
@@ -354,6 +361,7 @@ def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
         "simulated time (s)": f"{0.0 if frame is None else frame.stamp_ns / 1e9:.3f}",
         "episode": run.episode,
         "steps": run.steps,
+        "episodes failed": run.failed,
         "commands received": held.received,
         "commands not finite": held.refused,
         "commands lost on purpose": held.lost,
@@ -368,4 +376,6 @@ def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
             "real-time factor": "unknown" if factor is None else f"{factor:.3f}",
             "periods lost": run.pace.missed,
         }
+    if run.failure:
+        figures["last failure"] = run.failure
     return {key: str(value) for key, value in figures.items()}

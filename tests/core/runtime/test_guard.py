@@ -65,6 +65,22 @@ def test_missing_stream_is_named_with_its_age() -> None:
     assert watched.counts[Guard.STALE_STREAM] == 1
 
 
+def test_the_last_reason_of_each_guard_is_kept_with_field_and_value() -> None:
+    watched = guards(statistics(), max_steps=(0.1,))
+    assert watched.last_reasons == {}
+    watched.find_unusual(vector(7.0, 0.0))
+    watched.clamp(vector(2.5))
+    watched.clamp(vector(-3.0))
+    watched.limit_rate(vector(1.0), vector(0.5))
+    assert watched.last_reasons == {
+        Guard.UNUSUAL_OBSERVATION: "observation 'elbow' = 7 is 12.0 standard deviations from the "
+        "training data's mean",
+        Guard.CLAMPED_ACTION: "action 'elbow_velocity' = -3 cut to [-2, 2]",
+        Guard.SLEW_LIMITED_ACTION: "action 'elbow_velocity' = 1 is more than 0.1 from 0.5, which "
+        "was sent last",
+    }
+
+
 def test_warm_up_withholds_exactly_so_many_complete_observations() -> None:
     watched = guards(warm_up_ticks=2)
     admitted = [

@@ -179,6 +179,20 @@ def test_a_stamp_that_is_ahead_is_refused_and_never_used(
     assert observer.at(within_ns, 0).missing == ()
 
 
+def test_a_replayed_bag_is_told_from_a_late_stream(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    observer, now_ns = Observer(contract), 53_260_748 * SECOND_NS
+    observer.receive("joint_states", state(blank, now_ns - SECOND_NS), now_ns, 0)
+    assert observer.problem("joint_states") == ""
+    observer.receive("joint_states", state(blank, 0), now_ns, 0)
+    observer.receive("target", target(blank, 0), now_ns, 0)
+    problem = observer.problem("joint_states")
+    assert "its header stamps are 53260748 s behind this node's clock" in problem
+    assert "use_sim_time" in problem
+    assert observer.problem("target") == ""  # it may be as old as it likes
+
+
 def test_how_far_stamps_may_be_ahead_is_the_contracts(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
@@ -75,6 +76,21 @@ def test_parameters_are_those_of_the_code(node: str) -> None:
     assert table(PARAMETERS[node]) in text, f"the table must be:\n{table(PARAMETERS[node])}"
 
 
+@pytest.mark.parametrize("node", PARAMETERS)
+def test_parameter_files_list_what_the_node_declares(node: str) -> None:
+    file = ROOT / "config" / "nodes" / f"{node.removesuffix('_node')}.yaml"
+    listed = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
+    declared = {each.name: each for each in PARAMETERS[node]}
+    required = {name for name, each in declared.items() if each.required}
+    assert set(listed) == set(declared) - required
+    for name, value in listed.items():
+        default = declared[name].default
+        wanted = list(default) if isinstance(default, tuple) else default
+        assert type(value) is type(wanted), name
+        if name != "mode":  # which has two good ones
+            assert value == wanted, name
+
+
 def arguments_of(file: str) -> dict[str, tuple[str, str]]:
     """Defaults and descriptions of a launch file's arguments, also where launch is not there."""
     for statement in ast.parse((ROOT / "launch" / file).read_text()).body:
@@ -133,7 +149,8 @@ def private(name: str, node: str) -> str:
 def contract_topics(path: Path) -> set[str]:
     contract = load_contract(path)
     streams = (*contract.observation, *contract.action, *contract.signals.values())
-    return {f"/{stream.topic}" for stream in streams}
+    resets = [contract.reset_signal] if contract.reset_signal else []
+    return {f"/{stream.topic}" for stream in (*streams, *resets)}
 
 
 def require_documented_graph(robot: Robot, node: str, name: str, contract: Path) -> None:
@@ -203,10 +220,10 @@ def test_policy_and_simulation_are_as_documented(
     require_documented_graph(robot, "policy_node", "policy", scara)
     require_documented_graph(robot, "sim_bridge_node", "sim_bridge", scara)
     policy = last_values(told, "policy: control loop")
-    require_documented_values(policy, "policy_node", left_out=set())
+    require_documented_values(policy, "policy_node", left_out={"last NAME"})
     assert policy["contract"].startswith("scara ")
     bridge = last_values(told, "sim_bridge: simulation")
-    require_documented_values(bridge, "sim_bridge_node", left_out={"video"})
+    require_documented_values(bridge, "sim_bridge_node", left_out={"video", "last failure"})
 
 
 @pytest.mark.ros

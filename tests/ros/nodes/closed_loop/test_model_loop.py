@@ -1,0 +1,88 @@
+"""A robot of an MJCF file over topics: time limit, the contract's task, resets, lost physics."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dql_core.data.dataset import load_dataset
+from dql_ros.contract import load_contract
+from dql_ros.convert.convert import Source, convert
+from dql_ros.diagnostics import DiagnosticsLog
+from dql_ros.nodes.closed_loop import BRIDGE, policy_driver, run_closed_loop
+from tests.cli_process import dql
+from tests.ros.nodes.robot import untrained_bundle
+from tests.ros.sim.test_task import CONTRACT, MODEL
+
+pytestmark = pytest.mark.ros
+EPISODES, STEPS = 3, 12
+JUMP = 0.06  # m, more than the sled moves in a period
+
+
+@pytest.fixture(name="sled")
+def _sled(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Paths of a contract, its bundle and its model."""
+    contract, model = tmp_path / "sled.yaml", tmp_path / "sled.xml"
+    contract.write_text(CONTRACT)
+    model.write_text(MODEL)
+    return contract, untrained_bundle(tmp_path, contract), model
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_recording_has_no_transition_over_a_reset(
+    sled: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    path, bundle, model = sled
+    results = run_closed_loop(
+        path,
+        policy_driver(bundle, seed=0),
+        episodes=EPISODES,
+        env=str(model),
+        max_episode_steps=STEPS,
+        record=tmp_path / "bag",
+    )
+    convert(Source(load_contract(path), [tmp_path / "bag"]), tmp_path / "out")
+    episodes = load_dataset(tmp_path / "out").episodes
+    assert [len(episode) for episode in episodes] == [STEPS] * EPISODES
+    for episode, result in zip(episodes, results, strict=True):
+        assert (episode.truncated, result.truncated, result.success) == (True, True, None)
+        assert np.abs(np.diff(episode.observations[:, 0])).max() < JUMP
+        assert result.return_ == pytest.approx(episode.rewards.sum())
+        assert result.return_ < 0
+
+
+def test_lost_physics_ends_episodes_as_failed(
+    sled: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    path, bundle, model = sled
+    model.write_text(MODEL.replace('kv="50"', 'kv="1e12"'))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    done = dql(
+        "closed-loop", bundle, "--contract", path, "--env", model, "--episodes", 2, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert "MuJoCo warns" in done.stdout
+    (out,) = (folder / "runs" / "closed_loop").iterdir()
+    figures = json.loads((out / "closed_loop.json").read_text())
+    assert figures["success_rate"] == 0.0
+    assert [line.partition(":")[0] for line in figures["failures"]] == ["episode 0", "episode 1"]
+    assert [each.name for each in folder.iterdir()] == ["runs"]
+
+
+@pytest.mark.usefixtures("forked")
+def test_an_episode_of_a_model_ends_by_itself(sled: tuple[Path, Path, Path]) -> None:
+    path, bundle, model = sled
+    log = DiagnosticsLog()
+    (result,) = run_closed_loop(
+        path,
+        policy_driver(bundle, seed=0),
+        episodes=1,
+        env=str(model),
+        on_report=log.reports.append,
+    )
+    assert (result.length, result.truncated) == (1000, True)
+    last = log.last_of(BRIDGE)
+    assert last is not None
+    assert last.values["episodes failed"] == "0"
