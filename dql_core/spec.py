@@ -261,7 +261,7 @@ def _looser_limits(one: PolicySpec, policy: PolicySpec) -> Iterator[str]:
 
 
 def _difference(what: str, mine: object, its: object) -> str:
-    former, latter = ("not given" if value is None else repr(value) for value in (mine, its))
+    former, latter = ("not given" if value is None else f"{value!r:.200}" for value in (mine, its))
     return f"{what} is {former} in the former and {latter} in the latter"
 
 

@@ -7,10 +7,12 @@ import math
 import operator
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
@@ -40,12 +42,26 @@ def make_env(env_id: str, remedy: str, max_episode_steps: int | None = None) -> 
             f"through a contract with 'dql closed-loop BUNDLE --contract CONTRACT --env FILE'; "
             f"here, {remedy}"
         )
+    _import_environment(env_id)
     try:
         return watched(gym.make(env_id, max_episode_steps=max_episode_steps))
     except (gym.error.Error, ImportError, ValueError) as cause:
         raise ConfigError(
             f"environment '{env_id}' cannot be made: {one_line(cause)}; {remedy}"
         ) from cause
+
+
+def _import_environment(env_id: str) -> None:
+    """Import an environment's module; if MuJoCo comes with it, its warnings go to the log.
+
+    It may warn as early as in the making of the environment, which reports what is wrong here.
+    """
+    with suppress(gym.error.Error, ImportError, ValueError, AttributeError):
+        registered = gym.spec(env_id)
+        if isinstance(registered.entry_point, str):
+            load_env_creator(registered.entry_point)
+    if "mujoco" in sys.modules:
+        import dql_core.sim.physics  # noqa: F401, PLC0415
 
 
 def watched(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:

@@ -40,19 +40,22 @@ class PhysicsWatch(gymnasium.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self._bare: Any = env.unwrapped
         self._observation: Any = None
+        self._known: Any = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
         self._observation, info = self.env.reset(seed=seed, options=options)
+        # An environment that sets the state itself may leave those of the episode before.
+        self._known = self._bare.data.warning.number.copy()
         return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, and look at MuJoCo's warnings."""
         before_s = float(self._bare.data.time)
         observation, reward, terminated, truncated, info = self.env.step(action)
-        failure = find_failure(self._bare.model, self._bare.data, before_s)
+        failure = find_failure(self._bare.model, self._bare.data, before_s, self._known)
         if failure:
             ended = {**info, "is_success": False, FAILURE_KEY: failure}
             return self._observation, 0.0, False, True, ended
@@ -68,18 +71,22 @@ def watch_physics(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
     return PhysicsWatch(env) if is_simulated else env
 
 
-def find_failure(model: Any, data: Any, time_s: float) -> str:
+def find_failure(model: Any, data: Any, time_s: float, known: Any) -> str:
     """Return what MuJoCo has warned of since the episode began, as a clause; empty if of nothing.
 
     Args:
         model: The ``mujoco.MjModel``.
         data: The ``mujoco.MjData``.
         time_s: When the last step began.
+        known: How often it had warned of what when the episode began, shape (W,).
     """
     counts = data.warning.number
-    if not counts.any():
+    # When MuJoCo resets the simulation by itself, it also counts anew.
+    was_reset = float(data.time) < time_s
+    new = counts > (0 if was_reset else known)
+    if not new.any():
         return ""
-    index = int(counts.argmax())
+    index = int(new.argmax())
     name = mujoco.mjtWarning(index).name.removeprefix("mjWARN_")
     where = _joint(model, name, int(data.warning[index].lastinfo))
     return (

@@ -361,7 +361,7 @@ def diagnostics_of(run: SimulationRun, steady_ns: int) -> dict[str, str]:
         "simulated time (s)": f"{0.0 if frame is None else frame.stamp_ns / 1e9:.3f}",
         "episode": run.episode,
         "steps": run.steps,
-        "episodes failed": run.failed,
+        "failed episodes": run.failed,
         "commands received": held.received,
         "commands not finite": held.refused,
         "commands lost on purpose": held.lost,

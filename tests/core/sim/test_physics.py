@@ -1,5 +1,7 @@
 """An episode in which MuJoCo loses the physics ends as failed, and leaves no file."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,26 @@ def test_the_episode_ends_as_failed_with_the_warning_and_the_time(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_environment_that_sets_its_state_itself_is_watched_anew() -> None:
+    arm = Arm()
+    environment = watch_physics(arm)
+    environment.reset(seed=0)
+    assert environment.step(np.array([1e9]))[3]
+
+    def set_state(model: Any, data: Any) -> None:
+        data.qpos[:] = data.qvel[:] = 0.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mujoco, "mj_resetData", set_state)
+        environment.reset(seed=0)
+    assert arm.data.warning.number.any()
+    for _ in range(3):
+        assert not environment.step(np.array([0.0]))[3]
+    _, _, _, truncated, info = environment.step(np.array([1e9]))
+    assert truncated
+    assert "MuJoCo warns BAD" in info[FAILURE_KEY]
+
+
 def test_other_environments_are_left_alone() -> None:
     pendulum = gymnasium.make("Pendulum-v1")
     assert watch_physics(pendulum) is pendulum
@@ -130,3 +152,10 @@ def test_the_watch_wraps_what_mujoco_simulates() -> None:
 def test_an_mjcf_file_alone_is_no_environment() -> None:
     with pytest.raises(ConfigError, match=r"'arm.xml' is an MJCF file.* 'dql closed-loop"):
         evaluate(Constant(0.0), "arm.xml", 1)
+
+
+def test_a_warning_at_the_making_of_an_environment_leaves_no_file(tmp_path: Path) -> None:
+    """Of an attribute of HalfCheetah's model that MuJoCo will not have for ever."""
+    code = "from dql_core.data.spaces import make_env; make_env('HalfCheetah-v5', '').close()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,15 @@
 """What is told of a run: from the nodes' reports to figures, JSON and a picture."""
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
+from dql_core.cli.terminal import Terminal
+from dql_ros.cli.closed_loop import RunProgress
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop, summarize
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.sim.episodes import EpisodeResult
@@ -126,3 +130,31 @@ def test_a_run_without_reports_can_be_drawn(run: ClosedLoop, tmp_path: Path) -> 
     run.log.reports.clear()
     draw_closed_loop(run, tmp_path / "run.png")
     assert (tmp_path / "run.png").is_file()
+
+
+def test_failed_episodes_are_named_with_why() -> None:
+    lost = replace(result(1, 0.0, success=False), failure="the physics was lost")
+    outcome = summarize([result(0, 1.0), lost])
+    assert outcome.failures == ("episode 1: the physics was lost",)
+    assert outcome.to_json()["failures"] == ["episode 1: the physics was lost"]
+
+
+def test_without_a_terminal_a_line_shows_now_and_then_how_far_it_is(
+    run: ClosedLoop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    run.results.clear()
+    with RunProgress(Terminal(), run, episodes=3) as progress:
+        progress.note_report(report(POLICY, 1.0, state="running"))
+        progress.note_report(report(BRIDGE, 1.0, steps="5"))
+        now_s += 11.0
+        progress.note_report(report(BRIDGE, 12.0, steps="340"))
+        progress.note_episode(result(0, 2.5))
+        now_s += 11.0
+        progress.note_report(report(BRIDGE, 23.0, steps="700"))
+    assert capsys.readouterr().out.splitlines() == [
+        "0 of 3 episodes, running, 340 steps",
+        "1 of 3 episodes, mean return 2.50, 700 steps",
+    ]
+    assert [each.return_ for each in run.results] == [2.5]

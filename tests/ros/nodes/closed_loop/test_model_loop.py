@@ -85,4 +85,4 @@ def test_an_episode_of_a_model_ends_by_itself(sled: tuple[Path, Path, Path]) -> 
     assert (result.length, result.truncated) == (1000, True)
     last = log.last_of(BRIDGE)
     assert last is not None
-    assert last.values["episodes failed"] == "0"
+    assert last.values["failed episodes"] == "0"

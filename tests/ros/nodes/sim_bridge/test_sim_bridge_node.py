@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from geometry_msgs.msg import PointStamped
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -16,7 +15,6 @@ from std_srvs.srv import Trigger
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs import stamp_ns
 from dql_ros.contract import load_contract
-from dql_ros.nodes.sim_bridge_node import PARAMETERS, SETTABLE
 from tests.ros.nodes.robot import SCARA, Robot
 from tests.ros.nodes.sim_bridge.sim_driver import Driver
 
@@ -151,12 +149,3 @@ def test_wrong_parameters_end_it_with_one_line(
     assert process.wait(30)
     assert process.exit_code == 2
     assert words in process.last_words
-
-
-def test_the_shipped_file_gives_every_parameter_that_is_not_the_runs_own() -> None:
-    shipped = yaml.safe_load((SCARA.parents[1] / "nodes" / "sim_bridge.yaml").read_text())
-    given = shipped["/**"]["ros__parameters"]
-    declared = {parameter.name: parameter.default for parameter in (*PARAMETERS, *SETTABLE)}
-    assert set(given) == set(declared) - {"contract", "recorders"}
-    differing = {name for name, value in given.items() if value != declared[name]}
-    assert differing == {"mode"}
