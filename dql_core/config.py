@@ -86,7 +86,8 @@ class DataConfig(StrictModel):
     """What is learned from and how it is prepared.
 
     Attributes:
-        dataset: Folder or Minari id; ``--dataset`` overrides it.
+        dataset: Folder or Minari id, or a list of several whose fields mean the same;
+            ``--dataset`` overrides it.
         normalize_observations: Standardise observations; the paper's code uses them raw.
         reward_transform: One of the paper's reward tunings, before `reward_scale`.
         reward_boundaries: What ends a return in ``iql_locomotion``: every ``episode`` end, or a
@@ -96,7 +97,7 @@ class DataConfig(StrictModel):
         out_of_bounds: What to do with actions beyond the bounds of the spec.
     """
 
-    dataset: str = ""
+    dataset: str | tuple[str, ...] = ""
     normalize_observations: bool = True
     reward_transform: Literal[
         "none", "normalize", "iql_locomotion", "iql_antmaze", "cql_antmaze", "antmaze"
@@ -105,6 +106,12 @@ class DataConfig(StrictModel):
     reward_scale: float = Field(default=1.0, gt=0)
     n_step: int = Field(default=1, ge=1, le=MAX_COUNT)
     out_of_bounds: Literal["refuse", "clip"] = "refuse"
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All that is learned from; empty if nothing is named."""
+        named = (self.dataset,) if isinstance(self.dataset, str) else self.dataset
+        return tuple(name for name in named if name)
 
 
 class DiffusionConfig(StrictModel):

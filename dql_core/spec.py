@@ -6,7 +6,7 @@ What an observation and an action mean, and an episode of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ MAX_RATE_HZ = 1e6
 _LARGEST = float(np.finfo(np.float32).max)
 # More differences than these say nothing more.
 _SHOWN_DIFFERENCES = 3
+_REMEDY = "use the contract the policy was trained with, or convert and train again"
 
 
 @dataclass(frozen=True)
@@ -125,23 +126,36 @@ class PolicySpec:
                     raise ValueError(f"the {kind} field {bounds}, beyond what float32 can hold")
 
     def within(self, other: PolicySpec) -> PolicySpec:
-        """Return this spec with the tighter limits of both for each action field.
+        """Return this spec with the tighter limits of both, which has as many fields."""
+        return self._limited(other, max, min)
 
-        Args:
-            other: A spec of as many action fields.
-        """
-        tighter = (
-            replace(
+    def joined(self, other: PolicySpec) -> PolicySpec:
+        """Return this spec with the looser limits of both, which has as many fields."""
+        return self._limited(other, min, max)
+
+    def _limited(
+        self,
+        other: PolicySpec,
+        of_lows: Callable[[float, float], float],
+        of_highs: Callable[[float, float], float],
+    ) -> PolicySpec:
+        def limited(mine: FieldSpec, its: FieldSpec) -> FieldSpec:
+            return replace(
                 mine,
-                low=max(mine.low, its.low),
-                high=min(mine.high, its.high),
-                max_rate=min(mine.max_rate, its.max_rate),
+                low=of_lows(mine.low, its.low),
+                high=of_highs(mine.high, its.high),
+                max_rate=of_highs(mine.max_rate, its.max_rate),
             )
-            for mine, its in zip(self.action, other.action, strict=True)
-        )
-        return replace(self, action=tuple(tighter))
 
-    def require_same_meaning(self, other: PolicySpec, here: str, there: str) -> None:
+        return replace(
+            self,
+            observation=tuple(map(limited, self.observation, other.observation)),
+            action=tuple(map(limited, self.action, other.action)),
+        )
+
+    def require_same_meaning(
+        self, other: PolicySpec, here: str, there: str, remedy: str = _REMEDY
+    ) -> None:
         """Refuse ``other`` if its numbers mean anything else; limits may differ.
 
         Where one of them does not say what its fields are made of, as without a contract or from
@@ -151,6 +165,7 @@ class PolicySpec:
             other: The spec on the other side of the hand-over.
             here: What this spec belongs to, for the message ("the checkpoint").
             there: What ``other`` belongs to ("dataset data/arm").
+            remedy: What the user can do about it.
 
         Raises:
             SpecMismatchError: Naming each key that differs and both values.
@@ -160,8 +175,7 @@ class PolicySpec:
             found = list(islice(self._unlike(other, here, there), 1))
         if found:
             raise SpecMismatchError(
-                f"{here} and {there} do not describe the same robot: {'; '.join(found)}; use the "
-                f"contract the policy was trained with, or convert and train again"
+                f"{here} and {there} do not describe the same robot: {'; '.join(found)}; {remedy}"
             )
 
     def require_fits(self, policy: PolicySpec, here: str, there: str) -> None:

@@ -68,6 +68,8 @@ This page is written by `python scripts/write_reference.py` from `dql_core/spec.
 
 ## What a function receives
 """
+_KINDS: dict[Any, str] = {bool: "true, false", int: "integer", float: "number", str: "text"}
+_KINDS[tuple[str, ...]] = "list of texts"
 _YIELDS_REWARDS = ("distance_to_goal", "action_cost", "success_bonus", "joint_limit_penalty")
 _YIELDS_FLAGS = ("within_distance", "outside_bounds")
 
@@ -119,7 +121,7 @@ def _values(field: FieldInfo) -> str:
         if get_origin(kind) is Literal:
             texts.append(", ".join(f"`{value}`" for value in get_args(kind)))
         else:
-            texts.append({bool: "true, false", int: "integer", float: "number", str: "text"}[kind])
+            texts.append(_KINDS[kind])
     texts[-1] += _limits(field)
     return ", ".join(texts + ["null"] * (NoneType in _alternatives(field.annotation)))
 

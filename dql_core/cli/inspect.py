@@ -90,7 +90,7 @@ def _trained(kind: str, path: Path, more: dict[str, object]) -> Group:
         **spec_facts(checkpoint.spec),
         "agent": config.agent,
         "updates": f"{checkpoint.step:,} of {config.run.steps:,}",
-        "trained on": config.data.dataset,
+        "trained on": " and ".join(config.data.datasets),
         "diffusion": _diffusion(config.agent, config.diffusion),
         "configuration": config.hash()[:12],
         **more,

@@ -53,8 +53,11 @@ def train(
         typer.Argument(help="Training configuration, for example config/train/imitate.yaml."),
     ] = None,
     dataset: Annotated[
-        str | None,
-        typer.Option(help="Dataset folder or Minari id; overrides data.dataset of CONFIG."),
+        list[str] | None,
+        typer.Option(
+            help="Dataset folder or Minari id; overrides data.dataset of CONFIG. Repeatable: the "
+            "fields of all must mean the same, limits and other keys of the contract may differ."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -109,7 +112,7 @@ def train(
 
     'tensorboard --logdir OUT' shows the curves.
     """
-    request = Request(config, dataset, eval_env, tuple(overrides or ()))
+    request = Request(config, tuple(dataset or ()), eval_env, tuple(overrides or ()))
     console = Terminal()
     if resume is not None:
         if out is not None:
@@ -146,13 +149,13 @@ class Request:
 
     Attributes:
         config: Configuration file.
-        dataset: Folder or Minari id, instead of the file's.
+        datasets: Folders or Minari ids, instead of the file's.
         eval_env: Gymnasium id, instead of the file's.
         overrides: ``section.key=value`` each.
     """
 
     config: Path | None
-    dataset: str | None
+    datasets: tuple[str, ...]
     eval_env: str | None
     overrides: tuple[str, ...]
 
@@ -166,16 +169,22 @@ def settings(request: Request) -> TrainConfig:
     if request.config is None:
         raise ConfigError("name a configuration, or a run to resume: --resume RUN")
     config = load_config(request.config, request.overrides)
-    source = request.dataset or config.data.dataset
-    if Path(source).is_dir():
-        # The run must find its data again from any other folder.
-        source = str(Path(source).resolve()) if source else ""
+    sources = [_found_again(source) for source in request.datasets or config.data.datasets]
     env = config.evaluation.env if request.eval_env is None else request.eval_env
     changes = {
-        "data": config.data.model_copy(update={"dataset": source}),
+        "data": config.data.model_copy(update={"dataset": _one_or_several(sources)}),
         "evaluation": config.evaluation.model_copy(update={"env": env}),
     }
     return config.model_copy(update=changes)
+
+
+def _found_again(source: str) -> str:
+    """Name a dataset so that the run finds it again from any other folder."""
+    return str(Path(source).resolve()) if Path(source).is_dir() else source
+
+
+def _one_or_several(sources: Sequence[str]) -> str | tuple[str, ...]:
+    return tuple(sources) if len(sources) > 1 else "".join(sources)
 
 
 def _continued_seeds(
@@ -194,7 +203,7 @@ def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfi
     env = began.evaluation.env
     if request.config is not None:
         require_equal(folder, began, settings(request))
-    elif request not in (Request(None, None, None, ()), Request(None, None, env, ())):
+    elif request not in (Request(None, (), None, ()), Request(None, (), env, ())):
         raise ConfigError(
             "--resume continues as the run began; leave --dataset, --eval-env and --set away, or "
             "name its CONFIG as well"

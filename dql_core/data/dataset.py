@@ -7,7 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,40 @@ def load_dataset(source: str | Path, *, bounds_matter: bool = True) -> LoadedDat
     if empty := len(stored) - len(episodes):
         _logger.warning("%s: %d of %d episodes are empty: left out", where, empty, len(stored))
     return LoadedDataset(reader.metadata.spec, episodes, where, reader.metadata.document)
+
+
+def load_datasets(sources: Sequence[str | Path]) -> LoadedDataset:
+    """Load one dataset or several, and join their episodes in this order.
+
+    Their numbers must mean the same. Limits may differ, of which the looser ones hold, and so may
+    all that does not say what a number means, as ages, rewards and ends of episodes.
+
+    Args:
+        sources: At least one; see `load_dataset`.
+
+    Raises:
+        DatasetError: If one cannot be read or is named twice.
+        SpecMismatchError: If their numbers mean different things, naming each key and both values.
+    """
+    places = [Path(source).resolve() for source in sources]
+    for place in places:
+        if places.count(place) > 1:
+            raise DatasetError(f"{place}: named twice; name each dataset once")
+    whole, *others = (load_dataset(source) for source in sources)
+    for other in others:
+        whole.spec.require_same_meaning(
+            other.spec,
+            f"dataset {whole.source}",
+            f"dataset {other.source}",
+            "convert both with one contract",
+        )
+        whole = replace(
+            whole,
+            spec=whole.spec.joined(other.spec),
+            episodes=whole.episodes + other.episodes,
+            source=f"{whole.source} and {other.source}",
+        )
+    return whole
 
 
 def _episode(stored: StoredEpisode, where: str) -> Episode:

@@ -232,11 +232,11 @@ def _observations(
     rng = np.random.default_rng(0)
     if dataset:
         return _recorded(dataset, checkpoint.spec, rng), f"observations of {dataset}"
-    trained_on = checkpoint.config.data.dataset
     reason: Exception | None = None
-    for candidate in _places(trained_on, path) if trained_on else ():
+    datasets = checkpoint.config.data.datasets
+    for trained_on, place in ((each, place) for each in datasets for place in _places(each, path)):
         try:
-            return _recorded(candidate, checkpoint.spec, rng), f"observations of {trained_on}"
+            return _recorded(place, checkpoint.spec, rng), f"observations of {trained_on}"
         except (DatasetError, SpecMismatchError) as cause:
             reason = reason or cause
     if reason:

@@ -13,7 +13,7 @@ from dql_core.algo.noise import RunSeeds, make_generator
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.checks import Finding, check_dataset
-from dql_core.data.dataset import LoadedDataset, load_dataset
+from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.data.reward_transforms import RewardTransform, fit_rewards
 from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
 from dql_core.errors import ConfigError, DatasetError
@@ -51,10 +51,11 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     Raises:
         ConfigError: If no dataset is named.
         DatasetError: If it cannot be read or breaks a rule.
+        SpecMismatchError: If several are named whose numbers mean different things.
     """
-    if not config.data.dataset:
+    if not config.data.datasets:
         raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
-    dataset, findings = check_dataset(load_dataset(config.data.dataset), config)
+    dataset, findings = check_dataset(load_datasets(config.data.datasets), config)
     for finding in findings:
         level = logging.WARNING if finding.is_warning else logging.INFO
         _logger.log(level, "data: %s", finding.text)

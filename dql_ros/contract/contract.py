@@ -177,6 +177,13 @@ class Contract(StrictModel):
         """What is sent when no action can be sampled, length A."""
         return self.on_fault.command or (0.0,) * sum(stream.width for stream in self.action)
 
+    @property
+    def max_rates(self) -> tuple[float, ...]:
+        """Largest change of each action field in a second, length A; ``inf`` for any."""
+        return tuple(
+            rate for stream in self.action for field in stream.fields for rate in field.max_rates
+        )
+
     def policy_spec(self) -> PolicySpec:
         """The contract as the policy side sees it."""
         return PolicySpec(

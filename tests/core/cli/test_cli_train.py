@@ -23,7 +23,7 @@ def test_train_follows_the_file_and_the_overrides_and_shows_how_it_goes(
     tmp_path: Path, config_file: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    train(config_file, str(tiny_dataset), run, ["run.steps=10", "agent=diffusion_bc"])
+    train(config_file, [str(tiny_dataset)], run, ["run.steps=10", "agent=diffusion_bc"])
     checkpoint = load_checkpoint(run)
     assert (checkpoint.step, checkpoint.config.agent) == (10, "diffusion_bc")
     lines = capsys.readouterr().out.splitlines()
@@ -36,7 +36,7 @@ def test_the_run_finds_its_dataset_again_from_another_folder(
     tmp_path: Path, config_file: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tiny_dataset.parent)
-    train(config_file, tiny_dataset.name, tmp_path / "run", ["run.steps=1"])
+    train(config_file, [tiny_dataset.name], tmp_path / "run", ["run.steps=1"])
     assert load_checkpoint(tmp_path / "run").config.data.dataset == str(tiny_dataset)
 
 
@@ -44,7 +44,7 @@ def test_without_out_a_run_gets_a_folder_of_its_own(
     tmp_path: Path, config_file: Path, tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    train(config_file, str(tiny_dataset), None, ["run.steps=1"])
+    train(config_file, [str(tiny_dataset)], None, ["run.steps=1"])
     (run,) = (tmp_path / "runs" / "tiny").iterdir()
     assert load_checkpoint(run).step == 1
 
@@ -54,11 +54,11 @@ def test_wrong_input_is_refused_before_anything_is_written(
 ) -> None:
     run = tmp_path / "run"
     with pytest.raises(ConfigError, match=r"unknown key 'run.stesp' \(did you mean 'steps'\?\)"):
-        train(config_file, str(tiny_dataset), run, ["run.stesp=1"])
+        train(config_file, [str(tiny_dataset)], run, ["run.stesp=1"])
     with pytest.raises(ConfigError, match="no dataset is named"):
         train(config_file, None, run)
     with pytest.raises(DatasetError, match=r"neither a folder.*did you mean 'dataset'"):
-        train(config_file, str(tiny_dataset.with_name("datasets")), run)
+        train(config_file, [str(tiny_dataset.with_name("datasets"))], run)
     assert not run.exists()
 
 
@@ -66,10 +66,10 @@ def test_an_interrupted_run_goes_on_where_it_is(
     tmp_path: Path, config_file: Path, tiny_dataset: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    train(config_file, str(tiny_dataset), run)
+    train(config_file, [str(tiny_dataset)], run)
     shutil.rmtree(run / "checkpoints" / "step-00000020")
     train(resume=run)
-    train(config_file, str(tiny_dataset), resume=run)
+    train(config_file, [str(tiny_dataset)], resume=run)
     assert load_checkpoint(run).step == 20
     assert "step-00000020" in capsys.readouterr().out
 
@@ -78,11 +78,11 @@ def test_going_on_takes_no_other_settings(
     tmp_path: Path, config_file: Path, tiny_dataset: Path
 ) -> None:
     run = tmp_path / "run"
-    train(config_file, str(tiny_dataset), run)
+    train(config_file, [str(tiny_dataset)], run)
     with pytest.raises(ConfigError, match=r"began with policy\.width=8 and cannot continue with"):
-        train(config_file, str(tiny_dataset), None, ["policy.width=16"], resume=run)
+        train(config_file, [str(tiny_dataset)], None, ["policy.width=16"], resume=run)
     with pytest.raises(ConfigError, match="leave --dataset, --eval-env and --set away"):
-        train(None, str(tiny_dataset), resume=run)
+        train(None, [str(tiny_dataset)], resume=run)
     with pytest.raises(ConfigError, match=r"--resume continues .*run; leave --out away"):
         train(None, None, tmp_path / "other", resume=run)
     with pytest.raises(ConfigError, match="name a configuration, or a run to resume"):

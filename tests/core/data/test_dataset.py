@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from dql_core.data.dataset import Episode, load_dataset, write_dataset
+from dql_core.data.dataset import Episode, load_dataset, load_datasets, write_dataset
 from dql_core.data.importers.importing import import_file
-from dql_core.errors import ConfigError, DatasetError
+from dql_core.errors import ConfigError, DatasetError, SpecMismatchError
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec(
@@ -55,6 +56,44 @@ def test_what_is_written_is_read_back_by_value(tmp_path: Path, episodes: list[Ep
         np.testing.assert_array_equal(before.rewards, after.rewards)
         assert (before.terminated, before.truncated) == (after.terminated, after.truncated)
         assert after.observations.dtype == after.actions.dtype == np.float32
+
+
+def sourced(low: float, path: str = "x", contract: str = "abc") -> PolicySpec:
+    """A spec as a contract gives it, with a lower bound for the first action."""
+    (vx, vy), source = SPEC.action, {"topic": "/cmd", "path": path}
+    return replace(
+        SPEC,
+        observation=tuple(replace(field, source=source) for field in SPEC.observation),
+        action=(replace(vx, low=low, source=source), replace(vy, source=source)),
+        contract_hash=contract,
+    )
+
+
+def test_datasets_whose_contracts_differ_in_limits_are_joined(
+    tmp_path: Path, episodes: list[Episode]
+) -> None:
+    write_dataset(tmp_path / "a", episodes[:1], sourced(-0.3))
+    write_dataset(tmp_path / "b", episodes[1:], sourced(-0.5, contract="def"))
+    joined = load_datasets([tmp_path / "a", tmp_path / "b"])
+    assert [len(episode) for episode in joined.episodes] == [5, 1, 9]
+    np.testing.assert_array_equal(joined.episodes[1].actions, episodes[1].actions)
+    assert joined.spec == sourced(-0.5)
+    assert load_datasets([tmp_path / "a"]).spec == sourced(-0.3)
+
+
+def test_datasets_whose_fields_mean_different_things_are_not_joined(
+    tmp_path: Path, episodes: list[Episode]
+) -> None:
+    write_dataset(tmp_path / "a", episodes, sourced(-0.3))
+    write_dataset(tmp_path / "b", episodes, sourced(-0.3, path="y", contract="def"))
+    with pytest.raises(
+        SpecMismatchError,
+        match=r"dataset .*a and dataset .*b do not .*observation field 0 \('x'\) path is 'x' in "
+        r"the former and 'y' in the latter; .*convert both with one contract",
+    ):
+        load_datasets([tmp_path / "a", tmp_path / "b"])
+    with pytest.raises(DatasetError, match=r"named twice"):
+        load_datasets([tmp_path / "a", tmp_path / "b" / ".." / "a"])
 
 
 def test_minari_itself_opens_the_data_folder(tmp_path: Path, episodes: list[Episode]) -> None:

@@ -469,7 +469,7 @@ def test_networks_that_fit_no_computer_are_refused_in_a_users_own_configuration(
     file.write_text("policy: {width: 16384, depth: 64}\n")
     words = r"policy.width: 16384 with policy.depth: 64 makes 16,911,433,728 weights: at most"
     with pytest.raises(ConfigError, match=words):
-        train_command(file, str(tiny_dataset), tmp_path / "run")
+        train_command(file, [str(tiny_dataset)], tmp_path / "run")
 
 
 @pytest.mark.parametrize("change", ["shape", "dtype"])

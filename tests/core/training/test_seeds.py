@@ -59,7 +59,7 @@ def test_each_seed_is_a_run_of_its_own_and_a_failing_one_hides_no_other(
 ) -> None:
     alone, out = tmp_path / "alone", tmp_path / "seeds"
     config = load_config(config_file, [f"data.dataset={tiny_dataset}"])
-    train(config_file, str(tiny_dataset), alone, ["run.seed=3"])
+    train(config_file, [str(tiny_dataset)], alone, ["run.seed=3"])
     create_seed_folder(out, config, (3, 5))
     (out / "seed-5").mkdir()
     (out / "seed-5" / "note").write_text("in the way")
@@ -76,7 +76,7 @@ def test_each_seed_is_a_run_of_its_own_and_a_failing_one_hides_no_other(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
     (out / "seed-5" / "note").unlink()
-    train(config_file, str(tiny_dataset), seeds="3,5", resume=out)
+    train(config_file, [str(tiny_dataset)], seeds="3,5", resume=out)
     summary = json.loads((out / "summary.json").read_text())
     assert (summary["seeds"], summary["failed"]) == ([3, 5], {})
     figure = summary["figures"]["held-out imitation (last)"]
@@ -124,17 +124,17 @@ def test_seeds_go_on_only_as_they_began(
     tmp_path: Path, config_file: Path, tiny_dataset: Path
 ) -> None:
     out = tmp_path / "seeds"
-    create_seed_folder(out, settings(Request(config_file, str(tiny_dataset), None, ())), (0, 1))
+    create_seed_folder(out, settings(Request(config_file, (str(tiny_dataset),), None, ())), (0, 1))
     with pytest.raises(ConfigError, match="began with --seeds 0,1 and cannot continue with 0,2"):
         train(resume=out, seeds="0,2")
     with pytest.raises(
         ConfigError, match=r"began with run\.steps=12 and cannot continue with run"
     ):
-        train(config_file, str(tiny_dataset), overrides=["run.steps=13"], resume=out)
+        train(config_file, [str(tiny_dataset)], overrides=["run.steps=13"], resume=out)
     with pytest.raises(CheckpointError, match="does not hold runs of several seeds"):
         train(resume=tmp_path, seeds="0,1")
     with pytest.raises(ConfigError, match="seeds: already exists"):
-        train(config_file, str(tiny_dataset), out, seeds="0,1")
+        train(config_file, [str(tiny_dataset)], out, seeds="0,1")
     (out / "seeds.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"seeds\.json: damaged: "):
         train(resume=out)

@@ -210,3 +210,18 @@ def test_a_new_use_of_randomness_leaves_the_seeds_of_the_others_as_they_were() -
     seeds = RunSeeds.derive(3)
     assert (seeds.weights, seeds.batches, seeds.updates) == (weights, batches, updates)
     assert len(set(vars(seeds).values())) == len(vars(seeds))
+
+
+def test_a_run_learns_from_several_datasets_and_goes_on_with_them(
+    dataset: Path, tmp_path: Path
+) -> None:
+    other = make_dataset(tmp_path / "other", action=-1.0)
+    config = make_config(dataset)
+    both = config.model_copy(update={"data": DataConfig(dataset=(str(dataset), str(other)))})
+    train(both, tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())["dataset"]
+    assert (facts["episodes"], facts["transitions"]) == (8, 80)
+    assert facts["source"] == f"{dataset} and {other}"
+    train(both, tmp_path / "run", resume=True)
+    export_bundle(tmp_path / "run", tmp_path / "bundle")
+    assert str(dataset) in read_manifest(tmp_path / "bundle").parity.source

@@ -34,7 +34,7 @@ def contract(field: dict[str, Any] | None = None, **on_fault: Any) -> Contract:
 
 
 def test_max_rates_are_one_for_each_action_field_and_without_limit_by_default() -> None:
-    assert [f.max_rate for f in contract({"max_rate": 0.5}).policy_spec().action] == [0.5, np.inf]
+    assert contract({"max_rate": 0.5}).max_rates == (0.5, np.inf)
 
 
 def test_new_keys_do_not_change_the_hash_of_a_contract_that_lacks_them() -> None:
