@@ -6,7 +6,7 @@ the recordings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from dql_ros.contract.field import FieldSelection
 from dql_ros.contract.stream import Stream
 
 # A field spec has these for itself, or they are the keys of one element.
-_APART = {"names", "unit", "low", "high", "max_rate", "joints", "indices"}
+_APART = {"names", "unit", "low", "high", "max_rate", "joints", "indices", "offset", "scale"}
 
 
 def encoded_specs(stream: Stream) -> Iterator[FieldSpec]:
@@ -26,10 +26,11 @@ def encoded_specs(stream: Stream) -> Iterator[FieldSpec]:
     for selection in stream.fields:
         encoding = common | _encoding(selection)
         specs = selection.fields(stream.topic)
-        for spec, element, rate in zip(
-            specs, _elements(selection), selection.max_rates, strict=False
+        elements, shifts = _elements(selection), _shifts(selection)
+        for spec, element, shift, rate in zip(
+            specs, elements, shifts, selection.max_rates, strict=False
         ):
-            yield replace(spec, max_rate=rate, source=encoding | element)
+            yield replace(spec, max_rate=rate, source=encoding | element | shift)
 
 
 def _encoding(selection: FieldSelection) -> dict[str, Any]:
@@ -53,6 +54,17 @@ def _elements(selection: FieldSelection) -> list[dict[str, Any]]:
     if selection.indices:
         return [{"index": index} for index in selection.indices]
     return [{}] * selection.width
+
+
+def _shifts(selection: FieldSelection) -> list[dict[str, Any]]:
+    """The offset and the scale of each number of a selection, where they are not the default."""
+    offsets: Sequence[Any] = selection.offsets
+    if selection.offset == "first":
+        offsets = ["first"] * selection.width
+    return [
+        ({"offset": offset} if offset else {}) | ({"scale": scale} if scale != 1.0 else {})
+        for offset, scale in zip(offsets, selection.scales, strict=True)
+    ]
 
 
 def _sent_constants(stream: Stream) -> dict[str, float]:

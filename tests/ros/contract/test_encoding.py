@@ -58,6 +58,8 @@ def contract(**changes: Any) -> Contract:
         {"observation__0__qos": {"reliability": "reliable", "depth": 5}},
         {"observation__0__topic": "/joint_states"},
         {"observation__0__fields__0__message_unit": "rad"},
+        {"observation__0__fields__0__offset": [0.0, 0.0]},
+        {"observation__0__when_absent": "refuse"},
         {"observation__1__fields__0__high": 1.0},
         {"action__0__frame_id": "tool"},
         {"action__0__qos": {"reliability": "best_effort"}},
@@ -97,6 +99,12 @@ def test_these_keys_may_be_others_than_in_training(changes: dict[str, Any]) -> N
             {"observation__0__fields__1__message_unit": "rad/s"},
             "message_unit is not given in the former and 'deg/s' in the latter",
         ),
+        (
+            {"observation__0__fields__0__offset": [0.0, 0.5]},
+            r"\('joint_states.position.elbow'\) offset is 0.5 in the former and not given",
+        ),
+        ({"observation__1__fields__0__offset": "first"}, "offset is 'first' in the former"),
+        ({"observation__1__fields__0__scale": 10.0}, "scale is 10.0 in the former and not given"),
         ({"observation__1__fields__2__constant": 2.0}, "constant is 2.0 in the former and 1.5"),
         ({"observation__1__topic": "/pose_filtered"}, "topic is '/pose_filtered' .* '/pose'"),
         (
