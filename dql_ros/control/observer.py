@@ -197,10 +197,18 @@ class Observer:
         limit_ns = stream.max_ahead_ns(self._period_ns)
         if ahead_ns > limit_ns:
             self.arrivals[stream.topic].ahead += 1
+            remedy = (
+                "synchronise the two clocks, set 'stamp: receive' for it in the contract, or "
+                "raise its 'max_ahead_s'"
+            )
+            if self._is_simulated and ahead_ns > _OTHER_CLOCK_NS:
+                remedy = (
+                    "use_sim_time is true, and /clock did not come or has another time: play a "
+                    "bag with 'ros2 bag play --clock', or set use_sim_time to false for a robot"
+                )
             raise ContractError(
                 f"{stream.topic}: the header stamp is {ahead_ns / 1e9:.3f} s ahead of this node's "
-                f"clock (limit {limit_ns / 1e9:g} s): synchronise the two clocks, set 'stamp: "
-                f"receive' for it in the contract, or raise its 'max_ahead_s'"
+                f"clock (limit {limit_ns / 1e9:g} s): {remedy}"
             )
 
     def _is_age_unknown(self, stream: ObservationStream, steady_ns: int) -> bool:

@@ -193,6 +193,16 @@ def test_a_replayed_bag_is_told_from_a_late_stream(
     assert observer.problem("target") == ""  # it may be as old as it likes
 
 
+def test_a_simulated_clock_that_did_not_come_is_named(
+    contract: Contract, blank: Callable[[str], Any]
+) -> None:
+    message = state(blank, 1_700_000_000 * SECOND_NS)
+    with pytest.raises(ContractError, match="use_sim_time is true, and /clock did not come"):
+        Observer(contract, is_simulated=True).receive("joint_states", message, 0, 0)
+    with pytest.raises(ContractError, match="synchronise the two clocks"):
+        Observer(contract).receive("joint_states", message, 0, 0)
+
+
 def test_how_far_stamps_may_be_ahead_is_the_contracts(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:
