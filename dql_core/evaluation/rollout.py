@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +28,7 @@ from dql_core.spec import PolicySpec
 
 SUCCESS_KEY = "is_success"
 MAX_ENVIRONMENTS = 64
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,12 @@ def evaluate(
         SpecMismatchError: If its spaces do not fit the policy.
     """
     env = make_environment(env_id, policy.spec, max_episode_steps)
+    if env.spec is not None and env.spec.max_episode_steps is None:
+        _logger.warning(
+            "environment '%s' has no time limit of its own: if its episodes do not end, give one "
+            "by --max-episode-steps",
+            env_id,
+        )
     rng = np.random.default_rng(seed)
     outcomes = []
     try:

@@ -139,3 +139,13 @@ def test_spaces_that_do_not_fit_the_policy_are_named() -> None:
 def test_the_bundled_environment_is_known_without_importing_it() -> None:
     with pytest.raises(SpecMismatchError, match="2 observation fields are needed"):
         evaluate(Constant(), "dql_core/ScaraReach-v0", episodes=1)
+
+
+def test_an_environment_without_a_time_limit_is_warned_of_and_can_be_given_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    evaluate(Constant(), "Countdown-v0", episodes=1)
+    assert "'Countdown-v0' has no time limit of its own" in caplog.text
+    caplog.clear()
+    assert evaluate(Constant(), "Countdown-v0", episodes=2, max_episode_steps=1).lengths == (1, 1)
+    assert caplog.text == ""

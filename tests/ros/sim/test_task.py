@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ContractError
 from dql_core.rewards import LoggedEpisode, distance_to_goal
-from dql_ros.contract import Contract
+from dql_ros.contract import Contract, load_contract
 from dql_ros.sim.episodes import EpisodeResult, EpisodeRunner, open_environment, task_of
 
+FAULTS = Path(__file__).parents[4] / "shared" / "data" / "faults"
 # Moves along x as it is told.
 MODEL = """
 <mujoco><option timestep="0.01" gravity="0 0 0"/>
@@ -111,6 +112,25 @@ def test_a_function_that_is_not_there_is_refused_at_the_start(tmp_path: Path) ->
     wrong = REACHED | {"function": "dql_core.rewards:within_distanse"}
     with pytest.raises(ContractError, match=r"episode.success: .*did you mean"):
         play(tmp_path, contract(episode={"success": wrong}), 0.0)
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not FAULTS.is_dir(), reason="the faulty model is not here")
+def test_the_faulty_model_ends_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = FAULTS / "mjcf_unstable_and_without_end"
+    rules = load_contract(name.with_suffix(".yaml"))
+    environment = open_environment(str(name.with_suffix(".xml")), rules, max_episode_steps=100)
+    runner = EpisodeRunner(environment, rules.period_ns, seed=0, episodes=0)
+    frames = [runner.begin()]
+    while frames[-1].result is None:
+        frames.append(runner.advance(np.array([1000.0])))
+    result = frames[-1].result
+    assert (result.truncated, result.success) == (True, False)
+    assert "MuJoCo warns" in result.failure
+    assert result.length < 100
+    assert np.isfinite([frame.observation for frame in frames]).all()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unstable_model_ends_the_episode_as_failed(
