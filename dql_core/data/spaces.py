@@ -16,8 +16,8 @@ from gymnasium.envs.registration import load_env_creator
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from numpy.typing import NDArray
 
-import dql_core.sim  # noqa: F401 - registers the bundled environments
 from dql_core.errors import ConfigError, DatasetError, SpecMismatchError, one_line
+from dql_core.sim import is_model_file  # which registers the bundled environments
 from dql_core.spec import FieldSpec, PolicySpec
 
 # Which lead to a part of nested spaces: names in a Dict, positions in a Tuple.
@@ -36,7 +36,7 @@ def make_env(env_id: str, remedy: str, max_episode_steps: int | None = None) -> 
     Raises:
         ConfigError: If there is no such environment.
     """
-    if env_id.endswith(".xml"):
+    if is_model_file(env_id):
         raise ConfigError(
             f"'{env_id}' is an MJCF file, which says nothing of observations and actions: step it "
             f"through a contract with 'dql closed-loop BUNDLE --contract CONTRACT --env FILE'; "
@@ -61,7 +61,9 @@ def _import_environment(env_id: str) -> None:
         if isinstance(registered.entry_point, str):
             load_env_creator(registered.entry_point)
     if "mujoco" in sys.modules:
-        import dql_core.sim.physics  # noqa: F401, PLC0415
+        from dql_core.sim.physics import log_warnings  # noqa: PLC0415
+
+        log_warnings()
 
 
 def watched(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:

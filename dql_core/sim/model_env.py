@@ -11,8 +11,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-import dql_core.sim.physics  # noqa: F401 - MuJoCo's warnings go to the log
 from dql_core.errors import SimulationError, did_you_mean, one_line
+from dql_core.sim.physics import log_warnings
 
 Vector = NDArray[np.float64]
 
@@ -97,6 +97,7 @@ def load_model(path: Path) -> Any:
     """
     if not path.is_file():
         raise SimulationError(f"{path}: no such file; give a Gymnasium id or an MJCF file (.xml)")
+    log_warnings()
     try:
         return mujoco.MjModel.from_xml_path(str(path))
     except ValueError as cause:

@@ -113,6 +113,3 @@ def _joint(model: Any, warning: str, index: int) -> str:
     else:
         return ""
     return f" (joint '{model.joint(joint).name or joint}')"
-
-
-log_warnings()

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-import dql_core.sim.physics  # noqa: F401 - MuJoCo's warnings go to the log
+from dql_core.sim.physics import log_warnings
 from dql_core.sim.scara import (
     CONTROL_PERIOD_S,
     MODEL_FILE,
@@ -52,6 +52,7 @@ class ScaraReachEnv(gymnasium.Env[NDArray[np.float64], NDArray[np.float64]]):
         self.action_space = gymnasium.spaces.Box(
             -MAX_JOINT_VELOCITY, MAX_JOINT_VELOCITY, (2,), np.float64
         )
+        log_warnings()
         self.model = mujoco.MjModel.from_xml_path(str(MODEL_FILE))
         self.data = mujoco.MjData(self.model)
         self._substeps = round(CONTROL_PERIOD_S / self.model.opt.timestep)

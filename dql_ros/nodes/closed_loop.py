@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dql_core.errors import SimulationError
+from dql_core.sim import is_model_file
 from dql_ros.contract import load_contract
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.remote import RefusedTransitionError, Supervisor
@@ -93,7 +94,7 @@ def run_closed_loop(
     driving = replace(
         driver, parameters={**driver.parameters, **common, "use_sim_time": real_time}
     )
-    limit = max_episode_steps or (MODEL_EPISODE_STEPS if env.endswith(".xml") else 0)
+    limit = max_episode_steps or (MODEL_EPISODE_STEPS if is_model_file(env) else 0)
     simulation = {**common, "env": env, "episodes": episodes, "seed": seed}
     simulation |= {"max_episode_steps": limit, **bridge_parameters}
     with (

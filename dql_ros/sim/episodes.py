@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.spaces import make_environment
 from dql_core.errors import SimulationError
-from dql_core.sim import FAILURE_KEY, SCARA_ID
+from dql_core.sim import FAILURE_KEY, SCARA_ID, is_model_file
 from dql_core.sim.model_env import ModelEnv, keyframe_index
 from dql_core.sim.physics import watch_physics
 from dql_ros.contract import Contract
@@ -240,7 +240,7 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
     Raises:
         DqlError: If there is no such environment, or it is not the contract's.
     """
-    if env.endswith(".xml"):
+    if is_model_file(env):
         environment: Environment = watch_physics(open_model(Path(env).expanduser(), contract))
         return TimeLimit(environment, max_episode_steps) if max_episode_steps else environment
     environment = make_environment(env, contract.policy_spec(), max_episode_steps or None)

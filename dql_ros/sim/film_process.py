@@ -20,7 +20,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-import dql_core.sim.physics  # noqa: F401 - MuJoCo's warnings go to the log
+from dql_core.sim.physics import log_warnings
 from dql_ros.sim.video import STATE
 
 Picture = NDArray[np.uint8]
@@ -47,6 +47,7 @@ def states(path: Path, width: int) -> Iterator[NDArray[np.float64]]:
 
 def film(model_path: Path, spool: Path, out: Path, frames_per_s: float, camera: str) -> None:
     """Render all states; the film appears when it is complete."""
+    log_warnings()
     model: Any = mujoco.MjModel.from_binary_path(str(model_path))
     # A model may ask for a smaller picture off the screen than this.
     model.vis.global_.offwidth = max(model.vis.global_.offwidth, _WIDTH)
