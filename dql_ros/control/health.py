@@ -23,6 +23,7 @@ _LEVELS = {
     State.WAITING.value: Level.WARN,
     State.PAUSED.value: Level.WARN,
 }
+UNABLE = {State.WAITING, State.STALE, State.FAULT}
 _ASKED_FOR = {
     State.STOPPED.value: f"stopped by ~/stop: the safe command is sent; {TO_CONTINUE}",
     State.PAUSED.value: "paused: the safe command is sent; to continue, call ~/resume",
@@ -71,6 +72,10 @@ class LoopStatistics:
         """Take note of how old the newest state was when its command was published."""
         with self._lock:
             self._latency_ns.append(latency_ns)
+
+    def is_behind(self, state: str) -> bool:
+        """Whether the tick that led to ``state`` is not over, so that its reason is not known."""
+        return state in UNABLE and self.command is not None and self.command.state is State.RUNNING
 
     def figures(self) -> dict[str, float | None]:
         """Return figures of the last ticks by the names that the diagnostics give them.

@@ -17,9 +17,8 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from dql_core.runtime.controller import State
 from dql_core.runtime.guard import Guard
-from dql_ros.control.health import INACTIVE, LoopHealth
+from dql_ros.control.health import INACTIVE, UNABLE, LoopHealth
 from dql_ros.control.ticking import steady_ns
 from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import ManagedNode
@@ -34,7 +33,6 @@ _DELIVERY_TIMEOUT_S = 0.5
 _HEARTBEAT_PERIOD_S = 0.02
 _WATCH_PERIOD_S = 0.05
 _REPORT_PERIOD_S = 1.0
-_UNABLE = {State.WAITING, State.STALE, State.FAULT}
 # Counted, but not worth a warning: the work itself, what a policy may ask for at any time, and
 # what is a little beyond the training data; what is far beyond is unusual, too.
 _UNREMARKABLE = {
@@ -155,6 +153,8 @@ class LoopMonitor:
     def report(self) -> None:
         """Report the status of the loop."""
         loop, state = self._loop, self._state()
+        if loop.statistics.is_behind(state):
+            return
         counts = loop.controller.counts
         incidents = {
             "missed ticks": loop.missed_ticks,
@@ -225,7 +225,7 @@ class LoopMonitor:
                 f"the policy failed: {failure!r}; this node ends: see its log, then start it again"
             )
         command = self._loop.statistics.command
-        if command is None or command.fault is None or command.state not in _UNABLE:
+        if command is None or command.fault is None or command.state not in UNABLE:
             return ""
         return command.fault.reason
 

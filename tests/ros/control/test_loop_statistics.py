@@ -29,6 +29,17 @@ def test_rate_ages_and_inference_times_are_those_of_the_ticks() -> None:
     assert statistics.command is RUNNING
 
 
+def test_a_state_whose_tick_is_not_over_has_no_reason_yet() -> None:
+    statistics = LoopStatistics()
+    assert not statistics.is_behind(State.STALE)
+    statistics.add(0, observation(0), RUNNING)
+    assert statistics.is_behind(State.STALE)
+    assert not statistics.is_behind(State.RUNNING)
+    assert not statistics.is_behind("inactive")
+    statistics.add(1, observation(0), Command(None, State.STALE))
+    assert not statistics.is_behind(State.STALE)
+
+
 def test_a_stream_that_never_came_has_no_age() -> None:
     statistics = LoopStatistics()
     statistics.add(0, observation(None), RUNNING)

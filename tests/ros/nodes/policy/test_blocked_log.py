@@ -28,8 +28,9 @@ from tests.ros.nodes.robot import SAFE, Robot
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 ACTION = [scripted.ACTION] * 2
 STOPS = 5
-# The machines of CI are shared: one stop of them may be late, most may not.
-MEDIAN_S, MAX_S, END_S = 0.02, 0.1, 10.0
+# What waits for a log waits for a second at least, or for ever. Milliseconds are measured by
+# benchmarks/stop/latency.py: here other tests take the processors.
+MEDIAN_S, MAX_S, END_S = 0.1, 0.5, 10.0
 FLOOD_S = 0.002
 CTRL_S = b"\x13"
 DEAF = """
