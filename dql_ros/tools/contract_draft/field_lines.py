@@ -29,9 +29,9 @@ QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "acce
 Facts = Mapping[Element, NumberFacts]
 # Parts of a path that are what a controller was told, or how far off it is: no state.
 _TOLD = r"commands?|commanded|desired|goals?|ref|references?|setpoints?|targets?"
-TOLD_PART = re.compile(rf"{_TOLD}|\w+_({_TOLD}|cmd|d|des|sp)|\w*errors?|outputs?")
-WISHED_PART = re.compile(_TOLD)
-MEASURED_PART = re.compile(r"actual|feedback|measured|state")
+WISHED_PART = re.compile(rf"(\w+_)?({_TOLD})(_\w+)?")
+TOLD_PART = re.compile(rf"(\w+_)?({_TOLD}|errors?)(_\w+)?|outputs?|\w*errors?|\w+_(cmd|d|des|sp)")
+MEASURED_PART = re.compile(r"(\w+_)?(actual|feedback|measured|state)(_\w+)?")
 # Names of whole numbers that are codes or counts.
 CODE = re.compile(
     r"(\w+_)?(code|count(er)?|flags?|heartbeat|id|index|instance|level|mode|seq|source|state|"
