@@ -15,8 +15,15 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
+from dql_ros.contract.path import split_path
 from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile, outward
-from dql_ros.tools.topic_numbers import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
+from dql_ros.tools.topic_numbers import (
+    MAX_ARRAY,
+    NumberFacts,
+    TopicNumbers,
+    field_names,
+    quaternion_paths,
+)
 
 # Turns whose axis is nearer to z than this are turns about z.
 UPRIGHT = 1e-6
@@ -146,7 +153,7 @@ def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
 
 def reports_command(paths: Sequence[str]) -> bool:
     """Whether a message has what a controller was told beside what it measured."""
-    parts = {part for path in paths for part in path.split(".")}
+    parts = {part for path in paths for part in field_names(path)}
     return any(map(WISHED_PART.fullmatch, parts)) and any(map(MEASURED_PART.fullmatch, parts))
 
 
@@ -157,7 +164,7 @@ def long_arrays(topic: TopicProfile) -> dict[str, int]:
         path: min(counts)
         for path, counts in lengths.items()
         if min(counts) > MAX_ARRAY
-        and not any(BOOKKEEPING.fullmatch(part) for part in path.split("."))
+        and not any(BOOKKEEPING.fullmatch(part) for part in field_names(path))
     }
 
 
@@ -261,13 +268,13 @@ def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bo
     path = line.entry["path"]
     if any(fact.nonfinite > MOSTLY * fact.messages for fact in facts.values()):
         reason = "often no number"
-    elif any(part.isdigit() for part in path.split(".")):
+    elif any(isinstance(step, int) for step in split_path(path)):
         reason = "an element of a list, whose place may change"
     elif not latched and _has_part(line, TOLD_PART):
         reason = "a set-point or an error, not measured"
     elif code := _code(topic, line, facts):
         reason = code
-    elif path.rpartition(".")[2] in {"effort", "accelerations"}:
+    elif field_names(path)[-1] in {"effort", "accelerations"}:
         reason = "rarely of use"
     elif not latched and all(fact.is_constant for fact in facts.values()):
         return FieldLine(
@@ -301,7 +308,7 @@ def _resolution(fact: NumberFacts) -> float:
 
 
 def _has_part(line: FieldLine, pattern: re.Pattern[str]) -> bool:
-    return any(map(pattern.fullmatch, line.entry["path"].split(".")))
+    return any(map(pattern.fullmatch, field_names(line.entry["path"])))
 
 
 def _code(topic: TopicProfile, line: FieldLine, facts: Facts) -> str:
@@ -311,7 +318,7 @@ def _code(topic: TopicProfile, line: FieldLine, facts: Facts) -> str:
         return ""
     path = line.entry["path"]
     is_alone = path == "data"
-    name = (topic.last_segment if is_alone else path.rpartition(".")[2]).lower()
+    name = (topic.last_segment if is_alone else field_names(path)[-1]).lower()
     if kind == "b":
         is_machine = not is_alone or MACHINE.fullmatch(name)
         return "a flag of a state machine" if is_machine else ""
@@ -345,7 +352,7 @@ def _kind(topic: TopicProfile, path: str) -> str:
     """ROS's name of a number's type."""
     assert topic.typestore is not None
     owner = _owner(topic.typestore, topic.msgtype, path)
-    description: Any = dict(topic.typestore.get_msgdef(owner).fields)[path.rpartition(".")[2]]
+    description: Any = dict(topic.typestore.get_msgdef(owner).fields)[field_names(path)[-1]]
     while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
         description = description[1][0]
     return str(description[1][0])
@@ -353,9 +360,7 @@ def _kind(topic: TopicProfile, path: str) -> str:
 
 def _owner(typestore: Typestore, msgtype: str, path: str) -> str:
     """The type of the message that has the field at the end of a path."""
-    for part in path.split(".")[:-1]:
-        if part.isdigit():
-            continue
+    for part in field_names(path)[:-1]:
         description: Any = dict(typestore.get_msgdef(msgtype).fields)[part]
         while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
             description = description[1][0]
@@ -368,7 +373,7 @@ def _commanded_quantity(topic: TopicProfile, entries: list[tuple[FieldLine, Fact
     if topic.msgtype.startswith("px4_msgs/"):
         return ""  # it has arrays of x, y and z, any of which may be not a number
     finite = [(line, facts) for line, facts in entries if _mostly_finite(facts)]
-    names = {line.entry["path"].rpartition(".")[2]: facts for line, facts in reversed(finite)}
+    names = {field_names(line.entry["path"])[-1]: facts for line, facts in reversed(finite)}
     known = [each for each in QUANTITIES if each in names]
     moving = [each for each in known if not all(f.is_constant for f in names[each].values())]
     return next(iter(moving or known), "")
@@ -400,7 +405,7 @@ def _unlearnt(line: FieldLine, facts: Facts, quantity: str) -> str:
     """Why a number of a command is neither learnt nor sent; empty if it is."""
     path = line.entry["path"]
     is_array = next(iter(facts)).key is not None
-    if is_array and quantity and path.rpartition(".")[2] != quantity:
+    if is_array and quantity and field_names(path)[-1] != quantity:
         return "not sent"
     return "" if _mostly_finite(facts) else "often no number, and is sent as 0: CHECK"
 
@@ -447,10 +452,8 @@ def _join(*remarks: str) -> str:
 def unit_at(typestore: Typestore, msgtype: str, path: str) -> str:
     """Return the unit of the number or array at a dotted path; empty where nothing is known."""
     unit = ""
-    for part in path.split("."):
+    for part in field_names(path):
         unit = UNITS.get(msgtype.replace("/msg/", "/"), {}).get(part, unit)
-        if part.isdigit():
-            continue
         description: Any = dict(typestore.get_msgdef(msgtype).fields)[part]
         while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
             description = description[1][0]

@@ -16,7 +16,7 @@ from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.tools.survey import survey
-from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers
+from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers, field_names
 
 # Parts of a path that are about the message rather than the robot.
 BOOKKEEPING = re.compile(
@@ -124,7 +124,7 @@ def _of_robot(facts: Mapping[Element, NumberFacts]) -> dict[Element, NumberFacts
     return {
         element: fact
         for element, fact in facts.items()
-        if not any(BOOKKEEPING.fullmatch(part) for part in element.path.split("."))
+        if not any(BOOKKEEPING.fullmatch(part) for part in field_names(element.path))
     }
 
 
