@@ -411,3 +411,73 @@ def test_what_came_nearest_is_named_where_nothing_commands(
         "fill in action: no topic was found that commands the robot (/arm_controller/commands: "
         "'data' has 100 elements; init proposes arrays of up to 64)"
     ) in made.output.replace("\n", " ")
+
+
+def test_numbers_that_come_together_are_proposed_where_not_all_messages_have_them(
+    make: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = commands(make)
+    for now, x in times(50, 8):
+        arm = make(JOINTS, name=["a", "b"], position=np.array([x, 2 * x]))
+        gripper = make(JOINTS, name=["g"], position=np.array([x]))
+        messages += [("/joint_states", JOINTS, now, arm)]
+        messages += [("/joint_states", JOINTS, now + 0.0001, gripper)]
+        messages += [("/force", NUMBERS, now, array(make, [x, x] if int(now * 50) % 5 else []))]
+    found, text, _ = drafted(recorded(messages))
+    force, arm = sorted(found.observation, key=lambda stream: stream.topic)
+    assert [field.joints for field in arm.fields] == [("a", "b")]
+    assert (arm.max_age_s, arm.skips_absent) == (0.2, True)
+    assert [field.indices for field in force.fields] == [(0, 1)]
+    assert "when_absent: skip not all messages have these numbers" in text
+
+
+def test_frames_are_observed_by_name_where_nothing_else_shows_the_state(
+    make: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    kind, single = "tf2_msgs/msg/TFMessage", "geometry_msgs/msg/TransformStamped"
+    messages = commands(make)
+    for index, (now, x) in enumerate(times(50, 8)):
+        frames = [
+            make(
+                single,
+                child_frame_id=name,
+                transform__translation__x=x,
+                transform__rotation__w=1.0,
+            )
+            for name in ("base", "tool0")
+        ]
+        message = make(kind, transforms=frames[:: 1 - 2 * (index % 2)])
+        messages.append(("/tf", kind, now, message))
+    bag = recorded(messages)
+    found, _, _ = drafted(bag)
+    assert [field.path for field in found.observation[0].fields] == [
+        f"transforms[child_frame_id={name}].transform.translation.x" for name in ("base", "tool0")
+    ]
+    found, text, _ = drafted(recorded([*messages, *joints(make)], "with_joints"))
+    assert topics(found)[0] == ["/joint_states"]
+    assert "a tree of frames" in text
+
+
+def test_numbers_that_float32_would_blur_are_counted_from_another_zero(
+    make: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = [
+        (
+            "/place",
+            "geometry_msgs/msg/Vector3",
+            now,
+            make("geometry_msgs/msg/Vector3", x=5.9e6 + x, y=x),
+        )
+        for now, x in times(50, 8)
+    ]
+    messages += [
+        ("/arm_controller/commands", NUMBERS, now, array(make, [5.9e6 + x]))
+        for now, x in times(25, 8)
+    ]
+    found, text, _ = drafted(recorded(messages))
+    assert [field.offset for field in found.observation[0].fields] == ["first", 0.0]
+    (command,) = found.action[0].fields
+    assert isinstance(command.offset, float)
+    assert (command.low, command.high) != (0.0, 0.0)
+    assert 5.9e6 - 20 < command.offset + command.low <= 5.9e6 - 1  # type: ignore[operator]
+    assert "else float32 has steps of 0.5 there" in text
