@@ -326,7 +326,8 @@ def _limit(seconds: float) -> float:
 def _pauses(topic: TopicProfile) -> str:
     timing = topic.timing
     longest = timing["longest_pause_s"]
-    return f"came every {timing['median_pause_ms'] / 1000:.3g} s, at most {longest:.3g} s apart"
+    longest_s = f"{longest:.0f}" if 100 <= longest < 1e6 else f"{longest:.3g}"
+    return f"came every {timing['median_pause_ms'] / 1000:.3g} s, at most {longest_s} s apart"
 
 
 def outward(low: float, high: float) -> tuple[float, float]:
