@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError
@@ -160,7 +162,7 @@ class TopicNumbers:
     def _selections(self, layout: CdrLayout) -> Iterator[FieldSelection]:
         for place_path, place in layout.places.items():
             path = _by_name(layout, place_path)
-            if path.startswith("header.") or _is_later_element(path):
+            if path.startswith("header.") or self._is_later_element(path):
                 continue
             if place.count is None:
                 yield FieldSelection(path=path)
@@ -176,8 +178,29 @@ class TopicNumbers:
                 known.append(names)
             if names and len(names) == len(set(names)) == place.count:
                 yield FieldSelection(path=path, joints=names)
-            else:
+            elif not names:
                 yield FieldSelection(path=path, indices=tuple(range(place.count)))
+
+    def changes_place(self, path: str) -> bool:
+        """Whether a path takes an element by its place from a list of any length."""
+        return any(True for _ in self._places_in_lists(path))
+
+    def _is_later_element(self, path: str) -> bool:
+        """Whether a path leads through a list of any length, and not to the first element."""
+        return any(place > 0 for place in self._places_in_lists(path))
+
+    def _places_in_lists(self, path: str) -> Iterator[int]:
+        """Yield the places on a path in lists of messages that are not always of one length."""
+        description: Any = (Nodetype.NAME, self._msgtype)
+        is_list = False
+        for step in split_path(path):
+            if isinstance(step, str):
+                description = dict(self._typestore.get_msgdef(description[1]).fields)[step]
+                is_list = description[0] == Nodetype.SEQUENCE
+                if description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
+                    description = description[1][0]
+            elif isinstance(step, int) and is_list:
+                yield step
 
     def _note(self, numbers: NDArray[np.float64], elements: Sequence[Element]) -> None:
         finite = np.isfinite(numbers)
@@ -204,11 +227,6 @@ class TopicNumbers:
 def field_names(path: str) -> tuple[str, ...]:
     """The names of fields on a path, without places and names of elements."""
     return tuple(step for step in split_path(path) if isinstance(step, str))
-
-
-def _is_later_element(path: str) -> bool:
-    """Whether a path leads through a list of messages, and not to the first of them."""
-    return any(isinstance(step, int) and step > 0 for step in split_path(path))
 
 
 def _by_name(layout: CdrLayout, path: str) -> str:

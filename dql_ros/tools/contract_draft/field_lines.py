@@ -15,7 +15,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
-from dql_ros.contract.path import split_path
+from dql_ros.contract.path import selects_by_name, split_path
 from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile, outward
 from dql_ros.tools.topic_numbers import (
     MAX_ARRAY,
@@ -33,6 +33,8 @@ MOSTLY = 0.1
 SHORT = 8
 # The arrays of joint commands, in the order in which a message is taken for a command of one.
 QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "accelerations")
+# Of a trajectory's list of points, the one that is commanded.
+FIRST_POINT = "points.0."
 Facts = Mapping[Element, NumberFacts]
 # Parts of a path that are what a controller was told, or how far off it is: no state.
 _TOLD = r"commands?|commanded|desired|goals?|ref|references?|setpoints?|targets?"
@@ -41,8 +43,8 @@ TOLD_PART = re.compile(rf"(\w+_)?({_TOLD}|errors?)(_\w+)?|outputs?|\w*errors?|\w
 MEASURED_PART = re.compile(r"(\w+_)?(actual|feedback|measured|state)(_\w+)?")
 # Names of whole numbers that are codes or counts.
 CODE = re.compile(
-    r"(\w+_)?(code|count(er)?|flags?|heartbeat|id|index|instance|level|mode|seq|source|state|"
-    r"status|system|type|version)|(error|fault|warn)\w*"
+    r"(\w+_)?(code|count(er)?|crc|flags?|heartbeat|id|index|instance|level|mode|seq|sequence|"
+    r"source|state|status|system|tick|type|version)|(error|fault|reserve|warn)\w*"
 )
 # Names of flags, on topics of their own, that say what a state machine does.
 MACHINE = re.compile(
@@ -141,7 +143,11 @@ def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
     if any(line.used and "constant" not in line.entry for line in lines):
         return lines + _long_lines(topic)
     # Nothing but constants: those that are not 0 are taken, with bounds that are a guess.
-    free = [each for each in entries if not _code(topic, *each)]
+    free = [
+        (line, facts)
+        for line, facts in entries
+        if not _code(topic, line, facts) and not _unlearnt(topic, line, facts, quantity)
+    ]
     has_other = any(_is_nonzero(facts) for _, facts in free)
     return [
         _bounded(line, facts, "never changed, so the bounds are a guess")
@@ -268,7 +274,7 @@ def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bo
     path = line.entry["path"]
     if any(fact.nonfinite > MOSTLY * fact.messages for fact in facts.values()):
         reason = "often no number"
-    elif any(isinstance(step, int) for step in split_path(path)):
+    elif _numbers(topic).changes_place(path):
         reason = "an element of a list, whose place may change"
     elif not latched and _has_part(line, TOLD_PART):
         reason = "a set-point or an error, not measured"
@@ -385,7 +391,7 @@ def _mostly_finite(facts: Facts) -> bool:
 
 def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> FieldLine:
     path, fact = line.entry["path"], next(iter(facts.values()))
-    if reason := _unlearnt(line, facts, quantity):
+    if reason := _unlearnt(topic, line, facts, quantity):
         return FieldLine(line.entry, _join(reason, _range(facts)), used=False)
     is_number = next(iter(facts)).key is None and "rotation" not in line.entry
     if is_number and fact.is_constant:
@@ -395,15 +401,22 @@ def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str
         return FieldLine({"path": path, "constant": fact.low, **unit}, "never changed")
     if code := _code(topic, line, facts):
         return FieldLine(line.entry, _join(code, _range(facts)), used=False)
-    is_point = path.startswith("points.0.")
+    is_point = path.startswith(FIRST_POINT)
     return _bounded(
         line, facts, "only the first point of a trajectory is learnt" if is_point else ""
     )
 
 
-def _unlearnt(line: FieldLine, facts: Facts, quantity: str) -> str:
+def _unlearnt(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> str:
     """Why a number of a command is neither learnt nor sent; empty if it is."""
     path = line.entry["path"]
+    below = path.removeprefix(FIRST_POINT)
+    if below == path:
+        may_move = _numbers(topic).changes_place(path)
+    else:
+        may_move = any(isinstance(step, int) for step in split_path(below))
+    if may_move or selects_by_name(below):
+        return "an element of a list, whose place may change"
     is_array = next(iter(facts)).key is not None
     if is_array and quantity and field_names(path)[-1] != quantity:
         return "not sent"

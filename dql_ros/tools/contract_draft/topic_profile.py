@@ -96,7 +96,7 @@ class TopicProfile:
         common = _of_robot(self.numbers.common)
         if common or (group := largest_group(self.numbers)) is None:
             return common
-        return _of_robot({key: self.numbers.facts[key] for key in group})
+        return _of_robot({key: fact for key, fact in self.numbers.facts.items() if key in group})
 
     @property
     def is_partial(self) -> bool:
