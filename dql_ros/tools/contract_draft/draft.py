@@ -7,6 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dql_ros.contract.path import selects_by_name
+from dql_ros.tools.contract_draft.choices import (
+    Chosen,
+    commanded_age,
+    control_rate,
+    distrust_of_stamps,
+    observed_age,
+)
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
     commanded_lines,
@@ -14,14 +21,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     observed_lines,
 )
 from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command
-from dql_ros.tools.contract_draft.topic_profile import (
-    Chosen,
-    TopicProfile,
-    commanded_age,
-    control_rate,
-    distrust_of_stamps,
-    observed_age,
-)
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.contract_draft.yaml_text import (
     StreamDraft,
     comment,

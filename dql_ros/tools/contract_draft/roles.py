@@ -6,14 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from dql_ros.tools.contract_draft.choices import SLOWEST_HZ
+from dql_ros.tools.contract_draft.field_kinds import reports_command
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
     commanded_lines,
     long_arrays,
     observed_lines,
-    reports_command,
 )
-from dql_ros.tools.contract_draft.topic_profile import FEW, SLOWEST_HZ, TopicProfile
+from dql_ros.tools.contract_draft.topic_profile import FEW, TopicProfile
 from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
