@@ -41,7 +41,7 @@ def once(texts: Sequence[str], places: Sequence[str]) -> list[str]:
     for text in texts:
         place = next((each for each in places if text.startswith(f"{each}: ")), "")
         same.setdefault(text.removeprefix(f"{place}: ") if place else text, []).append(place)
-    return [_shortened(_with_places(text, list(dict.fromkeys(at)))) for text, at in same.items()]
+    return [shortened(_with_places(text, list(dict.fromkeys(at)))) for text, at in same.items()]
 
 
 def _with_places(text: str, places: Sequence[str]) -> str:
@@ -52,7 +52,8 @@ def _with_places(text: str, places: Sequence[str]) -> str:
     return f"{first}{others}: {text}"
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return a sentence on one line, cut where it is too long for a reader."""
     flat = " ".join(text.split())
     return flat if len(flat) <= LONGEST else f"{flat[:LONGEST]} ..."
 

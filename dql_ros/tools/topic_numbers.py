@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
 from dql_ros.codecs.message_path import JointOrder, name_list_paths
+from dql_ros.codecs.place_names import is_name
 from dql_ros.contract import Element, FieldSelection
+from dql_ros.contract.path import Named, Step, join_steps, split_path
 from dql_ros.convert.report.topic_statistics import Pauses
 
 # Longer arrays are images, scans and the like, and are no numbers of a vector.
@@ -151,13 +155,14 @@ class TopicNumbers:
         order = JointOrder(self._topic, (), by_index=False)
         self._plans.append((RowPlan(layout, selections, order, stamped=False), elements))
         for element in elements:
-            place = layout.places[element.path]
+            place = layout.places[layout.located(element.path)]
             self.facts.setdefault(element, NumberFacts(place.dtype))
         return self._plans[-1]
 
     def _selections(self, layout: CdrLayout) -> Iterator[FieldSelection]:
-        for path, place in layout.places.items():
-            if path.startswith("header.") or _is_later_element(path):
+        for place_path, place in layout.places.items():
+            path = _by_name(layout, place_path)
+            if path.startswith("header.") or self._is_later_element(path):
                 continue
             if place.count is None:
                 yield FieldSelection(path=path)
@@ -165,7 +170,7 @@ class TopicNumbers:
             self.lengths.setdefault(path, set()).add(place.count)
             if not 0 < place.count <= MAX_ARRAY:
                 continue
-            found = (layout.string_lists.get(each) for each in name_list_paths(path))
+            found = (layout.string_lists.get(each) for each in name_list_paths(place_path))
             listed = next((each for each in found if each is not None), None)
             names = tuple(text for text, _ in listed or ())
             known = self.names.setdefault(path, [])
@@ -173,8 +178,29 @@ class TopicNumbers:
                 known.append(names)
             if names and len(names) == len(set(names)) == place.count:
                 yield FieldSelection(path=path, joints=names)
-            else:
+            elif not names:
                 yield FieldSelection(path=path, indices=tuple(range(place.count)))
+
+    def changes_place(self, path: str) -> bool:
+        """Whether a path takes an element by its place from a list of any length."""
+        return any(True for _ in self._places_in_lists(path))
+
+    def _is_later_element(self, path: str) -> bool:
+        """Whether a path leads through a list of any length, and not to the first element."""
+        return any(place > 0 for place in self._places_in_lists(path))
+
+    def _places_in_lists(self, path: str) -> Iterator[int]:
+        """Yield the places on a path in lists of messages that are not always of one length."""
+        description: Any = (Nodetype.NAME, self._msgtype)
+        is_list = False
+        for step in split_path(path):
+            if isinstance(step, str):
+                description = dict(self._typestore.get_msgdef(description[1]).fields)[step]
+                is_list = description[0] == Nodetype.SEQUENCE
+                if description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
+                    description = description[1][0]
+            elif isinstance(step, int) and is_list:
+                yield step
 
     def _note(self, numbers: NDArray[np.float64], elements: Sequence[Element]) -> None:
         finite = np.isfinite(numbers)
@@ -198,9 +224,51 @@ class TopicNumbers:
             known.tilt = float(np.max([known.tilt, np.abs(turns[:, :2]).max()]))
 
 
-def _is_later_element(path: str) -> bool:
-    """Whether a path leads through a list of messages, and not to the first of them."""
-    return any(part.isdigit() and int(part) > 0 for part in path.split("."))
+def field_names(path: str) -> tuple[str, ...]:
+    """The names of fields on a path, without places and names of elements."""
+    return tuple(step for step in split_path(path) if isinstance(step, str))
+
+
+def _by_name(layout: CdrLayout, path: str) -> str:
+    """The path with names of elements instead of their places, where they have names."""
+    steps: list[Step] = []
+    place = ""
+    for step in split_path(path):
+        named = _name_of(layout, place, step) if isinstance(step, int) else None
+        steps.append(named or step)
+        place = f"{place}.{step}" if place else str(step)
+    return join_steps(steps)
+
+
+def _name_of(layout: CdrLayout, path: str, index: int) -> Named | None:
+    """What an element of a list is called; ``None`` if it has no name of its own."""
+    prefix = f"{path}.{index}."
+    fields = (each.removeprefix(prefix) for each in layout.strings if each.startswith(prefix))
+    key = next((each for each in fields if is_name(each)), None)
+    if key is not None:
+        places = range(layout.lengths.get(path, 0))
+        names = [layout.strings[f"{path}.{place}.{key}"][0] for place in places]
+    else:
+        found = ((each, layout.string_lists.get(each)) for each in name_list_paths(path))
+        list_path, listed = next((each for each in found if each[1] is not None), ("", None))
+        if (
+            listed is None
+            or len(listed) != layout.lengths.get(path)
+            or _has_arrays(layout, prefix)
+        ):
+            return None
+        key, names = list_path.rpartition(".")[2], [text for text, _ in listed]
+    name = names[index]
+    is_own = names.count(name) == 1 and name and not set(name) & set("[]")
+    return Named(key, name) if is_own and name.isprintable() else None
+
+
+def _has_arrays(layout: CdrLayout, prefix: str) -> bool:
+    """Whether names beside a list may be those of numbers in its elements, as of trajectories."""
+    return any(
+        path.startswith(prefix) and place.count is not None
+        for path, place in layout.places.items()
+    )
 
 
 def quaternion_paths(columns: Mapping[str, object]) -> list[str]:

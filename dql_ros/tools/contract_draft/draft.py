@@ -6,6 +6,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from dql_ros.contract.path import selects_by_name
+from dql_ros.tools.contract_draft.choices import (
+    Chosen,
+    commanded_age,
+    control_rate,
+    distrust_of_stamps,
+    observed_age,
+)
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
     commanded_lines,
@@ -13,14 +21,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     observed_lines,
 )
 from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command
-from dql_ros.tools.contract_draft.topic_profile import (
-    Chosen,
-    TopicProfile,
-    commanded_age,
-    control_rate,
-    distrust_of_stamps,
-    observed_age,
-)
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.contract_draft.yaml_text import (
     StreamDraft,
     comment,
@@ -144,7 +145,11 @@ def _commanded(topic: TopicProfile, rate_hz: float) -> StreamDraft:
 
 def _absent(topic: TopicProfile, lines: Sequence[FieldLine]) -> dict[str, tuple[object, str]]:
     """What is to become of messages without the numbers, where there are such."""
-    is_by_name = any("joints" in line.entry for line in lines if line.used)
+    is_by_name = any(
+        "joints" in line.entry or selects_by_name(line.entry["path"])
+        for line in lines
+        if line.used
+    )
     if not topic.is_partial or is_by_name:
         return {}
     return {"when_absent": ("skip", "not all messages have these numbers")}

@@ -1,22 +1,34 @@
-"""Lines of a draft's ``fields``: which numbers of a topic are used, and in what form and unit.
-
-Units are those of ROS's message definitions and REP 103, where they give one.
-"""
+"""Lines of a draft's ``fields``: which numbers of a topic are used, and in what form."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from rosbags.interfaces import Nodetype
-from rosbags.typesys.store import Typestore
 
 from dql_ros.contract import Element, FieldSelection
-from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile, outward
-from dql_ros.tools.topic_numbers import MAX_ARRAY, NumberFacts, TopicNumbers, quaternion_paths
+from dql_ros.contract.path import selects_by_name, split_path
+from dql_ros.tools.contract_draft.choices import outward
+from dql_ros.tools.contract_draft.field_kinds import (
+    TOLD_PART,
+    WISHED_PART,
+    Facts,
+    code_of,
+    has_part,
+    is_of_machine,
+    reports_command,
+    unit_at,
+)
+from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile
+from dql_ros.tools.topic_numbers import (
+    MAX_ARRAY,
+    NumberFacts,
+    TopicNumbers,
+    field_names,
+    quaternion_paths,
+)
 
 # Turns whose axis is nearer to z than this are turns about z.
 UPRIGHT = 1e-6
@@ -26,66 +38,10 @@ MOSTLY = 0.1
 SHORT = 8
 # The arrays of joint commands, in the order in which a message is taken for a command of one.
 QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "accelerations")
-Facts = Mapping[Element, NumberFacts]
-# Parts of a path that are what a controller was told, or how far off it is: no state.
-_TOLD = r"commands?|commanded|desired|goals?|ref|references?|setpoints?|targets?"
-TOLD_PART = re.compile(rf"{_TOLD}|\w+_({_TOLD}|cmd|d|des|sp)|\w*errors?|outputs?")
-WISHED_PART = re.compile(_TOLD)
-MEASURED_PART = re.compile(r"actual|feedback|measured|state")
-# Names of whole numbers that are codes or counts.
-CODE = re.compile(
-    r"(\w+_)?(code|count(er)?|flags?|heartbeat|id|index|instance|level|mode|seq|source|state|"
-    r"status|system|type|version)|(error|fault|warn)\w*"
-)
-# Names of flags, on topics of their own, that say what a state machine does.
-MACHINE = re.compile(
-    r"(\w+_)?(active|alive|armed|busy|connected|emergency|enabled|estop|heartbeat|idle|mode|ready|"
-    r"running|state|status)"
-)
+# Of a trajectory's list of points, the one that is commanded.
+FIRST_POINT = "points.0."
 # Fewer values than this between the smallest and the largest are too few.
 TOLD_APART = 1000
-# A message with so many codes or flags, and without a fraction, is of a state machine.
-SEVERAL = 2
-# Whole numbers beyond this are not all different as float32.
-LARGEST_WHOLE = 2**24
-# By the type that has the field, without `msg/`: units of its fields, or of all that is below it.
-UNITS: dict[str, dict[str, str]] = {
-    "geometry_msgs/Point": dict.fromkeys("xyz", "m"),
-    "geometry_msgs/Point32": dict.fromkeys("xyz", "m"),
-    "geometry_msgs/Pose2D": {"x": "m", "y": "m", "theta": "rad"},
-    "geometry_msgs/Transform": {"translation": "m"},
-    "geometry_msgs/Twist": {"linear": "m/s", "angular": "rad/s"},
-    "geometry_msgs/Accel": {"linear": "m/s^2", "angular": "rad/s^2"},
-    "geometry_msgs/Wrench": {"force": "N", "torque": "N m"},
-    "sensor_msgs/Imu": {"angular_velocity": "rad/s", "linear_acceleration": "m/s^2"},
-    "sensor_msgs/JointState": {"position": "rad", "velocity": "rad/s", "effort": "N m"},
-    "sensor_msgs/NavSatFix": {"latitude": "deg", "longitude": "deg", "altitude": "m"},
-    "sensor_msgs/Range": {"range": "m"},
-    "sensor_msgs/MagneticField": {"magnetic_field": "T"},
-    "sensor_msgs/FluidPressure": {"fluid_pressure": "Pa"},
-    "sensor_msgs/Temperature": {"temperature": "degC"},
-    "sensor_msgs/BatteryState": {"voltage": "V", "current": "A", "temperature": "degC"},
-    "trajectory_msgs/JointTrajectoryPoint": {
-        "positions": "rad",
-        "velocities": "rad/s",
-        "accelerations": "rad/s^2",
-        "effort": "N m",
-    },
-    "ackermann_msgs/AckermannDrive": {
-        "steering_angle": "rad",
-        "steering_angle_velocity": "rad/s",
-        "speed": "m/s",
-        "acceleration": "m/s^2",
-        "jerk": "m/s^3",
-    },
-    "turtlesim/Pose": {
-        "x": "m",
-        "y": "m",
-        "theta": "rad",
-        "linear_velocity": "m/s",
-        "angular_velocity": "rad/s",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -113,7 +69,9 @@ def observed_lines(topic: TopicProfile, *, latched: bool) -> list[FieldLine]:
     """Propose what of a topic is observed: of a latched one also what is constant."""
     entries = list(_entries(topic, _numbers(topic), command=False))
     lines = [_observed(topic, line, facts, latched=latched) for line, facts in entries]
-    if not latched and _is_of_machine(topic, entries):
+    if not latched and is_of_machine(
+        topic, [(line.entry["path"], facts) for line, facts in entries]
+    ):
         lines = [
             replace(line, used=False, comment=_join("of a state machine", line.comment))
             for line in lines
@@ -128,13 +86,18 @@ def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
     """Propose what of a topic's messages is the action, with bounds from the recording."""
     entries = list(_entries(topic, _numbers(topic), command=True))
     if reports_command([line.entry["path"] for line, _ in entries]):
-        entries = [each for each in entries if _has_part(each[0], WISHED_PART)]
+        entries = [each for each in entries if has_part(each[0].entry["path"], WISHED_PART)]
     quantity = _commanded_quantity(topic, entries)
     lines = [_commanded(topic, line, facts, quantity) for line, facts in entries]
     if any(line.used and "constant" not in line.entry for line in lines):
         return lines + _long_lines(topic)
     # Nothing but constants: those that are not 0 are taken, with bounds that are a guess.
-    free = [each for each in entries if not _code(topic, *each)]
+    free = [
+        (line, facts)
+        for line, facts in entries
+        if not code_of(topic, line.entry["path"], facts)
+        and not _unlearnt(topic, line, facts, quantity)
+    ]
     has_other = any(_is_nonzero(facts) for _, facts in free)
     return [
         _bounded(line, facts, "never changed, so the bounds are a guess")
@@ -144,12 +107,6 @@ def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
     ] + _long_lines(topic)
 
 
-def reports_command(paths: Sequence[str]) -> bool:
-    """Whether a message has what a controller was told beside what it measured."""
-    parts = {part for path in paths for part in path.split(".")}
-    return any(map(WISHED_PART.fullmatch, parts)) and any(map(MEASURED_PART.fullmatch, parts))
-
-
 def long_arrays(topic: TopicProfile) -> dict[str, int]:
     """Arrays that are too long to be proposed, with the elements that all messages have."""
     lengths = {} if topic.numbers is None else topic.numbers.lengths
@@ -157,7 +114,7 @@ def long_arrays(topic: TopicProfile) -> dict[str, int]:
         path: min(counts)
         for path, counts in lengths.items()
         if min(counts) > MAX_ARRAY
-        and not any(BOOKKEEPING.fullmatch(part) for part in path.split("."))
+        and not any(BOOKKEEPING.fullmatch(part) for part in field_names(path))
     }
 
 
@@ -261,13 +218,13 @@ def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bo
     path = line.entry["path"]
     if any(fact.nonfinite > MOSTLY * fact.messages for fact in facts.values()):
         reason = "often no number"
-    elif any(part.isdigit() for part in path.split(".")):
+    elif _numbers(topic).changes_place(path):
         reason = "an element of a list, whose place may change"
-    elif not latched and _has_part(line, TOLD_PART):
+    elif not latched and has_part(path, TOLD_PART):
         reason = "a set-point or an error, not measured"
-    elif code := _code(topic, line, facts):
+    elif code := code_of(topic, line.entry["path"], facts):
         reason = code
-    elif path.rpartition(".")[2] in {"effort", "accelerations"}:
+    elif field_names(path)[-1] in {"effort", "accelerations"}:
         reason = "rarely of use"
     elif not latched and all(fact.is_constant for fact in facts.values()):
         return FieldLine(
@@ -300,75 +257,12 @@ def _resolution(fact: NumberFacts) -> float:
     return float(np.spacing(np.float32(largest)))
 
 
-def _has_part(line: FieldLine, pattern: re.Pattern[str]) -> bool:
-    return any(map(pattern.fullmatch, line.entry["path"].split(".")))
-
-
-def _code(topic: TopicProfile, line: FieldLine, facts: Facts) -> str:
-    """Why numbers are no quantity but a flag, a code or a count; empty if they are one."""
-    kind = next(iter(facts.values())).dtype[1]
-    if kind not in "biu" or "rotation" in line.entry:
-        return ""
-    path = line.entry["path"]
-    is_alone = path == "data"
-    name = (topic.last_segment if is_alone else path.rpartition(".")[2]).lower()
-    if kind == "b":
-        is_machine = not is_alone or MACHINE.fullmatch(name)
-        return "a flag of a state machine" if is_machine else ""
-    if CODE.fullmatch(name) or _is_enumeration(topic, path, facts):
-        return "a code or a count, not a quantity"
-    if any(max(abs(fact.low), abs(fact.high)) > LARGEST_WHOLE for fact in facts.values()):
-        return "a time or a count that float32 does not hold"
-    return ""
-
-
-def _is_of_machine(topic: TopicProfile, entries: Sequence[tuple[FieldLine, Facts]]) -> bool:
-    """Whether a message has several codes or flags, and whole numbers besides, but no others."""
-    kinds = {fact.dtype[1] for _, facts in entries for fact in facts.values()}
-    return "f" not in kinds and sum(bool(_code(topic, *each)) for each in entries) >= SEVERAL
-
-
-def _is_enumeration(topic: TopicProfile, path: str, facts: Facts) -> bool:
-    """Whether the message's definition has names for the values that the number had."""
-    if topic.typestore is None:
-        return False
-    owner = _owner(topic.typestore, topic.msgtype, path)
-    named = {
-        float(value)
-        for _, kind, value in topic.typestore.fielddefs[owner][0]
-        if isinstance(value, int) and not isinstance(value, bool) and kind == _kind(topic, path)
-    }
-    return bool(named) and all(fact.low in named and fact.high in named for fact in facts.values())
-
-
-def _kind(topic: TopicProfile, path: str) -> str:
-    """ROS's name of a number's type."""
-    assert topic.typestore is not None
-    owner = _owner(topic.typestore, topic.msgtype, path)
-    description: Any = dict(topic.typestore.get_msgdef(owner).fields)[path.rpartition(".")[2]]
-    while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
-        description = description[1][0]
-    return str(description[1][0])
-
-
-def _owner(typestore: Typestore, msgtype: str, path: str) -> str:
-    """The type of the message that has the field at the end of a path."""
-    for part in path.split(".")[:-1]:
-        if part.isdigit():
-            continue
-        description: Any = dict(typestore.get_msgdef(msgtype).fields)[part]
-        while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
-            description = description[1][0]
-        msgtype = description[1]
-    return msgtype
-
-
 def _commanded_quantity(topic: TopicProfile, entries: list[tuple[FieldLine, Facts]]) -> str:
     """The one of a joint command's arrays that is learnt; empty for other messages."""
     if topic.msgtype.startswith("px4_msgs/"):
         return ""  # it has arrays of x, y and z, any of which may be not a number
     finite = [(line, facts) for line, facts in entries if _mostly_finite(facts)]
-    names = {line.entry["path"].rpartition(".")[2]: facts for line, facts in reversed(finite)}
+    names = {field_names(line.entry["path"])[-1]: facts for line, facts in reversed(finite)}
     known = [each for each in QUANTITIES if each in names]
     moving = [each for each in known if not all(f.is_constant for f in names[each].values())]
     return next(iter(moving or known), "")
@@ -380,7 +274,7 @@ def _mostly_finite(facts: Facts) -> bool:
 
 def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> FieldLine:
     path, fact = line.entry["path"], next(iter(facts.values()))
-    if reason := _unlearnt(line, facts, quantity):
+    if reason := _unlearnt(topic, line, facts, quantity):
         return FieldLine(line.entry, _join(reason, _range(facts)), used=False)
     is_number = next(iter(facts)).key is None and "rotation" not in line.entry
     if is_number and fact.is_constant:
@@ -388,19 +282,26 @@ def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str
             return FieldLine(line.entry, "always 0, and is sent so", used=False)
         unit = {"unit": line.entry["unit"]} if "unit" in line.entry else {}
         return FieldLine({"path": path, "constant": fact.low, **unit}, "never changed")
-    if code := _code(topic, line, facts):
+    if code := code_of(topic, line.entry["path"], facts):
         return FieldLine(line.entry, _join(code, _range(facts)), used=False)
-    is_point = path.startswith("points.0.")
+    is_point = path.startswith(FIRST_POINT)
     return _bounded(
         line, facts, "only the first point of a trajectory is learnt" if is_point else ""
     )
 
 
-def _unlearnt(line: FieldLine, facts: Facts, quantity: str) -> str:
+def _unlearnt(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> str:
     """Why a number of a command is neither learnt nor sent; empty if it is."""
     path = line.entry["path"]
+    below = path.removeprefix(FIRST_POINT)
+    if below == path:
+        may_move = _numbers(topic).changes_place(path)
+    else:
+        may_move = any(isinstance(step, int) for step in split_path(below))
+    if may_move or selects_by_name(below):
+        return "an element of a list, whose place may change"
     is_array = next(iter(facts)).key is not None
-    if is_array and quantity and path.rpartition(".")[2] != quantity:
+    if is_array and quantity and field_names(path)[-1] != quantity:
         return "not sent"
     return "" if _mostly_finite(facts) else "often no number, and is sent as 0: CHECK"
 
@@ -442,19 +343,3 @@ def _range(facts: Facts) -> str:
 
 def _join(*remarks: str) -> str:
     return "; ".join(remark for remark in remarks if remark)
-
-
-def unit_at(typestore: Typestore, msgtype: str, path: str) -> str:
-    """Return the unit of the number or array at a dotted path; empty where nothing is known."""
-    unit = ""
-    for part in path.split("."):
-        unit = UNITS.get(msgtype.replace("/msg/", "/"), {}).get(part, unit)
-        if part.isdigit():
-            continue
-        description: Any = dict(typestore.get_msgdef(msgtype).fields)[part]
-        while description[0] in {Nodetype.ARRAY, Nodetype.SEQUENCE}:
-            description = description[1][0]
-        if description[0] != Nodetype.NAME:
-            break
-        msgtype = description[1]
-    return unit

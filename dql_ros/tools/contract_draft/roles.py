@@ -6,15 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from dql_ros.tools.contract_draft.choices import SLOWEST_HZ
+from dql_ros.tools.contract_draft.field_kinds import reports_command
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
     commanded_lines,
     long_arrays,
     observed_lines,
-    reports_command,
 )
-from dql_ros.tools.contract_draft.topic_profile import FEW, SLOWEST_HZ, TopicProfile
-from dql_ros.tools.topic_numbers import MAX_ARRAY
+from dql_ros.tools.contract_draft.topic_profile import FEW, TopicProfile
+from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
@@ -48,10 +49,11 @@ SIGNALS = {
 }
 PLAIN = re.compile(r"std_msgs/msg/(Bool|U?Int(8|16|32|64)|Float(32|64))")
 # Types that are no robot's state, with the reason.
+FRAMES = re.compile(r"tf2_msgs/msg/TFMessage")
 OTHER_TYPES = (
     (re.compile(r"rcl_interfaces/|rosgraph_msgs/|statistics_msgs/|lifecycle_msgs/|bond/"), "ROS"),
     (re.compile(r"diagnostic_msgs/"), "diagnostics"),
-    (re.compile(r"tf2_msgs/"), "a tree of frames; record the poses that you need as topics"),
+    (FRAMES, "a tree of frames, which others report as poses or joints"),
     (re.compile(r"sensor_msgs/msg/(Compressed)?Image$|sensor_msgs/msg/CameraInfo$"), "a camera"),
     (re.compile(r"sensor_msgs/msg/Joy(Feedback)?(Array)?$"), "a person's input device"),
     (re.compile(r"visualization_msgs/|shape_msgs/"), "a drawing"),
@@ -135,6 +137,7 @@ def assign(topics: Sequence[TopicProfile]) -> Roles:
     _leave_single_orders(roles)
     _leave_copies_of_commands(roles)
     _leave_copies_of_states(roles)
+    _use_frames_without_state(roles)
     _leave_one_way_of_marking(roles)
     _use_echo_without_command(roles, reports)
     return roles
@@ -322,6 +325,15 @@ def _leave_copies_of_states(roles: Roles) -> None:
     roles.observations[:] = [topic for topic in roles.observations if topic in kept]
 
 
+def _use_frames_without_state(roles: Roles) -> None:
+    """Observe the frames that move, by their names, where nothing else shows the robot's state."""
+    for topic, reason in list(roles.unused) if not roles.observations else ():
+        is_frames = FRAMES.fullmatch(topic.msgtype) is not None and topic.count > FEW
+        if is_frames and topic.useful and not topic.absent_from and _moves(topic):
+            roles.observations.append(topic)
+            roles.unused.remove((topic, reason))
+
+
 def _is_copy(topic: TopicProfile, other: TopicProfile, names: set[tuple[str, str]]) -> bool:
     """Whether another topic has all of its joints, and is not the same of another robot."""
     if not names <= _joints(observed_lines(other, latched=False)):
@@ -333,7 +345,7 @@ def _is_copy(topic: TopicProfile, other: TopicProfile, names: set[tuple[str, str
 def _joints(lines: Sequence[FieldLine]) -> set[tuple[str, str]]:
     """Quantity and name of each joint that fields have: position and positions are one."""
     return {
-        (line.entry["path"].rpartition(".")[2].rstrip("s"), name)
+        (field_names(line.entry["path"])[-1].rstrip("s"), name)
         for line in lines
         if line.used
         for name in line.entry.get("joints", ())

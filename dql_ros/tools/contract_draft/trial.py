@@ -14,6 +14,7 @@ from dql_ros.contract import Contract
 from dql_ros.tools.contract_check import BagCheck, check_bag, check_file
 from dql_ros.tools.contract_draft.draft import Draft, draft_of_roles
 from dql_ros.tools.contract_draft.roles import Roles, is_goal
+from dql_ros.tools.findings import shortened
 
 # So many topics are taken out at most, one after the other.
 MOST_TRIES = 8
@@ -111,7 +112,7 @@ def fitting_draft(
             break
         note, roles = found
         notes.append(note)
-    return replace(draft, notes=(*draft.notes, *notes))
+    return replace(draft, notes=(*draft.notes, *map(shortened, notes)))
 
 
 def _try(draft: Draft, bags: Sequence[Path], *, salvage: bool, bar: Bar) -> _Trial:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, contract_problems, load_contract
 from dql_ros.convert.convert import ConvertOptions, Source, convert
+from dql_ros.tools.contract_draft.choices import outward, upward, usual_rate
 from dql_ros.tools.contract_draft.draft import Draft, draft_contract
-from dql_ros.tools.contract_draft.topic_profile import outward, profile_topics, upward, usual_rate
+from dql_ros.tools.contract_draft.topic_profile import profile_topics
 from dql_ros.tools.contract_draft.yaml_text import comment, entry, flow
 
 SECOND = 1_000_000_000
