@@ -35,6 +35,7 @@ from dql_ros.bag.storage.storage import (
     DamageError,
     Loss,
     MessageRange,
+    after,
     reason_of,
 )
 
@@ -70,7 +71,8 @@ class McapFile(ChunkedFile):
         """The end of a file that breaks off, and messages on channels that nothing defines."""
         if self._contents.damage is not None and not any(each.is_cut for each in self._ranges):
             reason, offset = self._contents.damage
-            yield Loss(self.path.name, reason, None, self._file.stat().st_size - offset)
+            size, after_ns = self._file.stat().st_size - offset, after(self._ranges)
+            yield Loss(self.path.name, reason, None, size, after_ns)
         undefined = sum(
             count
             for each in self._ranges
@@ -96,9 +98,11 @@ class McapFile(ChunkedFile):
             raw = memoryview(file.read(messages.offset, messages.length + messages.index_length))
         if messages.is_cut:
             data = open_cut_chunk(raw[HEAD_BYTES:])
-            yield ChannelBlocks(blocks_of(find_messages(data), wanted, self._known))
+            found = find_messages(data)
+            yield ChannelBlocks(blocks_of(found, wanted, self._known))
             assert self._contents.damage is not None
-            raise DamageError(self._contents.damage[0])
+            start_ns = found.span_ns()[1] + 1 if len(found.offsets) else messages.start_ns
+            raise DamageError(self._contents.damage[0], (start_ns, messages.end_ns))
         if messages.is_chunk:
             (chunk, *indices) = records_in(raw, 0, len(raw))
             if chunk.opcode != Opcode.CHUNK:

@@ -144,7 +144,11 @@ class Reading:
             missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
             self._lost.update(missing)
             messages = sum(missing.values())
-        self.losses.append(Loss(segment.file, reason_of(cause), messages, segment.size_bytes))
+        span = None if segment.end_ns is None else (segment.start_ns, segment.end_ns)
+        start_ns, end_ns = getattr(cause, "lost_ns", None) or span or (None, None)
+        self.losses.append(
+            Loss(segment.file, reason_of(cause), messages, segment.size_bytes, start_ns, end_ns)
+        )
 
     def _compare(self) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""

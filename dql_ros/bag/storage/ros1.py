@@ -28,6 +28,7 @@ from dql_ros.bag.storage.storage import (
     Definition,
     Loss,
     MessageRange,
+    after,
     checked_time,
     full_msgtype,
     reason_of,
@@ -161,7 +162,7 @@ def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange]
                     ranges.append(MessageRange(begin, end - begin, *span, counts))
             except DAMAGE as cause:
                 end = end if begin < end <= file.size else file.size
-                losses.append(Loss(name, reason_of(cause), None, end - begin))
+                losses.append(Loss(name, reason_of(cause), None, end - begin, after(ranges)))
     return channels, ranges, losses
 
 

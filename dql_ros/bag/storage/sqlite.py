@@ -132,11 +132,14 @@ class SqliteFile(StorageFile):
                 None,
                 partial(self._read_window, window, wanted),
                 name,
+                end_ns=window.end_ns,
+                place=window.after,
             )
             for window in windows
         ]
         if self._readable.damage:
-            segments.append(Segment(self.span_ns[1], 0, None, self._raise_damage, name))
+            start_ns = self._readable.lost_ns[0]
+            segments.append(Segment(start_ns, 0, None, self._raise_damage, name))
         return segments
 
     @cached_property
@@ -145,7 +148,7 @@ class SqliteFile(StorageFile):
             return readable(connection)
 
     def _raise_damage(self) -> Iterator[ChannelBlocks]:
-        raise DamageError(self._readable.damage)
+        raise DamageError(self._readable.damage, self._readable.lost_ns)
         yield ChannelBlocks(())
 
     def _connect(self) -> sqlite3.Connection:
@@ -174,11 +177,12 @@ class SqliteFile(StorageFile):
         self, window: Window, wanted: Mapping[int, Channel]
     ) -> Iterator[ChannelBlocks]:
         with closing(self._connect()) as connection:
-            rows, lost = readable_rows(connection, window)
+            rows, lost, lost_ns = readable_rows(connection, window)
         if rows:
             yield ChannelBlocks(blocks_of([row for row in rows if row[0] in wanted], wanted))
         if lost:
-            raise DamageError(f"has {lost} rows that cannot be read after row {window.after}")
+            reason = f"has {lost} rows that cannot be read after row {window.after}"
+            raise DamageError(reason, lost_ns)
 
 
 def open_file(path: Path, name: Path, folder: Callable[[], Path], salvage: bool) -> SqliteFile:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError
+from dql_ros.bag.storage.storage import DAMAGE, MAX_TIME_NS, Channel, DamageError
 from dql_ros.codecs.block import MessageBlock
 
 # Topic number, time stamp in ns, payload.
@@ -117,10 +117,12 @@ class Readable:
     Attributes:
         windows: All rows that can be.
         damage: Which rows cannot; empty if all can.
+        lost_ns: The first and the last time at which such a row may have been received.
     """
 
     windows: tuple[Window, ...]
     damage: str = ""
+    lost_ns: tuple[int, int] = (0, MAX_TIME_NS)
 
 
 def readable(connection: sqlite3.Connection) -> Readable:
@@ -135,11 +137,17 @@ def readable(connection: sqlite3.Connection) -> Readable:
     return Readable(
         (*windows, *behind),
         f"the rows after row {last or 'none'} and before row {first or 'none'} cannot be reached",
+        (
+            max((window.end_ns + 1 for window in windows), default=0),
+            min((window.start_ns - 1 for window in behind), default=MAX_TIME_NS),
+        ),
     )
 
 
-def readable_rows(connection: sqlite3.Connection, window: Window) -> tuple[list[Row], int]:
-    """Return a window's readable rows in their order, and how many cannot be read."""
+def readable_rows(
+    connection: sqlite3.Connection, window: Window
+) -> tuple[list[Row], int, tuple[int, int]]:
+    """Return a window's readable rows in their order, how many cannot be read, and their time."""
     where = f"WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT {WINDOW_ROWS}"
     bounds = (window.after, window.last)
     try:
@@ -150,7 +158,19 @@ def readable_rows(connection: sqlite3.Connection, window: Window) -> tuple[list[
         for (number,) in connection.execute(query, bounds).fetchall():
             rows.append(_row(connection, number))
     sound = [row for row in rows if _is_sound(row)]
-    return sound, len(rows) - len(sound)
+    return sound, len(rows) - len(sound), _lost_ns(rows, window)
+
+
+def _lost_ns(rows: Sequence[Row], window: Window) -> tuple[int, int]:
+    """The first and the last time at which a row that is not sound may have been received."""
+    lost = [index for index, row in enumerate(rows) if not _is_sound(row)]
+    if not lost:
+        return window.start_ns, window.end_ns
+    first, last = lost[0], lost[-1]
+    return (
+        rows[first - 1][1] + 1 if first else window.start_ns,
+        rows[last + 1][1] - 1 if last + 1 < len(rows) else window.end_ns,
+    )
 
 
 def _row(connection: sqlite3.Connection, number: int) -> Row:

@@ -10,7 +10,7 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,8 @@ class Segment:
         read: Yields its messages; raises one of `DAMAGE`, after what could be read.
         file: Name of its file.
         is_small: Whether it is read at once, so that it may be read ahead.
+        end_ns: No message of it has a log time after this one; ``None`` where nobody knows.
+        place: Where it lies in its file: what has a larger one was written later.
     """
 
     start_ns: int
@@ -93,6 +95,8 @@ class Segment:
     read: Callable[[], Iterator[ChannelBlocks]]
     file: str
     is_small: bool = False
+    end_ns: int | None = None
+    place: int = 0
 
 
 class StorageFile(ABC):
@@ -164,6 +168,11 @@ class MessageRange:
         return 0 <= self.start_ns <= self.end_ns <= MAX_TIME_NS
 
 
+def after(ranges: Iterable[MessageRange]) -> int | None:
+    """The first log time after all of some ranges; ``None`` without any."""
+    return max((each.end_ns + 1 for each in ranges if each.is_possible), default=None)
+
+
 class ChunkedFile(StorageFile):
     """A file whose messages lie in ranges that are known and read one at a time.
 
@@ -210,9 +219,18 @@ class ChunkedFile(StorageFile):
             if counts is None or counts:
                 # What begins at no possible time is read first, so that no promise is broken.
                 start_ns = each.start_ns if each.is_possible else 0
-                read = partial(self.read, each, wanted)
-                name = self.path.name
-                segments.append(Segment(start_ns, each.length, counts, read, name, is_small=True))
+                segments.append(
+                    Segment(
+                        start_ns,
+                        each.length,
+                        counts,
+                        partial(self.read, each, wanted),
+                        self.path.name,
+                        is_small=True,
+                        end_ns=each.end_ns if each.is_possible else None,
+                        place=each.offset,
+                    )
+                )
         return segments
 
     def _by_topic(self, *counts: Mapping[int, int]) -> Mapping[str, int]:
@@ -241,7 +259,16 @@ def checked_time(time_ns: int) -> int:
 
 
 class DamageError(Exception):
-    """Why a file, or a part of it, cannot be read: half a sentence without the file's name."""
+    """Why a file, or a part of it, cannot be read: half a sentence without the file's name.
+
+    Attributes:
+        lost_ns: The first and the last log time at which something is lost by it, if it is known
+            better than by the segment that has it.
+    """
+
+    def __init__(self, text: str, lost_ns: tuple[int, int] | None = None) -> None:
+        super().__init__(text)
+        self.lost_ns = lost_ns
 
 
 # What the libraries raise on damaged files; a defect of theirs must not end in a traceback.
@@ -279,12 +306,17 @@ class Loss:
         reason: What is wrong with it.
         messages: How many messages of the wanted topics are lost; ``None`` where nobody knows.
         bytes: How many bytes of the file were given up; ``None`` where nobody knows.
+        start_ns: Nothing received before this time is lost by it; ``None`` where nobody knows.
+        end_ns: Nothing received after this time is; ``None`` where nobody knows, as behind a
+            file's last sound chunk.
     """
 
     file: str
     reason: str
     messages: int | None
     bytes: int | None
+    start_ns: int | None = None
+    end_ns: int | None = None
 
 
 def reason_of(cause: BaseException) -> str:
