@@ -36,7 +36,9 @@ from dql_ros.bag.storage.storage import (
     Loss,
     Segment,
     StorageFile,
+    absolute_topic,
     full_msgtype,
+    reason_of,
 )
 
 MAGIC = b"SQLite format 3\0"
@@ -163,6 +165,11 @@ class SqliteFile(StorageFile):
             return left < 0
 
         connection.set_progress_handler(look, _STEPS_BETWEEN_LOOKS)
+        # The remarks of a definition may be in any encoding.
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")
+        if self._salvage:
+            # Else sqlite refuses a file that is shorter than it says; it is opened for reading.
+            connection.execute("PRAGMA writable_schema=ON")
         connection.execute("PRAGMA trusted_schema=OFF")  # the file calls no functions
         return connection
 
@@ -189,7 +196,16 @@ def open_file(path: Path, name: Path, folder: Callable[[], Path], salvage: bool)
     """Open a file with what the recorder left beside it; see `FORMATS`."""
     if not _side_files(path):
         return SqliteFile(path, name, salvage=salvage)
-    copy, unfinished = _merged_copy(path, folder())
+    try:
+        copy, unfinished = _merged_copy(path, folder())
+    except sqlite3.Error as cause:
+        if not salvage:
+            raise
+        reason = (
+            f"cannot be worked into {path.name}, which is read without it ({reason_of(cause)})"
+        )
+        lost = [Loss(file.name, reason, None, file.stat().st_size) for file in _side_files(path)]
+        return SqliteFile(path, name, salvage=salvage, losses=lost)
     losses = [
         Loss(file.name, f"{lost} bytes of it belong to no finished transaction", None, lost)
         for file, lost in unfinished.items()
@@ -232,7 +248,7 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
         # rosbag2 files the events of a service under the service's own name.
         filed = name if name in definitions else name.removesuffix("_Event")
         definition = definitions.get(filed, Definition())
-        channels[number] = Channel(topic, name, str(encoding), definition)
+        channels[number] = Channel(absolute_topic(topic), name, str(encoding), definition)
     return channels
 
 

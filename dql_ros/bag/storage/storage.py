@@ -29,6 +29,9 @@ from dql_ros.codecs.block import MessageBlock
 MAX_TIME_NS = 2**63 - 1
 # Parsers repeat what they could not parse, all of it.
 MAX_REASON = 300
+# What a channel's type is called if the file does not say, or what says it is lost.
+UNKNOWN_TYPE = "unknown"
+MAX_LOSSES = 3
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Channel:
     """Messages of one topic, type and serialisation in a file.
 
     Attributes:
-        topic: Topic name as recorded.
+        topic: Absolute topic name.
         msgtype: Message type, ``package/msg/Name``.
         encoding: Serialisation: ``cdr``, ``ros1``, or one that is not understood.
         definition: The type's definition in the file.
@@ -109,12 +112,14 @@ class StorageFile(ABC):
         distribution: The ROS distribution that recorded it; empty if it does not say.
         losses: What is known to be lost since the file was opened.
         notes: What the user should know about the file although nothing is lost by it.
+        damage: Why it may lack topics; empty if it does not. What else is lost, reading shows.
     """
 
     metadata_text: str | None = None
     distribution = ""
     losses: Sequence[Loss] = ()
     notes: Sequence[str] = ()
+    damage = ""
 
     def __init__(self, path: Path, channels: Mapping[int, Channel]) -> None:
         self.path = path
@@ -247,6 +252,11 @@ def full_msgtype(name: str) -> str:
     return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
+def absolute_topic(name: str) -> str:
+    """A topic's absolute name; a recorder may leave out the slash that it begins with."""
+    return name if name.startswith("/") else f"/{name}"
+
+
 def checked_time(time_ns: int) -> int:
     """Return a time that fits 63 bits.
 
@@ -291,6 +301,7 @@ DAMAGE = (
     AttributeError,
     ArithmeticError,
     AssertionError,
+    NameError,
     RuntimeError,
     MemoryError,
     SyntaxError,
@@ -317,6 +328,13 @@ class Loss:
     bytes: int | None
     start_ns: int | None = None
     end_ns: int | None = None
+
+
+def lost_words(losses: Sequence[Loss]) -> str:
+    """Say what is lost of a bag, in one line that is not long."""
+    first = "; ".join(f"{loss.file}: {loss.reason}" for loss in losses[:MAX_LOSSES])
+    more = len(losses) - MAX_LOSSES
+    return f"{first}; and {more} more" if more > 0 else first
 
 
 def reason_of(cause: BaseException) -> str:
