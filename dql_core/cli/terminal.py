@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ from rich.text import Text
 
 from dql_core.errors import MAX_LINE, visible, visible_lines
 
+# Columns that no table of ours needs.
+UNBROKEN = 10_000
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
 
 
@@ -38,11 +41,14 @@ class Terminal(Console):
     """A console to which a string is a line of plain text, also in tables and titles.
 
     Markup, emoji codes and line ends in it mean nothing. Where they are to mean something, a
-    `rich.text.Text` is printed.
+    `rich.text.Text` is printed. Into a file or pipe, no line is broken, unless ``COLUMNS`` says
+    how wide it is.
     """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, markup=False, emoji=False)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = UNBROKEN
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Take a string literally."""

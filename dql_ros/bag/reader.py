@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-
-from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, did_you_mean
 from dql_core.leftovers import Unfinished, temporary_folder
 from dql_ros.bag.recorder import recorders_notes
-from dql_ros.bag.storage.definitions import Definitions, check_encoding
+from dql_ros.bag.storage.definitions import (
+    BagTypes,
+    Definitions,
+    UndefinedTypeError,
+    check_encoding,
+)
 from dql_ros.bag.storage.folder import (
     METADATA_NAME,
     STORAGE_SUFFIXES,
@@ -24,15 +27,18 @@ from dql_ros.bag.storage.folder import (
     is_storage,
     parse_metadata,
 )
+from dql_ros.bag.storage.message_folders import message_folders
 from dql_ros.bag.storage.opening import open_storage
 from dql_ros.bag.storage.reading import Reading
 from dql_ros.bag.storage.storage import (
     DAMAGE,
+    UNKNOWN_TYPE,
     Channel,
     DamageError,
     Definition,
     Loss,
     StorageFile,
+    lost_words,
     reason_of,
 )
 from dql_ros.codecs.block import Batch
@@ -44,7 +50,9 @@ __all__ = [
     "Loss",
     "is_storage",
     "sha256",
+    "unreadable_remarks",
 ]
+MAX_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class BagTopic:
     """One topic of a bag.
 
     Attributes:
-        name: Topic name as recorded.
+        name: Absolute topic name.
         msgtype: Message type, ``package/msg/Name``; several, joined by `` and ``, if the topic
             was recorded with more than one.
         count: Number of messages that the bag says it has.
@@ -70,6 +78,7 @@ class Bag:
         path: A rosbag2 folder, or a single ``.mcap``, ``.db3`` or ROS 1 ``.bag`` file; the former
             two also compressed, as ``.zstd``.
         salvage: Read what can be read of a damaged bag, and report the rest in ``losses``.
+        msgs: Folders with definitions of types that the bag does not define.
 
     Attributes:
         path: As given.
@@ -83,12 +92,15 @@ class Bag:
 
     Raises:
         BagError: If there is no such bag, or it cannot be read.
+        ConfigError: If one of ``msgs`` has no definition.
     """
 
-    def __init__(self, path: Path, *, salvage: bool = False) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False, msgs: Sequence[Path] = ()) -> None:
         self.path = path
         self._salvage = salvage
+        self._folders = message_folders(tuple(msgs)) if msgs else None
         self._reading: Reading | None = None
+        self.size_bytes = 0
         self._folder: Unfinished | None = None
         self._storages: list[StorageFile] = []
         try:
@@ -104,17 +116,21 @@ class Bag:
         self._yaml, self._notes, self._losses = layout.metadata, layout.notes, layout.losses
         self.files = layout.files
         self.size_bytes = sum(file.stat().st_size for file in layout.files)
+        unread: list[tuple[int, int]] = []  # which loss each is, and which file comes after it
         for file in layout.files:
             try:
                 storage = open_storage(file, self._temporary, salvage=self._salvage)
             except DAMAGE as cause:
                 if not self._salvage:
                     raise DamageError(f"{file.name}: {reason_of(cause)}") from cause
+                unread.append((len(self._losses), len(self._storages)))
                 size = file.stat().st_size
                 self._losses.append(Loss(file.name, reason_of(cause), None, size))
             else:
                 self._storages.append(storage)
                 self._losses += storage.losses
+        for index, following in unread:
+            self._losses[index] = self._timed(self._losses[index], following)
         if not self._storages:
             reason = self._losses[0].reason
             raise BagError(f"{self.path}: nothing of it can be read: {reason}")
@@ -122,12 +138,19 @@ class Bag:
         self.start_ns = min((start for start, _ in spans), default=0)
         self.end_ns = max((end for _, end in spans), default=0)
         self.custom_data = dict(self._metadata.custom_data)
-        counts = (self._own_counts if self._yaml is None else self._yaml.counts) or {}
+        counts = self._counts()
         self.topics = {
             name: BagTopic(name, " and ".join(self._types(name)), counts.get(name, 0))
             for name in self._channels
         }
         self.message_count = sum(topic.count for topic in self.topics.values())
+
+    def _timed(self, loss: Loss, following: int) -> Loss:
+        """A file that cannot be opened lies in time between its neighbours in the bag."""
+        before, behind = self._storages[:following], self._storages[following:]
+        ends = [span[1] + 1 for storage in before if (span := storage.span_ns)]
+        starts = [span[0] - 1 for storage in behind if (span := storage.span_ns)]
+        return replace(loss, start_ns=max(ends, default=0), end_ns=min(starts, default=None))
 
     @cached_property
     def _metadata(self) -> Metadata:
@@ -145,7 +168,7 @@ class Bag:
         """Where the message types come from."""
         named = (storage.distribution for storage in self._storages if storage.distribution)
         distribution = self._metadata.distribution or next(named, "")
-        return Definitions(distribution, self._metadata.version)
+        return Definitions(distribution, self._metadata.version, self._folders)
 
     @cached_property
     def _channels(self) -> Mapping[str, list[Channel]]:
@@ -172,6 +195,13 @@ class Bag:
             return None
         return counts
 
+    def _counts(self) -> Mapping[str, int]:
+        """Messages of each topic: by metadata.yaml, or by the files where that has none."""
+        stated = {} if self._yaml is None else self._yaml.counts
+        if all(stated.get(topic) for topic in self._channels):
+            return stated
+        return {**(self._own_counts or {}), **{topic: n for topic, n in stated.items() if n}}
+
     def _types(self, topic: str) -> list[str]:
         """The message types of a topic."""
         found = {channel.msgtype for channel in self._channels[topic]}
@@ -185,6 +215,7 @@ class Bag:
         several = (topic.name for topic in self.topics.values() if " and " in topic.msgtype)
         return (
             *self._notes,
+            *(() if self._reading is None else self._reading.notes),
             *(note for storage in self._storages for note in storage.notes),
             *recorders_notes(self.custom_data),
             *(
@@ -199,14 +230,29 @@ class Bag:
         """What could not be read; complete once the messages were read, empty unless salvaged."""
         return tuple(self._losses if self._reading is None else self._reading.losses)
 
+    @property
+    def _lost(self) -> str:
+        """What a salvaged bag may lack topics and definitions for; empty if nothing is lost."""
+        unseen = [
+            Loss(storage.path.name, storage.damage, None, None)
+            for storage in self._storages
+            if storage.damage and not storage.losses
+        ]
+        return lost_words([*self.losses, *unseen])
+
     @cached_property
-    def unknown_types(self) -> tuple[BagTopic, ...]:
-        """Topics whose messages nobody can read: of an unknown type, or not in CDR."""
-        return tuple(
-            self.topics[name]
+    def unreadable(self) -> Mapping[str, str]:
+        """Why nobody can read the messages of topics, such as of an unknown type, by topic."""
+        found = {
+            name: next(filter(None, map(self._definitions.flaw, channels)), "")
             for name, channels in self._channels.items()
-            if not all(map(self._definitions.is_known, channels))
-        )
+        }
+        return {name: reason for name, reason in found.items() if reason}
+
+    @property
+    def unknown_types(self) -> tuple[BagTopic, ...]:
+        """Topics whose messages nobody can read."""
+        return tuple(self.topics[name] for name in self.unreadable)
 
     def require_topic(self, name: str, msgtype: str, why: str, *, may_be_silent: bool) -> None:
         """Check that the bag has a topic of a type, with messages.
@@ -222,11 +268,18 @@ class Bag:
         """
         found = self.topics.get(name)
         if found is None:
+            if lost := self._lost:
+                raise BagError(
+                    f"{self.path}: what is left of it has no topic {name}, which the contract "
+                    f"needs as {why}{did_you_mean(name, self.topics)}; lost: {lost}"
+                )
             raise BagError(
                 f"{self.path}: no topic {name}, which the contract needs as {why}"
                 f"{did_you_mean(name, self.topics)}; correct the contract or --namespace, or "
                 f"record it"
             )
+        if self._lost and UNKNOWN_TYPE in self._types(name):
+            raise BagError(f"{self.path}: the type of {name} is lost: {self._lost}")
         if msgtype not in self._types(name):
             raise BagError(
                 f"{self.path}: {name} is of type {found.msgtype}, in the contract of type "
@@ -238,7 +291,7 @@ class Bag:
                 f"record it while its publisher runs"
             )
 
-    def typestore(self, topic: str, msgtype: str = "") -> Typestore:
+    def typestore(self, topic: str, msgtype: str = "") -> BagTypes:
         """Return the type store that knows a topic's type: the bag's own definition, if any.
 
         Args:
@@ -255,16 +308,23 @@ class Bag:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
 
-    def batches(self, topics: frozenset[str]) -> Iterator[Batch]:
+    def batches(
+        self, topics: frozenset[str], unreadable: dict[str, str] | None = None
+    ) -> Iterator[Batch]:
         """Yield the messages of topics, serialised in CDR, as they lie in the files.
 
         The last batch has no block; all bytes are done then, and `losses` are complete.
+
+        Args:
+            topics: The topics.
+            unreadable: By topic, why its messages cannot be decoded: they come as recorded, and
+                so do those of which that turns out; it is noted here. ``None`` to raise it.
 
         Raises:
             BagError: If the bag is damaged, has another number of messages than it says, or a
                 topic is serialised in a way that is not understood.
         """
-        for topic in topics & self.topics.keys():
+        for topic in topics & self.topics.keys() if unreadable is None else ():
             for channel in self._channels[topic]:
                 try:
                     check_encoding(channel)
@@ -282,6 +342,7 @@ class Bag:
                 losses=self._losses,
                 size_bytes=self.size_bytes,
                 salvage=self._salvage,
+                unreadable=unreadable,
             )
             yield from self._reading.batches()
         except DAMAGE as cause:
@@ -299,13 +360,14 @@ class Bag:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _typestore(self, topic: str, msgtype: str) -> Typestore:
+    def _typestore(self, topic: str, msgtype: str) -> BagTypes:
         channels = [each for each in self._channels[topic] if each.msgtype == msgtype]
         try:
             undefined = [Channel(topic, msgtype, "cdr", Definition())]
             return self._definitions.typestore(channels or undefined)
         except DamageError as cause:
-            raise BagError(f"{self.path}: {topic} cannot be read: {cause}") from cause
+            lost = f"; lost: {self._lost}" if self._lost else ""
+            raise BagError(f"{self.path}: {topic} cannot be read: {cause}{lost}") from cause
 
     def _temporary(self) -> Path:
         """A new folder for the temporary copies of a file."""
@@ -316,10 +378,36 @@ class Bag:
         return folder
 
     def _damaged(self, cause: BaseException) -> BagError:
-        advice = "" if self._salvage else ": --salvage reads what is left of it"
-        return BagError(
-            f"{self.path}: cannot be read: {reason_of(cause)}; the bag is damaged{advice}"
+        reason = f"{self.path}: cannot be read: {reason_of(cause)}"
+        if self._salvage or not self.size_bytes:
+            return BagError(f"{reason}; the bag is damaged" if self.size_bytes else reason)
+        return BagError(f"{reason}; the bag is damaged: --salvage reads what is left of it")
+
+
+def unreadable_remarks(topics: Iterable[tuple[str, str, int, str]]) -> Iterator[str]:
+    """Say of which topics the messages cannot be decoded: of types without definition, by package.
+
+    Args:
+        topics: Name, type, number of messages and reason of each.
+    """
+    packages: dict[str, list[tuple[str, str, int]]] = {}
+    for name, msgtype, count, reason in topics:
+        if reason == str(UndefinedTypeError(msgtype)):
+            packages.setdefault(msgtype.partition("/")[0], []).append((name, msgtype, count))
+        else:
+            yield f"{name}: its {count:,} messages cannot be decoded: {reason}"
+    for package, found in packages.items():
+        types = _listed(sorted({msgtype.rpartition("/")[2] for _, msgtype, _ in found}))
+        count, names = sum(count for *_, count in found), _listed([name for name, *_ in found])
+        yield (
+            f"{package}: nobody defines its {types}, so that {count:,} messages on {names} cannot "
+            f"be decoded; name a folder that has the package's .msg files, with --msgs"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return f"{', '.join(names[:MAX_NAMED])}{f' and {more} more' if more > 0 else ''}"
 
 
 def sha256(file: Path) -> str:

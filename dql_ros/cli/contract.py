@@ -15,8 +15,9 @@ from dql_core.cli.terminal import print_json, print_line
 from dql_core.errors import ContractError
 from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
+from dql_ros.bag.storage.storage import lost_words
 from dql_ros.bag.writer import CONTRACT_KEY
-from dql_ros.cli.inspect import reading_bar
+from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path
 from dql_ros.tools.contract_check import (
     BagCheck,
@@ -62,6 +63,7 @@ def init(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Read a damaged bag up to the damage.")
     ] = False,
+    msgs: MsgsOption = None,
 ) -> None:
     """Write a first contract for recordings, with the reason for each choice.
 
@@ -79,7 +81,7 @@ def init(
         raise ContractError(f"{target}: already exists; name another --out file or remove it")
     if not target.parent.is_dir():
         raise ContractError(f"{target}: there is no folder {target.parent}")
-    draft = _drafted(bags, rate, salvage=salvage)
+    draft = _drafted(bags, rate, salvage=salvage, msgs=msgs or ())
     write_text(target, draft.text)
     for note in draft.notes:
         print_line(note)
@@ -104,6 +106,7 @@ def check(
     salvage: Annotated[
         bool, typer.Option("--salvage", help="Read damaged bags up to the damage.")
     ] = False,
+    msgs: MsgsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is found as JSON.")] = False,
 ) -> None:
     """Say all that is wrong with a contract, and whether it fits recordings.
@@ -129,7 +132,13 @@ def check(
             break
         with reading_bar(f"Checking {bag.name}", 2 * _size(bag)) as progress:
             fits[bag] = check_bag(
-                bag, valid, namespace, salvage=salvage, rehearse=rehearse, progress=progress
+                bag,
+                valid,
+                namespace,
+                salvage=salvage,
+                msgs=msgs or (),
+                rehearse=rehearse,
+                progress=progress,
             )
         findings.add(fits[bag].findings)
     places = [str(bag) for bag in bags or ()]
@@ -142,7 +151,9 @@ def check(
         raise typer.Exit(UNFIT)
 
 
-def _drafted(bags: Sequence[Path], rate: float | None, *, salvage: bool) -> Draft:
+def _drafted(
+    bags: Sequence[Path], rate: float | None, *, salvage: bool, msgs: Sequence[Path]
+) -> Draft:
     notes = []
     text = _common_contract(bags, salvage=salvage) if rate is None else None
     if text is not None:
@@ -153,10 +164,12 @@ def _drafted(bags: Sequence[Path], rate: float | None, *, salvage: bool) -> Draf
     profiler = Profiler()
     for path in bags:
         with (
-            Bag(path, salvage=salvage) as bag,
+            Bag(path, salvage=salvage, msgs=msgs) as bag,
             reading_bar(f"Reading {path.name}", bag.size_bytes) as progress,
         ):
             profiler.add(bag, progress)
+            if bag.losses:
+                notes.append(f"{path}: lost: {lost_words(bag.losses)}")
 
     @contextmanager
     def trying(path: Path) -> Iterator[Callable[[int], None]]:
@@ -164,7 +177,8 @@ def _drafted(bags: Sequence[Path], rate: float | None, *, salvage: bool) -> Draf
             yield progress
 
     roles = assign(profiler.topics())
-    draft = fitting_draft(roles, bags, _name(bags[0]), rate, salvage=salvage, bar=trying)
+    name = _name(bags[0])
+    draft = fitting_draft(roles, bags, name, rate, salvage=salvage, msgs=msgs, bar=trying)
     return replace(draft, notes=(*notes, *draft.notes))
 
 

@@ -9,7 +9,7 @@ import typer
 
 from dql_core.cli.terminal import print_json, print_line
 from dql_core.process import INTERRUPTED
-from dql_ros.cli.inspect import reading_bar
+from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path, load_contract
 from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
 from dql_ros.convert.convert import convert as convert_bags
@@ -47,6 +47,7 @@ def convert(
         help="Convert on a Ray cluster: host:port, auto, or local for one on this machine alone. "
         "Bags, OUT and the working folder must lie on a file system that its machines share.",
     ),
+    msgs: MsgsOption = None,
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Do everything but write: show what would come out."
     ),
@@ -71,7 +72,7 @@ def convert(
         contract_name=contract.name,
         contract_text=contract.read_text(),
     )
-    options = ConvertOptions(salvage, keep_going, resume, dry_run, workers, ray)
+    options = ConvertOptions(salvage, keep_going, resume, dry_run, workers, ray, tuple(msgs or ()))
     report = _convert(source, out, options)
     if as_json:
         print_json(report)

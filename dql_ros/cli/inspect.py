@@ -18,9 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
-from dql_core.cli.terminal import TaskText, Terminal, print_json
-from dql_core.errors import DqlError, did_you_mean, visible
-from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage
+from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
+from dql_core.errors import DqlError, did_you_mean, one_line, visible
+from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage, unreadable_remarks
 from dql_ros.contract import Contract, QualityOfService, load_contract
 from dql_ros.tools.survey import SurveyedTopic, survey
 
@@ -28,17 +28,32 @@ from dql_ros.tools.survey import SurveyedTopic, survey
 DESCRIBER = "dql_core.cli.inspect"
 # A contract's default limit, `max_skew_s`.
 OTHER_CLOCK_MS = 60_000
+# Of several things, one could not be shown.
+UNSHOWN = 2
+MsgsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--msgs",
+        metavar="DIR",
+        help="A folder with definitions of message types that a recording does not define: a "
+        "package's .msg or .idl files, several packages, or an installed share/. May be repeated.",
+    ),
+]
+_FIGURES = (
+    "rate: mean; spacing: median; jitter: 95 % of the spacings are so near to the median; "
+    "longest: spacing; delay: from header stamp to receipt, median and longest"
+)
 # What a topic's row has no need of: there is no contract that sets limits or ticks.
 _OF_A_CONTRACT = {"role", "limit_s", "gaps", "gap_spans", "missing_estimate", "age_at_tick_ms"}
 
 
 def inspect(
-    path: Annotated[
-        Path,
+    paths: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="PATH",
-            help="A bag (rosbag2 folder, .mcap, .db3 or ROS 1 .bag file), dataset, run folder, "
-            "checkpoint, policy bundle or contract.",
+            metavar="PATH...",
+            help="Bags (rosbag2 folders, .mcap, .db3 or ROS 1 .bag files), datasets, run folders, "
+            "checkpoints, policy bundles or contracts.",
         ),
     ],
     salvage: Annotated[
@@ -47,39 +62,61 @@ def inspect(
             "--salvage", help="Read a damaged bag up to the damage, and say how much is lost."
         ),
     ] = False,
+    msgs: MsgsOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what is known of a bag as JSON.")
+        bool,
+        typer.Option(
+            "--json", help="Print what is known of a bag as JSON; of several bags, a list."
+        ),
     ] = False,
 ) -> None:
-    """Show what a bag, dataset, run, checkpoint, bundle or contract holds.
+    """Show what bags, datasets, runs, checkpoints, bundles or contracts hold.
 
     A bag is read from start to end, so that all of it is known to be readable: its topics come
     with their rates, how even they are, and what their header stamps show. Fields come with their
     units and bounds; a bundle is also checked for damage: every file's hash is compared with the
     manifest.
 
+    Of several, those that cannot be shown are named, and the rest is shown; the exit code is 2.
+
     Example: dql inspect runs/demo/bundles/diffusion_ql
     """
-    if _looks_like_bag(path):
-        document = _surveyed(path, salvage=salvage)
-        if as_json:
-            print_json(document)
-        else:
+    documents = []
+    failed = False
+    for path in paths:
+        try:
+            if not _looks_like_bag(path):
+                if as_json or salvage or msgs:
+                    raise DqlError(f"{path}: is no bag; --json, --salvage and --msgs are for bags")
+                Terminal().print(_described(path))
+                continue
+            document = _surveyed(path, salvage=salvage, msgs=msgs or ())
+        except DqlError as cause:
+            if len(paths) == 1:
+                raise
+            failed = True
+            print_line(f"dql: {one_line(cause)}", err=True)
+            continue
+        documents.append(document)
+        if not as_json:
             Terminal().print(bag_tables(document))
-        return
-    if as_json or salvage:
-        raise DqlError(f"{path}: is no bag; --json and --salvage are for bags")
-    Terminal().print(_described(path))
+    if as_json and documents:
+        print_json(documents if len(paths) > 1 else documents[0])
+    if failed:
+        raise typer.Exit(UNSHOWN)
 
 
 def _looks_like_bag(path: Path) -> bool:
     if not path.is_dir():
-        return path.is_file() and is_storage(path)
+        return path.is_file() and path.name.endswith(STORAGE_SUFFIXES)
     return (path / "metadata.yaml").is_file() or any(map(is_storage, path.iterdir()))
 
 
-def _surveyed(path: Path, *, salvage: bool) -> dict[str, Any]:
-    with Bag(path, salvage=salvage) as bag, reading_bar("Reading", bag.size_bytes) as progress:
+def _surveyed(path: Path, *, salvage: bool, msgs: Sequence[Path]) -> dict[str, Any]:
+    with (
+        Bag(path, salvage=salvage, msgs=msgs) as bag,
+        reading_bar("Reading", bag.size_bytes) as progress,
+    ):
         return bag_document(bag, survey(bag, progress))
 
 
@@ -137,6 +174,7 @@ def bag_document(bag: Bag, topics: Sequence[SurveyedTopic]) -> dict[str, Any]:
         "end_ns": bag.end_ns,
         "duration_s": round((bag.end_ns - bag.start_ns) / 1e9, 9),
         "message_count": bag.message_count,
+        "messages_read": sum(each.statistics.count for each in topics),
         "carries": sorted(bag.custom_data),
         "topics": [_topic_document(each) for each in topics],
         "losses": [vars(loss) for loss in bag.losses],
@@ -151,14 +189,22 @@ def bag_tables(document: Mapping[str, Any]) -> Group:
     facts = {
         "starts": f"{document['start_ns'] / 1e9:.3f} s ({started:%Y-%m-%d %H:%M:%S} UTC)",
         "duration": f"{document['duration_s']:.3f} s",
-        "messages": f"{document['message_count']:,}",
+        "messages": _messages(document),
         "files": f"{names} ({document['size_bytes'] / 1e6:.2f} MB)",
         "carries": ", ".join(document["carries"]),
     }
     parts: list[Any] = [Text(visible(f"bag {document['bag']}"), "bold", overflow="fold")]
     parts += [facts_table("", facts), _topics_table(document["topics"])]
+    if document["messages_read"]:
+        parts.append(Text(_FIGURES, "dim italic"))
     parts += [Text(visible(f"- {remark}"), "yellow") for remark in bag_remarks(document)]
     return Group(*parts)
+
+
+def _messages(document: Mapping[str, Any]) -> str:
+    """How many messages were read, and of how many if that is not all."""
+    read, stated = document["messages_read"], document["message_count"]
+    return f"{read:,}" if read >= stated else f"{read:,} of {stated:,} could be read"
 
 
 def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
@@ -168,14 +214,14 @@ def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
         count = "messages" if loss["messages"] is None else f"{loss['messages']:,} messages"
         size = "" if loss["bytes"] is None else f" ({loss['bytes']:,} bytes)"
         yield f"lost: {count} of {loss['file']}{size}: {loss['reason']}"
+    yield from unreadable_remarks(
+        (topic["topic"], topic["type"], topic["count"], topic["unreadable"])
+        for topic in document["topics"]
+        if topic["unreadable"]
+    )
     for topic in document["topics"]:
         name = topic["topic"]
-        if not topic["known"]:
-            yield (
-                f"{name}: its {topic['stated']:,} messages cannot be decoded: the type "
-                f"{topic['type']} is not known, or they are not serialised as ROS does it"
-            )
-        elif topic["stated"] == 0:
+        if topic["stated"] == 0:
             yield f"{name}: has no message"
         yield from (f"{name}: {oddity}" for oddity in _stamp_oddities(topic))
 
@@ -185,8 +231,8 @@ def _topic_document(surveyed: SurveyedTopic) -> dict[str, Any]:
     return {
         **{key: value for key, value in figures.items() if key not in _OF_A_CONTRACT},
         "stated": surveyed.topic.count,
-        "known": surveyed.known,
-        "read": surveyed.read,
+        "known": not surveyed.unreadable,
+        "unreadable": surveyed.unreadable,
     }
 
 
@@ -214,13 +260,7 @@ def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:
     for topic in topics:
         msgtype = visible(topic["type"].replace("/msg/", "/"))
         name = Text.assemble(visible(topic["topic"]), "\n", (msgtype, "dim"))
-        table.add_row(name, f"{topic['count' if topic['read'] else 'stated']:,}", *_timing(topic))
-    if any(topic["count"] for topic in topics):
-        table.caption = (
-            "rate: mean; spacing: median; jitter: 95 % of the spacings are so near to the median; "
-            "longest: spacing; delay: from header stamp to receipt, median and longest"
-        )
-        table.caption_justify = "left"
+        table.add_row(name, f"{topic['count']:,}", *_timing(topic))
     return table
 
 

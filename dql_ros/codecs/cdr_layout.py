@@ -253,14 +253,16 @@ class _Walk:
         self._parts += 1
         size = self._length()
         span = slice(self.position, self.position + size)
-        if not 0 < size <= self._left or self._parts > MAX_PARTS:
+        if size > self._left or self._parts > MAX_PARTS:
             raise LayoutError(f"a string cannot have {size} bytes")
+        if size == 0:
+            return "", span  # as some send an empty one, without its terminating zero
         content = self._message[span][:-1]
         # A row whose string is no ASCII may be no text at all, so it is decoded by itself.
         self.layout.mask[span] = 0x80 if content.isascii() else 0xFF
         self.layout.fix(slice(span.stop - 1, span.stop))
         self.position += size
-        return content.decode(), span
+        return content.decode(errors="backslashreplace"), span
 
     def _align(self, size: int) -> None:
         self.position += -(self.position - HEADER_BYTES) % size

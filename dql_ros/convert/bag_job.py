@@ -55,6 +55,7 @@ class BagJob:
         namespace: Namespace of the contract's relative topics in the bag.
         salvage: Read what can be read of a damaged bag.
         keep_going: Report a failure in the result instead of raising it.
+        msgs: Folders with definitions of types that the bag does not define.
     """
 
     bag: Path
@@ -63,6 +64,7 @@ class BagJob:
     namespace: str = "/"
     salvage: bool = False
     keep_going: bool = False
+    msgs: tuple[Path, ...] = ()
 
 
 def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -> BagResult:
@@ -88,7 +90,7 @@ def convert_bag(job: BagJob, progress: Callable[[int], None] = lambda _: None) -
 
 def _convert(job: BagJob, progress: Callable[[int], None]) -> BagResult:
     with (
-        Bag(job.bag, salvage=job.salvage) as bag,
+        Bag(job.bag, salvage=job.salvage, msgs=job.msgs) as bag,
         (job.folder / EPISODES).open("wb") as file,
     ):
         conversion = _Conversion(job, bag, file)
@@ -157,7 +159,12 @@ class _Conversion:
             message_count=bag.message_count,
             topics=tuple(topic.to_json(bag.start_ns) for topic in summary.topics),
             skipped_topics=tuple(
-                SkippedTopic(name=topic.name, type=topic.msgtype, count=topic.count)
+                SkippedTopic(
+                    name=topic.name,
+                    type=topic.msgtype,
+                    count=topic.count,
+                    reason=bag.unreadable[topic.name],
+                )
                 for topic in bag.unknown_types
             ),
             episodes=tuple(self._rows),

@@ -123,11 +123,12 @@ class SkippedRow(GapRow):
 
 
 class SkippedTopic(StrictModel):
-    """A topic of a type that nobody knows and nobody asked for."""
+    """A topic whose messages nobody can read and nobody asked for, and why."""
 
     name: str
     type: str
     count: int
+    reason: str
 
 
 class BagResult(StrictModel):
@@ -141,7 +142,7 @@ class BagResult(StrictModel):
         duration_s: From the first message to the last.
         message_count: Messages in the bag, of all topics.
         topics: `TopicStatistics.to_json` of each topic that the contract uses.
-        skipped_topics: Topics whose type is unknown.
+        skipped_topics: Topics whose messages nobody can read.
         episodes: In the dataset's order.
         left_out: What is in no episode, but for the time between episodes.
         between_episodes_s: How long the recording was between episodes.

@@ -16,7 +16,9 @@ from dql_core.files import atomic_directory, require_free, write_text, writing
 from dql_core.spec import PolicySpec
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import find_files
+from dql_ros.bag.storage.message_folders import message_folders
 from dql_ros.bag.storage.opening import COMPRESSED
+from dql_ros.bag.storage.storage import lost_words
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_job import BagJob, require_topics
@@ -64,6 +66,7 @@ class ConvertOptions:
         workers: How many bags are converted at a time; ``None`` for one, on a Ray cluster for as
             many as it has room for.
         ray: Address of a Ray cluster to convert on, see `outcomes_of_cluster`.
+        msgs: Folders with definitions of types that bags do not define.
     """
 
     salvage: bool = False
@@ -72,6 +75,7 @@ class ConvertOptions:
     dry_run: bool = False
     workers: int | None = None
     ray: str | None = None
+    msgs: tuple[Path, ...] = ()
 
 
 DEFAULT_OPTIONS = ConvertOptions()
@@ -114,6 +118,7 @@ def convert(
     try:
         with writing(out), work.opened():
             EpisodeConverter(source.contract)  # its functions must exist before a bag is read
+            message_folders(options.msgs)  # and so must these
             jobs = [
                 BagJob(
                     bag,
@@ -122,6 +127,7 @@ def convert(
                     source.namespace,
                     salvage=options.salvage,
                     keep_going=options.keep_going,
+                    msgs=options.msgs,
                 )
                 for bag in source.bags
             ]
@@ -174,7 +180,7 @@ def _look_at(job: BagJob) -> int:
         if any(file.name.endswith(COMPRESSED) for file in files):
             # To look into it would cost as much as to read it.
             return sum(file.stat().st_size for file in files)
-        with Bag(job.bag, salvage=job.salvage) as bag:
+        with Bag(job.bag, salvage=job.salvage, msgs=job.msgs) as bag:
             require_topics(bag, job.contract, job.namespace)
             return bag.size_bytes
     except BagError:
@@ -253,6 +259,13 @@ def _nothing(results: Sequence[BagResult]) -> str:
         f"{span.reason} from {span.from_s:.1f} s to {span.to_s:.1f} s"
         for span in results[0].left_out[:3]
     )
+    if results[0].losses:
+        silent = [topic["topic"] for topic in results[0].topics if not topic["count"]]
+        left = f"no message of {', '.join(silent)} is left" if silent else reasons
+        return (
+            f"{results[0].bag}: no episode could be made of what is left of it ({left}); lost: "
+            f"{lost_words(results[0].losses)}"
+        )
     return (
         f"{results[0].bag}: no episode could be made ({reasons or 'no message'}); lower "
         f"min_length, raise max_age_s, or check start/stop/during in the contract"

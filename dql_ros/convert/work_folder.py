@@ -22,6 +22,7 @@ from dql_core.files import write_text
 from dql_core.leftovers import remove_partial
 from dql_core.rewards.call import source_sha256
 from dql_ros import __version__
+from dql_ros.bag.storage.message_folders import message_folders
 from dql_ros.contract import Contract, Predicate
 from dql_ros.convert.bag_job import EPISODES, RESULT, BagJob, read_episodes
 from dql_ros.convert.bag_result import BagResult
@@ -190,6 +191,7 @@ def _identity(job: BagJob) -> dict[str, Any]:
         "contract": job.contract.hash(),
         "functions": _function_hashes(job.contract),
         "namespace": job.namespace,
+        "msgs": message_folders(job.msgs).identity,
         "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
     }
 

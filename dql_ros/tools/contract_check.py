@@ -7,7 +7,7 @@ makes them, to see how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,7 @@ def check_bag(
     namespace: str = "/",
     *,
     salvage: bool = False,
+    msgs: Sequence[Path] = (),
     rehearse: bool = True,
     progress: Progress = lambda _: None,
 ) -> BagCheck:
@@ -76,18 +77,19 @@ def check_bag(
         contract: A valid contract.
         namespace: Namespace of the contract's relative topics in the bag.
         salvage: Read what can be read of a damaged bag.
+        msgs: Folders with definitions of types that the bag does not define.
         rehearse: Whether to make the episodes; not where the contract's functions are wrong.
         progress: Called now and then with how many bytes are done, of twice the bag's size.
     """
     try:
-        with Bag(path, salvage=salvage) as bag:
+        with Bag(path, salvage=salvage, msgs=msgs) as bag:
             findings, blamed = _compare(bag, contract, namespace, progress)
             if findings.problems or not rehearse:
                 return BagCheck(findings, blamed)
             rehearsal = rehearse_bag(
                 bag, contract, namespace, lambda done: progress(bag.size_bytes + done)
             )
-            findings.problems += [f"{path}: {text}" for text in rehearsal.problems()]
+            findings.problems += [f"{path}: {text}" for text in rehearsal.problems(bag.losses)]
             findings.warnings += [f"{path}: {text}" for text in rehearsal.warnings]
             return BagCheck(findings, blamed, rehearsal)
     except DqlError as cause:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_ros.bag.reader import Bag
+from dql_ros.bag.reader import Bag, Loss
+from dql_ros.bag.storage.storage import lost_words
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_job import BagSummary, read_bag_episodes
 from dql_ros.convert.columns import Times
@@ -36,9 +37,14 @@ class Rehearsal:
     usage: Usage
     warnings: tuple[str, ...] = ()
 
-    def problems(self) -> Iterator[str]:
-        """Yield why nothing came of it."""
-        if not self.lengths:
+    def problems(self, losses: Sequence[Loss] = ()) -> Iterator[str]:
+        """Yield why nothing came of it, where something of the bag is lost also by that."""
+        if losses and not self.lengths:
+            yield (
+                f"no episode could be made of what is left of it ({self.usage}); lost: "
+                f"{lost_words(losses)}"
+            )
+        elif not self.lengths:
             yield (
                 f"no episode could be made ({self.usage}); lower min_length, raise max_age_s, or "
                 f"check start/stop/during"

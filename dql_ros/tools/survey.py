@@ -27,14 +27,12 @@ class SurveyedTopic:
 
     Attributes:
         topic: As the bag says.
-        known: Whether the messages can be decoded.
-        read: Whether they were read at all; those that are in no encoding of ROS are not.
-        statistics: Of the messages that were read.
+        unreadable: Why the messages cannot be decoded; empty if they can.
+        statistics: Of the messages.
     """
 
     topic: BagTopic
-    known: bool
-    read: bool
+    unreadable: str
     statistics: TopicStatistics
 
 
@@ -52,27 +50,31 @@ def survey(
         visit: Called with each block of messages.
         known: Statistics of topics from other recordings, which go on with this one.
 
+    A topic whose messages cannot be decoded is counted and timed like the others.
+
     Returns:
         All topics, by name.
 
     Raises:
         BagError: If the bag is damaged, or has another number of messages than it says.
     """
-    unknown = {topic.name for topic in bag.unknown_types}
+    unreadable = dict(bag.unreadable)
     topics = {name: TopicStatistics(name, topic.msgtype, "") for name, topic in bag.topics.items()}
     for name in (known or {}).keys() & topics.keys():
         topics[name] = (known or {})[name]
         topics[name].pauses.begin_recording()
-    stamped = {name for name in bag.topics if name not in unknown and _is_stamped(bag, name)}
-    read = {name for name in bag.topics if name not in unknown or _is_readable(bag, name)}
-    for batch in bag.batches(frozenset(read)):
+    stamped = {name for name in bag.topics if name not in unreadable and _is_stamped(bag, name)}
+    for batch in bag.batches(frozenset(bag.topics), unreadable):
         for block in batch.blocks:
-            stamps_ns = header_stamps(block) if block.topic in stamped else None
+            is_readable = block.topic not in unreadable
+            is_stamped = is_readable and block.topic in stamped
+            stamps_ns = header_stamps(block) if is_stamped else None
             topics[block.topic].add(block.log_times_ns, stamps_ns)
-            visit(block)
+            if is_readable:
+                visit(block)
         progress(batch.bytes_done)
     return [
-        SurveyedTopic(bag.topics[name], name not in unknown, name in read, topics[name])
+        SurveyedTopic(bag.topics[name], unreadable.get(name, ""), topics[name])
         for name in sorted(topics)
     ]
 
@@ -82,15 +84,6 @@ def _is_stamped(bag: Bag, topic: str) -> bool:
         return begins_with_header(bag.typestore(topic), bag.topics[topic].msgtype)
     except BagError:
         return False  # recorded with several types
-
-
-def _is_readable(bag: Bag, topic: str) -> bool:
-    """Whether the times of a topic's messages can be read although nobody knows its type."""
-    try:
-        next(bag.batches(frozenset({topic})))
-    except BagError:
-        return False
-    return True
 
 
 def begins_with_header(typestore: Typestore, msgtype: str) -> bool:

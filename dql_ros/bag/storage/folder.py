@@ -18,7 +18,7 @@ from dql_core.documents import file_within, read_bounded
 from dql_core.errors import BagError, did_you_mean
 from dql_core.strict_yaml import load_yaml
 from dql_ros.bag.storage.opening import COMPRESSED, FORMATS
-from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, reason_of
+from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, absolute_topic, reason_of
 
 _OF_FOLDERS = [suffix for suffix, storage in FORMATS.items() if storage.has_folders]
 FOLDER_SUFFIXES = (*_OF_FOLDERS, *(suffix + COMPRESSED for suffix in _OF_FOLDERS))
@@ -30,6 +30,8 @@ MAX_METADATA_BYTES = 1 << 24
 # A bag of ten thousand files has about half of it.
 MAX_VALUES = 300_000
 NEWEST_VERSION = 9
+# What macOS puts beside each file on a disk that is not its own.
+SIDE_FILE = "._"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _topic(entry: Any) -> tuple[str, str, int]:
     name, msgtype = topic.get("name"), topic.get("type")
     if not isinstance(name, str) or not isinstance(msgtype, str):
         raise DamageError(f"{METADATA_NAME} has a topic {name!r} of type {msgtype!r}")
-    return name, msgtype, _count(entry, "message_count")
+    return absolute_topic(name), msgtype, _count(entry, "message_count")
 
 
 def _file_counts(information: dict[Any, Any]) -> dict[str, int]:
@@ -153,7 +155,7 @@ class Layout:
 
 def is_storage(path: Path) -> bool:
     """Whether a file's name is that of a bag or of a part of one."""
-    return path.name.endswith(STORAGE_SUFFIXES)
+    return path.name.endswith(STORAGE_SUFFIXES) and not path.name.startswith(SIDE_FILE)
 
 
 def find_files(path: Path, *, salvage: bool) -> Layout:
@@ -172,9 +174,15 @@ def find_files(path: Path, *, salvage: bool) -> Layout:
     if not path.is_dir():
         if is_storage(path):
             return Layout((path,))
+        if path.name.startswith(SIDE_FILE):
+            raise BagError(f"{path}: not a bag, but what macOS keeps beside one; leave it out")
         kinds = f"{', '.join(STORAGE_SUFFIXES[:-1])} or {STORAGE_SUFFIXES[-1]}"
         raise BagError(f"{path}: not a bag; name a rosbag2 folder or a {kinds} file")
-    names = (file.name for file in path.iterdir() if file.name.endswith(FOLDER_SUFFIXES))
+    names = (
+        file.name
+        for file in path.iterdir()
+        if file.name.endswith(FOLDER_SUFFIXES) and not file.name.startswith(SIDE_FILE)
+    )
     present = sorted((file_within(path, name, BagError) for name in names), key=_natural)
     layout = Layout(tuple(present))
     if (path / METADATA_NAME).is_file():

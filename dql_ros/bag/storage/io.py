@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bz2
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lz4.frame  # type: ignore[import-untyped]  # the library has no types
@@ -16,6 +16,8 @@ MAX_CHUNK_BYTES = 1 << 30
 # LZ4 cannot make more than this many bytes of one.
 LZ4_RATIO = 255
 STEP_BYTES = 1 << 20
+# So little is decompressed at a time where each part may be the last that is sound.
+PART_BYTES = 1 << 12
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # What decompressors raise.
 FAILURES = (zstandard.ZstdError, OSError, EOFError, RuntimeError, ValueError)
@@ -80,17 +82,51 @@ def decompress(compression: str, data: memoryview, size: int) -> bytes | memoryv
     return content
 
 
-def decompress_partly(compression: str, data: memoryview) -> bytes | memoryview:
-    """Return what can be had of a chunk whose end is missing.
+def decompress_partly(compression: str, data: memoryview, size: int) -> bytes | memoryview:
+    """Return what can be had of a chunk up to where it is damaged, or its end is missing.
+
+    Args:
+        compression: As of `decompress`.
+        data: The compressed bytes.
+        size: How many bytes they are said to be uncompressed, which is the most there will be; 0
+            if the recorder had not got to say it.
 
     Raises:
         DamageError: If the compression is not known.
     """
-    decompressor = _decompressor(compression)
+    if compression in {"", "none"}:
+        return data
+    _decompressor(compression)  # it must be a known one
+    parts: list[bytes] = []
+    left = min(size or LZ4_RATIO * len(data), MAX_CHUNK_BYTES)
     try:
-        return decompressor(data, MAX_CHUNK_BYTES)
+        for part in _parts(compression, data):
+            parts.append(part[:left])
+            left -= len(parts[-1])
+            if left <= 0:
+                break
     except FAILURES:
-        return b""
+        pass  # What came before it is what can be had.
+    return b"".join(parts)
+
+
+def _parts(compression: str, data: memoryview) -> Iterator[bytes]:
+    """Yield what bytes are compressed from in parts that are not large."""
+    if compression == "zstd":
+        with zstandard.ZstdDecompressor().stream_reader(data) as stream:
+            while part := stream.read(PART_BYTES):
+                yield part
+        return
+    decompressor = (
+        bz2.BZ2Decompressor() if compression == "bz2" else lz4.frame.LZ4FrameDecompressor()
+    )
+    for start in range(0, len(data), PART_BYTES):
+        piece = bytes(data[start : start + PART_BYTES])
+        while piece or not decompressor.needs_input:
+            yield decompressor.decompress(piece, max_length=STEP_BYTES)
+            piece = b""
+            if decompressor.eof:
+                return
 
 
 def decompress_message(data: memoryview) -> bytes:

@@ -19,11 +19,13 @@ from dql_ros.bag.storage.mcap_contents import (
 )
 from dql_ros.bag.storage.mcap_records import (
     HEAD_BYTES,
+    Messages,
     Record,
     blocks_of,
     find_messages,
     open_chunk,
     open_cut_chunk,
+    open_damaged_chunk,
     parse_message_index,
     records_in,
 )
@@ -35,6 +37,7 @@ from dql_ros.bag.storage.storage import (
     DamageError,
     Loss,
     MessageRange,
+    after,
     reason_of,
 )
 
@@ -53,11 +56,14 @@ class McapFile(ChunkedFile):
 
     def __init__(self, path: Path, name: Path, *, salvage: bool) -> None:
         self._file = path
+        self._salvage = salvage
         self._contents = _contents(path, salvage=salvage)
         super().__init__(name, self._contents.channels, self._contents.ranges)
         self.metadata_text = self._contents.metadata.get("serialized_metadata")
         self.distribution = self._contents.metadata.get("ROS_DISTRO", "")
         self.losses = tuple(self._losses())
+        if self._contents.damage is not None:
+            self.damage = self._contents.damage[0]
         self.notes = [f"{name.name}: {note}" for note in self._contents.notes]
         self._known = np.zeros(1 << 16, np.bool_)
         self._known[list(self.channels)] = True
@@ -70,7 +76,8 @@ class McapFile(ChunkedFile):
         """The end of a file that breaks off, and messages on channels that nothing defines."""
         if self._contents.damage is not None and not any(each.is_cut for each in self._ranges):
             reason, offset = self._contents.damage
-            yield Loss(self.path.name, reason, None, self._file.stat().st_size - offset)
+            size, after_ns = self._file.stat().st_size - offset, after(self._ranges)
+            yield Loss(self.path.name, reason, None, size, after_ns)
         undefined = sum(
             count
             for each in self._ranges
@@ -96,19 +103,33 @@ class McapFile(ChunkedFile):
             raw = memoryview(file.read(messages.offset, messages.length + messages.index_length))
         if messages.is_cut:
             data = open_cut_chunk(raw[HEAD_BYTES:])
-            yield ChannelBlocks(blocks_of(find_messages(data), wanted, self._known))
+            found = find_messages(data)
+            yield ChannelBlocks(blocks_of(found, wanted, self._known))
             assert self._contents.damage is not None
-            raise DamageError(self._contents.damage[0])
-        if messages.is_chunk:
-            (chunk, *indices) = records_in(raw, 0, len(raw))
-            if chunk.opcode != Opcode.CHUNK:
-                raise DamageError(
-                    f"has no chunk at byte {messages.offset}, where its summary says"
-                )
-            found = find_messages(open_chunk(raw[HEAD_BYTES : chunk.end]), _hint(raw, indices))
-        else:
-            found = find_messages(raw)
-        yield ChannelBlocks(blocks_of(found, wanted, self._known))
+            start_ns = found.span_ns()[1] + 1 if len(found.offsets) else messages.start_ns
+            raise DamageError(self._contents.damage[0], (start_ns, messages.end_ns))
+        damage: DamageError | None = None
+        try:
+            found = self._messages(messages, raw)
+        except DamageError as cause:
+            if not self._salvage or not messages.is_chunk:
+                raise
+            found = find_messages(open_damaged_chunk(raw[HEAD_BYTES : messages.length]))
+            start_ns = found.span_ns()[1] + 1 if len(found.offsets) else messages.start_ns
+            damage = DamageError(str(cause), (start_ns, messages.end_ns))
+        if damage is None or len(found.offsets):
+            yield ChannelBlocks(blocks_of(found, wanted, self._known))
+        if damage is not None:
+            raise damage
+
+    def _messages(self, messages: MessageRange, raw: memoryview) -> Messages:
+        """Find the messages in a range's bytes."""
+        if not messages.is_chunk:
+            return find_messages(raw)
+        (chunk, *indices) = records_in(raw, 0, len(raw))
+        if chunk.opcode != Opcode.CHUNK:
+            raise DamageError(f"has no chunk at byte {messages.offset}, where its summary says")
+        return find_messages(open_chunk(raw[HEAD_BYTES : chunk.end]), _hint(raw, indices))
 
     def _check(self) -> None:
         statistics = self._contents.statistics

@@ -6,6 +6,7 @@ The latter is the way through a file without a usable summary, as a killed recor
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from mcap.opcode import Opcode
@@ -21,6 +22,7 @@ from dql_ros.bag.storage.mcap_records import (
     find_messages,
     open_chunk,
     open_cut_chunk,
+    open_damaged_chunk,
     parse_chunk_head,
     parse_message_index,
     read_head,
@@ -28,10 +30,12 @@ from dql_ros.bag.storage.mcap_records import (
 )
 from dql_ros.bag.storage.storage import (
     DAMAGE,
+    UNKNOWN_TYPE,
     Channel,
     DamageError,
     Definition,
     MessageRange,
+    absolute_topic,
     full_msgtype,
     reason_of,
 )
@@ -82,9 +86,12 @@ class Contents:
             )
         elif opcode == Opcode.CHANNEL:
             record = ChannelRecord.read(stream)
-            msgtype, definition = self.schemas.get(record.schema_id, ("unknown", Definition()))
+            msgtype, definition = self.schemas.get(record.schema_id, (UNKNOWN_TYPE, Definition()))
             self.channels.setdefault(
-                record.id, Channel(record.topic, msgtype, record.message_encoding, definition)
+                record.id,
+                Channel(
+                    absolute_topic(record.topic), msgtype, record.message_encoding, definition
+                ),
             )
         elif opcode == Opcode.METADATA:
             metadata = Metadata.read(stream)
@@ -331,6 +338,8 @@ class _Walk:
         except DAMAGE:
             if not self._salvage:
                 raise
+            with suppress(*DAMAGE):
+                self._take_definitions(open_damaged_chunk(content))
             return chunk  # Reported when its messages are read.
 
     def _take_cut_chunk(self, offset: int) -> None:

@@ -39,6 +39,7 @@ MESSAGE = np.dtype(
         ("publish_time", "<u8"),
     ]
 )
+_IN_CHUNKS = {Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE}
 # So many bytes of a message record's content come before its payload.
 _FIELD_BYTES = MESSAGE.itemsize - HEAD_BYTES
 
@@ -194,14 +195,47 @@ def open_cut_chunk(content: bytes | memoryview) -> bytes | memoryview:
         DamageError: If its compression is not known.
     """
     head = parse_chunk_head(content)
-    data = decompress_partly(head.compression, memoryview(content)[head.data_offset :])
+    data = decompress_partly(head.compression, memoryview(content)[head.data_offset :], head.size)
+    return data[: _sound_bytes(data, head)]
+
+
+def open_damaged_chunk(content: bytes | memoryview) -> bytes | memoryview:
+    """Return the records of a chunk that stand before the first broken one.
+
+    Where no record is broken, but the checksum is wrong, nobody knows which are sound: none.
+
+    Raises:
+        DamageError: If its compression is not known, or its own fields are broken.
+    """
+    head = parse_chunk_head(content)
+    end = head.data_offset + head.data_length
+    data = decompress_partly(
+        head.compression, memoryview(content)[head.data_offset : end], head.size
+    )
+    sound = _sound_bytes(data, head)
+    return data[: 0 if sound == head.size else sound]
+
+
+def _sound_bytes(data: bytes | memoryview, head: ChunkHead) -> int:
+    """How many bytes of a chunk are whole records of kinds and times that it may have."""
     end = 0
     try:
         for record in records_in(data, 0, len(data)):
+            if record.opcode not in _IN_CHUNKS or not _is_possible(data, record, head):
+                break
             end = record.end
     except DamageError:
-        pass  # The record that the cut goes through.
-    return data[:end]
+        pass  # The record that the damage goes through.
+    return end
+
+
+def _is_possible(data: bytes | memoryview, record: Record, head: ChunkHead) -> bool:
+    if record.opcode != Opcode.MESSAGE:
+        return True
+    if record.length < _FIELD_BYTES:
+        return False
+    (fields,) = _heads(data, np.array([record.offset]))
+    return bool(head.start_ns <= fields["log_time"] <= head.end_ns)
 
 
 @dataclass(frozen=True)

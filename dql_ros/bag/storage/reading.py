@@ -1,7 +1,7 @@
 """Reads a bag's messages once, and compares their number with what the bag says.
 
 The segments of all its files are read in the order of their times; messages that were compressed
-one by one or are in ROS 1's serialisation become plain CDR.
+one by one, are in ROS 1's serialisation or in a rarer form of CDR become plain CDR.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from rosbags.typesys.store import Typestore
 
+from dql_core.errors import BagError
+from dql_ros.bag.storage.definitions import BagTypes
 from dql_ros.bag.storage.folder import METADATA_NAME
 from dql_ros.bag.storage.io import ZSTD_MAGIC, decompress_message
 from dql_ros.bag.storage.storage import (
@@ -31,6 +32,9 @@ from dql_ros.codecs.block import Batch, MessageBlock
 
 # So many bytes of messages at a time are decompressed.
 BLOCK_BYTES = 1 << 24
+MAX_NAMED = 4
+# The second byte of a message in CDR.
+BIG_ENDIAN = b"\0"
 _Blocks = tuple[tuple[Channel, MessageBlock], ...]
 _Read = tuple[list[ChannelBlocks], Exception | None]
 # So many threads read ahead; decompression and checksums leave the interpreter to the others.
@@ -43,28 +47,34 @@ class Reading:
     Args:
         storages: The bag's files in their order.
         topics: The wanted topics, all of them in the bag.
-        typestore: Finds the type store of a topic and type.
+        typestore: Finds the types of a topic and type, or raises a `BagError`.
         stated: How many messages each topic has by those who say so, if they do.
         losses: What could not be opened.
         size_bytes: Size of the bag.
         salvage: Note what cannot be read as a loss, instead of raising it.
+        unreadable: By topic, why its messages cannot be decoded: they are yielded as recorded,
+            and so are those of which this turns out; ``None`` to raise it.
 
     Attributes:
         losses: What could not be read so far.
+        notes: What the user should know, complete at the end.
     """
 
     def __init__(
         self,
         storages: Sequence[StorageFile],
         topics: Collection[str],
-        typestore: Callable[[str, str], Typestore],
+        typestore: Callable[[str, str], BagTypes],
         *,
         stated: Mapping[str, Mapping[str, int] | None],
         losses: Iterable[Loss],
         size_bytes: int,
         salvage: bool,
+        unreadable: dict[str, str] | None = None,
     ) -> None:
         self.losses = list(losses)
+        self.notes: list[str] = []
+        self._unreadable = unreadable
         self._storages = storages
         self._stated = stated
         self._size_bytes = size_bytes
@@ -74,6 +84,7 @@ class Reading:
         self._read: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._complete_until_ns = -MAX_TIME_NS
+        self._types: dict[tuple[str, str], BagTypes | None] = {}
 
     def batches(self) -> Iterator[Batch]:
         """Yield the messages, segment by segment in the order of their starts.
@@ -91,6 +102,7 @@ class Reading:
             try:
                 for piece in pieces:
                     blocks, late = _in_time(piece, self._complete_until_ns)
+                    blocks = _by_topic(blocks)
                     for channel, block in blocks:
                         found[channel.topic] += len(block)
                     until_ns = max(self._complete_until_ns, min(piece.until_ns, following_ns))
@@ -111,7 +123,7 @@ class Reading:
         ready = []
         for channel, block in blocks:
             lost: list[str] | None = [] if self._salvage else None
-            converted = self._converter(channel, block, lost)
+            converted = self._converted(channel, block, lost)
             if converted is None:
                 ready.append(block)
                 continue
@@ -127,13 +139,53 @@ class Reading:
         self._complete_until_ns = until_ns
         yield Batch(tuple(ready), until_ns, done_bytes)
 
-    def _converter(
+    def _converted(
         self, channel: Channel, block: MessageBlock, lost: list[str] | None
-    ) -> Iterator[MessageBlock] | None:
+    ) -> Iterable[MessageBlock] | None:
+        """A block's messages in plain CDR, in blocks; ``None`` if they are as they should be."""
+        if self._unreadable is None:
+            conversion = self._conversion(channel, block)
+            return None if conversion is None else converted(block, conversion, lost)
+        if channel.topic in self._unreadable:
+            return None
+        try:
+            conversion = self._conversion(channel, block)
+            return None if conversion is None else list(converted(block, conversion, lost))
+        except (BagError, DamageError) as cause:
+            self._unreadable[channel.topic] = str(cause)
+            return None
+
+    def _conversion(
+        self, channel: Channel, block: MessageBlock
+    ) -> Callable[[memoryview], bytes] | None:
+        """What makes plain CDR of a message; ``None`` if all of a block's are."""
+        name, msgtype = channel.topic, channel.msgtype
         if channel.encoding == "ros1":
-            typestore = self._typestore(channel.topic, channel.msgtype)
-            return ros1_to_cdr(block, typestore, lost)
-        return decompressed(block, lost) if is_compressed(block) else None
+            types = self._typestore(name, msgtype)
+            return lambda message: bytes(types.ros1_to_cdr(message, msgtype))
+        are_compressed, types = is_compressed(block), self._types_of(name, msgtype)
+        are_plain = types is None or types.is_plain
+        if not are_compressed and (types is None or (are_plain and not is_big_endian(block))):
+            return None
+        rewrite = None if types is None else types.plain_cdr(msgtype)
+
+        def conversion(message: memoryview) -> bytes:
+            cdr = _decompressed(message) if are_compressed else bytes(message)
+            if rewrite is None or (are_plain and cdr[1:2] != BIG_ENDIAN):
+                return cdr
+            return rewrite(cdr)
+
+        return conversion
+
+    def _types_of(self, topic: str, msgtype: str) -> BagTypes | None:
+        """The types of messages in CDR; ``None`` if nobody knows them, nor needs to."""
+        key = topic, msgtype
+        if key not in self._types:
+            try:
+                self._types[key] = self._typestore(topic, msgtype)
+            except BagError:
+                self._types[key] = None
+        return self._types[key]
 
     def _note(self, segment: Segment, found: Counter[str], cause: Exception) -> None:
         """Note a segment that could not be read wholly as a loss, or raise what is wrong."""
@@ -144,10 +196,15 @@ class Reading:
             missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
             self._lost.update(missing)
             messages = sum(missing.values())
-        self.losses.append(Loss(segment.file, reason_of(cause), messages, segment.size_bytes))
+        span = None if segment.end_ns is None else (segment.start_ns, segment.end_ns)
+        start_ns, end_ns = getattr(cause, "lost_ns", None) or span or (None, None)
+        self.losses.append(
+            Loss(segment.file, reason_of(cause), messages, segment.size_bytes, start_ns, end_ns)
+        )
 
     def _compare(self) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
+        self._note_more()
         short = [loss for topic in sorted(self._topics) for loss in self._shortfall(topic)]
         if short and not self._salvage:
             raise DamageError(short[0].reason)
@@ -158,6 +215,25 @@ class Reading:
             self.losses[unknown[0]] = replace(self.losses[unknown[0]], messages=missing)
         else:
             self.losses += short
+
+    def _note_more(self) -> None:
+        """Note of which topics there is more than metadata.yaml says: it was written too soon."""
+        stated = self._stated.get(METADATA_NAME)
+        if stated is None:
+            return
+        more = [
+            f"{stated.get(topic, 0)} of {self._read[topic]} of {topic}"
+            for topic in sorted(self._topics)
+            if self._read[topic] > stated.get(topic, 0)
+        ]
+        if more:
+            others = (
+                f" and of {len(more) - MAX_NAMED} more topics" if len(more) > MAX_NAMED else ""
+            )
+            self.notes.append(
+                f"{METADATA_NAME} counts fewer messages than there are: "
+                f"{', '.join(more[:MAX_NAMED])}{others}"
+            )
 
     def _shortfall(self, topic: str) -> list[Loss]:
         """What a topic lacks to the larger of the counts, beyond what is known to be lost."""
@@ -170,13 +246,13 @@ class Reading:
             return []
         source = max(wrong, key=lambda source: wrong[source])
         missing = wrong[source] - self._read[topic] - self._lost[topic]
-        if missing == 0 or (missing < 0 and source != METADATA_NAME):
+        if missing <= 0:
             return []  # Of a file without an end there may be more than is counted.
         reason = (
             f"{topic} has {wrong[source]} messages by {source}, but "
             f"{self._read[topic]} could be read"
         )
-        return [Loss(source, reason, max(missing, 0), None)]
+        return [Loss(source, reason, missing, None)]
 
 
 def is_compressed(block: MessageBlock) -> bool:
@@ -188,35 +264,10 @@ def is_compressed(block: MessageBlock) -> bool:
     return bool(len(filled)) and bool((block.data[filled] == ZSTD_MAGIC[0]).any())
 
 
-def decompressed(block: MessageBlock, lost: list[str] | None) -> Iterator[MessageBlock]:
-    """Yield a block's messages without their own compression, in blocks that are not large.
-
-    Args:
-        block: Messages as recorded.
-        lost: Takes the reason for each message that is left out; ``None`` to raise it.
-
-    Raises:
-        DamageError: If one is not so compressed, and ``lost`` is ``None``.
-    """
-    return _converted(block, _decompressed, lost)
-
-
-def ros1_to_cdr(
-    block: MessageBlock, typestore: Typestore, lost: list[str] | None
-) -> Iterator[MessageBlock]:
-    """Yield a block of ROS 1 messages in CDR, in blocks that are not large.
-
-    Args:
-        block: Messages in ROS 1's serialisation.
-        typestore: Knows their type.
-        lost: Takes the reason for each message that is left out; ``None`` to raise it.
-
-    Raises:
-        DamageError: If a message does not fit its type, and ``lost`` is ``None``.
-    """
-    return _converted(
-        block, lambda payload: bytes(typestore.ros1_to_cdr(payload, block.msgtype)), lost
-    )
+def is_big_endian(block: MessageBlock) -> bool:
+    """Whether some of its messages are in big-endian CDR."""
+    filled = block.starts[block.lengths >= 2]
+    return bool(len(filled)) and bool((block.data[filled + 1] == BIG_ENDIAN[0]).any())
 
 
 def _decompressed(payload: memoryview) -> bytes:
@@ -227,15 +278,25 @@ def _decompressed(payload: memoryview) -> bytes:
     raise DamageError("it is neither CDR nor compressed CDR")
 
 
-def _converted(
-    block: MessageBlock, convert: Callable[[memoryview], bytes], lost: list[str] | None
+def converted(
+    block: MessageBlock, conversion: Callable[[memoryview], bytes], lost: list[str] | None
 ) -> Iterator[MessageBlock]:
+    """Yield a block's messages in another form, in blocks that are not large.
+
+    Args:
+        block: Messages as recorded.
+        conversion: Makes another form of one.
+        lost: Takes the reason for each message that is left out; ``None`` to raise it.
+
+    Raises:
+        DamageError: If one does not fit its type, and ``lost`` is ``None``.
+    """
     payloads: list[bytes] = []
     kept: list[int] = []
     size = 0
     for index in range(len(block)):
         try:
-            payload = convert(memoryview(block.payload(index)))
+            payload = conversion(memoryview(block.payload(index)))
         except DAMAGE as cause:
             reason = f"a message of {block.topic} is no valid {block.msgtype} ({reason_of(cause)})"
             if lost is None:
@@ -269,6 +330,31 @@ def _in_time(piece: ChannelBlocks, from_ns: int) -> tuple[_Blocks, int]:
     kept = tuple((channel, _from(block, from_ns)) for channel, block in piece.blocks)
     late = sum(len(block) for _, block in piece.blocks) - sum(len(block) for _, block in kept)
     return tuple((channel, block) for channel, block in kept if len(block)), late
+
+
+def _by_topic(blocks: _Blocks) -> _Blocks:
+    """Blocks of which each has all messages of a topic, type and encoding, by their times."""
+    found: dict[tuple[object, ...], list[tuple[Channel, MessageBlock]]] = {}
+    for channel, block in blocks:
+        key = channel.topic, channel.msgtype, channel.encoding, id(block.data)
+        found.setdefault(key, []).append((channel, block))
+    if len(found) == len(blocks):
+        return blocks
+    return tuple((each[0][0], _merged([block for _, block in each])) for each in found.values())
+
+
+def _merged(blocks: Sequence[MessageBlock]) -> MessageBlock:
+    """Blocks of several publishers, which lie in the same bytes, as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    times = np.concatenate([block.log_times_ns for block in blocks])
+    order = np.argsort(times, kind="stable")
+    return replace(
+        blocks[0],
+        log_times_ns=times[order],
+        starts=np.concatenate([block.starts for block in blocks])[order],
+        lengths=np.concatenate([block.lengths for block in blocks])[order],
+    )
 
 
 def _from(block: MessageBlock, time_ns: int) -> MessageBlock:

@@ -16,9 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag1,
+    MessageDefinition,
+    MessageDefinitionFormat,
+)
 from rosbags.rosbag1.reader import Header, Reader, RecordType, normalize, read_uint32
 
-from dql_ros.bag.storage.io import BoundedFile, decompress
+from dql_ros.bag.storage.io import BoundedFile, decompress, decompress_partly
 from dql_ros.bag.storage.storage import (
     DAMAGE,
     Channel,
@@ -28,6 +34,8 @@ from dql_ros.bag.storage.storage import (
     Definition,
     Loss,
     MessageRange,
+    absolute_topic,
+    after,
     checked_time,
     full_msgtype,
     reason_of,
@@ -53,14 +61,10 @@ class Ros1File(ChunkedFile):
 
     def __init__(self, path: Path, name: Path, *, salvage: bool) -> None:
         self._file = path
+        self._salvage = salvage
         try:
             with _IndexReader(path) as index:
-                channels = {
-                    each.id: Channel(
-                        each.topic, each.msgtype, "ros1", Definition("ros1msg", each.msgdef.data)
-                    )
-                    for each in index.connections
-                }
+                channels = index.channels
                 if len(index.chunks) != len(index.chunk_infos):
                     raise DamageError("has a chunk twice in its index")
                 ranges = [
@@ -80,6 +84,7 @@ class Ros1File(ChunkedFile):
             channels, ranges, self.losses = _scan(path, name.name) if salvage else ({}, [], [])
             if not ranges:
                 raise DamageError(reason) from cause
+            self.damage = reason
             self.notes = [f"{name.name}: read without its index: {reason}"]
         super().__init__(name, channels, ranges)
 
@@ -88,21 +93,32 @@ class Ros1File(ChunkedFile):
     ) -> Iterator[ChannelBlocks]:
         """Yield a chunk's messages; see `ChunkedFile.read`."""
         with BoundedFile(self._file) as file:
-            data = _chunk(file, messages.offset, messages.length)
+            data, damage = _chunk(file, messages.offset, messages.length, partly=self._salvage)
         found: dict[int, list[tuple[int, int, int]]] = {number: [] for number in wanted}
-        for number, *place in _messages(data):
-            if number in found:
-                found[number].append((place[0], place[1], place[2]))
-            elif number not in self.channels:
-                raise DamageError(f"a message is on connection {number}, which it does not define")
+        last_ns = messages.start_ns - 1
+        try:
+            for number, *place in _messages(data):
+                if number in found:
+                    found[number].append((place[0], place[1], place[2]))
+                elif number not in self.channels:
+                    raise DamageError(
+                        f"a message is on connection {number}, which it does not define"
+                    )
+                last_ns = place[0]
+        except DAMAGE as cause:
+            if not self._salvage:
+                raise
+            damage = damage or cause
         content = np.frombuffer(data, np.uint8)
-        yield ChannelBlocks(
-            tuple(
-                (channel, _block(channel, found[number], content))
-                for number, channel in wanted.items()
-                if found[number]
-            )
+        blocks = tuple(
+            (channel, _block(channel, found[number], content))
+            for number, channel in wanted.items()
+            if found[number]
         )
+        if blocks or damage is None:
+            yield ChannelBlocks(blocks)
+        if damage is not None:
+            raise DamageError(reason_of(damage), (last_ns + 1, messages.end_ns))
 
 
 class _IndexReader(Reader):
@@ -110,6 +126,25 @@ class _IndexReader(Reader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(_BoundedPath(path))  # type: ignore[arg-type]  # all that is used of one
+        self.channels: dict[int, Channel] = {}
+
+    def read_connection(self) -> Connection:
+        assert self.bio is not None
+        header = Header.read(self.bio, RecordType.CONNECTION)
+        number = header.get_uint32("conn")
+        channel = _channel(header, Header.read(self.bio))
+        self.channels[number] = channel
+        # What rosbags makes of it is not asked for: it would refuse what nobody needs.
+        return Connection(
+            number,
+            channel.topic,
+            channel.msgtype,
+            MessageDefinition(MessageDefinitionFormat.MSG, ""),
+            "",
+            0,
+            ConnectionExtRosbag1(None, None),
+            self,
+        )
 
     def read_index_data(self, pos: int, indexes: object) -> None:
         pass
@@ -148,29 +183,56 @@ def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange]
                 header = Header.read(stream)
                 size = read_uint32(stream)
                 is_chunk = header.get_uint8("op") == RecordType.CHUNK
-                if is_chunk and not size:
-                    raise DamageError("its last chunk was not finished")
-                end = stream.tell() + size
-                data = _chunk(file, begin, end - begin) if is_chunk else b""
-                for number, channel in _connections(data):
-                    channels.setdefault(number, channel)
-                found = [(time_ns, number) for number, time_ns, *_ in _messages(data)]
-                if found:
-                    counts = Counter(number for _, number in found)
-                    span = min(found)[0], max(found)[0]
-                    ranges.append(MessageRange(begin, end - begin, *span, counts))
+                # The size of a chunk is written when it is finished.
+                is_cut = is_chunk and not 0 < size <= file.size - stream.tell()
+                end = file.size if is_cut else stream.tell() + size
+                if is_chunk:
+                    ranges.append(_range_of(file, begin, end - begin, channels))
             except DAMAGE as cause:
                 end = end if begin < end <= file.size else file.size
-                losses.append(Loss(name, reason_of(cause), None, end - begin))
+                losses.append(Loss(name, reason_of(cause), None, end - begin, after(ranges)))
     return channels, ranges, losses
 
 
-def _chunk(file: BoundedFile, offset: int, length: int) -> bytes | memoryview:
-    """Return a chunk's records."""
+def _range_of(
+    file: BoundedFile, offset: int, length: int, channels: dict[int, Channel]
+) -> MessageRange:
+    """A chunk as an index would describe it; of one that is damaged, what stands before that.
+
+    Raises:
+        DamageError: If it has no message that can be read; also the libraries' own.
+    """
+    data, damage = _chunk(file, offset, length, partly=True)
+    times: list[int] = []
+    counts: Counter[int] = Counter()
+    try:
+        for header, start, size in _records(data):
+            _take_connection(header, data, start, size, channels)
+            for number, time_ns, *_ in _message(header, start, size):
+                times.append(time_ns)
+                counts[number] += 1
+    except DAMAGE as cause:
+        damage = damage or cause
+    if damage is not None and not times:
+        raise damage
+    span = (min(times), max(times)) if times else (0, 0)
+    return MessageRange(offset, length, *span, counts if damage is None else None)
+
+
+def _chunk(
+    file: BoundedFile, offset: int, length: int, *, partly: bool
+) -> tuple[bytes | memoryview, Exception | None]:
+    """Return a chunk's records, and why they are not all, which is raised if not ``partly``."""
     raw = BytesIO(file.read(offset, length))
     header = Header.read(raw, RecordType.CHUNK)
-    compressed = raw.getbuffer()[raw.tell() + 4 :]
-    return decompress(header.get_string("compression"), compressed, header.get_uint32("size"))
+    compression, compressed = header.get_string("compression"), raw.getbuffer()[raw.tell() + 4 :]
+    size = header.get_uint32("size")
+    try:
+        return decompress(compression, compressed, size), None
+    except DAMAGE as cause:
+        if not partly:
+            raise
+        return decompress_partly(compression, compressed, size), cause
 
 
 def _records(data: bytes | memoryview) -> Iterator[tuple[Header, int, int]]:
@@ -182,27 +244,43 @@ def _records(data: bytes | memoryview) -> Iterator[tuple[Header, int, int]]:
         start = stream.tell()
         if start + length > len(data):
             raise DamageError(f"a chunk ends within a record, at its byte {start}")
+        if header.get_uint8("op") not in {RecordType.CONNECTION, RecordType.MSGDATA}:
+            raise DamageError(f"a chunk has a record that it cannot have, at its byte {start}")
         yield header, start, length
         stream.seek(start + length)
 
 
-def _connections(data: bytes | memoryview) -> Iterator[tuple[int, Channel]]:
-    """Yield the connections that a chunk defines, by their number."""
-    for header, start, length in _records(data):
-        if header.get_uint8("op") == RecordType.CONNECTION:
-            content = Header.read(BytesIO(data[start - 4 : start + length]))
-            definition = Definition("ros1msg", content.get_string("message_definition"))
-            topic, msgtype = normalize(header.get_string("topic")), content.get_string("type")
-            number = header.get_uint32("conn")
-            yield number, Channel(topic, full_msgtype(msgtype), "ros1", definition)
+def _take_connection(
+    header: Header,
+    data: bytes | memoryview,
+    start: int,
+    length: int,
+    channels: dict[int, Channel],
+) -> None:
+    """Take note of the connection that a record of a chunk defines, if it does."""
+    if header.get_uint8("op") == RecordType.CONNECTION:
+        content = Header.read(BytesIO(data[start - 4 : start + length]))
+        channels.setdefault(header.get_uint32("conn"), _channel(header, content))
+
+
+def _channel(header: Header, content: Header) -> Channel:
+    """A connection by its record's header and content; remarks may be in any encoding."""
+    text = content.get("message_definition", b"").decode("utf-8", "replace")
+    topic = absolute_topic(normalize(header.get_string("topic")))
+    msgtype = full_msgtype(content.get_string("type"))
+    return Channel(topic, msgtype, "ros1", Definition("ros1msg", text))
 
 
 def _messages(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
     """Yield each message's connection, log time, and where its payload lies."""
     for header, start, length in _records(data):
-        if header.get_uint8("op") == RecordType.MSGDATA:
-            log_time_ns = checked_time(header.get_time("time"))
-            yield header.get_uint32("conn"), log_time_ns, start, length
+        yield from _message(header, start, length)
+
+
+def _message(header: Header, start: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+    if header.get_uint8("op") == RecordType.MSGDATA:
+        log_time_ns = checked_time(header.get_time("time"))
+        yield header.get_uint32("conn"), log_time_ns, start, length
 
 
 def _block(

@@ -36,7 +36,9 @@ from dql_ros.bag.storage.storage import (
     Loss,
     Segment,
     StorageFile,
+    absolute_topic,
     full_msgtype,
+    reason_of,
 )
 
 MAGIC = b"SQLite format 3\0"
@@ -132,11 +134,14 @@ class SqliteFile(StorageFile):
                 None,
                 partial(self._read_window, window, wanted),
                 name,
+                end_ns=window.end_ns,
+                place=window.after,
             )
             for window in windows
         ]
         if self._readable.damage:
-            segments.append(Segment(self.span_ns[1], 0, None, self._raise_damage, name))
+            start_ns = self._readable.lost_ns[0]
+            segments.append(Segment(start_ns, 0, None, self._raise_damage, name))
         return segments
 
     @cached_property
@@ -145,7 +150,7 @@ class SqliteFile(StorageFile):
             return readable(connection)
 
     def _raise_damage(self) -> Iterator[ChannelBlocks]:
-        raise DamageError(self._readable.damage)
+        raise DamageError(self._readable.damage, self._readable.lost_ns)
         yield ChannelBlocks(())
 
     def _connect(self) -> sqlite3.Connection:
@@ -160,6 +165,11 @@ class SqliteFile(StorageFile):
             return left < 0
 
         connection.set_progress_handler(look, _STEPS_BETWEEN_LOOKS)
+        # The remarks of a definition may be in any encoding.
+        connection.text_factory = lambda text: text.decode("utf-8", "replace")
+        if self._salvage:
+            # Else sqlite refuses a file that is shorter than it says; it is opened for reading.
+            connection.execute("PRAGMA writable_schema=ON")
         connection.execute("PRAGMA trusted_schema=OFF")  # the file calls no functions
         return connection
 
@@ -174,18 +184,28 @@ class SqliteFile(StorageFile):
         self, window: Window, wanted: Mapping[int, Channel]
     ) -> Iterator[ChannelBlocks]:
         with closing(self._connect()) as connection:
-            rows, lost = readable_rows(connection, window)
+            rows, lost, lost_ns = readable_rows(connection, window)
         if rows:
             yield ChannelBlocks(blocks_of([row for row in rows if row[0] in wanted], wanted))
         if lost:
-            raise DamageError(f"has {lost} rows that cannot be read after row {window.after}")
+            reason = f"has {lost} rows that cannot be read after row {window.after}"
+            raise DamageError(reason, lost_ns)
 
 
 def open_file(path: Path, name: Path, folder: Callable[[], Path], salvage: bool) -> SqliteFile:
     """Open a file with what the recorder left beside it; see `FORMATS`."""
     if not _side_files(path):
         return SqliteFile(path, name, salvage=salvage)
-    copy, unfinished = _merged_copy(path, folder())
+    try:
+        copy, unfinished = _merged_copy(path, folder())
+    except sqlite3.Error as cause:
+        if not salvage:
+            raise
+        reason = (
+            f"cannot be worked into {path.name}, which is read without it ({reason_of(cause)})"
+        )
+        lost = [Loss(file.name, reason, None, file.stat().st_size) for file in _side_files(path)]
+        return SqliteFile(path, name, salvage=salvage, losses=lost)
     losses = [
         Loss(file.name, f"{lost} bytes of it belong to no finished transaction", None, lost)
         for file, lost in unfinished.items()
@@ -228,7 +248,7 @@ def _channels(connection: sqlite3.Connection) -> dict[int, Channel]:
         # rosbag2 files the events of a service under the service's own name.
         filed = name if name in definitions else name.removesuffix("_Event")
         definition = definitions.get(filed, Definition())
-        channels[number] = Channel(topic, name, str(encoding), definition)
+        channels[number] = Channel(absolute_topic(topic), name, str(encoding), definition)
     return channels
 
 

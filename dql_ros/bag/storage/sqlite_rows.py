@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError
+from dql_ros.bag.storage.storage import DAMAGE, MAX_TIME_NS, Channel, DamageError
 from dql_ros.codecs.block import MessageBlock
 
 # Topic number, time stamp in ns, payload.
@@ -100,12 +100,14 @@ class Window(NamedTuple):
     Attributes:
         after: The row before the first.
         last: The last row.
+        count: How many there are, with those that are damaged.
         start_ns: Least time stamp.
         end_ns: Greatest time stamp.
     """
 
     after: int
     last: int
+    count: int
     start_ns: int
     end_ns: int
 
@@ -117,10 +119,12 @@ class Readable:
     Attributes:
         windows: All rows that can be.
         damage: Which rows cannot; empty if all can.
+        lost_ns: The first and the last time at which such a row may have been received.
     """
 
     windows: tuple[Window, ...]
     damage: str = ""
+    lost_ns: tuple[int, int] = (0, MAX_TIME_NS)
 
 
 def readable(connection: sqlite3.Connection) -> Readable:
@@ -135,13 +139,20 @@ def readable(connection: sqlite3.Connection) -> Readable:
     return Readable(
         (*windows, *behind),
         f"the rows after row {last or 'none'} and before row {first or 'none'} cannot be reached",
+        (
+            max((window.end_ns + 1 for window in windows), default=0),
+            min((window.start_ns - 1 for window in behind), default=MAX_TIME_NS),
+        ),
     )
 
 
-def readable_rows(connection: sqlite3.Connection, window: Window) -> tuple[list[Row], int]:
-    """Return a window's readable rows in their order, and how many cannot be read."""
-    where = f"WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT {WINDOW_ROWS}"
-    bounds = (window.after, window.last)
+def readable_rows(
+    connection: sqlite3.Connection, window: Window
+) -> tuple[list[Row], int, tuple[int, int]]:
+    """Return a window's readable rows in their order, how many cannot be read, and their time."""
+    # Behind the last row may lie a page that cannot be read, and so may an index.
+    where = "NOT INDEXED WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
+    bounds = (window.after, window.last, window.count)
     try:
         rows = connection.execute(f"{_COLUMNS} {where}", bounds).fetchall()
     except DAMAGE:
@@ -149,8 +160,32 @@ def readable_rows(connection: sqlite3.Connection, window: Window) -> tuple[list[
         query = f"SELECT rowid FROM messages {where}"
         for (number,) in connection.execute(query, bounds).fetchall():
             rows.append(_row(connection, number))
+    rows = [
+        _NO_ROW if _is_stray(before) and row[2] and row[2][-1:] == b"\0" else row
+        for before, row in zip([_NO_ROW[:1], *rows], rows, strict=False)
+    ]
     sound = [row for row in rows if _is_sound(row)]
-    return sound, len(rows) - len(sound)
+    return sound, len(rows) - len(sound), _lost_ns(rows, window)
+
+
+def _is_stray(row: Sequence[object]) -> bool:
+    """Whether it is made of zeros, with which sqlite fills a page up that is cut off.
+
+    The cut may go through the row behind it, whose content then ends with zeros.
+    """
+    return len(row) == len(_NO_ROW) and row[1] is None
+
+
+def _lost_ns(rows: Sequence[Row], window: Window) -> tuple[int, int]:
+    """The first and the last time at which a row that is not sound may have been received."""
+    lost = [index for index, row in enumerate(rows) if not _is_sound(row)]
+    if not lost:
+        return window.start_ns, window.end_ns
+    first, last = lost[0], lost[-1]
+    return (
+        rows[first - 1][1] + 1 if first else window.start_ns,
+        rows[last + 1][1] - 1 if last + 1 < len(rows) else window.end_ns,
+    )
 
 
 def _row(connection: sqlite3.Connection, number: int) -> Row:
@@ -168,29 +203,36 @@ def _windows(connection: sqlite3.Connection, order: str) -> tuple[tuple[Window, 
     size = 0
     before: int | None = None
     step = -1 if order.endswith("DESC") else 1
+    strays = 0
     is_all = False
     try:
         for place in connection.execute(f"{_PLACES} {order}"):
             if before is not None and (place[0] - before) * step <= 0:
-                break  # The tree leads back into itself.
+                strays += 1  # Of a page that is not whole, or the tree leads back into itself.
+                if strays == WINDOW_ROWS:
+                    break
+                continue
             before = place[0]
             rows.append(place)
             size += place[2] or 0
             if len(rows) >= WINDOW_ROWS or size >= BATCH_BYTES:
-                windows.append(_window(rows[::step]))
-                rows, size = [], 0
+                windows.append(_window(rows[::step], strays))
+                rows, size, strays = [], 0, 0
         else:
             is_all = True
     except DAMAGE:
         pass  # Reported by the caller as rows that cannot be reached.
-    windows.append(_window(rows[::step]))
+    windows.append(_window(rows[::step], strays))
     return tuple(window for window in windows if window is not None), is_all
 
 
-def _window(rows: list[_Place]) -> Window | None:
-    """Ascending rows as a window, if they have a time."""
+def _window(rows: list[_Place], strays: int) -> Window | None:
+    """Ascending rows, and those between them that are none, as a window, if they have a time."""
     times = [time_ns for _, time_ns, _ in rows if isinstance(time_ns, int)]
-    return Window(rows[0][0] - 1, rows[-1][0], min(times), max(times)) if times else None
+    if not times:
+        return None
+    count = len(rows) + strays
+    return Window(rows[0][0] - 1, rows[-1][0], count, min(times), max(times))
 
 
 def _is_sound(row: tuple[object, object, object]) -> bool:

@@ -10,7 +10,7 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,9 @@ from dql_ros.codecs.block import MessageBlock
 MAX_TIME_NS = 2**63 - 1
 # Parsers repeat what they could not parse, all of it.
 MAX_REASON = 300
+# What a channel's type is called if the file does not say, or what says it is lost.
+UNKNOWN_TYPE = "unknown"
+MAX_LOSSES = 3
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Channel:
     """Messages of one topic, type and serialisation in a file.
 
     Attributes:
-        topic: Topic name as recorded.
+        topic: Absolute topic name.
         msgtype: Message type, ``package/msg/Name``.
         encoding: Serialisation: ``cdr``, ``ros1``, or one that is not understood.
         definition: The type's definition in the file.
@@ -85,6 +88,8 @@ class Segment:
         read: Yields its messages; raises one of `DAMAGE`, after what could be read.
         file: Name of its file.
         is_small: Whether it is read at once, so that it may be read ahead.
+        end_ns: No message of it has a log time after this one; ``None`` where nobody knows.
+        place: Where it lies in its file: what has a larger one was written later.
     """
 
     start_ns: int
@@ -93,6 +98,8 @@ class Segment:
     read: Callable[[], Iterator[ChannelBlocks]]
     file: str
     is_small: bool = False
+    end_ns: int | None = None
+    place: int = 0
 
 
 class StorageFile(ABC):
@@ -105,12 +112,14 @@ class StorageFile(ABC):
         distribution: The ROS distribution that recorded it; empty if it does not say.
         losses: What is known to be lost since the file was opened.
         notes: What the user should know about the file although nothing is lost by it.
+        damage: Why it may lack topics; empty if it does not. What else is lost, reading shows.
     """
 
     metadata_text: str | None = None
     distribution = ""
     losses: Sequence[Loss] = ()
     notes: Sequence[str] = ()
+    damage = ""
 
     def __init__(self, path: Path, channels: Mapping[int, Channel]) -> None:
         self.path = path
@@ -164,6 +173,11 @@ class MessageRange:
         return 0 <= self.start_ns <= self.end_ns <= MAX_TIME_NS
 
 
+def after(ranges: Iterable[MessageRange]) -> int | None:
+    """The first log time after all of some ranges; ``None`` without any."""
+    return max((each.end_ns + 1 for each in ranges if each.is_possible), default=None)
+
+
 class ChunkedFile(StorageFile):
     """A file whose messages lie in ranges that are known and read one at a time.
 
@@ -210,9 +224,18 @@ class ChunkedFile(StorageFile):
             if counts is None or counts:
                 # What begins at no possible time is read first, so that no promise is broken.
                 start_ns = each.start_ns if each.is_possible else 0
-                read = partial(self.read, each, wanted)
-                name = self.path.name
-                segments.append(Segment(start_ns, each.length, counts, read, name, is_small=True))
+                segments.append(
+                    Segment(
+                        start_ns,
+                        each.length,
+                        counts,
+                        partial(self.read, each, wanted),
+                        self.path.name,
+                        is_small=True,
+                        end_ns=each.end_ns if each.is_possible else None,
+                        place=each.offset,
+                    )
+                )
         return segments
 
     def _by_topic(self, *counts: Mapping[int, int]) -> Mapping[str, int]:
@@ -229,6 +252,11 @@ def full_msgtype(name: str) -> str:
     return str(normalize_msgtype(name)) if name.count("/") == 1 else name
 
 
+def absolute_topic(name: str) -> str:
+    """A topic's absolute name; a recorder may leave out the slash that it begins with."""
+    return name if name.startswith("/") else f"/{name}"
+
+
 def checked_time(time_ns: int) -> int:
     """Return a time that fits 63 bits.
 
@@ -241,7 +269,16 @@ def checked_time(time_ns: int) -> int:
 
 
 class DamageError(Exception):
-    """Why a file, or a part of it, cannot be read: half a sentence without the file's name."""
+    """Why a file, or a part of it, cannot be read: half a sentence without the file's name.
+
+    Attributes:
+        lost_ns: The first and the last log time at which something is lost by it, if it is known
+            better than by the segment that has it.
+    """
+
+    def __init__(self, text: str, lost_ns: tuple[int, int] | None = None) -> None:
+        super().__init__(text)
+        self.lost_ns = lost_ns
 
 
 # What the libraries raise on damaged files; a defect of theirs must not end in a traceback.
@@ -264,6 +301,7 @@ DAMAGE = (
     AttributeError,
     ArithmeticError,
     AssertionError,
+    NameError,
     RuntimeError,
     MemoryError,
     SyntaxError,
@@ -279,12 +317,24 @@ class Loss:
         reason: What is wrong with it.
         messages: How many messages of the wanted topics are lost; ``None`` where nobody knows.
         bytes: How many bytes of the file were given up; ``None`` where nobody knows.
+        start_ns: Nothing received before this time is lost by it; ``None`` where nobody knows.
+        end_ns: Nothing received after this time is; ``None`` where nobody knows, as behind a
+            file's last sound chunk.
     """
 
     file: str
     reason: str
     messages: int | None
     bytes: int | None
+    start_ns: int | None = None
+    end_ns: int | None = None
+
+
+def lost_words(losses: Sequence[Loss]) -> str:
+    """Say what is lost of a bag, in one line that is not long."""
+    first = "; ".join(f"{loss.file}: {loss.reason}" for loss in losses[:MAX_LOSSES])
+    more = len(losses) - MAX_LOSSES
+    return f"{first}; and {more} more" if more > 0 else first
 
 
 def reason_of(cause: BaseException) -> str:

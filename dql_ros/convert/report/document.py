@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dql_ros import __version__
+from dql_ros.bag.reader import unreadable_remarks
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.precision import PrecisionRow, blurred, merged, to_json
@@ -199,11 +200,11 @@ def _about_bags(report: dict[str, Any]) -> Iterator[str]:
             lost = "an unknown number of" if loss["messages"] is None else f"{loss['messages']}"
             yield f"{bag['bag']}: {loss['file']}: {loss['reason']}; {lost} messages are lost."
         yield from (f"{bag['bag']}: {note}" for note in bag["notes"])
-        for topic in bag["skipped_topics"]:
-            yield (
-                f"{bag['bag']}: {topic['count']} messages on {topic['name']} were skipped: "
-                f"the bag has no usable definition of the type {topic['type']}."
-            )
+        skipped = [
+            (topic["name"], topic["type"], topic["count"], topic["reason"])
+            for topic in bag["skipped_topics"]
+        ]
+        yield from (f"{bag['bag']}: {remark}." for remark in unreadable_remarks(skipped))
 
 
 def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> Iterator[str]:

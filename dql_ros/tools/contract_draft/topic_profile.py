@@ -157,7 +157,7 @@ class Profiler:
                 name,
                 _Known(each.topic.msgtype, each.statistics, numbers.get(name), _store(bag, name)),
             )
-            if known.msgtype != each.topic.msgtype:
+            if each.unreadable or known.msgtype != each.topic.msgtype:
                 known.numbers = known.typestore = None
             if each.statistics.count > before.get(name, 0):
                 if known.recordings < len(self._recordings):

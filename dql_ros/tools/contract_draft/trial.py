@@ -85,6 +85,7 @@ def fitting_draft(
     rate_hz: float | None = None,
     *,
     salvage: bool = False,
+    msgs: Sequence[Path] = (),
     bar: Bar = lambda _: nullcontext(lambda _: None),
 ) -> Draft:
     """Draft a contract and try it; take out, one by one, the topics that leave nothing or little.
@@ -95,6 +96,7 @@ def fitting_draft(
         name: What the robot is called.
         rate_hz: The control rate, if a person gave one.
         salvage: Read what can be read of damaged bags.
+        msgs: Folders with definitions of types that bags do not define.
         bar: Shows how much of a recording is read.
 
     Returns:
@@ -105,7 +107,7 @@ def fitting_draft(
         draft = draft_of_roles(roles, name, rate_hz)
         if draft.missing:
             break
-        trial = _try(draft, bags, salvage=salvage, bar=bar)
+        trial = _try(draft, bags, salvage=salvage, msgs=msgs, bar=bar)
         found = _mended(roles, trial) if attempt < MOST_TRIES else None
         if found is None:
             notes += _unfit(trial)
@@ -115,7 +117,9 @@ def fitting_draft(
     return replace(draft, notes=(*draft.notes, *map(shortened, notes)))
 
 
-def _try(draft: Draft, bags: Sequence[Path], *, salvage: bool, bar: Bar) -> _Trial:
+def _try(
+    draft: Draft, bags: Sequence[Path], *, salvage: bool, msgs: Sequence[Path], bar: Bar
+) -> _Trial:
     with tempfile.TemporaryDirectory(prefix="dql-draft-") as folder:
         file = Path(folder) / "draft.yaml"
         file.write_text(draft.text)
@@ -125,7 +129,7 @@ def _try(draft: Draft, bags: Sequence[Path], *, salvage: bool, bar: Bar) -> _Tri
     checks = []
     for bag in bags:
         with bar(bag) as progress:
-            checks.append(check_bag(bag, contract, salvage=salvage, progress=progress))
+            checks.append(check_bag(bag, contract, salvage=salvage, msgs=msgs, progress=progress))
     problems = [text for check in checks for text in check.findings.problems]
     return _Trial(tuple(checks), contract, tuple(problems))
 

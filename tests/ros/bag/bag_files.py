@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import yaml
+from mcap.opcode import Opcode
 from mcap.writer import CompressionType, Writer
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
-from dql_ros.bag.reader import Bag
+from dql_core.errors import BagError
+from dql_ros.bag.reader import Bag, Loss
+from dql_ros.bag.storage.mcap_records import MAGIC, Record, records_in
 from tests.ros.bag.messages import messages_of
 
 FLOAT = "std_msgs/msg/Float64"
@@ -186,3 +190,29 @@ def read_blocks(path: Path, *, salvage: bool = False) -> list[Sent]:
             promised, done = batch.complete_until_ns, batch.bytes_done
         assert done == bag.size_bytes
     return found
+
+
+def records(path: Path, opcode: Opcode) -> list[Record]:
+    """The records of a kind of an MCAP file."""
+    data = path.read_bytes()
+    everything = records_in(data, len(MAGIC), len(data) - len(MAGIC))
+    return [record for record in everything if record.opcode == opcode]
+
+
+def salvaged(path: Path) -> tuple[list[Sent], tuple[Loss, ...], tuple[str, ...]]:
+    """What is read, in the order of the messages, and the losses and notes."""
+    with Bag(path, salvage=True) as bag:
+        for _ in bag.batches(frozenset(bag.topics)):
+            pass
+        losses, notes = bag.losses, bag.notes
+    found = read(path, salvage=True)
+    assert sorted(read_blocks(path, salvage=True)) == sorted(found)
+    return found, losses, notes
+
+
+def refused(path: Path, why: str) -> None:
+    """Check that a bag is refused in one line that names it."""
+    with pytest.raises(BagError, match=why) as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+    assert str(path) in str(raised.value)

@@ -12,12 +12,13 @@ from mcap.writer import CompressionType
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, Loss
-from dql_ros.bag.storage.mcap_records import MAGIC, Record, records_in
+from dql_ros.bag.storage.mcap_records import MAGIC, records_in
 from tests.ros.bag.bag_files import (
-    Sent,
     ramp,
     read,
-    read_blocks,
+    records,
+    refused,
+    salvaged,
     write_mcap,
     write_metadata,
     write_ros1,
@@ -32,30 +33,6 @@ MESSAGES = ramp(400)
 def chunked(tmp_path: Path, compression: CompressionType = CompressionType.ZSTD) -> Path:
     """A bag of about ten chunks."""
     return write_mcap(tmp_path / "x.mcap", MESSAGES, compression=compression, chunk_size=2000)
-
-
-def records(path: Path, opcode: Opcode) -> list[Record]:
-    data = path.read_bytes()
-    everything = records_in(data, len(MAGIC), len(data) - len(MAGIC))
-    return [record for record in everything if record.opcode == opcode]
-
-
-def salvaged(path: Path) -> tuple[list[Sent], tuple[Loss, ...], tuple[str, ...]]:
-    """What is read, in the order of the messages, and the losses and notes."""
-    with Bag(path, salvage=True) as bag:
-        for _ in bag.batches(frozenset(bag.topics)):
-            pass
-        losses, notes = bag.losses, bag.notes
-    found = read(path, salvage=True)
-    assert sorted(read_blocks(path, salvage=True)) == sorted(found)
-    return found, losses, notes
-
-
-def refused(path: Path, why: str) -> None:
-    with pytest.raises(BagError, match=why) as raised:
-        read(path)
-    assert "\n" not in str(raised.value)
-    assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize("compression", list(CompressionType))

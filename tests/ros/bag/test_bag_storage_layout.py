@@ -11,6 +11,7 @@ from mcap.writer import CompressionType
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, is_storage
 from tests.ros.bag.bag_files import (
+    FLOAT,
     Sent,
     in_order,
     ramp,
@@ -62,7 +63,9 @@ def test_split_files_of_all_versions_of_the_metadata(
 
 @settings(max_examples=25, deadline=None)
 @given(
-    values=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 40)), min_size=1, max_size=60),
+    values=st.lists(
+        st.tuples(st.sampled_from(["/a", "/b"]), st.integers(0, 40)), min_size=1, max_size=60
+    ),
     parts=st.integers(1, 12),
     suffix=st.sampled_from(sorted(WRITERS)),
 )
@@ -125,6 +128,72 @@ def test_folder_without_metadata_is_read_in_the_order_of_the_numbers(tmp_path: P
     write_mcap(tmp_path / "run" / "other_0.mcap", messages)
     with pytest.raises(BagError, match=r"no metadata.yaml and files of 2 recordings \(other_0"):
         Bag(tmp_path / "run")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_what_macos_puts_beside_each_file_is_no_file_of_the_bag(
+    tmp_path: Path, suffix: str
+) -> None:
+    messages = ramp(40)
+    folder = tmp_path / "run"
+    names = split(folder, messages, 2, suffix)
+    for name in (*names, "metadata.yaml"):
+        (folder / f"._{name}").write_bytes(bytes.fromhex("0005160700020000") + bytes(56))
+    assert read(folder) == messages
+    write_metadata(folder, messages, names)
+    with Bag(folder) as bag:
+        assert bag.notes == ()
+    assert read(folder, salvage=True) == messages
+    with pytest.raises(BagError, match="not a bag, but what macOS keeps beside one; leave it out"):
+        Bag(folder / f"._{names[0]}")
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+@pytest.mark.parametrize("salvage", [False, True])
+def test_metadata_that_were_written_too_soon_count_for_nothing(
+    tmp_path: Path, suffix: str, salvage: bool
+) -> None:
+    messages = ramp(40)
+    folder = tmp_path / "run"
+    names = split(folder, messages, 1, suffix)
+    cases = {
+        "0 of 20 of /a, 0 of 20 of /b": [("/a", 0), ("/b", 0)],
+        "0 of 20 of /b": [("/a", 20)],  # left out
+        "7 of 20 of /a": [("/a", 7), ("/b", 20)],
+    }
+    for words, counts in cases.items():
+        topics = [{"topic_metadata": metadata_of(name), "message_count": n} for name, n in counts]
+        write_metadata(folder, messages, names, topics_with_message_count=topics)
+        assert read(folder, salvage=salvage, topics={"/a", "/b"}) == messages
+        with Bag(folder, salvage=salvage) as bag:
+            assert bag.topics["/b"].count == 20
+            bag.require_topic("/b", FLOAT, "action", may_be_silent=False)
+            list(bag.batches(frozenset(bag.topics)))
+            assert bag.losses == ()
+            assert bag.notes == (f"metadata.yaml counts fewer messages than there are: {words}",)
+
+
+def metadata_of(topic: str) -> dict[str, str]:
+    """What metadata.yaml has of a topic."""
+    form = {"serialization_format": "cdr", "offered_qos_profiles": ""}
+    return {"name": topic, "type": FLOAT, **form}
+
+
+def test_topics_without_a_leading_slash_are_those_with_one(tmp_path: Path) -> None:
+    plain = ramp(30, ("state", "arm/cmd"))
+    expected = [sent._replace(topic=f"/{sent.topic}") for sent in plain]
+    for suffix, write in WRITERS.items():
+        (tmp_path / suffix).mkdir()
+        write(tmp_path / suffix / f"run_0{suffix}", plain)
+        assert read(tmp_path / suffix) == expected
+        write_metadata(tmp_path / suffix, plain, [f"run_0{suffix}"])
+        assert read(tmp_path / suffix) == expected
+        with Bag(tmp_path / suffix) as bag:
+            assert {name: topic.count for name, topic in bag.topics.items()} == {
+                "/state": 15,
+                "/arm/cmd": 15,
+            }
+            assert bag.notes == ()
 
 
 def test_metadata_that_names_other_files(tmp_path: Path) -> None:

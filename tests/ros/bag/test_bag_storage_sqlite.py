@@ -25,7 +25,7 @@ from tests.ros.bag.messages import messages_of
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-5, 50)), max_size=80))
+@given(st.lists(st.tuples(st.sampled_from(["/a", "/b", "/c"]), st.integers(-5, 50)), max_size=80))
 def test_rows_in_any_order_come_by_time(
     tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[str, int]]
 ) -> None:

@@ -181,7 +181,6 @@ DEFINITIONS = {
     "array of numbers": ("float64[4000000000] a", "its array a has 4e\\+09 elements"),
     "negative array": ("float64[-5] a", "its array a has -5 elements"),
     "many fields": (types(3000, "float64 a{i}"), "it has over 2000 fields"),
-    "constant": ("float64 X=1e999\nfloat64 a", "its constant X is inf"),
     "type's name": (
         f"int32 x\n{'=' * 80}\nMSG: __import__/msg/B\nint32 x",
         "it has names of other characters",

@@ -9,6 +9,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from dql_ros.bag.reader import Bag
+from dql_ros.bag.storage.storage import absolute_topic
 from tests.ros.bag.messages import messages_of
 
 BAGS = Path(__file__).parents[3].parent / "shared" / "data" / "bags"
@@ -88,7 +89,8 @@ def test_messages_are_those_that_rosbags_reads(name: str) -> None:
     standard = get_typestore(Stores.ROS2_JAZZY)
     with AnyReader([BAGS / name], default_typestore=standard) as reader:
         expected = sorted(
-            (connection.topic, time, bytes(raw)) for connection, time, raw in reader.messages()
+            (absolute_topic(connection.topic), time, bytes(raw))
+            for connection, time, raw in reader.messages()
         )
     with Bag(BAGS / name) as bag:
         found = sorted(

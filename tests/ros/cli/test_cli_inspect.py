@@ -45,7 +45,7 @@ def bag(tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
 
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str], **options: bool) -> str:
-    inspect(path, **options)
+    inspect([path], **options)
     return words(capsys.readouterr().out)
 
 
@@ -70,7 +70,7 @@ def test_single_file_of_a_bag_is_shown_too(bag: Path, capsys: pytest.CaptureFixt
 
 
 def test_json_has_the_figures_of_the_tables(bag: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    inspect(bag, as_json=True)
+    inspect([bag], as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["message_count"] == 20
     assert document["duration_s"] == 2.0
@@ -126,8 +126,8 @@ def test_topic_of_unknown_type_is_counted_and_timed(
     text = shown(path, capsys)
     assert "/odd[bold] 5 1 1000 0 1 odd_msgs/Odd[red]" in text
     assert (
-        "- /odd[bold]: its 5 messages cannot be decoded: the type odd_msgs/msg/Odd[red] is not "
-        "known, or they are not serialised as ROS does it" in text
+        "- odd_msgs: nobody defines its Odd[red], so that 5 messages on /odd[bold] cannot be "
+        "decoded; name a folder that has the package's .msg files, with --msgs" in text
     )
 
 
@@ -136,8 +136,8 @@ def test_messages_in_no_encoding_of_ros_are_counted(
 ) -> None:
     schema = ("thing", "jsonschema", b"{}")
     text = shown(odd_recording(tmp_path / "o_0.mcap", "", schema, "/thing", "json"), capsys)
-    assert "/thing 5 thing" in text
-    assert "its 5 messages cannot be decoded" in text
+    assert "/thing 5 1 1000 0 1 thing" in text
+    assert "- /thing: its 5 messages cannot be decoded: it is serialised as 'json'; cdr" in text
 
 
 def test_damaged_bag_is_refused_and_salvaged_with_its_losses(
@@ -146,7 +146,7 @@ def test_damaged_bag_is_refused_and_salvaged_with_its_losses(
     file = next(bag.glob("*.mcap"))
     file.write_bytes(file.read_bytes()[:-60])
     with pytest.raises(BagError, match="--salvage reads what is left of it"):
-        inspect(bag)
+        inspect([bag])
     text = shown(bag, capsys, salvage=True)
     assert "/reward 9 4 250" in text
     assert "has no end" in text
@@ -157,7 +157,7 @@ def test_damaged_bag_is_refused_and_salvaged_with_its_losses(
 def test_a_bag_does_not_wait_for_what_only_checkpoints_need(bag: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from dql_ros.cli.inspect import inspect\n"
-        "inspect(Path(sys.argv[1])); assert 'torch' not in sys.modules"
+        "inspect([Path(sys.argv[1])]); assert 'torch' not in sys.modules"
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(bag)], capture_output=True, text=True, check=False
@@ -166,8 +166,8 @@ def test_a_bag_does_not_wait_for_what_only_checkpoints_need(bag: Path) -> None:
 
 
 def test_options_for_bags_are_refused_for_other_things() -> None:
-    with pytest.raises(DqlError, match=r"arm.yaml: is no bag; --json and --salvage are for bags"):
-        inspect(ARM, as_json=True)
+    with pytest.raises(DqlError, match=r"arm.yaml: is no bag; --json, --salvage and"):
+        inspect([ARM], as_json=True)
 
 
 def test_contract_shows_streams_fields_and_the_safe_command(
@@ -185,24 +185,24 @@ def test_contract_shows_streams_fields_and_the_safe_command(
 def test_unfinished_recording_is_told(tmp_path: Path) -> None:
     (tmp_path / "bag_0.mcap").write_bytes(b"\x89MCAP0\r\n")
     with pytest.raises(BagError, match=r"bag_0.mcap: has no end: the recorder was stopped"):
-        inspect(tmp_path)
+        inspect([tmp_path])
 
 
 def test_yaml_that_is_no_contract_is_told(tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("robto: arm\n")
     with pytest.raises(ContractError, match="unknown key 'robto'"):
-        inspect(tmp_path / "other.yaml")
+        inspect([tmp_path / "other.yaml"])
 
 
 def test_unknown_thing_is_told_with_what_can_be_inspected(tmp_path: Path) -> None:
     with pytest.raises(DqlError, match=r"is nothing that 'dql inspect' knows; it shows bags .*"):
-        inspect(tmp_path)
+        inspect([tmp_path])
 
 
 def test_missing_path_is_told_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(DqlError, match=r"no such file or folder \(did you mean 'bundle'\?\)"):
-        inspect(tmp_path / "bundel")
+        inspect([tmp_path / "bundel"])
 
 
 @pytest.mark.realdata
@@ -211,7 +211,7 @@ def test_missing_path_is_told_with_the_nearest_name(tmp_path: Path) -> None:
 def test_every_recording_of_others_is_surveyed_whole(
     recording: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inspect(recording, as_json=True)
+    inspect([recording], as_json=True)
     document = json.loads(capsys.readouterr().out)
     assert document["message_count"] > 0
     assert sum(topic["count"] for topic in document["topics"]) == document["message_count"]

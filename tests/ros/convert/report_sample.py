@@ -8,6 +8,7 @@ import numpy as np
 
 from dql_core.data.dataset import Episode
 from dql_ros.bag.reader import Loss
+from dql_ros.bag.storage.definitions import UndefinedTypeError
 from dql_ros.contract import Contract, load_contract
 from dql_ros.convert.bag_result import BagResult, EpisodeRow, SkippedRow, SkippedTopic
 from dql_ros.convert.report.document import make_report
@@ -17,6 +18,7 @@ from dql_ros.convert.report.topic_statistics import TopicStatistics
 ARM = Path(__file__).parents[1] / "arm.yaml"
 START_NS = 1_700_000_000_000_000_000
 PERIOD_S = 0.05
+COSTMAP = "nav2_msgs/msg/Costmap"
 
 
 def arm(**changes: Any) -> Contract:
@@ -77,7 +79,11 @@ def eventful(bag: str = "bags/eventful") -> BagResult:
     return part(
         bag,
         losses=(Loss("eventful_0.mcap", "a chunk is cut off", None, 700),),
-        skipped_topics=(SkippedTopic(name="/map", type="nav2_msgs/msg/Costmap", count=12),),
+        skipped_topics=(
+            SkippedTopic(
+                name="/map", type=COSTMAP, count=12, reason=str(UndefinedTypeError(COSTMAP))
+            ),
+        ),
         notes=("metadata.yaml names other files",),
         between_episodes_s=1.5,
         dropped_ticks=4,

@@ -102,8 +102,8 @@ def test_remarks_tell_what_must_not_be_overlooked() -> None:
         "bags/eventful: eventful_0.mcap: a chunk is cut off; an unknown number of messages are "
         "lost.",
         "bags/eventful: metadata.yaml names other files",
-        "bags/eventful: 12 messages on /map were skipped: the bag has no usable definition of "
-        "the type nav2_msgs/msg/Costmap.",
+        "bags/eventful: nav2_msgs: nobody defines its Costmap, so that 12 messages on /map cannot "
+        "be decoded; name a folder that has the package's .msg files, with --msgs.",
         "1 episode ends because a topic or value was missing (see the table of episodes).",
         "1 episode was split where a needed number was not finite.",
         "4 ticks were dropped because a needed number was not finite.",
