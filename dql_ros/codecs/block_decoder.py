@@ -56,7 +56,7 @@ class Decoded:
 
     Attributes:
         stamps_ns: Header stamps, shape (n,); ``None`` where they are not asked for.
-        values: The selected numbers, shape (n, width); of no meaning where a message lacks them.
+        values: The selected numbers, shape (n, width); zeros where a message lacks them.
         lacks: For each message `COMPLETE`, `ABSENT` or `ENDED`, shape (n,); ``None`` if all are
             complete.
     """
@@ -123,6 +123,8 @@ class BlockDecoder:
             for index, vector in work.singles.items():
                 values[index] = vector
         lacks = work.lacks if work.lacks.any() else None
+        if lacks is not None:
+            values = np.where((lacks == COMPLETE)[:, None], values, 0.0)
         return Decoded(work.stamps_ns if self._stamped else None, values, lacks)
 
     def decode_objects(

@@ -13,7 +13,7 @@ from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import is_service_event
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import ABSENT, ENDED, BlockDecoder, MessageError
+from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, ENDED, BlockDecoder, MessageError
 from dql_ros.contract import (
     ActionStream,
     Contract,
@@ -178,7 +178,11 @@ class StreamTopicDecoder:
         if decoded.stamps_ns is not None:
             _require_one_clock(self._stream, self._topic, times_ns, arrived_ns)
         if self._refuse:
-            _require_all(are_numbers(values), values, self._topic, self._names)
+            # Of the whole block, so that the message that is named is the right one.
+            good = are_numbers(decoded.values)
+            if decoded.lacks is not None:
+                good |= (decoded.lacks != COMPLETE)[:, None]
+            _require_all(good, decoded.values, self._topic, self._names)
         if isinstance(self._stream, ActionStream):
             return arrived_ns, (times_ns, values, ended)
         return arrived_ns, (times_ns, values)

@@ -76,6 +76,15 @@ class Recording:
             points.append(point)
         self.add("cmd", TRAJECTORY, tick, 1_000_000, joint_names=list(joints), points=points)
 
+    def turn(self, tick: int, msgtype: str, *, is_stop: bool) -> None:
+        point = self._blank("trajectory_msgs/msg/MultiDOFJointTrajectoryPoint")
+        pose = self._blank("geometry_msgs/msg/Transform")
+        pose.translation.x, pose.rotation.w = float(tick), 1.0
+        point.transforms = [self._blank("geometry_msgs/msg/Transform"), pose]
+        points = [] if is_stop else [point]
+        names = ["tool", "base"]
+        self.add("cmd", msgtype, tick, 1_000_000, joint_names=names, points=points)
+
     def status(self, tick: int, **levels: int) -> None:
         found = []
         for name, level in levels.items():
@@ -148,6 +157,32 @@ def test_if_no_message_has_it_that_is_an_error(
     checked = check_bag(record(tmp_path / "again", recording.messages), rules())
     (found,) = checked.findings.problems
     assert "/js: joint 'b' is not in the message, which names: a, c" in found
+
+
+def test_a_value_that_is_no_number_is_found_behind_messages_that_are_skipped(
+    recording: Recording, made: Any
+) -> None:
+    for tick in range(TICKS):
+        recording.state(tick, ("g",) if tick < 7 else ("a", "b"))
+        recording.command(tick, tick)
+    recording.messages[2 * 30][3].position[1] = np.inf
+    with pytest.raises(BagError, match=r"bag0?, 3\.000 s .*/js: 'js\.position\.b' is inf"):
+        made(rules())
+
+
+def test_a_stop_may_be_of_rotations_and_offsets(recording: Recording, made: Any) -> None:
+    """Of which zeros are no numbers, or other numbers."""
+    kind = "trajectory_msgs/msg/MultiDOFJointTrajectory"
+    for tick in range(TICKS):
+        recording.state(tick)
+        recording.turn(tick, kind, is_stop=tick == 20)
+    path = "points.0.transforms[joint_names=base]"
+    fields = [
+        {"path": f"{path}.translation.x", "offset": 100.0, "low": -200.0, "high": 200.0},
+        {"path": f"{path}.rotation", "rotation": "yaw"},
+    ]
+    dataset, _ = made(rules(action={**POINTS, "type": kind, "fields": fields}))
+    assert pairs(dataset) == [[(k, k - 100) for k in part] for part in (range(20), range(21, 39))]
 
 
 def test_an_empty_command_is_refused_or_skipped(recording: Recording, made: Any) -> None:
