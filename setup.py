@@ -17,6 +17,7 @@ setup(
         "dql_core": ["py.typed", "sim/models/*.xml"],
         "dql_ros": [
             "py.typed",
+            "bag/messages/*.msg",
             "fastdds/*.xml",
             "convert/report/page.html",
             "demo/page.html",

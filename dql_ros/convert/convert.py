@@ -260,7 +260,7 @@ def _nothing(results: Sequence[BagResult]) -> str:
         for span in results[0].left_out[:3]
     )
     if results[0].losses:
-        silent = [topic["topic"] for topic in results[0].topics if not topic["count"]]
+        silent = [row.topic for row in results[0].topics if not row.count]
         left = f"no message of {', '.join(silent)} is left" if silent else reasons
         return (
             f"{results[0].bag}: no episode could be made of what is left of it ({left}); lost: "

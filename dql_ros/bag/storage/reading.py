@@ -161,8 +161,8 @@ class Reading:
         """What makes plain CDR of a message; ``None`` if all of a block's are."""
         name, msgtype = channel.topic, channel.msgtype
         if channel.encoding == "ros1":
-            types = self._typestore(name, msgtype)
-            return lambda message: bytes(types.ros1_to_cdr(message, msgtype))
+            of_ros1 = self._typestore(name, msgtype)
+            return lambda message: bytes(of_ros1.ros1_to_cdr(message, msgtype))
         are_compressed, types = is_compressed(block), self._types_of(name, msgtype)
         are_plain = types is None or types.is_plain
         if not are_compressed and (types is None or (are_plain and not is_big_endian(block))):

@@ -100,14 +100,14 @@ class Window(NamedTuple):
     Attributes:
         after: The row before the first.
         last: The last row.
-        count: How many there are, with those that are damaged.
+        size: How many there are, with those that are damaged.
         start_ns: Least time stamp.
         end_ns: Greatest time stamp.
     """
 
     after: int
     last: int
-    count: int
+    size: int
     start_ns: int
     end_ns: int
 
@@ -152,7 +152,7 @@ def readable_rows(
     """Return a window's readable rows in their order, how many cannot be read, and their time."""
     # Behind the last row may lie a page that cannot be read, and so may an index.
     where = "NOT INDEXED WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
-    bounds = (window.after, window.last, window.count)
+    bounds = (window.after, window.last, window.size)
     try:
         rows = connection.execute(f"{_COLUMNS} {where}", bounds).fetchall()
     except DAMAGE:

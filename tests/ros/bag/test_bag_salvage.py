@@ -15,7 +15,11 @@ from mcap.writer import CompressionType
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.mcap_records import Record, parse_chunk_head, records_in
+from dql_ros.contract import Contract
+from dql_ros.convert.convert import ConvertOptions, Source, convert
+from dql_ros.tools.contract_check import check_bag
 from tests.ros.bag.bag_files import (
+    FLOAT,
     SECOND,
     Sent,
     ramp,
@@ -179,6 +183,34 @@ def test_nothing_that_is_left_is_told_as_lost_and_not_blamed_on_the_contract(
         assert "what is left of it has no topic /c" in str(caught.value)
         assert "x.mcap: is cut off" in str(caught.value)
         assert "correct the contract" not in str(caught.value)
+
+
+STREAMS = {
+    "robot": "r",
+    "rate_hz": 1000,
+    "observation": [
+        {"topic": "/a", "type": FLOAT, "stamp": "receive", "fields": [{"path": "data"}]}
+    ],
+    "action": [
+        {"topic": "/b", "type": FLOAT, "fields": [{"path": "data", "low": 0, "high": 400}]}
+    ],
+}
+
+
+def test_a_conversion_of_what_is_not_left_names_what_is_lost(tmp_path: Path) -> None:
+    contract = Contract.model_validate(STREAMS)
+    path = chunked(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: records(path, Opcode.CHUNK)[0].offset + 300])
+    options = ConvertOptions(salvage=True)
+    with pytest.raises(BagError) as caught:
+        convert(Source(contract, [path]), tmp_path / "out", options)
+    (problem,) = check_bag(path, contract, salvage=True).findings.problems
+    for text in (str(caught.value), problem):
+        assert "of what is left of it" in text
+        assert "lost: x.mcap: is cut off: its record at byte" in text
+        assert "max_age_s" not in text
+        assert "\n" not in text
 
 
 def test_only_who_can_be_helped_is_told_of_salvage(tmp_path: Path) -> None:

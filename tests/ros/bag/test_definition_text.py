@@ -20,7 +20,7 @@ SEPARATOR = "=" * 80
 NAME = "odd_msgs/msg/Odd"
 FLOAT64, FLOAT32 = (Nodetype.BASE, ("float64", 0)), (Nodetype.BASE, ("float32", 0))
 INNER = f"odd_msgs/Inner inner\nfloat64 x\n{SEPARATOR}\nMSG: odd_msgs/Inner\nfloat32 y\n"
-NESTED = {
+NESTED: dict[str, Any] = {
     NAME: ([], [("inner", (Nodetype.NAME, "odd_msgs/msg/Inner")), ("x", FLOAT64)]),
     "odd_msgs/msg/Inner": ([], [("y", FLOAT32)]),
 }
@@ -137,7 +137,7 @@ def test_what_nobody_defines_is_named() -> None:
 
 def test_a_field_of_a_kind_that_is_not_understood_is_named() -> None:
     with pytest.raises(DamageError, match="its field a is a fixed, which is not understood"):
-        plain_types({NAME: ([], [("a", (Nodetype.BASE, ("fixed", 0)))])})  # type: ignore[list-item]  # just that
+        plain_types({NAME: ([], [("a", (Nodetype.BASE, ("fixed", 0)))])})
 
 
 UNUSABLE = {

@@ -11,8 +11,7 @@ from dql_ros.bag.reader import Bag, unreadable_remarks
 from dql_ros.bag.storage.definitions import Definitions
 from dql_ros.bag.storage.message_folders import MessageFolders
 from dql_ros.bag.storage.storage import Channel, Definition
-from dql_ros.contract import Contract
-from dql_ros.convert.convert import ConvertOptions, Source, convert
+from tests.cli_process import dql
 from tests.ros.bag.bag_files import FLOAT, SECOND, ramp, write_sqlite
 from tests.ros.bag.messages import messages_of
 
@@ -108,31 +107,36 @@ def test_a_definition_of_the_users_that_is_none_is_named_with_its_file(tmp_path:
         bag.typestore("/a")
 
 
-def test_a_conversion_takes_them(tmp_path: Path) -> None:
+CONTRACT = f"""
+robot: r
+rate_hz: 10
+observation: [{{topic: /a, type: {STATE}, stamp: receive, fields: [{{path: x}}]}}]
+action: [{{topic: /b, type: {STATE}, fields: [{{path: x, names: [u], low: 0, high: 100}}]}}]
+"""
+
+
+def test_every_verb_that_reads_bags_takes_them(tmp_path: Path) -> None:
     folder, path = package(tmp_path), bag_of(tmp_path)
-    contract = Contract.model_validate(
-        {
-            "robot": "r",
-            "rate_hz": 10,
-            "observation": [
-                {"topic": "/a", "type": STATE, "stamp": "receive", "fields": [{"path": "x"}]}
-            ],
-            "action": [
-                {
-                    "topic": "/b",
-                    "type": STATE,
-                    "fields": [{"path": "x", "low": 0, "high": 100}],
-                }
-            ],
-        }
-    )
-    source = Source(contract, [path])
-    with pytest.raises(BagError, match="--msgs"):
-        convert(source, tmp_path / "no")
-    options = ConvertOptions(msgs=(folder,))
-    report = convert(source, tmp_path / "out", options)
-    assert report["totals"]["transitions"] > 15
-    assert not [remark for remark in report["remarks"] if "decoded" in remark]
+    contract = tmp_path / "c.yaml"
+    contract.write_text(CONTRACT)
+    verbs = {
+        ("inspect", path): "State",
+        ("contract", "check", contract, path): "fits: 1 episode",
+        ("convert", contract, path, "--out", tmp_path / "out", "--dry-run"): "1 episode",
+    }
+    for arguments, words in verbs.items():
+        without = dql(*arguments)
+        assert "name a folder" in without.stdout + without.stderr
+        found = dql(*arguments, "--msgs", folder)
+        assert (found.returncode, found.stderr) == (0, "")
+        assert words in found.stdout
+        assert "name a folder" not in found.stdout
+        wrong = dql(*arguments, "--msgs", tmp_path / "none")
+        assert wrong.returncode == 2
+        assert "none: is no folder of message definitions" in wrong.stdout + wrong.stderr
+    draft = tmp_path / "d.yaml"
+    dql("contract", "init", path, "--out", draft, "--msgs", folder)
+    assert STATE in draft.read_text()
 
 
 def test_of_a_package_there_is_one_remark() -> None:

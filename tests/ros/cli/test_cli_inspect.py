@@ -44,8 +44,8 @@ def bag(tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]
     return record(tmp_path / "bag", messages, silent={"/stop": "std_msgs/msg/Bool"})
 
 
-def shown(path: Path, capsys: pytest.CaptureFixture[str], **options: bool) -> str:
-    inspect([path], **options)
+def shown(path: Path, capsys: pytest.CaptureFixture[str], *, salvage: bool = False) -> str:
+    inspect([path], salvage=salvage)
     return words(capsys.readouterr().out)
 
 
