@@ -40,8 +40,8 @@ MsgsOption = Annotated[
     ),
 ]
 _FIGURES = (
-    "rate: mean; spacing: median; jitter: 95 % of the spacings are so near to the median; "
-    "longest: spacing; delay: from header stamp to receipt, median and longest"
+    "rate: mean without far longer pauses; spacing: median; jitter: 95 % of the spacings are so "
+    "near to the median; longest: spacing; delay: from header stamp to receipt, median and longest"
 )
 # What a topic's row has no need of: there is no contract that sets limits or ticks.
 _OF_A_CONTRACT = {"role", "limit_s", "gaps", "gap_spans", "missing_estimate", "age_at_tick_ms"}

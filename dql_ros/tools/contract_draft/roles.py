@@ -138,6 +138,7 @@ def assign(topics: Sequence[TopicProfile]) -> Roles:
     _leave_copies_of_commands(roles)
     _leave_copies_of_states(roles)
     _use_frames_without_state(roles)
+    _observe_what_is_no_command_by_name(roles)
     _leave_one_way_of_marking(roles)
     _use_echo_without_command(roles, reports)
     return roles
@@ -332,6 +333,15 @@ def _use_frames_without_state(roles: Roles) -> None:
         if is_frames and topic.useful and not topic.absent_from and _moves(topic):
             roles.observations.append(topic)
             roles.unused.remove((topic, reason))
+
+
+def _observe_what_is_no_command_by_name(roles: Roles) -> None:
+    """Where nothing shows a state, observe what only its type says is a command."""
+    named = [each for each in roles.actions if _has_word(each, COMMANDING) or _operated(each)]
+    for topic in list(roles.actions) if named and not roles.observations else ():
+        if topic not in named:
+            roles.actions.remove(topic)
+            roles.observations.append(topic)
 
 
 def _is_copy(topic: TopicProfile, other: TopicProfile, names: set[tuple[str, str]]) -> bool:

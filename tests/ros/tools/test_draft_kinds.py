@@ -201,3 +201,12 @@ def test_of_an_array_of_motors_each_is_observed_and_commanded_by_its_place(
     assert learnt == [f"motor_cmd.{index}.q" for index in range(3)]
     sent = {field.path: field.constant for field in found.action[0].fields}
     assert (sent["motor_cmd.2.kp"], sent["motor_cmd.2.mode"]) == (60.0, 1.0)
+
+
+def test_a_command_by_its_type_alone_is_observed_where_nothing_else_shows_a_state(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = commands(fill)
+    messages += [("/wheels", TWIST, now, fill(TWIST, linear__x=x)) for now, x in times(50, 8)]
+    found, _, _ = drafted(recorded(messages))
+    assert topics(found) == (["/wheels"], ["/arm_controller/commands"])
