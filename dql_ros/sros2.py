@@ -141,7 +141,7 @@ def _of_operator(nodes: Mapping[str, Rights], prefix: str) -> Rights:
 
 
 def _resolved(topics: Sequence[str], prefix: str) -> tuple[str, ...]:
-    return tuple(resolve_topic(topic, prefix) for topic in topics)
+    return tuple(dict.fromkeys(resolve_topic(topic, prefix) for topic in topics))
 
 
 def require_valid_settings(environment: Mapping[str, str]) -> None:

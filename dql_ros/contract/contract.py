@@ -31,6 +31,13 @@ _LIVE_ONLY: Any = {
 }
 
 
+_TWIN_TOPICS = {
+    "observation": "; select all of one message's fields in one stream, or give streams of "
+    "different messages a 'name' each",
+    "action": "; a command is one message",
+}
+
+
 class FaultRules(StrictModel):
     """What the robot is sent when no action can be sampled: hold, then ramp, then give up.
 
@@ -123,7 +130,9 @@ class Contract(StrictModel):
             streams: tuple[Stream, ...] = getattr(self, kind)
             names = [spec.name for stream in streams for spec in stream.specs]
             yield from _twins(names, f"{kind} field")
-            yield from _twins([stream.topic for stream in streams], f"{kind} topic")
+            yield from _twins(
+                [stream.key for stream in streams], f"{kind} topic", _TWIN_TOPICS[kind]
+            )
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
@@ -234,7 +243,7 @@ def contract_problems(path: Path) -> list[str]:
     return problems_in(read_yaml(path, ContractError), Contract)
 
 
-def _twins(names: list[str], what: str) -> Iterator[str]:
+def _twins(names: list[str], what: str, remedy: str = "") -> Iterator[str]:
     for name, count in Counter(names).items():
         if count > 1:
-            yield f"{what} '{name}' appears twice"
+            yield f"{what} '{name}' appears twice{remedy}"

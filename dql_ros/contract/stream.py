@@ -89,6 +89,11 @@ class Stream(Topic):
         return without_default(given, _is_by_name(info.data.get("fields", ())))
 
     @property
+    def key(self) -> str:
+        """What tells the stream from the others of its vector, in tables and messages."""
+        return self.topic
+
+    @property
     def specs(self) -> tuple[FieldSpec, ...]:
         """The vector's fields that this stream fills, in order."""
         return tuple(spec for selection in self.fields for spec in selection.fields(self.topic))
@@ -128,6 +133,8 @@ class ObservationStream(Stream):
     """A topic that the policy observes.
 
     Attributes:
+        name: Tells streams of one topic apart, such as an arm's and a gripper's that both publish
+            on ``/joint_states``; the topic by default.
         max_age_s: Older values count as missing; in seconds.
         max_ahead_s: Header stamps that lie farther ahead of the clock at receipt are refused by
             the policy node, since nothing is measured after it was received; in seconds, one
@@ -138,6 +145,7 @@ class ObservationStream(Stream):
             ``sensor:NAME``; by default what has a name out of the topic's.
     """
 
+    name: str = Field(default="", pattern=r"^[\w/.-]*$")
     max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
     max_ahead_s: float | None = Field(default=None, gt=0, le=MAX_S)
     latched: bool = False
@@ -151,6 +159,11 @@ class ObservationStream(Stream):
 
     # It says nothing of the robot's topics, so that it is neither dumped nor hashed.
     sim: str = Field(default="", exclude=True, pattern=r"^((site|body|sensor):\S+)?$")
+
+    @property
+    def key(self) -> str:
+        """See `Stream.key`."""
+        return self.name or self.topic
 
     @property
     def max_age_ns(self) -> int | None:

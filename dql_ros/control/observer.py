@@ -78,13 +78,13 @@ class Observer:
         self._period_ns = contract.period_ns
         self._last_heartbeat_ns: int | None = None
         self._settled_ns = 0
-        self.arrivals = {stream.topic: Arrivals() for stream in contract.observation}
+        self.arrivals = {stream.key: Arrivals() for stream in contract.observation}
         self._lock = threading.Lock()
-        self._streams = {stream.topic: stream for stream in contract.observation}
+        self._streams = {stream.key: stream for stream in contract.observation}
         self._decoders = {topic: StreamDecoder(stream) for topic, stream in self._streams.items()}
         self._builder = ObservationBuilder(
             [
-                StreamSpec(stream.topic, stream.width, stream.max_age_ns)
+                StreamSpec(stream.key, stream.width, stream.max_age_ns)
                 for stream in contract.observation
             ],
             contract.fields_from_first,
@@ -94,7 +94,7 @@ class Observer:
         """Take in a message.
 
         Args:
-            topic: Of its stream, as the contract names it.
+            topic: Key of its stream: the topic, or the stream's name.
             message: Of the stream's type.
             received_ns: Now, on the clock of the header stamps.
             steady_ns: Now, on a clock that always goes on.
@@ -196,7 +196,7 @@ class Observer:
     def _refuse_ahead(self, stream: ObservationStream, ahead_ns: int) -> None:
         limit_ns = stream.max_ahead_ns(self._period_ns)
         if ahead_ns > limit_ns:
-            self.arrivals[stream.topic].ahead += 1
+            self.arrivals[stream.key].ahead += 1
             remedy = (
                 "synchronise the two clocks, set 'stamp: receive' for it in the contract, or "
                 "raise its 'max_ahead_s'"

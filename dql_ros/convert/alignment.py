@@ -72,8 +72,8 @@ class Alignment:
     ) -> None:
         self._contract = contract
         self._on_arrivals = on_arrivals
-        self._observed = {s.topic: HeldColumn(s.width) for s in contract.observation}
-        self._commanded = {s.topic: TimedColumn(s.width) for s in contract.action}
+        self._observed = {s.key: HeldColumn(s.width) for s in contract.observation}
+        self._commanded = {s.key: TimedColumn(s.width) for s in contract.action}
         self._signals = {name: TimedColumn() for name in contract.signals}
         self._backlogs: dict[tuple[str, str], Backlog] = {}
         self.window = EpisodeWindow(contract.episode)
@@ -117,7 +117,7 @@ class Alignment:
         """What was known of the observation at each tick."""
         held = []
         for stream in self._contract.observation:
-            column = self._observed[stream.topic]
+            column = self._observed[stream.key]
             held.append((stream, column.values, *column.at(ticks_ns)))
         return _aligned(held)
 
@@ -125,7 +125,7 @@ class Alignment:
         """The command in force in each [start, end), by each stream's rule."""
         held = []
         for stream in self._contract.action:
-            column = self._commanded[stream.topic]
+            column = self._commanded[stream.key]
             positions, ages_ns = (
                 column.held_at(starts_ns)
                 if stream.command == "held"
@@ -169,7 +169,7 @@ class Alignment:
     @property
     def command_times_ns(self) -> Times:
         """Times of the first action stream's commands, ascending and different."""
-        return np.unique(self._commanded[self._contract.action[0].topic].times_ns)
+        return np.unique(self._commanded[self._contract.action[0].key].times_ns)
 
     def forget_before(self, time_ns: int) -> None:
         """Drop what no question about a time at or after ``time_ns`` needs."""
@@ -184,7 +184,7 @@ class Alignment:
         """Drop what an episode that ended leaves behind, so that the next begins with its own."""
         for stream in self._contract.observation:
             if not stream.latched:
-                self._observed[stream.topic].forget_until(ended_ns)
+                self._observed[stream.key].forget_until(ended_ns)
         for column in self._commanded.values():
             column.forget_until(ended_ns)
 
@@ -209,8 +209,8 @@ def _aligned(held: Sequence[_Held]) -> AlignedRows:
             absent |= ages_ns > stream.max_age_ns
         values = np.zeros((len(positions), stream.width))
         values[~absent] = values_at(positions[~absent])
-        missing[stream.topic], ages[stream.topic] = absent, ages_ns
-        not_finite[stream.topic] = ~absent & ~are_numbers(values).all(axis=1)
+        missing[stream.key], ages[stream.key] = absent, ages_ns
+        not_finite[stream.key] = ~absent & ~are_numbers(values).all(axis=1)
         parts.append(values)
     return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
 

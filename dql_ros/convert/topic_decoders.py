@@ -39,7 +39,7 @@ class TopicRole:
         topic: Absolute topic name.
         rule: What the contract says of it.
         kind: As `Alignment.push` names it: ``observation``, ``action``, ``signal`` or ``event``.
-        name: The stream's topic as in the contract, or the name of the signal or event.
+        name: The stream's key (its topic, or its name), or the name of the signal or event.
     """
 
     topic: str
@@ -67,8 +67,8 @@ class TopicRole:
 def topic_roles(contract: Contract, namespace: str) -> list[TopicRole]:
     """All roles of topics; relative names are those under ``namespace``."""
     found: list[tuple[Stream | SignalStream | Event, str, str]] = [
-        *((stream, "observation", stream.topic) for stream in contract.observation),
-        *((stream, "action", stream.topic) for stream in contract.action),
+        *((stream, "observation", stream.key) for stream in contract.observation),
+        *((stream, "action", stream.key) for stream in contract.action),
         *((signal, "signal", name) for name, signal in contract.signals.items()),
         *((event, "event", name) for name, event in contract.events.items()),
     ]

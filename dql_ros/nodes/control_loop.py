@@ -107,9 +107,9 @@ class ControlLoop:
         self._node = node
         self._interlock = interlock
         self._look_for_stop = look_for_stop
-        self._max_ages_ns = {s.topic: s.max_age_ns for s in contract.observation}
+        self._max_ages_ns = {s.key: s.max_age_ns for s in contract.observation}
         triggers = triggering_streams(contract) if settings.lockstep else []
-        self._trigger_topics = frozenset(stream.topic for stream in triggers)
+        self._trigger_topics = frozenset(stream.key for stream in triggers)
         self._trigger = LockstepTrigger(self._trigger_topics)
         self._inference = Inference(
             loaded.policy, caller, settings.inference_limit_ns(contract), steady_ns
@@ -119,7 +119,7 @@ class ControlLoop:
         self._failure: BaseException | None = None  # in lockstep, where no ticker knows it
         self._episode_begins = threading.Event()
         self._last_now_ns = 0
-        self._live = [stream.topic for stream in contract.observation if not stream.latched]
+        self._live = [stream.key for stream in contract.observation if not stream.latched]
         self._candidates: CandidatePublisher | None = None
         with ExitStack() as opened:
             depth = _LOCKSTEP_DEPTH if settings.lockstep else 1
@@ -230,9 +230,9 @@ class ControlLoop:
         if stream.latched:
             # What is sent once an episode says that a new one begins.
             self._episode_begins.set()
-        if self.active and stream.topic in self._trigger_topics:
+        if self.active and stream.key in self._trigger_topics:
             try:
-                self._answer(stream.topic, stamp_ns)
+                self._answer(stream.key, stamp_ns)
             except BaseException as error:
                 self._failure = error
                 raise

@@ -93,7 +93,7 @@ class StreamInputs:
         def receive(message: Any) -> None:
             now_ns = self._node.get_clock().now().nanoseconds
             try:
-                stamp_ns = self._observer.receive(stream.topic, message, now_ns, steady_ns())
+                stamp_ns = self._observer.receive(stream.key, message, now_ns, steady_ns())
             except ContractError as error:
                 self._node.get_logger().error(str(error), throttle_duration_sec=_LOG_PERIOD_S)
                 return

@@ -152,7 +152,7 @@ def _key(contract: Contract, role: TopicRole) -> str:
     """The contract's key of a topic's role."""
     if role.kind in {"observation", "action"}:
         streams: tuple[Stream, ...] = getattr(contract, role.kind)
-        return f"{role.kind}.{[stream.topic for stream in streams].index(role.name)}"
+        return f"{role.kind}.{[stream.key for stream in streams].index(role.name)}"
     return role.name if role.name == "reward" else f"episode.{role.name}"
 
 

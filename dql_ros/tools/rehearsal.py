@@ -64,11 +64,8 @@ def rehearse_bag(
     """
     converter = EpisodeConverter(contract)
     streams = {
-        **{("observation", s.topic): Coverage(0, s.max_age_ns) for s in contract.observation},
-        **{
-            ("action", s.topic): Coverage(contract.period_ns, s.max_age_ns)
-            for s in contract.action
-        },
+        **{("observation", s.key): Coverage(0, s.max_age_ns) for s in contract.observation},
+        **{("action", s.key): Coverage(contract.period_ns, s.max_age_ns) for s in contract.action},
     }
     steps = _Steps(contract)
     lengths: list[int] = []

@@ -99,7 +99,7 @@ def test_the_choices_are_the_real_ones(title: str) -> None:
 
 
 def test_the_example_is_a_contract() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    example, *_ = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     contract = Contract.model_validate(yaml.safe_load(example))
     assert [field.name for field in contract.policy_spec().action] == [
         "joint_trajectory.points.0.positions.shoulder",

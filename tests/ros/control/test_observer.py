@@ -63,6 +63,30 @@ def target(blank: Callable[[str], Any], stamp_ns: int, x: float = 0.5) -> Any:
     return message
 
 
+def test_streams_of_one_topic_are_held_by_themselves(
+    tmp_path: Path, blank: Callable[[str], Any]
+) -> None:
+    wrist = """  - topic: joint_states
+    name: wrist
+    type: sensor_msgs/msg/JointState
+    fields: [{path: position, joints: [wrist]}]
+action:"""
+    observer = Observer(written(tmp_path, ARM.replace("action:", wrist)))
+    observer.receive("target", target(blank, 0), received_ns=1, steady_ns=0)
+    alone = state(blank, 6, shoulder=0.7)
+    alone.name = ["elbow", "wrist"]
+    for message in (state(blank, 5), alone):
+        for key in ("joint_states", "wrist"):
+            observer.receive(key, message, received_ns=9, steady_ns=0)
+    observation = observer.at(9, 0)
+    assert observation.values is not None
+    assert observation.values[0] == np.float32(0.1)
+    assert observation.values[-1] == np.float32(0.7)
+    assert (observer.arrivals["joint_states"].absent, observer.arrivals["wrist"].absent) == (1, 1)
+    observer.receive("joint_states", state(blank, SECOND_NS), SECOND_NS, SECOND_NS)
+    assert observer.at(SECOND_NS, SECOND_NS).missing == ("wrist",)
+
+
 def test_the_vector_is_in_the_contracts_order(
     contract: Contract, blank: Callable[[str], Any]
 ) -> None:

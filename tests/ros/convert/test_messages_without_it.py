@@ -397,3 +397,35 @@ def test_recordings_with_such_messages_convert(tmp_path: Path, name: str, kept: 
         held = np.diff(episode.actions[:, 0]) == 0
         same = episode.observations[:-1, 0] == episode.actions[:, 0]
         assert same[1:][~held].all()
+
+
+def test_an_arm_and_a_gripper_on_one_topic_are_streams_of_their_own(
+    recording: Recording, made: Any
+) -> None:
+    for tick in range(TICKS):
+        recording.state(tick)
+        recording.state(2 * tick, ["g"]) if tick < TICKS // 2 else None
+        recording.command(tick, tick)
+    gripper = {
+        "topic": "js",
+        "name": "gripper",
+        "type": JOINTS,
+        "stamp": "receive",
+        "max_age_s": 0.35,
+        "fields": [{"path": "position", "joints": ["g"]}],
+    }
+    contract = rules()
+    both = contract.model_validate(
+        {**contract.model_dump(exclude_defaults=True), "observation": [STATE, gripper]}
+    )
+    dataset, report = made(both)
+    assert [spec.name for spec in dataset.spec.observation] == [
+        "js.position.a",
+        "js.position.b",
+        "js.position.g",
+    ]
+    rows = dataset.episodes[0].observations
+    np.testing.assert_array_equal(rows[:, 0], rows[:, 1])
+    known = rows[:, 0] // 2 * 2
+    np.testing.assert_array_equal(rows[:, 2], known)
+    assert report["totals"]["absent_messages"] == TICKS + TICKS // 2
