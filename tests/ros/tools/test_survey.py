@@ -124,7 +124,10 @@ def test_what_is_printed_into_a_pipe_is_not_wrapped(
     inspect([write_mcap(tmp_path / "x.mcap", ramp(9, (name,)))])
     lines = capsys.readouterr().out.splitlines()
     assert any(name in line for line in lines)
-    assert any("rate: mean without far longer pauses;" in line and line.endswith("median and longest") for line in lines)
+    assert any(
+        "rate: mean without far longer pauses;" in line and line.endswith("median and longest")
+        for line in lines
+    )
     Terminal().print("word " * 60)
     assert len(capsys.readouterr().out.splitlines()) == 1
     monkeypatch.setenv("COLUMNS", "60")
