@@ -41,12 +41,14 @@ from dql_ros.bag.storage.storage import (
     lost_words,
     reason_of,
 )
+from dql_ros.bag.storage.written_order import ClockStep
 from dql_ros.codecs.block import Batch
 
 __all__ = [
     "STORAGE_SUFFIXES",
     "Bag",
     "BagTopic",
+    "ClockStep",
     "Loss",
     "is_storage",
     "sha256",
@@ -308,8 +310,29 @@ class Bag:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
 
+    def clock_steps(self, tolerance_ns: int) -> list[ClockStep]:
+        """Find where the recording's clock had been set back, of the topics of `batches`.
+
+        They are read once more, unless that has seen that all log times ascend as written.
+
+        Args:
+            tolerance_ns: By how much the log times of a channel may go back.
+
+        Raises:
+            BagError: If the bag is damaged, or its clock was set back at very many places.
+        """
+        if self._reading is None or self._reading.is_in_order:
+            return []
+        try:
+            return self._reading.clock_steps(tolerance_ns)
+        except DAMAGE as cause:
+            raise BagError(f"{self.path}: {reason_of(cause)}") from cause
+
     def batches(
-        self, topics: frozenset[str], unreadable: dict[str, str] | None = None
+        self,
+        topics: frozenset[str],
+        unreadable: dict[str, str] | None = None,
+        steps: Sequence[ClockStep] = (),
     ) -> Iterator[Batch]:
         """Yield the messages of topics, serialised in CDR, as they lie in the files.
 
@@ -319,6 +342,8 @@ class Bag:
             topics: The topics.
             unreadable: By topic, why its messages cannot be decoded: they come as recorded, and
                 so do those of which that turns out; it is noted here. ``None`` to raise it.
+            steps: Where the recording's clock had been set back: what was written after each comes
+                after all from before it, with shifted times.
 
         Raises:
             BagError: If the bag is damaged, has another number of messages than it says, or a
@@ -343,6 +368,7 @@ class Bag:
                 size_bytes=self.size_bytes,
                 salvage=self._salvage,
                 unreadable=unreadable,
+                steps=steps,
             )
             yield from self._reading.batches()
         except DAMAGE as cause:
