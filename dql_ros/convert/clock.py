@@ -174,7 +174,9 @@ class StreamClock:
         if self._refuses or is_first:
             problem = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
             number = first_number + row
-            text = f"{self._topic}: message {number:,}: {problem}"
+            # That a stream is of another clock is not a matter of one message.
+            where = "" if kind is FaultKind.APART else f"message {number:,}: "
+            text = f"{self._topic}: {where}{problem}"
             raise ClockError(text, row, int(arrived_ns[row]))
         for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
             begin, end = int(run[0]), int(run[-1])
