@@ -78,6 +78,15 @@ def require_no_step(bag: Bag, contract: Contract) -> None:
         raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
 
 
+def set_back_text(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> str:
+    """Say in a sentence where the recorder's clock was set back, and what becomes of it."""
+    where = f"{(steps[0].before_ns - bag.start_ns) / 1e9:.3f} s from its start"
+    times = "once" if len(steps) == 1 else f"{len(steps):,} times, first"
+    if contract.clock == "refuse":
+        return f"{where}: {set_back(steps[0])}"
+    return f"the recorder's clock was set back {times} {where}; episodes end there"
+
+
 def finish(clocks: Iterable[StreamClock], bag: Bag, contract: Contract) -> None:
     """Judge what there is, now that all messages were read.
 
