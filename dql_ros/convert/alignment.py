@@ -196,7 +196,7 @@ class Alignment:
         """
         for stream in self._contract.observation:
             if not stream.latched:
-                self._observed[stream.topic].forget_until(resumed_ns - 1)
+                self._observed[stream.topic].forget_arrivals_before(resumed_ns)
         for column in self._commanded.values():
             column.clear()
         self._commands_from_ns = resumed_ns

@@ -113,7 +113,8 @@ class StreamClock:
         self._count = 0
         self._max_ahead_ns = stream.max_ahead_ns(period_ns)
         is_latched = isinstance(stream, ObservationStream) and stream.latched
-        self._offset = None if is_latched else ClockOffset(period_ns)
+        limit_ns = max(period_ns, self._max_ahead_ns)
+        self._offset = None if is_latched else ClockOffset(limit_ns)
 
     def judge(self, arrived_ns: Times, stamps_ns: Times) -> NDArray[np.bool_]:
         """Look at the next messages.

@@ -26,6 +26,8 @@ WINDOW_MESSAGES = 10
 MESSAGES_AFTER = 5
 # A message waited if the next was received in less than this share of the time between stamps.
 WAITED = 0.8
+# So much of the delays on the lower side of a move is below all of those on the other.
+JITTER = 0.9
 
 
 class Move(NamedTuple):
@@ -74,11 +76,11 @@ class ClockOffset:
     """Watches the delays of a stream's messages in the order of their receipt.
 
     Args:
-        period_ns: The control period; smaller moves matter to nobody.
+        limit_ns: Smaller moves matter to nobody.
     """
 
-    def __init__(self, period_ns: int) -> None:
-        self._limit_ns = max(period_ns, LEAST_MOVE_NS)
+    def __init__(self, limit_ns: int) -> None:
+        self._limit_ns = max(limit_ns, LEAST_MOVE_NS)
         nothing = np.empty(0, np.int64)
         self._waiting = _Messages(nothing, nothing, nothing)  # the last one, until the next comes
         self._known = _Messages(nothing, nothing, nothing)  # as far back as is needed
@@ -115,14 +117,27 @@ class ClockOffset:
             begin = max(begin, oldest)
             if index - begin < WINDOW_MESSAGES or end - index < MESSAGES_AFTER:
                 continue
-            before_ns = int(delays_ns[begin:index].min())
-            after_ns = int(delays_ns[index:end].min())
-            if abs(after_ns - before_ns) > self._limit_ns:
-                arrived_ns = int(known.arrived_ns[index])
-                moves.append(Move(int(known.numbers[index]), arrived_ns, before_ns, after_ns))
+            before_ns, after_ns = delays_ns[begin:index], delays_ns[index:end]
+            if self._is_move(before_ns, after_ns):
+                moves.append(
+                    Move(
+                        int(known.numbers[index]),
+                        int(known.arrived_ns[index]),
+                        int(before_ns.min()),
+                        int(after_ns.min()),
+                    )
+                )
                 oldest = index
         self._forget(max(oldest, min(self._window(judged)[0], judged)), judged)
         return moves
+
+    def _is_move(self, before_ns: Times, after_ns: Times) -> bool:
+        """Whether the least delay changed by more than the limit, and by more than the jitter."""
+        least, other = before_ns, after_ns
+        if before_ns.min() > after_ns.min():
+            least, other = after_ns, before_ns
+        is_beyond_jitter = other.min() > np.quantile(least, JITTER)
+        return bool(other.min() - least.min() > self._limit_ns and is_beyond_jitter)
 
     def _window(self, index: int) -> tuple[int, int]:
         """Where the messages begin and end that are compared with those from ``index`` on."""
