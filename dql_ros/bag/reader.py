@@ -118,21 +118,18 @@ class Bag:
         self._yaml, self._notes, self._losses = layout.metadata, layout.notes, layout.losses
         self.files = layout.files
         self.size_bytes = sum(file.stat().st_size for file in layout.files)
-        unread: list[tuple[int, int]] = []  # which loss each is, and which file comes after it
         for file in layout.files:
             try:
                 storage = open_storage(file, self._temporary, salvage=self._salvage)
             except DAMAGE as cause:
                 if not self._salvage:
                     raise DamageError(f"{file.name}: {reason_of(cause)}") from cause
-                unread.append((len(self._losses), len(self._storages)))
                 size = file.stat().st_size
                 self._losses.append(Loss(file.name, reason_of(cause), None, size))
             else:
                 self._storages.append(storage)
                 self._losses += storage.losses
-        for index, following in unread:
-            self._losses[index] = self._timed(self._losses[index], following)
+        self._losses = [self._timed(loss) for loss in self._losses]
         if not self._storages:
             reason = self._losses[0].reason
             raise BagError(f"{self.path}: nothing of it can be read: {reason}")
@@ -147,11 +144,15 @@ class Bag:
         }
         self.message_count = sum(topic.count for topic in self.topics.values())
 
-    def _timed(self, loss: Loss, following: int) -> Loss:
-        """A file that cannot be opened lies in time between its neighbours in the bag."""
-        before, behind = self._storages[:following], self._storages[following:]
-        ends = [span[1] + 1 for storage in before if (span := storage.span_ns)]
-        starts = [span[0] - 1 for storage in behind if (span := storage.span_ns)]
+    def _timed(self, loss: Loss) -> Loss:
+        """A file of which nothing can be read lies in time between its neighbours in the bag."""
+        spans = {each.path.name: span for each in self._storages if (span := each.span_ns)}
+        order = [file.name for file in self.files] if self._yaml is None else self._yaml.files
+        if loss.start_ns is not None or loss.file in spans or loss.file not in order:
+            return loss
+        place = order.index(loss.file)
+        ends = [spans[name][1] + 1 for name in order[:place] if name in spans]
+        starts = [spans[name][0] - 1 for name in order[place:] if name in spans]
         return replace(loss, start_ns=max(ends, default=0), end_ns=min(starts, default=None))
 
     @cached_property

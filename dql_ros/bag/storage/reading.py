@@ -145,6 +145,8 @@ class Reading:
                     for channel, block in blocks:
                         found[channel.topic] += len(block)
                     until_ns = max(self._complete_until_ns, min(mine.until_ns, following_ns))
+                    # What is lost of a segment may be known only at its end.
+                    until_ns = self._complete_until_ns if self._salvage else until_ns
                     yield from self._in_cdr(blocks, until_ns)
                     if late:
                         raise DamageError(
@@ -153,6 +155,9 @@ class Reading:
             except DAMAGE as cause:
                 self._note(at.segment, found, cause, part.shift_ns)
             self._left -= at.segment.size_bytes
+            if self._salvage:
+                self._complete_until_ns = max(self._complete_until_ns, following_ns)
+                yield Batch((), self._complete_until_ns, self._bytes_done)
 
     @property
     def _bytes_done(self) -> int:
