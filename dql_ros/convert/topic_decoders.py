@@ -191,9 +191,8 @@ class StreamTopicDecoder:
             self.ended += int(ended.sum())
             kept = kept & present
         if not kept.all():
-            arrived_ns, times_ns, values, ended = (
-                column[kept] for column in (arrived_ns, times_ns, values, ended)
-            )
+            arrived_ns, times_ns = arrived_ns[kept], times_ns[kept]
+            values, ended = values[kept], ended[kept]
         self._has_values |= len(arrived_ns) > 0
         if self._refuse:
             # Of the whole block, so that the message that is named is the right one.
