@@ -23,7 +23,7 @@ from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 
 MIN_RATE_HZ = 0.001
-# What no value of a dataset depends on: it may be changed without a new one and a new policy.
+# What the running node obeys: it may be changed without a new dataset and a new policy.
 _LIVE_ONLY: Any = {
     "on_fault": True,
     "observation": {"__all__": {"max_ahead_s"}},

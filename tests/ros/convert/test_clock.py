@@ -13,8 +13,11 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
 from dql_core.data.dataset import load_dataset
-from dql_core.errors import BagError
+from dql_core.errors import BagError, ContractError
+from dql_ros.codecs import stamp_ns
 from dql_ros.contract import Contract
+from dql_ros.control.observer import Observer
+from dql_ros.convert.clock import ClockError, StreamClock
 from dql_ros.convert.convert import Source, convert
 from dql_ros.tools.contract_check import check_bag
 from tests.ros.bag.written_bags import STORE, Recorded, Way, write_bag
@@ -278,3 +281,23 @@ def test_a_latched_value_and_a_started_episode_outlast_a_step(tmp_path: Path) ->
     convert(Source(contract, [bag]), tmp_path / "out")
     episodes = load_dataset(tmp_path / "out").episodes
     assert [each.observations[0].tolist() for each in episodes] == [[0, 7], [20, 7]]
+
+
+@pytest.mark.parametrize("excess", [0, SECOND])
+@pytest.mark.parametrize("ahead_ns", [-SECOND, 0, 100 * MS, 100 * MS + 1, SECOND])
+def test_a_node_judges_a_stamp_as_a_conversion_does(ahead_ns: int, excess: int) -> None:
+    contract = rules()
+    message = state(7, START_NS + ahead_ns, excess)
+    live = offline = ""
+    try:
+        Observer(contract).receive("/js", message, received_ns=START_NS, steady_ns=0)
+    except ContractError as error:
+        live = str(error)
+    clock = StreamClock("/js", contract.observation[0], contract.period_ns, refuses=True)
+    try:
+        clock.judge(np.array([START_NS]), np.array([stamp_ns(message)]))
+    except ClockError as error:
+        offline = str(error)
+    words = live.removeprefix("/js: ").replace("this node's clock", "its receipt")
+    assert offline.startswith(f"/js: message 1: {words}" if live else "")
+    assert bool(offline) == bool(live) == (ahead_ns > 100 * MS or excess > 0)
