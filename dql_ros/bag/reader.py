@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -311,13 +311,14 @@ class Bag:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
 
-    def clock_steps(self, tolerance_ns: int) -> list[ClockStep]:
+    def clock_steps(self, tolerance_ns: int, repeated: Container[str] = ()) -> list[ClockStep]:
         """Find where the recording's clock had been set back, of the topics of `batches`.
 
         They are read once more, unless that has seen that all log times ascend as written.
 
         Args:
             tolerance_ns: By how much the log times of a channel may go back.
+            repeated: Topics whose log times say nothing: a recorder repeats what is latched.
 
         Raises:
             BagError: If the bag is damaged, or its clock was set back at very many places.
@@ -325,7 +326,7 @@ class Bag:
         if self._reading is None or self._reading.is_in_order:
             return []
         try:
-            return self._reading.clock_steps(tolerance_ns)
+            return self._reading.clock_steps(tolerance_ns, repeated)
         except DAMAGE as cause:
             raise BagError(f"{self.path}: {reason_of(cause)}") from cause
 

@@ -354,11 +354,11 @@ def _read(
             for role, decode in by_topic[block.topic]:
                 if block.msgtype != role.rule.type:
                     continue
-                arrived_ns, columns = _decoded(bag, contract, decode, block)
+                arrived_ns, columns = _decoded(bag, contract, roles, decode, block)
                 assembler.push(role.kind, role.name, arrived_ns, *columns)
         assembler.advance(batch.complete_until_ns)
         progress(batch.bytes_done)
-    finish(clocks.values(), bag, contract)
+    finish(clocks.values(), bag, contract, roles)
     decoders = [pair for pairs in by_topic.values() for pair in pairs]
     for _, decoder in decoders:
         if decoder.absence is not None:
@@ -368,14 +368,18 @@ def _read(
 
 
 def _decoded(
-    bag: Bag, contract: Contract, decode: TopicDecoder, block: MessageBlock
+    bag: Bag,
+    contract: Contract,
+    roles: list[TopicRole],
+    decode: TopicDecoder,
+    block: MessageBlock,
 ) -> tuple[Times, tuple[NDArray[Any], ...]]:
     try:
         return decode(block)
     except MessageError as cause:
         if isinstance(cause, ClockError):
             # Where the recorder's clock was set back, that is the reason for it.
-            require_no_step(bag, contract)
+            require_no_step(bag, contract, roles)
         raise located(cause, block, bag.start_ns, bag.path) from cause
 
 

@@ -55,7 +55,7 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
         BagError: If the bag is damaged, or no stamp of a stream is near its receipt.
     """
     clocks = _judged(bag, contract, roles, ())
-    steps = steps_of(bag, contract)
+    steps = steps_of(bag, contract, roles)
     if steps:
         clocks = _judged(bag, contract, roles, steps)
     faults = [fault for clock in clocks.values() for fault in clock.faults]
@@ -63,18 +63,23 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
     return Timeline(steps, sorted(faults, key=lambda fault: fault.start_ns))
 
 
-def steps_of(bag: Bag, contract: Contract) -> list[ClockStep]:
-    """Return where the recorder's clock was set back, as far as messages were read."""
-    return bag.clock_steps(set_back_limit_ns(contract.period_ns))
+def steps_of(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:
+    """Return where the recorder's clock was set back."""
+    latched = {
+        role.topic
+        for role in roles
+        if isinstance(role.rule, ObservationStream) and role.rule.latched
+    }
+    return bag.clock_steps(set_back_limit_ns(contract.period_ns), latched)
 
 
-def require_no_step(bag: Bag, contract: Contract) -> None:
-    """Check that the recorder's clock was not set back, as far as messages were read.
+def require_no_step(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> None:
+    """Check that the recorder's clock was not set back.
 
     Raises:
         BagError: If it was, with topic, message, time and what to do.
     """
-    for step in steps_of(bag, contract):
+    for step in steps_of(bag, contract, roles):
         raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
 
 
@@ -87,14 +92,16 @@ def set_back_text(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> s
     return f"the recorder's clock was set back {times} {where}; episodes end there"
 
 
-def finish(clocks: Iterable[StreamClock], bag: Bag, contract: Contract) -> None:
+def finish(
+    clocks: Iterable[StreamClock], bag: Bag, contract: Contract, roles: Sequence[TopicRole]
+) -> None:
     """Judge what there is, now that all messages were read.
 
     Raises:
         BagError: If times cannot be right, and the contract refuses that.
     """
     if contract.clock == "refuse":
-        require_no_step(bag, contract)
+        require_no_step(bag, contract, roles)
     for clock in clocks:
         try:
             clock.finish()

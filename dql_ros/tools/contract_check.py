@@ -132,7 +132,7 @@ def _compare(
     }
     signals = [role for role in roles if not isinstance(role.rule, Stream)]
     failures = _read(bag, roles, probes, signals, progress)
-    if steps := steps_of(bag, contract):
+    if steps := steps_of(bag, contract, roles):
         where = findings.problems if contract.clock == "refuse" else findings.warnings
         where.append(f"{bag.path}: {set_back_text(steps, bag, contract)}")
         if contract.clock == "refuse":

@@ -7,7 +7,7 @@ one by one, are in ROS 1's serialisation or in a rarer form of CDR become plain 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -125,10 +125,10 @@ class Reading:
         """Whether all was read, and the log times of every channel ascend as they were written."""
         return self._is_read and self._order.is_kept
 
-    def clock_steps(self, tolerance_ns: int) -> list[ClockStep]:
+    def clock_steps(self, tolerance_ns: int, repeated: Container[str]) -> list[ClockStep]:
         """Find where the recording's clock had been set back; see `written_order.clock_steps`."""
         segments = file_segments(self._storages, self._topics)
-        return clock_steps(segments, ChannelNumbers(self._storages), tolerance_ns)
+        return clock_steps(segments, ChannelNumbers(self._storages), tolerance_ns, repeated)
 
     def _part(self, part: Part, segments: Sequence[FileSegment]) -> Iterator[Batch]:
         """Yield the messages of a part."""

@@ -8,7 +8,7 @@ chunks that overlap.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -147,7 +147,10 @@ class WrittenOrder:
 
 
 def clock_steps(
-    segments: Iterable[FileSegment], numbers: ChannelNumbers, tolerance_ns: int
+    segments: Iterable[FileSegment],
+    numbers: ChannelNumbers,
+    tolerance_ns: int,
+    repeated: Container[str] = (),
 ) -> list[ClockStep]:
     """Find where the recording's clock had been set back, by the log times as they were written.
 
@@ -155,11 +158,12 @@ def clock_steps(
         segments: All that has messages of the topics.
         numbers: The channels.
         tolerance_ns: By how much a channel's log times may go back.
+        repeated: Topics whose log times say nothing: a recorder repeats what is latched.
 
     Raises:
         DamageError: If that is so at very many places.
     """
-    scan = _Scan(tolerance_ns)
+    scan = _Scan(tolerance_ns, repeated)
     for at in sorted(segments, key=lambda each: each.place):
         scan.add(at, _as_written(at, numbers))
     return scan.steps()
@@ -202,8 +206,8 @@ def _as_written(at: FileSegment, numbers: ChannelNumbers) -> _Messages:
 class _Scan:
     """The state of looking through messages as they were written."""
 
-    def __init__(self, tolerance_ns: int) -> None:
-        self._tolerance_ns = tolerance_ns
+    def __init__(self, tolerance_ns: int, repeated: Container[str]) -> None:
+        self._tolerance_ns, self._repeated = tolerance_ns, repeated
         self._found: list[ClockStep] = []
         self._spans_ns = [(MAX_TIME_NS, -MAX_TIME_NS)]  # between the steps
         self._newest: dict[_Key, int] = {}  # by the clock that counts now
@@ -239,7 +243,7 @@ class _Scan:
         found: tuple[int, int | None] = (start, None)
         for number, channel in enumerate(messages.channels):
             places = start + np.flatnonzero(messages.which[start:] == number)
-            if not len(places):
+            if not len(places) or channel[0] in self._repeated:
                 continue
             times = messages.times_ns[places]
             before = np.append(self._newest.get(channel, times[0]), times[:-1])

@@ -114,6 +114,17 @@ def test_threads_of_a_recorder_may_overtake_each_other(tmp_path: Path, writer: s
     assert len(steps(path, tolerance_ns=0)) == 1
 
 
+def test_what_a_recorder_repeats_says_nothing_of_its_clock(tmp_path: Path) -> None:
+    sent = steady(0, 40, 10_000)
+    sent[40:40] = [Sent("/goal", SECOND + 10_000 * MS + late, 0.0) for late in (50, 0)]
+    path = write_mcap(tmp_path / "x.mcap", [*sent, Sent("/goal", SECOND + 1, 0.0)])
+    assert [step.topic for step in steps(path)] == ["/goal"]
+    with Bag(path) as bag:
+        for _ in bag.batches(frozenset(bag.topics)):
+            pass
+        assert bag.clock_steps(MS, {"/goal"}) == []
+
+
 def test_files_that_overlap_are_one_recording_whose_clock_was_set_back(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
