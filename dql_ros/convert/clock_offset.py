@@ -22,8 +22,9 @@ LEAST_MOVE_NS = 100_000_000
 # The least delay is looked for in so much time, and in so many messages at least.
 WINDOW_NS = 5_000_000_000
 WINDOW_MESSAGES = 10
-# With fewer messages behind a move, at the end of a recording, nothing is said.
-MESSAGES_AFTER = 5
+# Of fewer messages nothing is said. They are enough where stamps go back, which no delay does;
+# where the delay becomes less, the messages before may have waited for a recording to begin.
+FEW_MESSAGES = 5
 # A message waited if the next was received in less than this share of the time between stamps.
 WAITED = 0.8
 # So much of the delays on the lower side of a move is below all of those on the other.
@@ -85,6 +86,7 @@ class ClockOffset:
         self._waiting = _Messages(nothing, nothing, nothing)  # the last one, until the next comes
         self._known = _Messages(nothing, nothing, nothing)  # as far back as is needed
         self._judged = 0  # how many of these
+        self._has_moved = False
 
     def add(self, numbers: NDArray[np.int64], arrived_ns: Times, stamps_ns: Times) -> list[Move]:
         """Take the next messages, and return the moves that are certain now."""
@@ -111,11 +113,15 @@ class ClockOffset:
         judged = len(known)
         for index in candidates[candidates >= self._judged].tolist():
             begin, end = self._window(index)
+            if known.stamps_ns[index] < known.stamps_ns[index - 1]:
+                begin, end = index - FEW_MESSAGES, min(index + FEW_MESSAGES, end)
             if not is_finished and end == len(known):
                 judged = index
                 break
             begin = max(begin, oldest)
-            if index - begin < WINDOW_MESSAGES or end - index < MESSAGES_AFTER:
+            is_first_less = delays_ns[index] < delays_ns[index - 1] and not self._has_moved
+            needed = WINDOW_MESSAGES if is_first_less else FEW_MESSAGES
+            if index - begin < needed or end - index < FEW_MESSAGES:
                 continue
             before_ns, after_ns = delays_ns[begin:index], delays_ns[index:end]
             if self._is_move(before_ns, after_ns):
@@ -127,7 +133,7 @@ class ClockOffset:
                         int(after_ns.min()),
                     )
                 )
-                oldest = index
+                oldest, self._has_moved = index, True
         self._forget(max(oldest, min(self._window(judged)[0], judged)), judged)
         return moves
 

@@ -88,6 +88,29 @@ def test_jitter_of_any_size_is_no_move(seed: int) -> None:
     assert moves(delays, pause_ms=20) == []
 
 
+def test_a_clock_that_is_wrong_for_a_second_is_found_twice() -> None:
+    stamps_ns = START_NS + np.arange(60) * PERIOD_NS
+    arrived_ns = stamps_ns + 2 * MS
+    stamps_ns[15:25] -= 900 * MS
+    assert [move.number for move in judged(stamps_ns, arrived_ns)] == [16, 26]
+
+
+@pytest.mark.parametrize("at", [5, 6, 20])
+def test_a_clock_may_be_set_back_soon_after_the_start(at: int) -> None:
+    stamps_ns = START_NS + np.arange(60) * PERIOD_NS
+    arrived_ns = stamps_ns + 2 * MS
+    stamps_ns[at:] -= 350 * MS
+    assert [move.number for move in judged(stamps_ns, arrived_ns, (3, 8))] == [at + 1]
+
+
+def test_two_publishers_whose_clocks_differ_are_no_move() -> None:
+    stamps_ns = START_NS + np.arange(200) * PERIOD_NS
+    arrived_ns = stamps_ns + 2 * MS
+    stamps_ns[1::2] -= 350 * MS
+    stamps_ns[100::3] -= 100 * MS
+    assert judged(stamps_ns, arrived_ns) == []
+
+
 def test_a_busy_second_is_no_move() -> None:
     delays = np.full(2000, 2.0)
     delays[500:550] += 200  # 50 messages at 50 Hz
