@@ -348,7 +348,7 @@ def _read(
         decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse, clock=clock)
         by_topic.setdefault(role.topic, []).append((role, decoder))
     known_losses = 0
-    for batch in bag.batches(frozenset(by_topic), timeline.steps):
+    for batch in bag.batches(frozenset(by_topic), steps=timeline.steps):
         known_losses += _interrupt(assembler, bag.losses[known_losses:])
         for block in batch.blocks:
             for role, decode in by_topic[block.topic]:

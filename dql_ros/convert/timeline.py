@@ -125,7 +125,7 @@ def _judged(
             stamped = role.rule.model_copy(update={"topic": role.topic, "fields": ()})
             decoder = BlockDecoder(stamped, bag.typestore(role.topic, role.rule.type))
             decoders.setdefault(role.topic, []).append((role, decoder, clock))
-    for batch in bag.batches(frozenset(role.topic for role in roles), steps):
+    for batch in bag.batches(frozenset(role.topic for role in roles), steps=steps):
         for block in batch.blocks:
             for role, decoder, clock in decoders.get(block.topic, ()):
                 if block.msgtype != role.rule.type:

@@ -69,7 +69,7 @@ def test_what_was_written_later_comes_later_with_times_that_go_on(
     with Bag(path) as bag:
         seen: list[tuple[int, str, int]] = []
         promised = -(2**63)
-        for batch in bag.batches(frozenset(bag.topics), found):
+        for batch in bag.batches(frozenset(bag.topics), steps=found):
             for block in batch.blocks:
                 assert (block.log_times_ns >= promised).all()
                 seen += [
@@ -93,7 +93,9 @@ def test_the_first_by_the_new_clock_may_be_of_a_slower_topic(tmp_path: Path) -> 
     (step,) = steps(path)
     assert step.topic == "/state"
     with Bag(path) as bag:
-        blocks = [b for batch in bag.batches(frozenset(bag.topics), [step]) for b in batch.blocks]
+        blocks = [
+            b for batch in bag.batches(frozenset(bag.topics), steps=[step]) for b in batch.blocks
+        ]
     assert {b.topic for b in blocks if b.shift_ns} == {"/slow", "/state", "/command"}
 
 
