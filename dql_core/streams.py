@@ -236,7 +236,7 @@ class HeldColumn:
         self._clock = np.empty(0, np.int64)  # how often the stamps' clock had been set back
         self._set_back = np.empty(0, np.int64)  # arrivals at which it was
         self._last_stamp_ns: int | None = None
-        self._ended_ns = BEGINNING_NS
+        self._ended_ns = self._resumed_ns = BEGINNING_NS
         self._ranking: _Ranking | None = None
 
     def extend(self, arrived_ns: Times, stamps_ns: Times, values: NDArray[np.float64]) -> None:
@@ -305,6 +305,11 @@ class HeldColumn:
         self._ended_ns = ended_ns
         self._keep(self._is_new(self._arrived, self._stamps, self._clock))
 
+    def forget_arrivals_before(self, resumed_ns: int) -> None:
+        """Drop, now and later, what arrived before ``resumed_ns``, whatever its stamp."""
+        self._resumed_ns = resumed_ns
+        self._keep(self._is_new(self._arrived, self._stamps, self._clock))
+
     def _is_new(
         self, arrived_ns: Times, stamps_ns: Times, clock: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
@@ -312,7 +317,7 @@ class HeldColumn:
         is_new: NDArray[np.bool_] = (arrived_ns > self._ended_ns) & (
             (stamps_ns > self._ended_ns) | (clock > ended_clock)
         )
-        return is_new
+        return is_new & (arrived_ns >= self._resumed_ns)
 
     def _keep(self, kept: NDArray[np.bool_]) -> None:
         if not kept.all():

@@ -1,8 +1,9 @@
 """Bags of a made-up arm for the benchmarks of conversion, and the contract that reads them.
 
 ``/joint_states`` JointState with 7 joints at 500 Hz, ``/cmd_vel`` Twist at 50 Hz, and
-``/episode_end`` Bool every 20 s; on request ``/camera`` Image, which the contract does not name.
-The numbers are random, so that only names, stamps and the like can be compressed.
+``/episode_end`` Bool every 20 s; on request ``/camera`` Image, which the contract does not name,
+or commands in the first and the last second only. The numbers are random, so that only names,
+stamps and the like can be compressed.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def write_bag(
     size_bytes: int | None = None,
     images_hz: int = 0,
     seed: int = 0,
+    is_paused: bool = False,
 ) -> Path:
     """Write a bag of so many seconds, or as many as reach a size.
 
@@ -85,6 +87,7 @@ def write_bag(
         size_bytes: Instead of ``seconds``: the size of its serialised messages.
         images_hz: Rate of the camera, 921,600 bytes an image.
         seed: Of the random numbers.
+        is_paused: Whether commands came in the first and the last second only; with ``seconds``.
 
     Returns:
         What to convert: ``folder``, or the file in it.
@@ -94,16 +97,20 @@ def write_bag(
     written, second = 0, 0
     with (_db3 if storage == "db3" else _mcap)(folder, storage, topics) as (path, write):
         while second < seconds if seconds is not None else written < (size_bytes or 0):
+            is_commanded = not is_paused or second in {0, (seconds or 0) - 1}
             for time_ns, topic, cdr in _second(rng, second, images_hz):
+                if topic == "/cmd_vel" and not is_commanded:
+                    continue
                 write(time_ns, topic, cdr)
                 written += len(cdr)
             second += 1
     return path
 
 
-def message_count(seconds: int) -> int:
+def message_count(seconds: int, *, is_paused: bool = False) -> int:
     """Number of messages that the contract asks for in a bag of so many seconds."""
-    return seconds * (JOINT_RATE_HZ + TWIST_RATE_HZ) + seconds // EPISODE_S
+    commanded = min(seconds, 2) if is_paused else seconds
+    return seconds * JOINT_RATE_HZ + commanded * TWIST_RATE_HZ + seconds // EPISODE_S
 
 
 def _second(rng: np.random.Generator, second: int, images_hz: int) -> Iterator[Message]:

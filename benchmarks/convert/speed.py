@@ -7,10 +7,11 @@ The bag has JointState(7) at 500 Hz and Twist at 50 Hz (`benchmarks/convert/bags
 yardstick is the loop that people write: rosbags iterates and deserialises, numbers are appended to
 lists and become numpy arrays at the end; it aligns, rewards, checks and writes nothing.
 ``convert`` is the whole of ``dql convert``: read, decode, align, cut into episodes, reward, hash
-the input, write the Minari dataset and the report; its stages are measured by themselves, too. All
-run in one process with one thread for numpy's products and take turns, so that whatever else the
-machine does falls on all; the ratio is the median over the turns of the ratio of their times, then
-over several processes, with its range.
+the input, write the Minari dataset and the report; its stages are measured by themselves, too, and
+``convert, commands paused`` is the same of a bag that has commands in its first and last second
+only: a pause may not cost more than what it leaves out. All run in one process with one thread for
+numpy's products and take turns, so that whatever else the machine does falls on all; the ratio is
+the median over the turns of the ratio of their times, then over several processes, with its range.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from dql_core.export.latency import speed_ratio, time_interleaved
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 
+PAUSED = "convert, commands paused"
 SECONDS, PROCESSES, ROUNDS = 200, 3, 5
 COMMAND = "python -m benchmarks.convert.speed --keep"
 
@@ -50,20 +52,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=PROCESSES)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns in a process")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
-    parser.add_argument("--measure", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        contract, bag = arguments.measure
-        compare(contract, bag, arguments.seconds, arguments.rounds)
+        contract, bag, paused = arguments.measure
+        compare(contract, bag, paused, arguments.seconds, arguments.rounds)
         return
     lines = []
     with tempfile.TemporaryDirectory() as folder:
         contract = write_contract(Path(folder))
         for storage in STORAGES:
             place = Path(folder) / storage.replace(" ", "_")
-            bag = write_bag(place, storage, seconds=arguments.seconds)
+            bag = write_bag(place / "whole", storage, seconds=arguments.seconds)
+            paused = write_bag(
+                place / "paused", storage, seconds=arguments.seconds, is_paused=True
+            )
             options = ["--seconds", str(arguments.seconds), "--rounds", str(arguments.rounds)]
-            part = [*options, "--measure", str(contract), str(bag)]
+            part = [*options, "--measure", str(contract), str(bag), str(paused)]
             runs = [run_part(part) for _ in range(arguments.processes)]
             lines += [show({"storage": storage, **line}) for line in summary(runs)]
     if arguments.keep:
@@ -80,8 +85,8 @@ def run_part(options: list[str]) -> list[Line]:
     return [json.loads(line) for line in finished.stdout.splitlines()]
 
 
-def compare(contract: Path, bag: Path, seconds: int, rounds: int) -> None:
-    """Let the plain loop and ours take turns on one bag."""
+def compare(contract: Path, bag: Path, paused: Path, seconds: int, rounds: int) -> None:
+    """Let the plain loop and ours take turns on one bag, and ours on one with a pause."""
     messages = message_count(seconds)
     if plain_loop(bag) != messages:
         raise SystemExit(f"the plain loop did not read all {messages} messages of {bag}")
@@ -89,12 +94,14 @@ def compare(contract: Path, bag: Path, seconds: int, rounds: int) -> None:
         functions: dict[str, Callable[[], object]] = {
             "yardstick": partial(plain_loop, bag),
             **stages(bag, load_contract(contract)),
-            "convert": conversion(contract, bag, Path(folder)),
+            "convert": conversion(contract, bag, Path(folder) / "whole"),
+            PAUSED: conversion(contract, paused, Path(folder) / "paused"),
         }
         for function in functions.values():
             function()
         times = time_interleaved(functions, rounds=rounds, calls=1, warm_up=0)
     for name, taken in times.items():
+        messages = message_count(seconds, is_paused=name == PAUSED)
         seconds_taken = float(np.median(taken)) / 1e6
         _, ratio, _ = speed_ratio(times["yardstick"], taken)
         show(
@@ -173,7 +180,8 @@ def table(lines: list[Line]) -> str:
         f"{lines[0]['messages']:,} messages:\nJointState(7) at 500 Hz and Twist at 50 Hz. The "
         f"yardstick is the plain loop: rosbags iterates and\ndeserialises, numbers go to lists "
         f"and become numpy arrays. `convert` is the whole of `dql convert`,\nwith rewards, "
-        f"dataset and report. All take turns in one process; medians over "
+        f"dataset and report; `{PAUSED}` that of a bag with commands at its\ntwo ends "
+        f"only. All take turns in one process; medians over "
         f"{lines[0]['processes']} processes,\nin brackets the range of their ratios.\n\n"
         f"{markdown_table(headings, rows)}"
     )

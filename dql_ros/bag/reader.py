@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -41,12 +41,14 @@ from dql_ros.bag.storage.storage import (
     lost_words,
     reason_of,
 )
+from dql_ros.bag.storage.written_order import ClockStep
 from dql_ros.codecs.block import Batch
 
 __all__ = [
     "STORAGE_SUFFIXES",
     "Bag",
     "BagTopic",
+    "ClockStep",
     "Loss",
     "is_storage",
     "sha256",
@@ -116,21 +118,18 @@ class Bag:
         self._yaml, self._notes, self._losses = layout.metadata, layout.notes, layout.losses
         self.files = layout.files
         self.size_bytes = sum(file.stat().st_size for file in layout.files)
-        unread: list[tuple[int, int]] = []  # which loss each is, and which file comes after it
         for file in layout.files:
             try:
                 storage = open_storage(file, self._temporary, salvage=self._salvage)
             except DAMAGE as cause:
                 if not self._salvage:
                     raise DamageError(f"{file.name}: {reason_of(cause)}") from cause
-                unread.append((len(self._losses), len(self._storages)))
                 size = file.stat().st_size
                 self._losses.append(Loss(file.name, reason_of(cause), None, size))
             else:
                 self._storages.append(storage)
                 self._losses += storage.losses
-        for index, following in unread:
-            self._losses[index] = self._timed(self._losses[index], following)
+        self._losses = [self._timed(loss) for loss in self._losses]
         if not self._storages:
             reason = self._losses[0].reason
             raise BagError(f"{self.path}: nothing of it can be read: {reason}")
@@ -145,11 +144,15 @@ class Bag:
         }
         self.message_count = sum(topic.count for topic in self.topics.values())
 
-    def _timed(self, loss: Loss, following: int) -> Loss:
-        """A file that cannot be opened lies in time between its neighbours in the bag."""
-        before, behind = self._storages[:following], self._storages[following:]
-        ends = [span[1] + 1 for storage in before if (span := storage.span_ns)]
-        starts = [span[0] - 1 for storage in behind if (span := storage.span_ns)]
+    def _timed(self, loss: Loss) -> Loss:
+        """A file of which nothing can be read lies in time between its neighbours in the bag."""
+        spans = {each.path.name: span for each in self._storages if (span := each.span_ns)}
+        order = [file.name for file in self.files] if self._yaml is None else self._yaml.files
+        if loss.start_ns is not None or loss.file in spans or loss.file not in order:
+            return loss
+        place = order.index(loss.file)
+        ends = [spans[name][1] + 1 for name in order[:place] if name in spans]
+        starts = [spans[name][0] - 1 for name in order[place:] if name in spans]
         return replace(loss, start_ns=max(ends, default=0), end_ns=min(starts, default=None))
 
     @cached_property
@@ -308,8 +311,30 @@ class Bag:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
 
+    def clock_steps(self, tolerance_ns: int, repeated: Container[str] = ()) -> list[ClockStep]:
+        """Find where the recording's clock had been set back, of the topics of `batches`.
+
+        They are read once more, unless that has seen that all log times ascend as written.
+
+        Args:
+            tolerance_ns: By how much the log times of a channel may go back.
+            repeated: Topics whose log times say nothing: a recorder repeats what is latched.
+
+        Raises:
+            BagError: If the bag is damaged, or its clock was set back at very many places.
+        """
+        if self._reading is None or self._reading.is_in_order:
+            return []
+        try:
+            return self._reading.clock_steps(tolerance_ns, repeated)
+        except DAMAGE as cause:
+            raise BagError(f"{self.path}: {reason_of(cause)}") from cause
+
     def batches(
-        self, topics: frozenset[str], unreadable: dict[str, str] | None = None
+        self,
+        topics: frozenset[str],
+        unreadable: dict[str, str] | None = None,
+        steps: Sequence[ClockStep] = (),
     ) -> Iterator[Batch]:
         """Yield the messages of topics, serialised in CDR, as they lie in the files.
 
@@ -319,6 +344,8 @@ class Bag:
             topics: The topics.
             unreadable: By topic, why its messages cannot be decoded: they come as recorded, and
                 so do those of which that turns out; it is noted here. ``None`` to raise it.
+            steps: Where the recording's clock had been set back: what was written after each comes
+                after all from before it, with shifted times.
 
         Raises:
             BagError: If the bag is damaged, has another number of messages than it says, or a
@@ -343,6 +370,7 @@ class Bag:
                 size_bytes=self.size_bytes,
                 salvage=self._salvage,
                 unreadable=unreadable,
+                steps=steps,
             )
             yield from self._reading.batches()
         except DAMAGE as cause:

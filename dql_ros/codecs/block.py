@@ -20,6 +20,10 @@ class MessageBlock:
         data: Bytes that hold all of them, dtype uint8.
         starts: Where in ``data`` each begins, with its CDR encapsulation header; shape (n,).
         lengths: How many bytes each has; shape (n,).
+        written: Numbers that ascend in the order in which they were recorded, shape (n,); ``None``
+            where ``starts`` do.
+        shift_ns: What was added to the log times, since the recording's clock had been set back;
+            header stamps are to be shifted as far.
     """
 
     topic: str
@@ -28,6 +32,8 @@ class MessageBlock:
     data: NDArray[np.uint8]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
+    written: NDArray[np.int64] | None = None
+    shift_ns: int = 0
 
     def __len__(self) -> int:
         """Number of messages, n."""
@@ -35,11 +41,16 @@ class MessageBlock:
 
     def first(self, count: int) -> MessageBlock:
         """Return the block of the first ``count`` messages."""
+        return self.select(slice(count))
+
+    def select(self, chosen: slice | NDArray[np.bool_]) -> MessageBlock:
+        """Return some of the messages."""
         return replace(
             self,
-            log_times_ns=self.log_times_ns[:count],
-            starts=self.starts[:count],
-            lengths=self.lengths[:count],
+            log_times_ns=self.log_times_ns[chosen],
+            starts=self.starts[chosen],
+            lengths=self.lengths[chosen],
+            written=None if self.written is None else self.written[chosen],
         )
 
     def payload(self, index: int) -> bytes:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
-from dql_core.streams import SECOND_NS
 from dql_ros.codecs.message_path import AbsentError, JointOrder, name_list_paths, position_of
+from dql_ros.codecs.stamps import stamps_of
 from dql_ros.contract import FieldSelection
 from dql_ros.contract.path import Named, split_path
 
@@ -363,7 +363,7 @@ class RowPlan:
         seconds, nanoseconds = (
             _view(gathered[index], run)[:, 0].astype(np.int64) for index, run in self._stamps
         )
-        return np.asarray(seconds * SECOND_NS + nanoseconds)
+        return stamps_of(seconds, nanoseconds)
 
     def _places(self, selection: FieldSelection) -> list[Place]:
         if not selection.read_elements:

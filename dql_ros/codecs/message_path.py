@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_core.streams import SECOND_NS
+from dql_ros.codecs.stamps import stamp_of
 from dql_ros.contract.path import Named, Step, join_steps, split_path
 
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
@@ -364,6 +365,8 @@ class JointOrder:
 def stamp_ns(message: Any, topic: str = "message") -> int:
     """Return a message's header stamp in nanoseconds; ``topic`` is named in the error.
 
+    One whose ``nanosec`` is no part of a second is no time; see `stamps_of`.
+
     Raises:
         ContractError: If the message has no header.
     """
@@ -374,7 +377,7 @@ def stamp_ns(message: Any, topic: str = "message") -> int:
             f"{topic}: no header to take the time from (the message has: "
             f"{', '.join(field_names(message))}); set 'stamp: receive' for it in the contract"
         ) from cause
-    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
+    return stamp_of(stamp)
 
 
 def set_time(time: Any, nanoseconds: int) -> None:

@@ -23,11 +23,11 @@ from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 
 MIN_RATE_HZ = 0.001
-# What only the running node obeys: it may be changed without a new dataset and a new policy.
+# What the running node obeys: it may be changed without a new dataset and a new policy.
 _LIVE_ONLY: Any = {
     "on_fault": True,
     "observation": {"__all__": {"max_ahead_s"}},
-    "action": {"__all__": {"fields": {"__all__": {"max_rate"}}}},
+    "action": {"__all__": {"max_ahead_s": True, "fields": {"__all__": {"max_rate"}}}},
 }
 
 
@@ -96,6 +96,9 @@ class Contract(StrictModel):
             refused, the ticks that it reaches are dropped, or the episode is split there.
         beyond_bounds: What becomes of recorded actions beyond the bounds: they are clipped, they
             are refused, or the dataset's bounds are widened.
+        clock: What becomes of a recording whose times cannot be right - its clock was set back, a
+            stamp is later than its receipt or is no time, the two clocks were moved against each
+            other: it is refused, or the episode is split there.
         on_fault: What the robot is sent when no action can be sampled.
     """
 
@@ -108,6 +111,7 @@ class Contract(StrictModel):
     episode: EpisodeRules = EpisodeRules()
     nonfinite: Literal["refuse", "drop", "split"] = "refuse"
     beyond_bounds: Literal["clip", "refuse", "widen"] = "clip"
+    clock: Literal["refuse", "split"] = "refuse"
     on_fault: FaultRules = FaultRules()
 
     @model_validator(mode="before")

@@ -65,6 +65,8 @@ class Stream(Topic):
         stamp: Time of a message in a recording: its header's stamp, or when it was received.
         max_skew_s: Header stamps that are farther from the time of receipt are of another clock
             and refused; in seconds, without limit if null.
+        max_ahead_s: Header stamps that lie farther ahead of their receipt cannot be right, since
+            nothing is measured after it was received; in seconds, one control period if null.
         unnamed: What a message with an empty list of joint names means: it is refused, or its
             elements are those of the contract's joints, in the order of their first mention.
         when_absent: What becomes of a message that has not got what is selected: it is an error,
@@ -75,6 +77,7 @@ class Stream(Topic):
     fields: tuple[FieldSelection, ...] = Field(min_length=1)
     stamp: Literal["header", "receive"] = "header"
     max_skew_s: float | None = Field(default=60.0, gt=0, le=MAX_S)
+    max_ahead_s: float | None = Field(default=None, gt=0, le=MAX_S)
     unnamed: Literal["refuse", "by_index"] = "refuse"
     when_absent: WhenAbsent = None
 
@@ -113,6 +116,10 @@ class Stream(Topic):
         """Limit on the distance of header stamp and receipt in nanoseconds."""
         return None if self.max_skew_s is None else round(self.max_skew_s * SECOND_NS)
 
+    def max_ahead_ns(self, period_ns: int) -> int:
+        """How far a header stamp may lie ahead of its receipt, in nanoseconds."""
+        return period_ns if self.max_ahead_s is None else round(self.max_ahead_s * SECOND_NS)
+
 
 def skips_absent(when_absent: WhenAbsent, is_by_name: bool) -> bool:
     """Whether messages without what is selected are skipped; by default if that is by name."""
@@ -136,9 +143,6 @@ class ObservationStream(Stream):
         name: Tells streams of one topic apart, such as an arm's and a gripper's that both publish
             on ``/joint_states``; the topic by default.
         max_age_s: Older values count as missing; in seconds.
-        max_ahead_s: Header stamps that lie farther ahead of the clock at receipt are refused by
-            the policy node, since nothing is measured after it was received; in seconds, one
-            control period if null.
         latched: Sent once an episode and valid until replaced; its age has no limit.
         qos: Subscription QoS; by default best effort, or reliable and transient local if latched.
         sim: What of a simulated model the topic shows: ``site:NAME``, ``body:NAME`` or
@@ -147,7 +151,6 @@ class ObservationStream(Stream):
 
     name: str = Field(default="", pattern=r"^[\w/.-]*$")
     max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
-    max_ahead_s: float | None = Field(default=None, gt=0, le=MAX_S)
     latched: bool = False
     qos: QualityOfService = Field(
         default_factory=lambda section: (
@@ -169,10 +172,6 @@ class ObservationStream(Stream):
     def max_age_ns(self) -> int | None:
         """Age limit in nanoseconds; ``None`` for a latched stream."""
         return None if self.latched else round(self.max_age_s * SECOND_NS)
-
-    def max_ahead_ns(self, period_ns: int) -> int:
-        """How far a header stamp may lie ahead of the clock at receipt, in nanoseconds."""
-        return period_ns if self.max_ahead_s is None else round(self.max_ahead_s * SECOND_NS)
 
     @field_validator("fields")
     @classmethod

@@ -10,6 +10,7 @@ from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import SECOND_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.codecs.message_path import AbsentError, with_remedy
+from dql_ros.codecs.stamps import BY_RECEIPT, ahead_problem, invalid_nanosec, nanosec_problem
 from dql_ros.contract import Contract, ObservationStream
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
@@ -197,19 +198,14 @@ class Observer:
         limit_ns = stream.max_ahead_ns(self._period_ns)
         if ahead_ns > limit_ns:
             self.arrivals[stream.key].ahead += 1
-            remedy = (
-                "synchronise the two clocks, set 'stamp: receive' for it in the contract, or "
-                "raise its 'max_ahead_s'"
-            )
+            remedy = BY_RECEIPT
             if self._is_simulated and ahead_ns > _OTHER_CLOCK_NS:
                 remedy = (
                     "use_sim_time is true, and /clock did not come or has another time: play a "
                     "bag with 'ros2 bag play --clock', or set use_sim_time to false for a robot"
                 )
-            raise ContractError(
-                f"{stream.topic}: the header stamp is {ahead_ns / 1e9:.3f} s ahead of this node's "
-                f"clock (limit {limit_ns / 1e9:g} s): {remedy}"
-            )
+            problem = ahead_problem(ahead_ns, limit_ns, "this node's clock", remedy)
+            raise ContractError(f"{stream.topic}: {problem}")
 
     def _is_age_unknown(self, stream: ObservationStream, steady_ns: int) -> bool:
         """Whether a message's age is known by its receipt only, and that cannot be trusted."""
@@ -226,9 +222,7 @@ def _time_of(message: Any, stream: ObservationStream, received_ns: int) -> int:
     if stream.stamp == "receive":
         return received_ns
     time_ns = stamp_ns(message, stream.topic)
-    if message.header.stamp.nanosec >= SECOND_NS:
-        raise ContractError(
-            f"{stream.topic}: header.stamp.nanosec is {message.header.stamp.nanosec}, but a "
-            f"second has {SECOND_NS}: correct the driver, or set 'stamp: receive'"
-        )
+    nanosec = invalid_nanosec(time_ns)
+    if nanosec is not None:
+        raise ContractError(f"{stream.topic}: {nanosec_problem(nanosec)}")
     return time_ns

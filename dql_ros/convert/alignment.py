@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.streams import HeldColumn
+from dql_core.streams import BEGINNING_NS, HeldColumn
 from dql_ros.contract import ActionStream, Contract, EpisodeRules, ObservationStream, RewardTopic
 from dql_ros.convert.columns import Backlog, TimedColumn, Times, are_numbers, total
 
@@ -79,6 +79,7 @@ class Alignment:
         self.window = EpisodeWindow(contract.episode)
         self.instants_ns: Times = np.empty(0, np.int64)
         self.last_arrival_ns: int | None = None
+        self._commands_from_ns = BEGINNING_NS
 
     @property
     def lag_ns(self) -> int:
@@ -162,14 +163,14 @@ class Alignment:
     def next_end(self, after_ns: int) -> int | None:
         """When one of the two next was true, after ``after_ns``, as far as is known."""
         columns = [self._signals[n] for n in ("terminated", "truncated") if n in self._signals]
-        times = [c.times_ns[(c.times_ns > after_ns) & (c.values != 0)][:1] for c in columns]
-        found = np.concatenate([*times, np.empty(0, np.int64)])
-        return int(found.min()) if len(found) else None
+        return min(
+            (t for c in columns if (t := c.next_raised(after_ns)) is not None), default=None
+        )
 
     @property
     def command_times_ns(self) -> Times:
         """Times of the first action stream's commands, ascending and different."""
-        return np.unique(self._commanded[self._contract.action[0].key].times_ns)
+        return self._commanded[self._contract.action[0].key].different_times_ns
 
     def forget_before(self, time_ns: int) -> None:
         """Drop what no question about a time at or after ``time_ns`` needs."""
@@ -188,11 +189,24 @@ class Alignment:
         for column in self._commanded.values():
             column.forget_until(ended_ns)
 
+    def forget_all_before(self, resumed_ns: int) -> None:
+        """Drop, now and later, what arrived before an interruption was over.
+
+        Values of latched streams, signals and events stay.
+        """
+        for stream in self._contract.observation:
+            if not stream.latched:
+                self._observed[stream.key].forget_arrivals_before(resumed_ns)
+        for column in self._commanded.values():
+            column.clear()
+        self._commands_from_ns = resumed_ns
+
     def _extend(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
         if kind == "observation":
             self._observed[name].extend(arrived_ns, *columns)
         elif kind == "action":
-            self._commanded[name].extend(*columns)
+            first = int(np.searchsorted(arrived_ns, self._commands_from_ns))
+            self._commanded[name].extend(*(column[first:] for column in columns))
         elif kind == "signal":
             self._signals.setdefault(name, TimedColumn()).extend(arrived_ns, *columns)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,16 +20,38 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode
 from dql_core.errors import BagError, DatasetError, DqlError
 from dql_core.files import write_text
-from dql_ros.bag.reader import Bag, sha256
+from dql_ros.bag.reader import Bag, Loss, sha256
+from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import MessageError
 from dql_ros.contract import Contract, Stream
 from dql_ros.convert.alignment import OnArrivals
-from dql_ros.convert.bag_result import BagResult, EpisodeRow, SkippedRow, SkippedTopic
+from dql_ros.convert.bag_result import (
+    BagResult,
+    ClockRow,
+    EpisodeRow,
+    SkippedRow,
+    SkippedTopic,
+)
+from dql_ros.convert.clock import ClockError, ClockFault
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.episodes import EpisodeAssembler
-from dql_ros.convert.recorded_episode import LACKS, RecordedEpisode, SkippedSpan
+from dql_ros.convert.recorded_episode import (
+    LACKS,
+    Cause,
+    Interruption,
+    Reason,
+    RecordedEpisode,
+    SkippedSpan,
+)
 from dql_ros.convert.report.topic_statistics import TopicStatistics
+from dql_ros.convert.timeline import (
+    Timeline,
+    find_timeline,
+    finish,
+    require_no_step,
+    stream_clocks,
+)
 from dql_ros.convert.topic_decoders import (
     TopicDecoder,
     TopicRole,
@@ -190,6 +212,16 @@ class _Conversion:
             observed=self._converter.observed.rows(),
             commanded=self._converter.commanded.rows(),
             by_index_warnings=summary.by_index,
+            clock_faults=tuple(
+                ClockRow(
+                    topic=fault.topic,
+                    count=fault.count,
+                    from_s=self._since_start(fault.start_ns),
+                    to_s=self._since_start(fault.end_ns),
+                    what=fault.kind.value,
+                )
+                for fault in summary.clock_faults
+            ),
         )
 
     def _since_start(self, time_ns: int) -> float:
@@ -210,6 +242,7 @@ class BagSummary:
         dropped_ticks: Ticks left out of episodes for a NaN or an infinity.
         split_nonfinite: Episodes that such a value ended.
         by_index: Messages without joint names that were read in the contract's order.
+        clock_faults: Where times could not be right, and the episode was split.
     """
 
     topics: tuple[TopicStatistics, ...]
@@ -217,6 +250,7 @@ class BagSummary:
     dropped_ticks: int
     split_nonfinite: int
     by_index: int
+    clock_faults: tuple[ClockFault, ...]
 
 
 def require_topic(bag: Bag, role: TopicRole) -> None:
@@ -277,8 +311,11 @@ def read_bag_episodes(
     def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
         statistics[kind, topic].add_ages(ages_ns)
 
+    timeline = find_timeline(bag, contract, roles) if contract.clock == "split" else Timeline()
     assembler = EpisodeAssembler(contract, on_episode, note_ages, note_arrivals)
-    decoders = _read(bag, contract, roles, assembler, progress)
+    for interruption in timeline.interruptions:
+        assembler.interrupt(interruption)
+    decoders = _read(bag, contract, roles, timeline, assembler, progress)
     progress(bag.size_bytes)
     for role, decoder in decoders:
         figures = statistics[role.kind, role.name]
@@ -289,6 +326,7 @@ def read_bag_episodes(
         dropped_ticks=assembler.dropped_ticks,
         split_nonfinite=assembler.split_nonfinite,
         by_index=sum(decoder.by_index for _, decoder in decoders),
+        clock_faults=tuple(timeline.faults),
     )
 
 
@@ -296,34 +334,62 @@ def _read(
     bag: Bag,
     contract: Contract,
     roles: list[TopicRole],
+    timeline: Timeline,
     assembler: EpisodeAssembler,
     progress: Callable[[int], None],
 ) -> list[tuple[TopicRole, TopicDecoder]]:
     """Pass every message of the contract's topics to the assembler; return the decoders."""
     refuse = contract.nonfinite == "refuse"
+    clocks = stream_clocks(contract, roles, refuses=contract.clock == "refuse")
     by_topic: dict[str, list[tuple[TopicRole, TopicDecoder]]] = {}
     for role in roles:
         typestore = bag.typestore(role.topic, role.rule.type)
-        decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse)
+        clock = clocks.get((role.kind, role.name))
+        decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse, clock=clock)
         by_topic.setdefault(role.topic, []).append((role, decoder))
-    for batch in bag.batches(frozenset(by_topic)):
+    known_losses = 0
+    for batch in bag.batches(frozenset(by_topic), steps=timeline.steps):
+        known_losses += _interrupt(assembler, bag.losses[known_losses:])
         for block in batch.blocks:
             for role, decode in by_topic[block.topic]:
                 if block.msgtype != role.rule.type:
                     continue
-                try:
-                    arrived_ns, columns = decode(block)
-                except MessageError as cause:
-                    raise located(cause, block, bag.start_ns, bag.path) from cause
+                arrived_ns, columns = _decoded(bag, contract, roles, decode, block)
                 assembler.push(role.kind, role.name, arrived_ns, *columns)
         assembler.advance(batch.complete_until_ns)
         progress(batch.bytes_done)
+    finish(clocks.values(), bag, contract, roles)
     decoders = [pair for pairs in by_topic.values() for pair in pairs]
     for _, decoder in decoders:
         if decoder.absence is not None:
             raise located_at(*decoder.absence, bag.start_ns, bag.path)
     assembler.finish()
     return decoders
+
+
+def _decoded(
+    bag: Bag,
+    contract: Contract,
+    roles: list[TopicRole],
+    decode: TopicDecoder,
+    block: MessageBlock,
+) -> tuple[Times, tuple[NDArray[Any], ...]]:
+    try:
+        return decode(block)
+    except MessageError as cause:
+        if isinstance(cause, ClockError):
+            # Where the recorder's clock was set back, that is the reason for it.
+            require_no_step(bag, contract, roles)
+        raise located(cause, block, bag.start_ns, bag.path) from cause
+
+
+def _interrupt(assembler: EpisodeAssembler, losses: Sequence[Loss]) -> int:
+    """End the episode at each loss of which it is known where it lies; return their number."""
+    for loss in losses:
+        if loss.start_ns is not None:
+            end_ns = loss.start_ns if loss.end_ns is None else max(loss.end_ns + 1, loss.start_ns)
+            assembler.interrupt(Interruption(loss.start_ns, end_ns, Reason(Cause.LOST)))
+    return len(losses)
 
 
 class RemoteError(Exception):

@@ -122,6 +122,20 @@ class SkippedRow(GapRow):
     reason: str
 
 
+class ClockRow(GapRow):
+    """Messages whose times cannot be right, where an episode was split.
+
+    Attributes:
+        topic: Their topic.
+        count: How many follow each other.
+        what: What is wrong with them, in words.
+    """
+
+    topic: str
+    count: int
+    what: str
+
+
 class SkippedTopic(StrictModel):
     """A topic whose messages nobody can read and nobody asked for, and why."""
 
@@ -156,6 +170,7 @@ class BagResult(StrictModel):
         observed: What rounding to float32 leaves of each observation field.
         commanded: What it leaves of each action field.
         by_index_warnings: Messages without joint names that were read by position.
+        clock_faults: Where times cannot be right.
         error: Why the bag could not be converted; ``None`` if it was.
     """
 
@@ -180,6 +195,7 @@ class BagResult(StrictModel):
     observed: tuple[PrecisionRow, ...] = ()
     commanded: tuple[PrecisionRow, ...] = ()
     by_index_warnings: int = 0
+    clock_faults: tuple[ClockRow, ...] = ()
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.int64]
 Rows = NDArray[Any]
+_STEP = 4096
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -56,6 +57,7 @@ class TimedColumn:
         self.times_ns: Times = np.empty(0, np.int64)
         self.values: NDArray[np.float64] = np.empty((0, *shape))
         self._ended = np.empty(0, bool)
+        self._different_ns: Times | None = None
 
     def extend(
         self,
@@ -79,6 +81,14 @@ class TimedColumn:
             order = np.argsort(self.times_ns, kind="stable")
             self.times_ns, self.values = self.times_ns[order], self.values[order]
             self._ended = self._ended[order]
+        self._different_ns = None
+
+    @property
+    def different_times_ns(self) -> Times:
+        """The times, ascending, each once."""
+        if self._different_ns is None:
+            self._different_ns = np.unique(self.times_ns)
+        return self._different_ns
 
     def first_in(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], Times]:
         """First value in each [start, end), else the one held from before; see `held_at`.
@@ -111,6 +121,16 @@ class TimedColumn:
             np.searchsorted(self.times_ns, ends_ns, side="right"),
         )
 
+    def next_raised(self, after_ns: int) -> int | None:
+        """Time of the first value after ``after_ns`` that is not 0."""
+        first = int(np.searchsorted(self.times_ns, after_ns, side="right"))
+        while first < len(self.times_ns):
+            raised = np.flatnonzero(self.values[first : first + _STEP])
+            if len(raised):
+                return int(self.times_ns[first + int(raised[0])])
+            first += _STEP
+        return None
+
     def within(
         self, starts_ns: Times, ends_ns: Times
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -134,10 +154,15 @@ class TimedColumn:
             return positions
         return np.where(self._ended[positions], -1, positions)
 
+    def clear(self) -> None:
+        """Drop all."""
+        self._drop(len(self.times_ns))
+
     def _drop(self, count: int) -> None:
         if count > 0:
             self.times_ns, self.values = self.times_ns[count:], self.values[count:]
             self._ended = self._ended[count:]
+            self._different_ns = None
 
 
 def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:

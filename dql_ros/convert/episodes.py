@@ -14,7 +14,9 @@ observation stream is available:
 * Where something is missing, the episode ends (truncated) with the last whole transition and the
   next one begins as soon as everything is available again. Nothing is filled in.
 * Start and stop events, or a state, say when an episode may run; what they end is truncated.
-* What is still open when the recording stops is truncated.
+* What is still open when the recording stops is truncated. So it is at an interruption: where a
+  part of the recording is lost, or a clock was set. What is known of streams that are not latched
+  and of commands from before its end is forgotten there.
 
 With ``tick: action`` the times of the first action topic's commands are the ticks instead.
 
@@ -23,6 +25,7 @@ The result depends on what arrived when, not on how the recording is divided for
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,12 +38,20 @@ from dql_ros.convert.alignment import AlignedRows, Alignment, Flags, OnArrivals
 from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import (
     Cause,
+    Interruption,
     Reason,
     RecordedEpisode,
     SkippedSpan,
     too_short,
 )
-from dql_ros.convert.transitions import END_OF_TIME_NS, MAX_TICKS, Ticks, Transitions, transitions
+from dql_ros.convert.transitions import (
+    END_OF_TIME_NS,
+    FEW_TICKS,
+    MAX_TICKS,
+    Ticks,
+    Transitions,
+    transitions,
+)
 
 
 @dataclass
@@ -101,6 +112,8 @@ class EpisodeAssembler:
         self._alignment = Alignment(contract, on_arrivals)
         self._lag_ns = self._alignment.lag_ns
         self._ticks = Ticks(contract, self._alignment)
+        self._look = FEW_TICKS  # how many ticks are looked at next
+        self._interruptions: list[Interruption] = []  # to come, ascending
         self._growing: _Growing | None = None
         self._ended_ns: int | None = None  # a signal ended the last episode then
         self._from_ns = 0  # the next episode begins at or after this
@@ -112,17 +125,35 @@ class EpisodeAssembler:
         """Take in messages; see `Alignment.push`."""
         self._alignment.push(kind, name, arrived_ns, *columns)
 
+    def interrupt(self, interruption: Interruption) -> None:
+        """Take note of an interruption; best before `advance` passes its start."""
+        insort(self._interruptions, interruption, key=lambda each: each.start_ns)
+
     def advance(self, until_ns: int) -> None:
         """Do what is due, now that all that arrived before ``until_ns`` is pushed."""
+        while self._interruptions and self._interruptions[0].start_ns <= until_ns:
+            self._stop_at(self._interruptions.pop(0))
         self._alignment.release(until_ns)
         now_ns = self._alignment.last_arrival_ns
         if now_ns is not None:
             # After the last arrival the recording may be over, and nothing is known of it.
             self._settle(min(until_ns, now_ns + 1) - self._lag_ns, is_finished=False)
 
+    def _stop_at(self, interruption: Interruption) -> None:
+        """End what came before an interruption, as where a recording stops, and forget it."""
+        self._alignment.release(interruption.start_ns)
+        now_ns = self._alignment.last_arrival_ns
+        if now_ns is not None:
+            self._settle(now_ns + 1, is_finished=True)
+            if self._growing is not None:
+                self._stop(self._growing, now_ns, interruption.reason)
+        self._wait(interruption.reason)
+        self._alignment.forget_all_before(interruption.end_ns)
+        self._from_ns, self._from_is_instant = max(interruption.end_ns, self._from_ns), False
+
     def finish(self) -> None:
         """Close the recording."""
-        self._alignment.release(END_OF_TIME_NS)
+        self.advance(END_OF_TIME_NS)
         now_ns = self._alignment.last_arrival_ns
         if now_ns is None:
             return
@@ -136,7 +167,8 @@ class EpisodeAssembler:
         if self._idle_since_ns is None:
             if not len(self._alignment.instants_ns):
                 return
-            self._idle_since_ns = self._from_ns = int(self._alignment.instants_ns[0])
+            self._idle_since_ns = int(self._alignment.instants_ns[0])
+            self._from_ns = max(self._idle_since_ns, self._from_ns)
         while True:
             growing = self._growing or self._begin(horizon_ns)
             if growing is None or not self._grow(growing, horizon_ns, is_finished=is_finished):
@@ -147,24 +179,37 @@ class EpisodeAssembler:
 
     def _begin(self, horizon_ns: int) -> _Growing | None:
         """Begin an episode at the first instant at which everything is there."""
-        candidates = self._ticks.candidates(
-            self._from_ns, horizon_ns, is_instant=self._from_is_instant
-        )
-        is_open = self._alignment.window.is_open(candidates)
-        if self._ended_ns is not None and self._alignment.window.has_opening:
-            opening = self._alignment.window.next_opening(self._ended_ns)
-            is_open &= candidates >= (END_OF_TIME_NS if opening is None else opening)
-        for start in range(0, len(candidates), MAX_TICKS):
-            ticks = candidates[start : start + MAX_TICKS]
+        while len(ticks := self._candidates(horizon_ns)):
+            is_open = self._may_begin(ticks)
             observed = self._alignment.observation_at(ticks)
-            usable = observed.known & observed.finite & is_open[start : start + MAX_TICKS]
+            usable = observed.known & observed.finite & is_open
             found = int(np.argmax(usable)) if usable.any() else len(ticks)
-            self._wait_for(observed, is_open[start : start + MAX_TICKS], found)
+            self._wait_for(observed, is_open, found)
             if found < len(ticks):
                 return self._start(ticks, observed, found)
+            self._from_ns, self._from_is_instant = int(ticks[-1]) + 1, False
+            self._look_at(more=True)
         if horizon_ns > self._from_ns:
             self._from_ns, self._from_is_instant = horizon_ns, False
         return None
+
+    def _candidates(self, horizon_ns: int) -> Times:
+        return self._ticks.candidates(
+            self._from_ns, horizon_ns, self._look, is_instant=self._from_is_instant
+        )
+
+    def _may_begin(self, ticks: Times) -> Flags:
+        """Whether an episode may run at each tick, by the contract's events."""
+        window = self._alignment.window
+        is_open: Flags = window.is_open(ticks)
+        if self._ended_ns is not None and window.has_opening:
+            opening = window.next_opening(self._ended_ns)
+            is_open &= ticks >= (END_OF_TIME_NS if opening is None else opening)
+        return is_open
+
+    def _look_at(self, *, more: bool) -> None:
+        """Look at twice as many ticks next, since all were of use, or at few."""
+        self._look = min(2 * self._look, MAX_TICKS) if more else FEW_TICKS
 
     def _start(self, observed_at: Times, observed: AlignedRows, row: int) -> _Growing:
         tick_ns = int(observed_at[row])
@@ -181,7 +226,7 @@ class EpisodeAssembler:
         stop_ns = self._alignment.window.next_event(growing.start_ns)
         limit_ns = decided_ns - 1 if stop_ns is None else min(decided_ns - 1, stop_ns)
         deadline_ns = last_ns + self._ticks.longest_ns
-        ticks = self._ticks.after(last_ns, limit_ns)
+        ticks = self._ticks.after(last_ns, limit_ns, self._look)
         if len(ticks):
             self._append(growing, self._transitions(last_ns, ticks))
         elif stop_ns is not None and stop_ns < min(decided_ns, deadline_ns + 1):
@@ -204,7 +249,11 @@ class EpisodeAssembler:
         count = stop + int(stop < len(halts) and found.usable[stop])
         if count:
             self._append_rows(growing, found, count)
+        self._look_at(more=stop == len(halts))
         if stop == len(halts):
+            return
+        if growing.length == 0 and (idle := self._idle(found)):
+            self._close_idle(found, idle)
             return
         tick_ns = int(found.ticks_ns[stop])
         if found.usable[stop]:
@@ -219,6 +268,19 @@ class EpisodeAssembler:
         if ended[stop]:
             self._ended_ns = tick_ns
             self._alignment.forget_episode(tick_ns)
+
+    def _idle(self, found: Transitions) -> int:
+        """How many of the first transitions would each begin an episode and end it at once."""
+        idle = found.idle() & self._alignment.window.is_open(found.ticks_ns)
+        return len(idle) if idle.all() else int(np.argmin(idle))
+
+    def _close_idle(self, found: Transitions, count: int) -> None:
+        """Begin and end so many episodes without a transition, one at each tick, at once."""
+        self._growing = None
+        for lack in found.lacks(count):
+            self._wait(lack)
+        self._from_ns, self._from_is_instant = int(found.ticks_ns[count - 1]), True
+        self._look_at(more=count == len(found.ticks_ns))
 
     def _append_rows(self, growing: _Growing, found: Transitions, count: int) -> None:
         if growing.length == 0:

@@ -21,6 +21,8 @@ class Cause(Enum):
     NO_COMMAND = "no command on {}"
     NOT_FINITE = "no finite value on {}"
     NO_REWARD = "no reward"
+    LOST = "a part of the recording is lost"
+    CLOCK = "a clock was set or is wrong ({})"
     MISSING = "no {}"
     NONE_FINITE = "no finite value"
     TOO_SHORT = "episode of {}"
@@ -30,7 +32,15 @@ class Cause(Enum):
 
 # Ends of episodes where something was missing that the contract needs.
 LACKS = frozenset(
-    {Cause.NO_TICK, Cause.OUTDATED, Cause.NO_COMMAND, Cause.NOT_FINITE, Cause.NO_REWARD}
+    {
+        Cause.NO_TICK,
+        Cause.OUTDATED,
+        Cause.NO_COMMAND,
+        Cause.NOT_FINITE,
+        Cause.NO_REWARD,
+        Cause.LOST,
+        Cause.CLOCK,
+    }
 )
 # What is known already when the first is to be noted after the second.
 _COVERED = {Cause.MISSING: {Cause.MISSING, Cause.OUTDATED}, Cause.NONE_FINITE: {Cause.NOT_FINITE}}
@@ -62,6 +72,21 @@ class Reason:
                 and self.details[: len(other.details)] == other.details
             )
         )
+
+
+@dataclass(frozen=True)
+class Interruption:
+    """Where a recording is not to be believed: nothing from before it is known after it.
+
+    Attributes:
+        start_ns: What arrived before this time is believed.
+        end_ns: So is what arrived at this time or later; equal to the start for an instant.
+        reason: What happened.
+    """
+
+    start_ns: int
+    end_ns: int
+    reason: Reason
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import is_service_event
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, ENDED, BlockDecoder, MessageError
+from dql_ros.codecs.stamps import shifted
 from dql_ros.contract import (
     ActionStream,
     Contract,
@@ -28,6 +29,7 @@ from dql_ros.contract import (
     is_text,
     matches,
 )
+from dql_ros.convert.clock import ClockError, StreamClock
 from dql_ros.convert.columns import Times, are_numbers
 
 
@@ -116,7 +118,11 @@ class TopicDecoder(Protocol):
 
 
 def topic_decoder(
-    role: TopicRole, typestore: Typestore, *, refuse_nonfinite: bool
+    role: TopicRole,
+    typestore: Typestore,
+    *,
+    refuse_nonfinite: bool,
+    clock: StreamClock | None = None,
 ) -> TopicDecoder:
     """Return the decoder of a topic in a role.
 
@@ -124,9 +130,10 @@ def topic_decoder(
         role: The role.
         typestore: Knows the topic's type.
         refuse_nonfinite: Whether a NaN or an infinity in a needed number is an error.
+        clock: Judges the header stamps of a stream.
     """
     if isinstance(role.rule, Stream):
-        return StreamTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite)
+        return StreamTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, clock)
     return SignalTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite)
 
 
@@ -140,12 +147,19 @@ class StreamTopicDecoder:
         stream: The contract's description.
         typestore: Knows the type.
         refuse_nonfinite: Whether a NaN or an infinity is an error.
+        clock: Judges the header stamps; messages that it rejects are left out.
     """
 
     def __init__(
-        self, topic: str, stream: Stream, typestore: Typestore, refuse_nonfinite: bool
+        self,
+        topic: str,
+        stream: Stream,
+        typestore: Typestore,
+        refuse_nonfinite: bool,
+        clock: StreamClock | None = None,
     ) -> None:
         self._topic, self._stream, self._refuse = topic, stream, refuse_nonfinite
+        self._clock = clock
         self._names = [spec.name for spec in stream.specs]
         self._decoder = BlockDecoder(stream.model_copy(update={"topic": topic}), typestore)
         self.absent = self.ended = 0
@@ -165,18 +179,21 @@ class StreamTopicDecoder:
         """Return the times of arrival, and the columns; see `TopicDecoder`."""
         decoded = self._decoder.decode(block)
         arrived_ns, values = block.log_times_ns, decoded.values
-        times_ns = arrived_ns if decoded.stamps_ns is None else decoded.stamps_ns
+        times_ns, kept = arrived_ns, np.ones(len(block), bool)
+        if decoded.stamps_ns is not None:
+            times_ns = shifted(decoded.stamps_ns, block.shift_ns)
+            if self._clock is not None:
+                kept = self._clock.judge(arrived_ns, times_ns)
         ended = np.zeros(len(block), bool)
         if decoded.lacks is not None:
-            kept, ended = decoded.lacks != ABSENT, decoded.lacks == ENDED
-            self.absent += len(block) - int(kept.sum())
+            present, ended = decoded.lacks != ABSENT, decoded.lacks == ENDED
+            self.absent += len(block) - int(present.sum())
             self.ended += int(ended.sum())
-            arrived_ns, times_ns, values, ended = (
-                column[kept] for column in (arrived_ns, times_ns, values, ended)
-            )
+            kept = kept & present
+        if not kept.all():
+            arrived_ns, times_ns = arrived_ns[kept], times_ns[kept]
+            values, ended = values[kept], ended[kept]
         self._has_values |= len(arrived_ns) > 0
-        if decoded.stamps_ns is not None:
-            _require_one_clock(self._stream, self._topic, times_ns, arrived_ns)
         if self._refuse:
             # Of the whole block, so that the message that is named is the right one.
             good = are_numbers(decoded.values)
@@ -305,29 +322,6 @@ def _require_all(
         )
 
 
-def _require_one_clock(rule: Stream, topic: str, stamps_ns: Times, arrived_ns: Times) -> None:
-    """Check that header stamps and log times are of the same clock."""
-    limit_ns = rule.max_skew_ns
-    if limit_ns is None:
-        return
-    strange = np.flatnonzero(np.abs(arrived_ns - stamps_ns) > limit_ns)
-    if not len(strange):
-        return
-    row = int(strange[0])
-    if stamps_ns[row] == 0:
-        raise MessageError(
-            f"{topic}: the header stamp is zero, so the publisher did not set it; set "
-            f"'stamp: receive' in the contract",
-            row,
-        )
-    raise MessageError(
-        f"{topic}: header stamp and log time are {(arrived_ns[row] - stamps_ns[row]) / 1e9:.1f} s "
-        f"apart (limit {limit_ns / 1e9:g} s), so they are of different clocks; set "
-        f"'stamp: receive' in the contract, record with use_sim_time, or raise 'max_skew_s'",
-        row,
-    )
-
-
 def located(cause: MessageError, block: MessageBlock, start_ns: int, where: object) -> BagError:
     """Say in which bag and when a message came that does not fit.
 
@@ -337,7 +331,10 @@ def located(cause: MessageError, block: MessageBlock, start_ns: int, where: obje
         start_ns: The bag's first log time.
         where: The bag.
     """
-    return located_at(str(cause), int(block.log_times_ns[cause.index]), start_ns, where)
+    time_ns = int(block.log_times_ns[cause.index])
+    if isinstance(cause, ClockError):
+        time_ns = cause.arrived_ns
+    return located_at(str(cause), time_ns, start_ns, where)
 
 
 def located_at(text: str, time_ns: int, start_ns: int, where: object) -> BagError:

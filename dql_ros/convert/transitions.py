@@ -12,8 +12,10 @@ from dql_ros.convert.alignment import AlignedRows, Alignment, Flags
 from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import Cause, Reason
 
-# How many ticks are looked at in one go, which bounds the memory.
+# How many ticks are looked at in one go, which bounds the memory; after the last was of no use,
+# as few again.
 MAX_TICKS = 4096
+FEW_TICKS = 64
 END_OF_TIME_NS = 1 << 62
 
 
@@ -49,12 +51,13 @@ class Ticks:
         is_late = self.are_dropped and not is_finished
         return horizon_ns - (self._contract.period_ns if is_late else 0)
 
-    def candidates(self, from_ns: int, horizon_ns: int, *, is_instant: bool) -> Times:
-        """Instants before ``horizon_ns`` at which an episode may begin.
+    def candidates(self, from_ns: int, horizon_ns: int, count: int, *, is_instant: bool) -> Times:
+        """The first instants before ``horizon_ns`` at which an episode may begin.
 
         Args:
             from_ns: The earliest.
             horizon_ns: What is known ends before it.
+            count: How many, or a few more.
             is_instant: Whether ``from_ns`` is one, as the instant at which an episode ended;
                 otherwise only those are at which something arrived.
         """
@@ -62,29 +65,39 @@ class Ticks:
         if not self.are_on_grid:
             instants = self._alignment.command_times_ns
         first, end = np.searchsorted(instants, [from_ns, horizon_ns])
-        instants = instants[first : max(first, end)]
+        instants = instants[first : min(max(first, end), first + count)]
         is_new = not len(instants) or instants[0] != from_ns
         if self.are_on_grid and is_instant and is_new and from_ns < horizon_ns:
             instants = np.concatenate([[from_ns], instants])
         return instants
 
-    def after(self, last_ns: int, limit_ns: int) -> Times:
-        """The ticks that follow the one at ``last_ns``, up to ``limit_ns``; not all at once."""
+    def after(self, last_ns: int, limit_ns: int, count: int) -> Times:
+        """The first ticks that follow the one at ``last_ns``, up to ``limit_ns``.
+
+        Args:
+            last_ns: The tick.
+            limit_ns: The latest.
+            count: How many; where some are dropped, more are looked at.
+        """
+        if self.are_dropped:
+            count = MAX_TICKS
         if self.are_on_grid:
             period_ns = self._contract.period_ns
-            count = min(max((limit_ns - last_ns) // period_ns, 0), MAX_TICKS)
-            ticks = last_ns + period_ns * np.arange(1, count + 1)
+            number = min(max((limit_ns - last_ns) // period_ns, 0), count)
+            ticks = last_ns + period_ns * np.arange(1, number + 1)
         else:
-            ticks = self._action_ticks(last_ns, limit_ns)
+            ticks = self._action_ticks(last_ns, limit_ns, count)
         return ticks[self._is_finite(ticks)] if self.are_dropped else ticks
 
-    def _action_ticks(self, last_ns: int, limit_ns: int) -> Times:
+    def _action_ticks(self, last_ns: int, limit_ns: int, count: int) -> Times:
         """Times of commands, up to the end of the episode if that comes."""
         times = self._alignment.command_times_ns
+        first, end = np.searchsorted(times, [last_ns, limit_ns], side="right")
+        ticks = times[first : min(max(first, end), first + count)]
         end_ns = self._alignment.next_end(last_ns)
-        if end_ns is not None and end_ns <= limit_ns:
-            return np.append(times[(times > last_ns) & (times < end_ns)], end_ns)[:MAX_TICKS]
-        return times[(times > last_ns) & (times <= limit_ns)][:MAX_TICKS]
+        if end_ns is None or end_ns > limit_ns or (len(ticks) == count and ticks[-1] < end_ns):
+            return ticks
+        return np.append(ticks[ticks < end_ns], end_ns)
 
     def _is_finite(self, ticks: Times) -> Flags:
         """Ticks that have no value that is not a number, in observation or action."""
@@ -132,6 +145,26 @@ class Transitions:
                 if strange[index]:
                     return Reason(Cause.NOT_FINITE, (topic,))
         return Reason(Cause.NO_REWARD)
+
+    def idle(self) -> Flags:
+        """Transitions that lack a command or a reward, and end where the next may start."""
+        begins = self.observed.known & self.observed.finite
+        idle: Flags = begins & ~(self.usable | self.too_long | self.terminated | self.truncated)
+        return idle
+
+    def lacks(self, count: int) -> list[Reason]:
+        """What the first ``count`` transitions lack, which are `idle`; each reason once."""
+        absent, strange = self.commanded.missing, self.commanded.not_finite
+        candidates = [(Reason(Cause.NO_COMMAND, (topic,)), absent[topic]) for topic in absent]
+        candidates += [(Reason(Cause.NOT_FINITE, (topic,)), strange[topic]) for topic in strange]
+        candidates.append((Reason(Cause.NO_REWARD), np.ones(len(self.usable), bool)))
+        found = []
+        left = np.ones(count, bool)
+        for reason, flags in candidates:
+            rows = np.flatnonzero(left & flags[:count])
+            left[rows] = False
+            found += [(int(row), reason) for row in rows[:1]]
+        return [reason for _, reason in sorted(found, key=lambda each: each[0])]
 
 
 def transitions(

@@ -26,6 +26,7 @@ from dql_ros.contract import (
     load_contract,
 )
 from dql_ros.convert.bag_job import require_topic
+from dql_ros.convert.timeline import set_back_text, steps_of
 from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
 from dql_ros.tools.contract_types import Flaw, topic_problems, type_problems
 from dql_ros.tools.findings import Findings
@@ -124,11 +125,18 @@ def _compare(
     blamed |= {problem.topic for problem in by_type}
     streams = [role for role in roles if isinstance(role.rule, Stream)]
     probes = {
-        (role.kind, role.name): StreamProbe(role, bag.typestore(role.topic, role.rule.type))
+        (role.kind, role.name): StreamProbe(
+            role, bag.typestore(role.topic, role.rule.type), contract.period_ns
+        )
         for role in streams
     }
     signals = [role for role in roles if not isinstance(role.rule, Stream)]
     failures = _read(bag, roles, probes, signals, progress)
+    if steps := steps_of(bag, contract, roles):
+        where = findings.problems if contract.clock == "refuse" else findings.warnings
+        where.append(f"{bag.path}: {set_back_text(steps, bag, contract)}")
+        if contract.clock == "refuse":
+            return findings, frozenset(blamed)  # all else that is odd may come of it
     for role in streams:
         probe = probes[role.kind, role.name]
         found = probe.findings(contract)

@@ -13,7 +13,9 @@ from dql_core.spec import FieldSpec
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, BlockDecoder, MessageError
 from dql_ros.codecs.message_path import MAX_LISTED, MessagePath
-from dql_ros.contract import ActionStream, Contract, FieldSelection, Stream
+from dql_ros.codecs.stamps import are_times
+from dql_ros.contract import ActionStream, Contract, FieldSelection, ObservationStream, Stream
+from dql_ros.convert.clock import FaultKind, StreamClock
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole
 from dql_ros.tools.contract_types import names_of_indexed
@@ -108,15 +110,24 @@ class _SelectionProbe:
 
 
 class StreamProbe:
-    """Takes the blocks of a stream's topic."""
+    """Takes the blocks of a stream's topic.
 
-    def __init__(self, role: TopicRole, store: Typestore) -> None:
+    Args:
+        role: The stream.
+        store: Knows its type.
+        period_ns: The control period.
+    """
+
+    def __init__(self, role: TopicRole, store: Typestore, period_ns: int) -> None:
         rule = role.rule
-        assert isinstance(rule, Stream)
+        assert isinstance(rule, ObservationStream | ActionStream)
         self._rule, self._topic = rule, role.topic
         self._stamped = rule.stamp == "header" and begins_with_header(store, rule.type)
         self.statistics = TopicStatistics(role.topic, rule.type, role.label, role.limit_ns)
         self._strange = 0
+        # Stamps of another clock are reported by themselves.
+        nearby = rule.model_copy(update={"max_skew_s": None})
+        self._clock = StreamClock(role.topic, nearby, period_ns, refuses=False)
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
 
     def add(self, block: MessageBlock) -> None:
@@ -125,11 +136,14 @@ class StreamProbe:
         for probe in self._selections:
             complete &= probe.add(block)
         times_ns = block.log_times_ns[complete]
-        stamps_ns = header_stamps(block)[complete] if self._stamped else None
+        all_stamps_ns = header_stamps(block) if self._stamped else None
+        stamps_ns = None if all_stamps_ns is None else all_stamps_ns[complete]
         self.statistics.add(times_ns, stamps_ns)
         limit_ns = self._rule.max_skew_ns
-        if stamps_ns is not None and limit_ns is not None:
-            self._strange += int((np.abs(times_ns - stamps_ns) > limit_ns).sum())
+        if all_stamps_ns is not None and stamps_ns is not None:
+            self._clock.judge(block.log_times_ns, all_stamps_ns)
+            apart = np.abs(times_ns - stamps_ns)[are_times(stamps_ns)]
+            self._strange += 0 if limit_ns is None else int((apart > limit_ns).sum())
 
     def failures(self) -> Iterator[tuple[FieldSelection, MessageError, MessageBlock]]:
         """Yield each selection that a message does not have, with the first such message."""
@@ -141,6 +155,9 @@ class StreamProbe:
         """Say what of the messages' times and values does not fit, each with the topic."""
         found = Findings()
         found.problems += self._skews()
+        is_refused = contract.clock == "refuse"
+        if not found.problems:
+            (found.problems if is_refused else found.warnings).extend(self._clocks(is_refused))
         found.warnings += self._ages()
         nonfinite, beyond, turned = self._values()
         where = found.problems if contract.nonfinite == "refuse" else found.warnings
@@ -188,6 +205,20 @@ class StreamProbe:
             f"farther than max_skew_s ({self._rule.max_skew_s:g} s) from the time of receipt"
             f"{apart}{f'; {zero:,} are zero' if zero else ''}; set 'stamp: receive'"
         )
+
+    def _clocks(self, is_refused: bool) -> Iterator[str]:
+        """What is wrong with header stamps beside the time of receipt, each kind once."""
+        self._clock.finish()
+        for kind in FaultKind:
+            faults = [fault for fault in self._clock.faults if fault.kind is kind]
+            if not faults:
+                continue
+            count = sum(fault.count for fault in faults)
+            of = f"{count:,} of {self.statistics.count:,} messages"
+            if is_refused:
+                yield f"{faults[0]}; so it is with {of}"
+            else:
+                yield f"{self._topic}: {of} {kind.value}; episodes end there"
 
     def _ages(self) -> Iterator[str]:
         figures = self.statistics.to_json()

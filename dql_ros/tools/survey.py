@@ -11,9 +11,9 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
-from dql_core.streams import SECOND_NS
 from dql_ros.bag.reader import Bag, BagTopic
 from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.stamps import stamps_of
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 
 HEADER = "std_msgs/msg/Header"
@@ -107,5 +107,5 @@ def header_stamps(block: MessageBlock) -> NDArray[np.int64]:
         raw = np.ascontiguousarray(content[rows, STAMP])
         seconds = raw[:, :4].copy().view(f"{order}i4")[:, 0].astype(np.int64)
         nanoseconds = raw[:, 4:].copy().view(f"{order}u4")[:, 0].astype(np.int64)
-        stamps_ns[whole[rows]] = seconds * SECOND_NS + nanoseconds
+        stamps_ns[whole[rows]] = stamps_of(seconds, nanoseconds)
     return stamps_ns

@@ -7,7 +7,7 @@ one by one, are in ROS 1's serialisation or in a rarer form of CDR become plain 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -27,6 +27,16 @@ from dql_ros.bag.storage.storage import (
     Segment,
     StorageFile,
     reason_of,
+)
+from dql_ros.bag.storage.written_order import (
+    ChannelNumbers,
+    ClockStep,
+    FileSegment,
+    Part,
+    WrittenOrder,
+    clock_steps,
+    file_segments,
+    parts,
 )
 from dql_ros.codecs.block import Batch, MessageBlock
 
@@ -54,6 +64,8 @@ class Reading:
         salvage: Note what cannot be read as a loss, instead of raising it.
         unreadable: By topic, why its messages cannot be decoded: they are yielded as recorded,
             and so are those of which this turns out; ``None`` to raise it.
+        steps: Where the recording's clock had been set back: what was written after each is read
+            after all from before it, and its times are shifted.
 
     Attributes:
         losses: What could not be read so far.
@@ -71,10 +83,13 @@ class Reading:
         size_bytes: int,
         salvage: bool,
         unreadable: dict[str, str] | None = None,
+        steps: Sequence[ClockStep] = (),
     ) -> None:
         self.losses = list(losses)
         self.notes: list[str] = []
         self._unreadable = unreadable
+        self._parts = parts(steps)
+        self._order = WrittenOrder(ChannelNumbers(storages))
         self._storages = storages
         self._stated = stated
         self._size_bytes = size_bytes
@@ -85,6 +100,8 @@ class Reading:
         self._lost: Counter[str] = Counter()
         self._complete_until_ns = -MAX_TIME_NS
         self._types: dict[tuple[str, str], BagTypes | None] = {}
+        self._left = self._total = 0  # bytes of segments
+        self._is_read = False
 
     def batches(self) -> Iterator[Batch]:
         """Yield the messages, segment by segment in the order of their starts.
@@ -92,55 +109,94 @@ class Reading:
         Raises:
             DamageError: If the bag is damaged and not salvaged; also the libraries' own.
         """
-        segments = [each for storage in self._storages for each in storage.segments(self._topics)]
-        segments.sort(key=lambda segment: segment.start_ns)
-        begins = [*(min(segment.start_ns, MAX_TIME_NS) for segment in segments[1:]), MAX_TIME_NS]
-        total = sum(segment.size_bytes for segment in segments)
-        done = 0
-        for (segment, pieces), following_ns in zip(_ahead(segments), begins, strict=False):
+        segments = file_segments(self._storages, self._topics)
+        segments.sort(key=lambda each: each.segment.start_ns)
+        divided = [(part, [each for each in segments if part.has(each)]) for part in self._parts]
+        self._left = sum(each.segment.size_bytes for _, some in divided for each in some)
+        self._total = self._left
+        for part, some in divided:
+            yield from self._part(part, some)
+        self._is_read = True
+        self._compare()
+        yield Batch((), MAX_TIME_NS, self._size_bytes)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether all was read, and the log times of every channel ascend as they were written."""
+        return self._is_read and self._order.is_kept
+
+    def clock_steps(self, tolerance_ns: int, repeated: Container[str]) -> list[ClockStep]:
+        """Find where the recording's clock had been set back; see `written_order.clock_steps`."""
+        segments = file_segments(self._storages, self._topics)
+        return clock_steps(segments, ChannelNumbers(self._storages), tolerance_ns, repeated)
+
+    def _part(self, part: Part, segments: Sequence[FileSegment]) -> Iterator[Batch]:
+        """Yield the messages of a part."""
+        starts = (each.segment.start_ns + part.shift_ns for each in segments[1:])
+        begins = [*(min(start_ns, part.until_ns) for start_ns in starts), part.until_ns]
+        ahead = _ahead([each.segment for each in segments])
+        for at, (_, pieces), following_ns in zip(segments, ahead, begins, strict=False):
             found: Counter[str] = Counter()
             try:
                 for piece in pieces:
-                    blocks, late = _in_time(piece, self._complete_until_ns)
+                    mine = self._of(part, at, piece)
+                    blocks, late = _in_time(mine, self._complete_until_ns)
                     blocks = _by_topic(blocks)
                     for channel, block in blocks:
                         found[channel.topic] += len(block)
-                    until_ns = max(self._complete_until_ns, min(piece.until_ns, following_ns))
-                    done_bytes = int(self._size_bytes * (done / total if total else 1.0))
-                    yield from self._in_cdr(blocks, until_ns, done_bytes)
+                    until_ns = max(self._complete_until_ns, min(mine.until_ns, following_ns))
+                    # What is lost of a segment may be known only at its end.
+                    until_ns = self._complete_until_ns if self._salvage else until_ns
+                    yield from self._in_cdr(blocks, until_ns)
                     if late:
                         raise DamageError(
                             f"has {late} messages before the time it says it begins at"
                         )
             except DAMAGE as cause:
-                self._note(segment, found, cause)
-            done += segment.size_bytes
-        self._compare()
-        yield Batch((), MAX_TIME_NS, self._size_bytes)
+                self._note(at.segment, found, cause, part.shift_ns)
+            self._left -= at.segment.size_bytes
+            if self._salvage:
+                self._complete_until_ns = max(self._complete_until_ns, following_ns)
+                yield Batch((), self._complete_until_ns, self._bytes_done)
 
-    def _in_cdr(self, blocks: _Blocks, until_ns: int, done_bytes: int) -> Iterator[Batch]:
+    @property
+    def _bytes_done(self) -> int:
+        return int(self._size_bytes * (1 - self._left / self._total if self._total else 1.0))
+
+    def _of(self, part: Part, at: FileSegment, piece: ChannelBlocks) -> ChannelBlocks:
+        """What of a segment's messages is in a part."""
+        for channel, block in piece.blocks:
+            self._order.add(at, channel, block)
+        if len(self._parts) == 1:
+            return piece
+        mine = ((channel, part.of(at, block)) for channel, block in piece.blocks)
+        until_ns = piece.until_ns + part.shift_ns
+        return ChannelBlocks(tuple(pair for pair in mine if len(pair[1])), until_ns)
+
+    def _in_cdr(self, blocks: _Blocks, until_ns: int) -> Iterator[Batch]:
         """Messages of a segment; those that must be worked on first are batches of their own."""
         ready = []
         for channel, block in blocks:
-            lost: list[str] | None = [] if self._salvage else None
+            lost: list[tuple[str, int]] | None = [] if self._salvage else None
             converted = self._converted(channel, block, lost)
             if converted is None:
                 ready.append(block)
                 continue
             for each in converted:
                 self._read[each.topic] += len(each)
-                yield Batch((each,), self._complete_until_ns, done_bytes)
+                yield Batch((each,), self._complete_until_ns, self._bytes_done)
             if lost:
                 self._lost[block.topic] += len(lost)
                 name = self._storages[0].path.name
-                self.losses.append(Loss(name, lost[0], len(lost), None))
+                (reason, start_ns), (_, end_ns) = lost[0], lost[-1]
+                self.losses.append(Loss(name, reason, len(lost), None, start_ns, end_ns))
         for block in ready:
             self._read[block.topic] += len(block)
         self._complete_until_ns = until_ns
-        yield Batch(tuple(ready), until_ns, done_bytes)
+        yield Batch(tuple(ready), until_ns, self._bytes_done)
 
     def _converted(
-        self, channel: Channel, block: MessageBlock, lost: list[str] | None
+        self, channel: Channel, block: MessageBlock, lost: list[tuple[str, int]] | None
     ) -> Iterable[MessageBlock] | None:
         """A block's messages in plain CDR, in blocks; ``None`` if they are as they should be."""
         if self._unreadable is None:
@@ -187,7 +243,9 @@ class Reading:
                 self._types[key] = None
         return self._types[key]
 
-    def _note(self, segment: Segment, found: Counter[str], cause: Exception) -> None:
+    def _note(
+        self, segment: Segment, found: Counter[str], cause: Exception, shift_ns: int
+    ) -> None:
         """Note a segment that could not be read wholly as a loss, or raise what is wrong."""
         if not self._salvage:
             raise DamageError(f"{segment.file}: {reason_of(cause)}") from cause
@@ -197,10 +255,10 @@ class Reading:
             self._lost.update(missing)
             messages = sum(missing.values())
         span = None if segment.end_ns is None else (segment.start_ns, segment.end_ns)
-        start_ns, end_ns = getattr(cause, "lost_ns", None) or span or (None, None)
-        self.losses.append(
-            Loss(segment.file, reason_of(cause), messages, segment.size_bytes, start_ns, end_ns)
-        )
+        lost_ns = getattr(cause, "lost_ns", None) or span
+        start_ns, end_ns = (lost_ns and (each + shift_ns for each in lost_ns)) or (None, None)
+        reason, size = reason_of(cause), segment.size_bytes
+        self.losses.append(Loss(segment.file, reason, messages, size, start_ns, end_ns))
 
     def _compare(self) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
@@ -279,14 +337,17 @@ def _decompressed(payload: memoryview) -> bytes:
 
 
 def converted(
-    block: MessageBlock, conversion: Callable[[memoryview], bytes], lost: list[str] | None
+    block: MessageBlock,
+    conversion: Callable[[memoryview], bytes],
+    lost: list[tuple[str, int]] | None,
 ) -> Iterator[MessageBlock]:
     """Yield a block's messages in another form, in blocks that are not large.
 
     Args:
         block: Messages as recorded.
         conversion: Makes another form of one.
-        lost: Takes the reason for each message that is left out; ``None`` to raise it.
+        lost: Takes the reason for each message that is left out, and its log time; ``None`` to
+            raise it.
 
     Raises:
         DamageError: If one does not fit its type, and ``lost`` is ``None``.
@@ -301,7 +362,7 @@ def converted(
             reason = f"a message of {block.topic} is no valid {block.msgtype} ({reason_of(cause)})"
             if lost is None:
                 raise DamageError(reason) from cause
-            lost.append(reason)
+            lost.append((reason, int(block.log_times_ns[index])))
             continue
         payloads.append(payload)
         kept.append(index)
@@ -322,6 +383,7 @@ def _block(block: MessageBlock, kept: list[int], payloads: list[bytes]) -> Messa
         data=np.frombuffer(b"".join(payloads), np.uint8),
         starts=np.cumsum(lengths) - lengths,
         lengths=lengths,
+        shift_ns=block.shift_ns,
     )
 
 
@@ -354,19 +416,14 @@ def _merged(blocks: Sequence[MessageBlock]) -> MessageBlock:
         log_times_ns=times[order],
         starts=np.concatenate([block.starts for block in blocks])[order],
         lengths=np.concatenate([block.lengths for block in blocks])[order],
+        written=None,
     )
 
 
 def _from(block: MessageBlock, time_ns: int) -> MessageBlock:
     if not len(block) or block.log_times_ns[0] >= time_ns:
         return block
-    first = int(block.log_times_ns.searchsorted(time_ns))
-    return replace(
-        block,
-        log_times_ns=block.log_times_ns[first:],
-        starts=block.starts[first:],
-        lengths=block.lengths[first:],
-    )
+    return block.select(slice(int(block.log_times_ns.searchsorted(time_ns)), None))
 
 
 def _ahead(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Iterator[ChannelBlocks]]]:

@@ -19,8 +19,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from dql_ros.bag.storage.io import BoundedFile
 from dql_ros.bag.storage.sqlite_rows import (
+    ROW_NUMBER,
     Readable,
     Window,
     blocks_of,
@@ -175,10 +178,12 @@ class SqliteFile(StorageFile):
 
     def _read(self, wanted: Mapping[int, Channel]) -> Iterator[ChannelBlocks]:
         which = "" if len(wanted) == len(self.channels) else _is_in("topic_id", wanted)
-        query = f"SELECT topic_id, timestamp, data FROM messages {which} ORDER BY timestamp, rowid"
+        columns = "topic_id, timestamp, data, rowid"
+        query = f"SELECT {columns} FROM messages {which} ORDER BY timestamp, rowid"
         with closing(self._connect()) as connection:
             for rows in row_batches(connection.execute(query)):
-                yield ChannelBlocks(blocks_of(rows, wanted), until_ns=rows[-1][1])
+                numbers = np.fromiter(map(ROW_NUMBER, rows), np.int64, len(rows))
+                yield ChannelBlocks(blocks_of(rows, wanted, numbers), until_ns=rows[-1][1])
 
     def _read_window(
         self, window: Window, wanted: Mapping[int, Channel]

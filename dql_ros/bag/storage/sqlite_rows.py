@@ -20,7 +20,7 @@ BATCH_ROWS = 8192
 BATCH_BYTES = 4 << 20
 # So few rows are asked for at a time that even large images do not fill the memory.
 _STEP_ROWS = 32
-_PAYLOAD = itemgetter(2)
+_PAYLOAD, ROW_NUMBER = itemgetter(2), itemgetter(3)
 WINDOW_ROWS = 1024
 _COLUMNS = "SELECT topic_id, timestamp, data FROM messages"
 _PLACES = "SELECT rowid, timestamp, LENGTH(data) FROM messages"
@@ -48,20 +48,23 @@ def row_batches(cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
 
 
 def blocks_of(
-    rows: Sequence[Row], channels: Mapping[int, Channel]
+    rows: Sequence[Row],
+    channels: Mapping[int, Channel],
+    written: NDArray[np.int64] | None = None,
 ) -> tuple[tuple[Channel, MessageBlock], ...]:
     """Return rows as blocks by channel, each in the order of the log times.
 
     Args:
         rows: Rows of the channels, those of equal times in the order of the recording.
         channels: Channels by topic number.
+        written: Numbers that ascend in the order of the recording; ``None`` if the rows do.
 
     Raises:
         DamageError: If a time stamp or a payload is none.
     """
     if not rows:
         return ()
-    numbers, times, payloads = zip(*rows, strict=True)
+    numbers, times, payloads, *_ = zip(*rows, strict=True)
     topics = np.array(numbers)
     log_times = np.array(times)
     if log_times.dtype != np.int64 or topics.dtype != np.int64:
@@ -76,22 +79,19 @@ def blocks_of(
     for number, channel in channels.items():
         mine = np.flatnonzero(topics == number)
         if len(mine):
-            blocks.append((channel, _block(channel, mine, log_times, data, starts, lengths)))
+            mine = mine[np.argsort(log_times[mine], kind="stable")]
+            order = mine if written is None else written[mine]
+            block = MessageBlock(
+                channel.topic,
+                channel.msgtype,
+                log_times[mine],
+                data,
+                starts[mine],
+                lengths[mine],
+                order,
+            )
+            blocks.append((channel, block))
     return tuple(blocks)
-
-
-def _block(
-    channel: Channel,
-    mine: NDArray[np.int64],
-    log_times: NDArray[np.int64],
-    data: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-) -> MessageBlock:
-    mine = mine[np.argsort(log_times[mine], kind="stable")]
-    return MessageBlock(
-        channel.topic, channel.msgtype, log_times[mine], data, starts[mine], lengths[mine]
-    )
 
 
 class Window(NamedTuple):

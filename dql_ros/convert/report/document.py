@@ -100,6 +100,7 @@ def _totals(results: Sequence[BagResult]) -> dict[str, Any]:
         "losses": sum(len(result.losses) for result in converted),
         "dropped_ticks": sum(result.dropped_ticks for result in converted),
         "nonfinite_splits": sum(result.split_nonfinite for result in converted),
+        "clock_splits": sum(len(result.clock_faults) for result in converted),
         "clipped_actions": sum(sum(result.clipped) for result in converted),
         "by_index_messages": sum(result.by_index_warnings for result in converted),
         "absent_messages": sum(topic.absent for result in converted for topic in result.topics),
@@ -183,6 +184,7 @@ def remarks(report: dict[str, Any], contract: Contract, lacked: int) -> list[str
         *_about_bags(report),
         *_about_episodes(report, contract, lacked),
         *_about_values(report, contract),
+        *_about_clocks(report["bags"]),
         *_about_topics(report["bags"]),
     )
     return list(dict.fromkeys(sentences))  # the same of two roles of a topic
@@ -236,6 +238,17 @@ def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> 
             f"{_many(totals['dropped_ticks'], 'tick was', 'ticks were')} dropped because a needed "
             f"number was not finite."
         )
+
+
+def _about_clocks(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for bag in bags:
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in bag["clock_faults"]:
+            found.setdefault((row["topic"], row["what"]), []).append(row)
+        for (topic, what), rows in found.items():
+            count = _many(sum(row["count"] for row in rows), "message", "messages")
+            where = f"the first at {rows[0]['from_s']:.3f} s"
+            yield f"{bag['bag']}: {topic}: {count} {what}, {where}; episodes end there."
 
 
 def _about_values(report: dict[str, Any], contract: Contract) -> Iterator[str]:

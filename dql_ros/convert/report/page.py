@@ -34,6 +34,7 @@ WARNINGS = {
     "losses": "losses in files",
     "dropped_ticks": "ticks dropped",
     "nonfinite_splits": "splits at NaN or inf",
+    "clock_splits": "splits for a clock",
     "clipped_actions": "action values beyond the bounds",
     "by_index_messages": "messages read by position",
     "absent_messages": "messages skipped",

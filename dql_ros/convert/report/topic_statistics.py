@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_ros.codecs.stamps import are_times
+
 MAX_LISTED_GAPS = 20
 # Pauses farther from the median than this share of it are uneven: nothing can be missing there.
 EVEN = 0.2
@@ -111,9 +113,10 @@ class _Stamps:
 
     def add(self, log_times_ns: NDArray[np.int64], stamps_ns: NDArray[np.int64]) -> None:
         self._seen = True
-        is_set = stamps_ns != 0
+        is_zero = stamps_ns == 0
+        is_set = ~is_zero & are_times(stamps_ns)
         stamps = stamps_ns[is_set]
-        self._counts["zero"] += len(stamps_ns) - len(stamps)
+        self._counts["zero"] += int(is_zero.sum())
         if len(stamps) == 0:
             return
         self._delays.add(log_times_ns[is_set] - stamps)

@@ -200,7 +200,9 @@ def test_empty_file_among_others_costs_that_file(tmp_path: Path) -> None:
     refused(folder, r"run_1\.mcap: is empty; the recording failed")
     found, losses, _ = salvaged(folder)
     assert found == MESSAGES[:300]
-    assert losses == (Loss("run_1.mcap", "is empty; the recording failed", 100, 0),)
+    end_ns = MESSAGES[299].time_ns
+    empty = Loss("run_1.mcap", "is empty; the recording failed", 100, 0, end_ns + 1)
+    assert losses == (empty,)
 
 
 def test_every_truncation_of_a_ros1_bag_is_read_up_to_the_cut(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_chunk_never_becomes_more_than_it_announces(
     for salvage in (False, True):
         with Bag(tmp_path / "x.bag", salvage=salvage) as bag:
             if salvage:
-                assert [len(batch.blocks) for batch in bag.batches(frozenset({"/x"}))] == [0]
+                assert not any(batch.blocks for batch in bag.batches(frozenset({"/x"})))
                 (loss,) = bag.losses
                 assert loss.messages == 1
             else:

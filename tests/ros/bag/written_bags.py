@@ -35,7 +35,8 @@ class Way:
         compression: Of chunks, or ``file`` or ``message`` for sqlite.
         files: How many files the messages are divided among.
         is_indexed: Whether an MCAP has indexes and statistics.
-        is_shuffled: Whether messages lie in a file in another order than that of their times.
+        is_shuffled: Whether messages of different topics lie in a file in another order than that
+            of their times.
     """
 
     storage: Literal["mcap", "db3"] = "mcap"
@@ -63,10 +64,10 @@ def write_bag(folder: Path, messages: Sequence[Recorded], way: Way = Way()) -> P
 
 
 def _shuffled(messages: list[Recorded]) -> list[Recorded]:
-    """Neighbours change places, but those of a topic with equal times keep theirs."""
+    """Neighbours change places, but those of one topic keep theirs."""
     swapped = list(messages)
     for index in range(0, len(swapped) - 1, 2):
-        if swapped[index].log_time_ns < swapped[index + 1].log_time_ns:
+        if swapped[index].topic != swapped[index + 1].topic:
             swapped[index : index + 2] = swapped[index + 1], swapped[index]
     return swapped
 

@@ -9,7 +9,7 @@ import numpy as np
 from dql_ros.contract import Contract
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episodes import EpisodeAssembler
-from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
+from dql_ros.convert.recorded_episode import Interruption, RecordedEpisode, SkippedSpan
 from dql_ros.convert.transitions import END_OF_TIME_NS
 from tests.ros.convert.naive_episodes import NaiveAssembler
 
@@ -35,16 +35,23 @@ class Fed:
         rules: The contract.
         arrivals: In the order of arrival.
         cuts: Positions at which the recording is divided for reading.
+        interruptions: Where it is not to be believed.
     """
 
     def __init__(
-        self, rules: Contract, arrivals: Sequence[Arrival], cuts: Sequence[int] = ()
+        self,
+        rules: Contract,
+        arrivals: Sequence[Arrival],
+        cuts: Sequence[int] = (),
+        interruptions: Sequence[Interruption] = (),
     ) -> None:
         self.episodes: list[RecordedEpisode] = []
         self.ages_ns: dict[str, list[int]] = {
             stream.topic: [] for stream in (*rules.observation, *rules.action)
         }
         assembler = EpisodeAssembler(rules, self.episodes.append, self._note)
+        for each in interruptions:
+            assembler.interrupt(each)
         bounds = sorted({0, *cuts, len(arrivals)})
         for start, end in pairwise(bounds):
             _push(assembler, arrivals[start:end])

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dql_ros.contract import Contract
+from dql_ros.convert.alignment import AlignedRows, Alignment
+from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import Cause, RecordedEpisode
 from tests.ros.convert.fed_assembler import Arrival, Fed
 
@@ -406,3 +408,33 @@ def test_no_transition_reaches_over_ticks_dropped_for_too_long() -> None:
     first, second = assemble(contract(nonfinite="drop"), *events).episodes
     assert first.observations.ravel().tolist() == [0, 1, 2, 3, 4]
     assert second.observations.ravel().tolist() == list(range(9, 20))
+
+
+@pytest.mark.parametrize("lacking", ["command", "reward", "state"])
+def test_pauses_of_one_topic_cost_no_more_than_their_ticks(
+    lacking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked at grows with the recording, not with its square."""
+    looked = 0
+    observation_at = Alignment.observation_at
+
+    def counted(alignment: Alignment, ticks_ns: Times) -> AlignedRows:
+        nonlocal looked
+        looked += len(ticks_ns)
+        return observation_at(alignment, ticks_ns)
+
+    monkeypatch.setattr(Alignment, "observation_at", counted)
+    ticks = 20_000
+    events = [
+        (tick / 10, topic, float(tick))
+        for tick in range(ticks)
+        for topic in ("state", "command", "reward")
+        if topic != lacking or tick < 20 or tick > ticks - 20
+    ]
+    found = assemble(contract(reward=SIGNALS["reward"]), *events)
+    # A transition is rewarded when it has ended.
+    second = ticks - (20 if lacking == "reward" else 19)
+    assert [each.observations[0, 0] for each in found.episodes] == [0, second]
+    (pause,) = [span for span in found.skipped if span.end_ns - span.start_ns > 10 * PERIOD]
+    assert lacking in pause.reason
+    assert looked < 6 * ticks

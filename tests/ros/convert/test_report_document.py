@@ -59,6 +59,7 @@ def test_totals_are_sums_over_the_bags_that_were_converted() -> None:
         "losses": 1,
         "dropped_ticks": 4,
         "nonfinite_splits": 1,
+        "clock_splits": 0,
         "clipped_actions": 7,
         "by_index_messages": 60,
         "absent_messages": 0,

@@ -1,0 +1,264 @@
+"""Whether a recording's times can be right, and where it is divided if they cannot.
+
+Two clocks stamp a message: the publisher's its header, the recorder's its receipt. What is looked
+for: the recorder's clock was set back; a header stamp is no time, is later than its receipt or far
+from it; one clock was moved against the other. In each case an observation and a command that
+were apart may stand side by side, so that the recording is refused, or divided there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.streams import SECOND_NS
+from dql_ros.bag.reader import ClockStep
+from dql_ros.codecs.block_decoder import MessageError
+from dql_ros.codecs.stamps import ahead_problem, are_times, invalid_nanosec, nanosec_problem
+from dql_ros.contract import ActionStream, ObservationStream
+from dql_ros.convert.clock_offset import ClockOffset, Move
+from dql_ros.convert.columns import Times
+from dql_ros.convert.recorded_episode import Cause, Interruption, Reason
+
+SPLIT = "or set 'clock: split', which ends the episode there"
+
+
+class FaultKind(Enum):
+    """What is wrong with a recording's times; the value says it of messages of a topic."""
+
+    SET_BACK = "received before the one before it: the recorder's clock was set back"
+    NO_TIME = "whose header stamp is no time"
+    AHEAD = "whose header stamp is ahead of its receipt"
+    APART = "whose header stamp is far from its receipt"
+    MOVED = "from which on header stamp and receipt are farther apart, or nearer"
+
+
+@dataclass(frozen=True)
+class ClockFault:
+    """What is wrong with the times of some messages of a topic that follow each other.
+
+    Attributes:
+        topic: Absolute topic name.
+        kind: What is wrong.
+        number: Which message of the topic is the first, from 1.
+        count: How many there are.
+        start_ns: When the first was received.
+        end_ns: When the last was.
+        problem: What is wrong with the first and how to mend it, as a clause.
+    """
+
+    topic: str
+    kind: FaultKind
+    number: int
+    count: int
+    start_ns: int
+    end_ns: int
+    problem: str
+
+    def __str__(self) -> str:
+        """The fault in words."""
+        return f"{self.topic}: message {self.number:,}: {self.problem}"
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether its messages are used, behind an episode's end; others are left out."""
+        return self.kind in {FaultKind.SET_BACK, FaultKind.MOVED}
+
+    @property
+    def interruption(self) -> Interruption:
+        """Where the episode ends, and the next may begin."""
+        end_ns = self.start_ns if self.is_usable else self.end_ns + 1
+        return Interruption(self.start_ns, end_ns, Reason(Cause.CLOCK, (self.topic,)))
+
+
+class ClockError(MessageError):
+    """A message whose time cannot be right; it may be of an earlier block.
+
+    Attributes:
+        arrived_ns: When it was received.
+    """
+
+    def __init__(self, text: str, index: int, arrived_ns: int) -> None:
+        super().__init__(text, index)
+        self.arrived_ns = arrived_ns
+
+
+class StreamClock:
+    """Judges the header stamps of a stream's messages, in the order of their receipt.
+
+    Attributes:
+        faults: What was found.
+
+    Args:
+        topic: Absolute topic name.
+        stream: The contract's description.
+        period_ns: The control period.
+        refuses: Whether a fault is an error.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        stream: ObservationStream | ActionStream,
+        period_ns: int,
+        *,
+        refuses: bool,
+    ) -> None:
+        self.faults: list[ClockFault] = []
+        self._topic, self._stream, self._refuses = topic, stream, refuses
+        self._count = 0
+        self._max_ahead_ns = stream.max_ahead_ns(period_ns)
+        is_latched = isinstance(stream, ObservationStream) and stream.latched
+        limit_ns = max(period_ns, self._max_ahead_ns)
+        self._offset = None if is_latched else ClockOffset(limit_ns)
+
+    def judge(self, arrived_ns: Times, stamps_ns: Times) -> NDArray[np.bool_]:
+        """Look at the next messages.
+
+        Args:
+            arrived_ns: Their receipt, ascending, shape (n,).
+            stamps_ns: Their header stamps, as `stamps_of` returns them; shape (n,).
+
+        Returns:
+            Which of them can be used, shape (n,).
+
+        Raises:
+            ClockError: At the first that cannot, if faults are errors; and if no stamp of the
+                stream is near its receipt.
+        """
+        ahead_ns = stamps_ns - arrived_ns
+        limit_ns = self._stream.max_skew_ns
+        no_time, ahead = ~are_times(stamps_ns), ahead_ns > self._max_ahead_ns
+        apart = np.zeros(len(ahead), bool) if limit_ns is None else np.abs(ahead_ns) > limit_ns
+        bad: NDArray[np.bool_] = no_time | ahead | apart
+        first_number = self._count + 1
+        self._count += len(bad)
+        if bad.any():
+            for kind, flags in (
+                (FaultKind.NO_TIME, no_time),
+                (FaultKind.APART, apart & ~no_time),
+                (FaultKind.AHEAD, ahead & ~apart & ~no_time),
+            ):
+                self._note(kind, flags, first_number, arrived_ns, stamps_ns)
+        if self._offset is not None:
+            numbers = np.arange(first_number, self._count + 1)
+            good = ~bad if bad.any() else slice(None)
+            self._note_moves(self._offset.add(numbers[good], arrived_ns[good], stamps_ns[good]))
+        return ~bad
+
+    def finish(self) -> None:
+        """Judge what there is, now that no message will follow.
+
+        Raises:
+            ClockError: As `judge`.
+        """
+        if self._offset is not None:
+            self._note_moves(self._offset.finish())
+
+    def _note(
+        self,
+        kind: FaultKind,
+        flags: NDArray[np.bool_],
+        first_number: int,
+        arrived_ns: Times,
+        stamps_ns: Times,
+    ) -> None:
+        rows = np.flatnonzero(flags)
+        if not len(rows):
+            return
+        row = int(rows[0])
+        is_first = kind is FaultKind.APART and first_number + row == 1
+        if self._refuses or is_first:
+            problem = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
+            number = first_number + row
+            # That a stream is of another clock is not a matter of one message.
+            where = "" if kind is FaultKind.APART else f"message {number:,}: "
+            text = f"{self._topic}: {where}{problem}"
+            raise ClockError(text, row, int(arrived_ns[row]))
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            begin, end = int(run[0]), int(run[-1])
+            problem = self._problem(kind, int(arrived_ns[begin]), int(stamps_ns[begin]))
+            self._add(
+                ClockFault(
+                    self._topic,
+                    kind,
+                    first_number + begin,
+                    len(run),
+                    int(arrived_ns[begin]),
+                    int(arrived_ns[end]),
+                    problem,
+                )
+            )
+
+    def _add(self, fault: ClockFault) -> None:
+        """Add a fault, to the one before it if it goes on with that."""
+        last = self.faults[-1] if self.faults else None
+        if (
+            last is not None
+            and last.kind is fault.kind
+            and not fault.is_usable
+            and last.number + last.count == fault.number
+        ):
+            count = last.count + fault.count
+            self.faults[-1] = replace(last, count=count, end_ns=fault.end_ns)
+        else:
+            self.faults.append(fault)
+
+    def _note_moves(self, moves: Iterable[Move]) -> None:
+        for move in moves:
+            fault = ClockFault(
+                self._topic,
+                FaultKind.MOVED,
+                move.number,
+                1,
+                move.arrived_ns,
+                move.arrived_ns,
+                f"from here on the receipt is {move.after_ns / 1e9:.3f} s after the header stamp, "
+                f"before it was {move.before_ns / 1e9:.3f} s: one of the two clocks was set; set "
+                f"'stamp: receive' for it in the contract, {SPLIT}",
+            )
+            if self._refuses:
+                raise ClockError(str(fault), 0, fault.start_ns)
+            self._add(fault)
+
+    def _problem(self, kind: FaultKind, arrived_ns: int, stamp_ns: int) -> str:
+        nanosec = invalid_nanosec(stamp_ns)
+        if nanosec is not None:
+            return f"{nanosec_problem(nanosec)}, {SPLIT}"
+        if kind is FaultKind.AHEAD:
+            limit_ns = self._max_ahead_ns
+            return f"{ahead_problem(stamp_ns - arrived_ns, limit_ns, 'its receipt')}, {SPLIT}"
+        if stamp_ns == 0:
+            return (
+                "the header stamp is zero, so the publisher did not set it; set 'stamp: receive' "
+                "in the contract"
+            )
+        return (
+            f"header stamp and log time are {(arrived_ns - stamp_ns) / 1e9:.1f} s apart (limit "
+            f"{self._stream.max_skew_s:g} s), so they are of different clocks; set 'stamp: "
+            f"receive' in the contract, record with use_sim_time, or raise 'max_skew_s'"
+        )
+
+
+def set_back_limit_ns(period_ns: int) -> int:
+    """By how much log times may go back: threads of a recorder may overtake each other."""
+    return max(period_ns // 10, SECOND_NS // 1000)
+
+
+def set_back(step: ClockStep) -> ClockFault:
+    """The fault that a step of the recorder's clock is."""
+    back_s = (step.before_ns - step.after_ns) / 1e9
+    return ClockFault(
+        step.topic,
+        FaultKind.SET_BACK,
+        step.number,
+        1,
+        step.resumed_ns,
+        step.resumed_ns,
+        f"it was received {back_s:.3f} s before the one before it, so the recorder's clock was "
+        f"set back; cut the recording in two there, {SPLIT}",
+    )
