@@ -178,6 +178,7 @@ def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange]
     end = len(MAGIC)
     with BoundedFile(path) as file, _BoundedStream(FileIO(path)) as stream:
         while (begin := end) < file.size:
+            is_cut = False
             try:
                 stream.seek(begin)
                 header = Header.read(stream)
@@ -190,7 +191,8 @@ def _scan(path: Path, name: str) -> tuple[dict[int, Channel], list[MessageRange]
                     ranges.append(_range_of(file, begin, end - begin, channels))
             except DAMAGE as cause:
                 end = end if begin < end <= file.size else file.size
-                losses.append(Loss(name, reason_of(cause), None, end - begin, after(ranges)))
+                reason = "its last chunk is cut off" if is_cut else reason_of(cause)
+                losses.append(Loss(name, reason, None, end - begin, after(ranges)))
     return channels, ranges, losses
 
 
