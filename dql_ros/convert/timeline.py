@@ -60,7 +60,8 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
         clocks = _judged(bag, contract, roles, steps)
     faults = [fault for clock in clocks.values() for fault in clock.faults]
     faults += [set_back(step) for step in steps]
-    return Timeline(steps, sorted(faults, key=lambda fault: fault.start_ns))
+    different = dict.fromkeys(faults)  # those of two streams of a topic are the same
+    return Timeline(steps, sorted(different, key=lambda fault: fault.start_ns))
 
 
 def steps_of(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:

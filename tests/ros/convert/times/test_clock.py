@@ -301,3 +301,19 @@ def test_a_node_judges_a_stamp_as_a_conversion_does(ahead_ns: int, excess: int) 
     words = live.removeprefix("/js: ").replace("this node's clock", "its receipt")
     assert offline.startswith(f"/js: message 1: {words}" if live else "")
     assert bool(offline) == bool(live) == (ahead_ns > 100 * MS or excess > 0)
+
+
+def test_two_streams_of_a_topic_are_split_once_where_its_stamps_are_ahead(tmp_path: Path) -> None:
+    said = Said()
+    said.stamps_ns[15:25] += SECOND
+    bag = write_bag(tmp_path / "bag", recorded(said))
+    document = rules(clock="split").model_dump(mode="json", exclude_defaults=True)
+    (first,) = document["observation"]
+    fields = [{"path": "header.stamp.sec", "names": ["second"]}]
+    document["observation"] = [first, {**first, "name": "again", "fields": fields}]
+    report = convert(Source(Contract.model_validate(document), [bag]), tmp_path / "out")
+    assert report["totals"]["clock_splits"] == 1
+    numbers = [
+        each.observations[:, 0].tolist() for each in load_dataset(tmp_path / "out").episodes
+    ]
+    assert [(each[0], each[-1]) for each in numbers] == [(0, 14), (25, 39)]
