@@ -15,7 +15,6 @@ from dql_core.cli.terminal import print_json, print_line
 from dql_core.errors import ContractError
 from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
-from dql_ros.bag.storage.storage import lost_words
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path
@@ -161,15 +160,10 @@ def _drafted(
             return _carried(text)
         except ContractError as cause:
             notes.append(f"the contract that {bags[0]} carries {cause}: it is not taken")
-    profiler = Profiler()
-    for path in bags:
-        with (
-            Bag(path, salvage=salvage, msgs=msgs) as bag,
-            reading_bar(f"Reading {path.name}", bag.size_bytes) as progress,
-        ):
-            profiler.add(bag, progress)
-            if bag.losses:
-                notes.append(f"{path}: lost: {lost_words(bag.losses)}")
+    profiler = _profiled(bags, Profiler(), salvage=salvage, msgs=msgs)
+    if profiler.steps:  # rates and pauses are those of the order in which messages were sent
+        profiler = _profiled(bags, Profiler(profiler.steps), salvage=salvage, msgs=msgs)
+    notes += profiler.losses
 
     @contextmanager
     def trying(path: Path) -> Iterator[Callable[[int], None]]:
@@ -180,6 +174,18 @@ def _drafted(
     name = _name(bags[0])
     draft = fitting_draft(roles, bags, name, rate, salvage=salvage, msgs=msgs, bar=trying)
     return replace(draft, notes=(*notes, *draft.notes))
+
+
+def _profiled(
+    bags: Sequence[Path], profiler: Profiler, *, salvage: bool, msgs: Sequence[Path]
+) -> Profiler:
+    for path in bags:
+        with (
+            Bag(path, salvage=salvage, msgs=msgs) as bag,
+            reading_bar(f"Reading {path.name}", bag.size_bytes) as progress,
+        ):
+            profiler.add(bag, progress)
+    return profiler
 
 
 def _common_contract(bags: Sequence[Path], *, salvage: bool) -> str | None:

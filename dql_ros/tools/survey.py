@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
-from dql_ros.bag.reader import Bag, BagTopic
+from dql_ros.bag.reader import Bag, BagTopic, ClockStep
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.stamps import stamps_of
 from dql_ros.convert.report.topic_statistics import TopicStatistics
@@ -41,6 +41,7 @@ def survey(
     progress: Callable[[int], None] = lambda _: None,
     visit: Callable[[MessageBlock], None] = lambda _: None,
     known: Mapping[str, TopicStatistics] | None = None,
+    steps: Sequence[ClockStep] = (),
 ) -> list[SurveyedTopic]:
     """Read a bag once, from start to end.
 
@@ -49,6 +50,7 @@ def survey(
         progress: Called now and then with how many bytes are done.
         visit: Called with each block of messages.
         known: Statistics of topics from other recordings, which go on with this one.
+        steps: Where the recording's clock had been set back; see `Bag.batches`.
 
     A topic whose messages cannot be decoded is counted and timed like the others.
 
@@ -64,7 +66,7 @@ def survey(
         topics[name] = (known or {})[name]
         topics[name].pauses.begin_recording()
     stamped = {name for name in bag.topics if name not in unreadable and _is_stamped(bag, name)}
-    for batch in bag.batches(frozenset(bag.topics), unreadable):
+    for batch in bag.batches(frozenset(bag.topics), unreadable, steps=steps):
         for block in batch.blocks:
             is_readable = block.topic not in unreadable
             is_stamped = is_readable and block.topic in stamped

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
-from dql_ros.bag.reader import Bag
+from dql_ros.bag.reader import Bag, ClockStep
+from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import TopicStatistics
@@ -21,6 +23,8 @@ from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers, field_names
 BOOKKEEPING = re.compile(
     r"header|layout|stamp|sec|nanosec|nsec|seq|\w*timestamp\w*|time_from_start|\w*covariance\w*"
 )
+# Log times that go back by more are of a clock that was set back.
+SET_BACK_NS = 10_000_000
 # Numbers that are not in all messages are proposed if they are in such a share of them.
 OFTEN = 0.1
 # What is sent at most so often is sent once: at the start, or once an episode.
@@ -127,9 +131,20 @@ class _Known:
 
 
 class Profiler:
-    """Reads recordings, each once from its start to its end, one after the other."""
+    """Reads recordings, each once from its start to its end, one after the other.
 
-    def __init__(self) -> None:
+    Attributes:
+        steps: Where the clocks of recordings turned out to have been set back, by their paths.
+        losses: What could not be read of each recording, a sentence each.
+
+    Args:
+        steps: The same, if it is known: messages then come in the order in which they were sent.
+    """
+
+    def __init__(self, steps: Mapping[Path, Sequence[ClockStep]] | None = None) -> None:
+        self.steps: dict[Path, Sequence[ClockStep]] = {}
+        self.losses: list[str] = []
+        self._known_steps = steps or {}
         self._topics: dict[str, _Known] = {}
         self._absent: dict[str, str] = {}
         self._recordings: list[str] = []
@@ -151,7 +166,8 @@ class Profiler:
 
         before = {name: known.statistics.count for name, known in self._topics.items()}
         statistics = {name: known.statistics for name, known in self._topics.items()}
-        for each in survey(bag, progress, visit, statistics):
+        steps = self._known_steps.get(bag.path, ())
+        for each in survey(bag, progress, visit, statistics, steps):
             name = each.topic.name
             known = self._topics.setdefault(
                 name,
@@ -160,12 +176,21 @@ class Profiler:
             if each.unreadable or known.msgtype != each.topic.msgtype:
                 known.numbers = known.typestore = None
             if each.statistics.count > before.get(name, 0):
-                if known.recordings < len(self._recordings):
-                    self._absent.setdefault(name, self._recordings[known.recordings])
-                known.recordings += 1
-                end_s = (bag.end_ns - each.statistics.pauses.last_ns) / 1e9
-                known.until_end_s = max(known.until_end_s, end_s)
+                self._note_presence(name, bag.end_ns)
         self._recordings.append(str(bag.path))
+        if bag.losses:
+            self.losses.append(f"{bag.path}: lost: {lost_words(bag.losses)}")
+        if found := bag.clock_steps(SET_BACK_NS):
+            self.steps[bag.path] = found
+
+    def _note_presence(self, name: str, end_ns: int) -> None:
+        """Take note that the recording, which ends then, has messages of a topic."""
+        known = self._topics[name]
+        if known.recordings < len(self._recordings):
+            self._absent.setdefault(name, self._recordings[known.recordings])
+        known.recordings += 1
+        until_end_s = (end_ns - known.statistics.pauses.last_ns) / 1e9
+        known.until_end_s = max(known.until_end_s, until_end_s)
 
     def topics(self) -> list[TopicProfile]:
         """All topics, in the order of their names."""

@@ -40,7 +40,12 @@ def fill(robot_types: Typestore) -> Callable[..., Any]:
 
 @pytest.fixture
 def recorded(tmp_path: Path, robot_types: Typestore) -> Callable[..., Path]:
-    def write(messages: Messages, name: str = "bag") -> Path:
+    def write(
+        messages: Messages,
+        name: str = "bag",
+        clock: Callable[[float], float] = lambda at_s: at_s,
+        stamp: Callable[[float], float] = lambda at_s: at_s - 0.001,
+    ) -> Path:
         with SampleWriter(tmp_path / name, typestore=robot_types) as writer:
             known: set[str] = set()
             for topic, msgtype, at_s, message in sorted(messages, key=lambda each: each[2]):
@@ -48,10 +53,10 @@ def recorded(tmp_path: Path, robot_types: Typestore) -> Callable[..., Path]:
                     writer.add_topic(topic, msgtype)
                     known.add(topic)
                 if hasattr(message, "header"):
-                    now = round((100 + at_s) * SECOND) - 1_000_000
+                    now = round((100 + stamp(at_s)) * SECOND)
                     message.header.stamp.sec, message.header.stamp.nanosec = divmod(now, SECOND)
                 content = robot_types.serialize_cdr(message, msgtype)
-                writer.write(topic, content, round((100 + at_s) * SECOND))
+                writer.write(topic, content, round((100 + clock(at_s)) * SECOND))
         return tmp_path / name
 
     return write

@@ -189,3 +189,33 @@ def test_numbers_that_float32_would_blur_are_counted_from_another_zero(
     assert (command.low, command.high) != (0.0, 0.0)
     assert 5.9e6 - 20 < command.offset + command.low <= 5.9e6 - 1  # type: ignore[operator]
     assert "else float32 has steps of 0.5 there" in text
+
+
+def test_where_the_recorders_clock_was_set_back_episodes_are_split(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = joints(fill) + commands(fill)
+    found, _, _ = drafted(recorded(messages))
+    assert (found.observation[0].stamp, found.clock) == ("header", "refuse")
+    back = recorded(messages, "back", clock=lambda at_s: at_s - 3.0 * (at_s > 4))
+    found, _, printed = drafted(back)
+    assert (found.clock, found.rate_hz) == ("split", 25)
+    assert "episodes end where the clock jumps: " in printed
+
+
+@pytest.mark.parametrize(
+    ("jump_s", "reason"),
+    [
+        (4.0, "header stamps are up to 3.999 s ahead of the time of receipt"),
+        (-0.4, "header stamps cannot be right"),
+    ],
+)
+def test_where_header_stamps_jump_the_receipt_counts(
+    fill: Callable[..., Any], recorded: Callable[..., Path], jump_s: float, reason: str
+) -> None:
+    messages = joints(fill) + commands(fill)
+    bag = recorded(messages, stamp=lambda at_s: at_s - 0.001 + jump_s * (at_s > 4))
+    found, text, printed = drafted(bag)
+    assert (found.observation[0].stamp, found.clock) == ("receive", "refuse")
+    assert reason in text
+    assert ("goes by its time of receipt" in printed) == (jump_s < 0)
