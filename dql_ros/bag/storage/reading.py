@@ -7,7 +7,16 @@ one by one, are in ROS 1's serialisation or in a rarer form of CDR become plain 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -134,7 +143,7 @@ class Reading:
         """Yield the messages of a part."""
         starts = (each.segment.start_ns + part.shift_ns for each in segments[1:])
         begins = [*(min(start_ns, part.until_ns) for start_ns in starts), part.until_ns]
-        ahead = _ahead([each.segment for each in segments])
+        ahead = read_ahead([each.segment for each in segments])
         for at, (_, pieces), following_ns in zip(segments, ahead, begins, strict=False):
             found: Counter[str] = Counter()
             try:
@@ -426,15 +435,22 @@ def _from(block: MessageBlock, time_ns: int) -> MessageBlock:
     return block.select(slice(int(block.log_times_ns.searchsorted(time_ns)), None))
 
 
-def _ahead(segments: Sequence[Segment]) -> Iterator[tuple[Segment, Iterator[ChannelBlocks]]]:
+def read_ahead(
+    segments: Sequence[Segment],
+) -> Generator[tuple[Segment, Iterator[ChannelBlocks]], None, None]:
     """Yield the segments with what they hold; small ones are read while others are worked on."""
     coming: deque[Future[_Read] | None] = deque()
-    with ThreadPoolExecutor(READERS) as pool:
+    pool = ThreadPoolExecutor(READERS)
+    try:
         for number, segment in enumerate(segments):
             for each in segments[number + len(coming) : number + 1 + READERS]:
                 coming.append(pool.submit(_read, each) if each.is_small else None)
             reading = coming.popleft()
             yield segment, segment.read() if reading is None else _again(*reading.result())
+    finally:
+        # Python may close a reading that was given up in any thread, also in one that begins: to
+        # join another there would be for ever.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(segment: Segment) -> _Read:

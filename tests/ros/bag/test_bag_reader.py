@@ -1,6 +1,7 @@
 import hashlib
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, sha256
+from dql_ros.bag.storage.reading import read_ahead
+from dql_ros.bag.storage.storage import ChannelBlocks, Segment
 from tests.ros.bag.messages import messages_of
 from tests.ros.bag.sample_writer import SampleWriter
 
@@ -190,3 +193,26 @@ def test_types_come_from_the_bag_or_from_the_distribution(bag: Path) -> None:
         assert set(opened.typestore("/a").fielddefs) >= {FLOAT}
         assert opened.unknown_types == ()
         assert opened.typestore("/a") is opened.typestore("/b")
+
+
+def test_a_reading_that_is_given_up_waits_for_no_thread() -> None:
+    """Python may close it in a thread that is being started, which must not wait for another."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Iterator[ChannelBlocks]:
+        begun.set()
+        go_on.wait(60)
+        yield from ()
+
+    segments = [
+        Segment(0, 1, None, lambda: iter(()), "first", is_small=True),
+        Segment(1, 1, None, slow, "second", is_small=True),
+    ]
+    ahead = read_ahead(segments)
+    next(ahead)
+    assert begun.wait(60)
+    closing = threading.Thread(target=ahead.close, daemon=True)
+    closing.start()
+    closing.join(20)
+    assert not closing.is_alive()
+    go_on.set()
