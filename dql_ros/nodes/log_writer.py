@@ -33,6 +33,7 @@ class LogFile:
     def __init__(self, path: str, complain: int) -> None:
         """Append to ``path``, or say on the file descriptor ``complain`` why that cannot be."""
         self._complain = complain
+        self._complaint: threading.Thread | None = None
         self._path = path
         self._lock = threading.Lock()
         self._file = -1
@@ -55,7 +56,13 @@ class LogFile:
 
     def _give_up(self, error: OSError) -> None:
         text = f"the log file {self._path} cannot be written: {error.strerror}\n"
-        threading.Thread(target=_write_all, args=(self._complain, text.encode())).start()
+        self._complaint = threading.Thread(target=_write_all, args=(self._complain, text.encode()))
+        self._complaint.start()
+
+    def wait(self, timeout_s: float) -> None:
+        """Give a complaint so long to be written."""
+        if self._complaint is not None:
+            self._complaint.join(timeout_s)
 
 
 class Drain:
@@ -108,6 +115,7 @@ def main() -> None:
         drain.reader.join()
     for drain in drains:
         drain.writer.join(LAST_WRITE_S)
+    log.wait(LAST_WRITE_S)
     os._exit(0)
 
 
