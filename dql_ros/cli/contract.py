@@ -171,8 +171,10 @@ def _drafted(
             yield progress
 
     roles = assign(profiler.topics())
-    name = _name(bags[0])
-    draft = fitting_draft(roles, bags, name, rate, salvage=salvage, msgs=msgs, bar=trying)
+    name, *others = map(_name, bags)
+    draft = fitting_draft(
+        roles, bags, name, rate, others=others, salvage=salvage, msgs=msgs, bar=trying
+    )
     return replace(draft, notes=(*notes, *draft.notes))
 
 

@@ -95,11 +95,12 @@ def _convert(source: Source, out: Path, options: ConvertOptions) -> dict[str, An
 
 def _summary(report: dict[str, Any], out: Path, dry_run: bool) -> str:
     totals = report["totals"]
+    episodes = f"{totals['episodes']} episode{'' if totals['episodes'] == 1 else 's'}"
     remarks = len(report["remarks"])
     return (
-        f"{'would make ' if dry_run else ''}{out}: {totals['episodes']} episodes "
+        f"{'would make ' if dry_run else ''}{out}: {episodes} "
         f"({totals['terminated']} terminated), {totals['transitions']} transitions at "
         f"{report['rate_hz']:g} Hz, mean return {totals['mean_return']:.4g}"
-        + (f"; {remarks} remarks" if remarks else "")
+        + (f"; {remarks} remark{'' if remarks == 1 else 's'}" if remarks else "")
         + ("" if dry_run else f"; see {out / REPORT_HTML}")
     )

@@ -68,8 +68,7 @@ class FaultRules(StrictModel):
                 what = "" if self.command else ", the default,"
                 yield (
                     f"on_fault.command is {value:g}{what} for '{field.name}', outside of its "
-                    f"bounds {field.low:g} to {field.high:g}: give a command within them, or "
-                    f"widen 'low' and 'high'"
+                    f"bounds {field.low:g} to {field.high:g}: give on_fault.command within them"
                 )
         if self.deactivate_after_s is not None:
             needed_s = self.hold_s + self.ramp_s

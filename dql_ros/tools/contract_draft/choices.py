@@ -47,7 +47,8 @@ def control_rate(
     seen = [(rate, name) for rate, name in seen if rate >= min(BY_HAND_HZ, fastest) / 10]
     if regular and (max(regular)[0] >= SLOWEST_HZ or fastest < SLOWEST_HZ):
         rate, name = max(regular)
-        return _chosen(min(rate, fastest), f"as often as {name} came: {rate:.4g} times a second")
+        reason = f"as often as {name} came: {rate:.4g} times a second"
+        return _chosen(min(rate, fastest), reason + _spread(actions, name))
     if seen:
         rate, name = min(seen)
         reason = f"as often as {name} came, the slowest that is observed: {rate:.4g} Hz"
@@ -58,6 +59,14 @@ def control_rate(
         rate, name = max(commands)
         return _chosen(rate, f"as often as {name} came, unevenly: {rate:.4g} times a second")
     return None
+
+
+def _spread(topics: Sequence[TopicProfile], name: str) -> str:
+    """How far the rates of a topic's recordings are apart, where that is more than a tenth."""
+    rates = next(topic.rates_hz for topic in topics if topic.name == name)
+    if not rates or max(rates) <= 1.1 * min(rates):
+        return ""
+    return f", the median of the recordings ({min(rates):.3g} to {max(rates):.3g})"
 
 
 def _chosen(rate_hz: float, reason: str) -> Chosen:

@@ -33,6 +33,8 @@ from dql_ros.tools.contract_draft.yaml_text import (
 
 # What a file's ages are computed with where there is no rate.
 SOME_RATE_HZ = 10.0
+# More recordings are not named, only counted.
+MOST_NAMED = 4
 OBSERVATION = (
     "observation:",
     "  - topic: /joint_states",
@@ -50,7 +52,7 @@ ACTION = (
 # Types of ROS itself, and of texts.
 NO_STATE = ("rcl_interfaces/", "rosgraph_msgs/", "std_msgs/msg/String", "diagnostic_msgs/")
 _BOUNDS = (
-    "The bounds are the range of this recording, widened to round numbers. They should be what "
+    "The bounds are the range of what was recorded, widened to round numbers. They should be what "
     "the robot can take."
 )
 
@@ -77,8 +79,17 @@ def draft_contract(
     return draft_of_roles(assign(topics), name, rate_hz)
 
 
-def draft_of_roles(roles: Roles, name: str, rate_hz: float | None = None) -> Draft:
-    """Draft a contract from topics of which it is known what they are."""
+def draft_of_roles(
+    roles: Roles, name: str, rate_hz: float | None = None, others: Sequence[str] = ()
+) -> Draft:
+    """Draft a contract from topics of which it is known what they are.
+
+    Args:
+        roles: What the topics are taken for.
+        name: What the robot is called: the first recording's name.
+        rate_hz: The control rate, if a person gave one.
+        others: Names of the other recordings.
+    """
     rate = control_rate(roles.actions, roles.observations)
     if rate_hz is not None:
         rate = Chosen(rate_hz, "as asked for")
@@ -89,7 +100,7 @@ def draft_of_roles(roles: Roles, name: str, rate_hz: float | None = None) -> Dra
     action = with_own_names([_commanded(topic, for_ages) for topic in roles.actions])
     missing = dict(_missing(roles, rate))
     lines = [
-        *_heading(name, missing),
+        *_heading((name, *others), missing),
         *_head(name, rate, missing),
         *_streams("observation", observation, missing, OBSERVATION),
         *_streams("action", action, missing, ACTION, _BOUNDS),
@@ -158,7 +169,9 @@ def _absent(topic: TopicProfile, lines: Sequence[FieldLine]) -> dict[str, tuple[
 def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
     """Yield the keys that the bag says nothing about, with the reason."""
     if rate is None:
-        yield "rate_hz", "no topic that is used has more than one message, so there is no rate"
+        used = [*roles.observations, *roles.actions]
+        why = "no topic that is used has more than one message" if used else "no topic is used"
+        yield "rate_hz", f"{why}, so there is no rate"
     if not roles.observations and not roles.latched:
         yield "observation", f"no topic with the robot's state was found{_instead(roles)}"
     elif not roles.observations:
@@ -177,12 +190,16 @@ def _instead(roles: Roles, among: Sequence[TopicProfile] | None = None) -> str:
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-def _heading(name: str, missing: Mapping[str, str]) -> Iterator[str]:
+def _heading(names: Sequence[str], missing: Mapping[str, str]) -> Iterator[str]:
+    source = f"the recording {names[0]}"
+    if len(names) > 1:
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        source = f"{len(names)} recordings: {', '.join(names[:MOST_NAMED])}{more}"
     yield from comment(
-        f"A first contract, drafted by 'dql contract init' from the recording {name}. Each remark "
-        f"says what a choice is based on; a person who knows the robot has to check them all. "
-        f"Fields behind a '#' are not used. 'dql contract check' says whether the file fits a "
-        f"recording; docs/reference/contract.md explains every key."
+        f"A first contract, drafted by 'dql contract init' from {source}. Each remark says what "
+        f"a choice is based on; a person who knows the robot has to check them all. Fields behind "
+        f"a '#' are not used. 'dql contract check' says whether the file fits a recording; "
+        f"docs/reference/contract.md explains every key."
     )
     if missing:
         yield from comment(f"NOT COMPLETE: look for FILL IN ({', '.join(missing)}).")
@@ -196,7 +213,7 @@ def _fill_in(missing: Mapping[str, str], key: str, *example: str) -> Iterator[st
 
 def _head(name: str, rate: Chosen | None, missing: Mapping[str, str]) -> Iterator[str]:
     robot = re.sub(r"\W+", "_", name).strip("_") or "robot"
-    yield from entry(f"robot: {flow(robot)}", "the recording's name; put the robot's here")
+    yield from entry(f"robot: {flow(robot)}", "a recording's name; put the robot's here")
     yield from _fill_in(missing, "rate_hz", "rate_hz: 10.0")
     if rate is not None:
         yield from entry(f"rate_hz: {flow(rate.value)}", rate.reason)
@@ -228,7 +245,8 @@ def _reward(roles: Roles, observation: Sequence[StreamDraft]) -> Iterator[str]:
         )
         return
     yield from comment(
-        "No topic carries a reward: the recording is only imitated, unless a function gives one:"
+        "No topic carries a reward: what is recorded is only imitated, unless "
+        "a function gives one:"
     )
     position, goal = _positions(roles, observation)
     if position:
@@ -259,8 +277,8 @@ def _episode(roles: Roles) -> Iterator[str]:
     named = {name: topic for name, topic in roles.signals.items() if name != "reward"}
     if not named:
         yield from comment(
-            "No topic marks episodes: the recording is one, which ends with it, and where a topic "
-            "pauses for longer than its max_age_s."
+            "No topic marks episodes: each recording is one, which ends with it, and where a "
+            "topic pauses for longer than its max_age_s."
         )
         return
     yield "episode:"
@@ -269,7 +287,7 @@ def _episode(roles: Roles) -> Iterator[str]:
         section = {"topic": topic.name, "type": topic.msgtype} | (
             {"path": "data"} if is_event else {}
         )
-        remark = "" if topic.count else "has no message in this recording"
+        remark = "" if topic.count else "has no message in what was recorded"
         yield from entry(f"  {name}: {flow(section)}", remark)
 
 

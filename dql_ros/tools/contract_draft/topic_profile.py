@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rosbags.typesys.store import Typestore
@@ -15,7 +16,7 @@ from dql_ros.bag.reader import Bag, ClockStep
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
-from dql_ros.convert.report.topic_statistics import TopicStatistics
+from dql_ros.convert.report.topic_statistics import Pauses, TopicStatistics
 from dql_ros.tools.survey import survey
 from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers, field_names
 
@@ -46,6 +47,7 @@ class TopicProfile:
         late_s: The same, but for one pause in a hundred.
         until_end_s: From its last message to the end of the recording, the longest of them.
         absent_from: A recording that has no message of it; empty if all have.
+        rates_hz: How often it usually comes in each of several recordings; empty for one.
     """
 
     name: str
@@ -58,21 +60,20 @@ class TopicProfile:
     late_s: float = 0.0
     until_end_s: float = 0.0
     absent_from: str = ""
+    rates_hz: tuple[float, ...] = ()
 
     @property
     def rate_hz(self) -> float | None:
-        """How often it usually comes; ``None`` for fewer than two messages."""
-        mean, median_ms = self.timing["rate_hz"], self.timing["median_pause_ms"]
-        if not mean or not median_ms:
-            return None
-        # A mean suffers from pauses, a median from messages that come in bursts or late by turns.
-        return max(float(mean), 1000.0 / median_ms) if self.is_regular else float(mean)
+        """How often it usually comes; ``None`` for fewer than two messages.
+
+        Of several recordings, the median: one that is odd does not decide.
+        """
+        return median(self.rates_hz) if self.rates_hz else _usual_rate_hz(self.timing)
 
     @property
     def is_regular(self) -> bool:
         """Whether most messages come about as far apart as the median."""
-        jitter, median_ms = self.timing["jitter_ms"], self.timing["median_pause_ms"]
-        return jitter is not None and jitter["p50"] <= 0.25 * median_ms
+        return _is_regular(self.timing)
 
     @property
     def useful(self) -> dict[Element, NumberFacts]:
@@ -97,6 +98,19 @@ class TopicProfile:
     def last_segment(self) -> str:
         """The last part of its name."""
         return self.name.rpartition("/")[2]
+
+
+def _is_regular(timing: Mapping[str, Any]) -> bool:
+    jitter, median_ms = timing["jitter_ms"], timing["median_pause_ms"]
+    return jitter is not None and bool(jitter["p50"] <= 0.25 * median_ms)
+
+
+def _usual_rate_hz(timing: Mapping[str, Any]) -> float | None:
+    mean, median_ms = timing["rate_hz"], timing["median_pause_ms"]
+    if not mean or not median_ms:
+        return None
+    # A mean suffers from pauses, a median from messages that come in bursts or late by turns.
+    return max(float(mean), 1000.0 / median_ms) if _is_regular(timing) else float(mean)
 
 
 def largest_group(numbers: TopicNumbers) -> frozenset[Element] | None:
@@ -128,6 +142,7 @@ class _Known:
     typestore: Typestore | None
     recordings: int = 0
     until_end_s: float = 0.0
+    rates_hz: list[float] = field(default_factory=list)
 
 
 class Profiler:
@@ -160,7 +175,10 @@ class Profiler:
             if (reader := self._numbers(bag, name, topic.msgtype)) is not None:
                 numbers[name] = reader
 
+        pauses = {name: Pauses() for name in bag.topics}
+
         def visit(block: MessageBlock) -> None:
+            pauses[block.topic].add(block.log_times_ns)
             if block.topic in numbers:
                 numbers[block.topic].add(block)
 
@@ -177,7 +195,13 @@ class Profiler:
                 known.numbers = known.typestore = None
             if each.statistics.count > before.get(name, 0):
                 self._note_presence(name, bag.end_ns)
+        for name, of_recording in pauses.items():
+            if (rate_hz := _usual_rate_hz(of_recording.to_json())) is not None:
+                self._topics[name].rates_hz.append(rate_hz)
         self._recordings.append(str(bag.path))
+        self._note_damage(bag)
+
+    def _note_damage(self, bag: Bag) -> None:
         if bag.losses:
             self.losses.append(f"{bag.path}: lost: {lost_words(bag.losses)}")
         if found := bag.clock_steps(SET_BACK_NS):
@@ -214,11 +238,13 @@ class Profiler:
         if known.recordings < len(self._recordings):
             absent = absent or self._recordings[known.recordings]
         pauses, timing = known.statistics.pauses, known.statistics.to_json()
+        rates_hz = tuple(known.rates_hz) if len(self._recordings) > 1 else ()
         if known.numbers is not None and not _of_robot(known.numbers.common):
             group = largest_group(known.numbers)
             if group is not None:
                 pauses = known.numbers.groups[group]
                 timing |= pauses.to_json()
+                rates_hz = ()
         return TopicProfile(
             name=name,
             msgtype=known.msgtype,
@@ -230,6 +256,7 @@ class Profiler:
             late_s=pauses.usual_s(0.99) or 0.0,
             until_end_s=known.until_end_s,
             absent_from=absent,
+            rates_hz=rates_hz,
         )
 
 

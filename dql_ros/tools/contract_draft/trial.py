@@ -84,6 +84,7 @@ def fitting_draft(
     name: str,
     rate_hz: float | None = None,
     *,
+    others: Sequence[str] = (),
     salvage: bool = False,
     msgs: Sequence[Path] = (),
     bar: Bar = lambda _: nullcontext(lambda _: None),
@@ -95,6 +96,7 @@ def fitting_draft(
         bags: The recordings.
         name: What the robot is called.
         rate_hz: The control rate, if a person gave one.
+        others: Names of the other recordings, for the draft's heading.
         salvage: Read what can be read of damaged bags.
         msgs: Folders with definitions of types that bags do not define.
         bar: Shows how much of a recording is read.
@@ -104,7 +106,7 @@ def fitting_draft(
     """
     notes: list[str] = []
     for attempt in range(MOST_TRIES + 1):
-        draft = draft_of_roles(roles, name, rate_hz)
+        draft = draft_of_roles(roles, name, rate_hz, others)
         if draft.missing:
             break
         trial = _try(draft, bags, salvage=salvage, msgs=msgs, bar=bar)

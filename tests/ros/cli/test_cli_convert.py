@@ -105,7 +105,7 @@ def test_a_dry_run_says_what_it_would_do(
 ) -> None:
     assert run_dql(monkeypatch, "convert", ARM, "a", "--out", "out", "--dry-run") == 0
     line = capsys.readouterr().out
-    assert line.startswith("would make out: 1 episodes")
+    assert line.startswith("would make out: 1 episode (")
     assert "report.html" not in line
     assert run_dql(monkeypatch, "convert", ARM, "a", "--out", "o", "--dry-run", "--resume") == 2
     assert "--dry-run and --resume cannot be used together" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_what_only_the_running_node_obeys_may_change_after_training() -> None:
             {},
             {"command": [1e9, 0.0]},
             r"on_fault.command is 1e\+09 for 'cmd_vel.linear.x', outside of its bounds -1 to 1: "
-            "give a command within them",
+            "give on_fault.command within them",
         ),
         ({}, {"command": [0.0, -1.01]}, "is -1.01 for 'cmd_vel.angular.z', outside"),
         ({"low": 0.5}, {}, r"is 0, the default, for 'cmd_vel.linear.x', .* bounds 0.5 to 1"),

@@ -418,7 +418,7 @@ def test_command_line_writes_the_dataset_and_one_line(
     bag = record(tmp_path / "bag", robot.run({"terminated": 9}))
     assert run_dql(monkeypatch, "convert", ARM, bag, "--out", tmp_path / "out") == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"{tmp_path / 'out'}: 1 episodes (1 terminated), 9 transitions at 20 Hz")
+    assert out.startswith(f"{tmp_path / 'out'}: 1 episode (1 terminated), 9 transitions at 20 Hz")
     assert out.count("\n") == 1
     assert err == ""
     assert sorted(os.listdir(tmp_path / "out")) == ["data", "report.html", "report.json"]

@@ -122,6 +122,10 @@ def test_of_three_flights_the_bounds_hold_all(tmp_path: Path) -> None:
     out = tmp_path / "all.yaml"
     made = CliRunner().invoke(contract, ["init", *map(str, flights), "--out", str(out)])
     assert made.exit_code == 0, made.output
+    text = out.read_text()
+    assert "from 3 recordings: pitch0bag, rollbag, yx1bag." in text
+    assert "the median of the recordings (10.1 to 16.9)" in " ".join(text.replace("#", "").split())
+    assert "this recording" not in text
     checked = CliRunner().invoke(contract, ["check", str(out), *map(str, flights)])
     assert checked.exit_code == 0, checked.output
     assert "beyond its bounds" not in checked.output
