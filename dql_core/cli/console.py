@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,4 +112,6 @@ def evaluation_table(title: str, result: EvaluationResult) -> Table:
 
 
 def _with_interval(estimate: Estimate, form: str) -> str:
+    if math.isinf(estimate.low):
+        return f"{estimate.mean:{form}} (1 episode)"  # which says nothing of others
     return f"{estimate.mean:{form}} (95 %: {estimate.low:{form}} to {estimate.high:{form}})"

@@ -85,16 +85,21 @@ class ActionBounds:
         others = int((excess > REMARKABLE_EXCESS).sum()) - 1
         remedy = "lower policy.eta, or imitate: agent=diffusion_bc"
         if not run.config.learns_values:
-            remedy = "train longer, or set diffusion.schedule=cosine"
+            is_cosine = run.config.diffusion.schedule == "cosine"
+            remedy = f"train longer{'' if is_cosine else ', or set diffusion.schedule=cosine'}"
         _logger.warning(
-            "step %d: %.0f %% of the policy's actions are at a bound of '%s'%s, and %.0f %% of "
-            "those of the %s: it does not act like the data; %s",
+            "step %d: in %.0f %% of the policy's actions '%s' is at a bound%s, and in %.0f %% of "
+            "those of the %s (all %d fields together: %.0f %% and %.0f %%): it does not act like "
+            "the data; %s",
             run.step,
             100 * of_policy[index],
             run.spec.action[index].name,
-            f" (and of {others} more)" if others else "",
+            f" (the worst of {others + 1} such fields)" if others else "",
             100 * self._of_data[index],
             self._source,
+            len(of_policy),
+            100 * of_policy.mean(),
+            100 * self._of_data.mean(),
             remedy,
         )
 

@@ -301,7 +301,7 @@ def best_offline(records: Sequence[Record], config: ValidationConfig) -> Best | 
     where = "held-out episodes"
     if size:
         where = f"{size['transitions']} transitions of {size['episodes']} held-out episodes"
-    among = f"among {len(records)} checkpoints"
+    among = f"among {len(records)} checkpoints" if len(records) > 1 else "the only checkpoint"
     return Best(best["step"], config.rule, f"smallest {criterion} on {where}, {among}", best[key])
 
 
@@ -323,9 +323,11 @@ def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best |
         return None
     order = np.argsort([record["imitation"] for record in records], kind="stable")
     index = int(order[rank])
+    place = "smallest" if rank == 0 else f"number {rank + 1} from the smallest"
+    among = f"among {len(records)} checkpoints" if len(records) > 1 else "the only checkpoint"
     criterion = (
-        f"imitation loss on the training data since the checkpoint before, rank {rank} from the "
-        f"smallest among {len(records)} checkpoints"
+        f"{place} imitation loss on the training data, the mean of the updates since the "
+        f"checkpoint before, {among}; no held-out data"
     )
     if config.bc_loss_ranking == "paper_code":
         index = int(np.flatnonzero(order == rank)[0])

@@ -38,8 +38,8 @@ def closed_loop(
         Path,
         typer.Option(
             "--contract",
-            help="Robot contract (yaml) that it was trained with: its path, or the name of one of "
-            "this package's.",
+            help="Robot contract (yaml) that it was trained with, or a tighter copy: its "
+            "path, or the name of one of this package's.",
         ),
     ],
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Number of episodes.")] = 20,

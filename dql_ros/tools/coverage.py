@@ -104,13 +104,17 @@ class Usage:
     def __str__(self) -> str:
         """In a sentence: ``5 of 18 s; lost: 9 s no /cmd, 4 s no /pose``."""
         recorded_s, used_s = self.recorded_ns / SECOND_NS, self.used_ns / SECOND_NS
-        text = f"{_short(used_s)} of {_short(recorded_s)} s"
+        recorded = _short(recorded_s)
+        used = _short(used_s)
+        if recorded.endswith(" s"):
+            used = used.removesuffix(" s")
+        text = f"{used} of {recorded}"
         lost = [(reason, ns) for reason, ns in self.lost_ns if _counts(ns, self.recorded_ns)]
         if not lost:
             return text
-        parts = [f"{_short(ns / SECOND_NS)} s {reason}" for reason, ns in lost[:MOST_REASONS]]
+        parts = [f"{_short(ns / SECOND_NS)} {reason}" for reason, ns in lost[:MOST_REASONS]]
         if rest := sum(ns for _, ns in lost[MOST_REASONS:]):
-            parts.append(f"{_short(rest / SECOND_NS)} s for other reasons")
+            parts.append(f"{_short(rest / SECOND_NS)} for other reasons")
         return f"{text}; lost: {', '.join(parts)}"
 
 
@@ -202,4 +206,8 @@ def _counts(duration_ns: int, recorded_ns: int) -> bool:
 
 
 def _short(seconds: float) -> str:
-    return f"{seconds:.0f}" if 9.95 <= seconds < 1e6 else f"{seconds:.2g}"
+    """Return a duration as a person reads it: ``4.2 s``, ``34 min``, ``5.3 h``, ``120 days``."""
+    for unit, length_s, least in (("days", 86400, 3), ("h", 3600, 3), ("min", 60, 10)):
+        if seconds >= least * length_s:
+            return f"{seconds / length_s:,.{1 if seconds < 10 * length_s else 0}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"

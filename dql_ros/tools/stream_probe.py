@@ -109,6 +109,45 @@ class _SelectionProbe:
                 known.beyond += int(((finite < low) | (finite > high)).sum())
 
 
+class _ConstantProbe:
+    """Looks whether the messages have what the contract sends as a constant."""
+
+    def __init__(self, selection: FieldSelection, rule: Stream, store: Typestore) -> None:
+        self._selection = selection
+        read = selection.model_copy(update={"constant": None})
+        alone = {"fields": (read,), "stamp": "receive", "when_absent": "skip"}
+        self._decoder: BlockDecoder | None = BlockDecoder(rule.model_copy(update=alone), store)
+        self._seen = _Range()
+
+    def add(self, block: MessageBlock) -> None:
+        """Take the next messages; what cannot be read of them is not needed, either."""
+        if self._decoder is None:
+            return
+        try:
+            values = self._decoder.decode(block).values
+        except MessageError:
+            self._decoder = None
+            return
+        values = values[np.isfinite(values)]
+        constant = self._selection.constant
+        if len(values) and constant is not None:
+            self._seen.low = min(self._seen.low, float(values.min()))
+            self._seen.high = max(self._seen.high, float(values.max()))
+            self._seen.beyond += int((~np.isclose(values, constant, rtol=1e-6)).sum())
+
+    def warnings(self) -> dict[str, str]:
+        """What differs, by the field's path."""
+        if not self._seen.beyond:
+            return {}
+        return {
+            self._selection.path: (
+                f"is sent as the constant {self._selection.constant:g}, but was "
+                f"{self._seen.low:.4g} to {self._seen.high:.4g}; if it matters, make it a field "
+                f"with bounds"
+            )
+        }
+
+
 class StreamProbe:
     """Takes the blocks of a stream's topic.
 
@@ -129,12 +168,19 @@ class StreamProbe:
         nearby = rule.model_copy(update={"max_skew_s": None})
         self._clock = StreamClock(role.topic, nearby, period_ns, refuses=False)
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
+        self._constants = [
+            _ConstantProbe(each, rule, store)
+            for each in rule.fields
+            if each.constant is not None and each.path
+        ]
 
     def add(self, block: MessageBlock) -> None:
         """Take the next messages; those without what is selected do not count."""
         complete = np.ones(len(block), bool)
         for probe in self._selections:
             complete &= probe.add(block)
+        for constant in self._constants:
+            constant.add(block)
         times_ns = block.log_times_ns[complete]
         all_stamps_ns = header_stamps(block) if self._stamped else None
         stamps_ns = None if all_stamps_ns is None else all_stamps_ns[complete]
@@ -165,6 +211,8 @@ class StreamProbe:
         is_refused = isinstance(self._rule, ActionStream) and contract.beyond_bounds == "refuse"
         (found.problems if is_refused else found.warnings).extend(of_fields(self._topic, beyond))
         found.warnings += of_fields(self._topic, turned)
+        for constant in self._constants:
+            found.warnings += of_fields(self._topic, constant.warnings())
         return found
 
     def _values(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:

@@ -91,8 +91,8 @@ def test_a_policy_at_its_bounds_is_warned_of_beside_the_datas_share(
     assert (measured["actions_at_bounds"], measured["actions_at_bounds_in_data"]) == (1.0, 0.5)
     (line,) = caplog.messages
     assert line.startswith(
-        "step 8: 100 % of the policy's actions are at a bound of 'push', and 0 % of those of the "
-        f"{source}"
+        "step 8: in 100 % of the policy's actions 'push' is at a bound, and in 0 % of those of "
+        f"the {source} (all 2 fields together: 100 % and 50 %): "
     )
     assert line.endswith("lower policy.eta, or imitate: agent=diffusion_bc")
 

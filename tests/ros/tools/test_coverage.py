@@ -1,10 +1,12 @@
 """How much of a recording is used, and what the rest lacks: compared with counting seconds."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dql_ros.convert.recorded_episode import Cause, Reason, SkippedSpan
+from dql_ros.tools import coverage
 from dql_ros.tools.coverage import Coverage, covered, union, usage
 
 SECOND = 1_000_000_000
@@ -95,3 +97,18 @@ def test_a_rule_of_the_contract_is_a_reason_where_all_is_there() -> None:
     streams = {("action", "/cmd"): spans([(2, 18)])}
     found = usage((0, 18 * SECOND), [], streams, [skipped])
     assert str(found) == "0 of 18 s; lost: 16 s episode of 3 transitions, 2 s no /cmd"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (4.21, "4.2 s"),
+        (34.4, "34 s"),
+        (599, "599 s"),
+        (1980, "33 min"),
+        (19_000, "5.3 h"),
+        (1.7e9, "19,676 days"),
+    ],
+)
+def test_durations_are_in_units_that_a_person_reads(seconds: float, text: str) -> None:
+    assert coverage._short(seconds) == text

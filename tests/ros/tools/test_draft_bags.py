@@ -129,3 +129,19 @@ def test_of_three_flights_the_bounds_hold_all(tmp_path: Path) -> None:
     checked = CliRunner().invoke(contract, ["check", str(out), *map(str, flights)])
     assert checked.exit_code == 0, checked.output
     assert "beyond its bounds" not in checked.output
+
+
+def test_a_constant_that_moved_in_another_flight_is_warned_of(tmp_path: Path) -> None:
+    flights = SHARED / "bags" / "crazyflie"
+    out, _ = drafted(tmp_path, flights / "pitch0bag")
+    text = out.read_text()
+    assert "# - {path: orientation.x}" in text
+    out.write_text(
+        text.replace("# - {path: orientation.x}", "- {path: orientation.x, constant: 0.0}")
+    )
+    for name, is_warned in (("pitch0bag", False), ("rollbag", True)):
+        checked = CliRunner().invoke(contract, ["check", str(out), str(flights / name)])
+        assert checked.exit_code == 0, checked.output
+        assert (
+            "'orientation.x' is sent as the constant 0, but was" in checked.output
+        ) is is_warned
