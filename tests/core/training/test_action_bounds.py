@@ -92,8 +92,9 @@ def test_a_policy_at_its_bounds_is_warned_of_beside_the_datas_share(
     (line,) = caplog.messages
     assert line.startswith(
         "step 8: in 100 % of the policy's actions 'push' is at a bound, and in 0 % of those of "
-        f"the {source} (all 2 fields together: 100 % and 50 %): "
+        f"the {source}"
     )
+    assert "(all 2 fields together: 100 % and 50 %): it does not act like the data" in line
     assert line.endswith("lower policy.eta, or imitate: agent=diffusion_bc")
 
 

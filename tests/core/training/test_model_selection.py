@@ -87,6 +87,23 @@ def test_the_papers_code_takes_the_checkpoint_whose_number_has_that_loss_rank() 
         assert "with the ranking error of the paper's code" in best.criterion
 
 
+@pytest.mark.parametrize(
+    ("losses", "rank", "begin", "among"),
+    [
+        ((2.0,), 0, "smallest imitation loss", "the only checkpoint"),
+        ((2.0, 1.0), 0, "smallest imitation loss", "among 2 checkpoints"),
+        ((2.0, 1.0), 1, "number 2 from the smallest imitation loss", "among 2 checkpoints"),
+    ],
+)
+def test_the_choice_says_that_it_rests_on_training_data(
+    losses: tuple[float, ...], rank: int, begin: str, among: str
+) -> None:
+    best = best_offline(records(*losses), ValidationConfig(bc_loss_rank=rank))
+    assert best is not None
+    assert best.criterion.startswith(f"{begin} on the training data")
+    assert best.criterion.endswith(f"{among}; no held-out data")
+
+
 def test_both_rankings_agree_where_the_loss_only_falls() -> None:
     for rank in range(3):
         steps = set()
