@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,12 @@ class StoppedNode:
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
+            helpers = self.helpers()
             self.process.kill()
             self.process.wait()
+            for helper in helpers:  # which a test may have stopped
+                with suppress(ProcessLookupError):
+                    os.kill(helper, signal.SIGKILL)
         self.output.close()
 
     def _stop(self) -> float:
