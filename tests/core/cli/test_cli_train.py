@@ -29,7 +29,7 @@ def test_train_follows_the_file_and_the_overrides_and_shows_how_it_goes(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("diffusion_bc: 1/10 imitation ")
     assert lines[-2] == f"last: {run}/checkpoints/step-00000010"
-    assert lines[-1].startswith(f"best_offline: {run}/checkpoints/step-00000010 (imitation loss ")
+    assert lines[-1].startswith(f"best_offline: {run}/checkpoints/step-00000010 (smallest ")
 
 
 def test_the_run_finds_its_dataset_again_from_another_folder(
