@@ -371,13 +371,12 @@ def stamp_ns(message: Any, topic: str = "message") -> int:
         ContractError: If the message has no header.
     """
     try:
-        stamp = message.header.stamp
+        return stamp_of(message.header.stamp)
     except AttributeError as cause:
         raise ContractError(
             f"{topic}: no header to take the time from (the message has: "
             f"{', '.join(field_names(message))}); set 'stamp: receive' for it in the contract"
         ) from cause
-    return stamp_of(stamp)
 
 
 def set_time(time: Any, nanoseconds: int) -> None:

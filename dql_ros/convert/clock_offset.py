@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_ros.bag.storage.storage import MAX_TIME_NS
 from dql_ros.convert.columns import Times
 
 # ntpd sets a clock that is off by more than 128 ms, and turns it slowly if it is off by less.
@@ -149,10 +150,11 @@ class ClockOffset:
         """Where the messages begin and end that are compared with those from ``index`` on."""
         times = self._known.arrived_ns
         if index >= len(times):
-            last_ns = times[-1] if len(times) else 0
-            begin = int(np.searchsorted(times, last_ns - WINDOW_NS))
+            last_ns = int(times[-1]) if len(times) else 0
+            begin = int(np.searchsorted(times, max(last_ns - WINDOW_NS, -MAX_TIME_NS)))
             return max(min(begin, len(times) - WINDOW_MESSAGES), 0), len(times)
-        span_ns = [times[index] - WINDOW_NS, times[index] + WINDOW_NS]
+        time_ns = int(times[index])
+        span_ns = (max(time_ns - WINDOW_NS, -MAX_TIME_NS), min(time_ns + WINDOW_NS, MAX_TIME_NS))
         begin, end = np.searchsorted(times, span_ns).tolist()
         begin = max(min(begin, index - WINDOW_MESSAGES), 0)
         return begin, min(max(end, index + WINDOW_MESSAGES), len(times))
