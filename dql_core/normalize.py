@@ -62,14 +62,13 @@ class Normalizer:
         Args:
             observations: Shape (M, O).
             spec: Of the vectors; units and limits of its observation decide which standard
-                deviations are too small, see `smallest_std`.
+                deviations are too small, see `divisors`.
             also_seen: Observations that count for smallest and largest values only, shape (N, O).
         """
         mean = observations.mean(axis=0, dtype=np.float64)
         std = observations.std(axis=0, dtype=np.float64)
         low, high = observations.min(axis=0), observations.max(axis=0)
-        constant, smallest = smallest_std(spec.observation, np.maximum(np.abs(low), np.abs(high)))
-        std = np.where(std < constant, np.maximum(std, 1.0), np.maximum(std, smallest))
+        std = divisors(spec.observation, std, np.maximum(np.abs(low), np.abs(high)))
         if also_seen is not None:
             low = np.minimum(low, also_seen.min(axis=0))
             high = np.maximum(high, also_seen.max(axis=0))
@@ -159,22 +158,32 @@ class Normalizer:
                 raise ValueError(f"the normaliser's {name} is not that of the spec")
 
 
-def smallest_std(
-    fields: Sequence[FieldSpec], magnitudes: NDArray[np.floating[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return two limits of the standard deviation of each observation field, both shape (O,).
+def divisors(
+    fields: Sequence[FieldSpec],
+    std: NDArray[np.float64],
+    magnitudes: NDArray[np.floating[Any]],
+) -> NDArray[np.float64]:
+    """Return what each observation field is divided by, shape (O,): mostly its ``std``.
 
-    Below the first a field never changed. Below the second it changed by so little, for its unit
-    and limits, that normalising it would only magnify noise; then the second takes its place.
+    A field that never changed is only centred. One that changed by so little, for its unit and
+    limits, that normalising it would only magnify noise is divided by more.
 
     Args:
         fields: Length O; of a known unit, or with finite limits, or neither.
+        std: Standard deviation of each field, shape (O,).
         magnitudes: Largest absolute value of each field, shape (O,).
     """
     pairs = zip(fields, magnitudes.tolist(), strict=True)
     smallest = np.array([_smallest_std(field, magnitude) for field, magnitude in pairs])
-    rounding = ROUNDING_STEPS * np.spacing(magnitudes.astype(np.float32)).astype(np.float64)
-    return np.maximum(np.minimum(smallest, CONSTANT_STD), rounding), np.maximum(smallest, rounding)
+    rounding = smallest_step(magnitudes)
+    constant = np.maximum(np.minimum(smallest, CONSTANT_STD), rounding)
+    enough = np.maximum(np.maximum(smallest, rounding), std)
+    return np.where(std < constant, np.maximum(std, 1.0), enough)
+
+
+def smallest_step(magnitudes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """What float32 cannot tell from a standing still of numbers so large, shape (O,)."""
+    return ROUNDING_STEPS * np.spacing(magnitudes.astype(np.float32)).astype(np.float64)
 
 
 def _smallest_std(field: FieldSpec, magnitude: float) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dql_ros.bag.reader import Bag
 from dql_ros.codecs.block_decoder import BlockDecoder
 from dql_ros.contract import Contract, Stream
-from dql_ros.convert.bag_job import read_bag_episodes
+from dql_ros.convert.bag_episodes import read_bag_episodes
 
 
 def stages(bag: Path, contract: Contract) -> dict[str, Callable[[], object]]:

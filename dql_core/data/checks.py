@@ -14,7 +14,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
 from dql_core.errors import DatasetError
-from dql_core.normalize import ROUNDING_STEPS, smallest_std
+from dql_core.normalize import divisors, smallest_step
 
 # Rounding of a recorded bound is not a breach of it; relative to the action's range.
 BOUND_TOLERANCE = 1e-5
@@ -146,16 +146,15 @@ def _nearly_constant_observations(dataset: LoadedDataset) -> Iterator[Finding]:
     mean, mean_square = sums / sum(map(len, rows))
     std = np.sqrt(np.maximum(mean_square - mean**2, 0.0))
     fields, magnitude = dataset.spec.observation, np.maximum(np.abs(low), np.abs(high))
-    constant, smallest = smallest_std(fields, magnitude)
-    for index in np.flatnonzero((std < smallest) & (low != high)):
+    used, step = divisors(fields, std, magnitude), smallest_step(magnitude)
+    for index in np.flatnonzero((std < used) & (low != high)):
         field, unit = fields[index], fields[index].unit and f" {fields[index].unit}"
-        used = max(std[index], 1.0) if std[index] < constant[index] else smallest[index]
         change = (
             f"observation '{field.name}' hardly changes: {low[index]:.9g} to {high[index]:.9g}"
-            f"{unit}, standard deviation {std[index]:.2g}, below {smallest[index]:.2g}; it is "
-            f"divided by {used:.2g}, so that noise is not magnified"
+            f"{unit}, standard deviation {std[index]:.2g}; it is divided by {used[index]:.2g}, "
+            f"so that noise is not magnified"
         )
-        if smallest[index] <= ROUNDING_STEPS * np.spacing(magnitude[index]):
+        if std[index] < step[index]:
             yield Finding(f"{change}; float32 rounds it: give an 'offset' in the contract")
         else:
             yield Finding(

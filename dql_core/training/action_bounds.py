@@ -40,12 +40,11 @@ class ActionBounds:
     """
 
     def __init__(self, run: Checkpoint, data: TrainingData) -> None:
-        dataset = data.held_out or data.learned
+        self._dataset = data.held_out or data.learned
         self._source = "held-out episodes" if data.held_out else "training episodes"
         self._seed = RunSeeds.derive(run.config.run.seed).held_out
-        self._observations = _observations(dataset, _number_wanted(run), self._seed)
-        counts = [at_bounds(each.actions, run.spec).sum(axis=0) for each in dataset.episodes]
-        self._of_data = np.sum(counts, axis=0) / dataset.num_transitions
+        counts = [at_bounds(each.actions, run.spec).sum(axis=0) for each in self._dataset.episodes]
+        self._of_data = np.sum(counts, axis=0) / self._dataset.num_transitions
 
     def measure(self, run: Checkpoint) -> dict[str, Any]:
         """Measure a checkpoint; warn of it if the run is in its second half.
@@ -56,10 +55,12 @@ class ActionBounds:
             action field, and where they come from.
         """
         policy = run.policy()
-        rows = max(1, MAX_ROWS // policy.choice.num_candidates)
-        rngs = [np.random.default_rng((self._seed, i)) for i in range(len(self._observations))]
+        candidates = policy.choice.num_candidates
+        observations = _observations(self._dataset, _number_wanted(run, candidates), self._seed)
+        rows = max(1, MAX_ROWS // candidates)
+        rngs = [np.random.default_rng((self._seed, i)) for i in range(len(observations))]
         actions = [
-            policy.act_for_each(self._observations[i : i + rows], rngs[i : i + rows])
+            policy.act_for_each(observations[i : i + rows], rngs[i : i + rows])
             for i in range(0, len(rngs), rows)
         ]
         of_policy = at_bounds(np.concatenate(actions), run.spec).mean(axis=0)
@@ -71,7 +72,7 @@ class ActionBounds:
             **dict(zip(AT_BOUNDS, means, strict=True)),
             "at_bounds": {
                 "source": self._source,
-                "observations": len(self._observations),
+                "observations": len(observations),
                 "policy": dict(zip(names, of_policy.tolist(), strict=True)),
                 "data": dict(zip(names, self._of_data.tolist(), strict=True)),
             },
@@ -112,11 +113,11 @@ def at_bounds(actions: NDArray[np.float32], spec: PolicySpec) -> NDArray[np.bool
     return at
 
 
-def _number_wanted(run: Checkpoint) -> int:
+def _number_wanted(run: Checkpoint, candidates: int) -> int:
     """Return on how many observations to act, so that measuring takes little time."""
     diffusion = run.config.diffusion
     steps = diffusion.num_sampling_steps or diffusion.num_diffusion_steps
-    wanted = MAX_SAMPLING_STEPS // (steps * run.policy().choice.num_candidates)
+    wanted = MAX_SAMPLING_STEPS // (steps * candidates)
     return min(max(wanted, FEWEST_OBSERVATIONS), MOST_OBSERVATIONS)
 
 

@@ -1,6 +1,6 @@
 """Between messages and vectors: one message, or a block of thousands."""
 
-from dql_ros.codecs.message_path import stamp_ns
+from dql_ros.codecs.stamps import stamp_ns
 from dql_ros.codecs.stream import CommandEndedError, StreamDecoder, StreamEncoder
 from dql_ros.codecs.transform import StreamTransform
 

@@ -65,6 +65,11 @@ class Decoded:
     values: NDArray[np.float64]
     lacks: NDArray[np.int8] | None = None
 
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which messages say something: all but those that lack what is selected, shape (n,)."""
+        return np.ones(len(self.values), bool) if self.lacks is None else self.lacks != ABSENT
+
 
 class BlockDecoder:
     """Decodes the blocks of one topic.

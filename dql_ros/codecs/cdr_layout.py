@@ -21,7 +21,7 @@ from rosbags.typesys.store import Typestore
 from dql_ros.codecs.message_path import AbsentError, JointOrder, name_list_paths, position_of
 from dql_ros.codecs.stamps import stamps_of
 from dql_ros.contract import FieldSelection
-from dql_ros.contract.path import Named, split_path
+from dql_ros.contract.field import Named, split_path
 
 HEADER_BYTES = 4
 LITTLE_ENDIAN = b"\x00\x01"

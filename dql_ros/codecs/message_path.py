@@ -1,7 +1,7 @@
 """Where things are in ROS messages, of rclpy's classes and of rosbags' alike.
 
-`MessagePath` follows a path, `JointOrder` finds joints by their names, and the functions at the
-end read and write time stamps.
+`MessagePath` follows a path, `JointOrder` finds joints by their names, and `PlaceNames` sees that
+what is taken from a list by its place has the same name in every message.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import ContractError, did_you_mean
-from dql_core.streams import SECOND_NS
-from dql_ros.codecs.stamps import stamp_of
-from dql_ros.contract.path import Named, Step, join_steps, split_path
+from dql_ros.contract import Stream
+from dql_ros.contract.field import Named, Step, join_steps, split_path
+
+if TYPE_CHECKING:
+    from dql_ros.codecs.cdr_layout import CdrLayout
 
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
 NAME_LISTS = ("name", "joint_names")
@@ -45,7 +47,7 @@ def with_remedy(cause: ContractError) -> str:
 
 
 class MessagePath:
-    """One path such as ``pose.position.x``; see `dql_ros.contract.path`.
+    """One path such as ``pose.position.x``; see `dql_ros.contract.field`.
 
     Args:
         path: The path; ``points.0.positions`` is the array of a trajectory's first point.
@@ -362,23 +364,115 @@ class JointOrder:
         return "set 'unnamed: by_index' in the contract if the order is known"
 
 
-def stamp_ns(message: Any, topic: str = "message") -> int:
-    """Return a message's header stamp in nanoseconds; ``topic`` is named in the error.
+def is_name(field: str) -> bool:
+    """Whether a text field of this name says which element of a list it is in."""
+    return field in {"name", "child_frame_id"} or field.endswith("_name")
 
-    One whose ``nanosec`` is no part of a second is no time; see `stamps_of`.
 
-    Raises:
-        ContractError: If the message has no header.
+class PlaceNames:
+    """Remembers what the elements were called that are taken by their places.
+
+    Which broadcaster comes first on ``/tf``, or which joint in a state, may change from message to
+    message; what is taken by its place would then be now one, now the other.
+
+    Args:
+        stream: What is taken.
     """
-    try:
-        return stamp_of(message.header.stamp)
-    except AttributeError as cause:
-        raise ContractError(
-            f"{topic}: no header to take the time from (the message has: "
-            f"{', '.join(field_names(message))}); set 'stamp: receive' for it in the contract"
-        ) from cause
+
+    def __init__(self, stream: Stream) -> None:
+        places: dict[str, set[int]] = {}
+        for selection in stream.fields:
+            for path, key in selection.read_elements:
+                steps = split_path(path)
+                for index, step in enumerate(steps):
+                    if isinstance(step, int):
+                        places.setdefault(join_steps(steps[:index]), set()).add(step)
+                if isinstance(key, int):
+                    places.setdefault(path, set()).add(key)
+        self._lists = [
+            _NamedList(path, tuple(sorted(indices)), stream.topic)
+            for path, indices in places.items()
+        ]
+
+    def check(self, message: Any) -> None:
+        """Compare the names with those of the messages before.
+
+        Raises:
+            ContractError: If one is another.
+        """
+        for each in self._lists:
+            each.check(message)
+
+    def fix(self, layout: CdrLayout) -> None:
+        """Make the names a part of the layout of the message that was looked at last."""
+        for each in self._lists:
+            each.fix(layout)
 
 
-def set_time(time: Any, nanoseconds: int) -> None:
-    """Write a time or duration in nanoseconds into a message's ``sec`` and ``nanosec``."""
-    time.sec, time.nanosec = divmod(nanoseconds, SECOND_NS)
+class _NamedList:
+    """A list, and the places that are taken from it."""
+
+    def __init__(self, path: str, indices: tuple[int, ...], topic: str) -> None:
+        self._path = path
+        self._indices = indices
+        self._topic = topic
+        self._list = MessagePath(path, topic)
+        self._is_known = False
+        self._field = ""  # of the elements, if they have names
+        self._names: MessagePath | None = None  # of a list of names beside it
+        self._before: dict[int, str] = {}
+
+    def check(self, message: Any) -> None:
+        if self._is_known and not self._field and self._names is None:
+            return
+        try:
+            elements = self._list.get(message)
+        except ContractError:  # said by those who need it
+            return
+        if not is_list(elements) and not hasattr(elements, "__len__"):
+            return
+        if not self._is_known and len(elements):
+            self._find(message, elements)
+        names = self._named(message, elements)
+        for index in self._indices:
+            if index < len(names) and self._before.setdefault(index, names[index]) != names[index]:
+                raise ContractError(
+                    f"{self._topic}: element {index} of '{self._path}' is '{names[index]}' here "
+                    f"and was '{self._before[index]}' before; select it by its name"
+                )
+
+    def fix(self, layout: CdrLayout) -> None:
+        with suppress(ContractError):
+            if self._field:
+                for index in self._indices:
+                    text = layout.strings.get(
+                        f"{layout.located(self._path)}.{index}.{self._field}"
+                    )
+                    if text is not None:
+                        layout.fix(text[1])
+            elif self._names is not None:
+                texts = layout.string_lists.get(layout.located(self._names.path), ())
+                for index in self._indices:
+                    if index < len(texts):
+                        layout.fix(texts[index][1])
+
+    def _find(self, message: Any, elements: Any) -> None:
+        """Find where the names are."""
+        self._is_known = True
+        fields = (field for field in field_names(elements[0]) if is_name(field))
+        self._field = next((f for f in fields if isinstance(getattr(elements[0], f), str)), "")
+        if self._field:
+            return
+        for path in name_list_paths(self._path):
+            names = MessagePath(path, self._topic)
+            with suppress(ContractError):
+                if is_list(names.get(message)):
+                    self._names = names
+                    return
+
+    def _named(self, message: Any, elements: Any) -> list[str]:
+        """What the elements are called; empty where the message does not say."""
+        if self._field:
+            return [str(getattr(element, self._field)) for element in elements]
+        names = [] if self._names is None else list(self._names.get(message))
+        return names if len(names) == len(elements) else []

@@ -1,4 +1,4 @@
-"""Whether a header stamp can be true: one judgement, of recordings and of a live robot."""
+"""Header stamps: read, written, and whether they can be true, in recordings and live alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.errors import ContractError
 from dql_core.streams import SECOND_NS
+from dql_ros.codecs.message_path import field_names
 
 # Before every time that a message can have: 32 bits of seconds reach back to -2^31 s.
 _NONE_NS = -(1 << 62)
@@ -77,3 +79,25 @@ def ahead_problem(ahead_ns: int, limit_ns: int, clock: str, remedy: str = BY_REC
         f"the header stamp is {ahead_ns / 1e9:.3f} s ahead of {clock} (limit "
         f"{limit_ns / 1e9:g} s): nothing is measured after it was received; {remedy}"
     )
+
+
+def stamp_ns(message: Any, topic: str = "message") -> int:
+    """Return a message's header stamp in nanoseconds; ``topic`` is named in the error.
+
+    One whose ``nanosec`` is no part of a second is no time; see `stamps_of`.
+
+    Raises:
+        ContractError: If the message has no header.
+    """
+    try:
+        return stamp_of(message.header.stamp)
+    except AttributeError as cause:
+        raise ContractError(
+            f"{topic}: no header to take the time from (the message has: "
+            f"{', '.join(field_names(message))}); set 'stamp: receive' for it in the contract"
+        ) from cause
+
+
+def set_time(time: Any, nanoseconds: int) -> None:
+    """Write a time or duration in nanoseconds into a message's ``sec`` and ``nanosec``."""
+    time.sec, time.nanosec = divmod(nanoseconds, SECOND_NS)

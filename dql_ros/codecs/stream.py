@@ -21,13 +21,13 @@ from dql_ros.codecs.message_path import (
     JointOrder,
     MessagePath,
     NewElement,
+    PlaceNames,
     name_list_path,
-    set_time,
 )
-from dql_ros.codecs.place_names import PlaceNames
+from dql_ros.codecs.stamps import set_time
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import ActionStream, Element, FieldSelection, Stream
-from dql_ros.contract.path import join_steps, split_path
+from dql_ros.contract.field import join_steps, split_path
 
 Reader = Callable[[Any], NDArray[np.float64] | float]
 log = logging.getLogger(__name__)

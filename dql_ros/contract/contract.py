@@ -17,9 +17,8 @@ from dql_core.rewards.call import RewardFunction
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.config_files import find_config
-from dql_ros.contract.encoding import encoded_specs
 from dql_ros.contract.field import require_few
-from dql_ros.contract.stream import ActionStream, ObservationStream, Stream
+from dql_ros.contract.stream import ActionStream, ObservationStream, Stream, encoded_specs
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 
 MIN_RATE_HZ = 0.001

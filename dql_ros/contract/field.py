@@ -1,10 +1,16 @@
-"""One entry of a stream's ``fields``: which numbers of a message, in which form and unit."""
+"""One entry of a stream's ``fields``: which numbers of a message, in which form and unit.
+
+A path leads to them: ``pose.position.x``, ``points.0.positions``, ``pose[name=box].position``. It
+is a chain of field names. A number selects an element of a list by its place. Behind a list
+``[key=value]`` selects the element whose name is ``value``: by the list of names called ``key``
+that lies beside the list, or above, if there is one, else by the field ``key`` of each element.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -12,7 +18,6 @@ from pydantic import Field, model_validator
 
 from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import StrictModel
-from dql_ros.contract.path import split_path
 from dql_ros.contract.units import conversion, half_turn
 
 # What the vector has of a rotation: two columns of its matrix, or the angle about z.
@@ -20,12 +25,69 @@ ROTATION_PARTS = {
     "6d": tuple(f"{column}_axis.{row}" for column in "xy" for row in "xyz"),
     "yaw": ("yaw",),
 }
+_PART = re.compile(r"([^\s.\[\]=]+)(?:\[([^\s.\[\]=]+(?:\.[^\s.\[\]=]+)*)=([^\[\]]+)\])?(?:\.|\Z)")
 # More is a mistake in writing, and would only fill the memory.
 MAX_ENTRIES = 100_000
 _SLICE = re.compile(r"\s*(\d{0,9})\s*:\s*(\d{1,9})\s*(?::\s*(\d{1,9})\s*)?")
 
-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Named(NamedTuple):
+    """The step from a list to the element of a name.
+
+    Attributes:
+        key: The list of names beside the list, or the field of its elements, dotted.
+        value: What it is there, as text.
+    """
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        """The step as it is written."""
+        return f"[{self.key}={self.value}]"
+
+
+Step = str | int | Named
+
+
+def split_path(path: str) -> tuple[Step, ...]:
+    """Return the steps of a path: field names, places in lists, and names of elements.
+
+    Raises:
+        ValueError: If it is no path.
+    """
+    if not selects_by_name(path):
+        return tuple(int(part) if part.isdecimal() else part for part in path.split("."))
+    steps: list[Step] = []
+    position = 0
+    while position < len(path):
+        found = _PART.match(path, position)
+        if found is None:
+            raise ValueError(
+                f"'path' is '{path}': write list[key=value] for the element of a name, as in "
+                f"transforms[child_frame_id=tool0].transform.translation.x"
+            )
+        part, key, value = found.groups()
+        steps.append(int(part) if part.isdecimal() else part)
+        if key is not None:
+            steps.append(Named(key, value))
+        position = found.end()
+    return tuple(steps)
+
+
+def join_steps(steps: Iterable[Step]) -> str:
+    """Return the path of some steps; `split_path` takes it apart again."""
+    path = ""
+    for step in steps:
+        path += str(step) if isinstance(step, Named) or not path else f".{step}"
+    return path
+
+
+def selects_by_name(path: str) -> bool:
+    """Whether a path selects an element by its name, or tries to."""
+    return "[" in path or "]" in path
 
 
 class Element(NamedTuple):
@@ -44,8 +106,7 @@ class FieldSelection(StrictModel):
     """Which numbers of a message belong to the vector: a path, then joints or indices.
 
     Attributes:
-        path: Path to a number or an array in the message (``pose.position.x``); see
-            `dql_ros.contract.path`.
+        path: Path to a number or an array in the message (``pose.position.x``); see above.
         constant: A value that no message carries. Without a path it is an element of the
             observation; with one it is sent in each command and is no part of the action.
         joints: Joint names that select elements of the array by the message's own name list.

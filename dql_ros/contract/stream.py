@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from dql_core.spec import FieldSpec
 from dql_core.streams import SECOND_NS
 from dql_core.strict_yaml import StrictModel
-from dql_ros.contract.field import FieldSelection
-from dql_ros.contract.path import selects_by_name
+from dql_ros.contract.field import FieldSelection, selects_by_name
 
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
 MessageType = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
 # Service events are messages of their own on a topic of their own (REP 2012).
 EventType = Annotated[str, Field(pattern=r"^\w+/(msg/\w+|srv/\w+_Event)$")]
+# A field spec has these for itself, or they are the keys of one element.
+_APART = {"names", "unit", "low", "high", "max_rate", "joints", "indices", "offset", "scale"}
 # What becomes of a message without the part that is selected; None for what is usual.
 WhenAbsent = Literal["refuse", "skip"] | None
 
@@ -232,3 +234,66 @@ def _command_problems(selection: FieldSelection) -> Iterator[str]:
     specs = selection.fields("action")
     if not all(math.isfinite(spec.low) and math.isfinite(spec.high) for spec in specs):
         yield f"action '{selection.path or selection.names}' needs a finite 'low' and 'high'"
+
+
+def encoded_specs(stream: Stream) -> Iterator[FieldSpec]:
+    """Yield the fields of the vector that a stream fills, with where their numbers come from.
+
+    That is what a policy depends on. All other keys of a stream, such as its QoS and its
+    ``max_age_s``, may be others on the robot than in the recordings.
+    """
+    common: dict[str, Any] = {"topic": stream.resolved_topic(), "type": stream.type}
+    if sent := _sent_constants(stream):
+        common["constants"] = sent
+    for selection in stream.fields:
+        encoding = common | _encoding(selection)
+        specs = selection.fields(stream.topic)
+        elements, shifts = _elements(selection), _shifts(selection)
+        for spec, element, shift, rate in zip(
+            specs, elements, shifts, selection.max_rates, strict=False
+        ):
+            yield replace(spec, max_rate=rate, source=encoding | element | shift)
+
+
+def _encoding(selection: FieldSelection) -> dict[str, Any]:
+    """The keys of a selection that say how its numbers are read, where they are not the default.
+
+    A key that is new to a selection counts, unless `_APART` names it.
+    """
+    keys = selection.model_dump(mode="json", exclude_defaults=True, exclude=_APART)
+    if keys.get("message_unit") == selection.vector_unit:
+        del keys["message_unit"]
+    return keys
+
+
+def _elements(selection: FieldSelection) -> list[dict[str, Any]]:
+    """What else leads to each number of a selection, one for each; empty without fields."""
+    if selection.rotation is not None:
+        each = {"indices": list(selection.indices)} if selection.indices else {}
+        return [each] * selection.width
+    if selection.joints:
+        return [{"joint": joint} for joint in selection.joints]
+    if selection.indices:
+        return [{"index": index} for index in selection.indices]
+    return [{}] * selection.width
+
+
+def _shifts(selection: FieldSelection) -> list[dict[str, Any]]:
+    """The offset and the scale of each number of a selection, where they are not the default."""
+    offsets: Sequence[Any] = selection.offsets
+    if selection.offset == "first":
+        offsets = ["first"] * selection.width
+    return [
+        ({"offset": offset} if offset else {}) | ({"scale": scale} if scale != 1.0 else {})
+        for offset, scale in zip(offsets, selection.scales, strict=True)
+    ]
+
+
+def _sent_constants(stream: Stream) -> dict[str, float]:
+    """The values that each command carries besides the action, by path and element."""
+    return {
+        ".".join(str(part) for part in element if part is not None): selection.constant
+        for selection in stream.fields
+        if selection.constant is not None
+        for element in selection.elements
+    }

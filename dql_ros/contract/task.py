@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from dql_core.rewards.call import NamedFunction, RewardFunction
 from dql_core.strict_yaml import StrictModel
-from dql_ros.contract.path import selects_by_name, split_path
+from dql_ros.contract.field import selects_by_name, split_path
 from dql_ros.contract.stream import (
     EventType,
     MessageType,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode
 from dql_core.errors import BagError, DatasetError, DqlError
 from dql_core.files import write_text
-from dql_ros.bag.reader import Bag, Loss, sha256
-from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import MessageError
-from dql_ros.contract import Contract, Stream
-from dql_ros.convert.alignment import OnArrivals
+from dql_ros.bag.reader import Bag, sha256
+from dql_ros.contract import Contract
+from dql_ros.convert.bag_episodes import BagSummary, read_bag_episodes
 from dql_ros.convert.bag_result import (
     BagResult,
     ClockRow,
@@ -32,34 +30,11 @@ from dql_ros.convert.bag_result import (
     SkippedRow,
     SkippedTopic,
 )
-from dql_ros.convert.clock import ClockError, ClockFault
-from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
-from dql_ros.convert.episodes import EpisodeAssembler
 from dql_ros.convert.recorded_episode import (
     LACKS,
-    Cause,
-    Interruption,
-    Reason,
     RecordedEpisode,
     SkippedSpan,
-)
-from dql_ros.convert.report.topic_statistics import TopicStatistics
-from dql_ros.convert.timeline import (
-    Timeline,
-    find_timeline,
-    finish,
-    require_no_step,
-    stream_clocks,
-)
-from dql_ros.convert.topic_decoders import (
-    TopicDecoder,
-    TopicRole,
-    located,
-    located_at,
-    reset_roles,
-    topic_decoder,
-    topic_roles,
 )
 
 EPISODES = "episodes.npy"
@@ -230,166 +205,6 @@ class _Conversion:
 
 def _seconds(nanoseconds: int) -> float:
     return round(nanoseconds / 1e9, 6)
-
-
-@dataclass(frozen=True)
-class BagSummary:
-    """What reading a bag's episodes gave, besides the episodes.
-
-    Attributes:
-        topics: Statistics of the topics that the contract uses.
-        skipped: What is in no episode.
-        dropped_ticks: Ticks left out of episodes for a NaN or an infinity.
-        split_nonfinite: Episodes that such a value ended.
-        by_index: Messages without joint names that were read in the contract's order.
-        clock_faults: Where times could not be right, and the episode was split.
-    """
-
-    topics: tuple[TopicStatistics, ...]
-    skipped: tuple[SkippedSpan, ...]
-    dropped_ticks: int
-    split_nonfinite: int
-    by_index: int
-    clock_faults: tuple[ClockFault, ...]
-
-
-def require_topic(bag: Bag, role: TopicRole) -> None:
-    """Check that a bag has a topic that the contract needs.
-
-    Raises:
-        BagError: Naming the bag, the topic, and the nearest that the bag has.
-    """
-    bag.require_topic(role.topic, role.rule.type, role.label, may_be_silent=role.may_be_silent)
-
-
-def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
-    """Check that a bag has all topics that the contract needs; see `require_topic`."""
-    for role in topic_roles(contract, namespace):
-        require_topic(bag, role)
-
-
-def read_bag_episodes(
-    bag: Bag,
-    contract: Contract,
-    namespace: str,
-    on_episode: Callable[[RecordedEpisode], None],
-    progress: Callable[[int], None] = lambda _: None,
-    on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
-) -> BagSummary:
-    """Read the bag's episodes, once from start to end.
-
-    Args:
-        bag: An opened bag.
-        contract: What to read.
-        namespace: Namespace of the contract's relative topics in the bag.
-        on_episode: Takes each episode when it is complete.
-        progress: Called, now and then, with how many of the bag's bytes are done.
-        on_arrivals: Takes what was decoded; see `Alignment`.
-
-    Raises:
-        BagError: If a topic is missing, the bag is damaged, a message lacks what the contract
-            names, or a needed number is not finite and the contract refuses that.
-    """
-    require_topics(bag, contract, namespace)
-    roles = topic_roles(contract, namespace) + reset_roles(bag, contract, namespace)
-    rules = {(role.kind, role.name): role.rule for role in roles}
-    statistics = {
-        (role.kind, role.name): TopicStatistics(
-            role.topic, role.rule.type, role.label, role.limit_ns
-        )
-        for role in roles
-    }
-
-    def note_arrivals(
-        kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[Any], ...]
-    ) -> None:
-        rule = rules[kind, name]
-        is_stamped = isinstance(rule, Stream) and rule.stamp == "header"
-        statistics[kind, name].add(arrived_ns, columns[0] if is_stamped else None)
-        on_arrivals(kind, name, arrived_ns, columns)
-
-    def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
-        statistics[kind, topic].add_ages(ages_ns)
-
-    timeline = find_timeline(bag, contract, roles) if contract.clock == "split" else Timeline()
-    assembler = EpisodeAssembler(contract, on_episode, note_ages, note_arrivals)
-    for interruption in timeline.interruptions:
-        assembler.interrupt(interruption)
-    decoders = _read(bag, contract, roles, timeline, assembler, progress)
-    progress(bag.size_bytes)
-    for role, decoder in decoders:
-        figures = statistics[role.kind, role.name]
-        figures.absent, figures.ended = decoder.absent, decoder.ended
-    return BagSummary(
-        topics=tuple(statistics.values()),
-        skipped=tuple(assembler.skipped),
-        dropped_ticks=assembler.dropped_ticks,
-        split_nonfinite=assembler.split_nonfinite,
-        by_index=sum(decoder.by_index for _, decoder in decoders),
-        clock_faults=tuple(timeline.faults),
-    )
-
-
-def _read(
-    bag: Bag,
-    contract: Contract,
-    roles: list[TopicRole],
-    timeline: Timeline,
-    assembler: EpisodeAssembler,
-    progress: Callable[[int], None],
-) -> list[tuple[TopicRole, TopicDecoder]]:
-    """Pass every message of the contract's topics to the assembler; return the decoders."""
-    refuse = contract.nonfinite == "refuse"
-    clocks = stream_clocks(contract, roles, refuses=contract.clock == "refuse")
-    by_topic: dict[str, list[tuple[TopicRole, TopicDecoder]]] = {}
-    for role in roles:
-        typestore = bag.typestore(role.topic, role.rule.type)
-        clock = clocks.get((role.kind, role.name))
-        decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse, clock=clock)
-        by_topic.setdefault(role.topic, []).append((role, decoder))
-    known_losses = 0
-    for batch in bag.batches(frozenset(by_topic), steps=timeline.steps):
-        known_losses += _interrupt(assembler, bag.losses[known_losses:])
-        for block in batch.blocks:
-            for role, decode in by_topic[block.topic]:
-                if block.msgtype != role.rule.type:
-                    continue
-                arrived_ns, columns = _decoded(bag, contract, roles, decode, block)
-                assembler.push(role.kind, role.name, arrived_ns, *columns)
-        assembler.advance(batch.complete_until_ns)
-        progress(batch.bytes_done)
-    finish(clocks.values(), bag, contract, roles)
-    decoders = [pair for pairs in by_topic.values() for pair in pairs]
-    for _, decoder in decoders:
-        if decoder.absence is not None:
-            raise located_at(*decoder.absence, bag.start_ns, bag.path)
-    assembler.finish()
-    return decoders
-
-
-def _decoded(
-    bag: Bag,
-    contract: Contract,
-    roles: list[TopicRole],
-    decode: TopicDecoder,
-    block: MessageBlock,
-) -> tuple[Times, tuple[NDArray[Any], ...]]:
-    try:
-        return decode(block)
-    except MessageError as cause:
-        if isinstance(cause, ClockError):
-            # Where the recorder's clock was set back, that is the reason for it.
-            require_no_step(bag, contract, roles)
-        raise located(cause, block, bag.start_ns, bag.path) from cause
-
-
-def _interrupt(assembler: EpisodeAssembler, losses: Sequence[Loss]) -> int:
-    """End the episode at each loss of which it is known where it lies; return their number."""
-    for loss in losses:
-        if loss.start_ns is not None:
-            end_ns = loss.start_ns if loss.end_ns is None else max(loss.end_ns + 1, loss.start_ns)
-            assembler.interrupt(Interruption(loss.start_ns, end_ns, Reason(Cause.LOST)))
-    return len(losses)
 
 
 class RemoteError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, Field
@@ -9,6 +10,7 @@ from pydantic import ConfigDict, Field
 from dql_core.errors import BagError
 from dql_core.strict_yaml import StrictModel, parse
 from dql_ros.bag.reader import Loss
+from dql_ros.bag.storage.storage import lost_words
 from dql_ros.convert.precision import PrecisionRow
 
 
@@ -214,3 +216,23 @@ class BagResult(StrictModel):
             BagError: If it is none, for example one of another version.
         """
         return parse(document, cls, where, BagError)
+
+
+def no_episode(reasons: str, losses: Sequence[Loss], wrong_stamps: Collection[str]) -> str:
+    """Say that nothing came of a bag, why, and what to do.
+
+    Args:
+        reasons: Why, as far as the episodes show it.
+        losses: What is lost of the bag.
+        wrong_stamps: Topics whose header stamps cannot be right.
+    """
+    if losses:
+        return (
+            f"no episode could be made of what is left of it ({reasons}); lost: "
+            f"{lost_words(losses)}"
+        )
+    remedy = "lower min_length, raise max_age_s, or check start/stop/during in the contract"
+    if wrong_stamps:
+        topics = ", ".join(dict.fromkeys(wrong_stamps))
+        remedy = f"set 'stamp: receive' for {topics} in the contract"
+    return f"no episode could be made ({reasons or 'no message'}); {remedy}"

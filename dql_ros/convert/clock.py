@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,20 +112,25 @@ class StreamClock:
         self.faults: list[ClockFault] = []
         self._topic, self._stream, self._refuses = topic, stream, refuses
         self._count = 0
+        self._is_first = True  # no message was used so far
         self._max_ahead_ns = stream.max_ahead_ns(period_ns)
         is_latched = isinstance(stream, ObservationStream) and stream.latched
         limit_ns = max(period_ns, self._max_ahead_ns)
         self._offset = None if is_latched else ClockOffset(limit_ns)
 
-    def judge(self, arrived_ns: Times, stamps_ns: Times) -> NDArray[np.bool_]:
+    def judge(
+        self, arrived_ns: Times, stamps_ns: Times, used: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Look at the next messages.
 
         Args:
             arrived_ns: Their receipt, ascending, shape (n,).
             stamps_ns: Their header stamps, as `stamps_of` returns them; shape (n,).
+            used: Which have what the contract selects, shape (n,); others may be of another
+                publisher, whose clock does not matter.
 
         Returns:
-            Which of them can be used, shape (n,).
+            Which of those can be used, shape (n,).
 
         Raises:
             ClockError: At the first that cannot, if faults are errors; and if no stamp of the
@@ -132,11 +138,17 @@ class StreamClock:
         """
         ahead_ns = stamps_ns - arrived_ns
         limit_ns = self._stream.max_skew_ns
-        no_time, ahead = ~are_times(stamps_ns), ahead_ns > self._max_ahead_ns
-        apart = np.zeros(len(ahead), bool) if limit_ns is None else np.abs(ahead_ns) > limit_ns
+        no_time, ahead = used & ~are_times(stamps_ns), used & (ahead_ns > self._max_ahead_ns)
+        apart = np.zeros(len(ahead), bool)
+        if limit_ns is not None:
+            apart = used & (np.abs(ahead_ns) > limit_ns)
         bad: NDArray[np.bool_] = no_time | ahead | apart
         first_number = self._count + 1
         self._count += len(bad)
+        first_row = int(used.argmax()) if self._is_first and used.any() else None
+        self._is_first &= first_row is None
+        if first_row is not None and apart[first_row] and not no_time[first_row]:
+            self._raise(FaultKind.APART, first_row, first_number, arrived_ns, stamps_ns)
         if bad.any():
             for kind, flags in (
                 (FaultKind.NO_TIME, no_time),
@@ -146,9 +158,9 @@ class StreamClock:
                 self._note(kind, flags, first_number, arrived_ns, stamps_ns)
         if self._offset is not None:
             numbers = np.arange(first_number, self._count + 1)
-            good = ~bad if bad.any() else slice(None)
+            good = used & ~bad
             self._note_moves(self._offset.add(numbers[good], arrived_ns[good], stamps_ns[good]))
-        return ~bad
+        return used & ~bad
 
     def finish(self) -> None:
         """Judge what there is, now that no message will follow.
@@ -170,15 +182,8 @@ class StreamClock:
         rows = np.flatnonzero(flags)
         if not len(rows):
             return
-        row = int(rows[0])
-        is_first = kind is FaultKind.APART and first_number + row == 1
-        if self._refuses or is_first:
-            problem = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
-            number = first_number + row
-            # That a stream is of another clock is not a matter of one message.
-            where = "" if kind is FaultKind.APART else f"message {number:,}: "
-            text = f"{self._topic}: {where}{problem}"
-            raise ClockError(text, row, int(arrived_ns[row]))
+        if self._refuses:
+            self._raise(kind, int(rows[0]), first_number, arrived_ns, stamps_ns)
         for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
             begin, end = int(run[0]), int(run[-1])
             problem = self._problem(kind, int(arrived_ns[begin]), int(stamps_ns[begin]))
@@ -193,6 +198,14 @@ class StreamClock:
                     problem,
                 )
             )
+
+    def _raise(
+        self, kind: FaultKind, row: int, first_number: int, arrived_ns: Times, stamps_ns: Times
+    ) -> NoReturn:
+        problem = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
+        # That a stream is of another clock is not a matter of one message.
+        where = "" if kind is FaultKind.APART else f"message {first_number + row:,}: "
+        raise ClockError(f"{self._topic}: {where}{problem}", row, int(arrived_ns[row]))
 
     def _add(self, fault: ClockFault) -> None:
         """Add a fault, to the one before it if it goes on with that."""

@@ -18,11 +18,12 @@ from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import find_files
 from dql_ros.bag.storage.message_folders import message_folders
 from dql_ros.bag.storage.opening import COMPRESSED
-from dql_ros.bag.storage.storage import lost_words
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.contract import Contract
-from dql_ros.convert.bag_job import BagJob, require_topics
-from dql_ros.convert.bag_result import BagResult
+from dql_ros.convert.bag_episodes import require_topics
+from dql_ros.convert.bag_job import BagJob
+from dql_ros.convert.bag_result import BagResult, no_episode
+from dql_ros.convert.clock import FaultKind
 from dql_ros.convert.episode_converter import EpisodeConverter
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
@@ -259,14 +260,10 @@ def _nothing(results: Sequence[BagResult]) -> str:
         f"{span.reason} from {span.from_s:.1f} s to {span.to_s:.1f} s"
         for span in results[0].left_out[:3]
     )
-    if results[0].losses:
-        silent = [row.topic for row in results[0].topics if not row.count]
-        left = f"no message of {', '.join(silent)} is left" if silent else reasons
-        return (
-            f"{results[0].bag}: no episode could be made of what is left of it ({left}); lost: "
-            f"{lost_words(results[0].losses)}"
-        )
-    return (
-        f"{results[0].bag}: no episode could be made ({reasons or 'no message'}); lower "
-        f"min_length, raise max_age_s, or check start/stop/during in the contract"
-    )
+    first = results[0]
+    silent = [row.topic for row in first.topics if not row.count]
+    if first.losses and silent:
+        reasons = f"no message of {', '.join(silent)} is left"
+    set_back = FaultKind.SET_BACK.value
+    wrong_stamps = [row.topic for row in first.clock_faults if row.what != set_back]
+    return f"{first.bag}: {no_episode(reasons, first.losses, wrong_stamps)}"

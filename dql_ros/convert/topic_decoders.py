@@ -13,7 +13,7 @@ from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import is_service_event
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, ENDED, BlockDecoder, MessageError
+from dql_ros.codecs.block_decoder import COMPLETE, ENDED, BlockDecoder, MessageError
 from dql_ros.codecs.stamps import shifted
 from dql_ros.contract import (
     ActionStream,
@@ -179,17 +179,15 @@ class StreamTopicDecoder:
         """Return the times of arrival, and the columns; see `TopicDecoder`."""
         decoded = self._decoder.decode(block)
         arrived_ns, values = block.log_times_ns, decoded.values
-        times_ns, kept = arrived_ns, np.ones(len(block), bool)
+        times_ns, kept, ended = arrived_ns, decoded.present, np.zeros(len(block), bool)
+        if decoded.lacks is not None:
+            ended = decoded.lacks == ENDED
+            self.absent += len(block) - int(kept.sum())
+            self.ended += int(ended.sum())
         if decoded.stamps_ns is not None:
             times_ns = shifted(decoded.stamps_ns, block.shift_ns)
             if self._clock is not None:
-                kept = self._clock.judge(arrived_ns, times_ns)
-        ended = np.zeros(len(block), bool)
-        if decoded.lacks is not None:
-            present, ended = decoded.lacks != ABSENT, decoded.lacks == ENDED
-            self.absent += len(block) - int(present.sum())
-            self.ended += int(ended.sum())
-            kept = kept & present
+                kept = self._clock.judge(arrived_ns, times_ns, kept)
         if not kept.all():
             arrived_ns, times_ns = arrived_ns[kept], times_ns[kept]
             values, ended = values[kept], ended[kept]
@@ -284,7 +282,7 @@ class SignalTopicDecoder:
                 raised = np.isin(values, np.array(equal_values(self._equals), np.float64))
             values = np.asarray(raised, np.float64)
         if decoded.lacks is not None:
-            present = decoded.lacks != ABSENT
+            present = decoded.present
             values = np.where(present, values, np.nan)
         return values, present
 

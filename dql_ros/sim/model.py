@@ -35,7 +35,7 @@ from dql_core.sim.model_quantities import (
 )
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import Contract, Element, FieldSelection, ObservationStream
-from dql_ros.contract.path import split_path
+from dql_ros.contract.field import split_path
 
 _KINDS: tuple[ObjectKind, ...] = ("site", "body", "sensor")
 _POSITIONS = ("position", "point", "translation")

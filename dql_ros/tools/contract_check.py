@@ -25,8 +25,7 @@ from dql_ros.contract import (
     contract_problems,
     load_contract,
 )
-from dql_ros.convert.bag_job import require_topic
-from dql_ros.convert.timeline import set_back_text, steps_of
+from dql_ros.convert.bag_episodes import require_topic, set_back_text, steps_of
 from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
 from dql_ros.tools.contract_types import Flaw, topic_problems, type_problems
 from dql_ros.tools.findings import Findings

@@ -13,8 +13,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
-from dql_ros.codecs.message_path import NAME_LISTS, name_list_paths
-from dql_ros.codecs.place_names import is_name
+from dql_ros.codecs.message_path import NAME_LISTS, is_name, name_list_paths
 from dql_ros.contract import (
     Contract,
     Event,
@@ -25,7 +24,7 @@ from dql_ros.contract import (
     Stream,
     is_text,
 )
-from dql_ros.contract.path import Named, Step, join_steps, split_path
+from dql_ros.contract.field import Named, Step, join_steps, split_path
 
 # What the kinds of `TypeNode` are called where another was needed.
 _WORDS = {

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import SubElement
 
 from dql_ros.contract import ActionStream, Contract, Element, Stream
-from dql_ros.contract.path import Named, Step, split_path
+from dql_ros.contract.field import Named, Step, split_path
 from dql_ros.contract.stream import resolve_topic
 
 JOINT_STATE = "sensor_msgs/msg/JointState"

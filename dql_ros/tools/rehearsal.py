@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_ros.bag.reader import Bag, Loss
-from dql_ros.bag.storage.storage import lost_words
 from dql_ros.contract import Contract
-from dql_ros.convert.bag_job import BagSummary, read_bag_episodes
+from dql_ros.convert.bag_episodes import BagSummary, read_bag_episodes
+from dql_ros.convert.bag_result import no_episode
+from dql_ros.convert.clock import FaultKind
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.precision import blurred
@@ -31,24 +32,18 @@ class Rehearsal:
         lengths: Transitions of each episode.
         usage: How much of the recording they are, and why it is not more.
         warnings: What of them is perhaps not as it was meant, a sentence each.
+        wrong_stamps: Topics whose header stamps cannot be right.
     """
 
     lengths: tuple[int, ...]
     usage: Usage
     warnings: tuple[str, ...] = ()
+    wrong_stamps: tuple[str, ...] = ()
 
     def problems(self, losses: Sequence[Loss] = ()) -> Iterator[str]:
         """Yield why nothing came of it, where something of the bag is lost also by that."""
-        if losses and not self.lengths:
-            yield (
-                f"no episode could be made of what is left of it ({self.usage}); lost: "
-                f"{lost_words(losses)}"
-            )
-        elif not self.lengths:
-            yield (
-                f"no episode could be made ({self.usage}); lower min_length, raise max_age_s, or "
-                f"check start/stop/during"
-            )
+        if not self.lengths:
+            yield no_episode(str(self.usage), losses, self.wrong_stamps)
 
 
 def rehearse_bag(
@@ -104,6 +99,7 @@ def rehearse_bag(
             [*summary.skipped, *skipped],
         ),
         (*_absences(summary), *_blurs(contract, converter), *steps.warnings()),
+        tuple(f.topic for f in summary.clock_faults if f.kind is not FaultKind.SET_BACK),
     )
 
 

@@ -15,7 +15,7 @@ from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, BlockDecoder, Message
 from dql_ros.codecs.message_path import MAX_LISTED, MessagePath
 from dql_ros.codecs.stamps import are_times
 from dql_ros.contract import ActionStream, Contract, FieldSelection, ObservationStream, Stream
-from dql_ros.convert.clock import FaultKind, StreamClock
+from dql_ros.convert.clock import ClockError, FaultKind, StreamClock
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole
 from dql_ros.tools.contract_types import names_of_indexed
@@ -164,9 +164,8 @@ class StreamProbe:
         self._stamped = rule.stamp == "header" and begins_with_header(store, rule.type)
         self.statistics = TopicStatistics(role.topic, rule.type, role.label, role.limit_ns)
         self._strange = 0
-        # Stamps of another clock are reported by themselves.
-        nearby = rule.model_copy(update={"max_skew_s": None})
-        self._clock = StreamClock(role.topic, nearby, period_ns, refuses=False)
+        self._clock = StreamClock(role.topic, rule, period_ns, refuses=False)
+        self._is_foreign = False  # its stamps are of another clock from the first message on
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
         self._constants = [
             _ConstantProbe(each, rule, store)
@@ -182,14 +181,19 @@ class StreamProbe:
         for constant in self._constants:
             constant.add(block)
         times_ns = block.log_times_ns[complete]
-        all_stamps_ns = header_stamps(block) if self._stamped else None
-        stamps_ns = None if all_stamps_ns is None else all_stamps_ns[complete]
+        if not self._stamped:
+            self.statistics.add(times_ns)
+            return
+        all_stamps_ns = header_stamps(block)
+        stamps_ns, limit_ns = all_stamps_ns[complete], self._rule.max_skew_ns
         self.statistics.add(times_ns, stamps_ns)
-        limit_ns = self._rule.max_skew_ns
-        if all_stamps_ns is not None and stamps_ns is not None:
-            self._clock.judge(block.log_times_ns, all_stamps_ns)
-            apart = np.abs(times_ns - stamps_ns)[are_times(stamps_ns)]
-            self._strange += 0 if limit_ns is None else int((apart > limit_ns).sum())
+        apart = np.abs(times_ns - stamps_ns)[are_times(stamps_ns)]
+        self._strange += 0 if limit_ns is None else int((apart > limit_ns).sum())
+        if not self._is_foreign:
+            try:
+                self._clock.judge(block.log_times_ns, all_stamps_ns, complete)
+            except ClockError:
+                self._is_foreign = True
 
     def failures(self) -> Iterator[tuple[FieldSelection, MessageError, MessageBlock]]:
         """Yield each selection that a message does not have, with the first such message."""
@@ -200,9 +204,10 @@ class StreamProbe:
     def findings(self, contract: Contract) -> Findings:
         """Say what of the messages' times and values does not fit, each with the topic."""
         found = Findings()
-        found.problems += self._skews()
         is_refused = contract.clock == "refuse"
-        if not found.problems:
+        if self._strange and (is_refused or self._is_foreign):
+            found.problems.append(self._skew())
+        else:
             (found.problems if is_refused else found.warnings).extend(self._clocks(is_refused))
         found.warnings += self._ages()
         nonfinite, beyond, turned = self._values()
@@ -242,13 +247,11 @@ class StreamProbe:
         for probe in self._selections:
             yield from zip(probe.specs, probe.ranges, strict=True)
 
-    def _skews(self) -> Iterator[str]:
-        if not self._strange:
-            return
+    def _skew(self) -> str:
         figures = self.statistics.to_json()
         zero, delay = figures["stamps"]["zero"], figures["receive_minus_header_ms"]
         apart = "" if delay is None else f", usually {delay['p50'] / 1000:.4g} s"
-        yield (
+        return (
             f"{self._topic}: {self._strange:,} of {self.statistics.count:,} header stamps are "
             f"farther than max_skew_s ({self._rule.max_skew_s:g} s) from the time of receipt"
             f"{apart}{f'; {zero:,} are zero' if zero else ''}; set 'stamp: receive'"

@@ -14,10 +14,9 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import ContractError
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
-from dql_ros.codecs.message_path import JointOrder, name_list_paths
-from dql_ros.codecs.place_names import is_name
+from dql_ros.codecs.message_path import JointOrder, is_name, name_list_paths
 from dql_ros.contract import Element, FieldSelection
-from dql_ros.contract.path import Named, Step, join_steps, split_path
+from dql_ros.contract.field import Named, Step, join_steps, split_path
 from dql_ros.convert.report.topic_statistics import Pauses
 
 # Longer arrays are images, scans and the like, and are no numbers of a vector.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dql_ros.contract.path import selects_by_name
+from dql_ros.contract.field import selects_by_name
 from dql_ros.tools.contract_draft.choices import (
     Chosen,
     commanded_age,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dql_ros.contract import Element, FieldSelection
-from dql_ros.contract.path import selects_by_name, split_path
+from dql_ros.contract.field import selects_by_name, split_path
 from dql_ros.tools.contract_draft.choices import outward
 from dql_ros.tools.contract_draft.field_kinds import (
     TOLD_PART,

@@ -121,8 +121,8 @@ def test_what_hardly_changes_is_named_a_line_each_with_what_it_is_divided_by() -
     )
     elbow, north = check(dataset)[1]
     assert elbow == (
-        "observation 'elbow' hardly changes: 0.5 to 0.500007987 rad, standard deviation 4e-06, "
-        "below 0.001; it is divided by 0.001, so that noise is not magnified; if these changes "
+        "observation 'elbow' hardly changes: 0.5 to 0.500007987 rad, standard deviation 4e-06; "
+        "it is divided by 0.001, so that noise is not magnified; if these changes "
         "matter, give narrow 'low' and 'high', or a 'scale', in the contract"
     )
     assert north.startswith("observation 'north' hardly changes: 4000000 to 4000000.5 m, ")

@@ -14,7 +14,7 @@ from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, ENDED, BlockDecoder, MessageError
 from dql_ros.codecs.message_path import AbsentError, MessagePath
 from dql_ros.contract import ActionStream, FlagStream, ObservationStream, Stream
-from dql_ros.contract.path import Named, join_steps, split_path
+from dql_ros.contract.field import Named, join_steps, split_path
 from dql_ros.convert.topic_decoders import SignalTopicDecoder
 
 TF, STATES, MARKERS = "tf2_msgs/msg/TFMessage", "gazebo_msgs/msg/ModelStates", "t/msg/Markers"

@@ -10,7 +10,7 @@ from rosbags.typesys.store import Typestore
 
 from tests.ros.bag.sample_writer import SampleWriter
 from tests.ros.conftest import blank_message
-from tests.ros.tools.draft_samples import DEFINITIONS, SECOND, Messages
+from tests.ros.tools.draft_samples import DEFINITIONS, SECOND, Messages, filled
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,7 @@ def robot_types() -> Typestore:
 @pytest.fixture
 def fill(robot_types: Typestore) -> Callable[..., Any]:
     def made(msgtype: str, **values: Any) -> Any:
-        message = blank_message(robot_types, msgtype)
-        for path, value in values.items():
-            *owners, last = path.split("__")
-            owner = message
-            for part in owners:
-                owner = getattr(owner, part)
-            setattr(owner, last, value)
-        return message
+        return filled(blank_message(robot_types, msgtype), values)
 
     return made
 

@@ -1,6 +1,6 @@
 """Small recordings of robots, and what `dql contract init` makes of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,29 @@ def drafted(*bags: Path) -> tuple[Contract, str, str]:
 
 def topics(found: Contract) -> tuple[list[str], list[str]]:
     return [s.topic for s in found.observation], [s.topic for s in found.action]
+
+
+def filled(message: Any, values: Mapping[str, Any]) -> Any:
+    """Return the message with values at paths such as ``linear__x``."""
+    for path, value in values.items():
+        *owners, last = path.split("__")
+        owner = message
+        for part in owners:
+            owner = getattr(owner, part)
+        setattr(owner, last, value)
+    return message
+
+
+def reported_setpoints(fill: Callable[..., Any]) -> Messages:
+    """What a trajectory controller says that it wants, and where its joints are."""
+    report = "control_msgs/msg/JointTrajectoryControllerState"
+    messages: Messages = []
+    for now, x in times(50, 8):
+        message = fill(report, joint_names=["a", "b"])
+        message.reference.positions = np.array([x, 3 * x])
+        message.feedback.positions = np.array([x, 2 * x])
+        messages.append(("/arm_controller/controller_state", report, now, message))
+    return messages
 
 
 def times(

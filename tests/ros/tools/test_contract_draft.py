@@ -17,6 +17,7 @@ from dql_ros.tools.contract_draft.choices import outward, upward, usual_rate
 from dql_ros.tools.contract_draft.draft import Draft, draft_contract
 from dql_ros.tools.contract_draft.topic_profile import profile_topics
 from dql_ros.tools.contract_draft.yaml_text import comment, entry, flow
+from tests.ros.tools.draft_samples import filled
 
 SECOND = 1_000_000_000
 BAGS = Path(__file__).parents[4] / "shared" / "data" / "bags"
@@ -49,13 +50,7 @@ def make(blank: Callable[[str], Any]) -> Callable[..., Any]:
         message = blank(msgtype)
         if hasattr(message, "header"):
             message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, SECOND)
-        for path, value in values.items():
-            *owners, last = path.split("__")
-            owner = message
-            for part in owners:
-                owner = getattr(owner, part)
-            setattr(owner, last, value)
-        return message
+        return filled(message, values)
 
     return made
 

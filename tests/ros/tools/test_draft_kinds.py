@@ -14,6 +14,7 @@ from tests.ros.tools.draft_samples import (
     commands,
     drafted,
     joints,
+    reported_setpoints,
     times,
     topics,
     trajectory,
@@ -81,13 +82,7 @@ def test_a_controllers_report_is_neither_observed_twice_nor_commanded(
 def test_without_a_command_the_reported_setpoint_is_learnt_from_and_this_is_said(
     fill: Callable[..., Any], recorded: Callable[..., Path]
 ) -> None:
-    messages = joints(fill)
-    report = "control_msgs/msg/JointTrajectoryControllerState"
-    for now, x in times(50, 8):
-        message = fill(report, joint_names=["a", "b"])
-        message.reference.positions = np.array([x, 3 * x])
-        message.feedback.positions = np.array([x, 2 * x])
-        messages.append(("/arm_controller/controller_state", report, now, message))
+    messages = joints(fill) + reported_setpoints(fill)
     found, _, printed = drafted(recorded(messages))
     assert topics(found) == (["/joint_states"], ["/arm_controller/controller_state"])
     assert [field.path for field in found.action[0].fields] == ["reference.positions"]
@@ -169,12 +164,7 @@ def test_whole_trajectories_now_and_then_are_no_match_for_reported_setpoints(
     assert topics(found)[1] == ["/arm_controller/joint_trajectory"]
     assert [field.path for field in found.action[0].fields] == ["points.0.positions"]
     assert found.action[0].max_age_s >= 2
-    report = "control_msgs/msg/JointTrajectoryControllerState"
-    for now, x in times(50, 8):
-        message = fill(report, joint_names=["a", "b"])
-        message.reference.positions = np.array([x, 3 * x])
-        message.feedback.positions = np.array([x, 2 * x])
-        messages.append(("/arm_controller/controller_state", report, now, message))
+    messages += reported_setpoints(fill)
     found, text, printed = drafted(recorded(messages, "reported"))
     assert topics(found)[1] == ["/arm_controller/controller_state"]
     assert "the action is the set-point that /arm_controller/controller_state reports" in printed

@@ -295,7 +295,7 @@ def test_a_node_judges_a_stamp_as_a_conversion_does(ahead_ns: int, excess: int) 
         live = str(error)
     clock = StreamClock("/js", contract.observation[0], contract.period_ns, refuses=True)
     try:
-        clock.judge(np.array([START_NS]), np.array([stamp_ns(message)]))
+        clock.judge(np.array([START_NS]), np.array([stamp_ns(message)]), np.array([True]))
     except ClockError as error:
         offline = str(error)
     words = live.removeprefix("/js: ").replace("this node's clock", "its receipt")
@@ -317,3 +317,59 @@ def test_two_streams_of_a_topic_are_split_once_where_its_stamps_are_ahead(tmp_pa
         each.observations[:, 0].tolist() for each in load_dataset(tmp_path / "out").episodes
     ]
     assert [(each[0], each[-1]) for each in numbers] == [(0, 14), (25, 39)]
+
+
+@pytest.mark.parametrize("clock", ["refuse", "split"])
+@pytest.mark.parametrize("late_ms", [-500, 0, 100_000, None])
+def test_the_clock_of_a_publisher_that_is_not_used_does_not_matter(
+    tmp_path: Path, clock: str, late_ms: int | None
+) -> None:
+    """A gripper's joints on the arm's topic: stamped ahead, in time, long ago, or never."""
+    messages = []
+    for number, arm in enumerate(recorded(Said())):
+        now = arm.log_time_ns - MS
+        stamp = 0 if late_ms is None else now - late_ms * MS
+        gripper = state(1000, stamp, 0)
+        gripper.name = ["g"]
+        content = bytes(STORE.serialize_cdr(gripper, JOINTS))
+        messages += [Recorded("/js", JOINTS, now, content), arm] if number % 2 == 0 else [arm]
+    bag = write_bag(tmp_path / "bag", messages)
+    check = check_bag(bag, rules(clock=clock))
+    assert check.findings.problems == []
+    assert not any("stamp" in text for text in check.findings.warnings)
+    found = pairs(rules(clock=clock), bag, tmp_path / "out")
+    assert found == [[(number, number) for number in range(39)]]
+
+
+@pytest.mark.parametrize("first", [0, 15])
+def test_stamps_far_from_their_receipt_are_judged_alike_by_check_and_conversion(
+    tmp_path: Path, first: int
+) -> None:
+    said = Said()
+    said.stamps_ns[first:25] -= 100 * SECOND
+    bag = write_bag(tmp_path / "bag", recorded(said))
+    problems = check_bag(bag, rules(clock="split")).findings.problems
+    if first:
+        assert problems == []
+        numbers = [
+            {a for a, _ in each} for each in pairs(rules(clock="split"), bag, tmp_path / "o")
+        ]
+        assert numbers == [set(range(14)), set(range(25, 39))]
+    else:
+        assert "set 'stamp: receive'" in problems[0]
+        with pytest.raises(BagError, match="of different clocks; set 'stamp: receive'"):
+            pairs(rules(clock="split"), bag, tmp_path / "o")
+    assert check_bag(bag, rules()).findings.problems
+
+
+def test_a_recording_that_is_ahead_throughout_is_told_the_remedy_that_works(
+    tmp_path: Path,
+) -> None:
+    said = Said()
+    said.stamps_ns += SECOND
+    bag = write_bag(tmp_path / "bag", recorded(said))
+    remedy = "set 'stamp: receive' for /js in the contract"
+    assert remedy in check_bag(bag, rules(clock="split")).findings.problems[-1]
+    with pytest.raises(BagError, match=f"no episode could be made .*; {remedy}"):
+        pairs(rules(clock="split"), bag, tmp_path / "out")
+    assert pairs(rules(clock="split", stamp="receive"), bag, tmp_path / "received")

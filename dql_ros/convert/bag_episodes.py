@@ -1,0 +1,329 @@
+"""The episodes of a bag, read once from start to end under a contract.
+
+A recording's own times are looked at as a whole: where they cannot be right, it is refused, or
+divided there and read along its `Timeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dql_core.errors import BagError
+from dql_ros.bag.reader import Bag, ClockStep, Loss
+from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
+from dql_ros.codecs.stamps import shifted
+from dql_ros.contract import ActionStream, Contract, ObservationStream, Stream
+from dql_ros.convert.alignment import OnArrivals
+from dql_ros.convert.clock import ClockError, ClockFault, StreamClock, set_back, set_back_limit_ns
+from dql_ros.convert.columns import Times
+from dql_ros.convert.episodes import EpisodeAssembler
+from dql_ros.convert.recorded_episode import (
+    Cause,
+    Interruption,
+    Reason,
+    RecordedEpisode,
+    SkippedSpan,
+)
+from dql_ros.convert.report.topic_statistics import TopicStatistics
+from dql_ros.convert.topic_decoders import (
+    TopicDecoder,
+    TopicRole,
+    located,
+    located_at,
+    reset_roles,
+    topic_decoder,
+    topic_roles,
+)
+
+RoleKey = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class BagSummary:
+    """What reading a bag's episodes gave, besides the episodes.
+
+    Attributes:
+        topics: Statistics of the topics that the contract uses.
+        skipped: What is in no episode.
+        dropped_ticks: Ticks left out of episodes for a NaN or an infinity.
+        split_nonfinite: Episodes that such a value ended.
+        by_index: Messages without joint names that were read in the contract's order.
+        clock_faults: Where times could not be right, and the episode was split.
+    """
+
+    topics: tuple[TopicStatistics, ...]
+    skipped: tuple[SkippedSpan, ...]
+    dropped_ticks: int
+    split_nonfinite: int
+    by_index: int
+    clock_faults: tuple[ClockFault, ...]
+
+
+def require_topic(bag: Bag, role: TopicRole) -> None:
+    """Check that a bag has a topic that the contract needs.
+
+    Raises:
+        BagError: Naming the bag, the topic, and the nearest that the bag has.
+    """
+    bag.require_topic(role.topic, role.rule.type, role.label, may_be_silent=role.may_be_silent)
+
+
+def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
+    """Check that a bag has all topics that the contract needs; see `require_topic`."""
+    for role in topic_roles(contract, namespace):
+        require_topic(bag, role)
+
+
+def read_bag_episodes(
+    bag: Bag,
+    contract: Contract,
+    namespace: str,
+    on_episode: Callable[[RecordedEpisode], None],
+    progress: Callable[[int], None] = lambda _: None,
+    on_arrivals: OnArrivals = lambda _kind, _name, _arrived, _columns: None,
+) -> BagSummary:
+    """Read the bag's episodes, once from start to end.
+
+    Args:
+        bag: An opened bag.
+        contract: What to read.
+        namespace: Namespace of the contract's relative topics in the bag.
+        on_episode: Takes each episode when it is complete.
+        progress: Called, now and then, with how many of the bag's bytes are done.
+        on_arrivals: Takes what was decoded; see `Alignment`.
+
+    Raises:
+        BagError: If a topic is missing, the bag is damaged, a message lacks what the contract
+            names, or a needed number is not finite and the contract refuses that.
+    """
+    require_topics(bag, contract, namespace)
+    roles = topic_roles(contract, namespace) + reset_roles(bag, contract, namespace)
+    rules = {(role.kind, role.name): role.rule for role in roles}
+    statistics = {
+        (role.kind, role.name): TopicStatistics(
+            role.topic, role.rule.type, role.label, role.limit_ns
+        )
+        for role in roles
+    }
+
+    def note_arrivals(
+        kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[Any], ...]
+    ) -> None:
+        rule = rules[kind, name]
+        is_stamped = isinstance(rule, Stream) and rule.stamp == "header"
+        statistics[kind, name].add(arrived_ns, columns[0] if is_stamped else None)
+        on_arrivals(kind, name, arrived_ns, columns)
+
+    def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
+        statistics[kind, topic].add_ages(ages_ns)
+
+    timeline = find_timeline(bag, contract, roles) if contract.clock == "split" else Timeline()
+    assembler = EpisodeAssembler(contract, on_episode, note_ages, note_arrivals)
+    for interruption in timeline.interruptions:
+        assembler.interrupt(interruption)
+    decoders = _read(bag, contract, roles, timeline, assembler, progress)
+    progress(bag.size_bytes)
+    for role, decoder in decoders:
+        figures = statistics[role.kind, role.name]
+        figures.absent, figures.ended = decoder.absent, decoder.ended
+    return BagSummary(
+        topics=tuple(statistics.values()),
+        skipped=tuple(assembler.skipped),
+        dropped_ticks=assembler.dropped_ticks,
+        split_nonfinite=assembler.split_nonfinite,
+        by_index=sum(decoder.by_index for _, decoder in decoders),
+        clock_faults=tuple(timeline.faults),
+    )
+
+
+def _read(
+    bag: Bag,
+    contract: Contract,
+    roles: list[TopicRole],
+    timeline: Timeline,
+    assembler: EpisodeAssembler,
+    progress: Callable[[int], None],
+) -> list[tuple[TopicRole, TopicDecoder]]:
+    """Pass every message of the contract's topics to the assembler; return the decoders."""
+    refuse = contract.nonfinite == "refuse"
+    clocks = stream_clocks(contract, roles, refuses=contract.clock == "refuse")
+    by_topic: dict[str, list[tuple[TopicRole, TopicDecoder]]] = {}
+    for role in roles:
+        typestore = bag.typestore(role.topic, role.rule.type)
+        clock = clocks.get((role.kind, role.name))
+        decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse, clock=clock)
+        by_topic.setdefault(role.topic, []).append((role, decoder))
+    known_losses = 0
+    for batch in bag.batches(frozenset(by_topic), steps=timeline.steps):
+        known_losses += _interrupt(assembler, bag.losses[known_losses:])
+        for block in batch.blocks:
+            for role, decode in by_topic[block.topic]:
+                if block.msgtype != role.rule.type:
+                    continue
+                arrived_ns, columns = _decoded(bag, contract, roles, decode, block)
+                assembler.push(role.kind, role.name, arrived_ns, *columns)
+        assembler.advance(batch.complete_until_ns)
+        progress(batch.bytes_done)
+    finish(clocks.values(), bag, contract, roles)
+    decoders = [pair for pairs in by_topic.values() for pair in pairs]
+    for _, decoder in decoders:
+        if decoder.absence is not None:
+            raise located_at(*decoder.absence, bag.start_ns, bag.path)
+    assembler.finish()
+    return decoders
+
+
+def _decoded(
+    bag: Bag,
+    contract: Contract,
+    roles: list[TopicRole],
+    decode: TopicDecoder,
+    block: MessageBlock,
+) -> tuple[Times, tuple[NDArray[Any], ...]]:
+    try:
+        return decode(block)
+    except MessageError as cause:
+        if isinstance(cause, ClockError):
+            # Where the recorder's clock was set back, that is the reason for it.
+            require_no_step(bag, contract, roles)
+        raise located(cause, block, bag.start_ns, bag.path) from cause
+
+
+def _interrupt(assembler: EpisodeAssembler, losses: Sequence[Loss]) -> int:
+    """End the episode at each loss of which it is known where it lies; return their number."""
+    for loss in losses:
+        if loss.start_ns is not None:
+            end_ns = loss.start_ns if loss.end_ns is None else max(loss.end_ns + 1, loss.start_ns)
+            assembler.interrupt(Interruption(loss.start_ns, end_ns, Reason(Cause.LOST)))
+    return len(losses)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Where a recording is divided since its times cannot be right.
+
+    Attributes:
+        steps: Where the recorder's clock was set back.
+        faults: These and what is wrong with header stamps, in the order of their times.
+    """
+
+    steps: Sequence[ClockStep] = ()
+    faults: Sequence[ClockFault] = ()
+
+    @property
+    def interruptions(self) -> Iterator[Interruption]:
+        """Where episodes end for it."""
+        return (fault.interruption for fault in self.faults)
+
+
+def stream_clocks(
+    contract: Contract, roles: Sequence[TopicRole], *, refuses: bool
+) -> dict[RoleKey, StreamClock]:
+    """Return what judges the header stamps of each stream that is stamped by them."""
+    return {
+        (role.kind, role.name): StreamClock(
+            role.topic, role.rule, contract.period_ns, refuses=refuses
+        )
+        for role in roles
+        if isinstance(role.rule, ObservationStream | ActionStream) and role.rule.stamp == "header"
+    }
+
+
+def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> Timeline:
+    """Read a bag for its times alone: twice, if the recorder's clock was set back.
+
+    Raises:
+        BagError: If the bag is damaged, or no stamp of a stream is near its receipt.
+    """
+    clocks = _judged(bag, contract, roles, ())
+    steps = steps_of(bag, contract, roles)
+    if steps:
+        clocks = _judged(bag, contract, roles, steps)
+    faults = [fault for clock in clocks.values() for fault in clock.faults]
+    faults += [set_back(step) for step in steps]
+    different = dict.fromkeys(faults)  # those of two streams of a topic are the same
+    return Timeline(steps, sorted(different, key=lambda fault: fault.start_ns))
+
+
+def steps_of(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:
+    """Return where the recorder's clock was set back."""
+    latched = {
+        role.topic
+        for role in roles
+        if isinstance(role.rule, ObservationStream) and role.rule.latched
+    }
+    return bag.clock_steps(set_back_limit_ns(contract.period_ns), latched)
+
+
+def require_no_step(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> None:
+    """Check that the recorder's clock was not set back.
+
+    Raises:
+        BagError: If it was, with topic, message, time and what to do.
+    """
+    for step in steps_of(bag, contract, roles):
+        raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
+
+
+def set_back_text(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> str:
+    """Say in a sentence where the recorder's clock was set back, and what becomes of it."""
+    where = f"{(steps[0].before_ns - bag.start_ns) / 1e9:.3f} s from its start"
+    times = "once" if len(steps) == 1 else f"{len(steps):,} times, first"
+    if contract.clock == "refuse":
+        return f"{where}: {set_back(steps[0])}"
+    return f"the recorder's clock was set back {times} {where}; episodes end there"
+
+
+def finish(
+    clocks: Iterable[StreamClock], bag: Bag, contract: Contract, roles: Sequence[TopicRole]
+) -> None:
+    """Judge what there is, now that all messages were read.
+
+    Raises:
+        BagError: If times cannot be right, and the contract refuses that.
+    """
+    if contract.clock == "refuse":
+        require_no_step(bag, contract, roles)
+    for clock in clocks:
+        try:
+            clock.finish()
+        except ClockError as cause:
+            raise BagError(f"{_at(bag, cause.arrived_ns)}: {cause}") from cause
+
+
+def _at(bag: Bag, time_ns: int) -> str:
+    return f"{bag.path}, {(time_ns - bag.start_ns) / 1e9:.3f} s from its start"
+
+
+def _judged(
+    bag: Bag, contract: Contract, roles: Sequence[TopicRole], steps: Sequence[ClockStep]
+) -> Mapping[RoleKey, StreamClock]:
+    """Read the header stamps of all streams, and have them judged."""
+    clocks = stream_clocks(contract, roles, refuses=False)
+    decoders: dict[str, list[tuple[TopicRole, BlockDecoder, StreamClock]]] = {}
+    for role in roles:
+        clock = clocks.get((role.kind, role.name))
+        if clock is not None and isinstance(role.rule, Stream):
+            stamped = role.rule.model_copy(update={"topic": role.topic})
+            decoder = BlockDecoder(stamped, bag.typestore(role.topic, role.rule.type))
+            decoders.setdefault(role.topic, []).append((role, decoder, clock))
+    for batch in bag.batches(frozenset(role.topic for role in roles), steps=steps):
+        for block in batch.blocks:
+            for role, decoder, clock in decoders.get(block.topic, ()):
+                if block.msgtype != role.rule.type:
+                    continue
+                try:
+                    decoded = decoder.decode(block)
+                    assert decoded.stamps_ns is not None
+                    stamps_ns = shifted(decoded.stamps_ns, block.shift_ns)
+                    clock.judge(block.log_times_ns, stamps_ns, decoded.present)
+                except MessageError as cause:
+                    raise located(cause, block, bag.start_ns, bag.path) from cause
+    for clock in clocks.values():
+        clock.finish()
+    return clocks
