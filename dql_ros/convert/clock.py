@@ -137,30 +137,52 @@ class StreamClock:
                 stream is near its receipt.
         """
         ahead_ns = stamps_ns - arrived_ns
+        first_number = self._count + 1
+        self._count += len(ahead_ns)
+        good = used
+        if not self._are_near(ahead_ns, stamps_ns):
+            good = self._good(ahead_ns, arrived_ns, stamps_ns, used, first_number)
+        self._is_first &= not used.any()
+        if self._offset is not None:
+            numbers = np.arange(first_number, self._count + 1)
+            kept = slice(None) if good.all() else good
+            self._note_moves(self._offset.add(numbers[kept], arrived_ns[kept], stamps_ns[kept]))
+        return good
+
+    def _are_near(self, ahead_ns: Times, stamps_ns: Times) -> bool:
+        """Whether all stamps are times and near enough to their receipt, as mostly they are."""
+        if not len(ahead_ns):
+            return True
+        limit_ns = self._stream.max_skew_ns
+        least, most = int(ahead_ns.min()), int(ahead_ns.max())
+        is_near = limit_ns is None or (-limit_ns <= least and most <= limit_ns)
+        return is_near and most <= self._max_ahead_ns and bool(are_times(stamps_ns).all())
+
+    def _good(
+        self,
+        ahead_ns: Times,
+        arrived_ns: Times,
+        stamps_ns: Times,
+        used: NDArray[np.bool_],
+        first_number: int,
+    ) -> NDArray[np.bool_]:
+        """Note what is wrong with the messages that are used, and return which are right."""
         limit_ns = self._stream.max_skew_ns
         no_time, ahead = used & ~are_times(stamps_ns), used & (ahead_ns > self._max_ahead_ns)
         apart = np.zeros(len(ahead), bool)
         if limit_ns is not None:
-            apart = used & (np.abs(ahead_ns) > limit_ns)
-        bad: NDArray[np.bool_] = no_time | ahead | apart
-        first_number = self._count + 1
-        self._count += len(bad)
-        first_row = int(used.argmax()) if self._is_first and used.any() else None
-        self._is_first &= first_row is None
-        if first_row is not None and apart[first_row] and not no_time[first_row]:
+            apart = used & (np.abs(ahead_ns) > limit_ns) & ~no_time
+        first_row = int(used.argmax())
+        if self._is_first and apart[first_row]:
             self._raise(FaultKind.APART, first_row, first_number, arrived_ns, stamps_ns)
-        if bad.any():
-            for kind, flags in (
-                (FaultKind.NO_TIME, no_time),
-                (FaultKind.APART, apart & ~no_time),
-                (FaultKind.AHEAD, ahead & ~apart & ~no_time),
-            ):
-                self._note(kind, flags, first_number, arrived_ns, stamps_ns)
-        if self._offset is not None:
-            numbers = np.arange(first_number, self._count + 1)
-            good = used & ~bad
-            self._note_moves(self._offset.add(numbers[good], arrived_ns[good], stamps_ns[good]))
-        return used & ~bad
+        for kind, flags in (
+            (FaultKind.NO_TIME, no_time),
+            (FaultKind.APART, apart),
+            (FaultKind.AHEAD, ahead & ~apart & ~no_time),
+        ):
+            self._note(kind, flags, first_number, arrived_ns, stamps_ns)
+        good: NDArray[np.bool_] = used & ~(no_time | ahead | apart)
+        return good
 
     def finish(self) -> None:
         """Judge what there is, now that no message will follow.
