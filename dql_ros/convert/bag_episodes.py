@@ -238,10 +238,19 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
     """Read a bag for its times alone: twice, if the recorder's clock was set back.
 
     Raises:
-        BagError: If the bag is damaged, or no stamp of a stream is near its receipt.
+        BagError: If the bag is damaged, or its times cannot be right even if it is divided.
     """
-    clocks = _judged(bag, contract, roles, ())
-    steps = steps_of(bag, contract, roles)
+    steps: Sequence[ClockStep] = ()
+    try:
+        clocks = _judged(bag, contract, roles, ())
+    except BagError as cause:
+        if not isinstance(cause.__cause__, ClockError):
+            raise
+        steps = _shared_steps(bag, contract, roles)
+        if not steps:
+            raise
+    else:
+        steps = _shared_steps(bag, contract, roles)
     if steps:
         clocks = _judged(bag, contract, roles, steps)
     faults = [fault for clock in clocks.values() for fault in clock.faults]
@@ -260,6 +269,15 @@ def steps_of(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[C
     return bag.clock_steps(set_back_limit_ns(contract.period_ns), latched)
 
 
+def _shared_steps(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:
+    """Return where the recorder's clock was set back, if all topics show it."""
+    steps = steps_of(bag, contract, roles)
+    for step in steps:
+        if not step.is_of_one_clock:
+            raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
+    return steps
+
+
 def require_no_step(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> None:
     """Check that the recorder's clock was not set back.
 
@@ -270,13 +288,18 @@ def require_no_step(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) ->
         raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
 
 
-def set_back_text(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> str:
-    """Say in a sentence where the recorder's clock was set back, and what becomes of it."""
-    where = f"{(steps[0].before_ns - bag.start_ns) / 1e9:.3f} s from its start"
+def judged_steps(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> tuple[str, bool]:
+    """Say where the recorder's clock was set back, and whether the bag is refused for it."""
+    of_others = [step for step in steps if not step.is_of_one_clock]
+    step = (of_others or steps)[0]
+    if contract.clock == "refuse" or of_others:
+        return f"{_at(bag, step.before_ns)}: {set_back(step)}", True
     times = "once" if len(steps) == 1 else f"{len(steps):,} times, first"
-    if contract.clock == "refuse":
-        return f"{where}: {set_back(steps[0])}"
-    return f"the recorder's clock was set back {times} {where}; episodes end there"
+    where = f"{(step.before_ns - bag.start_ns) / 1e9:.3f} s from its start"
+    return (
+        f"{bag.path}: the recorder's clock was set back {times} {where}; episodes end there",
+        False,
+    )
 
 
 def finish(
@@ -289,6 +312,10 @@ def finish(
     """
     if contract.clock == "refuse":
         require_no_step(bag, contract, roles)
+    _finish_clocks(clocks, bag)
+
+
+def _finish_clocks(clocks: Iterable[StreamClock], bag: Bag) -> None:
     for clock in clocks:
         try:
             clock.finish()
@@ -324,6 +351,5 @@ def _judged(
                     clock.judge(block.log_times_ns, stamps_ns, decoded.present)
                 except MessageError as cause:
                     raise located(cause, block, bag.start_ns, bag.path) from cause
-    for clock in clocks.values():
-        clock.finish()
+    _finish_clocks(clocks.values(), bag)
     return clocks

@@ -4,14 +4,17 @@ Two clocks stamp a message: the publisher's its header, the recorder's its recei
 for: the recorder's clock was set back; a header stamp is no time, is later than its receipt or far
 from it; one clock was moved against the other. In each case an observation and a command that
 were apart may stand side by side, so that the recording is refused, or divided there.
+
+A command counts from its stamp on. Where the clock of these moved, only one side of it can be
+right, and nothing tells which: that is refused in any case.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,9 @@ from dql_ros.convert.clock_offset import ClockOffset, Move
 from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import Cause, Interruption, Reason
 
+# Stamps that are off by so many control periods shift actions against observations.
+DISPLACED = 0.5
+RECEIVE = "set 'stamp: receive' for it in the contract"
 SPLIT = "or set 'clock: split', which ends the episode there"
 
 
@@ -36,6 +42,7 @@ class FaultKind(Enum):
     AHEAD = "whose header stamp is ahead of its receipt"
     APART = "whose header stamp is far from its receipt"
     MOVED = "from which on header stamp and receipt are farther apart, or nearer"
+    BACK = "whose header stamp is before that of an earlier one"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class ClockFault:
     @property
     def is_usable(self) -> bool:
         """Whether its messages are used, behind an episode's end; others are left out."""
-        return self.kind in {FaultKind.SET_BACK, FaultKind.MOVED}
+        return self.kind in {FaultKind.SET_BACK, FaultKind.MOVED, FaultKind.BACK}
 
     @property
     def interruption(self) -> Interruption:
@@ -80,11 +87,13 @@ class ClockError(MessageError):
     """A message whose time cannot be right; it may be of an earlier block.
 
     Attributes:
+        kind: What is wrong.
         arrived_ns: When it was received.
     """
 
-    def __init__(self, text: str, index: int, arrived_ns: int) -> None:
+    def __init__(self, text: str, kind: FaultKind, index: int, arrived_ns: int) -> None:
         super().__init__(text, index)
+        self.kind = kind
         self.arrived_ns = arrived_ns
 
 
@@ -113,6 +122,7 @@ class StreamClock:
         self._topic, self._stream, self._refuses = topic, stream, refuses
         self._count = 0
         self._is_first = True  # no message was used so far
+        self._begins_ahead = False  # the first that was used is
         self._max_ahead_ns = stream.max_ahead_ns(period_ns)
         is_latched = isinstance(stream, ObservationStream) and stream.latched
         limit_ns = max(period_ns, self._max_ahead_ns)
@@ -133,12 +143,14 @@ class StreamClock:
             Which of those can be used, shape (n,).
 
         Raises:
-            ClockError: At the first that cannot, if faults are errors; and if no stamp of the
-                stream is near its receipt.
+            ClockError: At the first that cannot, if faults are errors; if no stamp of the stream
+                is near its receipt; and if the clock that stamps commands was moved.
         """
         ahead_ns = stamps_ns - arrived_ns
         first_number = self._count + 1
         self._count += len(ahead_ns)
+        if self._is_first and used.any():
+            self._begins_ahead = bool(ahead_ns[used.argmax()] > self._max_ahead_ns)
         good = used
         if not self._are_near(ahead_ns, stamps_ns):
             good = self._good(ahead_ns, arrived_ns, stamps_ns, used, first_number)
@@ -227,7 +239,7 @@ class StreamClock:
         problem = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
         # That a stream is of another clock is not a matter of one message.
         where = "" if kind is FaultKind.APART else f"message {first_number + row:,}: "
-        raise ClockError(f"{self._topic}: {where}{problem}", row, int(arrived_ns[row]))
+        raise ClockError(f"{self._topic}: {where}{problem}", kind, row, int(arrived_ns[row]))
 
     def _add(self, fault: ClockFault) -> None:
         """Add a fault, to the one before it if it goes on with that."""
@@ -244,20 +256,20 @@ class StreamClock:
             self.faults.append(fault)
 
     def _note_moves(self, moves: Iterable[Move]) -> None:
+        is_command = isinstance(self._stream, ActionStream)
         for move in moves:
+            problem = _went_back(move) if move.back_ns else _moved(move)
             fault = ClockFault(
                 self._topic,
-                FaultKind.MOVED,
+                FaultKind.BACK if move.back_ns else FaultKind.MOVED,
                 move.number,
                 1,
                 move.arrived_ns,
                 move.arrived_ns,
-                f"from here on the receipt is {move.after_ns / 1e9:.3f} s after the header stamp, "
-                f"before it was {move.before_ns / 1e9:.3f} s: one of the two clocks was set; set "
-                f"'stamp: receive' for it in the contract, {SPLIT}",
+                f"{problem}; {RECEIVE}" if is_command else f"{problem}; {RECEIVE}, {SPLIT}",
             )
-            if self._refuses:
-                raise ClockError(str(fault), 0, fault.start_ns)
+            if self._refuses or is_command:
+                raise ClockError(str(fault), fault.kind, 0, fault.start_ns)
             self._add(fault)
 
     def _problem(self, kind: FaultKind, arrived_ns: int, stamp_ns: int) -> str:
@@ -265,8 +277,10 @@ class StreamClock:
         if nanosec is not None:
             return f"{nanosec_problem(nanosec)}, {SPLIT}"
         if kind is FaultKind.AHEAD:
-            limit_ns = self._max_ahead_ns
-            return f"{ahead_problem(stamp_ns - arrived_ns, limit_ns, 'its receipt')}, {SPLIT}"
+            # Where all are, nothing would be left of a divided recording.
+            remedy = RECEIVE if self._begins_ahead else f"{RECEIVE}, {SPLIT}"
+            ahead_ns = stamp_ns - arrived_ns
+            return ahead_problem(ahead_ns, self._max_ahead_ns, "its receipt", remedy)
         if stamp_ns == 0:
             return (
                 "the header stamp is zero, so the publisher did not set it; set 'stamp: receive' "
@@ -279,6 +293,48 @@ class StreamClock:
         )
 
 
+def _moved(move: Move) -> str:
+    return (
+        f"from here on the receipt is {move.after_ns / 1e9:.3f} s after the header stamp, before "
+        f"it was {move.before_ns / 1e9:.3f} s: one of the two clocks was set, or messages take "
+        f"another time to arrive"
+    )
+
+
+def _went_back(move: Move) -> str:
+    return (
+        f"the header stamp is {move.back_ns / 1e9:.3f} s before that of an earlier message: the "
+        f"publisher's clock was set back, or several publish there whose clocks differ"
+    )
+
+
+def displacement(figures: Mapping[str, Any], period_s: float) -> str | None:
+    """Say if a stream's stamps are off by ticks, which shifts actions against observations.
+
+    Args:
+        figures: Of the stream's topic, as `TopicStatistics.to_json` returns them.
+        period_s: The control period.
+
+    Returns:
+        A clause, or ``None`` if it is less than half a tick, or an observation that is late: that
+        adds to its age.
+    """
+    delay, is_command = figures["receive_minus_header_ms"], figures["role"] == "action"
+    if delay is None:
+        return None
+    delay_s = delay["p50"] / 1000
+    off_s = abs(delay_s) if is_command else -delay_s
+    if off_s < DISPLACED * period_s:
+        return None
+    what = "commands count" if is_command else "values are known"
+    side = "before" if delay_s > 0 else "after"
+    ticks = f"{off_s / period_s:.2g} ticks"
+    return (
+        f"{what} from their header stamps on, usually {off_s:.3g} s ({ticks}) "
+        f"{side} they were received; if two clocks differ by that, {RECEIVE}"
+    )
+
+
 def set_back_limit_ns(period_ns: int) -> int:
     """By how much log times may go back: threads of a recorder may overtake each other."""
     return max(period_ns // 10, SECOND_NS // 1000)
@@ -287,6 +343,16 @@ def set_back_limit_ns(period_ns: int) -> int:
 def set_back(step: ClockStep) -> ClockFault:
     """The fault that a step of the recorder's clock is."""
     back_s = (step.before_ns - step.after_ns) / 1e9
+    back = f"it was received {back_s:.3f} s before the one before it"
+    if step.is_of_one_clock:
+        problem = f"{back}, so the recorder's clock was set back; cut the recording in two there, "
+        problem += SPLIT
+    else:
+        problem = (
+            f"{back}, but {step.unmoved} did not go back with it: their log times are of "
+            f"different clocks, and nothing tells what belongs together; record both with one "
+            f"recorder"
+        )
     return ClockFault(
         step.topic,
         FaultKind.SET_BACK,
@@ -294,6 +360,5 @@ def set_back(step: ClockStep) -> ClockFault:
         1,
         step.resumed_ns,
         step.resumed_ns,
-        f"it was received {back_s:.3f} s before the one before it, so the recorder's clock was "
-        f"set back; cut the recording in two there, {SPLIT}",
+        problem,
     )

@@ -25,7 +25,7 @@ from dql_ros.contract import (
     contract_problems,
     load_contract,
 )
-from dql_ros.convert.bag_episodes import require_topic, set_back_text, steps_of
+from dql_ros.convert.bag_episodes import judged_steps, require_topic, steps_of
 from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
 from dql_ros.tools.contract_types import Flaw, topic_problems, type_problems
 from dql_ros.tools.findings import Findings
@@ -132,9 +132,9 @@ def _compare(
     signals = [role for role in roles if not isinstance(role.rule, Stream)]
     failures = _read(bag, roles, probes, signals, progress)
     if steps := steps_of(bag, contract, roles):
-        where = findings.problems if contract.clock == "refuse" else findings.warnings
-        where.append(f"{bag.path}: {set_back_text(steps, bag, contract)}")
-        if contract.clock == "refuse":
+        text, is_refused = judged_steps(steps, bag, contract)
+        (findings.problems if is_refused else findings.warnings).append(text)
+        if is_refused:
             return findings, frozenset(blamed)  # all else that is odd may come of it
     for role in streams:
         probe = probes[role.kind, role.name]

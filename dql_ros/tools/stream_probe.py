@@ -15,7 +15,7 @@ from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, BlockDecoder, Message
 from dql_ros.codecs.message_path import MAX_LISTED, MessagePath
 from dql_ros.codecs.stamps import are_times
 from dql_ros.contract import ActionStream, Contract, FieldSelection, ObservationStream, Stream
-from dql_ros.convert.clock import ClockError, FaultKind, StreamClock
+from dql_ros.convert.clock import ClockError, FaultKind, StreamClock, displacement
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole
 from dql_ros.tools.contract_types import names_of_indexed
@@ -165,7 +165,7 @@ class StreamProbe:
         self.statistics = TopicStatistics(role.topic, rule.type, role.label, role.limit_ns)
         self._strange = 0
         self._clock = StreamClock(role.topic, rule, period_ns, refuses=False)
-        self._is_foreign = False  # its stamps are of another clock from the first message on
+        self._refusal: ClockError | None = None  # what a division would not mend
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
         self._constants = [
             _ConstantProbe(each, rule, store)
@@ -189,11 +189,11 @@ class StreamProbe:
         self.statistics.add(times_ns, stamps_ns)
         apart = np.abs(times_ns - stamps_ns)[are_times(stamps_ns)]
         self._strange += 0 if limit_ns is None else int((apart > limit_ns).sum())
-        if not self._is_foreign:
+        if self._refusal is None:
             try:
                 self._clock.judge(block.log_times_ns, all_stamps_ns, complete)
-            except ClockError:
-                self._is_foreign = True
+            except ClockError as cause:
+                self._refusal = cause
 
     def failures(self) -> Iterator[tuple[FieldSelection, MessageError, MessageBlock]]:
         """Yield each selection that a message does not have, with the first such message."""
@@ -205,10 +205,12 @@ class StreamProbe:
         """Say what of the messages' times and values does not fit, each with the topic."""
         found = Findings()
         is_refused = contract.clock == "refuse"
-        if self._strange and (is_refused or self._is_foreign):
-            found.problems.append(self._skew())
-        else:
-            (found.problems if is_refused else found.warnings).extend(self._clocks(is_refused))
+        figures = self.statistics.to_json()
+        problems, warnings = self._clocks(is_refused)
+        found.problems += problems
+        found.warnings += warnings
+        if not problems and (text := displacement(figures, 1 / contract.rate_hz)):
+            found.warnings.append(f"{self._topic}: {text}")
         found.warnings += self._ages()
         nonfinite, beyond, turned = self._values()
         where = found.problems if contract.nonfinite == "refuse" else found.warnings
@@ -257,19 +259,28 @@ class StreamProbe:
             f"{apart}{f'; {zero:,} are zero' if zero else ''}; set 'stamp: receive'"
         )
 
-    def _clocks(self, is_refused: bool) -> Iterator[str]:
+    def _clocks(self, is_refused: bool) -> tuple[list[str], list[str]]:
         """What is wrong with header stamps beside the time of receipt, each kind once."""
-        self._clock.finish()
+        try:
+            if self._refusal is None:
+                self._clock.finish()
+        except ClockError as cause:
+            self._refusal = cause
+        is_foreign = self._refusal is not None and self._refusal.kind is FaultKind.APART
+        if self._strange and (is_refused or is_foreign):
+            return [self._skew()], []
+        if self._refusal is not None:
+            return [str(self._refusal)], []
+        refused, split = [], []
         for kind in FaultKind:
             faults = [fault for fault in self._clock.faults if fault.kind is kind]
             if not faults:
                 continue
             count = sum(fault.count for fault in faults)
             of = f"{count:,} of {self.statistics.count:,} messages"
-            if is_refused:
-                yield f"{faults[0]}; so it is with {of}"
-            else:
-                yield f"{self._topic}: {of} {kind.value}; episodes end there"
+            refused.append(f"{faults[0]}; so it is with {of}")
+            split.append(f"{self._topic}: {of} {kind.value}; episodes end there")
+        return (refused, []) if is_refused else ([], split)
 
     def _ages(self) -> Iterator[str]:
         figures = self.statistics.to_json()

@@ -31,6 +31,8 @@ from dql_ros.codecs.block import MessageBlock
 _Key = tuple[str, str, int]
 # A recording whose clock goes back more often is not one that can be divided.
 MAX_STEPS = 1000
+# A recorder that is busy writes some messages so much too late, beside those of other topics.
+LATE_NS = 500_000_000
 
 
 class Place(NamedTuple):
@@ -53,6 +55,7 @@ class ClockStep:
         place: Where the first message by the new clock was written, of whichever topic.
         shift_ns: What to add to the log times from there on, so that they follow on those before.
         resumed_ns: The first of them, shifted.
+        unmoved: A topic that did not go back with it; empty if all did.
     """
 
     topic: str
@@ -62,6 +65,12 @@ class ClockStep:
     place: Place
     shift_ns: int = 0
     resumed_ns: int = 0
+    unmoved: str = ""
+
+    @property
+    def is_of_one_clock(self) -> bool:
+        """Whether all topics went back, as they do if it is the recorder's clock."""
+        return not self.unmoved
 
 
 class FileSegment(NamedTuple):
@@ -211,6 +220,9 @@ class _Scan:
         self._found: list[ClockStep] = []
         self._spans_ns = [(MAX_TIME_NS, -MAX_TIME_NS)]  # between the steps
         self._newest: dict[_Key, int] = {}  # by the clock that counts now
+        self._latest = (-MAX_TIME_NS, "")  # the newest of these, and its topic
+        # How far behind that a message was at most, between the steps, and behind which topic.
+        self._behind: list[tuple[int, str]] = [(0, "")]
         self._counts: Counter[str] = Counter()
 
     def add(self, at: FileSegment, messages: _Messages) -> None:
@@ -230,12 +242,21 @@ class _Scan:
 
     def steps(self) -> list[ClockStep]:
         """Return what was found, with the shifts that let each part follow on the one before."""
-        shifts_ns, end_ns = 0, self._spans_ns[0][1]
+        end_ns = self._spans_ns[0][1]
         steps = []
-        for step, (first_ns, last_ns) in zip(self._found, self._spans_ns[1:], strict=True):
-            shifts_ns = end_ns + 1 - first_ns
-            end_ns = last_ns + shifts_ns
-            steps.append(replace(step, shift_ns=shifts_ns, resumed_ns=first_ns + shifts_ns))
+        parts = zip(self._found, self._spans_ns[1:], self._behind[1:], strict=True)
+        for step, (first_ns, last_ns), (behind_ns, topic) in parts:
+            shift_ns = end_ns + 1 - first_ns
+            end_ns = last_ns + shift_ns
+            limit_ns = min((step.before_ns - step.after_ns) // 2, LATE_NS)
+            steps.append(
+                replace(
+                    step,
+                    shift_ns=shift_ns,
+                    resumed_ns=first_ns + shift_ns,
+                    unmoved=topic if behind_ns > max(limit_ns, 10 * self._tolerance_ns) else "",
+                )
+            )
         return steps
 
     def _next_step(self, messages: _Messages, start: int) -> tuple[int, int | None]:
@@ -264,8 +285,27 @@ class _Scan:
                 newest = self._newest.get(channel, -MAX_TIME_NS)
                 self._newest[channel] = max(newest, int(mine.max()))
                 self._counts[channel[0]] += len(mine)
+        self._compare(messages.channels, which, times)
         first_ns, last_ns = self._spans_ns[-1]
         self._spans_ns[-1] = min(first_ns, int(times.min())), max(last_ns, int(times.max()))
+
+    def _compare(
+        self, channels: Sequence[_Key], which: NDArray[np.intp], times: NDArray[np.int64]
+    ) -> None:
+        """Note how far behind those that were written before them messages are."""
+        counts = np.array([channel[0] not in self._repeated for channel in channels])[which]
+        if not counts.any():
+            return
+        which, times = which[counts], times[counts]
+        newest = np.maximum.accumulate(np.append(self._latest[0], times))
+        worst = int(np.argmax(newest[1:] - times))
+        behind_ns = int(newest[worst + 1] - times[worst])
+        if behind_ns > self._behind[-1][0]:
+            found = np.flatnonzero(times == newest[worst + 1])
+            topic = channels[which[found[0]]][0] if len(found) else self._latest[1]
+            self._behind[-1] = behind_ns, topic
+        if newest[-1] > self._latest[0]:
+            self._latest = int(newest[-1]), channels[which[int(np.argmax(times))]][0]
 
     def _step(self, at: FileSegment, messages: _Messages, cut: int, first: int) -> None:
         """Take note of a step: the new clock's messages begin at ``cut``, ``first`` shows it."""
@@ -283,6 +323,8 @@ class _Scan:
         if len(self._found) > MAX_STEPS:
             raise DamageError(f"has a clock that was set back more than {MAX_STEPS} times")
         self._newest.clear()
+        self._latest = (-MAX_TIME_NS, "")
+        self._behind.append((0, ""))
         self._spans_ns.append((MAX_TIME_NS, -MAX_TIME_NS))
 
 

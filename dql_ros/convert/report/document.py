@@ -14,6 +14,7 @@ from dql_ros import __version__
 from dql_ros.bag.reader import unreadable_remarks
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_result import BagResult
+from dql_ros.convert.clock import displacement
 from dql_ros.convert.precision import PrecisionRow, blurred, merged, to_json
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 
@@ -185,7 +186,7 @@ def remarks(report: dict[str, Any], contract: Contract, lacked: int) -> list[str
         *_about_episodes(report, contract, lacked),
         *_about_values(report, contract),
         *_about_clocks(report["bags"]),
-        *_about_topics(report["bags"]),
+        *_about_topics(report["bags"], contract),
     )
     return list(dict.fromkeys(sentences))  # the same of two roles of a topic
 
@@ -271,7 +272,7 @@ def _about_values(report: dict[str, Any], contract: Contract) -> Iterator[str]:
             )
 
 
-def _about_topics(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _about_topics(bags: Sequence[dict[str, Any]], contract: Contract) -> Iterator[str]:
     oddities = {
         "backwards": "header stamps went backwards",
         "duplicate": "header stamps came twice",
@@ -282,6 +283,8 @@ def _about_topics(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
             for kind, words in oddities.items():
                 if count := (topic["stamps"] or {}).get(kind, 0):
                     yield f"{bag['bag']}: {topic['topic']}: {count} {words}."
+            if text := displacement(topic, 1 / contract.rate_hz):
+                yield f"{bag['bag']}: {topic['topic']}: {text}."
             if topic["absent"]:
                 total = topic["count"] + topic["absent"]
                 yield (

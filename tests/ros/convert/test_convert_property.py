@@ -152,6 +152,8 @@ def scenes(draw: DrawFn, ends: bool = True) -> Scene:
     for pause, topic, late, variant, raises_end in steps:
         now += pause * STEP_NS
         number = len(scene.said) + 1
+        # Stamps that go back so far are refused, but for those of a latched stream.
+        late = late if topic == "/goal" else min(late, 15)
         scene.said.append(Said(topic, now, now - late * STEP_NS, number, variant, raises_end))
     return scene
 

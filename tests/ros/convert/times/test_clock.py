@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.typesys import Stores, get_typestore
 
@@ -35,9 +36,13 @@ class Said:
         self.arrived_ns = START_NS + np.arange(COUNT) * 100 * MS
         self.stamps_ns = self.arrived_ns - 2 * MS
         self.nanosec_excess = np.zeros(COUNT, np.int64)
+        self.commands_ns = self.arrived_ns + 10 * MS
+        # Their header stamps, if they have any.
+        self.command_stamps_ns: NDArray[np.int64] | None = None
 
     def recorder_set_back(self, at: int, back_ms: int, *, stamps: bool) -> None:
         self.arrived_ns[at:] -= back_ms * MS
+        self.commands_ns[at:] -= back_ms * MS
         if stamps:
             self.stamps_ns[at:] -= back_ms * MS
 
@@ -61,9 +66,13 @@ def recorded(said: Said) -> list[Recorded]:
         joint = state(number, int(said.stamps_ns[number]), int(said.nanosec_excess[number]))
         now = int(said.arrived_ns[number])
         messages.append(Recorded("/js", JOINTS, now, bytes(STORE.serialize_cdr(joint, JOINTS))))
-        command = STORE.types[FLOAT](data=float(number))
-        content = bytes(STORE.serialize_cdr(command, FLOAT))
-        messages.append(Recorded("/cmd", FLOAT, now + 10 * MS, content))
+        sent_ns = int(said.commands_ns[number])
+        if said.command_stamps_ns is None:
+            command, msgtype = STORE.types[FLOAT](data=float(number)), FLOAT
+        else:
+            command, msgtype = state(number, int(said.command_stamps_ns[number]), 0), JOINTS
+        content = bytes(STORE.serialize_cdr(command, msgtype))
+        messages.append(Recorded("/cmd", msgtype, sent_ns, content))
     return messages
 
 
@@ -79,7 +88,9 @@ def written_ros1(folder: Path, said: Said) -> Path:
             now = int(said.arrived_ns[number])
             writer.write(joints, now, store.serialize_ros1(joint, JOINTS))
             command = store.types[FLOAT](data=float(number))
-            writer.write(commands, now + 10 * MS, store.serialize_ros1(command, FLOAT))
+            writer.write(
+                commands, int(said.commands_ns[number]), store.serialize_ros1(command, FLOAT)
+            )
     return folder / "x.bag"
 
 
@@ -120,6 +131,15 @@ def rules(*, stamp: str = "header", clock: str = "refuse", **more: Any) -> Contr
             **more,
         }
     )
+
+
+def stamped(**more: Any) -> Contract:
+    """With commands that have header stamps."""
+    document = rules(**more).model_dump(mode="json", exclude_defaults=True)
+    (command,) = document["action"]
+    fields = [{"path": "position", "joints": ["a"], "low": -10, "high": 1000}]
+    document["action"] = [{**command, "type": JOINTS, "stamp": "header", "fields": fields}]
+    return Contract.model_validate(document)
 
 
 def refusal(contract: Contract, bag: Path, out: Path) -> str:
@@ -216,10 +236,100 @@ def test_a_publishers_clock_that_is_set_back(tmp_path: Path, move_ms: int) -> No
     text = refusal(rules(), bag, tmp_path / "out")
     after_s = 0.002 - move_ms / 1000
     assert "3.000 s from its start: /js: message 31: " in text
-    assert f"receipt is {after_s:.3f} s after the header stamp, before it was 0.002 s" in text
+    assert f"stamp is {after_s - 0.102:.3f} s before that of an earlier message" in text
     episodes = pairs(rules(clock="split"), bag, tmp_path / "out")
     assert all(map(is_sound, episodes))
     assert not any(min(o for o, _ in each) < 30 <= max(o for o, _ in each) for each in episodes)
+
+
+@pytest.mark.parametrize("tick", ["grid", "action"])
+@pytest.mark.parametrize("stamp", ["header", "receive"])
+@pytest.mark.parametrize("back_ms", [350, 3000])
+@pytest.mark.parametrize("moved", ["/js", "/cmd"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_log_times_that_go_back_on_one_topic_alone_are_refused(
+    tmp_path: Path, writer: str, moved: str, back_ms: int, stamp: str, tick: str
+) -> None:
+    said = Said()
+    times_ns = said.arrived_ns if moved == "/js" else said.commands_ns
+    times_ns[30:] -= back_ms * MS
+    bag = WRITERS[writer](tmp_path / "bag", said)
+    other = "/cmd" if moved == "/js" else "/js"
+    for clock in ("refuse", "split"):
+        contract = rules(stamp=stamp, tick=tick, clock=clock)
+        text = refusal(contract, bag, tmp_path / "out")
+        assert (
+            f"{moved}: message 31: it was received {(back_ms - 100) / 1000:.3f} s before" in text
+        )
+        assert f"{other} did not go back with it" in text
+        assert "split" not in text
+        assert text in check_bag(bag, contract).findings.problems
+
+
+EARLY = {
+    "for good": slice(30, None),
+    "first 3": slice(3),
+    "first 8": slice(8),
+    "some": slice(20, 24),
+    "last 4": slice(-4, None),
+    "every other": slice(1, None, 2),
+}
+
+
+@pytest.mark.parametrize("are_observations_too", [False, True])
+@pytest.mark.parametrize("which", EARLY)
+def test_commands_whose_stamps_move_are_refused_in_any_case(
+    tmp_path: Path, which: str, *, are_observations_too: bool
+) -> None:
+    said = Said()
+    said.command_stamps_ns = said.commands_ns - 2 * MS
+    said.command_stamps_ns[EARLY[which]] -= 350 * MS
+    if are_observations_too:
+        said.stamps_ns[EARLY[which]] -= 350 * MS
+    bag = write_bag(tmp_path / "bag", recorded(said))
+    text = refusal(stamped(clock="split"), bag, tmp_path / "out")
+    assert "/cmd: message " in text
+    assert text.endswith("set 'stamp: receive' for it in the contract")
+    _, _, reason = text.partition("/cmd: ")
+    for clock in ("refuse", "split"):
+        problems = check_bag(bag, stamped(clock=clock)).findings.problems
+        assert any(reason in problem for problem in problems)
+    document = stamped(stamp="receive").model_dump(mode="json", exclude_defaults=True)
+    del document["action"][0]["stamp"]
+    by_receipt = Contract.model_validate(document)
+    assert pairs(by_receipt, bag, tmp_path / "out") == [[(i, i) for i in range(39)]]
+
+
+@pytest.mark.parametrize("which", EARLY)
+def test_observations_whose_stamps_move_are_refused_or_split(tmp_path: Path, which: str) -> None:
+    said = Said()
+    said.stamps_ns[EARLY[which]] -= 350 * MS
+    bag = write_bag(tmp_path / "bag", recorded(said))
+    assert "/js: message " in refusal(rules(), bag, tmp_path / "refused")
+    if which != "every other":
+        assert all(map(is_sound, pairs(rules(clock="split"), bag, tmp_path / "split")))
+
+
+def test_commands_that_are_stamped_long_before_they_came_are_reported_in_ticks(
+    tmp_path: Path,
+) -> None:
+    said = Said()
+    said.command_stamps_ns = said.commands_ns - 250 * MS
+    said.stamps_ns = said.arrived_ns + 90 * MS
+    bag = write_bag(tmp_path / "bag", recorded(said))
+    found = check_bag(bag, stamped()).findings
+    assert found.problems == []
+    early = "/cmd: commands count from their header stamps on, usually 0.25 s (2.5 ticks) before"
+    ahead = "/js: values are known from their header stamps on, usually 0.09 s (0.9 ticks) after"
+    remarks = convert(Source(stamped(), [bag]), tmp_path / "out")["remarks"]
+    for texts in (found.warnings, remarks):
+        assert sum(early in text for text in texts) == 1
+        assert sum(ahead in text for text in texts) == 1
+    near = Said()
+    near.command_stamps_ns = near.commands_ns - 49 * MS
+    near.stamps_ns = near.arrived_ns + 49 * MS
+    bag = write_bag(tmp_path / "near", recorded(near))
+    assert not any("ticks" in text for text in check_bag(bag, stamped()).findings.warnings)
 
 
 def test_a_check_says_what_a_conversion_does(tmp_path: Path) -> None:
@@ -298,7 +408,8 @@ def test_a_node_judges_a_stamp_as_a_conversion_does(ahead_ns: int, excess: int) 
         clock.judge(np.array([START_NS]), np.array([stamp_ns(message)]), np.array([True]))
     except ClockError as error:
         offline = str(error)
-    words = live.removeprefix("/js: ").replace("this node's clock", "its receipt")
+    words, _, _ = live.removeprefix("/js: ").rpartition("; synchronise")
+    words = (words or live.removeprefix("/js: ")).replace("this node's clock", "its receipt")
     assert offline.startswith(f"/js: message 1: {words}" if live else "")
     assert bool(offline) == bool(live) == (ahead_ns > 100 * MS or excess > 0)
 

@@ -103,12 +103,52 @@ def test_a_clock_may_be_set_back_soon_after_the_start(at: int) -> None:
     assert [move.number for move in judged(stamps_ns, arrived_ns, (3, 8))] == [at + 1]
 
 
-def test_two_publishers_whose_clocks_differ_are_no_move() -> None:
-    stamps_ns = START_NS + np.arange(200) * PERIOD_NS
+def test_stamps_that_go_back_are_found_each_time() -> None:
+    """Two publishers whose clocks differ: every second message is stamped before the last."""
+    stamps_ns = START_NS + np.arange(20) * PERIOD_NS
     arrived_ns = stamps_ns + 2 * MS
     stamps_ns[1::2] -= 350 * MS
-    stamps_ns[100::3] -= 100 * MS
+    found = judged(stamps_ns, arrived_ns, (7,))
+    assert [move.number for move in found] == list(range(2, 21, 2))
+    assert found[0] == Move(2, int(arrived_ns[1]), 2 * MS, 352 * MS, 250 * MS)
+
+
+def test_stamps_may_go_back_by_less_than_matters() -> None:
+    stamps_ns = START_NS + np.arange(60) * PERIOD_NS
+    arrived_ns = stamps_ns + 2 * MS
+    stamps_ns[1::2] -= 199 * MS
     assert judged(stamps_ns, arrived_ns) == []
+
+
+@pytest.mark.parametrize("cuts", [(), (8,), (3, 9), tuple(range(1, 40))])
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_a_few_messages_stamped_early_are_found_wherever_they_are(
+    count: int, cuts: tuple[int, ...]
+) -> None:
+    early = {"first": slice(count), "in between": slice(20, 20 + count), "last": slice(-count, 40)}
+    expected = {"first": [count + 1], "in between": [21, 21 + count], "last": [41 - count]}
+    for where, some in early.items():
+        stamps_ns = START_NS + np.arange(40) * PERIOD_NS
+        arrived_ns = stamps_ns + 2 * MS
+        stamps_ns[some] -= 350 * MS
+        assert [m.number for m in judged(stamps_ns, arrived_ns, cuts)] == expected[where], where
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_line_that_loses_and_delays_is_no_move(seed: int) -> None:
+    """A queue that is served slowly at times, and drops what does not fit into it."""
+    rng = np.random.default_rng(seed)
+    stamps_ns = START_NS + np.cumsum(rng.choice([20, 20, 20, 200], 3000)) * MS
+    is_slow = np.repeat(rng.random(300) < 0.2, 10)
+    arrived_ns, kept, free_ns = [], [], 0
+    for index, stamp_ns in enumerate(stamps_ns.tolist()):
+        if free_ns - stamp_ns > 400 * MS:
+            continue
+        service_ms = rng.exponential(60.0 if is_slow[index] else 3.0)
+        free_ns = max(free_ns, stamp_ns) + int(service_ms * MS)
+        arrived_ns.append(free_ns)
+        kept.append(index)
+    assert judged(stamps_ns[kept], np.array(arrived_ns), (100, 1000)) == []
 
 
 def test_a_busy_second_is_no_move() -> None:
@@ -123,4 +163,4 @@ def test_memory_does_not_grow_with_the_recording() -> None:
         numbers = np.arange(block * 1000, block * 1000 + 1000)
         stamps_ns = START_NS + numbers * 10 * MS
         offset.add(numbers, stamps_ns + MS, stamps_ns)
-    assert len(offset._known) <= 502
+    assert sum(len(each.messages) for each in offset._alike) <= 2000
