@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dql_core.streams import BEGINNING_NS, HeldColumn
 from dql_ros.contract import ActionStream, Contract, EpisodeRules, ObservationStream, RewardTopic
-from dql_ros.convert.columns import Backlog, TimedColumn, Times, are_numbers, total
+from dql_ros.convert.columns import Backlog, TimedColumn, Times, are_numbers, different, total
 
 # How long a header-stamped command may take to arrive where the contract sets no limit.
 UNLIMITED_NS = 1 << 62
@@ -111,7 +111,7 @@ class Alignment:
                 self._on_arrivals(kind, name, arrived_ns, tuple(columns))
                 arrivals.append(arrived_ns)
         if len(arrivals) > 1:
-            self.instants_ns = np.unique(np.concatenate(arrivals))
+            self.instants_ns = different(*arrivals)
             self.last_arrival_ns = int(self.instants_ns[-1])
 
     def observation_at(self, ticks_ns: Times) -> AlignedRows:

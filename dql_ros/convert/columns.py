@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.streams import BEGINNING_NS
+
 Times = NDArray[np.int64]
 Rows = NDArray[Any]
 _STEP = 4096
@@ -87,7 +89,7 @@ class TimedColumn:
     def different_times_ns(self) -> Times:
         """The times, ascending, each once."""
         if self._different_ns is None:
-            self._different_ns = np.unique(self.times_ns)
+            self._different_ns = different(self.times_ns)
         return self._different_ns
 
     def first_in(self, starts_ns: Times, ends_ns: Times) -> tuple[NDArray[np.intp], Times]:
@@ -163,6 +165,13 @@ class TimedColumn:
             self.times_ns, self.values = self.times_ns[count:], self.values[count:]
             self._ended = self._ended[count:]
             self._different_ns = None
+
+
+def different(*ascending_ns: Times) -> Times:
+    """Return the times of columns that ascend, each once, ascending."""
+    times_ns = np.concatenate(ascending_ns)
+    times_ns.sort(kind="stable")  # which merges them
+    return times_ns[np.diff(times_ns, prepend=BEGINNING_NS) != 0]
 
 
 def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
