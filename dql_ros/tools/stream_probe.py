@@ -209,7 +209,7 @@ class StreamProbe:
         problems, warnings = self._clocks(is_refused)
         found.problems += problems
         found.warnings += warnings
-        if not problems and (text := displacement(figures, 1 / contract.rate_hz)):
+        if not (problems or warnings) and (text := displacement(figures, 1 / contract.rate_hz)):
             found.warnings.append(f"{self._topic}: {text}")
         found.warnings += self._ages()
         nonfinite, beyond, turned = self._values()
