@@ -82,12 +82,17 @@ class SimulationError(DqlError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint: the known name nearest to ``name``, or the known names."""
     known = sorted(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    if nearest:
-        return f" (did you mean '{nearest[0]}'?)"
+    if hint := nearest(name, known):
+        return hint
     if len(known) > MAX_LISTED:
         known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
     return f" (known: {', '.join(known)})" if known else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint: the known name nearest to ``name``; empty if none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{found[0]}'?)" if found else ""
 
 
 def is_system_error(cause: OSError) -> bool:

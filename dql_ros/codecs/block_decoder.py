@@ -78,8 +78,8 @@ class BlockDecoder:
         bulk: How many messages were decoded at once with others.
         single: How many were decoded by themselves.
         by_index: How many named no joints and were read in the contract's order.
-        absence: The first message that lacks what is selected and was skipped: what it lacks, and
-            its log time; ``None`` if there was none.
+        absent_ns: Log time of the first message that lacks what is selected and was skipped;
+            ``None`` if there was none.
 
     Args:
         stream: What is to be decoded; its header stamps are, too, if it is stamped by them.
@@ -88,7 +88,7 @@ class BlockDecoder:
 
     def __init__(self, stream: Stream, typestore: Typestore) -> None:
         self.bulk = self.single = self.by_index = 0
-        self.absence: tuple[str, int] | None = None
+        self.absent_ns: int | None = None
         self._skips_absent = stream.skips_absent
         self._topic, self._msgtype = stream.topic, stream.type
         self._selections = stream.fields
@@ -100,6 +100,13 @@ class BlockDecoder:
         self._plans: list[RowPlan] = []
         self._lacks: dict[RowPlan, int] = {}
         self._lays_out = True
+
+    @property
+    def absence(self) -> tuple[str, int] | None:
+        """Why no message has what is selected, if none has, and the log time of the first."""
+        if self.absent_ns is None:
+            return None
+        return self._decoder.names_seen.explanation(), self.absent_ns
 
     def decode(self, block: MessageBlock) -> Decoded:
         """Decode all messages of a block.
@@ -172,7 +179,6 @@ class BlockDecoder:
         stamp, vector, lack = self._decode_one(block, index)
         try:
             layout = lay_out(block.payload(index), self._msgtype, self._typestore)
-            self._decoder.place_names.fix(layout)
             plan = RowPlan(layout, self._selections, self._order, self._stamped)
         except LayoutError:
             return None
@@ -237,8 +243,8 @@ class BlockDecoder:
         except ContractError as cause:
             if not (self._skips_absent and isinstance(cause, AbsentError)):
                 raise MessageError(with_remedy(cause), index) from cause
-            if self.absence is None:
-                self.absence = str(cause), int(block.log_times_ns[index])
+            if self.absent_ns is None:
+                self.absent_ns = int(block.log_times_ns[index])
             return stamp, nothing, ABSENT
 
     def _deserialised(self, block: MessageBlock, index: int) -> Any:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from rosbags.interfaces import Nodetype
 from rosbags.typesys.store import Typestore
 
-from dql_ros.codecs.message_path import AbsentError, JointOrder, name_list_paths, position_of
+from dql_ros.codecs.message_path import (
+    NAME_LISTS,
+    AbsentError,
+    JointOrder,
+    name_list_paths,
+    position_of,
+)
 from dql_ros.codecs.stamps import stamps_of
 from dql_ros.contract import FieldSelection
 from dql_ros.contract.field import Named, split_path
@@ -98,6 +104,13 @@ class CdrLayout:
     def fix(self, span: slice) -> None:
         """Ask for equality of the whole span."""
         self.mask[span] = 0xFF
+
+    def fix_joint_names(self) -> None:
+        """Make all names of joints a part of the layout."""
+        for path, names in self.string_lists.items():
+            if path.rpartition(".")[2] in NAME_LISTS:
+                for _, span in names:
+                    self.fix(span)
 
     def located(self, path: str) -> str:
         """Return a path in which elements go by their places; names become part of the layout.
@@ -314,6 +327,7 @@ class RowPlan:
             places = [place for selection in selections for place in self._places(selection)]
         except AbsentError:
             places, self.is_absent = [], True
+            layout.fix_joint_names()  # they say whose trajectory without points it is
         self._width = len(places)
         stamps = [self._number(path) for path in STAMP] if stamped else []
         self._spans = list(_spans(layout.mask, [*places, *stamps]))

@@ -1,7 +1,7 @@
 """Where things are in ROS messages, of rclpy's classes and of rosbags' alike.
 
-`MessagePath` follows a path, `JointOrder` finds joints by their names, and `PlaceNames` sees that
-what is taken from a list by its place has the same name in every message.
+`MessagePath` follows a path, `JointOrder` finds joints by their names, and `PlaceNames` refuses to
+take from a list by its place what has a name.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,10 @@ from dql_core.errors import ContractError, did_you_mean
 from dql_ros.contract import Stream
 from dql_ros.contract.field import Named, Step, join_steps, split_path
 
-if TYPE_CHECKING:
-    from dql_ros.codecs.cdr_layout import CdrLayout
-
 # The fields that name the elements of a message's arrays: of JointState, of JointTrajectory.
 NAME_LISTS = ("name", "joint_names")
+# Stands for these in an `AbsentError`.
+JOINTS = "joints"
 # Makes an element of a list: of the message that has the list, and the list's name there.
 NewElement = Callable[[Any, str], Any]
 NUMBERS = (float, int, np.number, np.bool_)
@@ -36,7 +35,15 @@ class AbsentError(ContractError):
     """A message is of the right type, but the part that is selected is not in this one.
 
     A list or array is too short, or names others.
+
+    Attributes:
+        names: What the message calls its elements, where they are selected by name.
+        list_: Which list or array that is; empty where nothing is selected by name.
     """
+
+    def __init__(self, text: str, names: Sequence[str] = (), list_: str = "") -> None:
+        super().__init__(text)
+        self.names, self.list_ = tuple(names), list_
 
 
 def with_remedy(cause: ContractError) -> str:
@@ -184,13 +191,14 @@ class MessagePath:
             return getattr(owners[-1], step)
         if isinstance(step, Named):
             names = _names_of_elements(owners, step.key)
-            step = position_of(step, names, len(owners[-1]), f"{self._topic}: '{self.path}'")
+            where = f"{self._topic}: '{self.path}'"
+            step = position_of(step, names, len(owners[-1]), where)
         return owners[-1][step]
 
     def _missing(self, message: Any) -> ContractError:
         """Name the first part of the path that ``message`` does not have."""
         owners = [message]
-        kind = ContractError
+        kind: type[ContractError] = ContractError
         for step in self._steps:
             try:
                 owners.append(self._step(owners, step))
@@ -240,20 +248,22 @@ def position_of(wanted: Named, names: Sequence[Any], length: int, where: str) ->
         where: The topic and path, for error messages.
 
     Raises:
-        AbsentError: If none has it.
-        ContractError: If several have it, or there is another number of names.
+        AbsentError: If none has it, or there are fewer elements than names.
+        ContractError: If several have it, or there are more elements than names.
     """
-    texts = [str(name) for name in names] if length else []
-    if len(texts) != length:
+    texts = [str(name) for name in names]
+    if texts and length > len(texts):
         raise ContractError(f"{where}: there are {length} elements and {len(texts)} names")
-    if texts.count(wanted.value) != 1:
-        if wanted.value in texts:
-            raise ContractError(f"{where}: several elements are called '{wanted.value}'")
-        listed = ", ".join(dict.fromkeys(texts[:MAX_LISTED])) or "none"
-        raise AbsentError(
-            f"{where}: no element is called '{wanted.value}' (the message has: {listed})"
-        )
-    return texts.index(wanted.value)
+    if length and texts.count(wanted.value) > 1:
+        raise ContractError(f"{where}: several elements are called '{wanted.value}'")
+    if wanted.value not in texts or not length:
+        listed = ", ".join(dict.fromkeys(texts[:MAX_LISTED] if length else ())) or "none"
+        problem = f"no element is called '{wanted.value}' (the message has: {listed})"
+    elif length < len(texts):
+        problem = f"there are {length} elements and {len(texts)} names"
+    else:
+        return texts.index(wanted.value)
+    raise AbsentError(f"{where}: {problem}", texts, wanted.key)
 
 
 def field_names(message: Any) -> tuple[str, ...]:
@@ -336,26 +346,28 @@ class JointOrder:
             length: Length of the array.
 
         Raises:
-            AbsentError: If a joint is missing, or the array is empty.
-            ContractError: If a joint is named twice, or the array is of another length than the
-                names.
+            AbsentError: If a joint is missing, or the array is shorter than the names.
+            ContractError: If a joint is named twice, or the array is longer than the names.
         """
         present = self._known if self._by_index and not names else tuple(names)
         for joint in joints:
             if present.count(joint) != 1:
-                # An array without names is not one of other joints.
-                is_absent = joint not in present and bool(present or length == 0)
                 times = "twice" if joint in present else "not"
-                raise (AbsentError if is_absent else ContractError)(
+                problem = (
                     f"{self._topic}: joint '{joint}' is {times} in the message, which names: "
                     f"{', '.join(present) or 'none'}; {self._mend(present)}"
                 )
+                raise (
+                    ContractError(problem) if joint in present else _absent_joint(problem, present)
+                )
         if length != len(present):
             whose = "joint names" if names else "joints of the contract, and the message no names"
-            raise (ContractError if length else AbsentError)(
+            problem = (
                 f"{self._topic}: '{path}' has {length} entries for {len(present)} {whose}; "
                 f"the publisher must fill it, or the contract do without"
             )
+            is_short = length < len(present)
+            raise _absent_joint(problem, present) if is_short else ContractError(problem)
         return np.array([present.index(joint) for joint in joints], dtype=np.intp)
 
     def _mend(self, present: Sequence[str]) -> str:
@@ -364,16 +376,20 @@ class JointOrder:
         return "set 'unnamed: by_index' in the contract if the order is known"
 
 
+def _absent_joint(problem: str, present: Sequence[str]) -> AbsentError:
+    return AbsentError(problem, present, JOINTS)
+
+
 def is_name(field: str) -> bool:
     """Whether a text field of this name says which element of a list it is in."""
     return field in {"name", "child_frame_id"} or field.endswith("_name")
 
 
 class PlaceNames:
-    """Remembers what the elements were called that are taken by their places.
+    """Refuses what is taken from a list by its place and has a name.
 
     Which broadcaster comes first on ``/tf``, or which joint in a state, may change from message to
-    message; what is taken by its place would then be now one, now the other.
+    message, and from the recording to the robot.
 
     Args:
         stream: What is taken.
@@ -390,26 +406,23 @@ class PlaceNames:
                 if isinstance(key, int):
                     places.setdefault(path, set()).add(key)
         self._lists = [
-            _NamedList(path, tuple(sorted(indices)), stream.topic)
+            _PlacedList(path, tuple(sorted(indices)), stream.topic)
             for path, indices in places.items()
         ]
 
     def check(self, message: Any) -> None:
-        """Compare the names with those of the messages before.
+        """Look whether what is taken by its place has a name in this message.
+
+        Whether it has follows from the lengths of the message's lists and texts.
 
         Raises:
-            ContractError: If one is another.
+            ContractError: If it has, with the name to select it by.
         """
         for each in self._lists:
             each.check(message)
 
-    def fix(self, layout: CdrLayout) -> None:
-        """Make the names a part of the layout of the message that was looked at last."""
-        for each in self._lists:
-            each.fix(layout)
 
-
-class _NamedList:
+class _PlacedList:
     """A list, and the places that are taken from it."""
 
     def __init__(self, path: str, indices: tuple[int, ...], topic: str) -> None:
@@ -420,14 +433,14 @@ class _NamedList:
         self._is_known = False
         self._field = ""  # of the elements, if they have names
         self._names: MessagePath | None = None  # of a list of names beside it
-        self._before: dict[int, str] = {}
+        self._key = ""  # what the field or the list is called
 
     def check(self, message: Any) -> None:
         if self._is_known and not self._field and self._names is None:
             return
         try:
             elements = self._list.get(message)
-        except ContractError:  # said by those who need it
+        except ContractError:  # reported by those who need it
             return
         if not is_list(elements) and not hasattr(elements, "__len__"):
             return
@@ -435,39 +448,36 @@ class _NamedList:
             self._find(message, elements)
         names = self._named(message, elements)
         for index in self._indices:
-            if index < len(names) and self._before.setdefault(index, names[index]) != names[index]:
-                raise ContractError(
-                    f"{self._topic}: element {index} of '{self._path}' is '{names[index]}' here "
-                    f"and was '{self._before[index]}' before; select it by its name"
-                )
+            if index < len(names) and names[index]:
+                self._refuse(index, names[index], is_array=not field_names(elements[index]))
 
-    def fix(self, layout: CdrLayout) -> None:
-        with suppress(ContractError):
-            if self._field:
-                for index in self._indices:
-                    text = layout.strings.get(
-                        f"{layout.located(self._path)}.{index}.{self._field}"
-                    )
-                    if text is not None:
-                        layout.fix(text[1])
-            elif self._names is not None:
-                texts = layout.string_lists.get(layout.located(self._names.path), ())
-                for index in self._indices:
-                    if index < len(texts):
-                        layout.fix(texts[index][1])
+    def _refuse(self, index: int, name: str, *, is_array: bool) -> None:
+        remedy = f"'{self._path}[{self._key}={name}]'"
+        if is_array and self._key in NAME_LISTS:
+            remedy = f"'joints: [{name}]'"
+        raise ContractError(
+            f"{self._topic}: element {index} of '{self._path}' is taken by its place, but has a "
+            f"name, '{name}', and may stand elsewhere in other messages; select it by {remedy}"
+        )
 
     def _find(self, message: Any, elements: Any) -> None:
         """Find where the names are."""
         self._is_known = True
-        fields = (field for field in field_names(elements[0]) if is_name(field))
-        self._field = next((f for f in fields if isinstance(getattr(elements[0], f), str)), "")
-        if self._field:
+        first = elements[0]
+        values = {field: getattr(first, field) for field in field_names(first)}
+        fields = (field for field in values if is_name(field))
+        self._field = next((each for each in fields if isinstance(values[each], str)), "")
+        self._key = self._field
+        if self._field or _has_arrays_alone(list(values.values())):
             return
-        for path in name_list_paths(self._path):
+        owner, _, _ = self._path.rpartition(".")
+        beside = field_names(MessagePath(owner, self._topic).get(message) if owner else message)
+        others = [f"{owner}.{each}".lstrip(".") for each in beside if each.endswith("_names")]
+        for path in [*(() if values else others), *name_list_paths(self._path)]:
             names = MessagePath(path, self._topic)
             with suppress(ContractError):
                 if is_list(names.get(message)):
-                    self._names = names
+                    self._names, self._key = names, path.rpartition(".")[2]
                     return
 
     def _named(self, message: Any, elements: Any) -> list[str]:
@@ -476,3 +486,10 @@ class _NamedList:
             return [str(getattr(element, self._field)) for element in elements]
         names = [] if self._names is None else list(self._names.get(message))
         return names if len(names) == len(elements) else []
+
+
+def _has_arrays_alone(values: Sequence[Any]) -> bool:
+    """Whether names above a list are of its elements' arrays, as of a trajectory's positions."""
+    lists = [each for each in values if hasattr(each, "__len__") and not isinstance(each, str)]
+    texts = [each for each in lists if len(each) and isinstance(each[0], str)]
+    return bool(lists) and not texts

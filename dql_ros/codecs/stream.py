@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from dql_ros.codecs.message_path import (
     MessagePath,
     NewElement,
     PlaceNames,
+    is_list,
     name_list_path,
+    name_list_paths,
 )
+from dql_ros.codecs.names_seen import NamesSeen, selected_names
 from dql_ros.codecs.stamps import set_time
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.contract import ActionStream, Element, FieldSelection, Stream
@@ -34,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class CommandEndedError(AbsentError):
-    """A trajectory without points: no command is in force from now on."""
+    """A trajectory without points of our joints: no command is in force from now on."""
 
 
 class StreamDecoder:
@@ -42,7 +46,8 @@ class StreamDecoder:
 
     Attributes:
         by_index: How many messages named no joints and were read in the contract's order.
-        place_names: What those elements are called that are taken by their places.
+        place_names: Refuses what is taken by its place and has a name.
+        names_seen: The names in messages that have not got what is selected.
 
     Args:
         stream: The contract's description of the topic.
@@ -58,14 +63,16 @@ class StreamDecoder:
         for selection in stream.fields:
             self._add_readers(selection, order)
         points = _points_path(stream)
-        self._points = None if points is None else MessagePath(points, stream.topic)
+        self._stop = None if points is None else _Stop(stream, points)
         self.place_names = PlaceNames(stream)
+        self.names_seen = NamesSeen(stream)
 
     def __call__(self, message: Any) -> NDArray[np.float64]:
         """Return the selected numbers, shape (width,).
 
         Raises:
-            CommandEndedError: If it is a trajectory without points, which is a command to stop.
+            CommandEndedError: If it is a trajectory without points that names one of the selected
+                joints, or none at all: a command to stop.
             AbsentError: If this message has not got what is selected.
             ContractError: Naming the topic and the field, joint or index it does not have.
         """
@@ -77,8 +84,9 @@ class StreamDecoder:
                 numbers[0, start : start + width] = read(message)
                 start += width
         except AbsentError as absence:
-            if self._points is not None and not len(self._points.get(message)):
+            if self._stop is not None and self._stop.is_in(message):
                 raise CommandEndedError(f"{self._topic}: a trajectory without points") from absence
+            self.names_seen.note(absence)
             raise
         self._note_unnamed()
         vector: NDArray[np.float64] = self._transform.decode(numbers)[0]
@@ -119,6 +127,35 @@ def _points_path(stream: Stream) -> str | None:
         if "points" in steps[:-1]:
             return join_steps(steps[: steps.index("points") + 1])
     return None
+
+
+class _Stop:
+    """Finds trajectories without points that stop what a stream commands.
+
+    Args:
+        stream: The commands.
+        points: Path of the list of points.
+    """
+
+    def __init__(self, stream: Stream, points: str) -> None:
+        self._points = MessagePath(points, stream.topic)
+        self._names = [MessagePath(path, stream.topic) for path in name_list_paths(points)]
+        self._ours = {name for names in selected_names(stream).values() for name in names}
+
+    def is_in(self, message: Any) -> bool:
+        """Whether the message has no points, and names one of the stream's joints or nothing."""
+        if len(self._points.get(message)):
+            return False
+        names = self._names_in(message)
+        return not (names and self._ours) or not self._ours.isdisjoint(names)
+
+    def _names_in(self, message: Any) -> Sequence[str]:
+        for path in self._names:
+            with suppress(ContractError):
+                names: Sequence[str] = path.get(message)
+                if is_list(names):
+                    return names
+        return ()
 
 
 class _IndexReader:

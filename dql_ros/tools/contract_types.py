@@ -274,30 +274,13 @@ def _key_of_names(typestore: Typestore, nodes: Sequence[TypeNode]) -> str | None
     own = [name for name, kind in fields.items() if kind == "text" and is_name(name)]
     if own:
         return own[0]
-    if {"array", "list", "texts"} & set(fields.values()):
+    kinds = set(fields.values())
+    if {"array", "list"} & kinds and "texts" not in kinds:
         return None  # names beside the list are of these, as of the positions of a trajectory
     for node in reversed(nodes[:-1]):
         beside = [key for key in NAME_LISTS if _fields(typestore, node).get(key) == "texts"]
         if beside:
             return beside[0]
-    return None
-
-
-def names_of_indexed(typestore: Typestore, msgtype: str, selection: FieldSelection) -> str | None:
-    """Return where the names of the numbers are that a selection takes by their places.
-
-    Args:
-        typestore: Knows the type.
-        msgtype: A message's type.
-        selection: What is selected of it.
-    """
-    steps = split_path(selection.path)
-    with suppress(ValueError):
-        if selection.indices:
-            return names_path(typestore, msgtype, selection.path)
-        array = join_steps(steps[:-1])
-        if isinstance(steps[-1], int) and node_at(typestore, msgtype, array).kind == "array":
-            return names_path(typestore, msgtype, array)
     return None
 
 

@@ -12,13 +12,11 @@ from rosbags.typesys.store import Typestore
 from dql_core.spec import FieldSpec
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, BlockDecoder, MessageError
-from dql_ros.codecs.message_path import MAX_LISTED, MessagePath
 from dql_ros.codecs.stamps import are_times
 from dql_ros.contract import ActionStream, Contract, FieldSelection, ObservationStream, Stream
 from dql_ros.convert.clock import ClockError, FaultKind, StreamClock, displacement
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.convert.topic_decoders import TopicRole
-from dql_ros.tools.contract_types import names_of_indexed
 from dql_ros.tools.findings import Findings, of_fields
 from dql_ros.tools.survey import begins_with_header, header_stamps
 
@@ -46,7 +44,7 @@ class _SelectionProbe:
         self.specs = selection.fields(rule.topic)
         self.ranges = [_Range() for _ in self.specs]
         self._refusal: tuple[MessageError, MessageBlock] | None = None
-        self._absence: tuple[MessageError, MessageBlock] | None = None
+        self._absent: tuple[int, MessageBlock] | None = None
         self._is_found = False
         alone = {
             "topic": role.topic,
@@ -55,13 +53,15 @@ class _SelectionProbe:
             "when_absent": "skip" if rule.skips_absent else "refuse",
         }
         self._decoder = BlockDecoder(rule.model_copy(update=alone), store)
-        names = names_of_indexed(store, rule.type, selection)
-        self._names = None if names is None else MessagePath(names, role.topic)
 
     @property
     def failure(self) -> tuple[MessageError, MessageBlock] | None:
         """The first message that does not fit; if none has what is selected, the first of all."""
-        return self._refusal or (None if self._is_found else self._absence)
+        if self._refusal is not None or self._is_found or self._absent is None:
+            return self._refusal
+        index, block = self._absent
+        why = self._decoder.absence
+        return None if why is None else (MessageError(why[0], index), block)
 
     def add(self, block: MessageBlock) -> NDArray[np.bool_]:
         """Take the next messages; return which have what is selected, shape (n,)."""
@@ -69,32 +69,17 @@ class _SelectionProbe:
         if self._refusal is not None:
             return complete
         try:
-            self._require_unnamed(block)
             decoded = self._decoder.decode(block)
         except MessageError as cause:
             self._refusal = cause, block
             return complete
         if decoded.lacks is not None:
             complete = decoded.lacks == COMPLETE
-            if self._absence is None and self._decoder.absence is not None:
-                index = int(np.argmax(decoded.lacks == ABSENT))
-                self._absence = MessageError(self._decoder.absence[0], index), block
+            if self._absent is None and (decoded.lacks == ABSENT).any():
+                self._absent = int(np.argmax(decoded.lacks == ABSENT)), block
         self._is_found |= bool(complete.any())
         self._note(decoded.values[complete])
         return complete
-
-    def _require_unnamed(self, block: MessageBlock) -> None:
-        """Refuse to take by its place what the topic's first message names."""
-        if self._names is None or not len(block):
-            return
-        (names,) = self._decoder.decode_objects(block.first(1), self._names.path)
-        if len(names):
-            raise MessageError(
-                f"'{self.selection.path}' is taken by place, but the messages name its numbers "
-                f"({', '.join(names[:MAX_LISTED])}); select them with 'joints'",
-                0,
-            )
-        self._names = None
 
     def _note(self, values: NDArray[np.float64]) -> None:
         for column, spec, known in zip(values.T, self.specs, self.ranges, strict=True):

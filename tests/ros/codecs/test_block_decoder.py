@@ -347,7 +347,7 @@ def test_unnamed_joints_are_counted_one_by_one_or_at_once() -> None:
     position = {"path": "position", "joints": JOINTS}
     block = block_of(states, JOINT_STATE)
     with pytest.raises(MessageError, match="set 'unnamed: by_index'"):
-        decoder(stream(JOINT_STATE, position)).decode(block)
+        decoder(stream(JOINT_STATE, position, when_absent="refuse")).decode(block)
     selected = stream(JOINT_STATE, position, unnamed="by_index")
     decode = decoder(selected)
     assert decode.decode(block).values.tolist() == [[0.0, 1.0, 2.0]] * 7

@@ -153,6 +153,19 @@ def test_a_message_of_other_joints_is_skipped_and_counted(
     assert found[:4].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
+@pytest.mark.parametrize("names", [["shoulder", "elbow"], []])
+@pytest.mark.parametrize("numbers", [[], [0.5]])
+def test_a_message_without_numbers_or_names_is_skipped_and_counted(
+    contract: Contract, blank: Callable[[str], Any], names: list[str], numbers: list[float]
+) -> None:
+    observer, short = Observer(contract), state(blank, SECOND_NS)
+    short.name, short.position = names, np.array(numbers)
+    assert observer.receive("joint_states", short, SECOND_NS, steady_ns=0) is None
+    arrivals = observer.arrivals["joint_states"]
+    assert (arrivals.absent, arrivals.refused) == (1, 0)
+    assert "its messages are skipped: joint_states: " in observer.problem("joint_states")
+
+
 def test_a_message_without_a_joint_is_refused_where_the_contract_says_so(
     tmp_path: Path, blank: Callable[[str], Any]
 ) -> None:

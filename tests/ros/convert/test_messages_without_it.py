@@ -151,12 +151,12 @@ def test_if_no_message_has_it_that_is_an_error(
     for tick in range(TICKS):
         recording.state(tick, ("a", "c"))
         recording.command(tick, tick)
-    problem = r"0\.000 s from its start: /js: joint 'b' is not in the message, which names: a, c;"
+    problem = r"0\.000 s from its start: /js: no message has 'b'; the messages name: a, c;"
     with pytest.raises(BagError, match=problem):
         made(rules())
     checked = check_bag(record(tmp_path / "again", recording.messages), rules())
     (found,) = checked.findings.problems
-    assert "/js: joint 'b' is not in the message, which names: a, c" in found
+    assert "/js: no message has 'b'; the messages name: a, c; correct the names" in found
 
 
 def test_a_value_that_is_no_number_is_found_behind_messages_that_are_skipped(
@@ -254,6 +254,21 @@ def test_a_trajectory_of_other_joints_leaves_the_command_in_force(
     dataset, report = made(rules(action=POINTS))
     assert pairs(dataset) == [[(k, k - (k % 10 == 9)) for k in range(TICKS - 1)]]
     assert report["totals"]["absent_messages"] == 4
+
+
+def test_a_trajectory_without_points_ends_the_command_of_the_joints_that_it_names(
+    recording: Recording, made: Any
+) -> None:
+    stops = {9: ("g",), 20: ("g", "a"), 30: ()}
+    for tick in range(TICKS):
+        recording.state(tick)
+        recording.trajectory(tick, *([] if tick in stops else [tick]), joints=stops.get(tick, "a"))
+    dataset, report = made(rules(action=POINTS))
+    first, *rest = pairs(dataset)
+    assert first == [(k, k - (k == 9)) for k in range(20)]
+    assert rest == [[(k, k) for k in part] for part in (range(21, 30), range(31, TICKS - 1))]
+    (topic,) = [row for row in report["bags"][0]["topics"] if row["role"] == "action"]
+    assert (topic["absent"], topic["ended"]) == (1, 2)
 
 
 def test_flags_events_and_rewards_in_lists_that_lack_the_name_say_nothing(
