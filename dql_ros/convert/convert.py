@@ -19,6 +19,7 @@ from dql_ros.bag.storage.folder import find_files
 from dql_ros.bag.storage.message_folders import message_folders
 from dql_ros.bag.storage.opening import COMPRESSED
 from dql_ros.bag.writer import CONTRACT_KEY
+from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_episodes import require_topics
 from dql_ros.convert.bag_job import BagJob
@@ -119,6 +120,8 @@ def convert(
     try:
         with writing(out), work.opened():
             EpisodeConverter(source.contract)  # its functions must exist before a bag is read
+            for stream in source.contract.action:
+                StreamEncoder(stream)  # what cannot be sent is not worth learning
             message_folders(options.msgs)  # and so must these
             jobs = [
                 BagJob(

@@ -1,8 +1,8 @@
 """What is wrong with a contract: by itself, and compared with a recording.
 
 By itself: its keys, its functions, and what it asks of its message types. Compared with a bag: its
-topics, types, messages, times and values; and if it fits, the episodes are made as a conversion
-makes them, to see how many there are.
+topics, types, messages, times and values; and the episodes are made as a conversion makes them. If
+that does not work, all that was found is wrong; if it does, nothing of it must be mended.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def check_bag(
     rehearse: bool = True,
     progress: Progress = lambda _: None,
 ) -> BagCheck:
-    """Hold a contract against a bag, and if it fits, make its episodes to see how many.
+    """Hold a contract against a bag, and make its episodes to see whether and how it converts.
 
     Args:
         path: The bag.
@@ -84,14 +84,20 @@ def check_bag(
     try:
         with Bag(path, salvage=salvage, msgs=msgs) as bag:
             findings, blamed = _compare(bag, contract, namespace, progress)
-            if findings.problems or not rehearse:
+            if not rehearse:
                 return BagCheck(findings, blamed)
-            rehearsal = rehearse_bag(
-                bag, contract, namespace, lambda done: progress(bag.size_bytes + done)
-            )
+            try:
+                rehearsal = rehearse_bag(
+                    bag, contract, namespace, lambda done: progress(bag.size_bytes + done)
+                )
+            except DqlError as cause:
+                findings.problems = findings.problems or [str(cause)]
+                return BagCheck(findings, blamed)
+            # It converts, so that nothing must be mended before.
+            findings = Findings(warnings=[*findings.problems, *findings.warnings])
             findings.problems += [f"{path}: {text}" for text in rehearsal.problems(bag.losses)]
             findings.warnings += [f"{path}: {text}" for text in rehearsal.warnings]
-            return BagCheck(findings, blamed, rehearsal)
+            return BagCheck(findings, rehearsal=rehearsal)
     except DqlError as cause:
         return BagCheck(Findings([str(cause)]))
 

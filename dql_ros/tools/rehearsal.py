@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_ros.bag.reader import Bag, Loss
+from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_episodes import BagSummary, read_bag_episodes
 from dql_ros.convert.bag_result import no_episode
@@ -55,9 +56,11 @@ def rehearse_bag(
     """Make a bag's episodes, as a conversion does, and keep their lengths.
 
     Raises:
-        BagError: If the bag does not convert.
+        DqlError: If the bag does not convert.
     """
     converter = EpisodeConverter(contract)
+    for stream in contract.action:
+        StreamEncoder(stream)
     streams = {
         **{("observation", s.key): Coverage(0, s.max_age_ns) for s in contract.observation},
         **{("action", s.key): Coverage(contract.period_ns, s.max_age_ns) for s in contract.action},
