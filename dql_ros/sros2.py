@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from dql_core.errors import ConfigError
 from dql_ros.contract import Contract
-from dql_ros.contract.stream import resolve_topic
+from dql_ros.contract.stream import absolute_namespace, resolve_topic
 
 ENABLE, STRATEGY = "ROS_SECURITY_ENABLE", "ROS_SECURITY_STRATEGY"
 KEYSTORE = "ROS_SECURITY_KEYSTORE"
@@ -57,7 +57,7 @@ def policy_document(contract: Contract, namespace: str = "", topics: Sequence[st
         namespace: Namespace of the nodes.
         topics: What else the recorder records.
     """
-    prefix = "/" + namespace.strip("/")
+    prefix = absolute_namespace(namespace)
     document = ElementTree.Element("policy", version="0.2.0")
     enclaves = ElementTree.SubElement(document, "enclaves")
     for node, rights in _rights(contract, prefix, topics).items():

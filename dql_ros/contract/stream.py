@@ -55,7 +55,13 @@ class Topic(StrictModel):
 
 def resolve_topic(topic: str, namespace: str = "/") -> str:
     """Absolute name of ``topic`` under ``namespace``; an absolute topic stays as it is."""
-    return topic if topic.startswith("/") else f"{namespace.rstrip('/')}/{topic}"
+    prefix = absolute_namespace(namespace).rstrip("/")
+    return topic if topic.startswith("/") else f"{prefix}/{topic}"
+
+
+def absolute_namespace(namespace: str) -> str:
+    """A namespace as ROS has it: ``/robot``, also of ``robot`` and ``robot/``; ``/`` of none."""
+    return f"/{namespace.strip('/')}"
 
 
 class Stream(Topic):

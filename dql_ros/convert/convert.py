@@ -21,6 +21,7 @@ from dql_ros.bag.storage.opening import COMPRESSED
 from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract
+from dql_ros.contract.stream import absolute_namespace
 from dql_ros.convert.bag_episodes import require_topics
 from dql_ros.convert.bag_job import BagJob
 from dql_ros.convert.bag_result import BagResult, no_episode
@@ -114,6 +115,7 @@ def convert(
     """
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run and --resume cannot be used together")
+    source = replace(source, namespace=absolute_namespace(source.namespace))
     require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
     work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)

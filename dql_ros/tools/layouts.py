@@ -72,7 +72,7 @@ def foxglove_layout(contract: Contract, namespace: str = "", node: str = "policy
     """Return a layout as JSON: states and commands left, the policy node right."""
     plots = [*state_plots(contract, namespace), *command_plots(contract, namespace)]
     left = {f"Plot!robot{index}": _foxglove_plot(plot) for index, plot in enumerate(plots)}
-    right = _node_panels(node, absolute(node, namespace))
+    right = _node_panels(node, resolve_topic(node, namespace))
     document = {
         "configById": {**left, **right},
         "globalVariables": {},
@@ -90,7 +90,7 @@ def foxglove_layout(contract: Contract, namespace: str = "", node: str = "policy
 
 def plotjuggler_layout(contract: Contract, namespace: str = "", node: str = "policy") -> str:
     """Return a layout as XML: tabs of states, of commands and of the policy node."""
-    status = f"{DIAGNOSTICS}/{absolute(node, namespace)}/{_status_name(node)}"
+    status = f"{DIAGNOSTICS}/{resolve_topic(node, namespace)}/{_status_name(node)}"
     tabs: dict[str, list[tuple[str, list[str], Sequence[float]]]] = {
         "states": _series_of(state_plots(contract, namespace)),
         "commands": _series_of(command_plots(contract, namespace)),
@@ -138,15 +138,10 @@ def command_plots(contract: Contract, namespace: str = "") -> list[Plot]:
         for plot in _plots(stream, "command", namespace, stream.joints)
     ]
     signals = tuple(
-        Curve(absolute(signal.topic, namespace), split_path(signal.path), "", name)
+        Curve(resolve_topic(signal.topic, namespace), split_path(signal.path), "", name)
         for name, signal in contract.signals.items()
     )
     return [*plots, Plot("reward and ends", signals)] if signals else plots
-
-
-def absolute(topic: str, namespace: str) -> str:
-    """Return the name that ROS makes of ``topic`` in ``namespace``, however that is written."""
-    return resolve_topic(topic, f"/{namespace.strip('/')}")
 
 
 def message_path(curve: Curve) -> str:
@@ -182,7 +177,7 @@ def _plots(
     stream: Stream, kind: str, namespace: str, joint_order: Sequence[str]
 ) -> Iterator[Plot]:
     """Yield a plot of a message's single numbers, and one of each of its arrays."""
-    topic = absolute(stream.topic, namespace)
+    topic = resolve_topic(stream.topic, namespace)
     arrays: dict[str, list[Curve]] = {}
     for field in stream.fields:
         names = [spec.name for spec in field.fields(stream.topic)] if field.names else []

@@ -91,7 +91,10 @@ def test_latched_streams_are_reliable_and_have_no_age() -> None:
     ("topic", "namespace", "resolved"),
     [
         ("joint_states", "/", "/joint_states"),
+        ("joint_states", "", "/joint_states"),
         ("joint_states", "/left/arm/", "/left/arm/joint_states"),
+        ("joint_states", "left", "/left/joint_states"),
+        ("joint_states", "left/arm/", "/left/arm/joint_states"),
         ("/joint_states", "/left", "/joint_states"),
     ],
 )

@@ -16,6 +16,7 @@ from dql_core.errors import BagError, ContractError, DatasetError
 from dql_ros.cli.main import main
 from dql_ros.contract import Contract, load_contract
 from dql_ros.convert.convert import Source, convert
+from dql_ros.tools.contract_check import check_bag
 
 ARM = Path(__file__).parents[1] / "arm.yaml"
 PERIOD = 50_000_000
@@ -182,12 +183,19 @@ def test_a_single_file_gives_what_its_folder_gives(
     np.testing.assert_array_equal(folder.actions, single.actions)
 
 
+@pytest.mark.parametrize("namespace", ["/left", "left", "left/"])
 def test_relative_topics_are_sought_in_the_namespace(
-    blank: Callable[[str], Any], record: Callable[..., Path], contract: Contract, tmp_path: Path
+    blank: Callable[[str], Any],
+    record: Callable[..., Path],
+    contract: Contract,
+    tmp_path: Path,
+    namespace: str,
 ) -> None:
     bag = record(tmp_path / "bag", Robot(blank, "/left").run({"truncated": 5}))
-    dataset = converted(contract, tmp_path / "out", bag, namespace="/left")
-    assert len(dataset.episodes[0]) == 5
+    report = convert(Source(contract, [bag], namespace), tmp_path / "out")
+    assert report["namespace"] == "/left"
+    assert report["totals"]["transitions"] == 5
+    assert check_bag(bag, contract, namespace).transitions == 5
     with pytest.raises(BagError, match=r"no topic /joint_states, .*mean '/left/joint_states'"):
         convert(Source(contract, [bag]), tmp_path / "other")
     assert not (tmp_path / "other").exists()

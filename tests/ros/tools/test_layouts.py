@@ -16,7 +16,6 @@ from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract, Stream, load_contract
 from dql_ros.tools.layouts import (
     Plot,
-    absolute,
     command_plots,
     foxglove_layout,
     message_path,
@@ -105,7 +104,7 @@ def test_curves_lead_to_the_numbers_that_the_codecs_fill(path: Path) -> None:
         if any(field.rotation or field.message_unit for field in stream.fields):
             continue
         message = encoded(stream, values, joint_order)
-        topic = absolute(stream.topic, "")
+        topic = stream.resolved_topic()
         curves = [curve for plot in plots for curve in plot.curves if curve.topic == topic]
         paths = [message_path(curve).removeprefix(topic) for curve in curves]
         found = [at_message_path(message, path)[0] for path in paths]
