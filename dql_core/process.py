@@ -18,6 +18,7 @@ from dql_core.errors import DqlError, one_line
 
 CORE = "dql_core"
 INTERRUPTED = 130  # exit status after a Ctrl-C, as of a shell
+INCOMPLETE = 3  # where a part of what was asked for failed, and the rest is there
 # Gives a child the id of the process that started it, see `is_orphan`.
 PARENT_VARIABLE = "DQL_ROS_PARENT_PID"
 # How long a child may take to end after SIGINT, and after SIGTERM, in seconds.

@@ -14,6 +14,7 @@ from dql_core.cli.terminal import Terminal
 from dql_core.evaluation.rollout import evaluate as roll_out
 from dql_core.export.policy_source import load_any_policy
 from dql_core.files import write_text
+from dql_core.process import INCOMPLETE
 from dql_core.training.run_files import CHECKPOINTS_FOLDER, CheckpointName
 
 
@@ -52,6 +53,8 @@ def evaluate(
 
     Prints the success rate too if the environment reports 'is_success', and which episodes
     failed because MuJoCo lost the physics.
+
+    Exits with 0 if no episode failed so, 2 on a mistake that it names, and 3 if one did.
     """
     console = Terminal()
     loaded = load_any_policy(policy, checkpoint)
@@ -67,3 +70,5 @@ def evaluate(
         source = {"policy": str(policy), "checkpoint": checkpoint, "env": env, "seed": seed}
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(json_file, json.dumps(source | result.to_json(), indent=2) + "\n")
+    if result.failures:
+        raise typer.Exit(INCOMPLETE)

@@ -14,7 +14,7 @@ from dql_core.cli.console import evaluation_table, facts_table, new_folder
 from dql_core.cli.terminal import TaskText, Terminal
 from dql_core.errors import ConfigError
 from dql_core.files import atomic_directory, write_text
-from dql_core.process import INTERRUPTED
+from dql_core.process import INCOMPLETE, INTERRUPTED
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
 from dql_ros.contract import contract_path
 from dql_ros.diagnostics import DiagnosticsLog, Report
@@ -112,6 +112,9 @@ def closed_loop(
     that of 'dql evaluate'. In real time the policy meets the deadlines of the robot or does not.
     An episode in which MuJoCo loses the physics ends as failed, with the reason.
 
+    Exits with 0 if all episodes were driven to their ends, whether they succeeded or not; 2 on a
+    mistake that it names, or if a process failed; 3 if an episode failed; and 130 after Ctrl-C.
+
     Example: dql closed-loop runs/demo/bundles/diffusion_ql --contract
     config/contracts/scara.yaml
     """
@@ -133,6 +136,8 @@ def closed_loop(
     console.print(facts_table("the policy node", run.policy_facts()))
     console.print(facts_table("the simulation", run.simulation_facts()))
     console.print(f"figures and picture: {folder}", soft_wrap=True, highlight=False)
+    if run.outcome.failures:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _drive(

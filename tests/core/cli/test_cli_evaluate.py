@@ -6,11 +6,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import typer
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from dql_core.cli.evaluate import evaluate
 from dql_core.errors import CheckpointError
+from dql_core.sim import FAILURE_KEY
 
 Array = NDArray[np.float32]
 
@@ -37,11 +39,34 @@ class Drift(gym.Env[Array, Array]):
         return self.np_random.normal(size=3).astype(np.float32)
 
 
+class Unstable(Drift):
+    """Its physics is lost at the end."""
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        *step, ended, info = super().step(action)
+        failure = {FAILURE_KEY: "the physics was lost", "is_success": False} if ended else {}
+        return (*step, ended, info | failure)
+
+
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    gym.register("Drift-v0", lambda **_: Drift())
+    for kind in (Drift, Unstable):
+        gym.register(f"{kind.__name__}-v0", lambda kind=kind, **_: kind())
     yield
-    del gym.registry["Drift-v0"]
+    del gym.registry["Drift-v0"], gym.registry["Unstable-v0"]
+
+
+def test_an_episode_that_failed_is_in_the_exit_code(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    with pytest.raises(typer.Exit) as ended:
+        evaluate(tiny_run, "Unstable-v0", episodes=2, json_file=file)
+    assert ended.value.exit_code == 3
+    shown = capsys.readouterr().out
+    assert "episode 0: the physics was lost (the first of 2)" in shown
+    assert "0.0%" in shown
+    assert len(json.loads(file.read_text())["failures"]) == 2
 
 
 def test_the_figures_are_shown_and_written(

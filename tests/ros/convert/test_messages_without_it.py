@@ -1,6 +1,7 @@
 """Recordings in which some messages have not got what the contract selects, and offsets."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -412,6 +413,30 @@ def test_recordings_with_such_messages_convert(tmp_path: Path, name: str, kept: 
         held = np.diff(episode.actions[:, 0]) == 0
         same = episode.observations[:-1, 0] == episode.actions[:, 0]
         assert same[1:][~held].all()
+
+
+def test_what_never_comes_in_one_message_is_told_with_the_remedy_that_works(
+    tmp_path: Path, record: Callable[..., Path], recording: Recording, made: Any
+) -> None:
+    for tick in range(TICKS):
+        recording.state(tick)
+        recording.state(tick, ["g"])
+        recording.command(tick, tick)
+    together = {**STATE, "fields": [{"path": "position", "joints": ["a", "b", "g"]}]}
+    told = (
+        r"/js: no message has all of a, b, g; they come apart: a, b; g; make a stream of each "
+        r"part, with a 'name': \{topic: /js, name: g, \.\.\.\}"
+    )
+    with pytest.raises(BagError, match=told):
+        made(rules(together))
+    bag = record(tmp_path / "again", recording.messages)
+    (problem,) = check_bag(bag, rules(together)).findings.problems
+    assert re.search(told, problem)
+    parts = [STATE, {**STATE, "name": "g", "fields": [{"path": "position", "joints": ["g"]}]}]
+    mended = {**rules().model_dump(exclude_defaults=True), "observation": parts}
+    assert check_bag(bag, Contract.model_validate(mended)).findings.problems == []
+    (episode,) = made(Contract.model_validate(mended))[0].episodes
+    np.testing.assert_array_equal(episode.observations, np.arange(TICKS)[:, None] * np.ones(3))
 
 
 def test_an_arm_and_a_gripper_on_one_topic_are_streams_of_their_own(

@@ -1,6 +1,7 @@
 """A robot of an MJCF file over topics: time limit, the contract's task, resets, lost physics."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,9 @@ def test_lost_physics_ends_episodes_as_failed(
     done = dql(
         "closed-loop", bundle, "--contract", path, "--env", model, "--episodes", 2, cwd=folder
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "MuJoCo warns" in done.stdout
+    assert re.search(r"success rate\W+0\.0%", done.stdout)
     (out,) = (folder / "runs" / "closed_loop").iterdir()
     figures = json.loads((out / "closed_loop.json").read_text())
     assert figures["success_rate"] == 0.0
