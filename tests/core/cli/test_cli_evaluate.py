@@ -43,9 +43,9 @@ class Unstable(Drift):
     """Its physics is lost at the end."""
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
-        *step, ended, info = super().step(action)
+        observation, reward, terminated, ended, info = super().step(action)
         failure = {FAILURE_KEY: "the physics was lost", "is_success": False} if ended else {}
-        return (*step, ended, info | failure)
+        return observation, reward, terminated, ended, info | failure
 
 
 @pytest.fixture(autouse=True)

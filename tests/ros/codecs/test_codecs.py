@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dql_core.errors import ContractError
-from dql_ros.codecs import StreamDecoder, StreamEncoder, stamp_ns
-from dql_ros.codecs.message_path import MessagePath
+from dql_ros.codecs import CommandEndedError, StreamDecoder, StreamEncoder, stamp_ns
+from dql_ros.codecs.message_path import AbsentError, MessagePath
 from dql_ros.contract import ActionStream, ObservationStream
 
 JOINTS = ("shoulder", "elbow", "wrist")
@@ -119,6 +119,34 @@ def test_encoded_messages_survive_serialisation(
         raw = typestore.serialize_cdr(message, stream.type)
         again = typestore.deserialize_cdr(raw, stream.type)
         np.testing.assert_array_equal(StreamDecoder(stream)(again), values)
+
+
+@pytest.mark.parametrize(
+    ("names", "is_stop"),
+    [([], True), (["finger"], False), (["wrist"], True), (["finger", "elbow"], True)],
+)
+def test_a_trajectory_without_points_stops_the_joints_that_it_names(
+    make: Callable[[str], Any], names: list[str], is_stop: bool
+) -> None:
+    stream = action("joint_trajectory")
+    message = make(stream.type)
+    message.joint_names = names
+    with pytest.raises(CommandEndedError if is_stop else AbsentError) as raised:
+        StreamDecoder(stream)(message)
+    assert isinstance(raised.value, CommandEndedError) == is_stop
+
+
+def test_what_has_a_name_is_not_taken_by_its_place(make: Callable[[str], Any]) -> None:
+    msgtype, x = "sensor_msgs/msg/MultiDOFJointState", "translation.x"
+    message = make(msgtype)
+    message.joint_names = ["base"]
+    message.transforms.append(make("geometry_msgs/msg/Transform"))
+    keys = {"topic": "state", "type": msgtype}
+    by_place = {**keys, "fields": [{"path": f"transforms.0.{x}"}]}
+    with pytest.raises(ContractError, match=r"select it by 'transforms\[joint_names=base\]'"):
+        StreamDecoder(ObservationStream.model_validate(by_place))(message)
+    by_name = {**keys, "fields": [{"path": f"transforms[joint_names=base].{x}"}]}
+    assert StreamDecoder(ObservationStream.model_validate(by_name))(message).tolist() == [0.0]
 
 
 def test_trajectory_has_one_point_that_is_due_after_the_contracts_time(
