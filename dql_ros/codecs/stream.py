@@ -346,6 +346,6 @@ def _order(
             raise ContractError(
                 f"{topic}: '{path}' cannot be sent, since the contract gives "
                 f"{'joint' if by_name else 'index'} {element!r} no value; select all elements "
-                f"of the array"
+                f"of the array, or give it a 'constant'"
             )
     return np.array([sources.get(element, -1) for element in elements], dtype=np.intp)

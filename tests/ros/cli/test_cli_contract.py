@@ -137,7 +137,7 @@ def test_check_says_all_in_which_a_bag_does_not_fit(file: Path, bag: Path) -> No
         f"{bag}: /commands is of type {COMMAND}, in the contract of type std_msgs/msg/Float64; "
         f"correct the contract",
         f"{bag}: action.0 (/commands): 'data' cannot be sent, since the contract gives index 1 no "
-        f"value; select all elements of the array",
+        f"value; select all elements of the array, or give it a 'constant'",
         f"{bag}, 0.000 s from its start: /commands: 'data' has 2 entries, no index 2; correct "
         f"'indices' in the contract, or skip such messages by 'when_absent: skip'",
     ]
