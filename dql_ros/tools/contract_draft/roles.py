@@ -14,7 +14,8 @@ from dql_ros.tools.contract_draft.field_lines import (
     long_arrays,
     observed_lines,
 )
-from dql_ros.tools.contract_draft.topic_profile import FEW, TopicProfile
+from dql_ros.tools.contract_draft.topic_parts import FEW
+from dql_ros.tools.contract_draft.topic_profile import COMMAND_TYPE, TopicProfile
 from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
@@ -32,9 +33,6 @@ WISHED = re.compile(r"commanded|desired|ref|references?|setpoints?|targets?")
 # Robots that speak by a bridge publish what they obey, too; `/fmu/out` is PX4's.
 PUBLISHED_BY_ROBOT = re.compile(r"/fmu/out/|/mavros/setpoint_raw/target_")
 AIMED = re.compile(r"aim|destination|goals?|target|task|waypoint")
-COMMAND_TYPE = re.compile(
-    r"/(Twist|\w*(Cmd|Commands?|Setpoint|JointTrajectory|JointJog|AckermannDrive(Stamped)?))$"
-)
 # Words of velocity commands that are not a base's.
 OF_AN_ARM = re.compile(r"arm|delta|eef|gripper|servo|tcp|tool")
 VELOCITY_COMMANDS = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
@@ -133,6 +131,7 @@ def assign(topics: Sequence[TopicProfile]) -> Roles:
             roles.observations.append(topic)
     reports = _reports(roles.observations)
     _sort_by_fields(roles)
+    _leave_parts_of_commands(roles)
     _choose_velocity(roles)
     _leave_single_orders(roles)
     _leave_copies_of_commands(roles)
@@ -282,6 +281,16 @@ def _choose_velocity(roles: Roles) -> None:
         if topic is not chosen:
             roles.actions.remove(topic)
             reason = f"another velocity command; {chosen.name} is taken"
+            roles.unused.append((topic, reason))
+
+
+def _leave_parts_of_commands(roles: Roles) -> None:
+    """Keep one of the streams of a topic that commands: a command is one message."""
+    by_size = sorted(roles.actions, key=lambda topic: -topic.count * len(topic.useful))
+    for index, topic in enumerate(by_size):
+        if any(other.name == topic.name for other in by_size[:index]):
+            roles.actions.remove(topic)
+            reason = "in other messages than the command that is taken; a command is one message"
             roles.unused.append((topic, reason))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,29 +17,26 @@ from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import Pauses, TopicStatistics
+from dql_ros.tools.contract_draft.topic_parts import Part, is_of_robot, parts_of
 from dql_ros.tools.survey import survey
-from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers, field_names
+from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers
 
-# Parts of a path that are about the message rather than the robot.
-BOOKKEEPING = re.compile(
-    r"header|layout|stamp|sec|nanosec|nsec|seq|\w*timestamp\w*|time_from_start|\w*covariance\w*"
-)
 # Log times that go back by more are of a clock that was set back.
 SET_BACK_NS = 10_000_000
-# Numbers that are not in all messages are proposed if they are in such a share of them.
-OFTEN = 0.1
-# What is sent at most so often is sent once: at the start, or once an episode.
-FEW = 3
+# A command: messages that have more than others do not make those worthless.
+COMMAND_TYPE = re.compile(
+    r"/(Twist|\w*(Cmd|Commands?|Setpoint|JointTrajectory|JointJog|AckermannDrive(Stamped)?))$"
+)
 
 
 @dataclass(frozen=True)
 class TopicProfile:
-    """One topic of the recordings.
+    """One topic of the recordings, or one of its streams where what it holds comes apart.
 
     Attributes:
         name: Absolute topic name.
         msgtype: Type of its messages.
-        count: Number of messages.
+        count: Number of messages that have the stream's numbers.
         timing: Its row as `TopicStatistics.to_json` has it.
         numbers: What its messages hold; ``None`` if they cannot be decoded.
         typestore: Knows its type; ``None`` likewise.
@@ -48,6 +45,10 @@ class TopicProfile:
         until_end_s: From its last message to the end of the recording, the longest of them.
         absent_from: A recording that has no message of it; empty if all have.
         rates_hz: How often it usually comes in each of several recordings; empty for one.
+        part: The numbers that come together, and which of the topic's streams that is; ``None``
+            where no numbers do.
+        rare: Of the numbers that no stream of the topic has, in how many messages each is; with
+            the first stream.
     """
 
     name: str
@@ -61,6 +62,8 @@ class TopicProfile:
     until_end_s: float = 0.0
     absent_from: str = ""
     rates_hz: tuple[float, ...] = ()
+    part: Part | None = None
+    rare: Mapping[Element, int] = field(default_factory=dict)
 
     @property
     def rate_hz(self) -> float | None:
@@ -77,22 +80,35 @@ class TopicProfile:
 
     @property
     def useful(self) -> dict[Element, NumberFacts]:
-        """The numbers of its messages that are not about the message itself.
-
-        Those that all messages have; if they have none in common, those that come together in
-        most.
-        """
-        if self.numbers is None:
+        """The numbers of the stream, in the messages' order."""
+        if self.numbers is None or self.part is None:
             return {}
-        common = _of_robot(self.numbers.common)
-        if common or (group := largest_group(self.numbers)) is None:
-            return common
-        return _of_robot({key: fact for key, fact in self.numbers.facts.items() if key in group})
+        facts = self.numbers.facts
+        return {key: fact for key, fact in facts.items() if key in self.part.elements}
 
     @property
-    def is_partial(self) -> bool:
-        """Whether there are messages without the numbers that are useful."""
-        return self.numbers is not None and not _of_robot(self.numbers.common)
+    def lacking(self) -> int:
+        """How many messages have not all of the stream's numbers."""
+        if self.numbers is None or self.part is None:
+            return 0
+        return self.numbers.messages - self.part.count
+
+    @property
+    def stream_name(self) -> str:
+        """The stream's name among those of the topic; empty for the first."""
+        label = "" if self.part is None else self.part.label
+        return f"{self.name.strip('/')}/{label}" if label else ""
+
+    @property
+    def key(self) -> str:
+        """What the contract calls the stream."""
+        return self.stream_name or self.name
+
+    @property
+    def title(self) -> str:
+        """The topic's name, with that of the stream where it has several."""
+        label = "" if self.part is None else self.part.label
+        return f"{self.name}, {label}" if label else self.name
 
     @property
     def last_segment(self) -> str:
@@ -111,25 +127,6 @@ def _usual_rate_hz(timing: Mapping[str, Any]) -> float | None:
         return None
     # A mean suffers from pauses, a median from messages that come in bursts or late by turns.
     return max(float(mean), 1000.0 / median_ms) if _is_regular(timing) else float(mean)
-
-
-def largest_group(numbers: TopicNumbers) -> frozenset[Element] | None:
-    """The most numbers that come together in a good part of the messages; ``None`` if none do."""
-    often = {
-        elements: pauses.count * len(_of_robot({key: numbers.facts[key] for key in elements}))
-        for elements, pauses in numbers.groups.items()
-        if pauses.count >= OFTEN * numbers.messages
-    }
-    return max(often, key=often.__getitem__, default=None)
-
-
-def _of_robot(facts: Mapping[Element, NumberFacts]) -> dict[Element, NumberFacts]:
-    """The numbers that are not about the message itself."""
-    return {
-        element: fact
-        for element, fact in facts.items()
-        if not any(BOOKKEEPING.fullmatch(part) for part in field_names(element.path))
-    }
 
 
 @dataclass
@@ -217,8 +214,12 @@ class Profiler:
         known.until_end_s = max(known.until_end_s, until_end_s)
 
     def topics(self) -> list[TopicProfile]:
-        """All topics, in the order of their names."""
-        return [self._profile(name, self._topics[name]) for name in sorted(self._topics)]
+        """All topics, in the order of their names; those that come apart, a stream each."""
+        return [
+            profile
+            for name in sorted(self._topics)
+            for profile in self._profiles(name, self._topics[name])
+        ]
 
     def _numbers(self, bag: Bag, name: str, msgtype: str) -> TopicNumbers | None:
         """What takes a topic's messages; ``None`` if nobody can read them."""
@@ -233,22 +234,34 @@ class Profiler:
             return known.numbers
         return None
 
-    def _profile(self, name: str, known: _Known) -> TopicProfile:
+    def _profiles(self, name: str, known: _Known) -> Iterator[TopicProfile]:
+        """Yield a topic, or the streams of which it is made."""
+        numbers = known.numbers
+        command = COMMAND_TYPE.search(known.msgtype) is not None
+        parts = [] if numbers is None else parts_of(numbers, command=command)
+        rare = {} if numbers is None else _rare(numbers, parts)
+        streams: list[Part | None] = [*parts] or [None]
+        for part in streams:
+            yield self._profile(name, known, part, rare)
+            rare = {}
+
+    def _profile(
+        self, name: str, known: _Known, part: Part | None, rare: Mapping[Element, int]
+    ) -> TopicProfile:
         absent = self._absent.get(name, "")
         if known.recordings < len(self._recordings):
             absent = absent or self._recordings[known.recordings]
         pauses, timing = known.statistics.pauses, known.statistics.to_json()
         rates_hz = tuple(known.rates_hz) if len(self._recordings) > 1 else ()
-        if known.numbers is not None and not _of_robot(known.numbers.common):
-            group = largest_group(known.numbers)
-            if group is not None:
-                pauses = known.numbers.groups[group]
-                timing |= pauses.to_json()
-                rates_hz = ()
+        count = pauses.count if part is None else part.count
+        if part is not None and part.pauses is not None:
+            pauses = part.pauses
+            timing |= pauses.to_json()
+            rates_hz = ()
         return TopicProfile(
             name=name,
             msgtype=known.msgtype,
-            count=pauses.count,
+            count=count,
             timing=timing,
             numbers=known.numbers,
             typestore=known.typestore,
@@ -257,7 +270,19 @@ class Profiler:
             until_end_s=known.until_end_s,
             absent_from=absent,
             rates_hz=rates_hz,
+            part=part,
+            rare=rare,
         )
+
+
+def _rare(numbers: TopicNumbers, parts: Sequence[Part]) -> dict[Element, int]:
+    """The numbers that no part has, with how many messages have each."""
+    taken = {element for part in parts for element in part.elements}
+    return {
+        element: fact.messages
+        for element, fact in numbers.facts.items()
+        if element not in taken and is_of_robot(element)
+    }
 
 
 def profile_topics(

@@ -49,7 +49,7 @@ class _Trial:
         counts = Counter(topic for check in self.checks for topic in check.blamed)
         if not counts and self.contract is not None and self.problems:
             streams = (*self.contract.observation, *self.contract.action)
-            counts.update(s.topic for s in streams if f"{s.topic}:" in self.problems[0])
+            counts.update(s.key for s in streams if f"{s.topic}:" in self.problems[0])
         return max(counts, key=counts.__getitem__, default="")
 
     def costliest(self, goals: Set[str]) -> Iterator[tuple[str, str]]:
@@ -140,7 +140,7 @@ def _mended(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
     """What is done for the draft to fit better, and the roles then; ``None`` if nothing helps."""
     if (mended := _with_other_clock(roles, trial)) is not None:
         return mended
-    costly = list(trial.costliest({topic.name for topic in roles.latched if is_goal(topic)}))
+    costly = list(trial.costliest({topic.key for topic in roles.latched if is_goal(topic)}))
     if trial.problems and (blamed := trial.blamed()):
         reason = next((text for text in trial.problems if blamed in text), trial.problems[0])
         costly.insert(0, (blamed, reason))
@@ -172,7 +172,7 @@ def _without(roles: Roles, name: str, reason: str) -> Roles | None:
     """The roles without a topic; ``None`` where it is the only one of its kind."""
     for group in (roles.latched, roles.observations, roles.actions):
         for topic in group:
-            if topic.name == name:
+            if topic.key == name:
                 alone = group is not roles.latched and len(group) == 1
                 return None if alone else roles.without(topic, reason)
     return None

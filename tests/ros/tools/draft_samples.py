@@ -59,7 +59,7 @@ Messages = list[tuple[str, str, float, Any]]
 
 def drafted(*bags: Path) -> tuple[Contract, str, str]:
     """Return the draft, its text, and what `dql contract init` printed; it fits its bags."""
-    out = bags[0].parent / f"{bags[0].name}.yaml"
+    out = bags[0].parent / f"{len(bags)}_{bags[0].name}.yaml"
     made = CliRunner().invoke(contract, ["init", *map(str, bags), "--out", str(out)])
     assert made.exit_code == 0, made.output
     checked = CliRunner().invoke(contract, ["check", str(out), *map(str, bags)])

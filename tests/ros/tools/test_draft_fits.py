@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -12,7 +11,6 @@ from dql_ros.bag.reader import Bag
 from dql_ros.cli.contract import contract
 from dql_ros.tools.contract_draft.topic_profile import Profiler, TopicProfile
 from tests.ros.tools.draft_samples import (
-    JOINTS,
     NUMBERS,
     TWIST,
     array,
@@ -119,24 +117,6 @@ def test_what_came_nearest_is_named_where_nothing_commands(
         "fill in action: no topic was found that commands the robot (/arm_controller/commands: "
         "'data' has 100 elements; init proposes arrays of up to 64)"
     ) in made.output.replace("\n", " ")
-
-
-def test_numbers_that_come_together_are_proposed_where_not_all_messages_have_them(
-    fill: Callable[..., Any], recorded: Callable[..., Path]
-) -> None:
-    messages = commands(fill)
-    for now, x in times(50, 8):
-        arm = fill(JOINTS, name=["a", "b"], position=np.array([x, 2 * x]))
-        gripper = fill(JOINTS, name=["g"], position=np.array([x]))
-        messages += [("/joint_states", JOINTS, now, arm)]
-        messages += [("/joint_states", JOINTS, now + 0.0001, gripper)]
-        messages += [("/force", NUMBERS, now, array(fill, [x, x] if int(now * 50) % 5 else []))]
-    found, text, _ = drafted(recorded(messages))
-    force, arm = sorted(found.observation, key=lambda stream: stream.topic)
-    assert [field.joints for field in arm.fields] == [("a", "b")]
-    assert (arm.max_age_s, arm.skips_absent) == (0.2, True)
-    assert [field.indices for field in force.fields] == [(0, 1)]
-    assert "when_absent: skip not all messages have these numbers" in text
 
 
 def test_frames_are_observed_by_name_where_nothing_else_shows_the_state(
