@@ -311,6 +311,17 @@ class Bag:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
 
+    def publishers(self, topic: str) -> int:
+        """By how many publishers a topic was recorded, as far as the bag says; 0 if it does not.
+
+        Its connections in a file, or those that the recorder noted in metadata.yaml.
+        """
+        known = 0 if self._yaml is None else self._yaml.publishers.get(topic, 0)
+        for storage in self._storages:
+            connections = sum(each.topic == topic for each in storage.channels.values())
+            known = max(known, connections if connections > 1 else 0)
+        return known
+
     def clock_steps(self, tolerance_ns: int, repeated: Container[str] = ()) -> list[ClockStep]:
         """Find where the recording's clock had been set back, of the topics of `batches`.
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dql_ros.tools.contract_draft.topic_parts import FEW
 from dql_ros.tools.contract_draft.topic_profile import TopicProfile
+from dql_ros.tools.survey import FEW
 
 # A clock that is this far ahead of, or behind, the recorder's is another clock.
 AHEAD_MS, BEHIND_MS = -10.0, 1000.0

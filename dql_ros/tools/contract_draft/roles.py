@@ -14,8 +14,8 @@ from dql_ros.tools.contract_draft.field_lines import (
     long_arrays,
     observed_lines,
 )
-from dql_ros.tools.contract_draft.topic_parts import FEW
 from dql_ros.tools.contract_draft.topic_profile import COMMAND_TYPE, TopicProfile
+from dql_ros.tools.survey import FEW
 from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.

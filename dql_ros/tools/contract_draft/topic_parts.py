@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dql_ros.contract import Element
 from dql_ros.contract.field import Named, selects_by_name, split_path
 from dql_ros.convert.report.topic_statistics import Pauses
+from dql_ros.tools.survey import FEW
 from dql_ros.tools.topic_numbers import TopicNumbers, field_names
 
 # Parts of a path that are about the message rather than the robot.
@@ -28,8 +29,6 @@ OFTEN = 0.1
 MOSTLY = 0.75
 # A stream of its own may be rarer, such as that of a fast arm's gripper.
 SELDOM = 0.01
-# What is sent at most so often is sent once: at the start, or once an episode.
-FEW = 3
 # More publishers of one topic are not told apart.
 MOST_PARTS = 4
 

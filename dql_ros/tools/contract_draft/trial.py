@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dql_core.streams import SECOND_NS
 from dql_ros.contract import Contract
+from dql_ros.convert.clock import SPLIT
 from dql_ros.tools.contract_check import BagCheck, check_bag, check_file
 from dql_ros.tools.contract_draft.draft import Draft, draft_of_roles
 from dql_ros.tools.contract_draft.roles import Roles, is_goal
@@ -112,7 +113,7 @@ def fitting_draft(
         trial = _try(draft, bags, salvage=salvage, msgs=msgs, bar=bar)
         found = _mended(roles, trial) if attempt < MOST_TRIES else None
         if found is None:
-            notes += _unfit(trial)
+            notes += _unfit(trial, roles)
             break
         note, roles = found
         notes.append(note)
@@ -158,14 +159,25 @@ def _with_other_clock(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
                 if topic.name in roles.by_receipt:
                     continue
                 by_receipt = {**roles.by_receipt, topic.name: "header stamps cannot be right"}
-                return f"{topic.name} goes by its time of receipt: {problem}", replace(
+                what = _without_remedy(problem, BY_RECEIPT)
+                return f"{topic.name} goes by its time of receipt: {what}", replace(
                     roles, by_receipt=by_receipt
                 )
         if SPLIT_CLOCK in problem and not roles.clock:
-            return f"episodes end where the clock jumps: {problem}", replace(
-                roles, clock="the recording's times cannot be right throughout"
+            what = _without_remedy(problem, SPLIT_CLOCK)
+            return f"episodes end where the clock jumps ('clock: split'): {what}", replace(
+                roles, clock="the recorder's clock was set back; episodes end there"
             )
     return None
+
+
+def _without_remedy(problem: str, remedy: str) -> str:
+    """What is wrong, without what to do about it: the draft does that."""
+    what = problem.partition(remedy)[0]
+    for mark in ("; ", ": "):
+        if mark in what:
+            return what.rpartition(mark)[0]
+    return problem
 
 
 def _without(roles: Roles, name: str, reason: str) -> Roles | None:
@@ -178,9 +190,11 @@ def _without(roles: Roles, name: str, reason: str) -> Roles | None:
     return None
 
 
-def _unfit(trial: _Trial) -> list[str]:
+def _unfit(trial: _Trial, roles: Roles) -> list[str]:
     """Why nothing comes of the draft; nothing if something does."""
     if trial.transitions and not trial.problems:
         return []
     reason = trial.problems[0] if trial.problems else "no transition comes of it"
+    if roles.clock:
+        reason = reason.replace(f", {SPLIT}", "")
     return [f"the draft does not fit: {reason}"]

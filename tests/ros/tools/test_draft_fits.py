@@ -177,10 +177,22 @@ def test_where_the_recorders_clock_was_set_back_episodes_are_split(
     messages = joints(fill) + commands(fill)
     found, _, _ = drafted(recorded(messages))
     assert (found.observation[0].stamp, found.clock) == ("header", "refuse")
-    back = recorded(messages, "back", clock=lambda at_s: at_s - 3.0 * (at_s > 4))
-    found, _, printed = drafted(back)
-    assert (found.clock, found.rate_hz) == ("split", 25)
-    assert "episodes end where the clock jumps: " in printed
+
+    def set_back(at_s: float) -> float:
+        return at_s - 3.0 * (at_s > 4)
+
+    for name, stamp in (("apart", lambda at_s: at_s), ("alike", set_back)):
+        back = recorded(
+            messages, name, clock=set_back, stamp=lambda at_s, of=stamp: of(at_s) - 0.001
+        )
+        found, text, printed = drafted(back)
+        assert (found.clock, found.rate_hz) == ("split", 25)
+        # Stamps that went back with the clock are as good as before.
+        assert found.observation[0].stamp == ("header" if name == "alike" else "receive")
+        assert "episodes end where the clock jumps ('clock: split'): " in printed
+        assert "so the recorder's clock was set back\n" in printed
+        assert "cut the recording" not in printed
+        assert "clock: split the recorder's clock was set back; episodes end there" in text
 
 
 @pytest.mark.parametrize(
@@ -199,3 +211,4 @@ def test_where_header_stamps_jump_the_receipt_counts(
     assert (found.observation[0].stamp, found.clock) == ("receive", "refuse")
     assert reason in text
     assert ("goes by its time of receipt" in printed) == (jump_s < 0)
+    assert "set 'stamp: receive'" not in printed
