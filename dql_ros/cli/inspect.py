@@ -19,7 +19,7 @@ from rich.text import Text
 
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
 from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
-from dql_core.errors import BagError, DqlError, did_you_mean, one_line, visible
+from dql_core.errors import BagError, DqlError, counted, did_you_mean, one_line, visible
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage, unreadable_remarks
 from dql_ros.contract import Contract, QualityOfService, load_contract
 from dql_ros.tools.contract_draft.choices import BEHIND_MS
@@ -231,8 +231,8 @@ def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is odd about a bag, a sentence each."""
     yield from document["notes"]
     for loss in document["losses"]:
-        count = "messages" if loss["messages"] is None else f"{loss['messages']:,} messages"
-        size = "" if loss["bytes"] is None else f" ({loss['bytes']:,} bytes)"
+        count = "messages" if loss["messages"] is None else counted(loss["messages"], "message")
+        size = "" if loss["bytes"] is None else f" ({counted(loss['bytes'], 'byte')})"
         yield f"lost: {count} of {loss['file']}{size}: {loss['reason']}"
     yield from unreadable_remarks(
         (topic["topic"], topic["type"], topic["count"], topic["unreadable"])

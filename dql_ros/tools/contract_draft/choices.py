@@ -49,8 +49,8 @@ def control_rate(
     if regular and (max(regular)[0] >= SLOWEST_HZ or fastest < SLOWEST_HZ):
         rate, name = max(regular)
         if fastest < rate:
-            reason = f"as often as anything that is observed came, and {name} {rate:.4g} times"
-            return _chosen(fastest, f"{reason}: {fastest:.4g} times a second")
+            seldom = f"but nothing that is observed more often than {fastest:.4g} times"
+            return _chosen(fastest, f"{name} came {rate:.4g} times a second, {seldom}")
         reason = f"as often as {name} came: {rate:.4g} times a second"
         return _chosen(rate, reason + _spread(actions, name))
     if seen:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from dql_core.errors import counted
 from dql_ros.tools.contract_draft.choices import (
     Chosen,
     commanded_age,
@@ -165,7 +166,7 @@ def _absent(topic: TopicProfile, lines: Sequence[FieldLine]) -> dict[str, tuple[
     if not topic.lacking:
         return {}
     messages = 0 if topic.numbers is None else topic.numbers.messages
-    of = f"{topic.lacking:,} of {messages:,} messages have not all of these"
+    of = f"{topic.lacking:,} of {counted(messages, 'message')} have not all of these"
     return {"when_absent": ("skip", of)}
 
 
@@ -300,7 +301,9 @@ def _rules(
     count = sum(nonfinite_count(stream.topic, list(stream.fields)) for stream in streams)
     if count:
         yield ""
-        yield from entry("nonfinite: split", f"{count} needed numbers are NaN or infinite")
+        verb = "is" if count == 1 else "are"
+        remark = f"{counted(count, 'needed number')} {verb} NaN or infinite"
+        yield from entry("nonfinite: split", remark)
     if roles.clock:
         yield ""
         yield from entry("clock: split", roles.clock)
@@ -330,5 +333,6 @@ def _unused(roles: Roles) -> Iterator[str]:
     yield "# Not used:"
     for topic, reason in sorted(roles.unused, key=lambda pair: pair[0].title):
         msgtype = topic.msgtype.replace("/msg/", "/")
-        count = f"{topic.count:,} message{'' if topic.count == 1 else 's'}"
-        yield from comment(f"{topic.title} ({msgtype}, {count}): {reason}")
+        yield from comment(
+            f"{topic.title} ({msgtype}, {counted(topic.count, 'message')}): {reason}"
+        )

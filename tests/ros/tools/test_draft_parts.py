@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from typer.testing import CliRunner
 
+from dql_ros.cli.contract import contract
 from dql_ros.contract import ObservationStream
 from tests.ros.tools.draft_samples import (
     JOINTS,
@@ -185,6 +187,15 @@ def test_joints_that_never_moved_are_not_observed_and_are_sent_as_they_were(
         ((2,), 0.0),
         ((4,), 0.3),
     ]
+    checked = CliRunner().invoke(
+        contract, ["check", str(bags[0].parent / f"1_{bags[0].name}.yaml"), str(bags[1])]
+    )
+    assert checked.exit_code == 0, checked.output
+    (line,) = (line for line in checked.output.splitlines() if "constant" in line)
+    assert line == (
+        f"warning: {bags[1]}: /arm/commands: 'data' is sent as the constant 0.3, but was 0.8 to "
+        f"0.8; if it matters, make it a field with bounds"
+    )
     found, _, _ = drafted(*bags)
     assert selected(found.observation[0]) == [("position", ("a", "c"))]
     assert [(field.indices, field.constant) for field in found.action[0].fields] == [
@@ -192,3 +203,23 @@ def test_joints_that_never_moved_are_not_observed_and_are_sent_as_they_were(
         ((0, 3), 1.0),
         ((2,), 0.0),
     ]
+
+
+def test_one_is_not_said_in_the_plural(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = commands(fill)
+    for index, (now, x) in enumerate(times(50, 8)):
+        message = arm(fill, np.nan if index == 100 else x, velocity=False)
+        message.position[1] = x
+        messages.append(("/joint_states", JOINTS, now, message))
+    messages.append(("/note", "std_msgs/msg/String", 1.0, fill("std_msgs/msg/String", data="x")))
+    bag = recorded(messages)
+    _, text, _ = drafted(bag)
+    assert "nonfinite: split 1 needed number is NaN or infinite" in text
+    assert "/note (std_msgs/String, 1 message):" in text
+    file = bag.parent / f"1_{bag.name}.yaml"
+    for end_s, transitions in ((0.11, "2 transitions"), (0.07, "1 transition")):
+        short = recorded([each for each in messages if each[2] < end_s], f"{end_s}")
+        checked = CliRunner().invoke(contract, ["check", str(file), str(short)])
+        assert f"fits: 1 episode, {transitions}: " in checked.output
