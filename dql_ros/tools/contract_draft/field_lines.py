@@ -18,7 +18,9 @@ from dql_ros.tools.contract_draft.field_kinds import (
     code_of,
     has_part,
     is_of_machine,
+    is_quaternion_array,
     reports_command,
+    stops_with_zero,
     unit_at,
 )
 from dql_ros.tools.contract_draft.topic_parts import BOOKKEEPING, RARELY_USED
@@ -186,6 +188,11 @@ def _entries(
             yield _rotation(path, numbers, command=command), facts
             continue
         unit = unit_at(topic.typestore, topic.msgtype, path) if topic.typestore else ""
+        if is_quaternion_array(topic, path, facts):
+            keys = [element.key for element in facts]
+            entry = {"path": path, **_keys(keys), "rotation": "6d", "quaternion_order": "wxyz"}
+            yield FieldLine(entry), facts
+            continue
         for group in _by_movement(facts):
             keys = [element.key for element in group]
             entry = {"path": path} | ({} if keys[0] is None else _keys(keys))
@@ -305,14 +312,17 @@ def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str
     path, fact = line.entry["path"], next(iter(facts.values()))
     if reason := _unlearnt(topic, line, facts, quantity):
         return FieldLine(line.entry, _join(reason, _range(facts)), used=False)
+    can_stop = stops_with_zero(topic, path, line.entry.get("unit", ""), facts)
+    if fact.is_constant and "rotation" not in line.entry and can_stop and fact.low:
+        always = f"always {fact.low:.4g}; no constant, which would be sent with a stop, too"
+        return _bounded(line, facts, always, can_stop=True)
     if fact.is_constant and "rotation" not in line.entry:
         return FieldLine({**line.entry, "constant": fact.low}, f"always {fact.low:.4g}")
     if code := code_of(topic, line.entry["path"], facts):
         return FieldLine(line.entry, _join(code, _range(facts)), used=False)
     is_point = path.startswith(FIRST_POINT)
-    return _bounded(
-        line, facts, "only the first point of a trajectory is learnt" if is_point else ""
-    )
+    remark = "only the first point of a trajectory is learnt" if is_point else ""
+    return _bounded(line, facts, remark, can_stop=can_stop)
 
 
 def _unlearnt(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> str:
@@ -335,7 +345,8 @@ def _is_nonzero(facts: Facts) -> bool:
     return any(fact.low != 0 or fact.high != 0 for fact in facts.values())
 
 
-def _bounded(line: FieldLine, facts: Facts, remark: str) -> FieldLine:
+def _bounded(line: FieldLine, facts: Facts, remark: str, *, can_stop: bool = False) -> FieldLine:
+    """Give a field the bounds of what was recorded; and of 0, if that is how the robot stops."""
     if "rotation" in line.entry:
         return line
     if not all(fact.low <= fact.high for fact in facts.values()):
@@ -343,8 +354,9 @@ def _bounded(line: FieldLine, facts: Facts, remark: str) -> FieldLine:
     line = _with_offset(line, facts, counts_from_first=False)
     offset = line.entry.get("offset", 0.0)
     offsets = offset if isinstance(offset, list) else [offset] * len(facts)
+    stop = [0.0] if can_stop and not any(offsets) else []
     bounds = [
-        outward(fact.low - zero, fact.high - zero)
+        outward(min([fact.low - zero, *stop]), max([fact.high - zero, *stop]))
         for fact, zero in zip(facts.values(), offsets, strict=True)
     ]
     low, high = ([pair[side] for pair in bounds] for side in (0, 1))

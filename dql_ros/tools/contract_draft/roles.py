@@ -53,6 +53,7 @@ OTHER_TYPES = (
     (re.compile(r"diagnostic_msgs/"), "diagnostics"),
     (FRAMES, "a tree of frames, which others report as poses or joints"),
     (re.compile(r"sensor_msgs/msg/(Compressed)?Image$|sensor_msgs/msg/CameraInfo$"), "a camera"),
+    (re.compile(r"/Battery(State|Status)$"), "a battery"),
     (re.compile(r"sensor_msgs/msg/Joy(Feedback)?(Array)?$"), "a person's input device"),
     (re.compile(r"visualization_msgs/|shape_msgs/"), "a drawing"),
     (re.compile(r"sensor_msgs/msg/(PointCloud2?|(MultiEcho)?LaserScan)$"), "a scan"),
@@ -165,6 +166,8 @@ def _sort_by_fields(roles: Roles) -> None:
 
 def _reasons(lines: Sequence[FieldLine]) -> str:
     """Why nothing of a topic is used: what is said of its first fields."""
+    if lines and all("constant" in line.entry for line in lines):
+        return "nothing of it ever changed"
     reasons = dict.fromkeys(line.comment.partition(";")[0] for line in lines if line.comment)
     return "; ".join(list(reasons)[:2]) or "nothing of it can be used"
 

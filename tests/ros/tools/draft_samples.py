@@ -40,6 +40,7 @@ uint64 timestamp
 uint8 POSE_FRAME_NED = 1
 uint8 pose_frame
 float32[3] position
+float32[4] q
 uint8 reset_counter
 """,
     "unitree_go/msg/MotorState": "uint8 mode\nfloat32 q\nfloat32 dq\n",

@@ -96,12 +96,14 @@ def test_arm_gets_its_joints_rate_ages_and_bounds_and_converts(
         draft.text
     )
     (command,) = contract.action
-    x, *others = command.fields
+    x, *others, z = command.fields
     assert (x.path, x.unit, x.low, x.high) == ("linear.x", "m/s", -0.5, 0.5)
-    assert {field.path: field.constant for field in others} == {
-        **dict.fromkeys(("linear.y", "linear.z", "angular.x", "angular.y"), 0.0),
-        "angular.z": 1.0,
-    }
+    assert [(field.path, field.constant) for field in others] == [
+        (path, 0.0) for path in ("linear.y", "linear.z", "angular.x", "angular.y")
+    ]
+    # A speed of 1 as a constant would be sent with the stop, too.
+    assert (z.path, z.constant, z.low, z.high) == ("angular.z", None, 0.0, 1.0)
+    assert contract.safe_command == (0.0, 0.0)
     assert "- {path: linear.y, unit: m/s, constant: 0.0}  # always 0" in draft.text
     assert report["totals"]["episodes"] == 1
     assert report["totals"]["transitions"] == pytest.approx(75, abs=2)

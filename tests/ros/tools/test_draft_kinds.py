@@ -200,3 +200,57 @@ def test_a_command_by_its_type_alone_is_observed_where_nothing_else_shows_a_stat
     messages += [("/wheels", TWIST, now, fill(TWIST, linear__x=x)) for now, x in times(50, 8)]
     found, _, _ = drafted(recorded(messages))
     assert topics(found) == (["/wheels"], ["/arm_controller/commands"])
+
+
+def test_bounds_of_speeds_let_the_robot_stop_and_those_of_positions_do_not_move_it(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = joints(fill)
+    for now, x in times(25, 8):
+        twist = fill(TWIST, linear__x=0.4 + 0.1 * x, angular__z=-0.2)
+        messages.append(("/cmd_vel", TWIST, now, twist))
+        values = [0.6 + 0.2 * x, 0.5]
+        for topic in ("/wheel_velocity_controller/commands", "/arm_controller/commands"):
+            messages.append((topic, NUMBERS, now, array(fill, values)))
+    found, text, _ = drafted(recorded(messages))
+    arm, base, wheels = found.action
+    assert [(f.low, f.high) for f in base.fields if f.constant is None] == [
+        (0.0, 0.5),
+        (-0.2, 0.0),
+    ]
+    assert [(f.low, f.high, f.constant) for f in wheels.fields] == [
+        (0.0, 0.8, None),
+        (0.0, 0.5, None),
+    ]
+    assert [f.constant for f in arm.fields] == [None, 0.5]
+    assert arm.fields[0].low == 0.4
+    assert found.safe_command == (0.4, 0.0, 0.0, 0.0, 0.0)
+    assert "always -0.2; no constant, which would be sent with a stop, too" in text
+
+
+def test_a_quaternion_in_an_array_of_px4_is_one(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    odometry, setpoint = "px4_msgs/msg/VehicleOdometry", "px4_msgs/msg/TrajectorySetpoint"
+    messages: Messages = []
+    for now, x in times(50, 8):
+        turn = np.array([np.cos(x), 0, 0, np.sin(x)], np.float32)
+        messages.append(("/fmu/out/vehicle_odometry", odometry, now, fill(odometry, q=turn)))
+        messages.append(("/fmu/in/trajectory_setpoint", setpoint, now, fill(setpoint, yaw=x)))
+    found, _, _ = drafted(recorded(messages))
+    (field,) = found.observation[0].fields
+    assert (field.path, field.rotation, field.quaternion_order) == ("q", "6d", "wxyz")
+
+
+def test_batteries_and_modes_that_never_changed_are_named_with_their_reason(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    battery, mode = "sensor_msgs/msg/BatteryState", "px4_msgs/msg/OffboardControlMode"
+    messages = joints(fill) + commands(fill)
+    for now, x in times(10, 8):
+        messages.append(("/battery", battery, now, fill(battery, voltage=24 + x)))
+        messages.append(("/fmu/in/offboard_control_mode", mode, now, fill(mode, velocity=True)))
+    found, text, _ = drafted(recorded(messages))
+    assert topics(found) == (["/joint_states"], ["/arm_controller/commands"])
+    assert "/battery (sensor_msgs/BatteryState, 80 messages): a battery" in text
+    assert "OffboardControlMode, 80 messages): nothing of it ever changed" in text
