@@ -374,8 +374,14 @@ def _range(facts: Facts) -> str:
         return "never a finite number"
     low, high = min(fact.low for fact in finite), max(fact.high for fact in finite)
     bad = sum(fact.nonfinite for fact in facts.values())
-    text = f"was {low:.4g}" if low == high else f"was {low:.4g} to {high:.4g}"
+    text = f"was {low:.4g}" if low == high else f"was {_span(low, high)}"
     return _join(text, f"{bad} times no number" if bad else "")
+
+
+def _span(low: float, high: float) -> str:
+    """Both ends, with as many digits as tell them apart."""
+    texts = ((f"{low:.{digits}g}", f"{high:.{digits}g}") for digits in (4, 6, 8, 10, 12, 17))
+    return " to ".join(next((pair for pair in texts if pair[0] != pair[1]), (f"{low}", f"{high}")))
 
 
 def _join(*remarks: str) -> str:

@@ -20,8 +20,8 @@ from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
-    r"actions?|cmds?|commands?|controll?s?|ctrl|desired|jog|ref|references?|setpoints?|targets?|"
-    r"teleop|trajectory"
+    r"actions?|cmds?|commands?|controll?s?|ctrl|desired|equilibrium|jog|ref|references?|"
+    r"setpoints?|targets?|teleop|trajectory"
 )
 MEASURED = re.compile(
     r"actual|current|echo|estimated?|feedback|measured|odom|odometry|states?|status"
@@ -135,8 +135,8 @@ def assign(topics: Sequence[TopicProfile]) -> Roles:
     _leave_parts_of_commands(roles)
     _choose_velocity(roles)
     _leave_single_orders(roles)
-    _leave_copies_of_commands(roles)
     _leave_copies_of_states(roles)
+    _leave_copies_of_commands(roles)
     _use_frames_without_state(roles)
     _observe_what_is_no_command_by_name(roles)
     _leave_one_way_of_marking(roles)
@@ -309,12 +309,15 @@ def _leave_single_orders(roles: Roles) -> None:
 
 
 def _leave_copies_of_commands(roles: Roles) -> None:
-    """Keep the most frequent of several commands to the same joints."""
+    """Keep the most frequent of several commands to the same joints, if these are of one robot."""
     by_count = sorted(roles.actions, key=lambda topic: -topic.count)
+    states = [_joints(observed_lines(each, latched=False)) for each in roles.observations]
     for index, topic in enumerate(by_count):
-        names = _joints(commanded_lines(topic))
-        others = by_count[:index]
-        copied = next((o for o in others if names and names <= _joints(commanded_lines(o))), None)
+        joints = _joints(commanded_lines(topic))
+        names = {name for _, name in joints}
+        robots = sum(names <= {name for _, name in state} for state in states)
+        others = by_count[:index] if joints and robots < 2 else []
+        copied = next((o for o in others if joints <= _joints(commanded_lines(o))), None)
         if copied is not None:
             roles.actions.remove(topic)
             roles.unused.append((topic, f"another command to the joints of {copied.name}"))

@@ -146,6 +146,45 @@ def test_an_operators_arm_commands_the_other(
     assert topics(found) == (["/follower/joint_states"], ["/leader/joint_states"])
 
 
+def test_two_arms_of_the_same_joint_names_have_a_command_each(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    sides, roles = ("left", "right"), ("follower", "leader")
+    states = [f"/{role}_{side}/joint_states" for role in roles for side in sides]
+    messages = [message for topic in states for message in joints(fill, topic)]
+    found, _, _ = drafted(recorded(messages))
+    assert topics(found) == (states[:2], states[2:])
+
+
+def test_of_two_controllers_of_one_arm_the_busier_is_taken(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = joints(fill)
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    for name, rate_hz in (("scaled", 10), ("plain", 20)):
+        messages += [
+            (f"/{name}_controller/joint_trajectory", kind, now, trajectory(fill, 1, ["a", "b"]))
+            for now, _ in times(rate_hz, 8)
+        ]
+    found, text, _ = drafted(recorded(messages))
+    assert topics(found)[1] == ["/plain_controller/joint_trajectory"]
+    assert "another command to the joints of /plain_controller/joint_trajectory" in text
+
+
+def test_the_pose_that_an_impedance_controller_is_to_hold_is_a_command(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    pose = "geometry_msgs/msg/PoseStamped"
+    topic = "/cartesian_impedance_controller/equilibrium_pose"
+    messages = joints(fill)
+    for now, x in times(25, 8):
+        held = fill(pose, pose__position__x=0.4 + 1e-5 * x, pose__orientation__x=1.0)
+        messages.append((topic, pose, now, held))
+    found, text, _ = drafted(recorded(messages))
+    assert topics(found) == (["/joint_states"], [topic])
+    assert "was 0.39999 to 0.40001" in text
+
+
 def test_whole_trajectories_now_and_then_are_no_match_for_reported_setpoints(
     fill: Callable[..., Any], recorded: Callable[..., Path]
 ) -> None:
