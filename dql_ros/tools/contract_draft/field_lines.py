@@ -314,8 +314,8 @@ def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str
         return FieldLine(line.entry, _join(reason, _range(facts)), used=False)
     can_stop = stops_with_zero(topic, path, line.entry.get("unit", ""), facts)
     if fact.is_constant and "rotation" not in line.entry and can_stop and fact.low:
-        always = f"always {fact.low:.4g}; no constant, which would be sent with a stop, too"
-        return _bounded(line, facts, always, can_stop=True)
+        remark = "never changed, but a constant would be sent with a stop, too"
+        return _bounded(line, facts, remark, can_stop=True)
     if fact.is_constant and "rotation" not in line.entry:
         return FieldLine({**line.entry, "constant": fact.low}, f"always {fact.low:.4g}")
     if code := code_of(topic, line.entry["path"], facts):

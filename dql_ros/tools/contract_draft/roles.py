@@ -157,11 +157,20 @@ def _sort_by_fields(roles: Roles) -> None:
             if not any(line.used and line.selection().width for line in proposed):
                 group.remove(topic)
                 roles.unused.append((topic, _reasons(proposed)))
+    for topic in list(roles.latched):
+        is_same = all(fact.is_constant for fact in topic.useful.values())
+        if is_same and topic.recordings > 1 and not is_goal(topic):
+            roles.latched.remove(topic)
+            roles.unused.append((topic, f"sent {_times(topic)}, and always the same"))
     moving = [topic for topic in roles.observations if _moves(topic)]
     for topic in list(roles.observations) if moving else ():
         if topic not in moving:
             roles.observations.remove(topic)
             roles.unused.append((topic, "nothing of it ever changed"))
+
+
+def _times(topic: TopicProfile) -> str:
+    return "once" if topic.count == 1 else f"{topic.count} times"
 
 
 def _reasons(lines: Sequence[FieldLine]) -> str:
@@ -303,8 +312,7 @@ def _leave_single_orders(roles: Roles) -> None:
     for topic in list(roles.actions) if frequent else ():
         if topic not in frequent:
             roles.actions.remove(topic)
-            times = "once" if topic.count == 1 else f"{topic.count} times"
-            reason = f"sent {times}, beside {frequent[0].name}, which came all the time"
+            reason = f"sent {_times(topic)}, beside {frequent[0].name}, which came all the time"
             roles.unused.append((topic, reason))
 
 
@@ -388,9 +396,7 @@ def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> 
     chosen = max(often, key=lambda topic: topic.count, default=None)
     if chosen is not None and all(map(_is_rare, roles.actions)):
         for topic in roles.actions:
-            reason = (
-                f"sent {topic.count} times; {chosen.name} reports what came of it all the time"
-            )
+            reason = f"sent {_times(topic)}; {chosen.name} reports what came of it all the time"
             roles.unused.append((topic, reason))
         roles.actions[:] = [chosen]
         roles.unused[:] = [pair for pair in roles.unused if pair[0] is not chosen]

@@ -49,6 +49,7 @@ class TopicProfile:
             where no numbers do.
         rare: Of the numbers that no stream of the topic has, in how many messages each is; with
             the first stream.
+        recordings: How many recordings there are.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TopicProfile:
     rates_hz: tuple[float, ...] = ()
     part: Part | None = None
     rare: Mapping[Element, int] = field(default_factory=dict)
+    recordings: int = 1
 
     @property
     def rate_hz(self) -> float | None:
@@ -272,6 +274,7 @@ class Profiler:
             rates_hz=rates_hz,
             part=part,
             rare=rare,
+            recordings=len(self._recordings),
         )
 
 

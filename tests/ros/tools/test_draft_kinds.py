@@ -146,6 +146,21 @@ def test_an_operators_arm_commands_the_other(
     assert topics(found) == (["/follower/joint_states"], ["/leader/joint_states"])
 
 
+def test_what_was_sent_once_is_observed_if_it_is_a_goal_or_differs(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    point = "geometry_msgs/msg/Point"
+    bags = []
+    for index in range(2):
+        messages = joints(fill) + commands(fill)
+        for topic, x in (("/goal", 1.0), ("/payload", 2.0), ("/start_place", float(index))):
+            messages.append((topic, point, 0.5, fill(point, x=x)))
+        bags.append(recorded(messages, f"bag_{index}"))
+    found, text, _ = drafted(*bags)
+    assert topics(found)[0] == ["/joint_states", "/goal", "/start_place"]
+    assert "/payload (geometry_msgs/Point, 2 messages): sent 2 times, and always the same" in text
+
+
 def test_two_arms_of_the_same_joint_names_have_a_command_each(
     fill: Callable[..., Any], recorded: Callable[..., Path]
 ) -> None:
@@ -264,7 +279,7 @@ def test_bounds_of_speeds_let_the_robot_stop_and_those_of_positions_do_not_move_
     assert [f.constant for f in arm.fields] == [None, 0.5]
     assert arm.fields[0].low == 0.4
     assert found.safe_command == (0.4, 0.0, 0.0, 0.0, 0.0)
-    assert "always -0.2; no constant, which would be sent with a stop, too" in text
+    assert "never changed, but a constant would be sent with a stop, too; was -0.2" in text
 
 
 def test_a_quaternion_in_an_array_of_px4_is_one(
