@@ -23,6 +23,8 @@ MOST_TRIES = 8
 COSTLY, COSTLY_GOAL = 0.8, 0.9
 # What a conversion proposes where times cannot be right.
 BY_RECEIPT, SPLIT_CLOCK = "'stamp: receive'", "'clock: split'"
+# How a conversion names a topic whose clock is another than that of the one before it.
+UNMOVED = " did not go back"
 Bar = Callable[[Path], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -45,13 +47,16 @@ class _Trial:
         """How many there are, of all recordings."""
         return sum(check.transitions for check in self.checks)
 
-    def blamed(self) -> str:
-        """A topic whose messages do not fit; empty if there is none."""
+    def blamed(self) -> list[str]:
+        """The streams whose messages do not fit, the likeliest first."""
         counts = Counter(topic for check in self.checks for topic in check.blamed)
-        if not counts and self.contract is not None and self.problems:
+        found = sorted(counts, key=counts.__getitem__, reverse=True)
+        if not found and self.contract is not None and self.problems:
             streams = (*self.contract.observation, *self.contract.action)
-            counts.update(s.key for s in streams if f"{s.topic}:" in self.problems[0])
-        return max(counts, key=counts.__getitem__, default="")
+            for after in (":", UNMOVED):
+                named = [s.key for s in streams if f" {s.topic}{after}" in f" {self.problems[0]}"]
+                found += [key for key in named if key not in found]
+        return found
 
     def costliest(self, goals: Set[str]) -> Iterator[tuple[str, str]]:
         """Yield the topics that take away much, those that take away most first, and why.
@@ -142,9 +147,11 @@ def _mended(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
     if (mended := _with_other_clock(roles, trial)) is not None:
         return mended
     costly = list(trial.costliest({topic.key for topic in roles.latched if is_goal(topic)}))
-    if trial.problems and (blamed := trial.blamed()):
-        reason = next((text for text in trial.problems if blamed in text), trial.problems[0])
-        costly.insert(0, (blamed, reason))
+    if trial.problems:
+        costly[:0] = [
+            (key, next((text for text in trial.problems if key in text), trial.problems[0]))
+            for key in trial.blamed()
+        ]
     for topic, reason in costly:
         if (rest := _without(roles, topic, reason)) is not None:
             return f"{topic} is not used: {reason}", rest

@@ -195,6 +195,27 @@ def test_where_the_recorders_clock_was_set_back_episodes_are_split(
         assert "clock: split the recorder's clock was set back; episodes end there" in text
 
 
+@pytest.mark.parametrize("moved", ["/other/joint_states", "the rest"])
+def test_a_topic_of_another_clock_than_the_rest_is_not_used(
+    fill: Callable[..., Any], recorded: Callable[..., Path], moved: str
+) -> None:
+    def set_back(message: tuple[str, str, float, Any]) -> tuple[str, str, float, Any]:
+        topic, kind, at_s, content = message
+        other = "/other/joint_states"
+        back_s = 3.0 * (at_s > 4) * ((topic == other) == (moved == other))
+        return topic, kind, at_s - back_s, content
+
+    messages = joints(fill) + joints(fill, "/other/joint_states")
+    for topic, _, _, message in messages:
+        message.name = [f"{topic}_{name}" for name in message.name]
+    messages += commands(fill)
+    in_order = sorted(messages, key=lambda each: each[2])
+    found, _, printed = drafted(recorded([*map(set_back, in_order)], is_sorted=True))
+    assert topics(found) == (["/joint_states"], ["/arm_controller/commands"])
+    assert "/other/joint_states is not used: " in printed
+    assert "did not go back with it" in printed
+
+
 @pytest.mark.parametrize(
     ("jump_s", "reason"),
     [

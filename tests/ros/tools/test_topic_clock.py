@@ -58,11 +58,15 @@ def faults(bag: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict
         ),
         (lambda at_s: -100.0, "400 of 400 header stamps are zero"),
         (
+            lambda at_s: at_s - 0.501 + 0.5 * (at_s > 3.999),
+            "from here on the receipt is 0.001 s after the header stamp, before it was 0.501 s",
+        ),
+        (
             lambda at_s: at_s - 0.001 - 0.5 * (at_s > 3.999),
-            "from here on the receipt is 0.501 s after the header stamp, before it was 0.001 s",
+            "the header stamp is 0.480 s before that of an earlier message",
         ),
     ],
-    ids=["right", "ahead", "late", "other", "zero", "moved"],
+    ids=["right", "ahead", "late", "other", "zero", "moved", "back"],
 )
 def test_header_stamps_that_cannot_be_right_are_a_line(
     fill: Fill,
