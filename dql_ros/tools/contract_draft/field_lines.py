@@ -130,16 +130,15 @@ def _left_lines(topic: TopicProfile) -> list[FieldLine]:
 
 def _rare_lines(topic: TopicProfile) -> Iterator[FieldLine]:
     """Yield what no stream of the topic has: whole arrays, and joints."""
-    rare: dict[tuple[str, int], list[Element]] = {}
+    rare: dict[tuple[str, str], list[Element]] = {}
     known = {element.path for element in topic.useful}
-    for element, messages in topic.rare.items():
+    for element, how_rare in topic.rare.items():
         if isinstance(element.key, str) or element.path not in known:
-            rare.setdefault((element.path, messages), []).append(element)
-    for (path, messages), elements in list(rare.items())[:MOST_RARE]:
+            rare.setdefault((element.path, how_rare), []).append(element)
+    for (path, how_rare), elements in list(rare.items())[:MOST_RARE]:
         keys = [element.key for element in elements]
         entry = {"path": path} | ({} if keys[0] is None else _keys(keys))
-        of = f"{messages:,} of {_numbers(topic).messages:,} messages"
-        yield FieldLine(entry, f"in {of} only", used=False)
+        yield FieldLine(entry, how_rare, used=False)
 
 
 def _long_lines(topic: TopicProfile) -> list[FieldLine]:

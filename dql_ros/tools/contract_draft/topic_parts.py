@@ -8,7 +8,7 @@ makes one, and the others are skipped.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from dql_ros.contract import Element
@@ -53,14 +53,17 @@ class Part:
     label: str = ""
 
 
-def parts_of(numbers: TopicNumbers, *, command: bool) -> list[Part]:
+def parts_of(
+    numbers: TopicNumbers, lacking: Collection[Element] = (), *, command: bool
+) -> list[Part]:
     """Divide a topic's numbers into those that come together, the most important first.
 
     Args:
         numbers: What its messages hold.
+        lacking: Numbers that some recording has not got at all; they are in no part.
         command: Whether they are commands: one without velocities is none the worse for it.
     """
-    counts, pauses = _groups(numbers)
+    counts, pauses = _groups(numbers, lacking)
     parts: list[Part] = []
     rest = counts
     while len(parts) < MOST_PARTS:
@@ -83,12 +86,14 @@ def is_of_robot(element: Element) -> bool:
     return not any(map(BOOKKEEPING.fullmatch, field_names(element.path)))
 
 
-def _groups(numbers: TopicNumbers) -> tuple[dict[_Group, int], dict[_Group, Pauses]]:
+def _groups(
+    numbers: TopicNumbers, lacking: Collection[Element]
+) -> tuple[dict[_Group, int], dict[_Group, Pauses]]:
     """How many messages have just these numbers of the robot, and the most usual pauses."""
     counts: dict[_Group, int] = {}
     pauses: dict[_Group, Pauses] = {}
     for elements, of_these in numbers.groups.items():
-        group = frozenset(filter(is_of_robot, elements))
+        group = frozenset(each for each in elements if is_of_robot(each) and each not in lacking)
         counts[group] = counts.get(group, 0) + of_these.count
         if group not in pauses or pauses[group].count < of_these.count:
             pauses[group] = of_these
@@ -113,9 +118,8 @@ def _first(counts: Mapping[_Group, int], numbers: TopicNumbers, *, command: bool
     paths = {element.path for element in common}
     usual = {
         element
-        for element, fact in numbers.facts.items()
-        if fact.messages >= MOSTLY * numbers.messages
-        and is_of_robot(element)
+        for element in frozenset.union(*groups)
+        if numbers.facts[element].messages >= MOSTLY * numbers.messages
         and _is_of_use(element, numbers)
     }
     joints = {element for element in usual if _is_named(element) and element.path in paths}

@@ -11,7 +11,7 @@ from typing import Any
 
 from rosbags.typesys.store import Typestore
 
-from dql_core.errors import BagError
+from dql_core.errors import BagError, counted
 from dql_ros.bag.reader import Bag, ClockStep
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
@@ -47,8 +47,8 @@ class TopicProfile:
         rates_hz: How often it usually comes in each of several recordings; empty for one.
         part: The numbers that come together, and which of the topic's streams that is; ``None``
             where no numbers do.
-        rare: Of the numbers that no stream of the topic has, in how many messages each is; with
-            the first stream.
+        rare: Of the numbers that no stream of the topic has, how rare each is; with the first
+            stream.
         recordings: How many recordings there are.
     """
 
@@ -64,7 +64,7 @@ class TopicProfile:
     absent_from: str = ""
     rates_hz: tuple[float, ...] = ()
     part: Part | None = None
-    rare: Mapping[Element, int] = field(default_factory=dict)
+    rare: Mapping[Element, str] = field(default_factory=dict)
     recordings: int = 1
 
     @property
@@ -133,7 +133,11 @@ def _usual_rate_hz(timing: Mapping[str, Any]) -> float | None:
 
 @dataclass
 class _Known:
-    """What is known of a topic so far."""
+    """What is known of a topic so far.
+
+    Attributes:
+        lacking: Numbers that a recording with messages of the topic has not got, with its name.
+    """
 
     msgtype: str
     statistics: TopicStatistics
@@ -142,6 +146,21 @@ class _Known:
     recordings: int = 0
     until_end_s: float = 0.0
     rates_hz: list[float] = field(default_factory=list)
+    lacking: dict[Element, str] = field(default_factory=dict)
+    _seen: dict[Element, int] = field(default_factory=dict)
+    _first: str = ""
+
+    def note_numbers(self, recording: str) -> None:
+        """Take note of which numbers a recording has, now that it is read."""
+        if self.numbers is None:
+            return
+        for element, fact in self.numbers.facts.items():
+            if fact.messages == self._seen.get(element, 0):
+                self.lacking.setdefault(element, recording)
+            elif element not in self._seen and self._first:
+                self.lacking.setdefault(element, self._first)
+        self._seen = {key: fact.messages for key, fact in self.numbers.facts.items()}
+        self._first = self._first or recording
 
 
 class Profiler:
@@ -194,6 +213,7 @@ class Profiler:
                 known.numbers = known.typestore = None
             if each.statistics.count > before.get(name, 0):
                 self._note_presence(name, bag.end_ns)
+                known.note_numbers(str(bag.path))
         for name, of_recording in pauses.items():
             if (rate_hz := _usual_rate_hz(of_recording.to_json())) is not None:
                 self._topics[name].rates_hz.append(rate_hz)
@@ -240,15 +260,15 @@ class Profiler:
         """Yield a topic, or the streams of which it is made."""
         numbers = known.numbers
         command = COMMAND_TYPE.search(known.msgtype) is not None
-        parts = [] if numbers is None else parts_of(numbers, command=command)
-        rare = {} if numbers is None else _rare(numbers, parts)
+        parts = [] if numbers is None else parts_of(numbers, known.lacking, command=command)
+        rare = {} if numbers is None else _rare(numbers, parts, known.lacking)
         streams: list[Part | None] = [*parts] or [None]
         for part in streams:
             yield self._profile(name, known, part, rare)
             rare = {}
 
     def _profile(
-        self, name: str, known: _Known, part: Part | None, rare: Mapping[Element, int]
+        self, name: str, known: _Known, part: Part | None, rare: Mapping[Element, str]
     ) -> TopicProfile:
         absent = self._absent.get(name, "")
         if known.recordings < len(self._recordings):
@@ -278,11 +298,17 @@ class Profiler:
         )
 
 
-def _rare(numbers: TopicNumbers, parts: Sequence[Part]) -> dict[Element, int]:
-    """The numbers that no part has, with how many messages have each."""
+def _rare(
+    numbers: TopicNumbers, parts: Sequence[Part], lacking: Mapping[Element, str]
+) -> dict[Element, str]:
+    """The numbers that no part has, with how rare each is."""
     taken = {element for part in parts for element in part.elements}
     return {
-        element: fact.messages
+        element: (
+            f"{lacking[element]} has none of it"
+            if element in lacking
+            else f"in {fact.messages:,} of {counted(numbers.messages, 'message')} only"
+        )
         for element, fact in numbers.facts.items()
         if element not in taken and is_of_robot(element)
     }

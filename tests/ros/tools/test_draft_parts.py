@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from dql_ros.cli.contract import contract
@@ -106,6 +107,29 @@ def test_arm_and_gripper_on_one_topic_are_a_stream_each(
     assert (force.when_absent, force.skips_absent) == ("skip", True)
     assert "40 of 440 messages have not all of these" in text
     assert "400 of 440 messages have not all of these" in text
+
+
+@pytest.mark.parametrize("has_gripper", [0, 1])
+def test_what_one_of_the_recordings_has_not_is_named_and_no_stream(
+    fill: Callable[..., Any], recorded: Callable[..., Path], has_gripper: int
+) -> None:
+    bags = []
+    for index in range(2):
+        messages = commands(fill)
+        for now, x in times(50, 8):
+            is_whole = index == has_gripper
+            messages.append(("/joint_states", JOINTS, now, arm(fill, x, velocity=is_whole)))
+            gripper = fill(JOINTS, name=["g"], position=np.array([x]))
+            if is_whole:
+                messages.append(("/joint_states", JOINTS, now + 0.0001, gripper))
+        bags.append(recorded(messages, f"bag_{index}"))
+    found, text, printed = drafted(*bags)
+    (stream,) = found.observation
+    assert selected(stream) == [("position", ("a", "b"))]
+    lacking = bags[1 - has_gripper]
+    assert f"{lacking} has none of it - {{path: position, joints: [g]}}" in text
+    assert f"{lacking} has none of it - {{path: velocity, joints: [a, b]}}" in text
+    assert "is not used" not in printed
 
 
 def test_frames_of_two_broadcasters_are_a_stream_each(
