@@ -32,6 +32,13 @@ DESCRIBER = "dql_core.cli.inspect"
 OTHER_CLOCK_MS = 60_000
 # What is wrong with times also where they are of different clocks.
 OF_ONE_CLOCK = {"set_back", "no_time"}
+# What many nodes publish together, as a rule.
+OF_MANY = {
+    "diagnostic_msgs/msg/DiagnosticArray",
+    "rcl_interfaces/msg/Log",
+    "rcl_interfaces/msg/ParameterEvent",
+    "tf2_msgs/msg/TFMessage",
+}
 # Of several things, one could not be shown.
 UNSHOWN = 2
 MsgsOption = Annotated[
@@ -243,7 +250,7 @@ def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
         name = topic["topic"]
         if topic["stated"] == 0:
             yield f"{name}: has no message"
-        if topic["publishers"] > 1:
+        if topic["publishers"] > 1 and topic["count"] and topic["type"] not in OF_MANY:
             yield f"{name}: has {topic['publishers']} publishers; each may fill it in another way"
         if oddities := [*_stamp_oddities(topic), *_clock_oddities(topic)]:
             yield f"{name}: {'; '.join(oddities)}"
