@@ -20,7 +20,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     nonfinite_count,
     observed_lines,
 )
-from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command
+from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command, is_rare
 from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.contract_draft.yaml_text import (
     StreamDraft,
@@ -123,6 +123,12 @@ def _notes(roles: Roles) -> Iterator[str]:
                 f"no topic commands the robot: the action is the set-point that {topic.name} "
                 f"reports, which is enough to learn from; to drive the robot, name the topic "
                 f"that it obeys"
+            )
+        elif topic.msgtype.endswith("/JointTrajectory") and is_rare(topic):
+            yield (
+                f"{topic.name} has whole trajectories, of which only the first point is learnt: "
+                f"that says little of how the robot moves; better record what its controller "
+                f"reports, such as controller_state, whose set-points are learnt then"
             )
 
 

@@ -392,9 +392,9 @@ def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> 
         roles: The roles, mended in place.
         reports: Topics in which a controller reports what it was told beside what it measured.
     """
-    often = [topic for topic in roles.echoes or reports if not _is_rare(topic)]
+    often = [topic for topic in roles.echoes or reports if not is_rare(topic)]
     chosen = max(often, key=lambda topic: topic.count, default=None)
-    if chosen is not None and all(map(_is_rare, roles.actions)):
+    if chosen is not None and all(map(is_rare, roles.actions)):
         for topic in roles.actions:
             reason = f"sent {_times(topic)}; {chosen.name} reports what came of it all the time"
             roles.unused.append((topic, reason))
@@ -412,7 +412,7 @@ def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> 
             roles.actions.append(topic)
 
 
-def _is_rare(topic: TopicProfile) -> bool:
+def is_rare(topic: TopicProfile) -> bool:
     """Whether a topic is no stream, as whole trajectories are not."""
     return topic.count <= FEW or (topic.rate_hz or 0.0) < SLOWEST_HZ
 

@@ -218,6 +218,7 @@ def test_whole_trajectories_now_and_then_are_no_match_for_reported_setpoints(
     assert topics(found)[1] == ["/arm_controller/joint_trajectory"]
     assert [field.path for field in found.action[0].fields] == ["points.0.positions"]
     assert found.action[0].max_age_s >= 2
+    assert "only the first point is learnt: that says little of how the robot moves" in printed
     messages += reported_setpoints(fill)
     found, text, printed = drafted(recorded(messages, "reported"))
     assert topics(found)[1] == ["/arm_controller/controller_state"]
