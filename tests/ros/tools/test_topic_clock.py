@@ -118,9 +118,8 @@ def test_a_recorders_clock_that_was_set_back_is_a_line(
 def test_a_clock_that_is_set_back_all_the_time_does_not_end_inspect(
     fill: Fill, recorded: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    messages: Messages = []
-    for index in range(2200):
-        messages.append((*commands(fill)[0][:2], 0.01 * index, commands(fill)[0][3]))
+    topic, kind, _, message = commands(fill)[0]
+    messages: Messages = [(topic, kind, 0.01 * index, message) for index in range(2200)]
     bag = recorded(messages, clock=lambda at_s: at_s % 0.02)
     assert any("set back more than 1000 times" in line for line in remarks(bag, capsys))
 
