@@ -30,7 +30,7 @@ MOSTLY = 0.75
 # A stream of its own may be rarer, such as that of a fast arm's gripper.
 SELDOM = 0.01
 # More publishers of one topic are not told apart.
-MOST_PARTS = 4
+MOST_PARTS = 8
 
 _Group = frozenset[Element]
 
@@ -167,10 +167,10 @@ def _is_named(element: Element) -> bool:
 
 
 def _label(elements: _Group, others: Sequence[Part]) -> str:
-    """What its joints have in common in their names; else the quantity; each once."""
+    """How its joints' names begin, or the first; the quantity if other parts have the joints."""
     names = sorted({_name(element) for element in elements})
     known = {_name(element) for part in others for element in part.elements}
-    label = _beginning(names)
+    label = _beginning(names) or names[0]
     if not label or known & set(names):
         label = field_names(min(elements).path)[-1]
     label = re.sub(r"[^\w.-]+", "_", label)

@@ -99,7 +99,8 @@ class TopicProfile:
     def stream_name(self) -> str:
         """The stream's name among those of the topic; empty for the first."""
         label = "" if self.part is None else self.part.label
-        return f"{self.name.strip('/')}/{label}" if label else ""
+        topic = re.sub(r"[^\w/.-]+", "_", self.name.strip("/"))
+        return f"{topic}/{label}" if label else ""
 
     @property
     def key(self) -> str:

@@ -109,6 +109,22 @@ def test_arm_and_gripper_on_one_topic_are_a_stream_each(
     assert "400 of 440 messages have not all of these" in text
 
 
+def test_streams_have_names_whatever_topic_and_joints_are_called(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = commands(fill)
+    for now, x in times(50, 8):
+        for index, names in enumerate((["a", "b"], ["fingér[1]"], ["x y", "z"], ["z_1", "z_2"])):
+            message = fill(JOINTS, name=names, position=np.full(len(names), x))
+            messages.append(("/odd[1]/joint_states", JOINTS, now + 0.0001 * index, message))
+    found, _, _ = drafted(recorded(messages))
+    first, *others = found.observation
+    assert first.key == "/odd[1]/joint_states"
+    assert {stream.key for stream in others} == {
+        f"odd_1_/joint_states/{label}" for label in ("fingér_1_", "x_y", "z")
+    }
+
+
 @pytest.mark.parametrize("has_gripper", [0, 1])
 def test_what_one_of_the_recordings_has_not_is_named_and_no_stream(
     fill: Callable[..., Any], recorded: Callable[..., Path], has_gripper: int
