@@ -126,3 +126,8 @@ def visible_lines(text: str) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def counted(number: int, thing: str) -> str:
+    """Return how many there are of a thing: 1 message, 2,000 messages."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

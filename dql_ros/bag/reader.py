@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from dql_core.errors import BagError, did_you_mean
+from dql_core.errors import BagError, counted, did_you_mean
 from dql_core.leftovers import Unfinished, temporary_folder
 from dql_ros.bag.recorder import recorders_notes
 from dql_ros.bag.storage.definitions import (
@@ -311,6 +311,17 @@ class Bag:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
 
+    def publishers(self, topic: str) -> int:
+        """By how many publishers a topic was recorded, as far as the bag says; 0 if it does not.
+
+        Its connections in a file, or those that the recorder noted in metadata.yaml.
+        """
+        known = 0 if self._yaml is None else self._yaml.publishers.get(topic, 0)
+        for storage in self._storages:
+            connections = sum(each.topic == topic for each in storage.channels.values())
+            known = max(known, connections if connections > 1 else 0)
+        return known
+
     def clock_steps(self, tolerance_ns: int, repeated: Container[str] = ()) -> list[ClockStep]:
         """Find where the recording's clock had been set back, of the topics of `batches`.
 
@@ -423,13 +434,14 @@ def unreadable_remarks(topics: Iterable[tuple[str, str, int, str]]) -> Iterator[
         if reason == str(UndefinedTypeError(msgtype)):
             packages.setdefault(msgtype.partition("/")[0], []).append((name, msgtype, count))
         else:
-            yield f"{name}: its {count:,} messages cannot be decoded: {reason}"
+            yield f"{name}: its {counted(count, 'message')} cannot be decoded: {reason}"
     for package, found in packages.items():
         types = _listed(sorted({msgtype.rpartition("/")[2] for _, msgtype, _ in found}))
         count, names = sum(count for *_, count in found), _listed([name for name, *_ in found])
         yield (
-            f"{package}: nobody defines its {types}, so that {count:,} messages on {names} cannot "
-            f"be decoded; name a folder that has the package's .msg files, with --msgs"
+            f"{package}: nobody defines its {types}, so that {counted(count, 'message')} on "
+            f"{names} cannot be decoded; name a folder that has the package's .msg files, with "
+            f"--msgs"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from dql_core.cli.terminal import print_json, print_line
-from dql_core.errors import ContractError
+from dql_core.errors import ContractError, counted
 from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.bag.writer import CONTRACT_KEY
@@ -250,10 +250,9 @@ def _print(file: Path, findings: Findings, fits: dict[Path, BagCheck], unseen: i
         print_line(f"warning: {warning}")
     for bag, fit in fits.items():
         if fit.rehearsal is not None and fit.episodes:
-            episodes = "1 episode" if fit.episodes == 1 else f"{fit.episodes} episodes"
-            print_line(
-                f"{bag}: fits: {episodes}, {fit.transitions} transitions: {fit.rehearsal.usage}"
-            )
+            episodes = counted(fit.episodes, "episode")
+            transitions = counted(fit.transitions, "transition")
+            print_line(f"{bag}: fits: {episodes}, {transitions}: {fit.rehearsal.usage}")
     if unseen > 0 and findings.problems:
         print_line(f"the recordings are compared once {file} is right by itself")
     if findings.problems:

@@ -19,15 +19,26 @@ from rich.text import Text
 
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
 from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
-from dql_core.errors import DqlError, did_you_mean, one_line, visible
+from dql_core.errors import BagError, DqlError, counted, did_you_mean, one_line, visible
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage, unreadable_remarks
 from dql_ros.contract import Contract, QualityOfService, load_contract
-from dql_ros.tools.survey import SurveyedTopic, survey
+from dql_ros.tools.contract_draft.choices import BEHIND_MS
+from dql_ros.tools.survey import FEW, SurveyedTopic, survey
+from dql_ros.tools.topic_clock import recorder_faults
 
 # Imported when it is needed: its libraries take seconds, which a bag need not wait for.
 DESCRIBER = "dql_core.cli.inspect"
 # A contract's default limit, `max_skew_s`.
 OTHER_CLOCK_MS = 60_000
+# What is wrong with times also where they are of different clocks.
+OF_ONE_CLOCK = {"set_back", "no_time"}
+# What many nodes publish together, as a rule.
+OF_MANY = {
+    "diagnostic_msgs/msg/DiagnosticArray",
+    "rcl_interfaces/msg/Log",
+    "rcl_interfaces/msg/ParameterEvent",
+    "tf2_msgs/msg/TFMessage",
+}
 # Of several things, one could not be shown.
 UNSHOWN = 2
 MsgsOption = Annotated[
@@ -117,7 +128,7 @@ def _surveyed(path: Path, *, salvage: bool, msgs: Sequence[Path]) -> dict[str, A
         Bag(path, salvage=salvage, msgs=msgs) as bag,
         reading_bar("Reading", bag.size_bytes) as progress,
     ):
-        return bag_document(bag, survey(bag, progress))
+        return bag_document(bag, survey(bag, progress, judge_clocks=True))
 
 
 def _described(path: Path) -> Group:
@@ -166,6 +177,7 @@ def _qos(qos: QualityOfService) -> str:
 
 def bag_document(bag: Bag, topics: Sequence[SurveyedTopic]) -> dict[str, Any]:
     """Return all that is known of a surveyed bag, ready for JSON."""
+    faults, notes = _recorder_faults(bag, topics)
     return {
         "bag": str(bag.path),
         "files": [{"name": file.name, "bytes": file.stat().st_size} for file in bag.files],
@@ -176,10 +188,25 @@ def bag_document(bag: Bag, topics: Sequence[SurveyedTopic]) -> dict[str, Any]:
         "message_count": bag.message_count,
         "messages_read": sum(each.statistics.count for each in topics),
         "carries": sorted(bag.custom_data),
-        "topics": [_topic_document(each) for each in topics],
+        "topics": [
+            _topic_document(each, bag.publishers(each.topic.name), faults.get(each.topic.name, ()))
+            for each in topics
+        ],
         "losses": [vars(loss) for loss in bag.losses],
-        "notes": list(bag.notes),
+        "notes": [*bag.notes, *notes],
     }
+
+
+def _recorder_faults(
+    bag: Bag, topics: Sequence[SurveyedTopic]
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """Where the recorder's clock was set back, by topic; and what else is to be said of that."""
+    once = {each.topic.name for each in topics if each.statistics.count <= FEW}
+    try:
+        found = recorder_faults(bag, once)
+    except BagError as cause:
+        return {}, [one_line(cause)]
+    return {name: faults.to_json() for name, faults in found.items()}, []
 
 
 def bag_tables(document: Mapping[str, Any]) -> Group:
@@ -211,8 +238,8 @@ def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is odd about a bag, a sentence each."""
     yield from document["notes"]
     for loss in document["losses"]:
-        count = "messages" if loss["messages"] is None else f"{loss['messages']:,} messages"
-        size = "" if loss["bytes"] is None else f" ({loss['bytes']:,} bytes)"
+        count = "messages" if loss["messages"] is None else counted(loss["messages"], "message")
+        size = "" if loss["bytes"] is None else f" ({counted(loss['bytes'], 'byte')})"
         yield f"lost: {count} of {loss['file']}{size}: {loss['reason']}"
     yield from unreadable_remarks(
         (topic["topic"], topic["type"], topic["count"], topic["unreadable"])
@@ -223,14 +250,21 @@ def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
         name = topic["topic"]
         if topic["stated"] == 0:
             yield f"{name}: has no message"
-        yield from (f"{name}: {oddity}" for oddity in _stamp_oddities(topic))
+        if topic["publishers"] > 1 and topic["count"] and topic["type"] not in OF_MANY:
+            yield f"{name}: has {topic['publishers']} publishers; each may fill it in another way"
+        if oddities := [*_stamp_oddities(topic), *_clock_oddities(topic)]:
+            yield f"{name}: {'; '.join(oddities)}"
 
 
-def _topic_document(surveyed: SurveyedTopic) -> dict[str, Any]:
+def _topic_document(
+    surveyed: SurveyedTopic, publishers: int, faults: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     figures = surveyed.statistics.to_json()
     return {
         **{key: value for key, value in figures.items() if key not in _OF_A_CONTRACT},
         "stated": surveyed.topic.count,
+        "publishers": publishers,
+        "clock_faults": [*surveyed.clock_faults, *faults],
         "known": not surveyed.unreadable,
         "unreadable": surveyed.unreadable,
     }
@@ -250,6 +284,23 @@ def _stamp_oddities(topic: Mapping[str, Any]) -> Iterator[str]:
             f"header stamps and times of receipt are {delay['p50'] / 1000:.4g} s apart: they are "
             f"of different clocks"
         )
+    elif delay is not None and delay["p50"] > BEHIND_MS and topic["count"] > FEW:
+        yield (
+            f"header stamps are usually {delay['p50'] / 1000:.3g} s before their receipt: two "
+            f"clocks differ, or messages take so long"
+        )
+
+
+def _clock_oddities(topic: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the times of single messages, in the words of a conversion's report."""
+    is_other = _of_other_clock(topic["receive_minus_header_ms"])
+    for fault in topic["clock_faults"]:
+        if is_other and fault["kind"] not in OF_ONE_CLOCK:
+            continue
+        text = f"message {fault['first']:,}: {fault['problem']}"
+        if fault["messages"] > 1:
+            text += f" (so it is with {fault['messages']:,} of {topic['count']:,} messages)"
+        yield text
 
 
 def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:

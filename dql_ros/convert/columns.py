@@ -171,7 +171,8 @@ def different(*ascending_ns: Times) -> Times:
     """Return the times of columns that ascend, each once, ascending."""
     times_ns = np.concatenate(ascending_ns)
     times_ns.sort(kind="stable")  # which merges them
-    return times_ns[np.diff(times_ns, prepend=BEGINNING_NS) != 0]
+    is_new: NDArray[np.bool_] = np.diff(times_ns, prepend=BEGINNING_NS) != 0
+    return times_ns[is_new]
 
 
 def are_numbers(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,15 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, BagTopic, ClockStep
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.stamps import stamps_of
+from dql_ros.codecs.stamps import shifted, stamps_of
 from dql_ros.convert.report.topic_statistics import TopicStatistics
+from dql_ros.tools.topic_clock import TopicClock
 
 HEADER = "std_msgs/msg/Header"
 # Behind the encapsulation header: seconds as int32, then nanoseconds as uint32.
 STAMP = slice(4, 12)
+# What is sent at most so often is sent once: at the start, or once an episode.
+FEW = 3
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,14 @@ class SurveyedTopic:
         topic: As the bag says.
         unreadable: Why the messages cannot be decoded; empty if they can.
         statistics: Of the messages.
+        clock_faults: What is wrong with their header stamps, if that was to be judged; see
+            `ClockFaults`.
     """
 
     topic: BagTopic
     unreadable: str
     statistics: TopicStatistics
+    clock_faults: Sequence[Mapping[str, Any]] = ()
 
 
 def survey(
@@ -42,6 +49,8 @@ def survey(
     visit: Callable[[MessageBlock], None] = lambda _: None,
     known: Mapping[str, TopicStatistics] | None = None,
     steps: Sequence[ClockStep] = (),
+    *,
+    judge_clocks: bool = False,
 ) -> list[SurveyedTopic]:
     """Read a bag once, from start to end.
 
@@ -51,6 +60,7 @@ def survey(
         visit: Called with each block of messages.
         known: Statistics of topics from other recordings, which go on with this one.
         steps: Where the recording's clock had been set back; see `Bag.batches`.
+        judge_clocks: Whether to say what is wrong with header stamps.
 
     A topic whose messages cannot be decoded is counted and timed like the others.
 
@@ -65,18 +75,27 @@ def survey(
     for name in (known or {}).keys() & topics.keys():
         topics[name] = (known or {})[name]
         topics[name].pauses.begin_recording()
+    clocks: dict[str, TopicClock] = {}
     stamped = {name for name in bag.topics if name not in unreadable and _is_stamped(bag, name)}
     for batch in bag.batches(frozenset(bag.topics), unreadable, steps=steps):
         for block in batch.blocks:
             is_readable = block.topic not in unreadable
             is_stamped = is_readable and block.topic in stamped
             stamps_ns = header_stamps(block) if is_stamped else None
+            if stamps_ns is not None and block.shift_ns:
+                stamps_ns = np.where(stamps_ns, shifted(stamps_ns, block.shift_ns), 0)
             topics[block.topic].add(block.log_times_ns, stamps_ns)
+            if judge_clocks and stamps_ns is not None:
+                clock = clocks.setdefault(block.topic, TopicClock(block.topic))
+                clock.add(block.log_times_ns, stamps_ns)
             if is_readable:
                 visit(block)
         progress(batch.bytes_done)
+    faults = {name: clock.finish().to_json() for name, clock in clocks.items()}
     return [
-        SurveyedTopic(bag.topics[name], unreadable.get(name, ""), topics[name])
+        SurveyedTopic(
+            bag.topics[name], unreadable.get(name, ""), topics[name], faults.get(name, ())
+        )
         for name in sorted(topics)
     ]
 

@@ -44,6 +44,7 @@ class Metadata:
         file_counts: Messages of each file, where it says.
         counts: Messages of each topic.
         types: Type of each topic.
+        publishers: How many publishers of each topic the recorder knew.
         custom_data: Texts that the recording carries.
         doubled: A sentence for each key that is there twice.
         distribution: The ROS distribution that recorded it; empty if it does not say.
@@ -54,6 +55,7 @@ class Metadata:
     file_counts: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
+    publishers: dict[str, int] = field(default_factory=dict)
     custom_data: dict[str, str] = field(default_factory=dict)
     distribution: str = ""
     doubled: tuple[str, ...] = ()
@@ -74,7 +76,8 @@ def parse_metadata(text: str) -> Metadata:
         raise DamageError(f"{METADATA_NAME} is no valid yaml: {reason_of(cause)}") from cause
     content = _mapping(document, "its content")
     information = _mapping(content.get("rosbag2_bagfile_information", content), "its information")
-    topics = [_topic(entry) for entry in _list(information, "topics_with_message_count")]
+    entries = _list(information, "topics_with_message_count")
+    topics = [_topic(entry) for entry in entries]
     counts: Counter[str] = Counter()
     for name, _, count in topics:
         counts[name] += count
@@ -87,6 +90,10 @@ def parse_metadata(text: str) -> Metadata:
         file_counts=_file_counts(information),
         counts=counts,
         types={name: msgtype for name, msgtype, _ in topics},
+        publishers={
+            name: _publishers(entry["topic_metadata"].get("offered_qos_profiles"))
+            for (name, *_), entry in zip(topics, entries, strict=True)
+        },
         custom_data={
             str(key): str(value)
             for key, value in _mapping(information.get("custom_data") or {}, "custom_data").items()
@@ -102,6 +109,13 @@ def _topic(entry: Any) -> tuple[str, str, int]:
     if not isinstance(name, str) or not isinstance(msgtype, str):
         raise DamageError(f"{METADATA_NAME} has a topic {name!r} of type {msgtype!r}")
     return absolute_topic(name), msgtype, _count(entry, "message_count")
+
+
+def _publishers(profiles: Any) -> int:
+    """How many publishers offered these profiles, a list, or the text of one."""
+    if isinstance(profiles, str):
+        return sum(line.startswith("- ") for line in profiles.splitlines())
+    return len(profiles) if isinstance(profiles, list) else 0
 
 
 def _file_counts(information: dict[Any, Any]) -> dict[str, int]:

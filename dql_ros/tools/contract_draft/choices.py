@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dql_ros.tools.contract_draft.topic_profile import FEW, TopicProfile
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile
+from dql_ros.tools.survey import FEW
 
 # A clock that is this far ahead of, or behind, the recorder's is another clock.
 AHEAD_MS, BEHIND_MS = -10.0, 1000.0
@@ -47,8 +48,11 @@ def control_rate(
     seen = [(rate, name) for rate, name in seen if rate >= min(BY_HAND_HZ, fastest) / 10]
     if regular and (max(regular)[0] >= SLOWEST_HZ or fastest < SLOWEST_HZ):
         rate, name = max(regular)
+        if fastest < rate:
+            seldom = f"but nothing that is observed more often than {fastest:.4g} times"
+            return _chosen(fastest, f"{name} came {rate:.4g} times a second, {seldom}")
         reason = f"as often as {name} came: {rate:.4g} times a second"
-        return _chosen(min(rate, fastest), reason + _spread(actions, name))
+        return _chosen(rate, reason + _spread(actions, name))
     if seen:
         rate, name = min(seen)
         reason = f"as often as {name} came, the slowest that is observed: {rate:.4g} Hz"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dql_ros.contract.field import selects_by_name
+from dql_core.errors import counted
 from dql_ros.tools.contract_draft.choices import (
     Chosen,
     commanded_age,
@@ -20,7 +20,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     nonfinite_count,
     observed_lines,
 )
-from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command
+from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command, is_rare
 from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.contract_draft.yaml_text import (
     StreamDraft,
@@ -124,10 +124,16 @@ def _notes(roles: Roles) -> Iterator[str]:
                 f"reports, which is enough to learn from; to drive the robot, name the topic "
                 f"that it obeys"
             )
+        elif topic.msgtype.endswith("/JointTrajectory") and is_rare(topic):
+            yield (
+                f"{topic.name} has whole trajectories, of which only the first point is learnt: "
+                f"that says little of how the robot moves; better record what its controller "
+                f"reports, such as controller_state, whose set-points are learnt then"
+            )
 
 
 def _observed(roles: Roles, topic: TopicProfile, rate_hz: float) -> StreamDraft:
-    keys: dict[str, tuple[object, str]] = {}
+    keys = _named(topic)
     distrust = roles.by_receipt.get(topic.name) or distrust_of_stamps(topic, rate_hz)
     if distrust:
         keys["stamp"] = ("receive", distrust)
@@ -137,8 +143,15 @@ def _observed(roles: Roles, topic: TopicProfile, rate_hz: float) -> StreamDraft:
     return StreamDraft(topic, keys | _absent(topic, lines), tuple(lines))
 
 
+def _named(topic: TopicProfile) -> dict[str, tuple[object, str]]:
+    """The name of a stream that shares its topic with others."""
+    if not topic.stream_name:
+        return {}
+    return {"name": (topic.stream_name, "not always in one message with what is above")}
+
+
 def _latched(roles: Roles, topic: TopicProfile) -> StreamDraft:
-    keys: dict[str, tuple[object, str]] = {}
+    keys = _named(topic)
     if distrust := roles.by_receipt.get(topic.name) or distrust_of_stamps(topic):
         keys["stamp"] = ("receive", distrust)
     times = "once" if topic.count == 1 else f"{topic.count} times"
@@ -156,14 +169,11 @@ def _commanded(topic: TopicProfile, rate_hz: float) -> StreamDraft:
 
 def _absent(topic: TopicProfile, lines: Sequence[FieldLine]) -> dict[str, tuple[object, str]]:
     """What is to become of messages without the numbers, where there are such."""
-    is_by_name = any(
-        "joints" in line.entry or selects_by_name(line.entry["path"])
-        for line in lines
-        if line.used
-    )
-    if not topic.is_partial or is_by_name:
+    if not topic.lacking:
         return {}
-    return {"when_absent": ("skip", "not all messages have these numbers")}
+    messages = 0 if topic.numbers is None else topic.numbers.messages
+    of = f"{topic.lacking:,} of {counted(messages, 'message')} have not all of these"
+    return {"when_absent": ("skip", of)}
 
 
 def _missing(roles: Roles, rate: Chosen | None) -> Iterator[tuple[str, str]]:
@@ -186,7 +196,7 @@ def _instead(roles: Roles, among: Sequence[TopicProfile] | None = None) -> str:
     topics = [topic for topic, _ in roles.unused] if among is None else among
     numbers = [topic for topic in topics if topic.count and not topic.msgtype.startswith(NO_STATE)]
     nearest = sorted(numbers, key=lambda topic: -topic.count)[:2]
-    reasons = [f"{t.name}: {why}" for t in nearest for other, why in roles.unused if other is t]
+    reasons = [f"{t.title}: {why}" for t in nearest for other, why in roles.unused if other is t]
     return f" ({'; '.join(reasons)})" if reasons else ""
 
 
@@ -297,7 +307,9 @@ def _rules(
     count = sum(nonfinite_count(stream.topic, list(stream.fields)) for stream in streams)
     if count:
         yield ""
-        yield from entry("nonfinite: split", f"{count} needed numbers are NaN or infinite")
+        verb = "is" if count == 1 else "are"
+        remark = f"{counted(count, 'needed number')} {verb} NaN or infinite"
+        yield from entry("nonfinite: split", remark)
     if roles.clock:
         yield ""
         yield from entry("clock: split", roles.clock)
@@ -325,7 +337,8 @@ def _unused(roles: Roles) -> Iterator[str]:
         return
     yield ""
     yield "# Not used:"
-    for topic, reason in sorted(roles.unused, key=lambda pair: pair[0].name):
+    for topic, reason in sorted(roles.unused, key=lambda pair: pair[0].title):
         msgtype = topic.msgtype.replace("/msg/", "/")
-        count = f"{topic.count:,} message{'' if topic.count == 1 else 's'}"
-        yield from comment(f"{topic.name} ({msgtype}, {count}): {reason}")
+        yield from comment(
+            f"{topic.title} ({msgtype}, {counted(topic.count, 'message')}): {reason}"
+        )

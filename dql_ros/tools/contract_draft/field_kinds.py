@@ -32,6 +32,13 @@ MACHINE = re.compile(
     r"(\w+_)?(active|alive|armed|busy|connected|emergency|enabled|estop|heartbeat|idle|mode|ready|"
     r"running|state|status)"
 )
+# Words of quantities that are zero where nothing moves and nothing is pushed.
+EFFORT = re.compile(
+    r"efforts?|forces?|pwm|speeds?|throttle|thrust|torques?|twist|vel|velocit(y|ies)"
+)
+STILL_UNITS = {"m/s", "rad/s", "m/s^2", "rad/s^2", "m/s^3", "N", "N m"}
+# Arrays that are quaternions, w first, by the packages that have them.
+QUATERNIONS_WXYZ = {"px4_msgs": {"q", "q_d", "q_offset"}, "unitree_go": {"quaternion"}}
 # A message with so many codes or flags, and without a fraction, is of a state machine.
 SEVERAL = 2
 # Whole numbers beyond this are not all different as float32.
@@ -113,6 +120,21 @@ def is_of_machine(topic: TopicProfile, entries: Sequence[tuple[str, Facts]]) -> 
     """
     kinds = {fact.dtype[1] for _, facts in entries for fact in facts.values()}
     return "f" not in kinds and sum(bool(code_of(topic, *each)) for each in entries) >= SEVERAL
+
+
+def stops_with_zero(topic: TopicProfile, path: str, unit: str, facts: Facts) -> bool:
+    """Whether a command of 0 lets the robot stand or hang loose, as one of a speed or a force."""
+    if any(fact.dtype[1] == "b" for fact in facts.values()):
+        return False
+    words = re.split(r"[^a-z]+", f"{topic.name} {path}".lower())
+    return unit in STILL_UNITS or any(map(EFFORT.fullmatch, words))
+
+
+def is_quaternion_array(topic: TopicProfile, path: str, facts: Facts) -> bool:
+    """Whether an array is a quaternion, w first."""
+    names = QUATERNIONS_WXYZ.get(topic.msgtype.partition("/")[0], ())
+    is_within = all(fact.low >= -1.001 and fact.high <= 1.001 for fact in facts.values())
+    return field_names(path)[-1] in names and len(facts) == 4 and is_within
 
 
 def _is_enumeration(topic: TopicProfile, path: str, facts: Facts) -> bool:

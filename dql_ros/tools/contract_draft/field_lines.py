@@ -18,10 +18,13 @@ from dql_ros.tools.contract_draft.field_kinds import (
     code_of,
     has_part,
     is_of_machine,
+    is_quaternion_array,
     reports_command,
+    stops_with_zero,
     unit_at,
 )
-from dql_ros.tools.contract_draft.topic_profile import BOOKKEEPING, TopicProfile
+from dql_ros.tools.contract_draft.topic_parts import BOOKKEEPING, RARELY_USED
+from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.topic_numbers import (
     MAX_ARRAY,
     NumberFacts,
@@ -40,6 +43,8 @@ SHORT = 8
 QUANTITIES = ("positions", "position", "velocities", "velocity", "effort", "accelerations")
 # Of a trajectory's list of points, the one that is commanded.
 FIRST_POINT = "points.0."
+# Of what few messages have, so many arrays are named.
+MOST_RARE = 6
 # Fewer values than this between the smallest and the largest are too few.
 TOLD_APART = 1000
 
@@ -79,7 +84,7 @@ def observed_lines(topic: TopicProfile, *, latched: bool) -> list[FieldLine]:
     if not any(line.used for line in lines):
         # Nothing moved in this recording; the numbers are the topic's all the same.
         lines = [replace(line, used=line.is_still) for line in lines]
-    return lines + _long_lines(topic)
+    return lines + _left_lines(topic)
 
 
 def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
@@ -90,7 +95,7 @@ def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
     quantity = _commanded_quantity(topic, entries)
     lines = [_commanded(topic, line, facts, quantity) for line, facts in entries]
     if any(line.used and "constant" not in line.entry for line in lines):
-        return lines + _long_lines(topic)
+        return lines + _left_lines(topic)
     # Nothing but constants: those that are not 0 are taken, with bounds that are a guess.
     free = [
         (line, facts)
@@ -104,7 +109,7 @@ def commanded_lines(topic: TopicProfile) -> list[FieldLine]:
         if (line, facts) in free and (_is_nonzero(facts) or not has_other)
         else _commanded(topic, line, facts, quantity)
         for line, facts in entries
-    ] + _long_lines(topic)
+    ] + _left_lines(topic)
 
 
 def long_arrays(topic: TopicProfile) -> dict[str, int]:
@@ -116,6 +121,24 @@ def long_arrays(topic: TopicProfile) -> dict[str, int]:
         if min(counts) > MAX_ARRAY
         and not any(BOOKKEEPING.fullmatch(part) for part in field_names(path))
     }
+
+
+def _left_lines(topic: TopicProfile) -> list[FieldLine]:
+    """What is not proposed, since it is too long or too rare."""
+    return [*_rare_lines(topic), *_long_lines(topic)]
+
+
+def _rare_lines(topic: TopicProfile) -> Iterator[FieldLine]:
+    """Yield what no stream of the topic has: whole arrays, and joints."""
+    rare: dict[tuple[str, str], list[Element]] = {}
+    known = {element.path for element in topic.useful}
+    for element, how_rare in topic.rare.items():
+        if isinstance(element.key, str) or element.path not in known:
+            rare.setdefault((element.path, how_rare), []).append(element)
+    for (path, how_rare), elements in list(rare.items())[:MOST_RARE]:
+        keys = [element.key for element in elements]
+        entry = {"path": path} | ({} if keys[0] is None else _keys(keys))
+        yield FieldLine(entry, how_rare, used=False)
 
 
 def _long_lines(topic: TopicProfile) -> list[FieldLine]:
@@ -163,13 +186,29 @@ def _entries(
         if path in turns:
             yield _rotation(path, numbers, command=command), facts
             continue
-        entry: dict[str, Any] = {"path": path}
-        keys = [element.key for element in facts]
-        if keys[0] is not None:
-            entry |= _keys(keys)
-        if topic.typestore and (unit := unit_at(topic.typestore, topic.msgtype, path)):
-            entry["unit"] = unit
-        yield FieldLine(entry, _partial(numbers, path, keys)), facts
+        unit = unit_at(topic.typestore, topic.msgtype, path) if topic.typestore else ""
+        if is_quaternion_array(topic, path, facts):
+            keys = [element.key for element in facts]
+            entry = {"path": path, **_keys(keys), "rotation": "6d", "quaternion_order": "wxyz"}
+            yield FieldLine(entry), facts
+            continue
+        for group in _by_movement(facts):
+            keys = [element.key for element in group]
+            entry = {"path": path} | ({} if keys[0] is None else _keys(keys))
+            yield (
+                FieldLine(entry | ({"unit": unit} if unit else {}), _partial(numbers, path)),
+                group,
+            )
+
+
+def _by_movement(facts: Facts) -> Iterator[Facts]:
+    """Yield the elements of an array that moved, and those that had one value each."""
+    still: dict[float, dict[Element, NumberFacts]] = {}
+    for element, fact in facts.items():
+        if fact.is_constant:
+            still.setdefault(fact.low, {})[element] = fact
+    moving = {element: fact for element, fact in facts.items() if not fact.is_constant}
+    yield from filter(None, [moving, *still.values()])
 
 
 def _rotations(numbers: TopicNumbers, common: Facts) -> set[str]:
@@ -199,14 +238,10 @@ def _keys(keys: list[str | int | None]) -> dict[str, Any]:
     return {"indices": keys}
 
 
-def _partial(numbers: TopicNumbers, path: str, keys: list[str | int | None]) -> str:
-    """Say what an array has only in some messages."""
-    if isinstance(keys[0], str):
-        others = {name for names in numbers.names[path] for name in names} - set(keys)
-        if others:
-            return f"not in every message: {', '.join(sorted(others))}"
-    lengths = numbers.lengths.get(path, set())
-    if len(lengths) > 1:
+def _partial(numbers: TopicNumbers, path: str) -> str:
+    """Say that an array without names is not always of the same length."""
+    lengths = numbers.lengths.get(path, set()) - {0}
+    if len(lengths) > 1 and not any(numbers.names.get(path, ())):
         return f"has {min(lengths)} to {max(lengths)} elements"
     return ""
 
@@ -224,7 +259,7 @@ def _observed(topic: TopicProfile, line: FieldLine, facts: Facts, *, latched: bo
         reason = "a set-point or an error, not measured"
     elif code := code_of(topic, line.entry["path"], facts):
         reason = code
-    elif field_names(path)[-1] in {"effort", "accelerations"}:
+    elif field_names(path)[-1] in RARELY_USED:
         reason = "rarely of use"
     elif not latched and all(fact.is_constant for fact in facts.values()):
         return FieldLine(
@@ -276,18 +311,17 @@ def _commanded(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str
     path, fact = line.entry["path"], next(iter(facts.values()))
     if reason := _unlearnt(topic, line, facts, quantity):
         return FieldLine(line.entry, _join(reason, _range(facts)), used=False)
-    is_number = next(iter(facts)).key is None and "rotation" not in line.entry
-    if is_number and fact.is_constant:
-        if fact.low == 0:
-            return FieldLine(line.entry, "always 0, and is sent so", used=False)
-        unit = {"unit": line.entry["unit"]} if "unit" in line.entry else {}
-        return FieldLine({"path": path, "constant": fact.low, **unit}, "never changed")
+    can_stop = stops_with_zero(topic, path, line.entry.get("unit", ""), facts)
+    if fact.is_constant and "rotation" not in line.entry and can_stop and fact.low:
+        remark = "never changed, but a constant would be sent with a stop, too"
+        return _bounded(line, facts, remark, can_stop=True)
+    if fact.is_constant and "rotation" not in line.entry:
+        return FieldLine({**line.entry, "constant": fact.low}, f"always {fact.low:.4g}")
     if code := code_of(topic, line.entry["path"], facts):
         return FieldLine(line.entry, _join(code, _range(facts)), used=False)
     is_point = path.startswith(FIRST_POINT)
-    return _bounded(
-        line, facts, "only the first point of a trajectory is learnt" if is_point else ""
-    )
+    remark = "only the first point of a trajectory is learnt" if is_point else ""
+    return _bounded(line, facts, remark, can_stop=can_stop)
 
 
 def _unlearnt(topic: TopicProfile, line: FieldLine, facts: Facts, quantity: str) -> str:
@@ -310,7 +344,8 @@ def _is_nonzero(facts: Facts) -> bool:
     return any(fact.low != 0 or fact.high != 0 for fact in facts.values())
 
 
-def _bounded(line: FieldLine, facts: Facts, remark: str) -> FieldLine:
+def _bounded(line: FieldLine, facts: Facts, remark: str, *, can_stop: bool = False) -> FieldLine:
+    """Give a field the bounds of what was recorded; and of 0, if that is how the robot stops."""
     if "rotation" in line.entry:
         return line
     if not all(fact.low <= fact.high for fact in facts.values()):
@@ -318,8 +353,9 @@ def _bounded(line: FieldLine, facts: Facts, remark: str) -> FieldLine:
     line = _with_offset(line, facts, counts_from_first=False)
     offset = line.entry.get("offset", 0.0)
     offsets = offset if isinstance(offset, list) else [offset] * len(facts)
+    stop = [0.0] if can_stop and not any(offsets) else []
     bounds = [
-        outward(fact.low - zero, fact.high - zero)
+        outward(min([fact.low - zero, *stop]), max([fact.high - zero, *stop]))
         for fact, zero in zip(facts.values(), offsets, strict=True)
     ]
     low, high = ([pair[side] for pair in bounds] for side in (0, 1))
@@ -337,8 +373,14 @@ def _range(facts: Facts) -> str:
         return "never a finite number"
     low, high = min(fact.low for fact in finite), max(fact.high for fact in finite)
     bad = sum(fact.nonfinite for fact in facts.values())
-    text = f"was {low:.4g}" if low == high else f"was {low:.4g} to {high:.4g}"
+    text = f"was {low:.4g}" if low == high else f"was {_span(low, high)}"
     return _join(text, f"{bad} times no number" if bad else "")
+
+
+def _span(low: float, high: float) -> str:
+    """Both ends, with as many digits as tell them apart."""
+    texts = ((f"{low:.{digits}g}", f"{high:.{digits}g}") for digits in (4, 6, 8, 10, 12, 17))
+    return " to ".join(next((pair for pair in texts if pair[0] != pair[1]), (f"{low}", f"{high}")))
 
 
 def _join(*remarks: str) -> str:

@@ -14,13 +14,14 @@ from dql_ros.tools.contract_draft.field_lines import (
     long_arrays,
     observed_lines,
 )
-from dql_ros.tools.contract_draft.topic_profile import FEW, TopicProfile
+from dql_ros.tools.contract_draft.topic_profile import COMMAND_TYPE, TopicProfile
+from dql_ros.tools.survey import FEW
 from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
 
 # Words of a topic's last part that mean a command, and those that mean the opposite.
 COMMANDING = re.compile(
-    r"actions?|cmds?|commands?|controll?s?|ctrl|desired|jog|ref|references?|setpoints?|targets?|"
-    r"teleop|trajectory"
+    r"actions?|cmds?|commands?|controll?s?|ctrl|desired|equilibrium|jog|ref|references?|"
+    r"setpoints?|targets?|teleop|trajectory"
 )
 MEASURED = re.compile(
     r"actual|current|echo|estimated?|feedback|measured|odom|odometry|states?|status"
@@ -32,9 +33,6 @@ WISHED = re.compile(r"commanded|desired|ref|references?|setpoints?|targets?")
 # Robots that speak by a bridge publish what they obey, too; `/fmu/out` is PX4's.
 PUBLISHED_BY_ROBOT = re.compile(r"/fmu/out/|/mavros/setpoint_raw/target_")
 AIMED = re.compile(r"aim|destination|goals?|target|task|waypoint")
-COMMAND_TYPE = re.compile(
-    r"/(Twist|\w*(Cmd|Commands?|Setpoint|JointTrajectory|JointJog|AckermannDrive(Stamped)?))$"
-)
 # Words of velocity commands that are not a base's.
 OF_AN_ARM = re.compile(r"arm|delta|eef|gripper|servo|tcp|tool")
 VELOCITY_COMMANDS = ("geometry_msgs/msg/Twist", "geometry_msgs/msg/TwistStamped")
@@ -55,6 +53,7 @@ OTHER_TYPES = (
     (re.compile(r"diagnostic_msgs/"), "diagnostics"),
     (FRAMES, "a tree of frames, which others report as poses or joints"),
     (re.compile(r"sensor_msgs/msg/(Compressed)?Image$|sensor_msgs/msg/CameraInfo$"), "a camera"),
+    (re.compile(r"/Battery(State|Status)$"), "a battery"),
     (re.compile(r"sensor_msgs/msg/Joy(Feedback)?(Array)?$"), "a person's input device"),
     (re.compile(r"visualization_msgs/|shape_msgs/"), "a drawing"),
     (re.compile(r"sensor_msgs/msg/(PointCloud2?|(MultiEcho)?LaserScan)$"), "a scan"),
@@ -133,10 +132,11 @@ def assign(topics: Sequence[TopicProfile]) -> Roles:
             roles.observations.append(topic)
     reports = _reports(roles.observations)
     _sort_by_fields(roles)
+    _leave_parts_of_commands(roles)
     _choose_velocity(roles)
     _leave_single_orders(roles)
-    _leave_copies_of_commands(roles)
     _leave_copies_of_states(roles)
+    _leave_copies_of_commands(roles)
     _use_frames_without_state(roles)
     _observe_what_is_no_command_by_name(roles)
     _leave_one_way_of_marking(roles)
@@ -157,6 +157,11 @@ def _sort_by_fields(roles: Roles) -> None:
             if not any(line.used and line.selection().width for line in proposed):
                 group.remove(topic)
                 roles.unused.append((topic, _reasons(proposed)))
+    for topic in list(roles.latched):
+        is_same = all(fact.is_constant for fact in topic.useful.values())
+        if is_same and topic.recordings > 1 and not is_goal(topic):
+            roles.latched.remove(topic)
+            roles.unused.append((topic, f"sent {_times(topic)}, and always the same"))
     moving = [topic for topic in roles.observations if _moves(topic)]
     for topic in list(roles.observations) if moving else ():
         if topic not in moving:
@@ -164,8 +169,14 @@ def _sort_by_fields(roles: Roles) -> None:
             roles.unused.append((topic, "nothing of it ever changed"))
 
 
+def _times(topic: TopicProfile) -> str:
+    return "once" if topic.count == 1 else f"{topic.count} times"
+
+
 def _reasons(lines: Sequence[FieldLine]) -> str:
     """Why nothing of a topic is used: what is said of its first fields."""
+    if lines and all("constant" in line.entry for line in lines):
+        return "nothing of it ever changed"
     reasons = dict.fromkeys(line.comment.partition(";")[0] for line in lines if line.comment)
     return "; ".join(list(reasons)[:2]) or "nothing of it can be used"
 
@@ -285,24 +296,36 @@ def _choose_velocity(roles: Roles) -> None:
             roles.unused.append((topic, reason))
 
 
+def _leave_parts_of_commands(roles: Roles) -> None:
+    """Keep one of the streams of a topic that commands: a command is one message."""
+    by_size = sorted(roles.actions, key=lambda topic: -topic.count * len(topic.useful))
+    for index, topic in enumerate(by_size):
+        if any(other.name == topic.name for other in by_size[:index]):
+            roles.actions.remove(topic)
+            reason = "in other messages than the command that is taken; a command is one message"
+            roles.unused.append((topic, reason))
+
+
 def _leave_single_orders(roles: Roles) -> None:
     """Leave out what was sent a few times beside commands that came all the time."""
     frequent = [topic for topic in roles.actions if topic.count > FEW]
     for topic in list(roles.actions) if frequent else ():
         if topic not in frequent:
             roles.actions.remove(topic)
-            times = "once" if topic.count == 1 else f"{topic.count} times"
-            reason = f"sent {times}, beside {frequent[0].name}, which came all the time"
+            reason = f"sent {_times(topic)}, beside {frequent[0].name}, which came all the time"
             roles.unused.append((topic, reason))
 
 
 def _leave_copies_of_commands(roles: Roles) -> None:
-    """Keep the most frequent of several commands to the same joints."""
+    """Keep the most frequent of several commands to the same joints, if these are of one robot."""
     by_count = sorted(roles.actions, key=lambda topic: -topic.count)
+    states = [_joints(observed_lines(each, latched=False)) for each in roles.observations]
     for index, topic in enumerate(by_count):
-        names = _joints(commanded_lines(topic))
-        others = by_count[:index]
-        copied = next((o for o in others if names and names <= _joints(commanded_lines(o))), None)
+        joints = _joints(commanded_lines(topic))
+        names = {name for _, name in joints}
+        robots = sum(names <= {name for _, name in state} for state in states)
+        others = by_count[:index] if joints and robots < 2 else []
+        copied = next((o for o in others if joints <= _joints(commanded_lines(o))), None)
         if copied is not None:
             roles.actions.remove(topic)
             roles.unused.append((topic, f"another command to the joints of {copied.name}"))
@@ -369,13 +392,11 @@ def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> 
         roles: The roles, mended in place.
         reports: Topics in which a controller reports what it was told beside what it measured.
     """
-    often = [topic for topic in roles.echoes or reports if not _is_rare(topic)]
+    often = [topic for topic in roles.echoes or reports if not is_rare(topic)]
     chosen = max(often, key=lambda topic: topic.count, default=None)
-    if chosen is not None and all(map(_is_rare, roles.actions)):
+    if chosen is not None and all(map(is_rare, roles.actions)):
         for topic in roles.actions:
-            reason = (
-                f"sent {topic.count} times; {chosen.name} reports what came of it all the time"
-            )
+            reason = f"sent {_times(topic)}; {chosen.name} reports what came of it all the time"
             roles.unused.append((topic, reason))
         roles.actions[:] = [chosen]
         roles.unused[:] = [pair for pair in roles.unused if pair[0] is not chosen]
@@ -391,7 +412,7 @@ def _use_echo_without_command(roles: Roles, reports: Sequence[TopicProfile]) -> 
             roles.actions.append(topic)
 
 
-def _is_rare(topic: TopicProfile) -> bool:
+def is_rare(topic: TopicProfile) -> bool:
     """Whether a topic is no stream, as whole trajectories are not."""
     return topic.count <= FEW or (topic.rate_hz or 0.0) < SLOWEST_HZ
 

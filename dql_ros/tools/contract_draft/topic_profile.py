@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -11,35 +11,32 @@ from typing import Any
 
 from rosbags.typesys.store import Typestore
 
-from dql_core.errors import BagError
+from dql_core.errors import BagError, counted
 from dql_ros.bag.reader import Bag, ClockStep
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import Pauses, TopicStatistics
+from dql_ros.tools.contract_draft.topic_parts import Part, is_of_robot, parts_of
 from dql_ros.tools.survey import survey
-from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers, field_names
+from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers
 
-# Parts of a path that are about the message rather than the robot.
-BOOKKEEPING = re.compile(
-    r"header|layout|stamp|sec|nanosec|nsec|seq|\w*timestamp\w*|time_from_start|\w*covariance\w*"
-)
 # Log times that go back by more are of a clock that was set back.
 SET_BACK_NS = 10_000_000
-# Numbers that are not in all messages are proposed if they are in such a share of them.
-OFTEN = 0.1
-# What is sent at most so often is sent once: at the start, or once an episode.
-FEW = 3
+# A command: messages that have more than others do not make those worthless.
+COMMAND_TYPE = re.compile(
+    r"/(Twist|\w*(Cmd|Commands?|Setpoint|JointTrajectory|JointJog|AckermannDrive(Stamped)?))$"
+)
 
 
 @dataclass(frozen=True)
 class TopicProfile:
-    """One topic of the recordings.
+    """One topic of the recordings, or one of its streams where what it holds comes apart.
 
     Attributes:
         name: Absolute topic name.
         msgtype: Type of its messages.
-        count: Number of messages.
+        count: Number of messages that have the stream's numbers.
         timing: Its row as `TopicStatistics.to_json` has it.
         numbers: What its messages hold; ``None`` if they cannot be decoded.
         typestore: Knows its type; ``None`` likewise.
@@ -48,6 +45,11 @@ class TopicProfile:
         until_end_s: From its last message to the end of the recording, the longest of them.
         absent_from: A recording that has no message of it; empty if all have.
         rates_hz: How often it usually comes in each of several recordings; empty for one.
+        part: The numbers that come together, and which of the topic's streams that is; ``None``
+            where no numbers do.
+        rare: Of the numbers that no stream of the topic has, how rare each is; with the first
+            stream.
+        recordings: How many recordings there are.
     """
 
     name: str
@@ -61,6 +63,9 @@ class TopicProfile:
     until_end_s: float = 0.0
     absent_from: str = ""
     rates_hz: tuple[float, ...] = ()
+    part: Part | None = None
+    rare: Mapping[Element, str] = field(default_factory=dict)
+    recordings: int = 1
 
     @property
     def rate_hz(self) -> float | None:
@@ -77,22 +82,36 @@ class TopicProfile:
 
     @property
     def useful(self) -> dict[Element, NumberFacts]:
-        """The numbers of its messages that are not about the message itself.
-
-        Those that all messages have; if they have none in common, those that come together in
-        most.
-        """
-        if self.numbers is None:
+        """The numbers of the stream, in the messages' order."""
+        if self.numbers is None or self.part is None:
             return {}
-        common = _of_robot(self.numbers.common)
-        if common or (group := largest_group(self.numbers)) is None:
-            return common
-        return _of_robot({key: fact for key, fact in self.numbers.facts.items() if key in group})
+        facts = self.numbers.facts
+        return {key: fact for key, fact in facts.items() if key in self.part.elements}
 
     @property
-    def is_partial(self) -> bool:
-        """Whether there are messages without the numbers that are useful."""
-        return self.numbers is not None and not _of_robot(self.numbers.common)
+    def lacking(self) -> int:
+        """How many messages have not all of the stream's numbers."""
+        if self.numbers is None or self.part is None:
+            return 0
+        return self.numbers.messages - self.part.count
+
+    @property
+    def stream_name(self) -> str:
+        """The stream's name among those of the topic; empty for the first."""
+        label = "" if self.part is None else self.part.label
+        topic = re.sub(r"[^\w/.-]+", "_", self.name.strip("/"))
+        return f"{topic}/{label}" if label else ""
+
+    @property
+    def key(self) -> str:
+        """What the contract calls the stream."""
+        return self.stream_name or self.name
+
+    @property
+    def title(self) -> str:
+        """The topic's name, with that of the stream where it has several."""
+        label = "" if self.part is None else self.part.label
+        return f"{self.name}, {label}" if label else self.name
 
     @property
     def last_segment(self) -> str:
@@ -113,28 +132,13 @@ def _usual_rate_hz(timing: Mapping[str, Any]) -> float | None:
     return max(float(mean), 1000.0 / median_ms) if _is_regular(timing) else float(mean)
 
 
-def largest_group(numbers: TopicNumbers) -> frozenset[Element] | None:
-    """The most numbers that come together in a good part of the messages; ``None`` if none do."""
-    often = {
-        elements: pauses.count * len(_of_robot({key: numbers.facts[key] for key in elements}))
-        for elements, pauses in numbers.groups.items()
-        if pauses.count >= OFTEN * numbers.messages
-    }
-    return max(often, key=often.__getitem__, default=None)
-
-
-def _of_robot(facts: Mapping[Element, NumberFacts]) -> dict[Element, NumberFacts]:
-    """The numbers that are not about the message itself."""
-    return {
-        element: fact
-        for element, fact in facts.items()
-        if not any(BOOKKEEPING.fullmatch(part) for part in field_names(element.path))
-    }
-
-
 @dataclass
 class _Known:
-    """What is known of a topic so far."""
+    """What is known of a topic so far.
+
+    Attributes:
+        lacking: Numbers that a recording with messages of the topic has not got, with its name.
+    """
 
     msgtype: str
     statistics: TopicStatistics
@@ -143,6 +147,21 @@ class _Known:
     recordings: int = 0
     until_end_s: float = 0.0
     rates_hz: list[float] = field(default_factory=list)
+    lacking: dict[Element, str] = field(default_factory=dict)
+    _seen: dict[Element, int] = field(default_factory=dict)
+    _first: str = ""
+
+    def note_numbers(self, recording: str) -> None:
+        """Take note of which numbers a recording has, now that it is read."""
+        if self.numbers is None:
+            return
+        for element, fact in self.numbers.facts.items():
+            if fact.messages == self._seen.get(element, 0):
+                self.lacking.setdefault(element, recording)
+            elif element not in self._seen and self._first:
+                self.lacking.setdefault(element, self._first)
+        self._seen = {key: fact.messages for key, fact in self.numbers.facts.items()}
+        self._first = self._first or recording
 
 
 class Profiler:
@@ -195,6 +214,7 @@ class Profiler:
                 known.numbers = known.typestore = None
             if each.statistics.count > before.get(name, 0):
                 self._note_presence(name, bag.end_ns)
+                known.note_numbers(str(bag.path))
         for name, of_recording in pauses.items():
             if (rate_hz := _usual_rate_hz(of_recording.to_json())) is not None:
                 self._topics[name].rates_hz.append(rate_hz)
@@ -217,8 +237,12 @@ class Profiler:
         known.until_end_s = max(known.until_end_s, until_end_s)
 
     def topics(self) -> list[TopicProfile]:
-        """All topics, in the order of their names."""
-        return [self._profile(name, self._topics[name]) for name in sorted(self._topics)]
+        """All topics, in the order of their names; those that come apart, a stream each."""
+        return [
+            profile
+            for name in sorted(self._topics)
+            for profile in self._profiles(name, self._topics[name])
+        ]
 
     def _numbers(self, bag: Bag, name: str, msgtype: str) -> TopicNumbers | None:
         """What takes a topic's messages; ``None`` if nobody can read them."""
@@ -233,22 +257,34 @@ class Profiler:
             return known.numbers
         return None
 
-    def _profile(self, name: str, known: _Known) -> TopicProfile:
+    def _profiles(self, name: str, known: _Known) -> Iterator[TopicProfile]:
+        """Yield a topic, or the streams of which it is made."""
+        numbers = known.numbers
+        command = COMMAND_TYPE.search(known.msgtype) is not None
+        parts = [] if numbers is None else parts_of(numbers, known.lacking, command=command)
+        rare = {} if numbers is None else _rare(numbers, parts, known.lacking)
+        streams: list[Part | None] = [*parts] or [None]
+        for part in streams:
+            yield self._profile(name, known, part, rare)
+            rare = {}
+
+    def _profile(
+        self, name: str, known: _Known, part: Part | None, rare: Mapping[Element, str]
+    ) -> TopicProfile:
         absent = self._absent.get(name, "")
         if known.recordings < len(self._recordings):
             absent = absent or self._recordings[known.recordings]
         pauses, timing = known.statistics.pauses, known.statistics.to_json()
         rates_hz = tuple(known.rates_hz) if len(self._recordings) > 1 else ()
-        if known.numbers is not None and not _of_robot(known.numbers.common):
-            group = largest_group(known.numbers)
-            if group is not None:
-                pauses = known.numbers.groups[group]
-                timing |= pauses.to_json()
-                rates_hz = ()
+        count = pauses.count if part is None else part.count
+        if part is not None and part.pauses is not None:
+            pauses = part.pauses
+            timing |= pauses.to_json()
+            rates_hz = ()
         return TopicProfile(
             name=name,
             msgtype=known.msgtype,
-            count=pauses.count,
+            count=count,
             timing=timing,
             numbers=known.numbers,
             typestore=known.typestore,
@@ -257,7 +293,26 @@ class Profiler:
             until_end_s=known.until_end_s,
             absent_from=absent,
             rates_hz=rates_hz,
+            part=part,
+            rare=rare,
+            recordings=len(self._recordings),
         )
+
+
+def _rare(
+    numbers: TopicNumbers, parts: Sequence[Part], lacking: Mapping[Element, str]
+) -> dict[Element, str]:
+    """The numbers that no part has, with how rare each is."""
+    taken = {element for part in parts for element in part.elements}
+    return {
+        element: (
+            f"{lacking[element]} has none of it"
+            if element in lacking
+            else f"in {fact.messages:,} of {counted(numbers.messages, 'message')} only"
+        )
+        for element, fact in numbers.facts.items()
+        if element not in taken and is_of_robot(element)
+    }
 
 
 def profile_topics(

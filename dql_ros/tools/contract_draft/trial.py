@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dql_core.streams import SECOND_NS
 from dql_ros.contract import Contract
+from dql_ros.convert.clock import SPLIT
 from dql_ros.tools.contract_check import BagCheck, check_bag, check_file
 from dql_ros.tools.contract_draft.draft import Draft, draft_of_roles
 from dql_ros.tools.contract_draft.roles import Roles, is_goal
@@ -22,6 +23,8 @@ MOST_TRIES = 8
 COSTLY, COSTLY_GOAL = 0.8, 0.9
 # What a conversion proposes where times cannot be right.
 BY_RECEIPT, SPLIT_CLOCK = "'stamp: receive'", "'clock: split'"
+# How a conversion names a topic whose clock is another than that of the one before it.
+UNMOVED = " did not go back"
 Bar = Callable[[Path], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -44,13 +47,16 @@ class _Trial:
         """How many there are, of all recordings."""
         return sum(check.transitions for check in self.checks)
 
-    def blamed(self) -> str:
-        """A topic whose messages do not fit; empty if there is none."""
+    def blamed(self) -> list[str]:
+        """The streams whose messages do not fit, the likeliest first."""
         counts = Counter(topic for check in self.checks for topic in check.blamed)
-        if not counts and self.contract is not None and self.problems:
+        found = sorted(counts, key=counts.__getitem__, reverse=True)
+        if not found and self.contract is not None and self.problems:
             streams = (*self.contract.observation, *self.contract.action)
-            counts.update(s.topic for s in streams if f"{s.topic}:" in self.problems[0])
-        return max(counts, key=counts.__getitem__, default="")
+            for after in (":", UNMOVED):
+                named = [s.key for s in streams if f" {s.topic}{after}" in f" {self.problems[0]}"]
+                found += [key for key in named if key not in found]
+        return found
 
     def costliest(self, goals: Set[str]) -> Iterator[tuple[str, str]]:
         """Yield the topics that take away much, those that take away most first, and why.
@@ -112,7 +118,7 @@ def fitting_draft(
         trial = _try(draft, bags, salvage=salvage, msgs=msgs, bar=bar)
         found = _mended(roles, trial) if attempt < MOST_TRIES else None
         if found is None:
-            notes += _unfit(trial)
+            notes += _unfit(trial, roles)
             break
         note, roles = found
         notes.append(note)
@@ -140,10 +146,12 @@ def _mended(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
     """What is done for the draft to fit better, and the roles then; ``None`` if nothing helps."""
     if (mended := _with_other_clock(roles, trial)) is not None:
         return mended
-    costly = list(trial.costliest({topic.name for topic in roles.latched if is_goal(topic)}))
-    if trial.problems and (blamed := trial.blamed()):
-        reason = next((text for text in trial.problems if blamed in text), trial.problems[0])
-        costly.insert(0, (blamed, reason))
+    costly = list(trial.costliest({topic.key for topic in roles.latched if is_goal(topic)}))
+    if trial.problems:
+        costly[:0] = [
+            (key, next((text for text in trial.problems if key in text), trial.problems[0]))
+            for key in trial.blamed()
+        ]
     for topic, reason in costly:
         if (rest := _without(roles, topic, reason)) is not None:
             return f"{topic} is not used: {reason}", rest
@@ -158,29 +166,42 @@ def _with_other_clock(roles: Roles, trial: _Trial) -> tuple[str, Roles] | None:
                 if topic.name in roles.by_receipt:
                     continue
                 by_receipt = {**roles.by_receipt, topic.name: "header stamps cannot be right"}
-                return f"{topic.name} goes by its time of receipt: {problem}", replace(
+                what = _without_remedy(problem, BY_RECEIPT)
+                return f"{topic.name} goes by its time of receipt: {what}", replace(
                     roles, by_receipt=by_receipt
                 )
         if SPLIT_CLOCK in problem and not roles.clock:
-            return f"episodes end where the clock jumps: {problem}", replace(
-                roles, clock="the recording's times cannot be right throughout"
+            what = _without_remedy(problem, SPLIT_CLOCK)
+            return f"episodes end where the clock jumps ('clock: split'): {what}", replace(
+                roles, clock="the recorder's clock was set back; episodes end there"
             )
     return None
+
+
+def _without_remedy(problem: str, remedy: str) -> str:
+    """What is wrong, without what to do about it: the draft does that."""
+    what = problem.partition(remedy)[0]
+    for mark in ("; ", ": "):
+        if mark in what:
+            return what.rpartition(mark)[0]
+    return problem
 
 
 def _without(roles: Roles, name: str, reason: str) -> Roles | None:
     """The roles without a topic; ``None`` where it is the only one of its kind."""
     for group in (roles.latched, roles.observations, roles.actions):
         for topic in group:
-            if topic.name == name:
+            if topic.key == name:
                 alone = group is not roles.latched and len(group) == 1
                 return None if alone else roles.without(topic, reason)
     return None
 
 
-def _unfit(trial: _Trial) -> list[str]:
+def _unfit(trial: _Trial, roles: Roles) -> list[str]:
     """Why nothing comes of the draft; nothing if something does."""
     if trial.transitions and not trial.problems:
         return []
     reason = trial.problems[0] if trial.problems else "no transition comes of it"
+    if roles.clock:
+        reason = reason.replace(f", {SPLIT}", "")
     return [f"the draft does not fit: {reason}"]

@@ -10,9 +10,13 @@ import typer
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from dql_core.cli.console import evaluation_table
 from dql_core.cli.evaluate import evaluate
+from dql_core.cli.terminal import Terminal
 from dql_core.errors import CheckpointError
+from dql_core.evaluation.rollout import EvaluationResult
 from dql_core.sim import FAILURE_KEY
+from tests.printed import words
 
 Array = NDArray[np.float32]
 
@@ -108,3 +112,12 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
         evaluate(tmp_path / "nothing", "Drift-v0", episodes=1)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         evaluate(tmp_path, "Drift-v0", episodes=1)
+
+
+def test_one_episode_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    for returns in ((1.5,), (1.0, 2.0)):
+        lengths, successes = (5,) * len(returns), (True,) * len(returns)
+        Terminal().print(evaluation_table("", EvaluationResult(returns, lengths, successes)))
+        text = words(capsys.readouterr().out)
+        assert ("mean return 1.50 (1 episode)" in text) == (len(returns) == 1)
+        assert ("mean return 1.50 (95 %: -4.85 to 7.85)" in text) == (len(returns) == 2)

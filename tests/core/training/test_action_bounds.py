@@ -98,6 +98,21 @@ def test_a_policy_at_its_bounds_is_warned_of_beside_the_datas_share(
     assert line.endswith("lower policy.eta, or imitate: agent=diffusion_bc")
 
 
+@pytest.mark.parametrize(
+    ("schedule", "remedy"),
+    [("vp", "train longer, or set diffusion.schedule=cosine"), ("cosine", "train longer")],
+)
+def test_the_remedy_of_an_imitator_is_another_schedule_where_there_is_one(
+    dataset: Path, caplog: pytest.LogCaptureFixture, schedule: str, remedy: str
+) -> None:
+    config = make_config(dataset, agent="diffusion_bc", diffusion={"schedule": schedule})
+    run, bounds = driven_to_its_bounds(config)
+    caplog.clear()
+    bounds.measure(run)
+    (line,) = caplog.messages
+    assert line.endswith(f"it does not act like the data; {remedy}")
+
+
 def test_an_early_checkpoint_is_not_warned_of(
     dataset: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,8 +60,7 @@ def test_bag_shows_topics_types_counts_rates_stamps_and_duration(
     assert "/target 11 10 100 0 0.1 30, 230 geometry_msgs/PointStamped" in text
     assert "/stop 0 std_msgs/Bool" in text
     assert "- /stop: has no message" in text
-    assert "- /target: 1 of 11 header stamps are zero" in text
-    assert "- /target: 1 of 11 header stamps go backwards" in text
+    assert "- /target: 1 of 11 header stamps are zero; 1 of 11 header stamps go backwards" in text
 
 
 def test_single_file_of_a_bag_is_shown_too(bag: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,8 +153,8 @@ def scenes(draw: DrawFn, ends: bool = True) -> Scene:
         now += pause * STEP_NS
         number = len(scene.said) + 1
         # Stamps that go back so far are refused, but for those of a latched stream.
-        late = late if topic == "/goal" else min(late, 15)
-        scene.said.append(Said(topic, now, now - late * STEP_NS, number, variant, raises_end))
+        stamp_ns = now - (late if topic == "/goal" else min(late, 15)) * STEP_NS
+        scene.said.append(Said(topic, now, stamp_ns, number, variant, raises_end))
     return scene
 
 

@@ -38,10 +38,13 @@ def recorded(tmp_path: Path, robot_types: Typestore) -> Callable[..., Path]:
         name: str = "bag",
         clock: Callable[[float], float] = lambda at_s: at_s,
         stamp: Callable[[float], float] = lambda at_s: at_s - 0.001,
+        *,
+        is_sorted: bool = False,
     ) -> Path:
         with SampleWriter(tmp_path / name, typestore=robot_types) as writer:
             known: set[str] = set()
-            for topic, msgtype, at_s, message in sorted(messages, key=lambda each: each[2]):
+            in_order = messages if is_sorted else sorted(messages, key=lambda each: each[2])
+            for topic, msgtype, at_s, message in in_order:
                 if topic not in known:
                     writer.add_topic(topic, msgtype)
                     known.add(topic)

@@ -40,6 +40,7 @@ uint64 timestamp
 uint8 POSE_FRAME_NED = 1
 uint8 pose_frame
 float32[3] position
+float32[4] q
 uint8 reset_counter
 """,
     "unitree_go/msg/MotorState": "uint8 mode\nfloat32 q\nfloat32 dq\n",
@@ -59,7 +60,7 @@ Messages = list[tuple[str, str, float, Any]]
 
 def drafted(*bags: Path) -> tuple[Contract, str, str]:
     """Return the draft, its text, and what `dql contract init` printed; it fits its bags."""
-    out = bags[0].parent / f"{bags[0].name}.yaml"
+    out = bags[0].parent / f"{len(bags)}_{bags[0].name}.yaml"
     made = CliRunner().invoke(contract, ["init", *map(str, bags), "--out", str(out)])
     assert made.exit_code == 0, made.output
     checked = CliRunner().invoke(contract, ["check", str(out), *map(str, bags)])

@@ -96,23 +96,29 @@ def test_arm_gets_its_joints_rate_ages_and_bounds_and_converts(
         draft.text
     )
     (command,) = contract.action
-    x, z = command.fields
+    x, *others, z = command.fields
     assert (x.path, x.unit, x.low, x.high) == ("linear.x", "m/s", -0.5, 0.5)
-    assert (z.path, z.constant) == ("angular.z", 1.0)
-    assert "# - {path: linear.y, unit: m/s}  # always 0, and is sent so" in draft.text
+    assert [(field.path, field.constant) for field in others] == [
+        (path, 0.0) for path in ("linear.y", "linear.z", "angular.x", "angular.y")
+    ]
+    # A speed of 1 as a constant would be sent with the stop, too.
+    assert (z.path, z.constant, z.low, z.high) == ("angular.z", None, 0.0, 1.0)
+    assert contract.safe_command == (0.0, 0.0)
+    assert "- {path: linear.y, unit: m/s, constant: 0.0}  # always 0" in draft.text
     assert report["totals"]["episodes"] == 1
     assert report["totals"]["transitions"] == pytest.approx(75, abs=2)
     assert report["totals"]["clipped_actions"] == 0
 
 
-def test_joints_that_not_all_messages_have_are_left_out_and_told(
+def test_joints_that_hardly_any_message_has_are_left_out_and_this_is_said(
     tmp_path: Path, make: Callable[..., Any], record: Callable[..., Path]
 ) -> None:
-    bag = record(tmp_path / "bag", arm(make, lambda tick: ["a", "b", "c"][: 3 - tick % 2]))
+    bag = record(tmp_path / "bag", arm(make, lambda tick: ["a", "b", "c"][: 2 + (tick == 9)]))
     draft = drafted(bag)
     contract, _ = converts(tmp_path, draft, bag)
-    assert contract.observation[0].fields[0].joints == ("a", "b")
-    assert "not in every message: c" in draft.text
+    (stream,) = contract.observation
+    assert stream.fields[0].joints == ("a", "b")
+    assert "# - {path: position, joints: [c]}  # in 1 of 300 messages only" in draft.text
 
 
 def test_goal_reward_and_ends_find_their_places(
@@ -180,9 +186,10 @@ def test_trajectory_command_is_its_first_point_by_joint_name(
     bag = record(tmp_path / "bag", sorted(messages, key=lambda message: message[2]))
     draft = drafted(bag)
     contract, _ = converts(tmp_path, draft, bag)
-    (field,) = contract.action[0].fields
-    assert (field.path, field.joints) == ("points.0.positions", ("a", "b"))
-    assert (field.low, field.high) == ((0.0, -2.0), (1.0, 0.0))
+    moving, still = contract.action[0].fields
+    assert (moving.path, moving.joints) == ("points.0.positions", ("a",))
+    assert (moving.low, moving.high) == (0.0, 1.0)
+    assert (still.path, still.joints, still.constant) == ("points.0.positions", ("b",), -1.0)
     assert "only the first point of a trajectory is learnt" in draft.text
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -12,7 +11,6 @@ from dql_ros.bag.reader import Bag
 from dql_ros.cli.contract import contract
 from dql_ros.tools.contract_draft.topic_profile import Profiler, TopicProfile
 from tests.ros.tools.draft_samples import (
-    JOINTS,
     NUMBERS,
     TWIST,
     array,
@@ -121,24 +119,6 @@ def test_what_came_nearest_is_named_where_nothing_commands(
     ) in made.output.replace("\n", " ")
 
 
-def test_numbers_that_come_together_are_proposed_where_not_all_messages_have_them(
-    fill: Callable[..., Any], recorded: Callable[..., Path]
-) -> None:
-    messages = commands(fill)
-    for now, x in times(50, 8):
-        arm = fill(JOINTS, name=["a", "b"], position=np.array([x, 2 * x]))
-        gripper = fill(JOINTS, name=["g"], position=np.array([x]))
-        messages += [("/joint_states", JOINTS, now, arm)]
-        messages += [("/joint_states", JOINTS, now + 0.0001, gripper)]
-        messages += [("/force", NUMBERS, now, array(fill, [x, x] if int(now * 50) % 5 else []))]
-    found, text, _ = drafted(recorded(messages))
-    force, arm = sorted(found.observation, key=lambda stream: stream.topic)
-    assert [field.joints for field in arm.fields] == [("a", "b")]
-    assert (arm.max_age_s, arm.skips_absent) == (0.2, True)
-    assert [field.indices for field in force.fields] == [(0, 1)]
-    assert "when_absent: skip not all messages have these numbers" in text
-
-
 def test_frames_are_observed_by_name_where_nothing_else_shows_the_state(
     fill: Callable[..., Any], recorded: Callable[..., Path]
 ) -> None:
@@ -197,10 +177,43 @@ def test_where_the_recorders_clock_was_set_back_episodes_are_split(
     messages = joints(fill) + commands(fill)
     found, _, _ = drafted(recorded(messages))
     assert (found.observation[0].stamp, found.clock) == ("header", "refuse")
-    back = recorded(messages, "back", clock=lambda at_s: at_s - 3.0 * (at_s > 4))
-    found, _, printed = drafted(back)
-    assert (found.clock, found.rate_hz) == ("split", 25)
-    assert "episodes end where the clock jumps: " in printed
+
+    def set_back(at_s: float) -> float:
+        return at_s - 3.0 * (at_s > 4)
+
+    for name, stamp in (("apart", lambda at_s: at_s), ("alike", set_back)):
+        back = recorded(
+            messages, name, clock=set_back, stamp=lambda at_s, of=stamp: of(at_s) - 0.001
+        )
+        found, text, printed = drafted(back)
+        assert (found.clock, found.rate_hz) == ("split", 25)
+        # Stamps that went back with the clock are as good as before.
+        assert found.observation[0].stamp == ("header" if name == "alike" else "receive")
+        assert "episodes end where the clock jumps ('clock: split'): " in printed
+        assert "so the recorder's clock was set back\n" in printed
+        assert "cut the recording" not in printed
+        assert "clock: split the recorder's clock was set back; episodes end there" in text
+
+
+@pytest.mark.parametrize("moved", ["/other/joint_states", "the rest"])
+def test_a_topic_of_another_clock_than_the_rest_is_not_used(
+    fill: Callable[..., Any], recorded: Callable[..., Path], moved: str
+) -> None:
+    def set_back(message: tuple[str, str, float, Any]) -> tuple[str, str, float, Any]:
+        topic, kind, at_s, content = message
+        other = "/other/joint_states"
+        back_s = 3.0 * (at_s > 4) * ((topic == other) == (moved == other))
+        return topic, kind, at_s - back_s, content
+
+    messages = joints(fill) + joints(fill, "/other/joint_states")
+    for topic, _, _, message in messages:
+        message.name = [f"{topic}_{name}" for name in message.name]
+    messages += commands(fill)
+    in_order = sorted(messages, key=lambda each: each[2])
+    found, _, printed = drafted(recorded([*map(set_back, in_order)], is_sorted=True))
+    assert topics(found) == (["/joint_states"], ["/arm_controller/commands"])
+    assert "/other/joint_states is not used: " in printed
+    assert "did not go back with it" in printed
 
 
 @pytest.mark.parametrize(
@@ -219,3 +232,4 @@ def test_where_header_stamps_jump_the_receipt_counts(
     assert (found.observation[0].stamp, found.clock) == ("receive", "refuse")
     assert reason in text
     assert ("goes by its time of receipt" in printed) == (jump_s < 0)
+    assert "set 'stamp: receive'" not in printed

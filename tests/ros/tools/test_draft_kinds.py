@@ -146,6 +146,60 @@ def test_an_operators_arm_commands_the_other(
     assert topics(found) == (["/follower/joint_states"], ["/leader/joint_states"])
 
 
+def test_what_was_sent_once_is_observed_if_it_is_a_goal_or_differs(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    point = "geometry_msgs/msg/Point"
+    bags = []
+    for index in range(2):
+        messages = joints(fill) + commands(fill)
+        for topic, x in (("/goal", 1.0), ("/payload", 2.0), ("/start_place", float(index))):
+            messages.append((topic, point, 0.5, fill(point, x=x)))
+        bags.append(recorded(messages, f"bag_{index}"))
+    found, text, _ = drafted(*bags)
+    assert topics(found)[0] == ["/joint_states", "/goal", "/start_place"]
+    assert "/payload (geometry_msgs/Point, 2 messages): sent 2 times, and always the same" in text
+
+
+def test_two_arms_of_the_same_joint_names_have_a_command_each(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    sides, roles = ("left", "right"), ("follower", "leader")
+    states = [f"/{role}_{side}/joint_states" for role in roles for side in sides]
+    messages = [message for topic in states for message in joints(fill, topic)]
+    found, _, _ = drafted(recorded(messages))
+    assert topics(found) == (states[:2], states[2:])
+
+
+def test_of_two_controllers_of_one_arm_the_busier_is_taken(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = joints(fill)
+    kind = "trajectory_msgs/msg/JointTrajectory"
+    for name, rate_hz in (("scaled", 10), ("plain", 20)):
+        messages += [
+            (f"/{name}_controller/joint_trajectory", kind, now, trajectory(fill, 1, ["a", "b"]))
+            for now, _ in times(rate_hz, 8)
+        ]
+    found, text, _ = drafted(recorded(messages))
+    assert topics(found)[1] == ["/plain_controller/joint_trajectory"]
+    assert "another command to the joints of /plain_controller/joint_trajectory" in text
+
+
+def test_the_pose_that_an_impedance_controller_is_to_hold_is_a_command(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    pose = "geometry_msgs/msg/PoseStamped"
+    topic = "/cartesian_impedance_controller/equilibrium_pose"
+    messages = joints(fill)
+    for now, x in times(25, 8):
+        held = fill(pose, pose__position__x=0.4 + 1e-5 * x, pose__orientation__x=1.0)
+        messages.append((topic, pose, now, held))
+    found, text, _ = drafted(recorded(messages))
+    assert topics(found) == (["/joint_states"], [topic])
+    assert "was 0.39999 to 0.40001" in text
+
+
 def test_whole_trajectories_now_and_then_are_no_match_for_reported_setpoints(
     fill: Callable[..., Any], recorded: Callable[..., Path]
 ) -> None:
@@ -164,6 +218,7 @@ def test_whole_trajectories_now_and_then_are_no_match_for_reported_setpoints(
     assert topics(found)[1] == ["/arm_controller/joint_trajectory"]
     assert [field.path for field in found.action[0].fields] == ["points.0.positions"]
     assert found.action[0].max_age_s >= 2
+    assert "only the first point is learnt: that says little of how the robot moves" in printed
     messages += reported_setpoints(fill)
     found, text, printed = drafted(recorded(messages, "reported"))
     assert topics(found)[1] == ["/arm_controller/controller_state"]
@@ -200,3 +255,57 @@ def test_a_command_by_its_type_alone_is_observed_where_nothing_else_shows_a_stat
     messages += [("/wheels", TWIST, now, fill(TWIST, linear__x=x)) for now, x in times(50, 8)]
     found, _, _ = drafted(recorded(messages))
     assert topics(found) == (["/wheels"], ["/arm_controller/commands"])
+
+
+def test_bounds_of_speeds_let_the_robot_stop_and_those_of_positions_do_not_move_it(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    messages = joints(fill)
+    for now, x in times(25, 8):
+        twist = fill(TWIST, linear__x=0.4 + 0.1 * x, angular__z=-0.2)
+        messages.append(("/cmd_vel", TWIST, now, twist))
+        values = [0.6 + 0.2 * x, 0.5]
+        for topic in ("/wheel_velocity_controller/commands", "/arm_controller/commands"):
+            messages.append((topic, NUMBERS, now, array(fill, values)))
+    found, text, _ = drafted(recorded(messages))
+    arm, base, wheels = found.action
+    assert [(f.low, f.high) for f in base.fields if f.constant is None] == [
+        (0.0, 0.5),
+        (-0.2, 0.0),
+    ]
+    assert [(f.low, f.high, f.constant) for f in wheels.fields] == [
+        (0.0, 0.8, None),
+        (0.0, 0.5, None),
+    ]
+    assert [f.constant for f in arm.fields] == [None, 0.5]
+    assert arm.fields[0].low == 0.4
+    assert found.safe_command == (0.4, 0.0, 0.0, 0.0, 0.0)
+    assert "never changed, but a constant would be sent with a stop, too; was -0.2" in text
+
+
+def test_a_quaternion_in_an_array_of_px4_is_one(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    odometry, setpoint = "px4_msgs/msg/VehicleOdometry", "px4_msgs/msg/TrajectorySetpoint"
+    messages: Messages = []
+    for now, x in times(50, 8):
+        turn = np.array([np.cos(x), 0, 0, np.sin(x)], np.float32)
+        messages.append(("/fmu/out/vehicle_odometry", odometry, now, fill(odometry, q=turn)))
+        messages.append(("/fmu/in/trajectory_setpoint", setpoint, now, fill(setpoint, yaw=x)))
+    found, _, _ = drafted(recorded(messages))
+    (field,) = found.observation[0].fields
+    assert (field.path, field.rotation, field.quaternion_order) == ("q", "6d", "wxyz")
+
+
+def test_batteries_and_modes_that_never_changed_are_named_with_their_reason(
+    fill: Callable[..., Any], recorded: Callable[..., Path]
+) -> None:
+    battery, mode = "sensor_msgs/msg/BatteryState", "px4_msgs/msg/OffboardControlMode"
+    messages = joints(fill) + commands(fill)
+    for now, x in times(10, 8):
+        messages.append(("/battery", battery, now, fill(battery, voltage=24 + x)))
+        messages.append(("/fmu/in/offboard_control_mode", mode, now, fill(mode, velocity=True)))
+    found, text, _ = drafted(recorded(messages))
+    assert topics(found) == (["/joint_states"], ["/arm_controller/commands"])
+    assert "/battery (sensor_msgs/BatteryState, 80 messages): a battery" in text
+    assert "OffboardControlMode, 80 messages): nothing of it ever changed" in text
