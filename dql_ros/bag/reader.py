@@ -37,6 +37,7 @@ from dql_ros.bag.storage.storage import (
     DamageError,
     Definition,
     Loss,
+    LostSpan,
     StorageFile,
     lost_words,
     reason_of,
@@ -50,6 +51,7 @@ __all__ = [
     "BagTopic",
     "ClockStep",
     "Loss",
+    "LostSpan",
     "is_storage",
     "sha256",
     "unreadable_remarks",
@@ -232,6 +234,11 @@ class Bag:
     def losses(self) -> tuple[Loss, ...]:
         """What could not be read; complete once the messages were read, empty unless salvaged."""
         return tuple(self._losses if self._reading is None else self._reading.losses)
+
+    @property
+    def lost_spans(self) -> tuple[LostSpan, ...]:
+        """When it was recorded, as far as that is known; complete and empty like `losses`."""
+        return () if self._reading is None else tuple(self._reading.lost_spans)
 
     @property
     def _lost(self) -> str:

@@ -86,6 +86,7 @@ def init(
         print_line(note)
     if not draft.missing:
         named = " ".join(map(str, bags)) if len(bags) <= MOST_NAMED else "BAG..."
+        named += " --salvage" if salvage else ""
         print_line(f"wrote {target}; go through it, then: dql contract check {target} {named}")
         return
     print_line(f"wrote {target}, which is not complete:")

@@ -43,8 +43,8 @@ class MessageBlock:
         """Return the block of the first ``count`` messages."""
         return self.select(slice(count))
 
-    def select(self, chosen: slice | NDArray[np.bool_]) -> MessageBlock:
-        """Return some of the messages."""
+    def select(self, chosen: slice | NDArray[np.bool_] | NDArray[np.intp]) -> MessageBlock:
+        """Return some of the messages, by flags or by ascending places."""
         return replace(
             self,
             log_times_ns=self.log_times_ns[chosen],

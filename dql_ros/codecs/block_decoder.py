@@ -9,6 +9,7 @@ the ordinary way, one by one.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from rosbags.serde import SerdeError
 from rosbags.typesys.store import Typestore
 
-from dql_core.errors import ContractError
+from dql_core.errors import ContractError, one_line
 from dql_ros.codecs import StreamDecoder, StreamTransform, stamp_ns
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.cdr_layout import LayoutError, RowPlan, lay_out
@@ -27,7 +28,19 @@ from dql_ros.codecs.stream import CommandEndedError
 from dql_ros.contract import Stream
 
 # What rosbags raises on messages that are not of their type.
-DAMAGE = (SerdeError, struct.error, ValueError, LookupError, TypeError, AttributeError)
+DAMAGE = (
+    SerdeError,
+    struct.error,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    MemoryError,
+    RecursionError,
+)
+_COULD_NOT = re.compile(r"^Could not deserialize '[^']*': ")
 # Layouts that are kept from block to block; the one not used for longest goes first.
 MAX_PLANS = 16
 # When layouts are new for so few messages each, the rest of the block is decoded one by one.
@@ -48,6 +61,10 @@ class MessageError(ContractError):
     def __init__(self, text: str, index: int) -> None:
         super().__init__(text)
         self.index = index
+
+
+class DamagedMessageError(MessageError):
+    """A message of a block is none of its type: damage, whatever the contract says."""
 
 
 @dataclass(frozen=True)
@@ -251,11 +268,54 @@ class BlockDecoder:
         try:
             return self._typestore.deserialize_cdr(block.payload(index), self._msgtype)
         except DAMAGE as cause:
-            raise MessageError(
-                f"{self._topic}: a message is no {self._msgtype}: {cause}; the recording is "
-                f"damaged, or has another type than it says",
+            raise DamagedMessageError(
+                f"{self._topic}: a message is no {self._msgtype}: {_reason(cause)}; the recording "
+                f"is damaged, or has another type than it says; --salvage leaves the message out",
                 index,
             ) from cause
+
+
+class DamageFinder(BlockDecoder):
+    """Finds the messages of one topic that are none of their type.
+
+    Args:
+        topic: The topic.
+        msgtype: Its type.
+        typestore: Knows the type.
+    """
+
+    def __init__(self, topic: str, msgtype: str, typestore: Typestore) -> None:
+        whole = Stream.model_construct(
+            topic=topic, type=msgtype, fields=(), stamp="receive", when_absent="refuse"
+        )
+        super().__init__(whole, typestore)
+        self._damaged: dict[int, str] = {}
+
+    def damaged(self, block: MessageBlock) -> dict[int, str]:
+        """Return why messages of a block cannot be decoded, by their places."""
+        self._damaged = {}
+        self.decode(block)
+        return self._damaged
+
+    def _new_plan(self, block: MessageBlock, index: int) -> RowPlan | None:
+        return super()._new_plan(block, index) if self._is_intact(block, index) else None
+
+    def _decode_one(self, block: MessageBlock, index: int) -> tuple[int, NDArray[np.float64], int]:
+        self._is_intact(block, index)
+        return 0, np.zeros(0), COMPLETE
+
+    def _is_intact(self, block: MessageBlock, index: int) -> bool:
+        try:
+            self._deserialised(block, index)
+        except DamagedMessageError as cause:
+            self._damaged[index] = _reason(cause.__cause__)
+            return False
+        return True
+
+
+def _reason(cause: object) -> str:
+    """What is wrong with a message, without rosbags' words around it."""
+    return _COULD_NOT.sub("", one_line(cause)).rstrip(".")
 
 
 class _Work:

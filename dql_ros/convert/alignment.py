@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,12 @@ class AlignedRows:
 class Alignment:
     """Takes in the messages of the contract's topics and answers for ticks, causally.
 
+    Attributes:
+        window: Says when an episode may run.
+        instants_ns: When something arrived, ascending and different; shape (n,).
+        last_arrival_ns: The last of these; ``None`` before the first.
+        longest_delay_ns: How long after its time a command arrived at most.
+
     Args:
         contract: Names the streams and what may be held for how long.
         on_arrivals: Takes what was pushed in the order of arrival: kind, name, times, columns.
@@ -79,6 +85,7 @@ class Alignment:
         self.window = EpisodeWindow(contract.episode)
         self.instants_ns: Times = np.empty(0, np.int64)
         self.last_arrival_ns: int | None = None
+        self.longest_delay_ns = 0
         self._commands_from_ns = BEGINNING_NS
 
     @property
@@ -189,14 +196,23 @@ class Alignment:
         for column in self._commanded.values():
             column.forget_until(ended_ns)
 
-    def forget_all_before(self, resumed_ns: int) -> None:
+    def forget_all_before(
+        self, resumed_ns: int, unheard: Collection[tuple[str, str]] = frozenset()
+    ) -> None:
         """Drop, now and later, what arrived before an interruption was over.
 
-        Values of latched streams, signals and events stay.
+        Values of latched streams, signals and events stay, but for those that are unheard.
+
+        Args:
+            resumed_ns: When it was over.
+            unheard: Kind and name of that of which messages were lost: a latched value is not
+                known any more, and no episode runs until an event says so.
         """
         for stream in self._contract.observation:
-            if not stream.latched:
+            if not stream.latched or ("observation", stream.key) in unheard:
                 self._observed[stream.key].forget_arrivals_before(resumed_ns)
+        if any(("event", name) in unheard for name in ("start", "stop", "during")):
+            self.window.close(resumed_ns)
         for column in self._commanded.values():
             column.clear()
         self._commands_from_ns = resumed_ns
@@ -205,6 +221,9 @@ class Alignment:
         if kind == "observation":
             self._observed[name].extend(arrived_ns, *columns)
         elif kind == "action":
+            self.longest_delay_ns = max(
+                self.longest_delay_ns, int((arrived_ns - columns[0]).max())
+            )
             first = int(np.searchsorted(arrived_ns, self._commands_from_ns))
             self._commanded[name].extend(*(column[first:] for column in columns))
         elif kind == "signal":
@@ -250,6 +269,7 @@ class EpisodeWindow:
         self.has_opening = rules.start is not None or rules.during is not None
         self._events: list[tuple[int, bool]] = []  # ascending; at the same time stop, then start
         self._state = False
+        self._closed_until_ns = BEGINNING_NS
 
     def event(self, name: str, time_ns: int, matches: bool) -> None:
         """Take note of a message of the ``start``, ``stop`` or ``during`` topic.
@@ -259,12 +279,21 @@ class EpisodeWindow:
             time_ns: When it arrived; not before an earlier one of the same topic.
             matches: Whether it says what the contract's event waits for.
         """
+        if time_ns < self._closed_until_ns:
+            return
         if name == "during":
             if matches != self._state:
                 insort(self._events, (time_ns, matches))
             self._state = matches
         elif matches:
             insort(self._events, (time_ns, name == "start" or not self.has_opening))
+
+    def close(self, time_ns: int) -> None:
+        """Run no episode from a time on until an event says so, where the contract has one."""
+        if self.has_opening:
+            insort(self._events, (time_ns, False))
+            self._state = False
+        self._closed_until_ns = time_ns
 
     def is_open(self, times_ns: Times) -> NDArray[np.bool_]:
         """Whether an episode may run at each time, shape (n,)."""

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dql_core.errors import BagError
-from dql_ros.bag.reader import Bag, ClockStep, Loss
+from dql_ros.bag.reader import Bag, ClockStep, LostSpan
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
 from dql_ros.codecs.stamps import shifted
@@ -158,9 +158,9 @@ def _read(
         clock = clocks.get((role.kind, role.name))
         decoder = topic_decoder(role, typestore, refuse_nonfinite=refuse, clock=clock)
         by_topic.setdefault(role.topic, []).append((role, decoder))
-    known_losses = 0
+    known_spans = 0
     for batch in bag.batches(frozenset(by_topic), steps=timeline.steps):
-        known_losses += _interrupt(assembler, bag.losses[known_losses:])
+        known_spans += _interrupt(assembler, roles, bag.lost_spans[known_spans:])
         for block in batch.blocks:
             for role, decode in by_topic[block.topic]:
                 if block.msgtype != role.rule.type:
@@ -194,13 +194,16 @@ def _decoded(
         raise located(cause, block, bag.start_ns, bag.path) from cause
 
 
-def _interrupt(assembler: EpisodeAssembler, losses: Sequence[Loss]) -> int:
-    """End the episode at each loss of which it is known where it lies; return their number."""
-    for loss in losses:
-        if loss.start_ns is not None:
-            end_ns = loss.start_ns if loss.end_ns is None else max(loss.end_ns + 1, loss.start_ns)
-            assembler.interrupt(Interruption(loss.start_ns, end_ns, Reason(Cause.LOST)))
-    return len(losses)
+def _interrupt(
+    assembler: EpisodeAssembler, roles: Sequence[TopicRole], spans: Sequence[LostSpan]
+) -> int:
+    """End the episode at each span in which something is lost; return their number."""
+    for span in spans:
+        end_ns = span.start_ns if span.end_ns is None else max(span.end_ns + 1, span.start_ns)
+        unheard = frozenset((role.kind, role.name) for role in roles if role.topic in span.topics)
+        reason = Reason(Cause.LOST)
+        assembler.interrupt(Interruption(span.start_ns, end_ns, reason, unheard))
+    return len(spans)
 
 
 @dataclass(frozen=True)

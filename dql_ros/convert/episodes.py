@@ -116,6 +116,7 @@ class EpisodeAssembler:
         self._interruptions: list[Interruption] = []  # to come, ascending
         self._growing: _Growing | None = None
         self._ended_ns: int | None = None  # a signal ended the last episode then
+        self._cut_ns: int | None = None  # since then something is lost, and none has begun
         self._from_ns = 0  # the next episode begins at or after this
         self._from_is_instant = False
         self._idle_since_ns: int | None = None
@@ -144,12 +145,26 @@ class EpisodeAssembler:
         self._alignment.release(interruption.start_ns)
         now_ns = self._alignment.last_arrival_ns
         if now_ns is not None:
-            self._settle(now_ns + 1, is_finished=True)
-            if self._growing is not None:
-                self._stop(self._growing, now_ns, interruption.reason)
+            if interruption.reason.cause is Cause.LOST:
+                self._cut_off(now_ns, interruption.reason)
+            else:
+                self._settle(now_ns + 1, is_finished=True)
+                if self._growing is not None:
+                    self._stop(self._growing, now_ns, interruption.reason)
         self._wait(interruption.reason)
-        self._alignment.forget_all_before(interruption.end_ns)
+        self._alignment.forget_all_before(interruption.end_ns, interruption.unheard)
         self._from_ns, self._from_is_instant = max(interruption.end_ns, self._from_ns), False
+        if any(("signal", name) in interruption.unheard for name in ("terminated", "truncated")):
+            self._ended_ns = interruption.end_ns
+
+    def _cut_off(self, now_ns: int, reason: Reason) -> None:
+        """End what came before a loss with the last transition of which nothing may be lost."""
+        known_ns = now_ns - self._alignment.longest_delay_ns  # later commands may be on their way
+        self._settle(known_ns + 1, is_finished=True)
+        if self._cut_ns is None:
+            self._cut_ns = known_ns if self._growing is None else self._growing.last_ns
+        if self._growing is not None:
+            self._close(self._growing, reason)
 
     def finish(self) -> None:
         """Close the recording."""
@@ -191,6 +206,7 @@ class EpisodeAssembler:
             self._look_at(more=True)
         if horizon_ns > self._from_ns:
             self._from_ns, self._from_is_instant = horizon_ns, False
+        self._note_ends(self._from_ns)
         return None
 
     def _candidates(self, horizon_ns: int) -> Times:
@@ -202,10 +218,34 @@ class EpisodeAssembler:
         """Whether an episode may run at each tick, by the contract's events."""
         window = self._alignment.window
         is_open: Flags = window.is_open(ticks)
-        if self._ended_ns is not None and window.has_opening:
-            opening = window.next_opening(self._ended_ns)
-            is_open &= ticks >= (END_OF_TIME_NS if opening is None else opening)
+        if not window.has_opening:
+            return is_open
+        if self._ended_ns is not None:
+            is_open &= ticks >= self._opening_after(self._ended_ns)
+        after_ns = self._cut_ns
+        while after_ns is not None:
+            ended_ns = self._alignment.next_end(after_ns)
+            if ended_ns is None or ended_ns > ticks[-1]:
+                break
+            opening_ns = self._opening_after(ended_ns)
+            is_open &= (ticks < ended_ns) | (ticks >= opening_ns)
+            after_ns = max(ended_ns, opening_ns - 1)
         return is_open
+
+    def _opening_after(self, ended_ns: int) -> int:
+        opening_ns = self._alignment.window.next_opening(ended_ns)
+        return END_OF_TIME_NS if opening_ns is None else opening_ns
+
+    def _note_ends(self, until_ns: int) -> None:
+        """Take note of ends of what was cut off where something is lost, before they are dropped.
+
+        Without the loss an episode might have run until then, and ended for good.
+        """
+        while self._cut_ns is not None:
+            ended_ns = self._alignment.next_end(self._cut_ns)
+            if ended_ns is None or ended_ns >= until_ns:
+                break
+            self._ended_ns = self._cut_ns = ended_ns
 
     def _look_at(self, *, more: bool) -> None:
         """Look at twice as many ticks next, since all were of use, or at few."""
@@ -216,7 +256,7 @@ class EpisodeAssembler:
         ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
         first = observed.values[row : row + 1]
         self._growing = _Growing(tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first])
-        self._ended_ns = None
+        self._ended_ns = self._cut_ns = None
         return self._growing
 
     def _grow(self, growing: _Growing, horizon_ns: int, *, is_finished: bool) -> bool:

@@ -82,11 +82,14 @@ class Interruption:
         start_ns: What arrived before this time is believed.
         end_ns: So is what arrived at this time or later; equal to the start for an instant.
         reason: What happened.
+        unheard: Kind and name of the streams, signals and events, as `Alignment.push` names them,
+            of which messages were lost: what those said is not known.
     """
 
     start_ns: int
     end_ns: int
     reason: Reason
+    unheard: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True)

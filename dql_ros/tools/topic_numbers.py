@@ -13,6 +13,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError
 from dql_ros.codecs.block import MessageBlock
+from dql_ros.codecs.block_decoder import DamageFinder
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
 from dql_ros.codecs.message_path import JointOrder, is_name, name_list_paths
 from dql_ros.contract import Element, FieldSelection
@@ -120,7 +121,11 @@ class TopicNumbers:
             try:
                 plan, elements = self._plan(block, int(waiting[0]))
             except (LayoutError, ContractError) as cause:
+                finder = DamageFinder(self._topic, self._msgtype, self._typestore)
+                damage = finder.damaged(block.select(waiting[:1])).get(0)
                 self.refusal = str(cause)
+                if damage is not None:
+                    self.refusal = f"a message is damaged: {damage}; --salvage leaves it out"
                 return
             rows = waiting[block.lengths[waiting] == plan.length]
             fits, gathered = plan.take(block.data, block.starts[rows])

@@ -1,7 +1,6 @@
 """Reads a bag's messages once, and compares their number with what the bag says.
 
-The segments of all its files are read in the order of their times; messages that were compressed
-one by one, are in ROS 1's serialisation or in a rarer form of CDR become plain CDR.
+The segments of all its files are read in the order of their times, and become plain CDR.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dql_core.errors import BagError
 from dql_ros.bag.storage.definitions import BagTypes
 from dql_ros.bag.storage.folder import METADATA_NAME
-from dql_ros.bag.storage.io import ZSTD_MAGIC, decompress_message
+from dql_ros.bag.storage.plain_blocks import PlainBlocks
 from dql_ros.bag.storage.storage import (
     DAMAGE,
     MAX_TIME_NS,
@@ -33,6 +31,7 @@ from dql_ros.bag.storage.storage import (
     ChannelBlocks,
     DamageError,
     Loss,
+    LostSpan,
     Segment,
     StorageFile,
     reason_of,
@@ -49,11 +48,7 @@ from dql_ros.bag.storage.written_order import (
 )
 from dql_ros.codecs.block import Batch, MessageBlock
 
-# So many bytes of messages at a time are decompressed.
-BLOCK_BYTES = 1 << 24
 MAX_NAMED = 4
-# The second byte of a message in CDR.
-BIG_ENDIAN = b"\0"
 _Blocks = tuple[tuple[Channel, MessageBlock], ...]
 _Read = tuple[list[ChannelBlocks], Exception | None]
 # So many threads read ahead; decompression and checksums leave the interpreter to the others.
@@ -78,6 +73,7 @@ class Reading:
 
     Attributes:
         losses: What could not be read so far.
+        lost_spans: When it was recorded, as far as that is known.
         notes: What the user should know, complete at the end.
     """
 
@@ -95,8 +91,13 @@ class Reading:
         steps: Sequence[ClockStep] = (),
     ) -> None:
         self.losses = list(losses)
+        self.lost_spans = [
+            LostSpan(loss.start_ns, loss.end_ns)
+            for loss in self.losses
+            if loss.start_ns is not None
+        ]
         self.notes: list[str] = []
-        self._unreadable = unreadable
+        self._plain = PlainBlocks(typestore, unreadable)
         self._parts = parts(steps)
         self._order = WrittenOrder(ChannelNumbers(storages))
         self._storages = storages
@@ -104,11 +105,10 @@ class Reading:
         self._size_bytes = size_bytes
         self._salvage = salvage
         self._topics = topics
-        self._typestore = typestore
         self._read: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._complete_until_ns = -MAX_TIME_NS
-        self._types: dict[tuple[str, str], BagTypes | None] = {}
+        self._messages_lost: dict[tuple[str, str], int] = {}  # where of the losses those are
         self._left = self._total = 0  # bytes of segments
         self._is_read = False
 
@@ -156,7 +156,7 @@ class Reading:
                     until_ns = max(self._complete_until_ns, min(mine.until_ns, following_ns))
                     # What is lost of a segment may be known only at its end.
                     until_ns = self._complete_until_ns if self._salvage else until_ns
-                    yield from self._in_cdr(blocks, until_ns)
+                    yield from self._in_cdr(at.segment.file, blocks, until_ns)
                     if late:
                         raise DamageError(
                             f"has {late} messages before the time it says it begins at"
@@ -182,75 +182,24 @@ class Reading:
         until_ns = piece.until_ns + part.shift_ns
         return ChannelBlocks(tuple(pair for pair in mine if len(pair[1])), until_ns)
 
-    def _in_cdr(self, blocks: _Blocks, until_ns: int) -> Iterator[Batch]:
+    def _in_cdr(self, file: str, blocks: _Blocks, until_ns: int) -> Iterator[Batch]:
         """Messages of a segment; those that must be worked on first are batches of their own."""
         ready = []
         for channel, block in blocks:
-            lost: list[tuple[str, int]] | None = [] if self._salvage else None
-            converted = self._converted(channel, block, lost)
-            if converted is None:
-                ready.append(block)
-                continue
-            for each in converted:
-                self._read[each.topic] += len(each)
-                yield Batch((each,), self._complete_until_ns, self._bytes_done)
+            lost: dict[int, str] | None = {} if self._salvage else None
+            plain = self._plain.of(channel, block, lost)
+            if not isinstance(plain, MessageBlock):
+                for each in plain:
+                    self._read[each.topic] += len(each)
+                    yield Batch((each,), self._complete_until_ns, self._bytes_done)
+            elif len(plain):
+                ready.append(plain)
             if lost:
-                self._lost[block.topic] += len(lost)
-                name = self._storages[0].path.name
-                (reason, start_ns), (_, end_ns) = lost[0], lost[-1]
-                self.losses.append(Loss(name, reason, len(lost), None, start_ns, end_ns))
+                self._lose_messages(file, block, sorted(lost.items()))
         for block in ready:
             self._read[block.topic] += len(block)
         self._complete_until_ns = until_ns
         yield Batch(tuple(ready), until_ns, self._bytes_done)
-
-    def _converted(
-        self, channel: Channel, block: MessageBlock, lost: list[tuple[str, int]] | None
-    ) -> Iterable[MessageBlock] | None:
-        """A block's messages in plain CDR, in blocks; ``None`` if they are as they should be."""
-        if self._unreadable is None:
-            conversion = self._conversion(channel, block)
-            return None if conversion is None else converted(block, conversion, lost)
-        if channel.topic in self._unreadable:
-            return None
-        try:
-            conversion = self._conversion(channel, block)
-            return None if conversion is None else list(converted(block, conversion, lost))
-        except (BagError, DamageError) as cause:
-            self._unreadable[channel.topic] = str(cause)
-            return None
-
-    def _conversion(
-        self, channel: Channel, block: MessageBlock
-    ) -> Callable[[memoryview], bytes] | None:
-        """What makes plain CDR of a message; ``None`` if all of a block's are."""
-        name, msgtype = channel.topic, channel.msgtype
-        if channel.encoding == "ros1":
-            of_ros1 = self._typestore(name, msgtype)
-            return lambda message: bytes(of_ros1.ros1_to_cdr(message, msgtype))
-        are_compressed, types = is_compressed(block), self._types_of(name, msgtype)
-        are_plain = types is None or types.is_plain
-        if not are_compressed and (types is None or (are_plain and not is_big_endian(block))):
-            return None
-        rewrite = None if types is None else types.plain_cdr(msgtype)
-
-        def conversion(message: memoryview) -> bytes:
-            cdr = _decompressed(message) if are_compressed else bytes(message)
-            if rewrite is None or (are_plain and cdr[1:2] != BIG_ENDIAN):
-                return cdr
-            return rewrite(cdr)
-
-        return conversion
-
-    def _types_of(self, topic: str, msgtype: str) -> BagTypes | None:
-        """The types of messages in CDR; ``None`` if nobody knows them, nor needs to."""
-        key = topic, msgtype
-        if key not in self._types:
-            try:
-                self._types[key] = self._typestore(topic, msgtype)
-            except BagError:
-                self._types[key] = None
-        return self._types[key]
 
     def _note(
         self, segment: Segment, found: Counter[str], cause: Exception, shift_ns: int
@@ -259,6 +208,7 @@ class Reading:
         if not self._salvage:
             raise DamageError(f"{segment.file}: {reason_of(cause)}") from cause
         messages = None
+        missing: dict[str, int] = {}
         if segment.counts is not None:
             missing = {topic: count - found[topic] for topic, count in segment.counts.items()}
             self._lost.update(missing)
@@ -268,6 +218,29 @@ class Reading:
         start_ns, end_ns = (lost_ns and (each + shift_ns for each in lost_ns)) or (None, None)
         reason, size = reason_of(cause), segment.size_bytes
         self.losses.append(Loss(segment.file, reason, messages, size, start_ns, end_ns))
+        if start_ns is not None:
+            topics = (topic for topic, count in missing.items() if count > 0)
+            self.lost_spans.append(LostSpan(start_ns, end_ns, frozenset(topics)))
+
+    def _lose_messages(
+        self, file: str, block: MessageBlock, lost: Sequence[tuple[int, str]]
+    ) -> None:
+        """Note messages that are none of their type, by place: one loss a file and topic."""
+        times_ns = block.log_times_ns[[index for index, _ in lost]].tolist()
+        key = file, block.topic
+        if key not in self._messages_lost:
+            self._messages_lost[key] = len(self.losses)
+            self.losses.append(Loss(file, lost[0][1], 0, None, times_ns[0], times_ns[0]))
+        place = self._messages_lost[key]
+        known = self.losses[place]
+        count, end_ns = (known.messages or 0) + len(lost), max(known.end_ns or 0, times_ns[-1])
+        self.losses[place] = replace(known, messages=count, end_ns=end_ns)
+        self._lost[block.topic] += len(lost)
+        # Between messages that can be read, those that cannot are a span of their own.
+        begins = [n for n in range(len(lost)) if not n or lost[n][0] != lost[n - 1][0] + 1]
+        for first, after in zip(begins, [*begins[1:], len(lost)], strict=True):
+            span = times_ns[first], times_ns[after - 1]
+            self.lost_spans.append(LostSpan(*span, frozenset({block.topic})))
 
     def _compare(self) -> None:
         """Compare the numbers of messages with what metadata.yaml and the files say."""
@@ -320,80 +293,6 @@ class Reading:
             f"{self._read[topic]} could be read"
         )
         return [Loss(source, reason, missing, None)]
-
-
-def is_compressed(block: MessageBlock) -> bool:
-    """Whether its messages are compressed one by one, as in rosbag2's ``message`` mode.
-
-    CDR begins with a zero byte, so that no message is taken for a compressed one.
-    """
-    filled = block.starts[block.lengths >= len(ZSTD_MAGIC)]
-    return bool(len(filled)) and bool((block.data[filled] == ZSTD_MAGIC[0]).any())
-
-
-def is_big_endian(block: MessageBlock) -> bool:
-    """Whether some of its messages are in big-endian CDR."""
-    filled = block.starts[block.lengths >= 2]
-    return bool(len(filled)) and bool((block.data[filled + 1] == BIG_ENDIAN[0]).any())
-
-
-def _decompressed(payload: memoryview) -> bytes:
-    if payload[: len(ZSTD_MAGIC)] == ZSTD_MAGIC:
-        return decompress_message(payload)
-    if len(payload) and payload[0] == 0:
-        return bytes(payload)
-    raise DamageError("it is neither CDR nor compressed CDR")
-
-
-def converted(
-    block: MessageBlock,
-    conversion: Callable[[memoryview], bytes],
-    lost: list[tuple[str, int]] | None,
-) -> Iterator[MessageBlock]:
-    """Yield a block's messages in another form, in blocks that are not large.
-
-    Args:
-        block: Messages as recorded.
-        conversion: Makes another form of one.
-        lost: Takes the reason for each message that is left out, and its log time; ``None`` to
-            raise it.
-
-    Raises:
-        DamageError: If one does not fit its type, and ``lost`` is ``None``.
-    """
-    payloads: list[bytes] = []
-    kept: list[int] = []
-    size = 0
-    for index in range(len(block)):
-        try:
-            payload = conversion(memoryview(block.payload(index)))
-        except DAMAGE as cause:
-            reason = f"a message of {block.topic} is no valid {block.msgtype} ({reason_of(cause)})"
-            if lost is None:
-                raise DamageError(reason) from cause
-            lost.append((reason, int(block.log_times_ns[index])))
-            continue
-        payloads.append(payload)
-        kept.append(index)
-        size += len(payload)
-        if size >= BLOCK_BYTES:
-            yield _block(block, kept, payloads)
-            payloads, kept, size = [], [], 0
-    if payloads:
-        yield _block(block, kept, payloads)
-
-
-def _block(block: MessageBlock, kept: list[int], payloads: list[bytes]) -> MessageBlock:
-    lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    return MessageBlock(
-        topic=block.topic,
-        msgtype=block.msgtype,
-        log_times_ns=block.log_times_ns[kept],
-        data=np.frombuffer(b"".join(payloads), np.uint8),
-        starts=np.cumsum(lengths) - lengths,
-        lengths=lengths,
-        shift_ns=block.shift_ns,
-    )
 
 
 def _in_time(piece: ChannelBlocks, from_ns: int) -> tuple[_Blocks, int]:

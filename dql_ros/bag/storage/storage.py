@@ -330,6 +330,21 @@ class Loss:
     end_ns: int | None = None
 
 
+@dataclass(frozen=True)
+class LostSpan:
+    """When something of a bag is lost: nothing that lasts over it is to be believed.
+
+    Attributes:
+        start_ns: Nothing received before this time is lost.
+        end_ns: Nothing received after this time is; ``None`` where nobody knows.
+        topics: Of which topics messages are lost; empty where nobody knows.
+    """
+
+    start_ns: int
+    end_ns: int | None
+    topics: frozenset[str] = frozenset()
+
+
 def lost_words(losses: Sequence[Loss]) -> str:
     """Say what is lost of a bag, in one line that is not long."""
     first = "; ".join(f"{loss.file}: {loss.reason}" for loss in losses[:MAX_LOSSES])

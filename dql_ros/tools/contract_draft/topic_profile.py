@@ -18,7 +18,7 @@ from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import Pauses, TopicStatistics
 from dql_ros.tools.contract_draft.topic_parts import Part, is_of_robot, parts_of
-from dql_ros.tools.survey import survey
+from dql_ros.tools.survey import SurveyedTopic, survey
 from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers
 
 # Log times that go back by more are of a clock that was set back.
@@ -163,6 +163,14 @@ class _Known:
         self._seen = {key: fact.messages for key, fact in self.numbers.facts.items()}
         self._first = self._first or recording
 
+    def note(self, found: SurveyedTopic, *, is_damaged: bool) -> None:
+        """Take note of why a recording's messages of it cannot be used, if they cannot."""
+        is_other = self.msgtype != found.topic.msgtype
+        if is_other or (found.unreadable and not is_damaged):
+            self.numbers = self.typestore = None
+        elif found.unreadable and self.numbers is not None:
+            self.numbers.refusal = found.unreadable
+
 
 class Profiler:
     """Reads recordings, each once from its start to its end, one after the other.
@@ -210,8 +218,7 @@ class Profiler:
                 name,
                 _Known(each.topic.msgtype, each.statistics, numbers.get(name), _store(bag, name)),
             )
-            if each.unreadable or known.msgtype != each.topic.msgtype:
-                known.numbers = known.typestore = None
+            known.note(each, is_damaged=name not in bag.unreadable)
             if each.statistics.count > before.get(name, 0):
                 self._note_presence(name, bag.end_ns)
                 known.note_numbers(str(bag.path))

@@ -98,7 +98,10 @@ def test_a_topic_that_nobody_can_read_ends_neither_inspect_nor_init(
     assert "a message of /bad is no valid std_msgs/msg/Float64" in topics["/bad"].unreadable
     assert topics["/good"].unreadable == ""
     assert [topics[name].statistics.count for name in ("/bad", "/good")] == [20, 20]
-    assert profiles["/bad"].numbers is None
+    refused = profiles["/bad"].numbers
+    assert refused is not None
+    assert refused.refusal == topics["/bad"].unreadable
+    assert refused.refusal.endswith("; --salvage leaves it out")
     assert profiles["/good"].numbers is not None
     inspect([path])
     assert "- /bad: its 20 messages cannot be decoded: a message of" in words(
