@@ -105,6 +105,7 @@ class Bag:
         self._folders = message_folders(tuple(msgs)) if msgs else None
         self._reading: Reading | None = None
         self.size_bytes = 0
+        self._unnamed: tuple[str, ...] = ()
         self._folder: Unfinished | None = None
         self._storages: list[StorageFile] = []
         try:
@@ -118,7 +119,7 @@ class Bag:
     def _open(self) -> None:
         layout = find_files(self.path, salvage=self._salvage)
         self._yaml, self._notes, self._losses = layout.metadata, layout.notes, layout.losses
-        self.files = layout.files
+        self.files, self._unnamed = layout.files, layout.unnamed
         self.size_bytes = sum(file.stat().st_size for file in layout.files)
         for file in layout.files:
             try:
@@ -149,7 +150,9 @@ class Bag:
     def _timed(self, loss: Loss) -> Loss:
         """A file of which nothing can be read lies in time between its neighbours in the bag."""
         spans = {each.path.name: span for each in self._storages if (span := each.span_ns)}
-        order = [file.name for file in self.files] if self._yaml is None else self._yaml.files
+        order = [file.name for file in self.files]
+        if self._yaml is not None and set(order) & set(self._yaml.files):
+            order = list(self._yaml.files)  # also of files that are missing
         if loss.start_ns is not None or loss.file in spans or loss.file not in order:
             return loss
         place = order.index(loss.file)
@@ -425,9 +428,14 @@ class Bag:
 
     def _damaged(self, cause: BaseException) -> BagError:
         reason = f"{self.path}: cannot be read: {reason_of(cause)}"
-        if self._salvage or not self.size_bytes:
-            return BagError(f"{reason}; the bag is damaged" if self.size_bytes else reason)
-        return BagError(f"{reason}; the bag is damaged: --salvage reads what is left of it")
+        if not self.size_bytes:
+            return BagError(reason)
+        if self._unnamed:
+            reason += f" (not of {', '.join(self._unnamed)}, which {METADATA_NAME} does not name)"
+        remedy = "" if self._salvage else ": --salvage reads what is left of it"
+        if self._unnamed:
+            remedy += f"; to read all files, remove {METADATA_NAME}"
+        return BagError(f"{reason}; the bag is damaged{remedy}")
 
 
 def unreadable_remarks(topics: Iterable[tuple[str, str, int, str]]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +31,7 @@ MAX_METADATA_BYTES = 1 << 24
 # A bag of ten thousand files has about half of it.
 MAX_VALUES = 300_000
 NEWEST_VERSION = 9
+MAX_NAMED = 4
 # What macOS puts beside each file on a disk that is not its own.
 SIDE_FILE = "._"
 
@@ -82,12 +84,12 @@ def parse_metadata(text: str) -> Metadata:
     for name, _, count in topics:
         counts[name] += count
     distribution = information.get("ros_distro")
+    file_counts = _file_counts(information)
+    paths = _list(information, "relative_file_paths")
     return Metadata(
         version=_count(information, "version"),
-        files=tuple(
-            PurePosixPath(str(path)).name for path in _list(information, "relative_file_paths")
-        ),
-        file_counts=_file_counts(information),
+        files=tuple(PurePosixPath(str(each)).name for each in paths or file_counts),
+        file_counts=file_counts,
         counts=counts,
         types={name: msgtype for name, msgtype, _ in topics},
         publishers={
@@ -159,12 +161,14 @@ class Layout:
         metadata: What metadata.yaml says, if there is one.
         notes: What the user should know.
         losses: Files that are missing.
+        unnamed: Files in the folder that metadata.yaml does not name.
     """
 
     files: tuple[Path, ...]
     metadata: Metadata | None = None
     notes: list[str] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
+    unnamed: tuple[str, ...] = ()
 
 
 def is_storage(path: Path) -> bool:
@@ -234,16 +238,26 @@ def _accept_without_metadata(path: Path, layout: Layout) -> None:
             f"{path}: has no {METADATA_NAME}: it is no rosbag2 folder, nor has it files of one "
             f"({', '.join(FOLDER_SUFFIXES)})"
         )
-    stems = {_SPLIT.sub("", file.name.split(".")[0]) for file in layout.files}
-    if len(stems) > 1:
-        names = ", ".join(file.name for file in layout.files[:4])
-        raise BagError(
-            f"{path}: has no {METADATA_NAME} and files of {len(stems)} recordings ({names}); name "
-            f"one of them"
-        )
+    _require_one_recording(path, layout, f"has no {METADATA_NAME} and")
     if not (path / METADATA_NAME).is_file():
         names = ", ".join(file.name for file in layout.files)
         layout.notes.append(f"has no {METADATA_NAME}; read are the files that are there: {names}")
+
+
+def _require_one_recording(path: Path, layout: Layout, why: str) -> None:
+    """Check that files that nobody names are of one recording."""
+    stems = {_SPLIT.sub("", file.name.split(".")[0]) for file in layout.files}
+    if len(stems) > 1:
+        raise BagError(
+            f"{path}: {why} files of {len(stems)} recordings ({_names(layout.files)}); name one "
+            f"of them"
+        )
+
+
+def _names(files: Sequence[Path | str]) -> str:
+    """Names of files, of many the first."""
+    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
+    return ", ".join(Path(file).name for file in files[:MAX_NAMED]) + more
 
 
 def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: bool) -> None:
@@ -260,22 +274,40 @@ def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: 
     found = {name: _present(name, present) for name in dict.fromkeys(metadata.files)}
     missing = [name for name, file in found.items() if file is None]
     named = tuple(file for file in found.values() if file is not None)
-    if missing and not named and layout.files:
-        layout.notes.append(
-            f"{METADATA_NAME} names other files ({', '.join(missing[:4])}); read are those that "
-            f"are there: {', '.join(present)}"
-        )
+    if not named:
+        _take_what_is_there(path, layout, missing)
         return
-    if missing and not (salvage and named):
+    layout.unnamed = tuple(file.name for file in layout.files if file not in named)
+    unnamed = f"{_names(layout.unnamed)} not read, which {METADATA_NAME} does not name"
+    if missing and not salvage:
         raise BagError(
-            f"{path}: cannot be read: {missing[0]}, which {METADATA_NAME} names, is missing; the "
-            f"bag is damaged"
+            f"{path}: cannot be read: {_names(missing)}, which {METADATA_NAME} names, is missing"
+            f"{f' ({unnamed})' if layout.unnamed else ''}; the bag is damaged: --salvage reads "
+            f"the files that are there"
         )
     for name in missing:
         layout.losses.append(Loss(name, "is missing", metadata.file_counts.get(name), None))
-    if others := [file.name for file in layout.files if file not in named]:
-        layout.notes.append(f"{', '.join(others)} not read, which {METADATA_NAME} does not name")
+    if layout.unnamed:
+        layout.notes.append(unnamed)
     layout.files = named
+
+
+def _take_what_is_there(path: Path, layout: Layout, missing: Sequence[str]) -> None:
+    """Take the files in the folder, none of which metadata.yaml names."""
+    if not layout.files:
+        what = f"{_names(missing)}, which {METADATA_NAME} names, is missing"
+        if not missing:
+            what = f"there is no file of a recording beside its {METADATA_NAME}"
+        raise BagError(
+            f"{path}: cannot be read: {what}; put it into the folder "
+            f"({', '.join(FOLDER_SUFFIXES)})"
+        )
+    why = f"{METADATA_NAME} names " + (
+        f"other files ({_names(missing)})" if missing else "no file"
+    )
+    _require_one_recording(path, layout, f"{why}, and there are")
+    names = ", ".join(file.name for file in layout.files)
+    layout.notes.append(f"{why}; read are those that are there: {names}")
 
 
 def _present(name: str, present: dict[str, Path]) -> Path | None:

@@ -128,7 +128,7 @@ def write_ros1(
 
 
 def write_metadata(
-    folder: Path, messages: Sequence[Sent], files: Sequence[str], **more: Any
+    folder: Path, messages: Sequence[Sent], files: Sequence[str], /, **more: Any
 ) -> None:
     """Write a metadata.yaml."""
     topics = sorted({message.topic for message in messages})

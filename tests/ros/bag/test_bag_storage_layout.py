@@ -213,12 +213,74 @@ def test_metadata_that_names_other_files(tmp_path: Path) -> None:
         assert bag.notes == ("run_1.mcap not read, which metadata.yaml does not name",)
 
 
+@pytest.mark.parametrize("salvage", [False, True])
+@pytest.mark.parametrize("more", [{}, {"relative_file_paths": None}])
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_metadata_that_names_no_file(
+    tmp_path: Path, more: dict[str, None], is_counted: bool, salvage: bool
+) -> None:
+    messages = ramp(40)
+    split(tmp_path / "run", messages, 2)
+    write_metadata(tmp_path / "run", messages if is_counted else [], [], **more)
+    assert read(tmp_path / "run", salvage=salvage) == messages
+    with Bag(tmp_path / "run", salvage=salvage) as bag:
+        assert bag.notes[0] == (
+            "metadata.yaml names no file; read are those that are there: run_0.mcap, run_1.mcap"
+        )
+        assert bag.losses == ()
+
+
+def test_metadata_that_names_its_files_only_one_by_one(tmp_path: Path) -> None:
+    messages = ramp(40)
+    names = split(tmp_path / "run", messages, 2)
+    entries = [{"path": f"run/{name}", "message_count": 20} for name in names]
+    write_metadata(tmp_path / "run", messages, [], files=entries)
+    assert read(tmp_path / "run") == messages
+    with Bag(tmp_path / "run") as bag:
+        assert bag.notes == ()
+
+
+def test_files_of_two_recordings_that_nobody_names_are_not_mixed(tmp_path: Path) -> None:
+    messages = ramp(40)
+    (name,) = split(tmp_path / "run", messages, 1)
+    (tmp_path / "run" / "walk_0.mcap").write_bytes((tmp_path / "run" / name).read_bytes())
+    for named, why in (([], "names no file"), (["x.mcap"], r"names other files \(x.mcap\)")):
+        write_metadata(tmp_path / "run", messages, named)
+        files = r"there are files of 2 recordings \(run_0.mcap, walk_0.mcap\); name one of them"
+        with pytest.raises(BagError, match=f"metadata.yaml {why}, and {files}"):
+            Bag(tmp_path / "run")
+
+
+def test_metadata_without_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for named in ([], ["run_0.mcap"]):
+        write_metadata(tmp_path / "run", ramp(4), named)
+        why = "run_0.mcap, which .* is missing" if named else "there is no file of a recording"
+        with pytest.raises(BagError, match=rf"cannot be read: {why}.*; put it into the folder"):
+            Bag(tmp_path / "run", salvage=True)
+
+
+def test_what_a_file_lacks_that_is_not_named_is_not_called_damage_alone(tmp_path: Path) -> None:
+    messages = ramp(40)
+    names = split(tmp_path / "run", messages, 2)
+    write_metadata(tmp_path / "run", messages, names[:1])
+    why = r"20 could be read|10 could be read"
+    remedy = (
+        r"not of run_1.mcap, which .* does not name.*; to read all files, remove metadata.yaml"
+    )
+    with pytest.raises(BagError, match=rf"(?:{why}).*{remedy}$"):
+        read(tmp_path / "run")
+    (tmp_path / "run" / "metadata.yaml").unlink()
+    assert read(tmp_path / "run") == messages
+
+
 def test_missing_file_is_an_error_or_a_loss(tmp_path: Path) -> None:
     messages = ramp(40)
     names = split(tmp_path / "run", messages, 4)
     write_metadata(tmp_path / "run", messages, names)
     (tmp_path / "run" / names[1]).unlink()
-    with pytest.raises(BagError, match=r"run_1.mcap, which metadata.yaml names, is missing"):
+    named = r"run_1.mcap, which metadata.yaml names, is missing; .* --salvage reads the files that"
+    with pytest.raises(BagError, match=named):
         Bag(tmp_path / "run")
     assert read(tmp_path / "run", salvage=True) == messages[:10] + messages[20:]
     with Bag(tmp_path / "run", salvage=True) as bag:
