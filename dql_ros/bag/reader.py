@@ -304,6 +304,15 @@ class Bag:
                 f"record it while its publisher runs"
             )
 
+    def require_fields(self, topic: str, msgtype: str) -> None:
+        """Check that what defines a topic's type, which the bag has, says that it has fields.
+
+        Raises:
+            BagError: If it has none, as where a recorder left out the definition.
+        """
+        if self._typestore(topic, msgtype).is_fieldless:
+            raise BagError(f"{self.path}: {topic} cannot be read: {UndefinedTypeError(msgtype)}")
+
     def typestore(self, topic: str, msgtype: str = "") -> BagTypes:
         """Return the type store that knows a topic's type: the bag's own definition, if any.
 

@@ -71,6 +71,8 @@ def require_topic(bag: Bag, role: TopicRole) -> None:
         BagError: Naming the bag, the topic, and the nearest that the bag has.
     """
     bag.require_topic(role.topic, role.rule.type, role.label, may_be_silent=role.may_be_silent)
+    if isinstance(role.rule, Stream) or role.rule.path is not None:
+        bag.require_fields(role.topic, role.rule.type)
 
 
 def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:

@@ -76,6 +76,10 @@ _TIME = "int32 sec\nuint32 nanosec\n"
 class BagTypes(Typestore):
     """Types of a bag; its messages may be in the rarer forms of CDR, see `PlainCdr`.
 
+    Attributes:
+        is_fieldless: Whether the type that they were asked for has no field by the bag, and nobody
+            else defines it: it may be an empty one, or its definition was left out.
+
     Args:
         base: The module of a distribution, or nothing.
         recorded: The types as the bag's messages have them, if that is not the plain form.
@@ -83,6 +87,7 @@ class BagTypes(Typestore):
 
     def __init__(self, base: ModuleType | None = None, recorded: Typesdict | None = None) -> None:
         super().__init__(base)
+        self.is_fieldless = False
         self._recorded = recorded
 
     @property
@@ -186,8 +191,11 @@ def _store(
     if definition.format and definition.text.strip():
         try:
             types = _parsed(msgtype, definition)
-            if types.get(msgtype, ((), ()))[1] or not known.has_fields(msgtype):
-                return known.compiled(msgtype, types)
+            has_fields = bool(types.get(msgtype, ((), ()))[1])
+            if has_fields or not known.has_fields(msgtype):
+                store = known.compiled(msgtype, types)
+                store.is_fieldless = not has_fields and not known.has(msgtype)
+                return store
         except DAMAGE as cause:
             reason = reason_of(cause)
     try:
@@ -211,6 +219,10 @@ class _Known:
     def __init__(self, standard: Stores, folders: MessageFolders | None) -> None:
         self._standard = standard
         self._folders = folders
+
+    def has(self, msgtype: str) -> bool:
+        """Whether the type is known."""
+        return bool(self._types(msgtype))
 
     def has_fields(self, msgtype: str) -> bool:
         """Whether the type is known and not an empty one."""
@@ -245,7 +257,8 @@ class _Known:
             name = waiting.pop()
             if name in needed:
                 continue
-            types = types if name in types else {**self._types(name), **types}
+            if not types.get(name, ((), ()))[1]:  # left out, or empty as it should be
+                types = {**types, **self._types(name)}
             if name not in types:
                 raise UndefinedTypeError(name)
             _, fields = types[name]

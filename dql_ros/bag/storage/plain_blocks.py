@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from dql_core.errors import BagError
-from dql_ros.bag.storage.definitions import BagTypes
+from dql_ros.bag.storage.definitions import BagTypes, UndefinedTypeError
 from dql_ros.bag.storage.io import ZSTD_MAGIC, decompress_message
 from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, reason_of
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import DamageFinder
+from dql_ros.codecs.cdr_layout import MAX_PADDING
 
 # So many bytes of messages at a time are decompressed.
 BLOCK_BYTES = 1 << 24
+# A message without a field.
+EMPTY = b"\0\1\0\0\0"
 # The second byte of a message in CDR.
 BIG_ENDIAN = b"\0"
 
@@ -58,6 +61,8 @@ class PlainBlocks:
         topic, unreadable = channel.topic, self._unreadable
         if unreadable is None:
             return self._plain(channel, block, lost)
+        if topic not in unreadable and self._lacks_fields(channel, block):
+            unreadable[topic] = str(UndefinedTypeError(channel.msgtype))
         if topic in unreadable:
             return block
         try:
@@ -98,7 +103,7 @@ class PlainBlocks:
     ) -> MessageBlock:
         """The messages that are of their type, where those that are not are left out."""
         types = None if lost is None else self._types_of(channel.topic, channel.msgtype)
-        if lost is None or types is None:
+        if lost is None or types is None or types.is_fieldless:
             return block
         key = channel.topic, channel.msgtype
         if key not in self._finders:
@@ -118,6 +123,8 @@ class PlainBlocks:
         name, msgtype = channel.topic, channel.msgtype
         if channel.encoding == "ros1":
             of_ros1 = self._typestore(name, msgtype)
+            if of_ros1.is_fieldless:
+                return lambda _: EMPTY
             return lambda message: bytes(of_ros1.ros1_to_cdr(message, msgtype))
         are_compressed, types = is_compressed(block), self._types_of(name, msgtype)
         are_plain = types is None or types.is_plain
@@ -132,6 +139,12 @@ class PlainBlocks:
             return rewrite(cdr)
 
         return conversion
+
+    def _lacks_fields(self, channel: Channel, block: MessageBlock) -> bool:
+        """Whether messages hold something, and by the bag's definition of their type nothing."""
+        types = self._types_of(channel.topic, channel.msgtype)
+        smallest = 0 if channel.encoding == "ros1" else len(EMPTY) + MAX_PADDING
+        return types is not None and types.is_fieldless and bool((block.lengths > smallest).any())
 
     def _types_of(self, topic: str, msgtype: str) -> BagTypes | None:
         """The types of messages in CDR; ``None`` if nobody knows them, nor needs to."""

@@ -12,7 +12,7 @@ from typing import Any
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, counted
-from dql_ros.bag.reader import Bag, ClockStep
+from dql_ros.bag.reader import Bag, ClockStep, unreadable_remarks
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
@@ -212,7 +212,8 @@ class Profiler:
         before = {name: known.statistics.count for name, known in self._topics.items()}
         statistics = {name: known.statistics for name, known in self._topics.items()}
         steps = self._known_steps.get(bag.path, ())
-        for each in survey(bag, progress, visit, statistics, steps):
+        surveyed = survey(bag, progress, visit, statistics, steps)
+        for each in surveyed:
             name = each.topic.name
             known = self._topics.setdefault(
                 name,
@@ -226,9 +227,15 @@ class Profiler:
             if (rate_hz := _usual_rate_hz(of_recording.to_json())) is not None:
                 self._topics[name].rates_hz.append(rate_hz)
         self._recordings.append(str(bag.path))
-        self._note_damage(bag)
+        self._note_damage(bag, surveyed)
 
-    def _note_damage(self, bag: Bag) -> None:
+    def _note_damage(self, bag: Bag, surveyed: Sequence[SurveyedTopic]) -> None:
+        unreadable = (
+            (each.topic.name, each.topic.msgtype, each.statistics.count, each.unreadable)
+            for each in surveyed
+            if each.unreadable
+        )
+        self.losses += [f"{bag.path}: {text}" for text in unreadable_remarks(unreadable)]
         if bag.losses:
             self.losses.append(f"{bag.path}: lost: {lost_words(bag.losses)}")
         if found := bag.clock_steps(SET_BACK_NS):
