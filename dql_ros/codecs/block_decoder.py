@@ -112,7 +112,7 @@ class BlockDecoder:
         self._typestore = typestore
         self._stamped = stream.stamp == "header"
         self._decoder = StreamDecoder(stream)
-        self._transform = StreamTransform(stream.fields)
+        self._transform = StreamTransform(stream.fields, are_offset=True)
         self._order = JointOrder(stream.topic, stream.joints, stream.unnamed == "by_index")
         self._plans: list[RowPlan] = []
         self._lacks: dict[RowPlan, int] = {}
@@ -196,7 +196,8 @@ class BlockDecoder:
         stamp, vector, lack = self._decode_one(block, index)
         try:
             layout = lay_out(block.payload(index), self._msgtype, self._typestore)
-            plan = RowPlan(layout, self._selections, self._order, self._stamped)
+            offsets = self._decoder.integers.offsets
+            plan = RowPlan(layout, self._selections, self._order, self._stamped, offsets)
         except LayoutError:
             return None
         _, gathered = plan.take(block.data, block.starts[index : index + 1])

@@ -9,8 +9,9 @@ Common Data Representation; DDS-XTypes 7.4.1).
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from dql_ros.codecs.message_path import (
     position_of,
 )
 from dql_ros.codecs.stamps import stamps_of
+from dql_ros.codecs.wide_integers import less_offset
 from dql_ros.contract import FieldSelection
 from dql_ros.contract.field import Named, split_path
 
@@ -305,6 +307,7 @@ class RowPlan:
         selections: What is to be taken.
         order: Finds joints by name.
         stamped: Whether the header stamp is wanted, too.
+        offsets: What is subtracted from the numbers of columns, see `IntegerOffsets`.
 
     Raises:
         LayoutError: If what is selected is no number of the message.
@@ -317,11 +320,13 @@ class RowPlan:
         selections: Sequence[FieldSelection],
         order: JointOrder,
         stamped: bool,
+        offsets: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self.length = len(layout.template)
         self.is_unnamed = False
         self._layout = layout
         self._order = order
+        self._offsets = offsets
         self.is_absent = False
         try:
             places = [place for selection in selections for place in self._places(selection)]
@@ -370,6 +375,12 @@ class RowPlan:
         numbers = np.empty((len(gathered[0]), self._width))
         for index, run in self._runs:
             numbers[:, run.columns] = _view(gathered[index], run)
+        for column, offset in self._offsets.items():
+            if not offset:
+                continue
+            index, run = next(each for each in self._runs if column < each[1].columns.stop)
+            found = _view(gathered[index], run)[:, column - run.columns.start]
+            numbers[:, column] = less_offset(found, offset)
         return numbers
 
     def stamps_ns(self, gathered: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from dql_ros.codecs.message_path import (
 from dql_ros.codecs.names_seen import NamesSeen, selected_names
 from dql_ros.codecs.stamps import set_time
 from dql_ros.codecs.transform import StreamTransform
+from dql_ros.codecs.wide_integers import IntegerOffsets
 from dql_ros.contract import ActionStream, Element, FieldSelection, Stream
 from dql_ros.contract.field import join_steps, split_path
 
@@ -48,6 +50,7 @@ class StreamDecoder:
         by_index: How many messages named no joints and were read in the contract's order.
         place_names: Refuses what is taken by its place and has a name.
         names_seen: The names in messages that have not got what is selected.
+        integers: What is subtracted from large integers.
 
     Args:
         stream: The contract's description of the topic.
@@ -56,12 +59,15 @@ class StreamDecoder:
     def __init__(self, stream: Stream) -> None:
         self.by_index = 0
         self._topic = stream.topic
-        self._transform = StreamTransform(stream.fields)
+        self._transform = StreamTransform(stream.fields, are_offset=True)
         order = JointOrder(stream.topic, stream.joints, stream.unnamed == "by_index")
         self._readers: list[tuple[Reader, int]] = []
+        self._raw: list[Callable[[Any], Any]] = []  # a number as the message has it
         self._joint_readers: list[_JointReader] = []
         for selection in stream.fields:
             self._add_readers(selection, order)
+        self.integers = IntegerOffsets(stream.fields)
+        self._wide_columns = sorted(self.integers.columns)
         points = _points_path(stream)
         self._stop = None if points is None else _Stop(stream, points)
         self.place_names = PlaceNames(stream)
@@ -83,6 +89,9 @@ class StreamDecoder:
             for read, width in self._readers:
                 numbers[0, start : start + width] = read(message)
                 start += width
+            for column in self._wide_columns:
+                exact = self.integers.subtracted(column, self._raw[column](message))
+                numbers[0, column] = numbers[0, column] if exact is None else exact
         except AbsentError as absence:
             if self._stop is not None and self._stop.is_in(message):
                 raise CommandEndedError(f"{self._topic}: a trajectory without points") from absence
@@ -99,13 +108,18 @@ class StreamDecoder:
             reader = _JointReader(path, selection.joints, order, self._topic)
             self._joint_readers.append(reader)
             self._readers.append((reader, len(elements)))
+            self._raw += [partial(reader.raw, position) for position in range(len(elements))]
         elif selection.indices and elements:
             path = MessagePath(selection.path, self._topic)
             indices = [int(element.key) for element in elements if element.key is not None]
-            self._readers.append((_IndexReader(path, indices, self._topic), len(indices)))
+            by_index = _IndexReader(path, indices, self._topic)
+            self._readers.append((by_index, len(indices)))
+            self._raw += [partial(by_index.raw, position) for position in range(len(indices))]
         else:
             for element in elements:
-                self._readers.append((MessagePath(element.path, self._topic).number, 1))
+                path = MessagePath(element.path, self._topic)
+                self._readers.append((path.number, 1))
+                self._raw.append(path.get)
 
     def _note_unnamed(self) -> None:
         if any(reader.is_unnamed for reader in self._joint_readers):
@@ -174,6 +188,10 @@ class _IndexReader:
             )
         return elements[self._indices]
 
+    def raw(self, position: int, message: Any) -> Any:
+        """One of the elements as the message has it."""
+        return self._path.get(message)[int(self._indices[position])]
+
 
 class _JointReader:
     """Selects by name; the order is looked up again only when the message's names change."""
@@ -207,6 +225,10 @@ class _JointReader:
             )
             self._names, self._length = list(names), len(elements)
         return elements[self._positions]
+
+    def raw(self, position: int, message: Any) -> Any:
+        """One of the elements of the message that was just read, as it has it."""
+        return self._path.get(message)[int(self._positions[position])]
 
 
 class StreamEncoder:

@@ -18,8 +18,9 @@ from dql_ros.codecs.rotation import (
     quaternion_of_yaw,
     yaws_of_quaternions,
 )
+from dql_ros.codecs.wide_integers import exact_offsets, unit_conversion
 from dql_ros.contract import FieldSelection
-from dql_ros.contract.units import Conversion, conversion
+from dql_ros.contract.units import Conversion
 
 
 class FieldTransform:
@@ -30,13 +31,19 @@ class FieldTransform:
 
     Args:
         selection: The contract's description of the numbers.
+        are_offset: Whether `exact_offsets` are subtracted from what is decoded already.
     """
 
-    def __init__(self, selection: FieldSelection) -> None:
+    def __init__(self, selection: FieldSelection, *, are_offset: bool = False) -> None:
         self._selection = selection
-        self._convert = _conversion(selection)
+        self._convert = unit_conversion(selection)
         self._offsets, self._scales = np.array(selection.offsets), np.array(selection.scales)
         self._is_shifted = bool(self._offsets.any() or (self._scales != 1.0).any())
+        # What is left to subtract of decoded numbers.
+        self._left = self._offsets
+        exact = exact_offsets(selection) if are_offset else []
+        if any(exact):
+            self._left = np.where(exact, 0.0, self._offsets)
         self.is_identity = (
             selection.constant is None
             and selection.rotation is None
@@ -57,7 +64,7 @@ class FieldTransform:
         if not self._is_shifted:
             return numbers
         with np.errstate(over="ignore"):
-            shifted: NDArray[np.float64] = (numbers - self._offsets) * self._scales
+            shifted: NDArray[np.float64] = (numbers - self._left) * self._scales
         return shifted
 
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,10 +90,11 @@ class StreamTransform:
 
     Args:
         selections: The stream's selections.
+        are_offset: Whether `exact_offsets` are subtracted from what is decoded already.
     """
 
-    def __init__(self, selections: Sequence[FieldSelection]) -> None:
-        self._transforms = [FieldTransform(selection) for selection in selections]
+    def __init__(self, selections: Sequence[FieldSelection], *, are_offset: bool = False) -> None:
+        self._transforms = [FieldTransform(each, are_offset=are_offset) for each in selections]
         self._read = _slices(len(selection.read_elements) for selection in selections)
         self._sent = _slices(len(selection.elements) for selection in selections)
         self._fields = _slices(selection.width for selection in selections)
@@ -122,8 +130,3 @@ def _slices(widths: Iterable[int]) -> list[slice]:
     """Places of parts of these widths, one after the other."""
     ends = list(accumulate(widths))
     return [slice(start, stop) for start, stop in zip([0, *ends], ends, strict=False)]
-
-
-def _conversion(selection: FieldSelection) -> Conversion:
-    source = "rad" if selection.rotation == "yaw" else selection.message_unit
-    return conversion(source, selection.vector_unit or "1") if source else Conversion()

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import StrictModel
 
+# Up to it float64 has every whole number.
+LARGEST_WHOLE = 2.0**53
 # Rounding errors of this share of a field's usual change blur what it does.
 LARGEST_SHARE = 0.05
 
@@ -53,10 +55,15 @@ class PrecisionRow(StrictModel):
         return self.sum_of_changes / self.changes if self.changes else 0.0
 
     @property
+    def is_wide(self) -> bool:
+        """Whether even float64 has not every whole number where its values are."""
+        return max(abs(self.low), abs(self.high)) > LARGEST_WHOLE
+
+    @property
     def is_blurred(self) -> bool:
         """Whether rounding takes away much of what the field does."""
         if self.is_constant:
-            return False
+            return self.is_wide
         if not self.changes:  # it differs from episode to episode only
             return bool(np.float32(self.low) == np.float32(self.high))
         return self.sum_of_errors / self.count > LARGEST_SHARE * self.mean_change
@@ -138,11 +145,25 @@ def blurred(
     return [
         f"{spec.name}: float32 blurs it: at {row.high:.10g} its resolution is "
         f"{row.resolution:.2g}, the field changes by {row.mean_change:.2g} at a time and "
-        f"{row.high - row.low:.2g} in all, and {row.kept:,} of {row.changes:,} changes are left; "
-        f"set {first}'offset: {row.low:.10g}' for it in the contract"
+        f"{row.high - row.low:.2g} in all, and {row.kept:,} of {row.changes:,} changes are left"
+        f"{_of_integers(row)}; set {first}'offset: {_offset(row)}' for it in the contract"
         for row, spec in zip(rows, specs, strict=False)
         if row.is_blurred
     ]
+
+
+def _offset(row: PrecisionRow) -> str:
+    return f"{row.low:.0f}" if row.is_wide else f"{row.low:.10g}"
+
+
+def _of_integers(row: PrecisionRow) -> str:
+    """What is lost of an integer's changes before they could be measured."""
+    if not row.is_wide:
+        return ""
+    return (
+        f"; of an integer these are already rounded to the {np.spacing(row.high):.2g} that "
+        f"float64 resolves there"
+    )
 
 
 def to_json(row: PrecisionRow) -> dict[str, Any]:

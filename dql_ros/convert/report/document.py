@@ -150,7 +150,7 @@ def _about_rounding(results: Sequence[BagResult], contract: Contract) -> Iterato
     commanded = merged([result.commanded for result in results])
     for specs, rows in ((spec.observation, observed), (spec.action, commanded)):
         for field, row in zip(specs, rows, strict=False):
-            if row.is_constant:
+            if row.is_constant and not row.is_wide:
                 yield f"{field.name} never changes: it is {row.low:g} throughout."
     yield from (f"{text}." for text in blurred(observed, spec.observation, are_observed=True))
     yield from (f"{text}." for text in blurred(commanded, spec.action, are_observed=False))
