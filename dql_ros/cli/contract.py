@@ -60,7 +60,7 @@ def init(
         typer.Option(min=0.001, max=2000, help="Control rate in Hz; by default the commands'."),
     ] = None,
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Read a damaged bag up to the damage.")
+        bool, typer.Option("--salvage", help="Read what is left of a damaged bag.")
     ] = False,
     msgs: MsgsOption = None,
 ) -> None:
@@ -104,7 +104,7 @@ def check(
         str, typer.Option(help="Namespace of the contract's relative topics.")
     ] = "/",
     salvage: Annotated[
-        bool, typer.Option("--salvage", help="Read damaged bags up to the damage.")
+        bool, typer.Option("--salvage", help="Read what is left of damaged bags.")
     ] = False,
     msgs: MsgsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is found as JSON.")] = False,

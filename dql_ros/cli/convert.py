@@ -24,7 +24,7 @@ def convert(
     out: Path = typer.Option(help="Folder to make: data/ (Minari), report.json, report.html."),
     namespace: str = typer.Option("/", help="Namespace of the contract's relative topics."),
     salvage: bool = typer.Option(
-        False, "--salvage", help="Read damaged bags up to the damage, and say how much is lost."
+        False, "--salvage", help="Read what is left of damaged bags, and say how much is lost."
     ),
     keep_going: bool = typer.Option(
         False, "--keep-going", help="Leave out bags that do not convert, and list them."

@@ -70,7 +70,7 @@ def inspect(
     salvage: Annotated[
         bool,
         typer.Option(
-            "--salvage", help="Read a damaged bag up to the damage, and say how much is lost."
+            "--salvage", help="Read what is left of a damaged bag, and say how much is lost."
         ),
     ] = False,
     msgs: MsgsOption = None,
