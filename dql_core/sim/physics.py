@@ -64,11 +64,14 @@ class PhysicsWatch(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def watch_physics(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
-    """Return ``env``, watched if MuJoCo simulates it."""
+    """Return ``env``, watched if MuJoCo simulates it, whose warnings then go to the log."""
     bare: Any = env.unwrapped
     is_simulated = isinstance(getattr(bare, "data", None), mujoco.MjData)
     is_simulated &= isinstance(getattr(bare, "model", None), mujoco.MjModel)
-    return PhysicsWatch(env) if is_simulated else env
+    if not is_simulated:
+        return env
+    log_warnings()
+    return PhysicsWatch(env)
 
 
 def find_failure(model: Any, data: Any, time_s: float, known: Any) -> str:
