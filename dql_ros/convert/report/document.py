@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -73,6 +74,7 @@ def make_report(
     return {**report, "remarks": list(dict.fromkeys(notes))}
 
 
+@cache
 def _versions() -> dict[str, str]:
     return {
         "dql_ros": __version__,

@@ -5,7 +5,7 @@ The page is laid out in ``page.html`` beside this file; here is what it shows of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -66,7 +66,8 @@ def render(report: Row) -> str:
 def fill(template: Path, **values: Any) -> str:
     """Fill in a template of this package.
 
-    Every value is escaped, and none is ever taken for a template; a template names no other file.
+    Every value is escaped, but for the numbers of `bars`, and none is ever taken for a template; a
+    template names no other file.
 
     Args:
         template: A file of this package.
@@ -114,20 +115,24 @@ def _rows(entries: Iterable[Row], *keys: str) -> list[list[Any]]:
     return [[entry[key] for key in keys] for entry in entries]
 
 
-def _bars(field: Row) -> Iterator[Row]:
-    """The bars of a field's histogram in a box of 240 by 70; what is rare stays visible."""
+def _bars(field: Row) -> str:
+    """The bars of a field's histogram in a box of 240 by 70; what is rare stays visible.
+
+    They are most of a page, and nothing but numbers.
+    """
     histogram = field["histogram"]
     low, high, counts = histogram["low"], histogram["high"], histogram["counts"]
     step, most = 240 / len(counts), max(*counts, 1)
+    bars = []
     for index, count in enumerate(counts):
         if count > 0:
-            yield {
-                "x": index * step,
-                "width": step - 1,
-                "height": max(count / most * 68, 1.0),
-                "count": count,
-                "from": low + (high - low) * index / len(counts),
-            }
+            height = max(count / most * 68, 1.0)
+            begin = low + (high - low) * index / len(counts)
+            bars.append(
+                f"<rect class=bar x={index * step:.1f} y={70 - height:.1f} width={step - 1:.1f} "
+                f"height={height:.1f}><title>{count:,} from {begin:.4g} on</title></rect>"
+            )
+    return "".join(bars)
 
 
 def _shown_s(bag: Row, episodes: Sequence[Row]) -> float:
