@@ -32,6 +32,8 @@ MAX_WEIGHTS = 1 << 27
 FLOAT_BYTES = 4
 # Keys of earlier versions by section, which changed no result: read in old runs and left out.
 RETIRED_KEYS = {"run": {"needless_gradients"}}
+# What saved configurations meant that are older than a key, where that is not its default.
+BEFORE_THE_KEY = {"critic": {"bound_targets": False}}
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
 # Agents that learn no values, and agents whose policy is no diffusion model.
 AGENTS_WITHOUT_CRITICS = frozenset({"diffusion_bc"})
@@ -43,6 +45,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "run": {"learning_rate_decay": "cosine_every_50_epochs"},
         "data": {"normalize_observations": False, "reward_boundaries": "termination"},
         "policy": {"ema_start": 1000},
+        "critic": {"bound_targets": False},
         "selection": {"temperature_scale": "raw", "weights": "online"},
         "validation": {"bc_loss_ranking": "paper_code"},
     }
@@ -193,6 +196,9 @@ class CriticConfig(StrictModel):
         tau: How far the target critics move towards the critics in an update.
         max_q_samples: Next actions sampled for a target, the best of which counts: 1 is the
             plain backup, more is the paper's max-Q backup (10 there).
+        bound_targets: Clip targets to the discounted returns that the rewards of the data allow:
+            the smallest and the largest reward, earned in every step up to the length of the
+            longest episode, or for ever if an episode is truncated. The paper has no such bounds.
     """
 
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
@@ -203,6 +209,7 @@ class CriticConfig(StrictModel):
     discount: float = Field(default=0.99, ge=0, lt=1)
     tau: float = Field(default=0.005, gt=0, le=1)
     max_q_samples: int = Field(default=1, ge=1, le=100)
+    bound_targets: bool = True
 
 
 class Td3Config(StrictModel):
@@ -260,15 +267,20 @@ class ValidationConfig(StrictModel):
             (the paper's top_k).
         bc_loss_ranking: ``by_loss``, or ``paper_code``, which mistakes the rank of the n-th
             checkpoint for the checkpoint of the n-th rank.
-        divergence_factor: Mean |Q| beyond this multiple of the largest discounted return in the
-            data raises an alarm; a truncated episode counts as if it went on as it went.
+        divergence_factor: The alarm is raised where mean Q or mean |Q| leaves the range of the
+            discounted returns in the data times this factor, by more than a tenth of it; a
+            truncated episode counts as if it went on as it went. Also where the critics' error
+            grows, to more than a tenth of that range, in five readings in a row.
+        on_divergence: What an alarm does beside its report: ``warn`` goes on, ``stop`` ends the
+            run; the checkpoint ``last_healthy`` is from before.
     """
 
     rule: Literal["bc_loss", "td_error", "value_error"] = "bc_loss"
     held_out: float = Field(default=0.0, ge=0, lt=1)
     bc_loss_rank: int = Field(default=0, ge=0)
     bc_loss_ranking: Literal["by_loss", "paper_code"] = "by_loss"
-    divergence_factor: float = Field(default=10.0, gt=0)
+    divergence_factor: float = Field(default=1.0, gt=0)
+    on_divergence: Literal["warn", "stop"] = "warn"
 
     @model_validator(mode="after")
     def _rule_has_episodes_to_measure_on(self) -> ValidationConfig:
@@ -383,6 +395,15 @@ def with_preset(document: Any) -> Any:
         **document,
         **{name: _merged(values, document.get(name)) for name, values in defaults.items()},
     }
+
+
+def as_saved(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that a run saved, with what keys mean that came after it.
+
+    A saved configuration has every key of its time, so it says nothing of later ones only.
+    """
+    before = {name: _merged(keys, document.get(name)) for name, keys in BEFORE_THE_KEY.items()}
+    return {**document, **before}
 
 
 def _without_retired_keys(document: Any) -> Any:

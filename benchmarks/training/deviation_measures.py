@@ -23,7 +23,7 @@ from benchmarks.training.deviation_trainings import (
     rounded,
 )
 from benchmarks.update import updater
-from dql_core.algo.critics import Critics
+from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.optimizer import Optimizer
 from dql_core.algo.policy_graph import policy_graph
@@ -51,11 +51,11 @@ class NeedlessDiffusionQL(DiffusionQL):
         self.critics.target.requires_grad_(True)
         self.optimizers["policy"] = _NeedlessOptimizer(self, config)
 
-    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
+    def _target(self, batch: Batch, noise: Tensor) -> Targets:
         sample = partial(self.policy.process.sample, self.policy.average)
         with_gradients = Critics.targets.__wrapped__  # type: ignore[attr-defined]
-        target: Tensor = with_gradients(self.critics, batch, sample, noise)
-        return target.detach()
+        target: Targets = with_gradients(self.critics, batch, sample, noise)
+        return Targets(target.values.detach(), target.clipped.detach())
 
 
 class _NeedlessOptimizer(Optimizer):

@@ -1,8 +1,9 @@
-"""Twin critics, their slow copies, and the bootstrapped targets they learn from."""
+"""The critics, their slow copies, and the bootstrapped targets they learn from."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,18 @@ from dql_core.models.critic import TwinCritic
 from dql_core.models.ema import MovingAverage, frozen_copy
 
 
+class Targets(NamedTuple):
+    """What the critics are to learn from a batch.
+
+    Attributes:
+        values: Shape (B,).
+        clipped: Share of them that were beyond what the rewards allow, a scalar.
+    """
+
+    values: Tensor
+    clipped: Tensor
+
+
 class Critics:
     """The action values of an agent.
 
@@ -24,6 +37,7 @@ class Critics:
         ranking: The critics that rank candidates after training.
         optimizer: Moves the first.
         average: Lets the second follow the first.
+        num_critics: How many there are, E.
         modules: Every network by name: all there is to save of them.
     """
 
@@ -41,15 +55,24 @@ class Critics:
         if config.selection.critics == "untrained":
             self.ranking = frozen_copy(self.online)
             self.modules["untrained_critic"] = self.ranking
+        self.num_critics = self.online.num_critics
         self.optimizer = Optimizer(self.online.parameters(), critic, config.run)
         self.average = MovingAverage(self.target, self.online, critic.tau)
         self._discount = critic.discount
+        self._is_bounded = critic.bound_targets
+        # Tensors, because a captured or compiled update would keep numbers as they were.
+        self._low, self._high = (torch.tensor(end * torch.inf, device=device) for end in (-1, 1))
+
+    def bound_targets(self, low: float, high: float) -> None:
+        """Clip targets from now on, if ``critic.bound_targets`` says so; unbounded before."""
+        self._low.fill_(low)
+        self._high.fill_(high)
 
     @torch.no_grad()
     def targets(
         self, batch: Batch, sample: Callable[[Tensor, Tensor], Tensor], noise: Tensor
-    ) -> Tensor:
-        """Return the bootstrapped values of a batch, shape (B,), from the slow copies alone.
+    ) -> Targets:
+        """Return the bootstrapped values of a batch, from the slow copies alone.
 
         Args:
             batch: B transitions.
@@ -60,9 +83,16 @@ class Critics:
         samples = noise.shape[1] // len(batch.reward)
         observation = batch.next_observation.repeat_interleave(samples, dim=0)
         next_q_values = self.target(observation, sample(observation, noise)).float()  # (E, B * S)
-        return bootstrapped_target(
+        values = bootstrapped_target(
             batch.reward,
             batch.bootstrap,
             next_q_values.unflatten(1, (-1, samples)),
             self._discount,
         )
+        return self._bounded(values)
+
+    def _bounded(self, values: Tensor) -> Targets:
+        if not self._is_bounded:
+            return Targets(values, torch.zeros_like(self._low))
+        bounded = values.clamp(self._low, self._high)
+        return Targets(bounded, (bounded != values).float().mean())

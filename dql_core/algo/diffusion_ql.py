@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dql_core.algo.critics import Critics
+from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import UpdateNoise
@@ -31,6 +31,7 @@ class QLLosses:
         q_data: Mean value of the data's actions.
         q_magnitude: Mean absolute value of the data's actions.
         q_target: Mean target of the critics.
+        targets_clipped: Share of the targets that were clipped to what the rewards allow.
     """
 
     imitation: Tensor
@@ -39,6 +40,7 @@ class QLLosses:
     q_data: Tensor
     q_magnitude: Tensor
     q_target: Tensor
+    targets_clipped: Tensor
 
 
 class DiffusionQL(DiffusionAgent[QLLosses]):
@@ -67,7 +69,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         """Improve the critics, then the policy, then let the slow copies follow."""
         target = self._target(batch, noise.target)
-        loss_critic, q_data, q_magnitude = self._critic_losses(batch, target)
+        loss_critic, q_data, q_magnitude = self._critic_losses(batch, target.values)
         self.optimizers["critic"].step(loss_critic)
 
         loss_policy, imitation, improvement = self._policy_losses(batch, noise)
@@ -81,11 +83,12 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             critic=loss_critic.detach(),
             q_data=q_data.detach(),
             q_magnitude=q_magnitude.detach(),
-            q_target=target.mean(),
+            q_target=target.values.mean(),
+            targets_clipped=target.clipped,
         )
 
-    def _target(self, batch: Batch, noise: Tensor) -> Tensor:
-        """Bootstrapped values of the averaged policy's next actions, shape (B,)."""
+    def _target(self, batch: Batch, noise: Tensor) -> Targets:
+        """Bootstrapped values of the averaged policy's next actions."""
         with self.execution.precision():
             sample = partial(self.policy.process.sample, self.policy.average)
             return self.critics.targets(batch, sample, noise)

@@ -36,6 +36,7 @@ class TD3BCLosses:
     q_data: Tensor
     q_magnitude: Tensor
     q_target: Tensor
+    targets_clipped: Tensor
 
 
 class TD3BC(BaseAgent[TD3BCLosses]):
@@ -107,10 +108,11 @@ class TD3BC(BaseAgent[TD3BCLosses]):
         with self.execution.precision():
             target = self.critics.targets(batch, self._smoothed_action, noise.target)
             q_values = self.critics.online(batch.observation, batch.action).float()
-        loss = critic_loss(q_values, target)
+        loss = critic_loss(q_values, target.values)
         self.optimizers["critic"].step(loss)
         values = q_values.detach()
-        return loss.detach(), values.mean(), values.abs().mean(), target.mean()
+        measures = values.mean(), values.abs().mean(), target.values.mean(), target.clipped
+        return loss.detach(), *measures
 
     def _learn_policy_from(self, batch: Batch) -> None:
         """Improve the policy and let the slow copies follow."""

@@ -41,7 +41,10 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[
         CheckpointName,
-        typer.Option(help="Which checkpoint of a run: the last, or the best by its own rules."),
+        typer.Option(
+            help="Which checkpoint of a run: the last, the best by its own rules, or the last "
+            "before its critics diverged."
+        ),
     ] = "last",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file as well.")

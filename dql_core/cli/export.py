@@ -30,7 +30,8 @@ def export(
         CheckpointName,
         typer.Option(
             "--checkpoint",
-            help="Which checkpoint of a run: the last, or the best by its own rules.",
+            help="Which checkpoint of a run: the last, the best by its own rules, or the last "
+            "before its critics diverged.",
         ),
     ] = "last",
     candidates: Annotated[

@@ -219,9 +219,19 @@ def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfi
 
 
 def best_lines(run: Path) -> Iterator[str]:
-    """Yield a line for the last checkpoint of a run, and for its best ones and why they are."""
-    for name, chosen in read_best(run).items():
-        why = f" ({chosen['criterion']}: {chosen['value']:.4g})" if name != "last" else ""
+    """Yield a line for the last checkpoint of a run, and for its best ones and why they are.
+
+    One for the last before its critics diverged, too, if they did.
+    """
+    best = read_best(run)
+    for name, chosen in best.items():
+        if name == "last_healthy" and chosen["step"] == best.get("last", {}).get("step"):
+            continue
+        why = ""
+        if name == "last_healthy":
+            why = " (before the critics diverged)"
+        elif name != "last":
+            why = f" ({chosen['criterion']}: {chosen['value']:.4g})"
         yield f"{name}: {run / chosen['checkpoint']}{why}"
 
 
@@ -328,10 +338,11 @@ class TrainingBars(Progress):
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Return the speed and the losses as one line."""
+    """Return whether the critics diverge, the speed and the losses as one line."""
     speed = f"{metrics[SPEED]:.0f}/s " if SPEED in metrics else ""
+    alarm = "DIVERGES " if metrics.get("q_alarm") else ""
     losses = (f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
-    return speed + " ".join(losses)
+    return alarm + speed + " ".join(losses)
 
 
 def time_left(steps_left: int, metrics: Mapping[str, float]) -> str:

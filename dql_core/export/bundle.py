@@ -75,6 +75,13 @@ def export_bundle(
     require_free(out, BundleError)
     checkpoint = load_checkpoint(checkpoint_path, which=which)
     agent, config = checkpoint.agent, checkpoint.config
+    if checkpoint.progress.alarming:
+        _logger.warning(
+            "%s: the critics diverge at this checkpoint (step %d): its policy follows values that "
+            "mean nothing; export the one before: --checkpoint last_healthy",
+            checkpoint_path,
+            checkpoint.step,
+        )
     choice = resolve_choice(
         default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
     )

@@ -17,7 +17,7 @@ from dql_core.algo.agent import Agent
 from dql_core.algo.noise import RunSeeds
 from dql_core.algo.policy_graph import TorchPolicy, torch_policy
 from dql_core.algo.registry import make_agent
-from dql_core.config import TrainConfig
+from dql_core.config import TrainConfig, as_saved
 from dql_core.errors import DamagedCheckpointError, one_line
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
@@ -79,12 +79,19 @@ class Progress:
     Attributes:
         since_reading: Losses since the last line of metrics.
         since_checkpoint: Losses since the last due checkpoint.
-        alarming: Whether the values are out of all bounds.
+        alarming: Whether the critics diverge.
+        allowance: How far the values of untrained critics were beyond their limits, at the first
+            reading; 0 as soon as they were within; None before the first reading.
+        errors: Typical errors of the critics at the latest readings.
+        sound_error: Such an error before it grew, if that was an alarm.
     """
 
     since_reading: LossSums = field(default_factory=LossSums)
     since_checkpoint: LossSums = field(default_factory=LossSums)
     alarming: bool = False
+    allowance: float | None = None
+    errors: list[float] = field(default_factory=list)
+    sound_error: float | None = None
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Progress:
@@ -217,7 +224,7 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
     Its networks are not made unless a file of ``num_bytes`` can hold them.
     """
     where = str(folder / DOCUMENT_FILE)
-    config = parse(document.config, TrainConfig, where, DamagedCheckpointError)
+    config = parse(as_saved(document.config), TrainConfig, where, DamagedCheckpointError)
     try:
         if document.step > config.run.steps:
             raise ValueError(f"step {document.step} is beyond its run.steps: {config.run.steps}")

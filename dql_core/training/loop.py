@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dql_core.config import RunConfig, TrainConfig
+from dql_core.data.dataset import LoadedDataset
+from dql_core.data.return_range import Horizon, possible_returns, recorded_returns
 from dql_core.data.spaces import require_environment
 from dql_core.errors import OutputError
 from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
-from dql_core.training.monitor import MetricsLog, Monitor, value_limit
+from dql_core.training.divergence import ValueLimits
+from dql_core.training.monitor import MetricsLog, Monitor
 from dql_core.training.preparation import (
     TrainingData,
+    learned_rewards,
     load_training_data,
     make_batches,
     new_run,
     require_meaningful_split,
 )
-from dql_core.training.run_files import CONFIG_FILE
+from dql_core.training.run_files import CONFIG_FILE, update_run_info
 from dql_core.training.run_folder import (
     create_run_folder,
     exclusive_lock,
@@ -33,6 +38,7 @@ from dql_core.training.run_folder import (
 from dql_core.training.saved_config import require_equal, saved_config
 from dql_core.training.validation import CheckpointEvaluator, write_best
 
+_logger = logging.getLogger(__name__)
 Report = Callable[[int, Mapping[str, float]], None]
 
 
@@ -70,7 +76,8 @@ def train(
             another configuration; if no dataset is named.
         CheckpointError: If there is no run to resume, it is damaged, or its data changed.
         DatasetError: If the dataset cannot be learned from; nothing is written then.
-        DqlError: If a loss is no number any more.
+        DqlError: If a loss is no number any more, or, where that is to stop the run, if the
+            critics diverge.
         OutputError: If ``out`` cannot be written.
     """
     with _resumable(out):
@@ -82,7 +89,6 @@ def _train(
 ) -> TrainingResult:
     run, data = _resume(config, out) if resume else _start(config, out)
     agent, batches = run.agent, make_batches(run, data.learned)
-    limit = value_limit(config, data.learned) if agent.critics else None
     with (
         exclusive_lock(out),
         Interruption() as interruption,
@@ -90,7 +96,8 @@ def _train(
         closing(CheckpointEvaluator(out, run, data, log)) as evaluator,
     ):
         forget_after(out, run.step)
-        monitor = Monitor(out, run, batches, log, limit)
+        limits = _limit_values(out, run, data.learned) if agent.critics else None
+        monitor = Monitor(out, run, batches, log, limits)
         while not interruption.requested:
             if _is_due(config.run, agent.step, config.run.checkpoint_every):
                 monitor.save()
@@ -103,6 +110,8 @@ def _train(
                 metrics = monitor.read()
                 if report:
                     report(agent.step, metrics)
+                if config.validation.on_divergence == "stop":
+                    monitor.stop_if_diverged()
         checkpoint = monitor.save()
         write_best(out, config)
     return TrainingResult(out, checkpoint, agent.step, agent.step == config.run.steps)
@@ -139,6 +148,28 @@ def _resume(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
     data = load_training_data(config)
     require_same_data(out, data.recorded)
     return load_run(out, config, data.learned), data
+
+
+def _limit_values(out: Path, run: Checkpoint, learned: LoadedDataset) -> ValueLimits:
+    """Bound the critics' targets by what the rewards allow, and say which values are sound."""
+    config, critics = run.config, run.agent.critics
+    rewards, discount = learned_rewards(config, learned), config.critic.discount
+    possible = possible_returns(learned, rewards, discount)
+    recorded = recorded_returns(learned, rewards, discount)
+    if critics:
+        critics.bound_targets(possible.low, possible.high)
+    bounded = config.critic.bound_targets
+    _logger.info(
+        "values: the rewards allow discounted returns of %s (%s), to which targets are %sclipped; "
+        "recorded are %s",
+        possible,
+        Horizon.of(learned),
+        "" if bounded else "not ",
+        recorded,
+    )
+    values = {"possible": vars(possible), "recorded": vars(recorded), "targets_bounded": bounded}
+    update_run_info(out, returns=values)
+    return ValueLimits(recorded, config.validation.divergence_factor)
 
 
 def _is_due(config: RunConfig, step: int, every: int) -> bool:

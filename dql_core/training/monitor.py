@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +18,26 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from dql_core.algo.agent import Losses
-from dql_core.config import TrainConfig
-from dql_core.data.dataset import Episode, LoadedDataset
-from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
 from dql_core.data.transitions import Batch, BatchSampler
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
+from dql_core.training.divergence import ValueLimits, root_mean_square
 from dql_core.training.run_files import (
     METRICS_FILE,
     append_record,
     checkpoint_folder,
-    checkpoint_steps,
     drop_after,
+    last_healthy_step,
     record_alarm,
+    record_alarm_end,
     update_run_info,
 )
 
 REMEDY = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
+_REMEDY_OF_ALARM = (
+    "set critic.layer_norm=true, lower policy.eta, or set critic.max_q_samples=1 and "
+    "critic.bound_targets=true"
+)
 _REMEDY_WITHOUT_CRITICS = "lower the learning rate"
 _logger = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ class Monitor:
         run: The run; its `progress` is what this adds to.
         batches: Where its batches come from.
         log: Where readings go.
-        limit: How large values may be; None where there are none.
+        limits: What values may be; None where there are none.
     """
 
     def __init__(
@@ -117,10 +119,11 @@ class Monitor:
         run: Checkpoint,
         batches: BatchSampler,
         log: MetricsLog,
-        limit: ValueLimit | None,
+        limits: ValueLimits | None,
     ) -> None:
         self._out, self._run, self._batches, self._log = out, run, batches, log
-        self._limit = limit
+        self._limits = limits
+        self._reason = ""
         self._names: tuple[str, ...] = ()
         self._pending: list[Tensor] = []
         self._drawn_from = batches.generator.get_state()
@@ -146,8 +149,8 @@ class Monitor:
         sums = self._run.progress.since_reading
         values = sums.means()
         sums.reset()
-        if self._limit is not None:
-            values["q_alarm"] = float(self._watch(values["q_magnitude"], self._limit))
+        if self._limits is not None:
+            values["q_alarm"] = float(self._watch(values, self._limits))
         return self._log.write(self._run.step, values)
 
     def save(self) -> Path:
@@ -160,6 +163,16 @@ class Monitor:
         if broken := _broken_weights(self._run.step, self._run.agent.modules):
             self._stop(broken)
         return save_checkpoint(self._out, self._run)
+
+    def stop_if_diverged(self) -> None:
+        """End a run whose critics diverge.
+
+        Raises:
+            DqlError: If they do.
+        """
+        if self._run.progress.alarming:
+            step = self._run.step
+            self._stop(f"the critics diverge at step {step}: {self._reason}", _REMEDY_OF_ALARM)
 
     def flush(self) -> None:
         """Bring the losses of the latest updates from the device into the sums.
@@ -185,24 +198,38 @@ class Monitor:
             self._batches.draw()
         return self._batches.draw()
 
-    def _stop(self, broken: str) -> None:
-        steps = checkpoint_steps(self._out)
-        good = checkpoint_folder(self._out, steps[-1]) if steps else "none"
+    def _stop(self, broken: str, remedy: str = REMEDY) -> None:
+        step = last_healthy_step(self._out)
+        good = "none" if step is None else checkpoint_folder(self._out, step)
         update_run_info(self._out, failure=broken)
-        remedy = _REMEDY_WITHOUT_CRITICS if self._run.agent.critics is None else REMEDY
+        if self._run.agent.critics is None:
+            remedy = _REMEDY_WITHOUT_CRITICS
         raise DqlError(f"{broken}; last good checkpoint: {good}; {remedy}")
 
-    def _watch(self, q_magnitude: float, limit: ValueLimit) -> bool:
-        """Log when values leave their limit, and when they are back."""
+    def _watch(self, values: Mapping[str, float], limits: ValueLimits) -> bool:
+        """Report when the critics diverge, and when they are sound again."""
         progress, step = self._run.progress, self._run.step
-        alarming = q_magnitude > limit.limit
-        if alarming and not progress.alarming:
-            _logger.error("step %d: %s", step, limit.alarm(q_magnitude))
-            record_alarm(self._out, step, q_magnitude, limit.limit)
-        elif progress.alarming and not alarming:
-            _logger.info("step %d: mean |Q| is back within its limit: %.3g", step, q_magnitude)
-        progress.alarming = alarming
-        return alarming
+        critics = self._run.agent.critics
+        error = root_mean_square(values["critic"], critics.num_critics if critics else 1)
+        self._reason = limits.reason(progress, {**values, "critic_rms": error})
+        if self._reason and not progress.alarming:
+            self._alarm(values)
+        elif progress.alarming and not self._reason:
+            _logger.info("step %d: the critics are back within their limits", step)
+            record_alarm_end(self._out, step)
+        progress.alarming = bool(self._reason)
+        return progress.alarming
+
+    def _alarm(self, values: Mapping[str, float]) -> None:
+        step, healthy = self._run.step, last_healthy_step(self._out)
+        kept = "no checkpoint is from before; save them more often (run.checkpoint_every)"
+        if healthy is not None:
+            kept = f"the checkpoint last_healthy is that of step {healthy}"
+        _logger.error(
+            "step %d: the critics diverge: %s; %s; %s", step, self._reason, kept, _REMEDY_OF_ALARM
+        )
+        numbers = {name: values[name] for name in ("q_data", "q_magnitude", "critic")}
+        record_alarm(self._out, step, {"reason": self._reason, **numbers})
 
     def _note_first_update(self, started: float) -> None:
         self._pending[0].tolist()  # waits for the device
@@ -264,48 +291,3 @@ def _statistics(batch: Batch) -> str:
 
 def _largest(values: Tensor) -> float:
     return float(values.abs().max())
-
-
-@dataclass(frozen=True)
-class ValueLimit:
-    """How large values may be: beyond it they run away, the method's most frequent failure.
-
-    Attributes:
-        largest_return: Largest absolute discounted return that the data allows.
-        factor: How many times that the mean |Q| may be.
-    """
-
-    largest_return: float
-    factor: float
-
-    @property
-    def limit(self) -> float:
-        """The mean |Q| beyond which values are no estimates any more."""
-        return self.factor * self.largest_return
-
-    def alarm(self, q_magnitude: float) -> str:
-        """Return the line that reports values beyond the limit."""
-        return (
-            f"mean |Q| is {q_magnitude:.3g}, the data allows returns up to "
-            f"{self.largest_return:.3g}: the critics are diverging; stop, and set "
-            f"critic.layer_norm=true, lower policy.eta or data.reward_scale, or set "
-            f"critic.max_q_samples=1 (validation.divergence_factor is {self.factor:g})"
-        )
-
-
-def value_limit(config: TrainConfig, dataset: LoadedDataset) -> ValueLimit:
-    """Measure what values the training data allows, in the units of the critics."""
-    rewards = fit_rewards(dataset, config.data)
-    discount = config.critic.discount
-    largest = max(_largest_return(each, rewards, discount) for each in dataset.episodes)
-    return ValueLimit(largest, config.validation.divergence_factor)
-
-
-def _largest_return(episode: Episode, rewards: RewardTransform, discount: float) -> float:
-    """Largest absolute return of an episode; one that was cut goes on as it went on average."""
-    earned = rewards(episode.rewards)
-    returns = discounted_returns(earned, discount)
-    if not episode.terminated:
-        steps_left = np.arange(len(earned), 0, -1)
-        returns = returns + discount**steps_left * earned.mean() / (1.0 - discount)
-    return float(max(np.abs(returns).max(), np.abs(earned).max()))

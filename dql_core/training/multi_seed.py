@@ -22,7 +22,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from dql_core.config import TrainConfig
+from dql_core.config import TrainConfig, as_saved
 from dql_core.documents import file_within, read_json
 from dql_core.errors import CheckpointError, ConfigError
 from dql_core.evaluation.statistics import Estimate, estimate_mean
@@ -224,6 +224,8 @@ def read_seed_folder(folder: Path) -> tuple[TrainConfig, tuple[int, ...]]:
     if not path.is_file():
         raise CheckpointError(f"{folder}: does not hold runs of several seeds (no {SEEDS_FILE})")
     content = read_json(file_within(folder, SEEDS_FILE, CheckpointError), CheckpointError)
+    if isinstance(content.get("config"), dict):
+        content["config"] = as_saved(content["config"])
     document = parse(content, SeedsDocument, f"{path}: damaged", CheckpointError)
     return document.config, document.seeds
 
@@ -302,6 +304,8 @@ def _chosen_records(run: Path) -> dict[str, dict[str, Any]]:
     """What was measured at the last checkpoint and at the best ones, by their names."""
     records = {record["step"]: record for record in read_records(run / VALIDATION_FILE)}
     best = {which: chosen.get("step") for which, chosen in read_best(run).items()}
+    if best.get("last_healthy") == best.get("last"):
+        best.pop("last_healthy", None)
     return {which: records[step] for which, step in best.items() if step in records}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -29,7 +30,8 @@ MAX_RECORDS_BYTES = 1 << 28
 RESTORE = "restore the file from a copy, or train again"
 
 # The latest, the best by the data alone, the best by rollouts in an environment.
-CheckpointName = Literal["last", "best_offline", "best_online"]
+# The latest before the critics diverged.
+CheckpointName = Literal["last", "best_offline", "best_online", "last_healthy"]
 
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = rf"{CHECKPOINTS_FOLDER}/step-\d{{8,}}"
@@ -41,6 +43,10 @@ _WHY_NONE = {
     "best_online": (
         "no checkpoint was evaluated in an environment; use 'last' or 'best_offline', or train "
         "with --eval-env"
+    ),
+    "last_healthy": (
+        "the critics diverged before the first one, or the run is of an earlier version; use "
+        "'last', or train a new run that saves them more often (run.checkpoint_every)"
     ),
 }
 
@@ -170,10 +176,43 @@ def config_hashes(file: Path, config: TrainConfig) -> dict[str, str]:
     }
 
 
-def record_alarm(run: Path, step: int, q_magnitude: float, limit: float) -> None:
-    """Add to ``run.json`` that values left their limit."""
-    alarm = {"step": step, "q_magnitude": q_magnitude, "limit": limit}
-    update_run_info(run, q_alarms=[*read_run_info(run)["q_alarms"], alarm])
+def record_alarm(run: Path, step: int, alarm: dict[str, Any]) -> None:
+    """Add to ``run.json`` that the critics diverge from ``step`` on, with what says so."""
+    alarms = [*read_run_info(run)["q_alarms"], {"step": step, **alarm, "until": None}]
+    update_run_info(run, q_alarms=alarms)
+
+
+def record_alarm_end(run: Path, step: int) -> None:
+    """Add to ``run.json`` that the critics are sound again from ``step`` on."""
+    alarms = read_run_info(run)["q_alarms"]
+    ended = [{**alarm, "until": step} for alarm in alarms[-1:]]
+    update_run_info(run, q_alarms=[*alarms[:-1], *ended])
+
+
+def forget_alarms_after(run: Path, step: int) -> None:
+    """Drop from ``run.json`` what happened after ``step``, and the run's failure."""
+    alarms = [
+        {**alarm, "until": None} if _end_of(alarm) > step else alarm
+        for alarm in read_run_info(run)["q_alarms"]
+        if alarm["step"] <= step
+    ]
+    update_run_info(run, q_alarms=alarms, failure=None)
+
+
+def last_healthy_step(run: Path) -> int | None:
+    """Return the step of the latest checkpoint at which the critics did not diverge, if any."""
+    alarms = read_run_info(run)["q_alarms"]
+    healthy = (
+        step
+        for step in checkpoint_steps(run)
+        if not any(alarm["step"] <= step < _end_of(alarm) for alarm in alarms)
+    )
+    return max(healthy, default=None)
+
+
+def _end_of(alarm: dict[str, Any]) -> float:
+    until = alarm.get("until")
+    return until if isinstance(until, int) else math.inf
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

@@ -34,8 +34,8 @@ from dql_core.training.run_files import (
     checkpoint_steps,
     config_hashes,
     drop_after,
+    forget_alarms_after,
     read_run_info,
-    update_run_info,
     write_run_info,
 )
 
@@ -171,8 +171,7 @@ def forget_after(out: Path, step: int) -> None:
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
     drop_after(out / VALIDATION_FILE, step)
-    alarms = [alarm for alarm in read_run_info(out)["q_alarms"] if alarm["step"] <= step]
-    update_run_info(out, q_alarms=alarms, failure=None)
+    forget_alarms_after(out, step)
 
 
 def _dataset_info(dataset: LoadedDataset) -> dict[str, Any]:

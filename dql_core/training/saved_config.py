@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dql_core.config import TrainConfig, load_config
+from dql_core.config import TrainConfig, as_saved
 from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DqlError
-from dql_core.strict_yaml import parse
+from dql_core.strict_yaml import parse, read_yaml
 from dql_core.training.checkpoint_files import read_document
 from dql_core.training.run_files import (
     CONFIG_FILE,
@@ -34,7 +34,7 @@ def saved_config(run: Path) -> TrainConfig:
     if not os.path.lexists(run / CONFIG_FILE):
         raise CheckpointError(f"{run}: not a run of 'dql train': it has no {CONFIG_FILE}")
     path = file_within(run, CONFIG_FILE, CheckpointError)
-    config = load_config(path)
+    config = _read(path)
     if _is_edited(path, config):
         raise ConfigError(
             f"{path}: was edited since the run began{_edit(run, config)}: change it back, or "
@@ -47,7 +47,7 @@ def warn_if_edited(run: Path) -> None:
     """Warn that a run's configuration was edited, where its checkpoints' own one counts."""
     path = run / CONFIG_FILE
     try:
-        edited = path.is_file() and _is_edited(path, load_config(path))
+        edited = path.is_file() and _is_edited(path, _read(path))
     except DqlError:
         edited = True
     if edited:
@@ -72,6 +72,10 @@ def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
         )
 
 
+def _read(path: Path) -> TrainConfig:
+    return parse(as_saved(read_yaml(path, ConfigError)), TrainConfig, str(path), ConfigError)
+
+
 def _is_edited(path: Path, config: TrainConfig) -> bool:
     """Whether a configuration is not what ``run.json`` knows, in what it means and to the bit."""
     info = read_run_info(path.parent)
@@ -84,7 +88,8 @@ def _edit(run: Path, config: TrainConfig) -> str:
     for step in reversed(checkpoint_steps(run)):
         folder = checkpoint_folder(run, step)
         try:
-            began = parse(read_document(folder).config, TrainConfig, "", CheckpointError)
+            document = as_saved(read_document(folder).config)
+            began = parse(document, TrainConfig, "", CheckpointError)
         except CheckpointError:
             continue
         if difference := _first_difference(began, config):

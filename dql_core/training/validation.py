@@ -39,6 +39,7 @@ from dql_core.training.run_files import (
     append_record,
     checkpoint_name,
     checkpoint_steps,
+    last_healthy_step,
     read_records,
 )
 
@@ -183,7 +184,8 @@ class HeldOut:
             imitation = agent.imitation_loss(batch, drawn)
             td_error = torch.zeros_like(imitation)
             if agent.critics:
-                target = agent.critics.targets(batch, agent.target_sampler, drawn.target)
+                sample = agent.target_sampler
+                target, _ = agent.critics.targets(batch, sample, drawn.target)
                 q_values = agent.critics.online(batch.observation, batch.action)  # (E, B)
                 td_error = (q_values - target).square().mean()
                 values.append(q_values.amin(dim=0))
@@ -256,7 +258,7 @@ class Best:
 
 
 def write_best(run: Path, config: TrainConfig) -> None:
-    """Write ``best.json``: which checkpoint is the last, the best offline and the best online.
+    """Write ``best.json``: which checkpoint is the last, the last healthy, and which are the best.
 
     Args:
         run: A run folder with at least one checkpoint.
@@ -279,6 +281,10 @@ def write_best(run: Path, config: TrainConfig) -> None:
     document: dict[str, Any] = {"last": {"checkpoint": checkpoint_name(last), "step": last}}
     for name, best in chosen.items():
         document[name] = best and {"checkpoint": checkpoint_name(best.step), **vars(best)}
+    healthy = last_healthy_step(run)
+    document["last_healthy"] = (
+        None if healthy is None else {"checkpoint": checkpoint_name(healthy), "step": healthy}
+    )
     write_text(run / BEST_FILE, json.dumps(document, indent=2) + "\n")
 
 

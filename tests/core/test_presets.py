@@ -13,6 +13,7 @@ PAPER = {
     ("data", "normalize_observations"): False,
     ("data", "reward_boundaries"): "termination",
     ("policy", "ema_start"): 1000,
+    ("critic", "bound_targets"): False,
     ("selection", "temperature_scale"): "raw",
     ("selection", "weights"): "online",
     ("validation", "bc_loss_ranking"): "paper_code",

@@ -148,6 +148,50 @@ def test_terminal_transitions_are_worth_their_reward(batch: Batch) -> None:
     torch.testing.assert_close(losses.q_target, batch.reward.mean())
 
 
+@pytest.mark.parametrize("max_q_samples", [1, 4])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_targets_are_clipped_to_their_bounds_and_counted(
+    batch: Batch, max_q_samples: int, precision: str
+) -> None:
+    bounded, free = (
+        make_agent(
+            make_config(
+                critic={"max_q_samples": max_q_samples, "bound_targets": on},
+                run={"precision": precision},
+            )
+        )
+        for on in (True, False)
+    )
+    noise = free.noise.draw(B)
+    targets, clipped = free.critics.targets(batch, free.target_sampler, noise.target)
+    assert clipped == 0
+    in_order = targets.sort().values
+    low, high = in_order[:2].mean().item(), in_order[-2:].mean().item()  # one is beyond each
+    for agent in (bounded, free):
+        agent.critics.bound_targets(low, high)
+        losses = agent.update(batch, noise)
+        within = targets.clamp(low, high) if agent is bounded else targets
+        torch.testing.assert_close(losses.q_target, within.mean(), rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(
+            losses.targets_clipped, torch.tensor(2 / B if agent is bounded else 0.0)
+        )
+        kept, _ = agent.critics.targets(batch, agent.target_sampler, noise.target)
+        is_within = bool(((kept >= low - 1e-7) & (kept <= high + 1e-7)).all())
+        assert is_within == (agent is bounded)
+
+
+def test_bounds_that_are_switched_off_or_far_away_change_no_bit(batch: Batch) -> None:
+    agents = [make_agent(make_config(critic={"bound_targets": on})) for on in (False, True, True)]
+    agents[0].critics.bound_targets(0.0, 0.0)
+    agents[1].critics.bound_targets(-1e6, 1e6)
+    for _ in range(3):
+        losses = [vars(agent.update(batch)) for agent in agents]
+        assert losses[0] == losses[1] == losses[2]
+    for name, module in agents[0].modules.items():
+        for other in agents[1:]:
+            assert not moved(snapshot(module), other.modules[name]), name
+
+
 def test_equal_seeds_give_equal_updates(batch: Batch) -> None:
     first, second = make_agent(make_config()), make_agent(make_config())
     for agent in (first, second):

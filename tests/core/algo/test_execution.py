@@ -105,11 +105,14 @@ def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
 def test_a_compiled_update_is_the_plain_one() -> None:
     compiled, plain = make(execution="compiled"), make(execution="eager")
     assert compiled.execution.compiles
+    for agent in (compiled, plain):
+        agent.critics.bound_targets(-0.5, 0.5)
     for seed in range(4):
         batch = make_batch(seed)
         losses, expected = compiled.update(batch), plain.update(batch)
         for name, value in vars(expected).items():
             torch.testing.assert_close(getattr(losses, name), value, atol=1e-5, rtol=1e-4)
+        assert losses.targets_clipped > 0
     require_close(compiled, plain, atol=2e-5, rtol=1e-4)
 
 

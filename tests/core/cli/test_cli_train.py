@@ -103,6 +103,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_traceback(
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("data: rewards, as learned: ")
+        assert process.stdout.readline().startswith("values: the rewards allow ")
         assert process.stdout.readline().startswith("diffusion_ql: 1/100000000")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -115,6 +116,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_traceback(
 def test_the_bars_text_has_speed_losses_and_the_time_left() -> None:
     metrics = {"imitation": 0.51234, "critic": 1234.5, "q_alarm": 0.0, "updates_per_s": 87.6}
     assert metrics_text(metrics) == "88/s imitation 0.512 critic 1.23e+03"
+    assert metrics_text(metrics | {"q_alarm": 1.0}).startswith("DIVERGES 88/s imitation")
     assert time_left(8760, metrics) == " (0:01:40 left)"
     assert time_left(0, metrics) == ""
     assert time_left(100, {"imitation": 0.5}) == ""

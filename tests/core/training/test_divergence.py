@@ -13,13 +13,18 @@ import torch
 
 from dql_core.algo.bc import BCLosses, DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL, QLLosses
+from dql_core.cli.train import metrics_text
 from dql_core.config import TrainConfig
-from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
+from dql_core.data.dataset import Episode, write_dataset
+from dql_core.data.return_range import ReturnRange
 from dql_core.data.transitions import Batch
 from dql_core.errors import DqlError
+from dql_core.export.bundle import export_bundle
 from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.training.checkpoint import Progress, load_checkpoint
+from dql_core.training.divergence import ValueLimits
 from dql_core.training.loop import train
-from dql_core.training.monitor import value_limit
+from dql_core.training.run_files import checkpoint_folder, find_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -150,53 +155,185 @@ def test_the_remedy_is_one_that_the_agent_has(
         train(imitating, tmp_path / "run")
 
 
-def limit_of(*episodes: Episode, **changes: Any) -> float:
-    config = TrainConfig.model_validate({"critic": {"discount": 0.5}, **changes})
-    return value_limit(config, LoadedDataset(SPEC, episodes, "test")).largest_return
-
-
-def test_values_are_limited_by_the_largest_discounted_return_from_any_step() -> None:
-    assert limit_of(episode([1.0, 2.0, 4.0], terminated=True)) == 4.0  # 3, 4, 4
-    assert limit_of(episode([-3.0, -2.0, 1.0], terminated=True)) == 3.75
-    both = episode([1.0], terminated=True), episode([-8.0, 0.0], terminated=True)
-    assert limit_of(*both) == 8.0
-
-
-def test_a_truncated_episode_is_taken_to_go_on_as_it_went() -> None:
-    # A mean reward of 2 goes on for ever: 2 / (1 - 0.5).
-    assert limit_of(episode([2.0], terminated=False)) == pytest.approx(4.0)
-    assert limit_of(episode([1.0, 3.0], terminated=False)) == pytest.approx(3 + 0.5 * 4)
-
-
-def test_values_are_limited_in_the_units_of_the_critics() -> None:
-    data = {"reward_transform": "cql_antmaze", "reward_scale": 0.1}
-    assert limit_of(episode([5.0], terminated=True), data=data) == pytest.approx(1.8)
-
-
-def test_values_beyond_their_limit_are_told_once_until_they_are_back(
+def test_values_beyond_their_limits_are_reported_once_until_they_are_back(
     tmp_path: Path,
     config: TrainConfig,
     after_update: Callable[[Change], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def inflate(agent: DiffusionQL, losses: QLLosses) -> QLLosses:
-        huge = 7 < agent.step <= 21 or agent.step > 49
-        magnitude = torch.tensor(1e6 if huge else 1.0)
-        return dataclasses.replace(losses, q_magnitude=magnitude)
+        huge = 7 < agent.step <= 28 or agent.step > 49
+        return dataclasses.replace(losses, q_data=torch.tensor(30.0 if huge else 1.0))
 
     after_update(inflate)
     caplog.set_level(logging.INFO, "dql_core")
     train(config, tmp_path / "run")
-    said = [record for record in caplog.records if "|Q|" in record.getMessage()]
+    said = [record for record in caplog.records if "the critics" in record.getMessage()]
     assert [record.levelname for record in said] == ["ERROR", "INFO", "ERROR"]
-    assert said[0].getMessage().startswith("step 14: mean |Q| is 1e+06, the data allows returns ")
-    assert "critic.layer_norm=true" in said[0].getMessage()
-    assert said[1].getMessage() == "step 28: mean |Q| is back within its limit: 1"
+    first = said[0].getMessage()
+    assert first.startswith("step 14: the critics diverge: mean Q is 30, and the discounted ")
+    assert "no checkpoint is from before" in first
+    assert "critic.layer_norm=true" in first
+    assert said[1].getMessage() == "step 35: the critics are back within their limits"
+    assert "the checkpoint last_healthy is that of step 40" in said[2].getMessage()
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["q_alarm"] for line in lines] == [0, 1, 1, 0, 0, 0, 0, 1, 1]
+    assert [json.loads(line)["q_alarm"] for line in lines] == [0, 1, 1, 1, 0, 0, 0, 1, 1]
     alarms = facts(tmp_path / "run")["q_alarms"]
-    assert [alarm["step"] for alarm in alarms] == [14, 56]
-    assert alarms[0]["q_magnitude"] == 1e6
+    assert [(alarm["step"], alarm["until"]) for alarm in alarms] == [(14, 35), (56, None)]
+    assert alarms[0]["q_data"] == 30.0
+    assert find_checkpoint(tmp_path / "run", "last_healthy").name == "step-00000040"
+    loaded = [load_checkpoint(checkpoint_folder(tmp_path / "run", step)) for step in (20, 40, 60)]
+    assert [each.progress.alarming for each in loaded] == [True, False, True]
+
+
+LIMITS = ValueLimits(ReturnRange(-2.0, 8.0))  # and a tenth of the range on either side
+
+
+def reasons(*readings: tuple[float, float], limits: ValueLimits = LIMITS) -> list[str]:
+    """Return the first words of the reason at each reading, of mean Q and the error."""
+    known, found = Progress(), []
+    for mean, error in readings:
+        metrics = {"q_data": mean, "q_magnitude": abs(mean), "critic_rms": error}
+        reason = limits.reason(known, metrics)
+        known.alarming = bool(reason)
+        found.append(" ".join(reason.split()[:2]))
+    return found
+
+
+def test_a_mean_value_is_an_alarm_as_soon_as_no_return_is_so_large_or_so_small() -> None:
+    assert reasons((0, 0), (8.9, 0), (9.1, 0), (8.9, 0)) == ["", "", "mean Q", ""]
+    assert reasons((0, 0), (-2.9, 0), (-3.1, 0)) == ["", "", "mean Q"]
+    wide = ValueLimits(LIMITS.returns, factor=3.0)
+    assert reasons((0, 0), (26.9, 0), (27.1, 0), limits=wide) == ["", "", "mean Q"]
+
+
+def test_values_of_both_signs_do_not_hide_each_other() -> None:
+    known = Progress(allowance=0.0)
+    metrics = {"q_data": 0.0, "q_magnitude": 9.1, "critic_rms": 0.0}
+    assert LIMITS.reason(known, metrics).startswith("mean |Q| is 9.1")
+
+
+def test_what_untrained_critics_say_is_no_alarm_until_it_grows() -> None:
+    assert reasons((40, 0), (30, 0), (39, 0)) == ["", "", ""]
+    assert reasons((40, 0), (41, 0)) == ["", "mean Q"]
+    assert reasons((40, 0), (8, 0), (9.1, 0)) == ["", "", "mean Q"]
+
+
+def test_an_error_that_grows_in_five_readings_in_a_row_is_an_alarm_until_it_is_small() -> None:
+    growing = [(0.0, error) for error in (0.9, 1.1, 1.4, 1.6, 1.7, 2.0)]
+    assert reasons(*growing) == ["", "", "", "", "", "the critics'"]
+    after = reasons(*growing, (0.0, 1.5), (0.0, 0.9))
+    assert after[-2:] == ["the critics'", ""]
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.9, 0.95),  # small beside the returns
+        (1.0, 1.1, 1.2, 1.3, 1.4, 1.5),  # hardly more
+        (0.9, 1.1, 1.4, 1.3, 1.7, 2.0, 2.4, 3.0),  # once it fell
+        (5.0, 4.0, 3.0, 2.0, 1.5, 1.2),
+    ],
+)
+def test_other_errors_are_learning_or_noise(errors: tuple[float, ...]) -> None:
+    assert not any(reasons(*((0.0, error) for error in errors)))
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset of three short episodes with few rewards of 1."""
+    rng = np.random.default_rng(0)
+    observations = tuple(FieldSpec(f"x{index}") for index in range(4))
+    actions = tuple(FieldSpec(f"u{index}", "", -1.0, 1.0) for index in range(2))
+    spec = PolicySpec("arm", 10.0, observations, actions)
+    episodes = [
+        Episode(
+            observations=rng.normal(size=(41, 4)).cumsum(axis=0).astype(np.float32),
+            actions=rng.uniform(-0.3, 0.3, (40, 2)).astype(np.float32),
+            rewards=(rng.random(40) < 0.05).astype(np.float64),
+            terminated=True,
+            truncated=False,
+        )
+        for _ in range(3)
+    ]
+    folder = tmp_path_factory.mktemp("sparse") / "dataset"
+    write_dataset(folder, episodes, spec)
+    return folder
+
+
+def settings(sparse: Path, **changes: Any) -> TrainConfig:
+    """Return the paper's preset with its max-Q backup, made to run away soon, or ``changes``."""
+    document: dict[str, Any] = {
+        "preset": "paper",
+        "run": {"steps": 300, "batch_size": 64, "log_every": 25, "checkpoint_every": 50},
+        "data": {"dataset": str(sparse)},
+        "policy": {"width": 32, "learning_rate": 1e-3},
+        "critic": {"width": 32, "learning_rate": 3e-3, "tau": 0.2, "max_q_samples": 10},
+        "selection": {"num_candidates": 4},
+    }
+    return TrainConfig.model_validate(document | changes)
+
+
+def test_the_papers_preset_that_runs_away_is_found_out_early_and_stopped_if_asked(
+    tmp_path: Path, sparse: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = []
+    train(settings(sparse), tmp_path / "run", lambda _, metrics: shown.append(metrics))
+    (alarm,) = facts(tmp_path / "run")["q_alarms"]
+    recorded = facts(tmp_path / "run")["returns"]["recorded"]["high"]
+    assert 0.0 < alarm["q_data"] < 3 * recorded  # and not at ten times
+    assert shown[-1]["q_data"] > 10 * recorded  # where it ends without an alarm
+    assert metrics_text(shown[-1]).startswith("DIVERGES ")
+    assert not metrics_text(shown[0]).startswith("DIVERGES ")
+    healthy = find_checkpoint(tmp_path / "run", "last_healthy")
+    assert healthy == checkpoint_folder(tmp_path / "run", (alarm["step"] - 1) // 50 * 50)
+
+    export_bundle(tmp_path / "run", tmp_path / "diverged")
+    assert "the critics diverge at this checkpoint (step 300)" in caplog.text
+    caplog.clear()
+    export_bundle(tmp_path / "run", tmp_path / "healthy", which="last_healthy")
+    assert "diverge" not in caplog.text
+
+    asked = {"validation": {"on_divergence": "stop"}}
+    words = rf"the critics diverge at step {alarm['step']}: .*checkpoint: .*{healthy.name}; set cr"
+    for resume in (False, True):
+        with pytest.raises(DqlError, match=words):
+            train(settings(sparse, **asked), tmp_path / "stopped", resume=resume)
+    assert facts(tmp_path / "stopped")["failure"].startswith("the critics diverge at step ")
+    found = find_checkpoint(tmp_path / "stopped", "last_healthy")
+    assert (found.name, found) == (healthy.name, find_checkpoint(tmp_path / "stopped"))
+
+
+def test_sound_values_of_the_same_data_raise_no_alarm(tmp_path: Path, sparse: Path) -> None:
+    critic = {"width": 32, "learning_rate": 3e-3, "tau": 0.2, "layer_norm": True}
+    sound = settings(sparse, preset=None, critic=critic, policy={"width": 32, "eta": 0.1})
+    train(sound, tmp_path / "run")
+    assert facts(tmp_path / "run")["q_alarms"] == []
+    assert find_checkpoint(tmp_path / "run", "last_healthy").name == "step-00000300"
+
+
+@pytest.mark.parametrize("agent", ["diffusion_ql", "td3_bc"])
+def test_bounded_targets_stay_within_what_the_rewards_allow_and_are_counted(
+    tmp_path: Path, sparse: Path, agent: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dql_core")
+    critic = settings(sparse).critic.model_dump() | {"bound_targets": True}
+    critic |= {"learning_rate": 0.1} if agent == "td3_bc" else {}
+    readings = []
+    run = {"steps": 200, "batch_size": 32, "log_every": 25}
+    data = {"dataset": str(sparse), "n_step": 2}
+    train(
+        settings(sparse, agent=agent, critic=critic, data=data, run=run),
+        tmp_path / "run",
+        lambda _, metrics: readings.append(metrics),
+    )
+    returns = facts(tmp_path / "run")["returns"]
+    assert returns["targets_bounded"] is True
+    assert returns["possible"] == pytest.approx({"low": 0.0, "high": (1 - 0.99**40) / 0.01})
+    for reading in readings:
+        assert 0.0 <= reading["q_target"] <= returns["possible"]["high"] * (1 + 1e-6)
+    assert max(reading["targets_clipped"] for reading in readings) > 0.05
+    assert "values: the rewards allow discounted returns of 0 to 33.1 (up to 40 " in caplog.text
 
 
 def test_imitation_has_no_values_that_could_diverge(tmp_path: Path, config: TrainConfig) -> None:

@@ -1,6 +1,8 @@
 """A run that was killed and went on is the run that never stopped, to the last bit."""
 
+import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,13 +13,18 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
     EventAccumulator,
 )
 
 from dql_core.config import TrainConfig
 from dql_core.errors import CheckpointError, ConfigError
+from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
+from dql_core.training.run_files import checkpoint_folder, update_run_info
+from dql_core.training.saved_config import saved_config
+from tests.core.training.test_checkpoint import edit_document
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +34,11 @@ CHILD = """
 import sys
 from pathlib import Path
 from dql_core.config import TrainConfig
+from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
+from dql_core.training.run_files import checkpoint_folder, update_run_info
+from dql_core.training.saved_config import saved_config
+from tests.core.training.test_checkpoint import edit_document
 
 def report(step, metrics):
     print(step, flush=True)
@@ -112,6 +123,27 @@ def test_every_agent_goes_on_to_the_same_bits(
     stop_at(16, config, tmp_path / "stopped")
     train(config, tmp_path / "stopped", resume=True)
     require_equal_runs(tmp_path / "whole", tmp_path / "stopped", 30)
+
+
+def test_a_run_from_before_there_were_bounds_goes_on_without_them(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    settings = {"width": 8, "bound_targets": False}
+    config = make_config(tiny_dataset, critic=settings, run={"steps": 80})
+    run = train(config, tmp_path / "run").run
+    shutil.rmtree(checkpoint_folder(run, 80))
+    document = yaml.safe_load((run / "config.yaml").read_text())
+    del document["critic"]["bound_targets"]
+    (run / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    # What that version knew of its keys, to the bit and in what they mean.
+    file_hash = hashlib.sha256((run / "config.yaml").read_bytes()).hexdigest()
+    update_run_info(run, config_file_sha256=file_hash, config_hash="0" * 64)
+    edit_document(checkpoint_folder(run, 40), config=document)
+    assert load_checkpoint(run).config == saved_config(run) == config
+    assert train(saved_config(run), run, resume=True).finished
+    lines = metrics(run)
+    assert lines[-1]["step"] > 40
+    assert not any(line["targets_clipped"] for line in lines)
 
 
 class CrashError(Exception):

@@ -1,0 +1,86 @@
+"""Whether the critics diverge: their values leave what was recorded, or their errors only grow.
+
+It is the method's most frequent failure, and nothing that is learned after it is worth keeping.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dql_core.data.return_range import ReturnRange
+from dql_core.training.checkpoint import Progress
+
+# Values this share of the range of returns beyond it are still an estimate's error.
+TOLERANCE = 0.1
+# An error that grows in so many readings in a row, and by this factor, has a reason, ...
+READINGS, GROWTH = 5, 2.0
+# ... which is no learning if, as a share of the range of returns, it is so large.
+LARGE_ERROR = 0.1
+
+
+@dataclass(frozen=True)
+class ValueLimits:
+    """What the mean values of the data's actions may be.
+
+    Attributes:
+        returns: The range of the recorded discounted returns.
+        factor: By what it is multiplied; more waits longer before it alarms.
+    """
+
+    returns: ReturnRange
+    factor: float = 1.0
+
+    @property
+    def limits(self) -> ReturnRange:
+        """The smallest and the largest mean value that is an estimate."""
+        low, high = self.factor * self.returns.low, self.factor * self.returns.high
+        margin = TOLERANCE * (high - low)
+        return ReturnRange(low - margin, high + margin)
+
+    def reason(self, known: Progress, metrics: Mapping[str, float]) -> str:
+        """Return why the critics diverge, or nothing if they do not.
+
+        Args:
+            known: What is known from the readings before; this one is added to it.
+            metrics: ``q_data``, ``q_magnitude`` and ``critic_rms``, the root of the mean squared
+                error of a critic, at this reading.
+        """
+        growing = self._growing(known, metrics["critic_rms"])
+        return self._beyond(known, metrics) or growing
+
+    def _beyond(self, known: Progress, metrics: Mapping[str, float]) -> str:
+        mean, magnitude, limits = metrics["q_data"], metrics["q_magnitude"], self.limits
+        excess = {
+            f"mean Q is {mean:.3g}": max(mean - limits.high, limits.low - mean),
+            f"mean |Q| is {magnitude:.3g}": magnitude - max(limits.high, -limits.low),
+        }
+        what, worst = max(excess.items(), key=lambda item: item[1])
+        if known.allowance is None or worst <= 0.0:
+            known.allowance = max(worst, 0.0)
+        if worst <= known.allowance:
+            return ""
+        return f"{what}, and the discounted returns in the data are {self.returns}"
+
+    def _growing(self, known: Progress, error: float) -> str:
+        known.errors = [*known.errors[-READINGS:], error]
+        first = known.errors[0]
+        large = LARGE_ERROR * self.factor * (self.returns.high - self.returns.low)
+        pairs = zip(known.errors, known.errors[1:], strict=False)
+        grows = len(known.errors) > READINGS and all(now > before for before, now in pairs)
+        if known.sound_error is not None and error <= max(known.sound_error, large):
+            known.sound_error = None
+        elif known.sound_error is None and grows and error > max(GROWTH * first, large):
+            known.sound_error = first
+        if known.sound_error is None:
+            return ""
+        return (
+            f"the critics' error has grown from {known.sound_error:.3g} to {error:.3g}, and the "
+            f"discounted returns in the data are {self.returns}"
+        )
+
+
+def root_mean_square(loss: float, num_critics: int) -> float:
+    """Return a critic's typical error from the critics' summed squared error."""
+    return math.sqrt(loss / num_critics)
