@@ -184,14 +184,14 @@ class PolicyConfig(StrictModel):
 
 
 class CriticConfig(StrictModel):
-    """The twin critics and how they learn; no part of Diffusion-BC.
+    """The critics and how they learn; no part of Diffusion-BC.
 
     Attributes:
         width: Units of a hidden layer.
         depth: Number of hidden layers.
         layer_norm: Normalise hidden layers, against runaway values on small data.
         learning_rate: Adam's step size at the start.
-        gradient_clip: Largest norm of both critics' gradient; null for no limit.
+        gradient_clip: Largest norm of all critics' gradient; null for no limit.
         discount: Weight of the value of the next observation, gamma.
         tau: How far the target critics move towards the critics in an update.
         max_q_samples: Next actions sampled for a target, the best of which counts: 1 is the
@@ -199,6 +199,10 @@ class CriticConfig(StrictModel):
         bound_targets: Clip targets to the discounted returns that the rewards of the data allow:
             the smallest and the largest reward, earned in every step up to the length of the
             longest episode, or for ever if an episode is truncated. The paper has no such bounds.
+        num_critics: How many critics there are; two in the paper.
+        lower_bound: How critics are taken together. As in the paper if null: the smallest makes
+            targets and ranks, and one, drawn anew for each update, guides the policy. A number k
+            makes it the mean minus k standard deviations over the critics in all three.
     """
 
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
@@ -210,6 +214,17 @@ class CriticConfig(StrictModel):
     tau: float = Field(default=0.005, gt=0, le=1)
     max_q_samples: int = Field(default=1, ge=1, le=100)
     bound_targets: bool = True
+    num_critics: int = Field(default=2, ge=1, le=64)
+    lower_bound: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _bound_has_critics_to_compare(self) -> CriticConfig:
+        if self.lower_bound is not None and self.num_critics < 2:
+            raise ValueError(
+                f"lower_bound: {self.lower_bound:g} is of several critics: set num_critics to 2 "
+                f"or more, or lower_bound to null"
+            )
+        return self
 
 
 class Td3Config(StrictModel):
@@ -327,11 +342,13 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _networks_have_a_size(self) -> TrainConfig:
-        for name, network in (("policy", self.policy), ("critic", self.critic)):
-            weights = (network.depth - 1) * network.width**2
+        for name, network, copies in self._networks():
+            pairs = max(1.0, copies / 2)  # the limit is that of two critics
+            weights = int(pairs * (network.depth - 1) * network.width**2)
             if weights > MAX_WEIGHTS:
                 raise ValueError(
-                    f"{name}.width: {network.width} with {name}.depth: {network.depth} makes "
+                    f"{name}.width: {network.width} with {name}.depth: {network.depth}"
+                    f"{f' and {name}.num_critics: {copies}' if copies > 2 else ''} makes "
                     f"{weights:,} weights: at most {MAX_WEIGHTS:,} are possible"
                 )
         return self
@@ -350,25 +367,32 @@ class TrainConfig(StrictModel):
         """Whether the agent has critics, which learn from rewards."""
         return self.agent not in AGENTS_WITHOUT_CRITICS
 
-    def require_room(self, observation_size: int, num_bytes: int) -> None:
+    def require_room(
+        self, observation_size: int, num_bytes: int, *, with_critics: bool = True
+    ) -> None:
         """Refuse networks that a file of weights cannot hold, before they are made.
 
         Args:
             observation_size: O.
             num_bytes: Size of the file.
+            with_critics: Whether it is to hold the critics, too, if the agent has any.
 
         Raises:
             ValueError: If they need more.
         """
-        networks = [(1, self.policy)] + [(2, self.critic)] * self.learns_values
         needed = FLOAT_BYTES * sum(
             copies * network.width * (observation_size + (network.depth - 1) * network.width)
-            for copies, network in networks
+            for name, network, copies in self._networks()
+            if name != "critic" or (with_critics and self.learns_values)
         )
         if needed > num_bytes:
             raise ValueError(
                 f"its networks need {needed:,} bytes of weights, and the file has {num_bytes:,}"
             )
+
+    def _networks(self) -> tuple[tuple[str, PolicyConfig | CriticConfig, int], ...]:
+        """Return section, settings and number of the networks that learn."""
+        return ("policy", self.policy, 1), ("critic", self.critic, self.critic.num_critics)
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as a yaml document."""

@@ -23,7 +23,7 @@ from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import BatchSampler, TransitionTable
 from dql_core.models.actors import ActionSampler, DiffusionSampler
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.models.sampler import make_process
 from dql_core.models.schedule import ScheduleName, Variance
 from dql_core.normalize import Normalizer
@@ -182,7 +182,7 @@ def _sample(sampler: ActionSampler) -> NDArray[np.float32]:
 
 
 def _decided_best(
-    agent: Agent, config: TrainConfig, critic: TwinCritic | None, decisions: int
+    agent: Agent, config: TrainConfig, critic: CriticEnsemble | None, decisions: int
 ) -> float:
     """Share of the decisions, 50 candidates each, for the corner that pays most."""
     graph = policy_graph(agent, config, NORMALIZER)

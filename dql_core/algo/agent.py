@@ -15,7 +15,7 @@ from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
 from dql_core.models.actors import ActionSampler
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 
 
 class Losses(Protocol):
@@ -66,7 +66,7 @@ class BaseAgent(ABC, Generic[LossesT_co]):
         """What takes the next actions in the critics' targets."""
 
     @property
-    def ranking_critic(self) -> TwinCritic | None:
+    def ranking_critic(self) -> CriticEnsemble | None:
         """The critics that rank candidates after training, if the algorithm has any."""
         return self.critics.ranking if self.critics else None
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dql_core.algo.losses import bootstrapped_target
+from dql_core.algo.losses import bootstrapped_target, pessimistic
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.models.ema import MovingAverage, frozen_copy
 
 
@@ -38,6 +38,7 @@ class Critics:
         optimizer: Moves the first.
         average: Lets the second follow the first.
         num_critics: How many there are, E.
+        lower_bound: Of the critics in place of their minimum, as `losses.pessimistic`.
         modules: Every network by name: all there is to save of them.
     """
 
@@ -46,8 +47,13 @@ class Critics:
     ) -> None:
         """Build the networks; torch's global generator seeds them."""
         critic = config.critic
-        self.online = TwinCritic(
-            observation_size, action_size, critic.width, critic.depth, layer_norm=critic.layer_norm
+        self.online = CriticEnsemble(
+            observation_size,
+            action_size,
+            critic.width,
+            critic.depth,
+            num_critics=critic.num_critics,
+            layer_norm=critic.layer_norm,
         ).to(device)
         self.target = frozen_copy(self.online)
         self.modules: dict[str, nn.Module] = {"critic": self.online, "target_critic": self.target}
@@ -55,7 +61,7 @@ class Critics:
         if config.selection.critics == "untrained":
             self.ranking = frozen_copy(self.online)
             self.modules["untrained_critic"] = self.ranking
-        self.num_critics = self.online.num_critics
+        self.num_critics, self.lower_bound = critic.num_critics, critic.lower_bound
         self.optimizer = Optimizer(self.online.parameters(), critic, config.run)
         self.average = MovingAverage(self.target, self.online, critic.tau)
         self._discount = critic.discount
@@ -67,6 +73,10 @@ class Critics:
         """Clip targets from now on, if ``critic.bound_targets`` says so; unbounded before."""
         self._low.fill_(low)
         self._high.fill_(high)
+
+    def estimate(self, q_values: Tensor) -> Tensor:
+        """Return what the critics say together: (E, ...) -> (...)."""
+        return pessimistic(q_values, self.lower_bound)
 
     @torch.no_grad()
     def targets(
@@ -88,6 +98,7 @@ class Critics:
             batch.bootstrap,
             next_q_values.unflatten(1, (-1, samples)),
             self._discount,
+            self.lower_bound,
         )
         return self._bounded(values)
 

@@ -98,6 +98,7 @@ class DiffusionAgent(BaseAgent[LossesT_co]):
         action_size: int,
         generator: torch.Generator,
         num_target_samples: int = 0,
+        num_critics: int = 2,
     ) -> None:
         """Build the network on the generator's device; torch's global generator seeds it."""
         super().__init__(config, generator.device)
@@ -108,6 +109,7 @@ class DiffusionAgent(BaseAgent[LossesT_co]):
             self.policy.process.num_noises,
             action_size,
             num_target_samples,
+            num_critics,
         )
         online, average = self.policy.online, self.policy.average
         self.modules = {"policy": self.policy}

@@ -27,7 +27,7 @@ class QLLosses:
     Attributes:
         imitation: Behaviour cloning, L_d.
         improvement: Policy improvement, L_q, before its weight eta.
-        critic: Squared error of both critics.
+        critic: Squared error of the critics, summed over them.
         q_data: Mean value of the data's actions.
         q_magnitude: Mean absolute value of the data's actions.
         q_target: Mean target of the critics.
@@ -47,7 +47,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
     """All networks of the algorithm and the update that trains them.
 
     Attributes:
-        critics: Twin critics and their slow copies.
+        critics: The critics and their slow copies.
     """
 
     critics: Critics
@@ -61,7 +61,8 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
     ) -> None:
         """Build the networks on the generator's device; torch's global generator seeds them."""
         sizes = observation_size, action_size
-        super().__init__(config, *sizes, generator, config.critic.max_q_samples)
+        critic = config.critic
+        super().__init__(config, *sizes, generator, critic.max_q_samples, critic.num_critics)
         self.critics = Critics(config, *sizes, generator.device)
         self.modules |= self.critics.modules
         self.optimizers["critic"] = self.critics.optimizer
@@ -108,8 +109,19 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             else:
                 sample = partial(self.policy.process.sample, self.policy.online)
                 action = sample(batch.observation, noise.policy)
-            guiding = self.critics.online.one(noise.guide, batch.observation, action)
-            with torch.no_grad():
-                other = self.critics.online.one(1 - noise.guide, batch.observation, action)
-        improvement = improvement_loss(guiding.float(), other.float())
+            guiding, other = self._guidance(batch.observation, action, noise.guide)
+        improvement = improvement_loss(guiding, other)
         return denoised.loss + self._config.policy.eta * improvement, denoised.loss, improvement
+
+    def _guidance(
+        self, observation: Tensor, action: Tensor, guide: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Values of the policy's actions: what it climbs, and what divides that, both (B,)."""
+        online = self.critics.online
+        if self.critics.lower_bound is not None:
+            values = self.critics.estimate(online(observation, action).float())
+            return values, values.detach()
+        guiding = online.one(guide, observation, action)
+        with torch.no_grad():
+            other = online.one((guide + 1) % self.critics.num_critics, observation, action)
+        return guiding.float(), other.float()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
+# Where critics agree to below its root, they count as agreeing: the root has a slope there.
+MIN_VARIANCE = 1e-12
+
 
 def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     r"""Run the forward process: :math:`\sqrt{\bar\alpha_i} a + \sqrt{1 - \bar\alpha_i} \epsilon`.
@@ -43,8 +46,29 @@ def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
     return -guiding.mean() / other.detach().abs().mean()
 
 
+def pessimistic(q_values: Tensor, lower_bound: float | None = None) -> Tensor:
+    r"""Return what E critics say together, (E, ...) -> (...).
+
+    The smallest of them, as in the paper, or :math:`\mathrm{mean}_e Q_e - k\, \mathrm{std}_e Q_e`
+    (of the population, so that two critics with k = 1 say the smaller).
+
+    Args:
+        q_values: Shape (E, ...).
+        lower_bound: k; None takes the smallest.
+    """
+    if lower_bound is None:
+        return q_values.amin(dim=0)
+    mean = q_values.mean(dim=0)
+    variance = (q_values - mean).square().mean(dim=0)
+    return mean - lower_bound * variance.clamp(min=MIN_VARIANCE).sqrt()
+
+
 def bootstrapped_target(
-    reward: Tensor, bootstrap: Tensor, next_q_values: Tensor, discount: float
+    reward: Tensor,
+    bootstrap: Tensor,
+    next_q_values: Tensor,
+    discount: float,
+    lower_bound: float | None = None,
 ) -> Tensor:
     r"""Target of the critics, shape (B,): :math:`r + \gamma \min_e \max_s Q_e(s', a'_s)`.
 
@@ -55,8 +79,9 @@ def bootstrapped_target(
         bootstrap: 0 where the task terminated, else 1, shape (B,).
         next_q_values: Target critics on sampled next actions, shape (E, B, S).
         discount: gamma.
+        lower_bound: Of the critics in place of the minimum, as `pessimistic`.
     """
-    best = next_q_values.amax(dim=2).amin(dim=0)
+    best = pessimistic(next_q_values.amax(dim=2), lower_bound)
     return reward + discount * bootstrap * best
 
 
@@ -81,7 +106,7 @@ def td3_bc_loss(
     Args:
         action: Of the policy, shape (B, A).
         data_action: Of the data, shape (B, A).
-        q_values: Both critics on `action`, shape (2, B).
+        q_values: The critics on `action`, shape (E, B); the first counts.
         alpha: Weight of the values.
 
     Returns:

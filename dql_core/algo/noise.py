@@ -50,7 +50,7 @@ class UpdateNoise:
         policy: Noise of the policy's reverse chain, shape (Z, B, A).
         target: Noise of the target policy's reverse chain, shape (Z, B * S, A); each row has
             S next actions.
-        guide: Index of the critic that guides the policy, shape ().
+        guide: Index of the critic that guides the policy, below E, shape ().
     """
 
     step: Tensor
@@ -70,6 +70,7 @@ class NoiseSource:
         num_noises: Draws that a reverse chain needs for each action dimension, Z.
         action_size: A.
         num_target_samples: S.
+        num_critics: E.
     """
 
     generator: torch.Generator
@@ -77,6 +78,7 @@ class NoiseSource:
     num_noises: int
     action_size: int
     num_target_samples: int
+    num_critics: int = 2
 
     def draw(self, batch_size: int) -> UpdateNoise:
         """Draw the noise of one update of ``batch_size`` rows."""
@@ -86,7 +88,7 @@ class NoiseSource:
             imitation=self._normal((batch_size, a)),
             policy=self._normal((z, batch_size, a)),
             target=self._normal((z, batch_size * self.num_target_samples, a)),
-            guide=self._integers(2, ()),
+            guide=self._integers(self.num_critics, ()),
         )
 
     def _normal(self, shape: tuple[int, ...]) -> Tensor:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dql_core.algo.agent import Agent
+from dql_core.algo.losses import pessimistic
 from dql_core.config import TrainConfig
 from dql_core.models.actors import ActionSampler
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.normalize import Normalizer
 from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise, resolve_choice
 from dql_core.spec import PolicySpec
@@ -26,7 +27,7 @@ MIN_SPREAD = 1e-6
 
 
 class PolicyGraph(nn.Module):
-    r"""Normalise, sample K candidates, rank them by the smallest critic, choose, restore units.
+    r"""Normalise, sample K candidates, rank them by the critics, choose, restore units.
 
     The choice is :math:`\arg\max_k \; (Q_k - \max_j Q_j) / (\tau \sigma) + g_k` with
     :math:`\sigma` the standard deviation of Q over the candidates. With Gumbel noise g this is a
@@ -40,6 +41,7 @@ class PolicyGraph(nn.Module):
         normalizer: Units of the networks.
         temperature: tau above.
         raw_temperature: Leave the spread of Q out of the temperature.
+        lower_bound: How the critics rank together: `dql_core.algo.losses.pessimistic`.
     """
 
     observation_mean: Tensor
@@ -50,17 +52,19 @@ class PolicyGraph(nn.Module):
     def __init__(
         self,
         sampler: ActionSampler,
-        critic: TwinCritic | None,
+        critic: CriticEnsemble | None,
         normalizer: Normalizer,
         *,
         temperature: float,
         raw_temperature: bool = False,
+        lower_bound: float | None = None,
     ) -> None:
         super().__init__()
         self.sampler = sampler
         self.critic = critic
         self.temperature = temperature
         self.raw_temperature = raw_temperature
+        self.lower_bound = lower_bound
         for name in ("observation_mean", "observation_std", "action_low", "action_high"):
             self.register_buffer(name, torch.tensor(getattr(normalizer, name)))
 
@@ -116,7 +120,7 @@ class PolicyGraph(nn.Module):
         if self.critic is None:
             return torch.zeros_like(sampled[:, 0])
         values: Tensor = self.critic(observation.expand(len(sampled), -1), sampled)  # (E, [V *] K)
-        return values.amin(dim=0)
+        return pessimistic(values, self.lower_bound)
 
     def _restore(self, sampled: Tensor) -> Tensor:
         half_range = (self.action_high - self.action_low) * 0.5
@@ -176,6 +180,7 @@ def policy_graph(agent: Agent, config: TrainConfig, normalizer: Normalizer) -> P
         normalizer,
         temperature=config.selection.temperature,
         raw_temperature=config.selection.temperature_scale == "raw",
+        lower_bound=config.critic.lower_bound,
     )
     return graph.to(agent.noise.generator.device)
 

@@ -44,7 +44,7 @@ class TD3BC(BaseAgent[TD3BCLosses]):
 
     Attributes:
         actor: The policy.
-        critics: Twin critics and their slow copies.
+        critics: The critics and their slow copies.
     """
 
     critics: Critics
@@ -119,6 +119,8 @@ class TD3BC(BaseAgent[TD3BCLosses]):
         with self.execution.precision():
             action = self.actor.action(batch.observation).float()
             q_values = self.critics.online(batch.observation, action).float()
+        if self.critics.lower_bound is not None:
+            q_values = self.critics.estimate(q_values)[None]
         loss, imitation = td3_bc_loss(action, batch.action, q_values, self._config.td3.alpha)
         self.optimizers["policy"].step(loss)
         self._last.imitation.copy_(imitation.detach())

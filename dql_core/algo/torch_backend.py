@@ -15,7 +15,7 @@ from torch import Tensor
 from dql_core.algo.execution import CapturedUpdate
 from dql_core.algo.policy_graph import PolicyGraph, policy_graph
 from dql_core.algo.registry import make_agent
-from dql_core.config import TrainConfig
+from dql_core.config import CriticConfig, TrainConfig
 from dql_core.errors import BundleError, ConfigError, one_line
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from dql_core.runtime.policy import Decision, Noise
@@ -59,13 +59,15 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
     weights = contents[WEIGHTS_FILE]
     try:
         tensors = safetensors.torch.load(weights)
-        config.require_room(len(manifest.policy_spec.observation), len(weights))
+        size = len(manifest.policy_spec.observation)
+        config.require_room(size, len(weights), with_critics=manifest.has_critic)
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as cause:
         raise _foreign(cause) from cause
-    # Nothing is trained, so nothing is compiled.
-    config = config.model_copy(
-        update={"run": config.run.model_copy(update={"execution": "eager"})}
-    )
+    # Nothing is trained, so nothing is compiled, and critics that do not rank are not needed.
+    changes: dict[str, object] = {"run": config.run.model_copy(update={"execution": "eager"})}
+    if not manifest.has_critic:
+        changes["critic"] = CriticConfig(width=1, depth=1)
+    config = config.model_copy(update=changes)
     # The initial weights are drawn, and the caller's generator is not ours to move.
     with torch.random.fork_rng(devices=[]):
         agent = make_agent(config, manifest.policy_spec, torch.Generator())

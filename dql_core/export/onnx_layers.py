@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dql_core import __version__
 from dql_core.models.actors import DeterministicActor
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.runtime.onnx_file import IR_VERSION, OPSET
 
 Array = NDArray[np.float64]
@@ -182,7 +182,7 @@ def actor(builder: OnnxBuilder, network: DeterministicActor, observation: Observ
 
 
 def critic_values(
-    builder: OnnxBuilder, critic: TwinCritic, observation: Observation, actions: str
+    builder: OnnxBuilder, critic: CriticEnsemble, observation: Observation, actions: str
 ) -> list[str]:
     """Return the value of ``actions``, (K, A) in [-1, 1], by each critic, shape (1, K).
 
@@ -206,7 +206,7 @@ def critic_values(
     return values
 
 
-def _layers_of(critic: TwinCritic, index: int) -> list[Linear]:
+def _layers_of(critic: CriticEnsemble, index: int) -> list[Linear]:
     """Return the layers of one critic."""
     return [
         Linear(

@@ -16,8 +16,12 @@ part of the weights and of the noise: a step is the network, a clip and two addi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 import numpy as np
 
+from dql_core.algo.losses import MIN_VARIANCE
 from dql_core.algo.policy_graph import MIN_SPREAD, PolicyGraph
 from dql_core.export.onnx_layers import (
     Array,
@@ -75,13 +79,30 @@ def _sampled(builder: OnnxBuilder, graph: PolicyGraph, observation: Observation)
 def _q_values(
     builder: OnnxBuilder, graph: PolicyGraph, observation: Observation, sampled: str
 ) -> str:
-    """Return the smallest value of each candidate by any critic, shape (K,)."""
+    """Return what the critics say together of each candidate, shape (K,)."""
     if graph.critic is None:
         count = builder.add("Shape", "selection_noise")
         return builder.add("ConstantOfShape", count, output="q_values")
     values = critic_values(builder, graph.critic, observation, sampled)
-    smallest = builder.add("Min", *values)
-    return builder.add("Reshape", smallest, builder.constant([-1], np.int64), output="q_values")
+    if graph.lower_bound is None:
+        together = builder.add("Min", *values)
+    else:
+        together = _lower_bound(builder, values, graph.lower_bound)
+    return builder.add("Reshape", together, builder.constant([-1], np.int64), output="q_values")
+
+
+def _lower_bound(builder: OnnxBuilder, values: Sequence[str], factor: float) -> str:
+    """Return the mean of values of equal shape minus a factor times their spread."""
+    mean = _mean(builder, values)
+    distances = [builder.add("Sub", value, mean) for value in values]
+    variance = _mean(builder, [builder.add("Mul", each, each) for each in distances])
+    spread = builder.add("Sqrt", builder.add("Max", variance, builder.constant([[MIN_VARIANCE]])))
+    return builder.add("Sub", mean, builder.add("Mul", spread, builder.constant([[factor]])))
+
+
+def _mean(builder: OnnxBuilder, values: Sequence[str]) -> str:
+    total = reduce(lambda one, other: builder.add("Add", one, other), values)
+    return builder.add("Mul", total, builder.constant([[1.0 / len(values)]]))
 
 
 def _scores(builder: OnnxBuilder, graph: PolicyGraph, q_values: str) -> str:

@@ -13,8 +13,8 @@ from torch.nn import functional
 from dql_core.models.layers import batched_affine, mish
 
 
-class TwinCritic(nn.Module):
-    """E = 2 action-value networks on [observation, action], evaluated in batched products.
+class CriticEnsemble(nn.Module):
+    """E action-value networks on [observation, action], evaluated in batched products.
 
     Each critic is initialised and trained as if it were alone; only the arithmetic is shared.
 
@@ -23,11 +23,10 @@ class TwinCritic(nn.Module):
         action_size: A.
         width: Units of each hidden layer.
         depth: Number of hidden layers.
+        num_critics: E.
         layer_norm: Normalise each hidden layer before its activation, without learned scale; it
             keeps values bounded for actions that the data never showed.
     """
-
-    num_critics = 2
 
     def __init__(
         self,
@@ -36,12 +35,14 @@ class TwinCritic(nn.Module):
         width: int = 256,
         depth: int = 3,
         *,
+        num_critics: int = 2,
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.num_critics = num_critics
         sizes = [observation_size + action_size, *[width] * depth, 1]
         self.layers = nn.ModuleList(
-            _BatchedLinear(self.num_critics, size, next_size)
+            _BatchedLinear(num_critics, size, next_size)
             for size, next_size in itertools.pairwise(sizes)
         )
         self.layer_norm = layer_norm

@@ -169,8 +169,9 @@ class HeldOut:
 
         Returns:
             ``held_out_imitation``: mean imitation loss. With values also ``held_out_td_error``:
-            mean squared difference of both critics from their targets; ``held_out_value_error``:
-            mean absolute difference of the smaller critic from the return that followed; and
+            mean squared difference of the critics from their targets; ``held_out_value_error``:
+            mean absolute difference of what the critics say together from the return that
+            followed; and
             ``held_out_value_rank``: Spearman's correlation of these two. Where an episode was
             truncated, the target critics' value of its last observation replaces what would have
             followed.
@@ -188,7 +189,7 @@ class HeldOut:
                 target, _ = agent.critics.targets(batch, sample, drawn.target)
                 q_values = agent.critics.online(batch.observation, batch.action)  # (E, B)
                 td_error = (q_values - target).square().mean()
-                values.append(q_values.amin(dim=0))
+                values.append(agent.critics.estimate(q_values))
             errors.append(torch.stack([imitation, td_error]) * len(batch.reward))
         imitation, td_error = torch.stack(errors).sum(dim=0) / len(self._returns)
         measures = {"held_out_imitation": imitation.item()}
@@ -202,7 +203,7 @@ class HeldOut:
     ) -> dict[str, float]:
         drawn = noise.draw(len(self._end_observations))
         action = agent.target_sampler(self._end_observations, drawn.policy)
-        ends = critics.target(self._end_observations, action).amin(dim=0)
+        ends = critics.estimate(critics.target(self._end_observations, action))
         returns = self._returns + self._tail_weights * ends.cpu().double().numpy()[self._tails]
         estimates = values.cpu().double().numpy()
         return {

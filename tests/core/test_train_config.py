@@ -112,3 +112,23 @@ def test_only_all_overrides_together_must_fit(config_file: Path) -> None:
         load_config(config_file, together[:1])
     with pytest.raises(ConfigError, match="which diffusion_bc does not learn: use bc_loss"):
         load_config(config_file, [*together, "agent=diffusion_bc"])
+
+
+def test_a_lower_bound_needs_critics_that_differ() -> None:
+    with pytest.raises(ValueError, match="lower_bound: 1 is of several critics: set num_critics"):
+        TrainConfig.model_validate({"critic": {"lower_bound": 1.0, "num_critics": 1}})
+
+
+def test_many_large_critics_are_refused_before_they_are_made() -> None:
+    TrainConfig.model_validate({"critic": {"width": 8192, "num_critics": 2}})
+    with pytest.raises(ValueError, match=r"depth: 3 and critic.num_critics: 3 makes .* at most"):
+        TrainConfig.model_validate({"critic": {"width": 8192, "num_critics": 3}})
+
+
+def test_every_critic_needs_its_room_in_a_file_of_weights() -> None:
+    for number in (1, 2, 7):
+        config = TrainConfig.model_validate({"critic": {"num_critics": number, "depth": 1}})
+        needed = 4 * 256 * (3 + 2 * 256 + number * 3)
+        config.require_room(3, needed)
+        with pytest.raises(ValueError, match="its networks need"):
+            config.require_room(3, needed - 1)

@@ -16,7 +16,7 @@ from dql_core.algo.noise import UpdateNoise
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.models.denoiser import Denoiser, sinusoids
 
 B, O, A, N = 6, 3, 2, 5  # noqa: E741 - the axes' names everywhere else
@@ -76,7 +76,7 @@ def naive_denoiser(net: Denoiser) -> Callable[[Tensor, int, Tensor], Tensor]:
     return predict
 
 
-def naive_critic(net: TwinCritic, index: int, observation: Tensor, action: Tensor) -> Tensor:
+def naive_critic(net: CriticEnsemble, index: int, observation: Tensor, action: Tensor) -> Tensor:
     features = torch.cat([observation, action], dim=1)
     for depth, layer in enumerate(net.layers):
         if depth > 0 and net.layer_norm:
@@ -117,6 +117,14 @@ def naive_chain(config: TrainConfig, net: Denoiser, observation: Tensor, noise: 
     return action.clamp(-1, 1)
 
 
+def naive_together(values: list[Tensor], lower_bound: float | None) -> Tensor:
+    """Return the smallest of the critics' values, or their mean minus some deviations."""
+    if lower_bound is None:
+        return torch.stack(values).min(dim=0).values
+    deviation = torch.stack(values).std(dim=0, correction=0)
+    return torch.stack(values).mean(dim=0) - lower_bound * deviation
+
+
 def naive_target(
     agent: DiffusionQL, batch: Batch, noise: UpdateNoise, config: TrainConfig
 ) -> Tensor:
@@ -126,8 +134,11 @@ def naive_target(
         observation = batch.next_observation[row : row + 1].expand(samples, -1)
         own = noise.target[:, row * samples : (row + 1) * samples]
         action = naive_chain(config, agent.policy.average, observation, own)
-        each = [naive_critic(agent.critics.target, e, observation, action) for e in (0, 1)]
-        values.append(torch.minimum(each[0].max(), each[1].max()))
+        each = [
+            naive_critic(agent.critics.target, e, observation, action).max()
+            for e in range(config.critic.num_critics)
+        ]
+        values.append(naive_together(each, config.critic.lower_bound))
     discounted = config.critic.discount * batch.bootstrap * torch.stack(values)
     return (batch.reward + discounted).detach()
 
@@ -138,7 +149,8 @@ def naive_update(
     """The update of the paper's code, section 1.4 of its description, without any short cut."""
     online, critic = agent.policy.online, agent.critics.online
     target = naive_target(agent, batch, noise, config)
-    q_values = [naive_critic(critic, e, batch.observation, batch.action) for e in (0, 1)]
+    critics = range(config.critic.num_critics)
+    q_values = [naive_critic(critic, e, batch.observation, batch.action) for e in critics]
     loss_critic = sum(nn.functional.mse_loss(q, target) for q in q_values)
     naive_step(critic, loss_critic, config.critic.learning_rate, config.critic.gradient_clip)
 
@@ -155,9 +167,12 @@ def naive_update(
         action = naive_clean(config, noisy, predicted, alpha_bar)
     else:
         action = naive_chain(config, online, batch.observation, noise.policy)
-    values = [naive_critic(critic, e, batch.observation, action) for e in (0, 1)]
-    guide = int(noise.guide)
-    improvement = -values[guide].mean() / values[1 - guide].abs().mean().detach()
+    values = [naive_critic(critic, e, batch.observation, action) for e in critics]
+    guiding = values[int(noise.guide)]
+    other = values[(int(noise.guide) + 1) % len(values)]
+    if config.critic.lower_bound is not None:
+        guiding = other = naive_together(values, config.critic.lower_bound)
+    improvement = -guiding.mean() / other.abs().mean().detach()
     loss_policy = imitation + config.policy.eta * improvement
     naive_step(online, loss_policy, config.policy.learning_rate, config.policy.gradient_clip)
 

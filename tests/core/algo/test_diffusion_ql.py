@@ -43,6 +43,11 @@ SWITCHES: list[dict[str, Any]] = [
     {"policy": {"policy_gradient": "one_step", "eta": 5.0}, "diffusion": {"prediction": "x0"}},
     {"critic": {"layer_norm": True}},
     {"critic": {"max_q_samples": 4}},
+    {"critic": {"num_critics": 5}},
+    {"critic": {"num_critics": 3, "layer_norm": True, "max_q_samples": 4}},
+    {"critic": {"lower_bound": 0.5}},
+    {"critic": {"num_critics": 4, "lower_bound": 1.5, "max_q_samples": 2}, "policy": {"eta": 5.0}},
+    {"critic": {"num_critics": 4, "lower_bound": 0.0}},
 ]
 
 
@@ -59,6 +64,21 @@ def test_a_whole_update_equals_the_naive_one_tensor_by_tensor(
     naive_update(naive, batch, noise, config)
     torch.testing.assert_close(losses.q_target, target.mean())
     require_equal_updates(ours, naive)
+
+
+def test_a_single_critic_guides_alone(batch: Batch) -> None:
+    config = make_config(critic={"num_critics": 1})
+    ours, naive = make_agent(config), make_agent(config)
+    noise = ours.noise.draw(B)
+    assert noise.guide == 0
+    ours.update(batch, noise)
+    naive_update(naive, batch, noise, config)
+    require_equal_updates(ours, naive)
+
+
+def test_every_critic_of_many_guides_at_times() -> None:
+    noise = make_agent(make_config(critic={"num_critics": 5})).noise
+    assert {int(noise.draw(1).guide) for _ in range(100)} == set(range(5))
 
 
 # --- What moves, what does not, and what an update depends on. ---

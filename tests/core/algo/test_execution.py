@@ -21,18 +21,19 @@ from tests.core.algo.naive import make_agent, make_batch, make_config
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
+CRITICS: list[dict[str, Any]] = [{}, {"num_critics": 3, "lower_bound": 1.0}]
 needs_compiler = pytest.mark.skipif(
     compiler_missing() is not None, reason=f"nothing can be compiled: {compiler_missing()}"
 )
 
 
-def make(**run: Any) -> DiffusionQL:
+def make(critic: dict[str, Any] | None = None, **run: Any) -> DiffusionQL:
     """Return an agent that is compiled in half a minute."""
     config = make_config(
         run=run,
         diffusion={"num_diffusion_steps": 2},
         policy={"depth": 1, "ema_every": 2},
-        critic={"depth": 1},
+        critic={"depth": 1, **(critic or {})},
     )
     return make_agent(config)
 
@@ -84,8 +85,9 @@ def test_code_that_others_may_have_put_there_is_not_run(
     assert f"others may write to {code}, where torch looks for compiled code" in caplog.text
 
 
-def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
-    captured, plain = make(), make()
+@pytest.mark.parametrize("critic", CRITICS, ids=str)
+def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit(critic: dict[str, Any]) -> None:
+    captured, plain = make(critic), make(critic)
     captured._learn = CapturedUpdate(captured._learn_from, capture=False)  # type: ignore[assignment]
     history = []
     for seed in range(6):
@@ -102,8 +104,9 @@ def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
 @needs_compiler
 # Torch's compiler imports what torch itself deprecates.
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
-def test_a_compiled_update_is_the_plain_one() -> None:
-    compiled, plain = make(execution="compiled"), make(execution="eager")
+@pytest.mark.parametrize("critic", CRITICS, ids=str)
+def test_a_compiled_update_is_the_plain_one(critic: dict[str, Any]) -> None:
+    compiled, plain = make(critic, execution="compiled"), make(critic, execution="eager")
     assert compiled.execution.compiles
     for agent in (compiled, plain):
         agent.critics.bound_targets(-0.5, 0.5)

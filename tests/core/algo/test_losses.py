@@ -7,6 +7,7 @@ from dql_core.algo.losses import (
     imitation_loss,
     improvement_loss,
     noised_action,
+    pessimistic,
     td3_bc_loss,
 )
 
@@ -66,6 +67,23 @@ def test_the_target_takes_the_best_sample_of_each_critic_and_then_the_lower_crit
     for row in range(4):
         value = min(max(next_q[critic, row]) for critic in range(2))
         np.testing.assert_allclose(target[row], reward[row] + 0.9 * bootstrap[row] * value)
+
+
+def test_the_critics_together_say_the_smallest_or_the_mean_minus_deviations() -> None:
+    values = RNG.normal(size=(5, 4, 3))
+    np.testing.assert_array_equal(pessimistic(tensor(values)).numpy(), values.min(axis=0))
+    for factor in (0.0, 0.7, 2.0):
+        expected = values.mean(axis=0) - factor * values.std(axis=0)
+        np.testing.assert_allclose(pessimistic(tensor(values), factor).numpy(), expected)
+    np.testing.assert_allclose(
+        pessimistic(tensor(values[:2]), 1.0).numpy(), values[:2].min(axis=0)
+    )
+
+
+def test_critics_that_agree_have_a_slope() -> None:
+    equal = tensor(np.ones((3, 4))).requires_grad_()
+    (slope,) = torch.autograd.grad(pessimistic(equal, 2.0).sum(), equal)
+    np.testing.assert_allclose(slope.numpy(), 1 / 3)
 
 
 def test_the_target_of_a_terminal_transition_is_its_reward() -> None:

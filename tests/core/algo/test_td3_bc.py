@@ -12,6 +12,7 @@ from dql_core.algo.td3_bc import TD3BC
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
 from dql_core.models.actors import DeterministicActor
+from dql_core.models.critic import CriticEnsemble
 from tests.core.algo.naive import (
     A,
     B,
@@ -21,6 +22,7 @@ from tests.core.algo.naive import (
     moved,
     naive_critic,
     naive_follow,
+    naive_together,
     snapshot,
 )
 
@@ -62,14 +64,16 @@ class NaiveUpdates:
     def update(self, batch: Batch, noise: UpdateNoise) -> None:
         critic, td3 = self.agent.critics.online, self.config.td3
         target = self.target(batch, noise.target[0])
-        q_values = [naive_critic(critic, e, batch.observation, batch.action) for e in (0, 1)]
-        loss = (q_values[0] - target).square().mean() + (q_values[1] - target).square().mean()
+        q_values = self.values(critic, batch.observation, batch.action)
+        loss = torch.stack([(values - target).square().mean() for values in q_values]).sum()
         self.step(self.critic_adam, loss, list(critic.parameters()))
         self.updates += 1
         if self.updates % td3.policy_every:
             return
         action = naive_actor(self.agent.actor, batch.observation)
-        value = naive_critic(critic, 0, batch.observation, action)
+        value, *_ = values = self.values(critic, batch.observation, action)
+        if self.config.critic.lower_bound is not None:
+            value = naive_together(values, self.config.critic.lower_bound)
         weight = td3.alpha / value.abs().mean().item()
         loss = -weight * value.mean() + (action - batch.action).square().mean()
         self.step(self.actor_adam, loss, list(self.agent.actor.parameters()))
@@ -84,8 +88,13 @@ class NaiveUpdates:
         smoothing = (td3.target_noise * noise).clamp(-td3.target_noise_clip, td3.target_noise_clip)
         action = naive_actor(self.agent.modules["target_actor"], batch.next_observation)
         action = (action + smoothing).clamp(-1, 1)
-        each = [naive_critic(slow, e, batch.next_observation, action) for e in (0, 1)]
-        return batch.reward + self.config.critic.discount * batch.bootstrap * torch.minimum(*each)
+        each = self.values(slow, batch.next_observation, action)
+        together = naive_together(each, self.config.critic.lower_bound)
+        return batch.reward + self.config.critic.discount * batch.bootstrap * together
+
+    def values(self, critic: CriticEnsemble, observation: Tensor, action: Tensor) -> list[Tensor]:
+        number = self.config.critic.num_critics
+        return [naive_critic(critic, e, observation, action) for e in range(number)]
 
     def step(self, adam: torch.optim.Adam, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         gradients = torch.autograd.grad(loss, parameters)
@@ -95,24 +104,26 @@ class NaiveUpdates:
 
 
 @pytest.mark.parametrize(
-    "td3",
+    ("td3", "critic"),
     [
-        {},
-        {"alpha": 0.0},
-        {"policy_every": 3, "alpha": 10.0},
-        {"target_noise": 5.0},
-        {"target_noise": 0.0},
+        ({}, {}),
+        ({"alpha": 0.0}, {}),
+        ({"policy_every": 3, "alpha": 10.0}, {}),
+        ({"target_noise": 5.0}, {}),
+        ({"target_noise": 0.0}, {}),
+        ({}, {"num_critics": 1}),
+        ({}, {"num_critics": 4, "lower_bound": 1.5}),
     ],
     ids=str,
 )
 def test_several_updates_equal_the_naive_ones_tensor_by_tensor(
-    batch: Batch, td3: dict[str, float]
+    batch: Batch, td3: dict[str, float], critic: dict[str, float]
 ) -> None:
     sections: dict[str, Any] = {
         "td3": td3,
         "run": {"learning_rate_decay": "constant"},
         "policy": {"gradient_clip": None},
-        "critic": {"gradient_clip": None, "tau": 0.1},
+        "critic": {"gradient_clip": None, "tau": 0.1, **critic},
     }
     ours, config = make_td3(**sections)
     naive = NaiveUpdates(make_td3(**sections)[0], config)

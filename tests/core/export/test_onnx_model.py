@@ -92,6 +92,38 @@ def test_the_critics_of_the_configuration_are_exported(critics: str) -> None:
     require_equal(untrained(selection={"critics": critics}))
 
 
+@pytest.mark.parametrize(
+    "critic",
+    [
+        {"num_critics": 1},
+        {"num_critics": 5, "layer_norm": True},
+        {"lower_bound": 1.0},
+        {"num_critics": 7, "lower_bound": 0.3},
+        {"num_critics": 64, "lower_bound": 4.0},
+    ],
+    ids=str,
+)
+def test_any_number_of_critics_ranks_the_same_in_either_form(critic: dict[str, Any]) -> None:
+    graph = untrained(critic=critic)
+    require_equal(graph)
+    observation = np.zeros(3, np.float32)
+    noise = draw_noise(np.random.default_rng(0), graph.noise_shape(6), "greedy")
+    decision = OnnxGraph(to_onnx(graph))(observation, noise)
+    actions = torch.tensor(decision.candidates)
+    half_range, centre = (
+        (graph.action_high - graph.action_low) / 2,
+        (graph.action_high + graph.action_low) / 2,
+    )
+    rows = ((torch.zeros(3) - graph.observation_mean) / graph.observation_std).expand(6, -1)
+    assert graph.critic is not None
+    values = graph.critic(rows, (actions - centre) / half_range).detach().numpy()
+    assert len(values) == critic.get("num_critics", 2)
+    expected = values.min(axis=0)
+    if "lower_bound" in critic:
+        expected = values.mean(axis=0) - critic["lower_bound"] * values.std(axis=0)
+    np.testing.assert_allclose(decision.q_values, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("depth", [1, 4])
 def test_networks_of_any_depth_are_exported(depth: int) -> None:
     network = {"width": 8, "depth": depth}

@@ -10,7 +10,7 @@ from dql_core.algo.policy_graph import PolicyGraph
 from dql_core.errors import BundleError
 from dql_core.export.bundle import measure_parity, require_parity
 from dql_core.models.actors import DiffusionSampler
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.models.denoiser import Denoiser
 from dql_core.models.sampler import make_process
 from dql_core.models.schedule import NoiseSchedule
@@ -29,7 +29,7 @@ def graph() -> PolicyGraph:
         DiffusionSampler(
             Denoiser(3, 2, 5, width=16, depth=2), make_process(NoiseSchedule.make("vp", 5))
         ),
-        TwinCritic(3, 2, width=16, depth=2),
+        CriticEnsemble(3, 2, width=16, depth=2),
         Normalizer.for_actions_only(3, [-2.0, 0.0], [2.0, 0.1]),
         temperature=0.5,
     )

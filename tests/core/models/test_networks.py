@@ -1,9 +1,10 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from dql_core.models.critic import TwinCritic
+from dql_core.models.critic import CriticEnsemble
 from dql_core.models.denoiser import Denoiser, sinusoids
 from dql_core.models.ema import MovingAverage, frozen_copy
 from dql_core.models.layers import mish
@@ -26,7 +27,7 @@ def test_the_networks_have_the_papers_number_of_parameters(
     sizes: tuple[int, int], policy: int, critics: int
 ) -> None:
     assert parameter_count(Denoiser(*sizes, num_steps=5)) == policy
-    assert parameter_count(TwinCritic(*sizes)) == critics
+    assert parameter_count(CriticEnsemble(*sizes)) == critics
 
 
 def test_mish_and_its_slope_equal_torchs_own() -> None:
@@ -74,14 +75,18 @@ def test_conditioning_once_equals_asking_each_time() -> None:
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
-def test_each_critic_equals_an_mlp_of_its_own(layer_norm: bool) -> None:
-    critic = TwinCritic(3, 2, width=8, depth=2, layer_norm=layer_norm).double()
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_each_critic_equals_an_mlp_of_its_own(layer_norm: bool, number: int) -> None:
+    settings: dict[str, Any] = {"layer_norm": layer_norm, "num_critics": number}
+    critic = CriticEnsemble(3, 2, width=8, depth=2, **settings).double()
     observation = torch.randn(6, 3, dtype=torch.float64)
     action = torch.randn(6, 2, dtype=torch.float64)
     values = critic(observation, action)
-    assert values.shape == (2, 6)
+    assert values.shape == (number, 6)
     weights = dict(critic.named_parameters())
-    for index in range(2):
+    for index in range(number):
+        alone = critic.one(torch.tensor(index), observation, action)
+        torch.testing.assert_close(alone, values[index])
         features = torch.cat([observation, action], dim=-1)
         for layer in range(3):
             weight, bias = weights[f"layers.{layer}.weight"], weights[f"layers.{layer}.bias"]
@@ -96,12 +101,12 @@ def test_each_critic_equals_an_mlp_of_its_own(layer_norm: bool) -> None:
 
 
 def test_the_two_critics_start_apart() -> None:
-    values = TwinCritic(3, 2)(torch.randn(6, 3), torch.randn(6, 2))
+    values = CriticEnsemble(3, 2)(torch.randn(6, 3), torch.randn(6, 2))
     assert (values[0] - values[1]).abs().min() > 0
 
 
 def test_a_frozen_copy_is_equal_and_takes_no_gradient() -> None:
-    critic = TwinCritic(3, 2, width=8)
+    critic = CriticEnsemble(3, 2, width=8)
     twin = frozen_copy(critic)
     for mine, its in zip(critic.parameters(), twin.parameters(), strict=True):
         assert torch.equal(mine, its)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -18,8 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 
+from dql_core.algo.backends import BackendName, named_backend
 from dql_core.config import TrainConfig
 from dql_core.errors import CheckpointError, ConfigError
+from dql_core.export.bundle import export_bundle
+from dql_core.runtime.bundle_policy import load_policy
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.run_files import checkpoint_folder, update_run_info
@@ -34,11 +38,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from dql_core.config import TrainConfig
-from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
-from dql_core.training.run_files import checkpoint_folder, update_run_info
-from dql_core.training.saved_config import saved_config
-from tests.core.training.test_checkpoint import edit_document
 
 def report(step, metrics):
     print(step, flush=True)
@@ -111,18 +111,42 @@ def test_a_run_that_is_killed_while_it_trains_goes_on_to_the_same_bits(
     require_equal_runs(tmp_path / "whole", tmp_path / "killed", STEPS)
 
 
-@pytest.mark.parametrize("agent", ["diffusion_bc", "td3_bc"])
-def test_every_agent_goes_on_to_the_same_bits(
-    tmp_path: Path, tiny_dataset: Path, agent: str
+@pytest.mark.parametrize(
+    ("agent", "critic"),
+    [
+        ("diffusion_bc", {}),
+        ("td3_bc", {}),
+        ("td3_bc", {"num_critics": 3, "lower_bound": 1.0}),
+        ("diffusion_ql", {"num_critics": 1}),
+        ("diffusion_ql", {"num_critics": 5, "lower_bound": 2.0}),
+    ],
+    ids=str,
+)
+def test_every_agent_goes_on_to_the_same_bits_and_is_exported(
+    tmp_path: Path, tiny_dataset: Path, agent: str, critic: dict[str, Any]
 ) -> None:
     # Three updates after the checkpoint, which is between two updates of TD3+BC's policy.
     config = make_config(
-        tiny_dataset, agent=agent, run={"steps": 30, "log_every": 4, "checkpoint_every": 13}
+        tiny_dataset,
+        agent=agent,
+        critic={"width": 8, **critic},
+        run={"steps": 30, "log_every": 4, "checkpoint_every": 13},
     )
     train(config, tmp_path / "whole")
     stop_at(16, config, tmp_path / "stopped")
     train(config, tmp_path / "stopped", resume=True)
     require_equal_runs(tmp_path / "whole", tmp_path / "stopped", 30)
+    manifest = export_bundle(tmp_path / "stopped", tmp_path / "bundle")
+    assert manifest.has_critic == (agent == "diffusion_ql")
+    names: tuple[BackendName, ...] = ("onnx", "torch")
+    first, second = (
+        load_policy(tmp_path / "bundle", backend=named_backend(name)).act(
+            np.zeros(3, np.float32), np.random.default_rng(0)
+        )
+        for name in names
+    )
+    np.testing.assert_allclose(first.q_values, second.q_values, atol=1e-5)
+    np.testing.assert_allclose(first.action, second.action, atol=1e-5)
 
 
 def test_a_run_from_before_there_were_bounds_goes_on_without_them(
