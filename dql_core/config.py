@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
+from dql_core.presets import PresetName, with_preset, without_retired_keys
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
 # Far beyond what is of use, and within what a computer can do: a configuration may be somebody
@@ -30,26 +31,10 @@ MAX_WIDTH, MAX_DEPTH = 16_384, 64
 MAX_DIFFUSION_STEPS = 10_000
 MAX_WEIGHTS = 1 << 27
 FLOAT_BYTES = 4
-# Keys of earlier versions by section, which changed no result: read in old runs and left out.
-RETIRED_KEYS = {"run": {"needless_gradients"}}
-# What saved configurations meant that are older than a key, where that is not its default.
-BEFORE_THE_KEY = {"critic": {"bound_targets": False}}
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
 # Agents that learn no values, and agents whose policy is no diffusion model.
 AGENTS_WITHOUT_CRITICS = frozenset({"diffusion_bc"})
 DETERMINISTIC_AGENTS = frozenset({"td3_bc"})
-PresetName = Literal["paper"]
-# Defaults by the name of a preset.
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "paper": {
-        "run": {"learning_rate_decay": "cosine_every_50_epochs"},
-        "data": {"normalize_observations": False, "reward_boundaries": "termination"},
-        "policy": {"ema_start": 1000},
-        "critic": {"bound_targets": False},
-        "selection": {"temperature_scale": "raw", "weights": "online"},
-        "validation": {"bc_loss_ranking": "paper_code"},
-    }
-}
 
 
 class RunConfig(StrictModel):
@@ -187,6 +172,13 @@ class CriticConfig(StrictModel):
     """The critics and how they learn; no part of Diffusion-BC.
 
     Attributes:
+        kind: Which values they learn. Those of the ``policy``, as in the paper: it takes the next
+            actions in their targets. ``expectile``: none but the data's actions enter, and a
+            value of the next observation takes the place of the next action (implicit Q-learning,
+            arXiv 2110.06169); with policy.eta 0, candidates are imitated and ranked by these
+            critics (IDQL, arXiv 2304.10573).
+        expectile: Of ``expectile``: the nearer to 1, the nearer is a state's value to that of the
+            best of the data's actions there; 0.5 is their mean.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
         layer_norm: Normalise hidden layers, against runaway values on small data.
@@ -205,6 +197,8 @@ class CriticConfig(StrictModel):
             makes it the mean minus k standard deviations over the critics in all three.
     """
 
+    kind: Literal["policy", "expectile"] = "policy"
+    expectile: float = Field(default=0.7, gt=0, lt=1)
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
     layer_norm: bool = False
@@ -216,6 +210,15 @@ class CriticConfig(StrictModel):
     bound_targets: bool = True
     num_critics: int = Field(default=2, ge=1, le=64)
     lower_bound: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _next_actions_are_sampled(self) -> CriticConfig:
+        if self.kind == "expectile" and self.max_q_samples > 1:
+            raise ValueError(
+                f"max_q_samples: {self.max_q_samples} next actions are sampled for kind: policy; "
+                f"kind: expectile samples none: set max_q_samples to 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _bound_has_critics_to_compare(self) -> CriticConfig:
@@ -338,7 +341,7 @@ class TrainConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, document: Any) -> Any:
-        return with_preset(_without_retired_keys(document))
+        return with_preset(without_retired_keys(document))
 
     @model_validator(mode="after")
     def _networks_have_a_size(self) -> TrainConfig:
@@ -359,6 +362,15 @@ class TrainConfig(StrictModel):
             raise ValueError(
                 f"validation.rule: {self.validation.rule} is measured on values, which "
                 f"{self.agent} does not learn: use bc_loss"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kind_of_critics_is_the_agents(self) -> TrainConfig:
+        if self.critic.kind == "expectile" and self.agent in DETERMINISTIC_AGENTS:
+            raise ValueError(
+                f"critic.kind: expectile ranks candidates, and {self.agent} has one action only: "
+                f"use diffusion_ql, or critic.kind: policy"
             )
         return self
 
@@ -403,50 +415,6 @@ class TrainConfig(StrictModel):
         """SHA-256 of the configuration's meaning: comments and key order do not change it."""
         document = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()
-
-
-def with_preset(document: Any) -> Any:
-    """Return ``document`` with its preset's values where it says nothing of its own.
-
-    Args:
-        document: A configuration that is not validated yet; whatever is no mapping, or names no
-            known preset, is returned as it is and refused later.
-    """
-    if not isinstance(document, Mapping) or not isinstance(document.get("preset"), str):
-        return document
-    defaults = PRESETS.get(document["preset"], {})
-    return {
-        **document,
-        **{name: _merged(values, document.get(name)) for name, values in defaults.items()},
-    }
-
-
-def as_saved(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration that a run saved, with what keys mean that came after it.
-
-    A saved configuration has every key of its time, so it says nothing of later ones only.
-    """
-    before = {name: _merged(keys, document.get(name)) for name, keys in BEFORE_THE_KEY.items()}
-    return {**document, **before}
-
-
-def _without_retired_keys(document: Any) -> Any:
-    """Drop what configurations of earlier runs have, and what no longer changes anything."""
-    if not isinstance(document, Mapping):
-        return document
-    kept = dict(document)
-    for section, keys in RETIRED_KEYS.items():
-        if isinstance(kept.get(section), Mapping):
-            kept[section] = {k: value for k, value in kept[section].items() if k not in keys}
-    return kept
-
-
-def _merged(defaults: Mapping[str, Any], section: Any) -> Any:
-    if isinstance(section, BaseModel):
-        section = section.model_dump(exclude_unset=True)
-    if section is None:
-        return dict(defaults)
-    return {**defaults, **section} if isinstance(section, Mapping) else section
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

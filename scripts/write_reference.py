@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from dql_core import rewards
-from dql_core.config import PRESETS, TrainConfig
+from dql_core.config import TrainConfig
+from dql_core.presets import PRESETS
 from dql_core.spec import FieldSpec, LoggedEpisode, PolicySpec
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"

@@ -35,7 +35,7 @@ class Critics:
         online: The critics that learn.
         target: Their slow copy, which makes the targets.
         ranking: The critics that rank candidates after training.
-        optimizer: Moves the first.
+        optimizers: By name: ``critic`` moves the first.
         average: Lets the second follow the first.
         num_critics: How many there are, E.
         lower_bound: Of the critics in place of their minimum, as `losses.pessimistic`.
@@ -62,7 +62,7 @@ class Critics:
             self.ranking = frozen_copy(self.online)
             self.modules["untrained_critic"] = self.ranking
         self.num_critics, self.lower_bound = critic.num_critics, critic.lower_bound
-        self.optimizer = Optimizer(self.online.parameters(), critic, config.run)
+        self.optimizers = {"critic": Optimizer(self.online.parameters(), critic, config.run)}
         self.average = MovingAverage(self.target, self.online, critic.tau)
         self._discount = critic.discount
         self._is_bounded = critic.bound_targets
@@ -101,6 +101,18 @@ class Critics:
             self.lower_bound,
         )
         return self._bounded(values)
+
+    def state_values(
+        self, observation: Tensor, sample: Callable[[Tensor, Tensor], Tensor], noise: Tensor
+    ) -> Tensor:
+        """Return the value of observations under a policy: (B, O) -> (B,).
+
+        Args:
+            observation: Normalised observations.
+            sample: As in `targets`, with S = 1.
+            noise: As in `targets`, with S = 1.
+        """
+        return self.estimate(self.target(observation, sample(observation, noise)))
 
     def _bounded(self, values: Tensor) -> Targets:
         if not self._is_bounded:

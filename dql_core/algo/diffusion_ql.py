@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.diffusion_policy import DiffusionAgent
+from dql_core.algo.expectile import ExpectileCritics
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import UpdateNoise
 from dql_core.config import TrainConfig
@@ -43,6 +44,17 @@ class QLLosses:
     targets_clipped: Tensor
 
 
+@dataclass(frozen=True)
+class ExpectileLosses(QLLosses):
+    """Likewise, with what the state values minimised.
+
+    Attributes:
+        value: Expectile loss of the state values.
+    """
+
+    value: Tensor
+
+
 class DiffusionQL(DiffusionAgent[QLLosses]):
     """All networks of the algorithm and the update that trains them.
 
@@ -62,13 +74,25 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         """Build the networks on the generator's device; torch's global generator seeds them."""
         sizes = observation_size, action_size
         critic = config.critic
-        super().__init__(config, *sizes, generator, critic.max_q_samples, critic.num_critics)
-        self.critics = Critics(config, *sizes, generator.device)
+        is_expectile = critic.kind == "expectile"
+        num_target_samples = 0 if is_expectile else critic.max_q_samples
+        super().__init__(config, *sizes, generator, num_target_samples, critic.num_critics)
+        make_critics = ExpectileCritics if is_expectile else Critics
+        self.critics = make_critics(config, *sizes, generator.device)
         self.modules |= self.critics.modules
-        self.optimizers["critic"] = self.critics.optimizer
+        self.optimizers |= self.critics.optimizers
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         """Improve the critics, then the policy, then let the slow copies follow."""
+        if not isinstance(self.critics, ExpectileCritics):
+            return self._learn_from_values(batch, noise)
+        with self.execution.precision():
+            loss = self.critics.value_loss(batch)
+        self.optimizers["value"].step(loss)
+        losses = self._learn_from_values(batch, noise)
+        return ExpectileLosses(**vars(losses), value=loss.detach())
+
+    def _learn_from_values(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         target = self._target(batch, noise.target)
         loss_critic, q_data, q_magnitude = self._critic_losses(batch, target.values)
         self.optimizers["critic"].step(loss_critic)
@@ -102,16 +126,21 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
 
     def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor, Tensor]:
         """The policy's loss and its two parts, L_d and L_q."""
+        eta = self._config.policy.eta
         with self.execution.precision():
             denoised = self.policy.denoise(batch, noise)
-            if self._config.policy.policy_gradient == "one_step":
-                action = denoised.clean
-            else:
-                sample = partial(self.policy.process.sample, self.policy.online)
-                action = sample(batch.observation, noise.policy)
-            guiding, other = self._guidance(batch.observation, action, noise.guide)
+            # Without guidance L_q is measured, which takes no gradients.
+            with torch.set_grad_enabled(eta > 0):
+                if self._config.policy.policy_gradient == "one_step":
+                    action = denoised.clean
+                else:
+                    sample = partial(self.policy.process.sample, self.policy.online)
+                    action = sample(batch.observation, noise.policy)
+                guiding, other = self._guidance(batch.observation, action, noise.guide)
         improvement = improvement_loss(guiding, other)
-        return denoised.loss + self._config.policy.eta * improvement, denoised.loss, improvement
+        if eta == 0:
+            return denoised.loss, denoised.loss, improvement
+        return denoised.loss + eta * improvement, denoised.loss, improvement
 
     def _guidance(
         self, observation: Tensor, action: Tensor, guide: Tensor

@@ -2,6 +2,7 @@ r"""The losses of Diffusion-QL as pure functions (arXiv 2208.06193, sections 3 a
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -93,6 +94,22 @@ def critic_loss(q_values: Tensor, target: Tensor) -> Tensor:
         target: Shape (B,); gradients are the caller's to stop.
     """
     return (q_values - target).square().mean(dim=1).sum()
+
+
+def expectile_loss(value: Tensor, q_values: Tensor, expectile: float) -> Tensor:
+    r"""Expectile regression (arXiv 2110.06169, equation 5), a scalar.
+
+    :math:`\overline{|\tau - 1(u < 0)| u^2}` with :math:`u = Q(s, a) - V(s)`: the larger tau, the
+    nearer V is to the best of the data's actions; 0.5 is their mean.
+
+    Args:
+        value: V, shape (B,).
+        q_values: Q of the data's actions, shape (B,); gradients are the caller's to stop.
+        expectile: tau.
+    """
+    above = q_values - value
+    weight = torch.where(above < 0, 1.0 - expectile, expectile)
+    return (weight * above.square()).mean()
 
 
 def td3_bc_loss(

@@ -76,7 +76,7 @@ class TD3BC(BaseAgent[TD3BCLosses]):
         }
         self.optimizers = {
             "policy": Optimizer(self.actor.parameters(), policy, config.run),
-            "critic": self.critics.optimizer,
+            **self.critics.optimizers,
         }
         self._learn = self._learn_from  # of its two parts, the second is left out at times
         self._learn_values = self.execution.function(self._learn_values_from)

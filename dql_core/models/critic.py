@@ -92,6 +92,28 @@ class CriticEnsemble(nn.Module):
         return batched_affine(features, *last).squeeze(-1)
 
 
+class StateValue(nn.Module):
+    """The value of an observation: a critic that sees no action.
+
+    Args:
+        observation_size: O.
+        width: As in `CriticEnsemble`, and so are the others.
+    """
+
+    def __init__(
+        self, observation_size: int, width: int = 256, depth: int = 3, *, layer_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self.network = CriticEnsemble(
+            observation_size, 0, width, depth, num_critics=1, layer_norm=layer_norm
+        )
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Estimate the return from normalised observations: (B, O) -> (B,)."""
+        values: Tensor = self.network(observation, observation[:, :0])
+        return values.squeeze(0)
+
+
 class _BatchedLinear(nn.Module):
     """E linear layers side by side, each with torch's default initialisation."""
 

@@ -17,9 +17,10 @@ from dql_core.algo.agent import Agent
 from dql_core.algo.noise import RunSeeds
 from dql_core.algo.policy_graph import TorchPolicy, torch_policy
 from dql_core.algo.registry import make_agent
-from dql_core.config import TrainConfig, as_saved
+from dql_core.config import TrainConfig
 from dql_core.errors import DamagedCheckpointError, one_line
 from dql_core.normalize import Normalizer
+from dql_core.presets import as_saved
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint_files import (

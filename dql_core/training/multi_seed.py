@@ -22,11 +22,12 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from dql_core.config import TrainConfig, as_saved
+from dql_core.config import TrainConfig
 from dql_core.documents import file_within, read_json
 from dql_core.errors import CheckpointError, ConfigError
 from dql_core.evaluation.statistics import Estimate, estimate_mean
 from dql_core.files import write_text
+from dql_core.presets import as_saved
 from dql_core.process import ChildProcess, Interruption, log_lines, run_child
 from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.action_bounds import AT_BOUNDS

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dql_core.config import TrainConfig, as_saved
+from dql_core.config import TrainConfig
 from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DqlError
+from dql_core.presets import as_saved
 from dql_core.strict_yaml import parse, read_yaml
 from dql_core.training.checkpoint_files import read_document
 from dql_core.training.run_files import (

@@ -202,8 +202,8 @@ class HeldOut:
         self, agent: Agent, critics: Critics, noise: NoiseSource, values: Tensor
     ) -> dict[str, float]:
         drawn = noise.draw(len(self._end_observations))
-        action = agent.target_sampler(self._end_observations, drawn.policy)
-        ends = critics.estimate(critics.target(self._end_observations, action))
+        sample = agent.target_sampler
+        ends = critics.state_values(self._end_observations, sample, drawn.policy)
         returns = self._returns + self._tail_weights * ends.cpu().double().numpy()[self._tails]
         estimates = values.cpu().double().numpy()
         return {

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 CORE_LAYERS = (
     {"errors", "leftovers", "streams"},
     {"documents", "process", "spec"},
-    {"files", "normalize", "strict_yaml"},
+    {"files", "normalize", "presets", "strict_yaml"},
     {"models", "rewards", "runtime"},
     {"config", "sim"},
     {"data"},

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from dql_core.config import TrainConfig, load_config, with_preset
+from dql_core.config import TrainConfig, load_config
 from dql_core.errors import ConfigError
+from dql_core.presets import with_preset
 
 PAPER = {
     ("run", "learning_rate_decay"): "cosine_every_50_epochs",

@@ -21,7 +21,7 @@ from tests.core.algo.naive import make_agent, make_batch, make_config
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-CRITICS: list[dict[str, Any]] = [{}, {"num_critics": 3, "lower_bound": 1.0}]
+CRITICS: list[dict[str, Any]] = [{}, {"num_critics": 3, "lower_bound": 1.0}, {"kind": "expectile"}]
 needs_compiler = pytest.mark.skipif(
     compiler_missing() is not None, reason=f"nothing can be compiled: {compiler_missing()}"
 )

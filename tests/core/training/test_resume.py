@@ -119,6 +119,7 @@ def test_a_run_that_is_killed_while_it_trains_goes_on_to_the_same_bits(
         ("td3_bc", {"num_critics": 3, "lower_bound": 1.0}),
         ("diffusion_ql", {"num_critics": 1}),
         ("diffusion_ql", {"num_critics": 5, "lower_bound": 2.0}),
+        ("diffusion_ql", {"kind": "expectile", "num_critics": 3}),
     ],
     ids=str,
 )

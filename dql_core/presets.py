@@ -1,0 +1,72 @@
+"""Keys that a configuration does not state: those of presets, and those of other versions.
+
+A document here is a configuration as a file has it, not validated yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+# Keys of earlier versions by section, which changed no result: read in old runs and left out.
+RETIRED_KEYS = {"run": {"needless_gradients"}}
+# What saved configurations meant that are older than a key, where that is not its default.
+BEFORE_THE_KEY = {"critic": {"bound_targets": False}}
+PresetName = Literal["paper"]
+# Defaults by the name of a preset.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "run": {"learning_rate_decay": "cosine_every_50_epochs"},
+        "data": {"normalize_observations": False, "reward_boundaries": "termination"},
+        "policy": {"ema_start": 1000},
+        "critic": {"bound_targets": False},
+        "selection": {"temperature_scale": "raw", "weights": "online"},
+        "validation": {"bc_loss_ranking": "paper_code"},
+    }
+}
+
+
+def with_preset(document: Any) -> Any:
+    """Return ``document`` with its preset's values where it says nothing of its own.
+
+    Args:
+        document: A configuration that is not validated yet; whatever is no mapping, or names no
+            known preset, is returned as it is and refused later.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("preset"), str):
+        return document
+    defaults = PRESETS.get(document["preset"], {})
+    return {
+        **document,
+        **{name: _merged(values, document.get(name)) for name, values in defaults.items()},
+    }
+
+
+def as_saved(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration that a run saved, with what keys mean that came after it.
+
+    A saved configuration has every key of its time, so it says nothing of later ones only.
+    """
+    before = {name: _merged(keys, document.get(name)) for name, keys in BEFORE_THE_KEY.items()}
+    return {**document, **before}
+
+
+def without_retired_keys(document: Any) -> Any:
+    """Drop what configurations of earlier runs have, and what no longer changes anything."""
+    if not isinstance(document, Mapping):
+        return document
+    kept = dict(document)
+    for section, keys in RETIRED_KEYS.items():
+        if isinstance(kept.get(section), Mapping):
+            kept[section] = {k: value for k, value in kept[section].items() if k not in keys}
+    return kept
+
+
+def _merged(defaults: Mapping[str, Any], section: Any) -> Any:
+    if isinstance(section, BaseModel):
+        section = section.model_dump(exclude_unset=True)
+    if section is None:
+        return dict(defaults)
+    return {**defaults, **section} if isinstance(section, Mapping) else section
