@@ -320,7 +320,7 @@ def test_bounded_targets_stay_within_what_the_rewards_allow_and_are_counted(
     critic = settings(sparse).critic.model_dump() | {"bound_targets": True}
     critic |= {"learning_rate": 0.1} if agent == "td3_bc" else {}
     readings = []
-    run = {"steps": 200, "batch_size": 32, "log_every": 25}
+    run = {"steps": 250, "batch_size": 64, "log_every": 25}
     data = {"dataset": str(sparse), "n_step": 2}
     train(
         settings(sparse, agent=agent, critic=critic, data=data, run=run),
