@@ -155,6 +155,11 @@ class BatchSampler:
         count = len(self._table["rows"])
         return self.take(torch.randint(count, (self._batch_size,), generator=self.generator))
 
+    def spread(self, most: int) -> Batch:
+        """Return at most ``most`` transitions, evenly spread over all; draws nothing."""
+        count = len(self._table["rows"])
+        return self.take(torch.arange(0, count, -(-count // most)))
+
     def take(self, index: Tensor) -> Batch:
         """Return the transitions of the given numbers, integer, shape (B,)."""
         table = self._table

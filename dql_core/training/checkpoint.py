@@ -81,8 +81,8 @@ class Progress:
         since_reading: Losses since the last line of metrics.
         since_checkpoint: Losses since the last due checkpoint.
         alarming: Whether the critics diverge.
-        allowance: How far the values of untrained critics were beyond their limits, at the first
-            reading; 0 as soon as they were within; None before the first reading.
+        allowance: How far values may be beyond their limits, since those of untrained critics
+            were; 0 as soon as they were within.
         errors: Typical errors of the critics at the latest readings.
         sound_error: Such an error before it grew, if that was an alarm.
     """
@@ -90,7 +90,7 @@ class Progress:
     since_reading: LossSums = field(default_factory=LossSums)
     since_checkpoint: LossSums = field(default_factory=LossSums)
     alarming: bool = False
-    allowance: float | None = None
+    allowance: float = 0.0
     errors: list[float] = field(default_factory=list)
     sound_error: float | None = None
 

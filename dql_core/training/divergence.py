@@ -9,11 +9,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.data.return_range import ReturnRange
 from dql_core.training.checkpoint import Progress
 
 # Values this share of the range of returns beyond it are still an estimate's error.
 TOLERANCE = 0.1
+# So many times as far beyond as they began, untrained critics may be until they are within once.
+ALLOWED_OF_UNTRAINED = 2.0
 # An error that grows in so many readings in a row, and by this factor, has a reason, ...
 READINGS, GROWTH = 5, 2.0
 # ... which is no learning if, as a share of the range of returns, it is so large.
@@ -39,6 +42,17 @@ class ValueLimits:
         margin = TOLERANCE * (high - low)
         return ReturnRange(low - margin, high + margin)
 
+    def allow_untrained(self, known: Progress, q_data: float, q_magnitude: float) -> None:
+        """Allow for what critics say before the first update, which is no divergence.
+
+        Args:
+            known: Where it is noted.
+            q_data: Mean value of the data's actions.
+            q_magnitude: Mean absolute value.
+        """
+        _, worst = self._worst(q_data, q_magnitude)
+        known.allowance = ALLOWED_OF_UNTRAINED * max(worst, 0.0)
+
     def reason(self, known: Progress, metrics: Mapping[str, float]) -> str:
         """Return why the critics diverge, or nothing if they do not.
 
@@ -51,17 +65,21 @@ class ValueLimits:
         return self._beyond(known, metrics) or growing
 
     def _beyond(self, known: Progress, metrics: Mapping[str, float]) -> str:
-        mean, magnitude, limits = metrics["q_data"], metrics["q_magnitude"], self.limits
+        what, worst = self._worst(metrics["q_data"], metrics["q_magnitude"])
+        if worst <= 0.0:
+            known.allowance = 0.0
+        if worst <= known.allowance:
+            return ""
+        return f"{what}, and the discounted returns in the data are {self.returns}"
+
+    def _worst(self, mean: float, magnitude: float) -> tuple[str, float]:
+        """Return what is farthest beyond its limits, and by how much."""
+        limits = self.limits
         excess = {
             f"mean Q is {mean:.3g}": max(mean - limits.high, limits.low - mean),
             f"mean |Q| is {magnitude:.3g}": magnitude - max(limits.high, -limits.low),
         }
-        what, worst = max(excess.items(), key=lambda item: item[1])
-        if known.allowance is None or worst <= 0.0:
-            known.allowance = max(worst, 0.0)
-        if worst <= known.allowance:
-            return ""
-        return f"{what}, and the discounted returns in the data are {self.returns}"
+        return max(excess.items(), key=lambda item: item[1])
 
     def _growing(self, known: Progress, error: float) -> str:
         known.errors = [*known.errors[-READINGS:], error]
@@ -84,3 +102,17 @@ class ValueLimits:
 def root_mean_square(loss: float, num_critics: int) -> float:
     """Return a critic's typical error from the critics' summed squared error."""
     return math.sqrt(loss / num_critics)
+
+
+def divergence_remedy(config: TrainConfig) -> str:
+    """Return which keys to change, of those that are not yet set against divergence."""
+    critic = config.critic
+    weight = "td3.alpha" if config.agent in DETERMINISTIC_AGENTS else "policy.eta"
+    remedies = {
+        "set critic.layer_norm=true": not critic.layer_norm,
+        "set critic.max_q_samples=1": critic.max_q_samples > 1,
+        "set critic.bound_targets=true": not critic.bound_targets,
+        f"lower {weight}": weight != "policy.eta" or config.policy.eta > 0,
+        "lower data.reward_scale": True,
+    }
+    return ", ".join(remedy for remedy, helps in remedies.items() if helps)

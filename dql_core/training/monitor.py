@@ -21,7 +21,7 @@ from dql_core.algo.agent import Losses
 from dql_core.data.transitions import Batch, BatchSampler
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, save_checkpoint
-from dql_core.training.divergence import ValueLimits, root_mean_square
+from dql_core.training.divergence import ValueLimits, divergence_remedy, root_mean_square
 from dql_core.training.run_files import (
     METRICS_FILE,
     append_record,
@@ -34,10 +34,8 @@ from dql_core.training.run_files import (
 )
 
 REMEDY = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
-_REMEDY_OF_ALARM = (
-    "set critic.layer_norm=true, lower policy.eta, or set critic.max_q_samples=1 and "
-    "critic.bound_targets=true"
-)
+# Transitions by which untrained critics are known well enough.
+UNTRAINED_ROWS = 1024
 _REMEDY_WITHOUT_CRITICS = "lower the learning rate"
 _logger = logging.getLogger(__name__)
 
@@ -128,6 +126,8 @@ class Monitor:
         self._pending: list[Tensor] = []
         self._drawn_from = batches.generator.get_state()
         self._started: float | None = time.perf_counter()
+        if limits is not None and run.step == 0:
+            self._measure_untrained(limits)
         if run.agent.execution.compiles:
             _logger.info("compiling the update, about a minute; later runs take it from a cache")
 
@@ -172,7 +172,8 @@ class Monitor:
         """
         if self._run.progress.alarming:
             step = self._run.step
-            self._stop(f"the critics diverge at step {step}: {self._reason}", _REMEDY_OF_ALARM)
+            remedy = divergence_remedy(self._run.config)
+            self._stop(f"the critics diverge at step {step}: {self._reason}", remedy)
 
     def flush(self) -> None:
         """Bring the losses of the latest updates from the device into the sums.
@@ -206,6 +207,14 @@ class Monitor:
             remedy = _REMEDY_WITHOUT_CRITICS
         raise DqlError(f"{broken}; last good checkpoint: {good}; {remedy}")
 
+    @torch.no_grad()
+    def _measure_untrained(self, limits: ValueLimits) -> None:
+        critics, batch = self._run.agent.critics, self._batches.spread(UNTRAINED_ROWS)
+        if critics:
+            values = critics.online(batch.observation, batch.action)
+            means = values.mean().item(), values.abs().mean().item()
+            limits.allow_untrained(self._run.progress, *means)
+
     def _watch(self, values: Mapping[str, float], limits: ValueLimits) -> bool:
         """Report when the critics diverge, and when they are sound again."""
         progress, step = self._run.progress, self._run.step
@@ -225,9 +234,8 @@ class Monitor:
         kept = "no checkpoint is from before; save them more often (run.checkpoint_every)"
         if healthy is not None:
             kept = f"the checkpoint last_healthy is that of step {healthy}"
-        _logger.error(
-            "step %d: the critics diverge: %s; %s; %s", step, self._reason, kept, _REMEDY_OF_ALARM
-        )
+        remedy = divergence_remedy(self._run.config)
+        _logger.error("step %d: the critics diverge: %s; %s; %s", step, self._reason, kept, remedy)
         numbers = {name: values[name] for name in ("q_data", "q_magnitude", "critic")}
         record_alarm(self._out, step, {"reason": self._reason, **numbers})
 

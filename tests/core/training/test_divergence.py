@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from dql_core.algo.bc import BCLosses, DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL, QLLosses
 from dql_core.cli.train import metrics_text
 from dql_core.config import TrainConfig
-from dql_core.data.dataset import Episode, write_dataset
+from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.data.return_range import ReturnRange
 from dql_core.data.transitions import Batch
 from dql_core.errors import DqlError
 from dql_core.export.bundle import export_bundle
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import Progress, load_checkpoint
-from dql_core.training.divergence import ValueLimits
+from dql_core.training.divergence import ValueLimits, divergence_remedy
 from dql_core.training.loop import train
 from dql_core.training.run_files import checkpoint_folder, find_checkpoint
 
@@ -173,7 +173,7 @@ def test_values_beyond_their_limits_are_reported_once_until_they_are_back(
     first = said[0].getMessage()
     assert first.startswith("step 14: the critics diverge: mean Q is 30, and the discounted ")
     assert "no checkpoint is from before" in first
-    assert "critic.layer_norm=true" in first
+    assert "set critic.layer_norm=true, lower policy.eta" in first
     assert said[1].getMessage() == "step 35: the critics are back within their limits"
     assert "the checkpoint last_healthy is that of step 40" in said[2].getMessage()
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -189,9 +189,12 @@ def test_values_beyond_their_limits_are_reported_once_until_they_are_back(
 LIMITS = ValueLimits(ReturnRange(-2.0, 8.0))  # and a tenth of the range on either side
 
 
-def reasons(*readings: tuple[float, float], limits: ValueLimits = LIMITS) -> list[str]:
+def reasons(
+    *readings: tuple[float, float], limits: ValueLimits = LIMITS, untrained: float = 0.0
+) -> list[str]:
     """Return the first words of the reason at each reading, of mean Q and the error."""
     known, found = Progress(), []
+    limits.allow_untrained(known, untrained, abs(untrained))
     for mean, error in readings:
         metrics = {"q_data": mean, "q_magnitude": abs(mean), "critic_rms": error}
         reason = limits.reason(known, metrics)
@@ -208,15 +211,51 @@ def test_a_mean_value_is_an_alarm_as_soon_as_no_return_is_so_large_or_so_small()
 
 
 def test_values_of_both_signs_do_not_hide_each_other() -> None:
-    known = Progress(allowance=0.0)
+    known = Progress()
     metrics = {"q_data": 0.0, "q_magnitude": 9.1, "critic_rms": 0.0}
     assert LIMITS.reason(known, metrics).startswith("mean |Q| is 9.1")
 
 
 def test_what_untrained_critics_say_is_no_alarm_until_it_grows() -> None:
-    assert reasons((40, 0), (30, 0), (39, 0)) == ["", "", ""]
-    assert reasons((40, 0), (41, 0)) == ["", "mean Q"]
-    assert reasons((40, 0), (8, 0), (9.1, 0)) == ["", "", "mean Q"]
+    assert reasons((40, 0), (30, 0), (39, 0), untrained=40) == ["", "", ""]
+    assert reasons((70, 0), (72, 0), untrained=40) == ["", "mean Q"]  # beyond 9 + 2 * 31
+    assert reasons((40, 0), (8, 0), (9.1, 0), untrained=40) == ["", "", "mean Q"]
+    assert reasons((-20, 0), (-60, 0), untrained=-20) == ["", "mean Q"]
+
+
+def test_the_remedy_names_only_what_is_not_set_yet() -> None:
+    config = TrainConfig(preset="paper")
+    assert divergence_remedy(config) == (
+        "set critic.layer_norm=true, set critic.bound_targets=true, lower policy.eta, lower "
+        "data.reward_scale"
+    )
+    set_already = {"critic": {"layer_norm": True, "max_q_samples": 2}, "agent": "td3_bc"}
+    assert divergence_remedy(TrainConfig.model_validate(set_already)) == (
+        "set critic.max_q_samples=1, lower td3.alpha, lower data.reward_scale"
+    )
+
+
+def test_untrained_critics_of_raw_observations_alone_raise_no_alarm(
+    tmp_path: Path, sparse: Path
+) -> None:
+    dataset = load_dataset(sparse)
+    far = [
+        dataclasses.replace(each, observations=each.observations + np.float32(500.0))
+        for each in dataset.episodes
+    ]
+    write_dataset(tmp_path / "far", far, dataset.spec)
+    run = {"steps": 20, "log_every": 1, "batch_size": 16, "checkpoint_every": 20}
+    data = {"dataset": str(tmp_path / "far")}
+    critic = {"width": 32, "learning_rate": 1e-5}
+    readings: list[Mapping[str, float]] = []
+    train(
+        settings(sparse, data=data, run=run, critic=critic),
+        tmp_path / "run",
+        lambda _, metrics: readings.append(metrics),
+    )
+    recorded = facts(tmp_path / "run")["returns"]["recorded"]
+    assert max(reading["q_magnitude"] for reading in readings) > 2 * recorded["high"]
+    assert facts(tmp_path / "run")["q_alarms"] == []
 
 
 def test_an_error_that_grows_in_five_readings_in_a_row_is_an_alarm_until_it_is_small() -> None:
