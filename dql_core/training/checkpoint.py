@@ -157,9 +157,41 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         OutputError: If it cannot be written.
     """
     target = checkpoint_folder(run, checkpoint.step)
-    if target.exists():
-        return target
-    document = {
+    if not target.exists():
+        write_checkpoint(target, _document(checkpoint), _state(checkpoint))
+    return target
+
+
+class Snapshot:
+    """A run as it was at one step, kept in memory, to be saved if it turns out to be needed.
+
+    Args:
+        checkpoint: The run, which goes on.
+
+    Attributes:
+        step: Updates taken.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.step = checkpoint.step
+        self._document = _document(checkpoint)
+        state = _state(checkpoint)
+        self._tensors = {name: each.to("cpu", copy=True) for name, each in state.items()}
+
+    def save(self, run: Path) -> None:
+        """Write it as `save_checkpoint` would have done.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        target = checkpoint_folder(run, self.step)
+        if not target.exists():
+            write_checkpoint(target, self._document, self._tensors)
+
+
+def _document(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return all that a checkpoint says beside its tensors."""
+    return {
         "format_version": FORMAT_VERSION,
         "step": checkpoint.step,
         "device": checkpoint.agent.noise.generator.device.type,
@@ -170,8 +202,6 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:
         "statistics": checkpoint.statistics and checkpoint.statistics.to_json(),
         "progress": asdict(checkpoint.progress),
     }
-    write_checkpoint(target, document, _state(checkpoint))
-    return target
 
 
 def load_checkpoint(path: Path, device: str = "cpu", which: CheckpointName = "last") -> Checkpoint:

@@ -26,7 +26,7 @@ from dql_core.training.preparation import (
     new_run,
     require_meaningful_split,
 )
-from dql_core.training.run_files import CONFIG_FILE, update_run_info
+from dql_core.training.run_files import CONFIG_FILE, checkpoint_steps, update_run_info
 from dql_core.training.run_folder import (
     create_run_folder,
     exclusive_lock,
@@ -110,8 +110,10 @@ def _train(
                 metrics = monitor.read()
                 if report:
                     report(agent.step, metrics)
-                if config.validation.on_divergence == "stop":
-                    monitor.stop_if_diverged()
+                if run.progress.alarming and config.validation.on_divergence == "stop":
+                    if checkpoint_steps(out):
+                        write_best(out, config)
+                    monitor.stop_diverged()
         checkpoint = monitor.save()
         write_best(out, config)
     return TrainingResult(out, checkpoint, agent.step, agent.step == config.run.steps)

@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from dql_core.algo.agent import Losses
 from dql_core.data.transitions import Batch, BatchSampler
 from dql_core.errors import DqlError
-from dql_core.training.checkpoint import Checkpoint, save_checkpoint
+from dql_core.training.checkpoint import Checkpoint, Snapshot, save_checkpoint
 from dql_core.training.divergence import ValueLimits, divergence_remedy, root_mean_square
 from dql_core.training.run_files import (
     METRICS_FILE,
@@ -34,6 +34,8 @@ from dql_core.training.run_files import (
 )
 
 REMEDY = "lower the learning rates or policy.eta, or set critic.layer_norm=true"
+# Updates between two states that are kept in memory, in case that the critics diverge next.
+SNAPSHOT_EVERY = 100
 # Transitions by which untrained critics are known well enough.
 UNTRAINED_ROWS = 1024
 _REMEDY_WITHOUT_CRITICS = "lower the learning rate"
@@ -122,6 +124,7 @@ class Monitor:
         self._out, self._run, self._batches, self._log = out, run, batches, log
         self._limits = limits
         self._reason = ""
+        self._sound: Snapshot | None = None
         self._names: tuple[str, ...] = ()
         self._pending: list[Tensor] = []
         self._drawn_from = batches.generator.get_state()
@@ -151,6 +154,7 @@ class Monitor:
         sums.reset()
         if self._limits is not None:
             values["q_alarm"] = float(self._watch(values, self._limits))
+            self._keep_if_sound()
         return self._log.write(self._run.step, values)
 
     def save(self) -> Path:
@@ -164,16 +168,14 @@ class Monitor:
             self._stop(broken)
         return save_checkpoint(self._out, self._run)
 
-    def stop_if_diverged(self) -> None:
+    def stop_diverged(self) -> None:
         """End a run whose critics diverge.
 
         Raises:
-            DqlError: If they do.
+            DqlError: Always.
         """
-        if self._run.progress.alarming:
-            step = self._run.step
-            remedy = divergence_remedy(self._run.config)
-            self._stop(f"the critics diverge at step {step}: {self._reason}", remedy)
+        remedy = divergence_remedy(self._run.config)
+        self._stop(f"the critics diverge at step {self._run.step}: {self._reason}", remedy)
 
     def flush(self) -> None:
         """Bring the losses of the latest updates from the device into the sums.
@@ -229,9 +231,16 @@ class Monitor:
         progress.alarming = bool(self._reason)
         return progress.alarming
 
+    def _keep_if_sound(self) -> None:
+        kept = self._sound.step if self._sound else -SNAPSHOT_EVERY
+        if not self._run.progress.alarming and self._run.step - kept >= SNAPSHOT_EVERY:
+            self._sound = Snapshot(self._run)
+
     def _alarm(self, values: Mapping[str, float]) -> None:
+        if self._sound:
+            self._sound.save(self._out)
         step, healthy = self._run.step, last_healthy_step(self._out)
-        kept = "no checkpoint is from before; save them more often (run.checkpoint_every)"
+        kept = "no checkpoint is from before"
         if healthy is not None:
             kept = f"the checkpoint last_healthy is that of step {healthy}"
         remedy = divergence_remedy(self._run.config)

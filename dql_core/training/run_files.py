@@ -45,8 +45,8 @@ _WHY_NONE = {
         "with --eval-env"
     ),
     "last_healthy": (
-        "the critics diverged before the first one, or the run is of an earlier version; use "
-        "'last', or train a new run that saves them more often (run.checkpoint_every)"
+        "the critics diverged before the first one; use 'last', or train a new run with other "
+        "settings"
     ),
 }
 
@@ -76,6 +76,8 @@ def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:
             raise CheckpointError(f"{path}: is a single checkpoint; give its run for '{which}'")
         return path
     steps = checkpoint_steps(path)  # none of them is a link
+    if which == "last_healthy" and steps:
+        return _find_healthy(path)
     if which != "last":
         return _find_best(path, which)
     if not steps:
@@ -119,6 +121,15 @@ def read_best(run: Path) -> dict[str, dict[str, Any]]:
                 f"{path}: damaged: '{name:.80}' is not a checkpoint of this run; {RESTORE}"
             )
     return best
+
+
+def _find_healthy(run: Path) -> Path:
+    step = last_healthy_step(run)
+    if step is None:
+        raise CheckpointError(
+            f"{run}: has no 'last_healthy' checkpoint: {_WHY_NONE['last_healthy']}"
+        )
+    return checkpoint_folder(run, step)
 
 
 def _find_best(run: Path, which: CheckpointName) -> Path:

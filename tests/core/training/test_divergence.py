@@ -18,7 +18,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.data.return_range import ReturnRange
 from dql_core.data.transitions import Batch
-from dql_core.errors import DqlError
+from dql_core.errors import CheckpointError, DqlError
 from dql_core.export.bundle import export_bundle
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import Progress, load_checkpoint
@@ -172,7 +172,7 @@ def test_values_beyond_their_limits_are_reported_once_until_they_are_back(
     assert [record.levelname for record in said] == ["ERROR", "INFO", "ERROR"]
     first = said[0].getMessage()
     assert first.startswith("step 14: the critics diverge: mean Q is 30, and the discounted ")
-    assert "no checkpoint is from before" in first
+    assert "the checkpoint last_healthy is that of step 7;" in first  # kept in memory until then
     assert "set critic.layer_norm=true, lower policy.eta" in first
     assert said[1].getMessage() == "step 35: the critics are back within their limits"
     assert "the checkpoint last_healthy is that of step 40" in said[2].getMessage()
@@ -325,7 +325,7 @@ def test_the_papers_preset_that_runs_away_is_found_out_early_and_stopped_if_aske
     assert metrics_text(shown[-1]).startswith("DIVERGES ")
     assert not metrics_text(shown[0]).startswith("DIVERGES ")
     healthy = find_checkpoint(tmp_path / "run", "last_healthy")
-    assert healthy == checkpoint_folder(tmp_path / "run", (alarm["step"] - 1) // 50 * 50)
+    assert alarm["step"] - 50 <= int(healthy.name.removeprefix("step-")) < alarm["step"]
 
     export_bundle(tmp_path / "run", tmp_path / "diverged")
     assert "the critics diverge at this checkpoint (step 300)" in caplog.text
@@ -339,8 +339,44 @@ def test_the_papers_preset_that_runs_away_is_found_out_early_and_stopped_if_aske
         with pytest.raises(DqlError, match=words):
             train(settings(sparse, **asked), tmp_path / "stopped", resume=resume)
     assert facts(tmp_path / "stopped")["failure"].startswith("the critics diverge at step ")
+    assert json.loads((tmp_path / "stopped" / "best.json").read_text())["last_healthy"]
     found = find_checkpoint(tmp_path / "stopped", "last_healthy")
     assert (found.name, found) == (healthy.name, find_checkpoint(tmp_path / "stopped"))
+
+
+def test_the_last_sound_state_is_kept_where_no_checkpoint_was_due(
+    tmp_path: Path, sparse: Path
+) -> None:
+    run = {"steps": 300, "batch_size": 64, "log_every": 25, "checkpoint_every": 1000}
+    asked = {"validation": {"on_divergence": "stop"}}
+    with pytest.raises(DqlError, match=r"critics diverge at step (\d+): .* checkpoint: .*/step-"):
+        train(settings(sparse, run=run, **asked), tmp_path / "run")
+    (alarm,) = facts(tmp_path / "run")["q_alarms"]
+    healthy = find_checkpoint(tmp_path / "run", "last_healthy")
+    (only,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert healthy == only == checkpoint_folder(tmp_path / "run", 125)
+    assert alarm["step"] > 125
+    # It is what a checkpoint at its step would have been.
+    often = {**run, "steps": 150, "checkpoint_every": 125}
+    train(settings(sparse, run=run | {"steps": 300}), tmp_path / "warned")
+    train(settings(sparse, run=often), tmp_path / "saved")
+    saved = load_checkpoint(checkpoint_folder(tmp_path / "saved", 125))
+    kept = load_checkpoint(healthy)
+    assert kept.progress == saved.progress
+    for name, module in saved.agent.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, kept.agent.modules[name].state_dict()[key]), name
+    export_bundle(tmp_path / "run", tmp_path / "bundle", which="last_healthy")
+
+
+def test_none_is_healthy_where_the_first_reading_is_an_alarm(
+    tmp_path: Path, config: TrainConfig, after_update: Callable[[Change], None]
+) -> None:
+    after_update(lambda _, losses: dataclasses.replace(losses, q_data=torch.tensor(30.0)))
+    train(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["last_healthy"] is None
+    with pytest.raises(CheckpointError, match="no 'last_healthy' checkpoint: the critics div"):
+        find_checkpoint(tmp_path / "run", "last_healthy")
 
 
 def test_sound_values_of_the_same_data_raise_no_alarm(tmp_path: Path, sparse: Path) -> None:
