@@ -286,9 +286,9 @@ class ValidationConfig(StrictModel):
         bc_loss_ranking: ``by_loss``, or ``paper_code``, which mistakes the rank of the n-th
             checkpoint for the checkpoint of the n-th rank.
         divergence_factor: The alarm is raised where mean Q or mean |Q| leaves the range of the
-            discounted returns in the data times this factor, by more than a tenth of it; a
-            truncated episode counts as if it went on as it went. Also where the critics' error
-            grows, to more than a tenth of that range, in five readings in a row.
+            discounted returns in the data times this factor, by more than a tenth of it, or 0.2
+            if that is more; a truncated episode counts as if it went on as it went. Also where
+            the critics' error grows, to more than that, in five readings in a row.
         on_divergence: What an alarm does beside its report: ``warn`` goes on, ``stop`` ends the
             run; the checkpoint ``last_healthy`` is from before.
     """

@@ -13,14 +13,14 @@ from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.data.return_range import ReturnRange
 from dql_core.training.checkpoint import Progress
 
-# Values this share of the range of returns beyond it are still an estimate's error.
+# Values beyond the range of returns by this share of it, and errors as large, are an estimate's.
 TOLERANCE = 0.1
+# So are smaller ones than what a network says that has learned nothing.
+UNTRAINED = 0.2
+# An error that grows in so many readings in a row, and by this factor, is larger for a reason.
+READINGS, GROWTH = 5, 2.0
 # So many times as far beyond as they began, untrained critics may be until they are within once.
 ALLOWED_OF_UNTRAINED = 2.0
-# An error that grows in so many readings in a row, and by this factor, has a reason, ...
-READINGS, GROWTH = 5, 2.0
-# ... which is no learning if, as a share of the range of returns, it is so large.
-LARGE_ERROR = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,13 @@ class ValueLimits:
     def limits(self) -> ReturnRange:
         """The smallest and the largest mean value that is an estimate."""
         low, high = self.factor * self.returns.low, self.factor * self.returns.high
-        margin = TOLERANCE * (high - low)
-        return ReturnRange(low - margin, high + margin)
+        return ReturnRange(low - self.margin, high + self.margin)
+
+    @property
+    def margin(self) -> float:
+        """The largest error of an estimate, of a value or of the mean over all."""
+        spread = self.factor * (self.returns.high - self.returns.low)
+        return max(TOLERANCE * spread, UNTRAINED)
 
     def allow_untrained(self, known: Progress, q_data: float, q_magnitude: float) -> None:
         """Allow for what critics say before the first update, which is no divergence.
@@ -83,8 +88,7 @@ class ValueLimits:
 
     def _growing(self, known: Progress, error: float) -> str:
         known.errors = [*known.errors[-READINGS:], error]
-        first = known.errors[0]
-        large = LARGE_ERROR * self.factor * (self.returns.high - self.returns.low)
+        first, large = known.errors[0], self.margin
         pairs = zip(known.errors, known.errors[1:], strict=False)
         grows = len(known.errors) > READINGS and all(now > before for before, now in pairs)
         if known.sound_error is not None and error <= max(known.sound_error, large):

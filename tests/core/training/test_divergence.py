@@ -210,6 +210,13 @@ def test_a_mean_value_is_an_alarm_as_soon_as_no_return_is_so_large_or_so_small()
     assert reasons((0, 0), (26.9, 0), (27.1, 0), limits=wide) == ["", "", "mean Q"]
 
 
+def test_what_an_untrained_network_may_say_is_no_alarm_however_small_the_rewards_are() -> None:
+    tiny = ValueLimits(ReturnRange(-0.01, 0.03))
+    assert reasons((0, 0), (0.22, 0), (-0.2, 0), (0.24, 0), limits=tiny) == ["", "", "", "mean Q"]
+    growing = [(0.0, error) for error in (0.01, 0.02, 0.04, 0.08, 0.12, 0.18, 0.21)]
+    assert reasons(*growing, limits=tiny)[-2:] == ["", "the critics'"]
+
+
 def test_values_of_both_signs_do_not_hide_each_other() -> None:
     known = Progress()
     metrics = {"q_data": 0.0, "q_magnitude": 9.1, "critic_rms": 0.0}
