@@ -352,14 +352,13 @@ class JointOrder:
         present = self._known if self._by_index and not names else tuple(names)
         for joint in joints:
             if present.count(joint) != 1:
-                times = "twice" if joint in present else "not"
+                is_double = joint in present
+                mend = "the publisher must name it once" if is_double else self._mend(present)
                 problem = (
-                    f"{self._topic}: joint '{joint}' is {times} in the message, which names: "
-                    f"{', '.join(present) or 'none'}; {self._mend(present)}"
+                    f"{self._topic}: joint '{joint}' is {'twice' if is_double else 'not'} in the "
+                    f"message, which names: {', '.join(present) or 'none'}; {mend}"
                 )
-                raise (
-                    ContractError(problem) if joint in present else _absent_joint(problem, present)
-                )
+                raise (ContractError(problem) if is_double else _absent_joint(problem, present))
         if length != len(present):
             whose = "joint names" if names else "joints of the contract, and the message no names"
             problem = (

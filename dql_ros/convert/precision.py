@@ -15,6 +15,10 @@ from dql_core.strict_yaml import StrictModel
 LARGEST_WHOLE = 2.0**53
 # Rounding errors of this share of a field's usual change blur what it does.
 LARGEST_SHARE = 0.05
+# A single change of this share of a field's range is a jump, as at a receiver's first position.
+SHARE_OF_JUMP = 0.5
+# Where a field has jumped, rounding leaves at least this share of its changes.
+SMALLEST_KEPT = 0.75
 
 
 class PrecisionRow(StrictModel):
@@ -27,6 +31,7 @@ class PrecisionRow(StrictModel):
         kept: How often it still does after rounding.
         sum_of_changes: How much it changed, added up.
         sum_of_errors: How far rounding moved its values, added up.
+        largest_change: How much it changed at most from one tick to the next.
         count: How many values it had.
     """
 
@@ -36,6 +41,7 @@ class PrecisionRow(StrictModel):
     kept: int
     sum_of_changes: float
     sum_of_errors: float
+    largest_change: float
     count: int
 
     @property
@@ -44,10 +50,14 @@ class PrecisionRow(StrictModel):
         return self.low == self.high
 
     @property
+    def farthest(self) -> float:
+        """The value that is farthest from 0."""
+        return max(self.high, self.low, key=abs)
+
+    @property
     def resolution(self) -> float:
         """Distance of the float32 numbers where the field's largest values are."""
-        largest = np.float32(max(abs(self.low), abs(self.high)))
-        return float(np.spacing(largest))
+        return float(np.spacing(np.float32(abs(self.farthest))))
 
     @property
     def mean_change(self) -> float:
@@ -57,7 +67,12 @@ class PrecisionRow(StrictModel):
     @property
     def is_wide(self) -> bool:
         """Whether even float64 has not every whole number where its values are."""
-        return max(abs(self.low), abs(self.high)) > LARGEST_WHOLE
+        return abs(self.farthest) > LARGEST_WHOLE
+
+    @property
+    def has_jumped(self) -> bool:
+        """Whether one change made up much of its range."""
+        return self.largest_change > SHARE_OF_JUMP * (self.high - self.low)
 
     @property
     def is_blurred(self) -> bool:
@@ -66,6 +81,8 @@ class PrecisionRow(StrictModel):
             return self.is_wide
         if not self.changes:  # it differs from episode to episode only
             return bool(np.float32(self.low) == np.float32(self.high))
+        if self.has_jumped:  # which says nothing of how the field usually changes
+            return self.kept < SMALLEST_KEPT * self.changes
         return self.sum_of_errors / self.count > LARGEST_SHARE * self.mean_change
 
 
@@ -83,6 +100,7 @@ class Precision:
         self._kept = np.zeros(width, np.int64)
         self._sum_of_changes = np.zeros(width)
         self._sum_of_errors = np.zeros(width)
+        self._largest_change = np.zeros(width)
         self._count = 0
 
     def add(self, values: NDArray[np.float64], rounded: NDArray[np.float32]) -> None:
@@ -94,6 +112,7 @@ class Precision:
         self._kept += np.count_nonzero(rounded[1:] != rounded[:-1], axis=0)
         self._sum_of_changes += steps.sum(axis=0)
         self._sum_of_errors += np.abs(values - rounded).sum(axis=0)
+        self._largest_change = np.maximum(self._largest_change, steps.max(axis=0, initial=0.0))
         self._count += len(values)
 
     def rows(self) -> tuple[PrecisionRow, ...]:
@@ -107,6 +126,7 @@ class Precision:
             self._kept,
             self._sum_of_changes,
             self._sum_of_errors,
+            self._largest_change,
         )
         return tuple(
             PrecisionRow(**dict(zip(PrecisionRow.model_fields, (*row, self._count), strict=True)))
@@ -125,6 +145,7 @@ def merged(parts: Sequence[Sequence[PrecisionRow]]) -> tuple[PrecisionRow, ...]:
             kept=sum(row.kept for row in rows),
             sum_of_changes=sum(row.sum_of_changes for row in rows),
             sum_of_errors=sum(row.sum_of_errors for row in rows),
+            largest_change=max(row.largest_change for row in rows),
             count=sum(row.count for row in rows),
         )
         for rows in zip(*found, strict=True)
@@ -141,19 +162,21 @@ def blurred(
         specs: The fields.
         are_observed: Whether they are observed, so that they may be counted from the first value.
     """
-    first = "'offset: first' or " if are_observed else ""
     return [
-        f"{spec.name}: float32 blurs it: at {row.high:.10g} its resolution is "
+        f"{spec.name}: float32 blurs it: at {row.farthest:.10g} its resolution is "
         f"{row.resolution:.2g}, the field changes by {row.mean_change:.2g} at a time and "
         f"{row.high - row.low:.2g} in all, and {row.kept:,} of {row.changes:,} changes are left"
-        f"{_of_integers(row)}; set {first}'offset: {_offset(row)}' for it in the contract"
+        f"{_of_integers(row)}; set {_remedy(row, are_observed)} for it in the contract"
         for row, spec in zip(rows, specs, strict=False)
         if row.is_blurred
     ]
 
 
-def _offset(row: PrecisionRow) -> str:
-    return f"{row.low:.0f}" if row.is_wide else f"{row.low:.10g}"
+def _remedy(row: PrecisionRow, are_observed: bool) -> str:
+    # Where it has jumped, its first value or its smallest may be none of those that are blurred.
+    offset = row.farthest if row.has_jumped else row.low
+    fixed = f"'offset: {offset:.0f}'" if row.is_wide else f"'offset: {offset:.10g}'"
+    return f"'offset: first' or {fixed}" if are_observed and not row.has_jumped else fixed
 
 
 def _of_integers(row: PrecisionRow) -> str:

@@ -210,7 +210,7 @@ class SignalTopicDecoder:
         topic: Absolute topic name.
         signal: The contract's description.
         typestore: Knows the type.
-        refuse_nonfinite: Whether a NaN or an infinity in a signal is an error.
+        refuse_nonfinite: Whether a NaN or an infinity at its path is an error.
     """
 
     by_index = ended = 0
@@ -224,7 +224,7 @@ class SignalTopicDecoder:
         refuse_nonfinite: bool = False,
     ) -> None:
         self._topic, self._signal, self._path = topic, signal, signal.path
-        self._refuse = refuse_nonfinite and not isinstance(signal, Event)
+        self._refuse = refuse_nonfinite
         self._equals = signal.equals if isinstance(signal, FlagStream | Event) else None
         fields = (FieldSelection(path=self._path),) if self._path is not None else ()
         stream = Stream.model_construct(
@@ -245,7 +245,7 @@ class SignalTopicDecoder:
         values, present = self._values(block)
         self.absent += len(block) - int(present.sum())
         finite = np.isfinite(values)
-        if self._refuse:
+        if self._refuse and not isinstance(self._signal, Event):
             good = finite | ~present
             _require_all(good[:, None], values[:, None], self._topic, [str(self._path)])
         return block.log_times_ns[finite], (values[finite],)
@@ -255,7 +255,8 @@ class SignalTopicDecoder:
 
         Returns:
             Shape (n,); NaN for a message that has nothing at the signal's path, where that is
-            allowed, and for a service event without the request or response that is asked for.
+            allowed, for a service event without the request or response that is asked for, and
+            where a flag or an event is NaN or infinite.
 
         Raises:
             MessageError: At the first message that has nothing fitting at the signal's path.
@@ -280,7 +281,7 @@ class SignalTopicDecoder:
             raised = values != 0
             if self._equals is not None:
                 raised = np.isin(values, np.array(equal_values(self._equals), np.float64))
-            values = np.asarray(raised, np.float64)
+            values = np.where(np.isfinite(values), raised, values)
         if decoded.lacks is not None:
             present = decoded.present
             values = np.where(present, values, np.nan)
@@ -302,8 +303,13 @@ class SignalTopicDecoder:
                     f"{wanted}; correct 'path' or 'equals' in the contract",
                     index,
                 )
+            if self._refuse and _is_nonfinite(found):
+                raise MessageError(_nonfinite(self._topic, str(self._path), found), index)
         # An event has a request, a response, or neither; it says nothing of what it has not.
-        raised = [np.nan if each is None else matches(each, self._equals) for each in objects]
+        raised = [
+            np.nan if each is None or _is_nonfinite(each) else matches(each, self._equals)
+            for each in objects
+        ]
         return np.array(raised, np.float64)
 
 
@@ -313,11 +319,18 @@ def _require_all(
     """Check that all values, shape (n, len(names)), are good numbers."""
     if not good.all():
         row, column = (int(each[0]) for each in np.nonzero(~good))
-        raise MessageError(
-            f"{topic}: '{names[column]}' is {values[row, column]}; set 'nonfinite: split' or "
-            f"'drop' in the contract, or cut this part out of the recording",
-            row,
-        )
+        raise MessageError(_nonfinite(topic, names[column], values[row, column]), row)
+
+
+def _is_nonfinite(found: object) -> bool:
+    return isinstance(found, float | np.floating) and not np.isfinite(found)
+
+
+def _nonfinite(topic: str, name: str, value: float) -> str:
+    return (
+        f"{topic}: '{name}' is {value}; set 'nonfinite: split' or 'drop' in the contract, or cut "
+        f"this part out of the recording"
+    )
 
 
 def located(cause: MessageError, block: MessageBlock, start_ns: int, where: object) -> BagError:

@@ -149,6 +149,7 @@ class StreamProbe:
         self._stamped = rule.stamp == "header" and begins_with_header(store, rule.type)
         self.statistics = TopicStatistics(role.topic, rule.type, role.label, role.limit_ns)
         self._strange = 0
+        self._farthest_ns = 0  # receipt less header stamp, of those whose stamp is set
         self._clock = StreamClock(role.topic, rule, period_ns, refuses=False)
         self._refusal: ClockError | None = None  # what a division would not mend
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
@@ -172,8 +173,11 @@ class StreamProbe:
         all_stamps_ns = header_stamps(block)
         stamps_ns, limit_ns = all_stamps_ns[complete], self._rule.max_skew_ns
         self.statistics.add(times_ns, stamps_ns)
-        apart = np.abs(times_ns - stamps_ns)[are_times(stamps_ns)]
-        self._strange += 0 if limit_ns is None else int((apart > limit_ns).sum())
+        apart = np.where(are_times(stamps_ns), times_ns - stamps_ns, 0)
+        is_far = np.abs(apart) > (np.inf if limit_ns is None else limit_ns)
+        self._strange += int(is_far.sum())
+        far = apart[is_far & (stamps_ns != 0)].tolist()
+        self._farthest_ns = max((self._farthest_ns, *far), key=abs)
         if self._refusal is None:
             try:
                 self._clock.judge(block.log_times_ns, all_stamps_ns, complete)
@@ -235,9 +239,8 @@ class StreamProbe:
             yield from zip(probe.specs, probe.ranges, strict=True)
 
     def _skew(self) -> str:
-        figures = self.statistics.to_json()
-        zero, delay = figures["stamps"]["zero"], figures["receive_minus_header_ms"]
-        apart = "" if delay is None else f", usually {delay['p50'] / 1000:.4g} s"
+        zero = self.statistics.to_json()["stamps"]["zero"]
+        apart = f", up to {self._farthest_ns / 1e9:.4g} s" if self._farthest_ns else ""
         return (
             f"{self._topic}: {self._strange:,} of {self.statistics.count:,} header stamps are "
             f"farther than max_skew_s ({self._rule.max_skew_s:g} s) from the time of receipt"
@@ -274,6 +277,8 @@ class StreamProbe:
             return
         delay = figures["receive_minus_header_ms"]
         late_s = max(0.0, delay["p50"] / 1000) if delay is not None else 0.0
+        if late_s > (self._rule.max_skew_s or np.inf):
+            late_s = 0.0  # another clock's stamps: they are left out
         usual_s = median_ms / 1000 + late_s
         if usual_s > limit_s:
             yield (

@@ -42,6 +42,8 @@ _LINE = re.compile(
     r"(?=[\s=;\\#]|\Z)\s*(?P<constant>=)?",
     re.ASCII,
 )
+# rosbags does not know it as a type; in a message it is a number of 32 bits.
+_ENUM = re.compile(r"\benum\s+([A-Za-z]\w*)\s*\{[^{}]*\}\s*;", re.ASCII)
 _NUMBERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _PLAIN = {"bool", "byte", "char", "float32", "float64", "string", "wstring", *_NUMBERS}
 _ALIASES = {
@@ -128,7 +130,8 @@ def _types(text: str, name: str, kind: str) -> Typesdict:
 def _idl_types(text: str) -> Typesdict:
     """The types of one IDL file; what a preprocessor would read is left out."""
     lines = ("" if line.lstrip().startswith("#") else line for line in text.split("\n"))
-    return make_typesdict(_PlainIdlParser("\n".join(lines)).specification())
+    plain = _ENUM.sub(r"typedef unsigned long \1;", "\n".join(lines))
+    return make_typesdict(_PlainIdlParser(plain).specification())
 
 
 class _PlainIdlParser(IDLParser):

@@ -26,6 +26,7 @@ from dql_ros.bag.storage.mcap_records import (
     open_chunk,
     open_cut_chunk,
     open_damaged_chunk,
+    parse_chunk_head,
     parse_message_index,
     records_in,
 )
@@ -129,7 +130,15 @@ class McapFile(ChunkedFile):
         (chunk, *indices) = records_in(raw, 0, len(raw))
         if chunk.opcode != Opcode.CHUNK:
             raise DamageError(f"has no chunk at byte {messages.offset}, where its summary says")
-        return find_messages(open_chunk(raw[HEAD_BYTES : chunk.end]), _hint(raw, indices))
+        content = raw[HEAD_BYTES : chunk.end]
+        found = find_messages(open_chunk(content), _hint(raw, indices))
+        stated = sum((messages.counts or {}).values())
+        if len(found.offsets) < stated and not parse_chunk_head(content).crc:
+            # Without a checksum only the index says that the chunk's own head is zeros.
+            raise DamageError(
+                f"a chunk has {stated} messages by its index, but {len(found.offsets)} were found"
+            )
+        return found
 
     def _check(self) -> None:
         statistics = self._contents.statistics

@@ -86,6 +86,29 @@ def test_what_stands_before_a_broken_record_of_a_chunk_is_read(
     )
 
 
+@pytest.mark.parametrize("zeros", [(9, 600), (9, 49)], ids=["and its data", "alone"])
+def test_a_chunk_whose_head_became_zeros_is_lost_and_located(
+    tmp_path: Path, zeros: tuple[int, int]
+) -> None:
+    path = chunked(tmp_path)
+    places = uncompressed_records(path)
+    chunks = records(path, Opcode.CHUNK)
+    inside = [k for k, (at, _) in enumerate(places) if chunks[4].offset < at < chunks[4].end]
+    data = bytearray(path.read_bytes())
+    begin, end = chunks[4].offset + zeros[0], chunks[4].offset + zeros[1]
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    refused(path, "cannot be read")
+    found, losses, _ = salvaged(path)
+    assert found == [*MESSAGES[: inside[0]], *MESSAGES[inside[-1] + 1 :]]
+    lost = next(loss for loss in losses if loss.messages)
+    assert lost.messages == len(inside)
+    assert (lost.start_ns, lost.end_ns) == (
+        MESSAGES[inside[0]].time_ns,
+        MESSAGES[inside[-1]].time_ns,
+    )
+
+
 @pytest.mark.parametrize("compression", [CompressionType.ZSTD, CompressionType.LZ4])
 def test_a_compressed_chunk_is_read_up_to_where_it_is_damaged(
     tmp_path: Path, compression: CompressionType

@@ -130,6 +130,19 @@ def test_what_a_definition_leaves_out_comes_from_the_distribution() -> None:
         assert "geometry_msgs/msg/Quaternion" in found.fielddefs
 
 
+def test_an_enum_of_idl_is_a_number_of_32_bits() -> None:
+    text = (
+        "// enum Old { A };\nmodule odd_msgs { module msg {\n"
+        "  enum Mode { IDLE,  // first\n    @value(5) RUN };\n"
+        "  struct Odd { Mode mode; sequence<Mode> modes; double x; };\n}; };\n"
+    )
+    assert [field for _, fields in types_from_idl(text, NAME).values() for field in fields] == [
+        ("mode", (Nodetype.BASE, ("uint32", 0))),
+        ("modes", (Nodetype.SEQUENCE, ((Nodetype.BASE, ("uint32", 0)), 0))),
+        ("x", FLOAT64),
+    ]
+
+
 def test_what_nobody_defines_is_named() -> None:
     with pytest.raises(DamageError, match="standard packages define odd_msgs/msg/Lost; name a"):
         Definitions("jazzy").typestore([channel(NAME, "Lost a")])

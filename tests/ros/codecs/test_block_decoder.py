@@ -474,6 +474,21 @@ def test_flags_and_events_are_told_apart(
     assert decoder.values(signal_block(msgtype, values)).tolist() == raised
 
 
+@pytest.mark.parametrize("kind", [FlagStream, Event])
+@pytest.mark.parametrize("equals", [None, 1.0])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_flag_or_event_that_is_no_number_is_refused_or_says_nothing(
+    kind: Callable[..., Any], equals: Any, odd: float
+) -> None:
+    signal = kind(topic="s", type=FLOAT, path="data", equals=equals)
+    block = signal_block(FLOAT, [0.0, odd, 1.0])
+    _, (values,) = SignalTopicDecoder("/s", signal, JAZZY)(block)
+    assert values.tolist() == [0, 1]
+    with pytest.raises(MessageError, match=f"^/s: 'data' is {odd}; set 'nonfinite: split'") as at:
+        SignalTopicDecoder("/s", signal, JAZZY, refuse_nonfinite=True)(block)
+    assert at.value.index == 1
+
+
 def test_events_without_a_path_happen_at_every_message_and_strings_at_any_text() -> None:
     block = signal_block(STRING, ["go", ""])
     event = Event(topic="s", type=STRING)

@@ -203,7 +203,7 @@ def test_missing_joint_is_named_with_what_the_message_has(make: Callable[[str], 
 def test_joint_that_appears_twice_is_refused() -> None:
     message = rclpy_message("sensor_msgs/msg/JointState")
     message.name, message.position = ["elbow", "elbow"], [0.0, 1.0]
-    with pytest.raises(ContractError, match="joint 'elbow' is twice in the message"):
+    with pytest.raises(ContractError, match=r"joint 'elbow' is twice in the .* name it once"):
         StreamDecoder(joint_states(joints=["elbow"]))(message)
 
 

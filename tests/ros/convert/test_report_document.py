@@ -161,6 +161,7 @@ def rounding(low: float, high: float, changes: int = 9) -> PrecisionRow:
         kept=changes,
         sum_of_changes=step,
         sum_of_errors=0.0,
+        largest_change=step / changes if changes else 0.0,
         count=10,
     )
 
@@ -188,6 +189,41 @@ def test_fields_that_rounding_blurs_are_told_with_the_remedy_not_as_constant() -
         "blurred": True,
     }
     assert not made["observation"][1]["rounding"]["blurred"]
+
+
+@pytest.mark.parametrize(
+    ("values", "remedy"),
+    [
+        ([0.0, 0.0, *np.linspace(48.5, 48.5000004, 41)], "'offset: 48.5000004'"),
+        ([0.0, 0.0, *np.linspace(-122.5, -122.5000004, 41)], "'offset: -122.5000004'"),
+        ([*np.linspace(5.4e6, 5.4e6 + 0.8, 41), 5.401e6], "'offset: 5401000'"),
+    ],
+    ids=["no position yet", "the same, negative", "another site"],
+)
+def test_a_jump_does_not_hide_that_rounding_blurs_a_field(
+    values: list[float], remedy: str
+) -> None:
+    column = np.array(values)[:, None]
+    measured = Precision(1)
+    measured.add(column, column.astype(np.float32))
+    (row,) = measured.rows()
+    assert row.is_blurred
+    parts = [part("bags/a", observed=(row, *[rounding(0.0, 1.0)] * 5))]
+    name = arm().policy_spec().observation[0].name
+    (told,) = [text for text in report(parts)["remarks"] if text.startswith(name)]
+    assert f"; set {remedy} for it in the contract" in told
+    offset = float(remedy.split()[1].strip("'"))
+    mended = Precision(1)
+    mended.add(column - offset, (column - offset).astype(np.float32))
+    assert not mended.rows()[0].is_blurred
+
+
+def test_noise_below_the_resolution_of_a_field_that_rests_and_moves_is_not_told() -> None:
+    rests = 1.0 + 1e-9 * (np.arange(200) % 2)
+    column = np.concatenate([rests, np.linspace(1.0, 1.3, 20)])[:, None]
+    measured = Precision(1)
+    measured.add(column, column.astype(np.float32))
+    assert not measured.rows()[0].is_blurred
 
 
 def test_messages_that_were_skipped_and_stops_are_told() -> None:
