@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from yaml.composer import Composer
 from yaml.constructor import SafeConstructor
 from yaml.events import AliasEvent
@@ -50,6 +50,22 @@ class StrictModel(BaseModel):
 
 
 Model = TypeVar("Model", bound=StrictModel)
+
+
+def written_like(pattern: str, form: str) -> AfterValidator:
+    """A rule for a key's text that is said in words, not as a regular expression.
+
+    Args:
+        pattern: Regular expression of the whole text.
+        form: What it asks for, such as ``must be like package/msg/Name``.
+    """
+
+    def checked(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(form)
+        return text
+
+    return AfterValidator(checked)
 
 
 def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from dql_core.errors import ContractError, DqlError, did_you_mean
 from dql_core.spec import LoggedEpisode
-from dql_core.strict_yaml import StrictModel
+from dql_core.strict_yaml import StrictModel, written_like
 
 Rewards = Callable[[LoggedEpisode], NDArray[np.float64]]
 Predicate = Callable[[LoggedEpisode], NDArray[np.bool_]]
@@ -43,7 +43,7 @@ class NamedFunction(StrictModel):
         arguments: Keyword arguments for it.
     """
 
-    function: str = Field(pattern=r"^[\w.]+:\w+$")
+    function: Annotated[str, written_like(r"[\w.]+:\w+", "must be like module:function")]
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 

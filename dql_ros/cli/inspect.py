@@ -20,7 +20,7 @@ from rich.text import Text
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
 from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
 from dql_core.errors import BagError, DqlError, counted, did_you_mean, one_line, visible
-from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, is_storage, unreadable_remarks
+from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, bags_within, is_storage, unreadable_remarks
 from dql_ros.contract import Contract, QualityOfService, load_contract
 from dql_ros.tools.contract_draft.choices import BEHIND_MS
 from dql_ros.tools.survey import FEW, SurveyedTopic, survey
@@ -143,7 +143,7 @@ def _described(path: Path) -> Group:
     raise DqlError(
         f"{path}: is nothing that 'dql inspect' knows; it shows bags (a folder with "
         f"metadata.yaml, {' or '.join(STORAGE_SUFFIXES)} files), datasets, run folders, "
-        f"checkpoints, policy bundles and contracts (.yaml)"
+        f"checkpoints, policy bundles and contracts (.yaml){bags_within(path)}"
     )
 
 
@@ -248,7 +248,7 @@ def bag_remarks(document: Mapping[str, Any]) -> Iterator[str]:
     )
     for topic in document["topics"]:
         name = topic["topic"]
-        if topic["stated"] == 0:
+        if topic["stated"] == 0 and not topic["count"]:
             yield f"{name}: has no message"
         if topic["publishers"] > 1 and topic["count"] and topic["type"] not in OF_MANY:
             yield f"{name}: has {topic['publishers']} publishers; each may fill it in another way"

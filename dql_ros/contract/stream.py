@@ -11,14 +11,20 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from dql_core.spec import FieldSpec
 from dql_core.streams import SECOND_NS
-from dql_core.strict_yaml import StrictModel
+from dql_core.strict_yaml import StrictModel, written_like
 from dql_ros.contract.field import FieldSelection, selects_by_name
 
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
-MessageType = Annotated[str, Field(pattern=r"^\w+/msg/\w+$")]
+MessageType = Annotated[str, written_like(r"\w+/msg/\w+", "must be like package/msg/Name")]
 # Service events are messages of their own on a topic of their own (REP 2012).
-EventType = Annotated[str, Field(pattern=r"^\w+/(msg/\w+|srv/\w+_Event)$")]
+EventType = Annotated[
+    str,
+    written_like(
+        r"\w+/(msg/\w+|srv/\w+_Event)",
+        "must be like package/msg/Name or package/srv/Name_Event",
+    ),
+]
 # A field spec has these for itself, or they are the keys of one element.
 _APART = {"names", "unit", "low", "high", "max_rate", "joints", "indices", "offset", "scale"}
 # What becomes of a message without the part that is selected; None for what is usual.
@@ -157,7 +163,9 @@ class ObservationStream(Stream):
             ``sensor:NAME``; by default what has a name out of the topic's.
     """
 
-    name: str = Field(default="", pattern=r"^[\w/.-]*$")
+    name: Annotated[
+        str, written_like(r"[\w/.-]*", "may only have letters, digits, '_', '/', '.' and '-'")
+    ] = ""
     max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
     latched: bool = False
     qos: QualityOfService = Field(
@@ -169,7 +177,12 @@ class ObservationStream(Stream):
     )
 
     # It says nothing of the robot's topics, so that it is neither dumped nor hashed.
-    sim: str = Field(default="", exclude=True, pattern=r"^((site|body|sensor):\S+)?$")
+    sim: Annotated[
+        str,
+        written_like(
+            r"((site|body|sensor):\S+)?", "must be like site:NAME, body:NAME or sensor:NAME"
+        ),
+    ] = Field(default="", exclude=True)
 
     @property
     def key(self) -> str:

@@ -27,6 +27,7 @@ from dql_ros.convert.bag_job import BagJob
 from dql_ros.convert.bag_result import BagResult, no_episode
 from dql_ros.convert.clock import FaultKind
 from dql_ros.convert.episode_converter import EpisodeConverter
+from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.page import render
@@ -269,6 +270,8 @@ def _nothing(results: Sequence[BagResult]) -> str:
     silent = [row.topic for row in first.topics if not row.count]
     if first.losses and silent:
         reasons = f"no message of {', '.join(silent)} is left"
+    if not reasons and first.between_episodes_s:
+        reasons = f"all of it is {Cause.BETWEEN.value}"
     set_back = FaultKind.SET_BACK.value
     wrong_stamps = [row.topic for row in first.clock_faults if row.what != set_back]
     return f"{first.bag}: {no_episode(reasons, first.losses, wrong_stamps)}"

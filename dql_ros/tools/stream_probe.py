@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys.store import Typestore
 
+from dql_core.errors import counted
 from dql_core.spec import FieldSpec
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import ABSENT, COMPLETE, BlockDecoder, MessageError
@@ -32,6 +33,13 @@ class _Range:
     high: float = -np.inf
     beyond: int = 0
     nonfinite: int = 0
+
+    def add(self, finite: NDArray[np.floating], are_beyond: NDArray[np.bool_]) -> None:
+        """Take the next finite values, and which of them are not what the contract says."""
+        if len(finite):
+            self.low = min(self.low, float(finite.min()))
+            self.high = max(self.high, float(finite.max()))
+            self.beyond += int(are_beyond.sum())
 
 
 class _SelectionProbe:
@@ -87,18 +95,16 @@ class _SelectionProbe:
                 stored = column.astype(np.float32)  # as the dataset has it
             finite = stored[np.isfinite(stored)]
             known.nonfinite += len(column) - len(finite)
-            if len(finite):
-                known.low = min(known.low, float(finite.min()))
-                known.high = max(known.high, float(finite.max()))
-                low, high = np.float32(spec.low), np.float32(spec.high)
-                known.beyond += int(((finite < low) | (finite > high)).sum())
+            low, high = np.float32(spec.low), np.float32(spec.high)
+            known.add(finite, (finite < low) | (finite > high))
 
 
 class _ConstantProbe:
     """Looks whether the messages have what the contract sends as a constant."""
 
     def __init__(self, selection: FieldSelection, rule: Stream, store: Typestore) -> None:
-        self._selection = selection
+        assert selection.constant is not None
+        self._path, self._constant = selection.path, selection.constant
         read = selection.model_copy(update={"constant": None})
         alone = {"fields": (read,), "stamp": "receive", "when_absent": "skip"}
         self._decoder: BlockDecoder | None = BlockDecoder(rule.model_copy(update=alone), store)
@@ -114,19 +120,15 @@ class _ConstantProbe:
             self._decoder = None
             return
         values = values[np.isfinite(values)]
-        constant = self._selection.constant
-        if len(values) and constant is not None:
-            self._seen.low = min(self._seen.low, float(values.min()))
-            self._seen.high = max(self._seen.high, float(values.max()))
-            self._seen.beyond += int((~np.isclose(values, constant, rtol=1e-6)).sum())
+        self._seen.add(values, ~np.isclose(values, self._constant, rtol=1e-6))
 
     def warnings(self) -> dict[str, str]:
         """What differs, by the field's path."""
         if not self._seen.beyond:
             return {}
         return {
-            self._selection.path: (
-                f"is sent as the constant {self._selection.constant:g}, but was "
+            self._path: (
+                f"is sent as the constant {self._constant:g}, but was "
                 f"{self._seen.low:.4g} to {self._seen.high:.4g}; if it matters, make it a field "
                 f"with bounds"
             )
@@ -287,11 +289,7 @@ class StreamProbe:
             )
         elif figures["gaps"]:
             yield (
-                f"{self._topic}: {_count(figures['gaps'], 'pause')} longer than max_age_s "
+                f"{self._topic}: {counted(figures['gaps'], 'pause')} longer than max_age_s "
                 f"({limit_s:g} s), the longest {figures['longest_pause_s']:.3g} s; episodes end "
                 f"there"
             )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

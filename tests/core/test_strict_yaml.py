@@ -3,17 +3,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import Field
 
 from dql_core.errors import ConfigError
-from dql_core.strict_yaml import StrictModel, parse, read_yaml
+from dql_core.strict_yaml import StrictModel, parse, read_yaml, written_like
 
 
 class Wheel(StrictModel):
     radius: float = Field(gt=0)
     name: str = ""
+    tyre: Annotated[str, written_like(r"\d+/\d+", "must be like 205/55")] = ""
 
 
 class Car(StrictModel):
@@ -34,6 +36,10 @@ def test_valid_document_becomes_a_model() -> None:
         ({"wheels": [], "spare": {"nmae": 1}}, r"unknown key 'spare.nmae' .*mean 'name'"),
         ({"wheels": [{"radius": -1}]}, r"key 'wheels.0.radius' is -1: .* greater than 0"),
         ({}, r"^car.yaml: key 'wheels' is missing$"),
+        (
+            {"wheels": [{"radius": 1, "tyre": "205/55\n"}]},
+            r"^car.yaml: key 'wheels.0.tyre' is '205/55\\n': must be like 205/55$",
+        ),
     ],
 )
 def test_broken_rule_is_one_line_that_names_key_and_value(

@@ -236,12 +236,20 @@ def _accept_without_metadata(path: Path, layout: Layout) -> None:
     if not layout.files:
         raise BagError(
             f"{path}: has no {METADATA_NAME}: it is no rosbag2 folder, nor has it files of one "
-            f"({', '.join(FOLDER_SUFFIXES)})"
+            f"({', '.join(FOLDER_SUFFIXES)}){bags_within(path)}"
         )
     _require_one_recording(path, layout, f"has no {METADATA_NAME} and")
     if not (path / METADATA_NAME).is_file():
         names = ", ".join(file.name for file in layout.files)
         layout.notes.append(f"has no {METADATA_NAME}; read are the files that are there: {names}")
+
+
+def bags_within(path: Path) -> str:
+    """Say which bags a folder holds that is none itself; empty if it holds none."""
+    bags = sorted(file.parent for file in path.glob(f"*/{METADATA_NAME}"))
+    more = f" and {len(bags) - MAX_NAMED} more" if len(bags) > MAX_NAMED else ""
+    names = ", ".join(map(str, bags[:MAX_NAMED]))
+    return f"; it holds bags, name them: {names}{more}" if bags else ""
 
 
 def _require_one_recording(path: Path, layout: Layout, why: str) -> None:

@@ -83,7 +83,10 @@ def test_sqlite_bags_are_read_with_the_standard_types(
         (lambda run: run.parent / "rum", r"rum: no such bag \(did you mean 'run'\?\)"),
         (lambda run: run / "metadata.yaml", r"metadata.yaml: not a bag; name a rosbag2 folder or"),
         (lambda run: (run / "x.mcap", (run / "x.mcap").touch())[0], r"x.mcap: is empty"),
-        (lambda run: run.parent, "has no metadata.yaml: it is no rosbag2 folder"),
+        (
+            lambda run: run.parent,
+            r"has no metadata.yaml: it is no rosbag2 folder.*; it holds bags, name them: \S+/run$",
+        ),
         (
             lambda run: ((run / "metadata.yaml").write_text("a: ["), run)[1],
             r"run: cannot be read: metadata.yaml is no valid yaml: .*; remove metadata.yaml to",

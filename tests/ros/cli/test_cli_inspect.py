@@ -149,6 +149,8 @@ def test_damaged_bag_is_refused_and_salvaged_with_its_losses(
     text = shown(bag, capsys, salvage=True)
     assert "/reward 9 4 250" in text
     assert "has no end" in text
+    assert "/stop: has no message" in text
+    assert text.count("has no message") == 1
     file.write_bytes(file.read_bytes()[:200])
     assert f"- lost: 20 messages of {file.name}" in shown(bag, capsys, salvage=True)
 

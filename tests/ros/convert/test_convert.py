@@ -390,6 +390,17 @@ def test_recording_from_which_no_episode_can_be_made_says_why(
         convert(Source(contract, [record(tmp_path / "bag", late)]), tmp_path / "out")
 
 
+def test_recording_in_which_no_episode_begins_says_so(
+    robot: Robot, record: Callable[..., Path], contract: Contract, tmp_path: Path
+) -> None:
+    topic = contract.action[0].topic
+    never = {"topic": topic, "type": COMMANDS, "path": "data.0", "equals": [998, 999]}
+    waiting = changed(contract, episode={"during": never})
+    bag = record(tmp_path / "bag", robot.run({"terminated": 20}))
+    with pytest.raises(BagError, match=r"could be made \(all of it is between episodes\); lower"):
+        convert(Source(waiting, [bag]), tmp_path / "out")
+
+
 def test_a_bag_named_twice_is_refused(
     robot: Robot, record: Callable[..., Path], contract: Contract, tmp_path: Path
 ) -> None:
