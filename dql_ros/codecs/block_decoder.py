@@ -175,7 +175,7 @@ class BlockDecoder:
         for index in range(len(block)):
             message = self._deserialised(block, index)
             try:
-                self._decoder.place_names.check(message)
+                self._decoder.check(message)
                 found.append(reader.get(message))
             except ContractError as cause:
                 if may_lack_elements and isinstance(cause, AbsentError):

@@ -103,9 +103,10 @@ class CdrLayout:
     strings: dict[str, tuple[str, slice]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
 
-    def fix(self, span: slice) -> None:
-        """Ask for equality of the whole span."""
+    def fix(self, span: slice, name: object = None) -> object:
+        """Ask for equality of the whole span; return the name that lies there."""
         self.mask[span] = 0xFF
+        return name
 
     def fix_joint_names(self) -> None:
         """Make all names of joints a part of the layout."""
@@ -134,6 +135,8 @@ class CdrLayout:
             else:
                 raise AbsentError(f"'{path}' asks for element {step} of {length}")
             found = f"{found}.{place}"
+            if isinstance(step, Named) and (frame := f"{found}.header.frame_id") in self.strings:
+                self.fix(self.strings[frame][1])
         return found
 
     def _length(self, path: str) -> int:
@@ -153,24 +156,21 @@ class CdrLayout:
             above = above.rpartition(".")[0]
             listed = self.string_lists.get(f"{above}.{key}" if above else key)
             if listed is not None:
-                return [self._fixed(*each) for each in listed]
+                return [self.fix(span, name) for name, span in listed]
         names: list[object] = []
         for index in range(length):
             element = f"{path}.{index}.{key}"
             if element in self.strings:
-                names.append(self._fixed(*self.strings[element]))
+                name, span = self.strings[element]
+                names.append(self.fix(span, name))
             elif element in self.places and self.places[element].count is None:
                 place = self.places[element]
                 span = slice(place.offset, place.offset + place.itemsize)
                 (number,) = self.template[span].view(place.dtype).tolist()
-                names.append(self._fixed(number, span))
+                names.append(self.fix(span, number))
             else:
                 raise LayoutError(f"no names at '{element}'")
         return names
-
-    def _fixed(self, name: object, span: slice) -> object:
-        self.fix(span)
-        return name
 
 
 def lay_out(message: bytes, msgtype: str, typestore: Typestore) -> CdrLayout:

@@ -1,13 +1,14 @@
-"""Why no message of a topic has all that a contract selects by name, as far as names show it."""
+"""What names show: why no message has all that is selected, and when one means another thing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from dql_core.errors import nearest
-from dql_ros.codecs.message_path import JOINTS, MAX_LISTED, AbsentError
+from dql_core.errors import ContractError, nearest
+from dql_ros.codecs.message_path import JOINTS, MAX_LISTED, AbsentError, MessagePath
 from dql_ros.contract import ActionStream, Stream
-from dql_ros.contract.field import Named, split_path
+from dql_ros.contract.field import Named, join_steps, split_path
 
 # Messages that name other elements are remembered up to so many kinds.
 MAX_KINDS = 100
@@ -83,3 +84,48 @@ class NamesSeen:
             f"{{topic: {self._topic}, name: {parts[-1][0]}, ...}}, see 'Messages without it' in "
             f"docs/reference/contract.md"
         )
+
+
+class ParentFrames:
+    """Sees that what is selected by name stays below one frame: a transform has one parent.
+
+    Args:
+        stream: What selects it.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._topic = stream.topic
+        self._parents = {
+            element: MessagePath(f"{element}.header.frame_id", stream.topic)
+            for element in map(_named_element, (field.path for field in stream.fields))
+            if element
+        }
+        self._known: dict[str, str] = {}
+
+    def check(self, message: Any) -> None:
+        """Compare the frames with those of the messages before.
+
+        Raises:
+            ContractError: If one is another, so that the numbers mean another thing.
+        """
+        for element, path in list(self._parents.items()):
+            try:
+                frame = path.get(message)
+            except AbsentError:
+                continue
+            except ContractError:  # it has no header
+                del self._parents[element]
+                continue
+            known = self._known.setdefault(element, frame)
+            if frame != known:
+                raise ContractError(
+                    f"{self._topic}: '{element}' is in the frame '{frame}' here and was in "
+                    f"'{known}' before, so several nodes publish it; only one of them should"
+                )
+
+
+def _named_element(path: str) -> str:
+    """The element that a path selects by name last; empty if there is none."""
+    steps = split_path(path)
+    last = max((at for at, step in enumerate(steps) if isinstance(step, Named)), default=-1)
+    return join_steps(steps[: last + 1])

@@ -28,7 +28,7 @@ from dql_ros.codecs.message_path import (
     name_list_path,
     name_list_paths,
 )
-from dql_ros.codecs.names_seen import NamesSeen, selected_names
+from dql_ros.codecs.names_seen import NamesSeen, ParentFrames, selected_names
 from dql_ros.codecs.stamps import set_time
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.codecs.wide_integers import IntegerOffsets
@@ -48,7 +48,6 @@ class StreamDecoder:
 
     Attributes:
         by_index: How many messages named no joints and were read in the contract's order.
-        place_names: Refuses what is taken by its place and has a name.
         names_seen: The names in messages that have not got what is selected.
         integers: What is subtracted from large integers.
 
@@ -70,7 +69,7 @@ class StreamDecoder:
         self._wide_columns = sorted(self.integers.columns)
         points = _points_path(stream)
         self._stop = None if points is None else _Stop(stream, points)
-        self.place_names = PlaceNames(stream)
+        self._place_names, self._parents = PlaceNames(stream), ParentFrames(stream)
         self.names_seen = NamesSeen(stream)
 
     def __call__(self, message: Any) -> NDArray[np.float64]:
@@ -84,7 +83,7 @@ class StreamDecoder:
         """
         numbers = np.empty((1, self._transform.num_read))
         start = 0
-        self.place_names.check(message)
+        self.check(message)
         try:
             for read, width in self._readers:
                 numbers[0, start : start + width] = read(message)
@@ -100,6 +99,15 @@ class StreamDecoder:
         self._note_unnamed()
         vector: NDArray[np.float64] = self._transform.decode(numbers)[0]
         return vector
+
+    def check(self, message: Any) -> None:
+        """Refuse what is taken by its place and has a name, and a name that means another thing.
+
+        Raises:
+            ContractError: If there is such a thing.
+        """
+        self._place_names.check(message)
+        self._parents.check(message)
 
     def _add_readers(self, selection: FieldSelection, order: JointOrder) -> None:
         elements = selection.read_elements

@@ -229,3 +229,21 @@ def test_offset_and_scale_are_applied_to_the_unit_and_taken_back(types: Typestor
     assert_blocks_are_as_single_messages(types, stream, [message] * 20)
     sent = StreamEncoder(stream).encode([125.0, -6.0], types.types[point](0.0, 0.0, 0.0), 0)
     np.testing.assert_allclose([sent.x, sent.y], [5400.0125, 3.0], rtol=1e-12)
+
+
+def test_a_frame_below_two_parents_is_refused_in_blocks_and_live(types: Typestore) -> None:
+    """Two nodes that publish the same frame: what it is relative to would change unnoticed."""
+    stream = observe(TF, {"path": f"transforms[child_frame_id=tool].{X}"})
+    messages = [tf(types, tool=float(k), cam=1.0) for k in range(6)]
+    messages[3].transforms[1].header.frame_id = "cask"  # of another element
+    decoder = StreamDecoder(stream)
+    assert [decoder(message)[0] for message in messages] == list(range(6))
+    block = block_of(types, TF, messages)
+    assert BlockDecoder(stream, types).decode(block).values[:, 0].tolist() == list(range(6))
+    messages[4].transforms[0].header.frame_id = "cask"
+    reason = r"is in the frame 'cask' here and was in 'base' before"
+    with pytest.raises(ContractError, match=reason):
+        decoder(messages[4])
+    with pytest.raises(MessageError, match=reason) as caught:
+        BlockDecoder(stream, types).decode(block_of(types, TF, messages))
+    assert caught.value.index == 4
