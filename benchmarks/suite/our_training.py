@@ -1,0 +1,104 @@
+"""Our agents: trained as `dql train` does, their checkpoints rolled out afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.suite.measuring import Clock, Plan, Rollouts
+from benchmarks.suite.rows import Point
+from dql_core.config import TrainConfig
+from dql_core.data.dataset import load_dataset
+from dql_core.errors import DqlError
+from dql_core.training.checkpoint import load_checkpoint
+from dql_core.training.loop import train
+from dql_core.training.run_files import (
+    CHECKPOINTS_FOLDER,
+    CONFIG_FILE,
+    append_record,
+    checkpoint_folder,
+    checkpoint_steps,
+    drop_after,
+    read_records,
+    read_run_info,
+)
+
+CLOCK_FILE = "clock.jsonl"
+
+
+def train_ours(plan: Plan, config: TrainConfig) -> tuple[list[Point], str, int]:
+    """Train, or go on with a training that was interrupted, and roll its checkpoints out.
+
+    Returns:
+        The curve, why the training failed, if it did, and the number of alarms.
+
+    Raises:
+        KeyboardInterrupt: If it is interrupted; what is done stays.
+    """
+    run, failure = plan.folder / "run", ""
+    begun = (run / CONFIG_FILE).is_file()
+    stopwatch = Stopwatch(plan.folder / CLOCK_FILE, (checkpoint_steps(run) or [0])[-1])
+    try:
+        result = train(config, run, stopwatch.report, resume=begun)
+        if not result.finished:
+            raise KeyboardInterrupt
+    except DqlError as cause:
+        if not checkpoint_steps(run):
+            raise
+        failure = str(cause)
+    return roll_out(plan, run), failure, len(read_run_info(run)["q_alarms"])
+
+
+class Stopwatch:
+    """Notes the time at each reading of a training, over all its processes.
+
+    Args:
+        path: Where it is noted.
+        step: Where the training goes on; what was noted of later steps is dropped.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drop_after(path, step)
+        noted = read_records(path)
+        self._before = (noted[-1]["seconds"], noted[-1]["cpu_seconds"]) if noted else (0.0, 0.0)
+        self._since = time.perf_counter(), time.process_time()
+
+    def report(self, step: int, _: Mapping[str, float]) -> None:
+        """Note the time at a step."""
+        wall, computing = self._before
+        reading = {
+            "step": step,
+            "seconds": wall + time.perf_counter() - self._since[0],
+            "cpu_seconds": computing + time.process_time() - self._since[1],
+        }
+        append_record(self._path, reading)
+
+
+def roll_out(plan: Plan, run: Path) -> list[Point]:
+    """Roll the checkpoints of a training out; those that were before are not again."""
+    done = plan.folder / "curve.json"
+    curve = [Point(**point) for point in json.loads(done.read_text())] if done.is_file() else []
+    clocks = {each["step"]: each for each in read_records(plan.folder / CLOCK_FILE)}
+    rollouts = Rollouts(plan, load_dataset(plan.dataset))
+    for step in checkpoint_steps(run):
+        if step in clocks and step not in {point.step for point in curve}:
+            clock = Clock(clocks[step]["seconds"], clocks[step]["cpu_seconds"])
+            policy = load_checkpoint(checkpoint_folder(run, step)).policy()
+            curve.append(rollouts.point(step, clock, policy))
+            done.write_text(json.dumps([vars(point) for point in curve]))
+            print(f"{plan.name} step {step}: {curve[-1].score:.1f}", flush=True)
+    rollouts.close()
+    return curve
+
+
+def clean(plan: Plan) -> None:
+    """Remove all checkpoints of a finished training but the last."""
+    run = plan.folder / "run"
+    for step in checkpoint_steps(run)[:-1]:
+        shutil.rmtree(checkpoint_folder(run, step))
+    assert (run / CHECKPOINTS_FOLDER).is_dir()

@@ -1,0 +1,112 @@
+"""The human demonstrations of PushT as rows of a flat file.
+
+The recording holds states and actions, no rewards. What an action earned is the covered share of
+the goal in the next recorded state. What followed the last action of a demonstration is not
+recorded: the simulation repeats the demonstration, through the recorded states and a step further.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.suite.flat_file import Rows, joined
+from benchmarks.suite.pusht_env import PushT, scaled_action, scaled_state
+from dql_core.errors import ConfigError, DatasetError
+
+MAX_NUMBERS = 10_000_000
+# Of scaled states, a pixel: how far off a repeated demonstration may end. One of 206 ends further,
+# which starts with agent and block in contact.
+TOLERANCE = 1 / 256
+
+
+def read_demonstrations(path: Path) -> Rows:
+    """Read the demonstrations and repeat them.
+
+    Raises:
+        ConfigError: If the extra ``suite`` is not installed.
+        DatasetError: If the file is damaged.
+    """
+    states, actions, ends = read_zarr(path, "data/state", "data/action", "meta/episode_ends")
+    try:
+        env = PushT()
+    except ImportError as cause:
+        raise ConfigError(f"pusht: {cause}; install the extra: pip install -e .[suite]") from cause
+    first, parts = 0, []
+    for stop in ends.tolist():
+        parts.append(rows_of(env, states[first:stop], actions[first:stop]))
+        first = stop
+    return joined(parts)
+
+
+def rows_of(env: PushT, states: NDArray[Any], actions: NDArray[Any]) -> Rows:
+    """Return the rows of one demonstration, which never succeed before the last one.
+
+    The last action is left out where the repeated demonstration ends elsewhere.
+
+    Args:
+        env: Simulates it.
+        states: In pixels and radians, shape (T, 5).
+        actions: In pixels, shape (T, 2).
+    """
+    observations, taken = scaled_state(states), scaled_action(actions)
+    env.set_state(states[0])
+    before = observations[0]
+    for action in taken[:-1]:
+        before, *_ = env.step(action)
+    following, reward, terminated, _, _ = env.step(taken[-1])
+    # Where the angle passes a full turn, the scaled one jumps from 1 to -1.
+    apart = np.abs((before - observations[-1] + 1.0) % 2.0 - 1.0).max()
+    count = len(states) if apart <= TOLERANCE else len(states) - 1
+    rewards = np.array([*(env.reward_in(state) for state in states[1:]), reward], np.float32)
+    last = np.arange(count) == count - 1
+    terminals = last & (terminated and count == len(states))
+    return Rows(
+        observations[:count],
+        taken[:count],
+        rewards[:count],
+        np.concatenate([observations[1:], following[None]])[:count],
+        terminals,
+        last & ~terminals,
+    )
+
+
+def read_zarr(path: Path, *names: str) -> list[NDArray[Any]]:
+    """Read arrays of a zarr v2 store in a zip; nothing in it is executed.
+
+    Raises:
+        ConfigError: If the extra ``suite`` is not installed.
+        DatasetError: If the file is damaged or of another format.
+    """
+    try:
+        with zipfile.ZipFile(path) as store:
+            return [_array(store, name) for name in names]
+    except ImportError as cause:
+        raise ConfigError(f"pusht: {cause}; install the extra: pip install -e .[suite]") from cause
+    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as cause:
+        raise DatasetError(f"{path}: is no zarr store of demonstrations: {cause}") from cause
+
+
+def _array(store: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    from numcodecs.blosc import Blosc  # noqa: PLC0415 # an extra, see setup.py
+
+    about = json.loads(store.read(f"{name}/.zarray"))
+    shape, chunk, dtype = about["shape"], about["chunks"], np.dtype(str(about["dtype"]))
+    compressor = about["compressor"] or {}
+    plain = about["zarr_format"] == 2 and about["order"] == "C" and not about["filters"]
+    if not plain or dtype.kind not in "if" or compressor.get("id") != "blosc":
+        raise ValueError(f"'{name}' is stored in a way that is not read")
+    if chunk[1:] != shape[1:] or not 0 < math.prod(shape) + math.prod(chunk) <= MAX_NUMBERS:
+        raise ValueError(f"'{name}' has shape {shape} in parts of {chunk}")
+    rest = ".0" * (len(shape) - 1)
+    parts = [
+        np.frombuffer(Blosc().decode(store.read(f"{name}/{index}{rest}")), dtype)
+        for index in range(math.ceil(shape[0] / chunk[0]))
+    ]
+    return np.concatenate([part.reshape(chunk) for part in parts])[: shape[0]]

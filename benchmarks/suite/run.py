@@ -1,0 +1,173 @@
+"""Train one method on one set with one seed, and add its row of results.
+
+    python -m benchmarks.suite.run --set hopper-medium-expert --method default --seed 0
+    python -m benchmarks.suite.run --set pusht-human --method paper --paper DIR --seed 0
+
+One thread, on the CPU. A row that is there already is not trained again; a training of ours that
+was interrupted goes on, others begin anew. Rollouts start from the same states for all, and the
+clock stops meanwhile. `--override` with `--label` makes another method of one of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import machine
+from benchmarks.suite.command import Options, exit_on_mistake
+from benchmarks.suite.d3rlpy_baselines import D3rlpyLearner
+from benchmarks.suite.flat_file import file_facts
+from benchmarks.suite.measuring import Learner, Plan, measure, read_transitions
+from benchmarks.suite.methods import METHODS, Method, configuration, find_method
+from benchmarks.suite.our_training import clean, train_ours
+from benchmarks.suite.paper_code import PaperLearner
+from benchmarks.suite.rows import (
+    ROWS_FILE,
+    Point,
+    Row,
+    add_row,
+    claim,
+    read_rows,
+    row_key,
+    to_json,
+)
+from benchmarks.suite.sets import DATA, find_set
+from dql_core.data.dataset import load_dataset
+from dql_core.errors import ConfigError
+
+OUT = Path("runs/suite")
+LIBRARIES = ("torch", "gymnasium", "mujoco", "d3rlpy", "gym-pusht", "pymunk")
+
+
+@exit_on_mistake
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train and add a row, unless it is there."""
+    options = _options(arguments)
+    method, label = find_method(options.method), options.label or options.method
+    if bool(options.override) != bool(options.label):
+        raise ConfigError("--override needs a --label for the row, and a --label what differs")
+    if options.override and method.source != "ours":
+        raise ConfigError(f"--override: {method.name} has no configuration of ours")
+    key = row_key(options.set, label, options.seed, options.updates)
+    with claim(options.out, key) as mine:
+        known = read_rows(options.out / ROWS_FILE)
+        if key in known:
+            print(to_json(known[key]))
+            return
+        if not mine:
+            raise ConfigError(f"{key}: another process is training it")
+        row = train_row(options, method, label)
+        add_row(options.out, row)
+        print(to_json(row))
+
+
+def train_row(options: argparse.Namespace, method: Method, label: str) -> Row:
+    """Train and return the row."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", "(?s).*out of date", DeprecationWarning)
+    facts = file_facts(options.data / f"{options.set}.hdf5")
+    plan = Plan(
+        options.set,
+        find_set(options.set),
+        options.data / options.set,
+        options.seed,
+        options.updates,
+        options.points,
+        options.episodes,
+        options.out / "rows" / row_key(options.set, label, options.seed, options.updates),
+    )
+    failure, alarms = "", None
+    if method.source == "ours":
+        curve, failure, alarms = _ours(plan, method, options.override)
+    else:
+        curve = _theirs(plan, method, options.paper)
+    return Row(
+        set_name=options.set,
+        method=label,
+        seed=options.seed,
+        updates=options.updates,
+        curve=tuple(curve),
+        data_score=facts["score"],
+        data_sha256=facts["sha256"],
+        failure=failure,
+        alarms=alarms,
+        settings=tuple(options.override),
+        machine=machine() | {"versions": _versions()},
+    )
+
+
+def _ours(
+    plan: Plan, method: Method, overrides: Sequence[str]
+) -> tuple[list[Point], str, int | None]:
+    config = configuration(
+        method,
+        plan.task_set,
+        overrides,
+        dataset=str(plan.dataset.resolve()),
+        seed=plan.seed,
+        steps=plan.updates,
+        checkpoint_every=plan.every,
+        # So that there is a reading, hence a time, of each checkpoint.
+        log_every=min(plan.every, 100) if plan.every % 100 == 0 else plan.every,
+        num_threads=1,
+        device="cpu",
+    )
+    outcome = train_ours(plan, config)
+    clean(plan)
+    return outcome
+
+
+def _theirs(plan: Plan, method: Method, paper: Path | None) -> list[Point]:
+    data = load_dataset(plan.dataset)
+    transitions = read_transitions(data)
+    learner: Learner
+    if method.source == "d3rlpy":
+        learner = D3rlpyLearner(method.name, plan, transitions)
+    elif paper is None:
+        raise ConfigError("--method paper needs the folder of its code: --paper DIR")
+    else:
+        learner = PaperLearner(paper, plan, transitions)
+    return measure(plan, data, learner)
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _options(arguments: Sequence[str] | None) -> Any:
+    parser = Options(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", required=True, help="such as hopper-mixed or hopper-mixed-10")
+    parser.add_argument("--method", required=True, help=", ".join(METHODS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--updates", type=int, default=30_000)
+    parser.add_argument("--points", type=int, default=10, help="policies to roll out on the way")
+    parser.add_argument("--episodes", type=int, default=10, help="rollouts of each")
+    parser.add_argument("--data", type=Path, default=DATA, help="what benchmarks.suite.data made")
+    parser.add_argument("--out", type=Path, default=OUT, help="rows, and trainings under way")
+    parser.add_argument("--paper", type=Path, help="folder of the paper's code")
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="section.key=value", help="repeatable"
+    )
+    parser.add_argument("--label", help="name of the row's method, with --override")
+    options = parser.parse_args(arguments)
+    if options.updates < 1 or not 1 <= options.points <= options.updates or options.episodes < 1:
+        raise ConfigError(
+            "--updates, --points and --episodes: at least 1, no more points than updates"
+        )
+    return options
+
+
+if __name__ == "__main__":
+    main()
