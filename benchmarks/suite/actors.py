@@ -63,9 +63,9 @@ class Actor:
 
     def _std(self, hidden: Array) -> Array:
         if len(self.log_std) == 1:
-            return np.exp(self.log_std[0])
+            return np.asarray(np.exp(self.log_std[0]))
         weight, bias = self.log_std
-        return np.exp(np.clip(weight @ hidden + bias, MIN_LOG_STD, MAX_LOG_STD))
+        return np.asarray(np.exp(np.clip(weight @ hidden + bias, MIN_LOG_STD, MAX_LOG_STD)))
 
 
 def load_actor(path: Path) -> Actor:

@@ -94,8 +94,6 @@ def read_zarr(path: Path, *names: str) -> list[NDArray[Any]]:
 
 
 def _array(store: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    from numcodecs.blosc import Blosc  # noqa: PLC0415 # an extra, see setup.py
-
     about = json.loads(store.read(f"{name}/.zarray"))
     shape, chunk, dtype = about["shape"], about["chunks"], np.dtype(str(about["dtype"]))
     compressor = about["compressor"] or {}
@@ -105,6 +103,8 @@ def _array(store: zipfile.ZipFile, name: str) -> NDArray[Any]:
     if chunk[1:] != shape[1:] or not 0 < math.prod(shape) + math.prod(chunk) <= MAX_NUMBERS:
         raise ValueError(f"'{name}' has shape {shape} in parts of {chunk}")
     rest = ".0" * (len(shape) - 1)
+    from numcodecs.blosc import Blosc  # noqa: PLC0415 # an extra, see setup.py
+
     parts = [
         np.frombuffer(Blosc().decode(store.read(f"{name}/{index}{rest}")), dtype)
         for index in range(math.ceil(shape[0] / chunk[0]))

@@ -31,7 +31,7 @@ def scaled_state(state: NDArray[Any]) -> NDArray[np.float32]:
         state: Agent's x and y and block's x and y in pixels, and the block's angle in radians.
     """
     units = np.array([HALF_TABLE] * 4 + [np.pi])
-    return (np.asarray(state) / units - 1.0).astype(np.float32)
+    return np.asarray(np.asarray(state) / units - 1.0, dtype=np.float32)
 
 
 def scaled_action(action: NDArray[Any]) -> NDArray[np.float32]:
@@ -73,14 +73,18 @@ class PushT(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         env = self._env
         env._setup()
         env.agent.position = tuple(map(float, state[:2]))
-        env.block.angle = float(state[4])
-        env.block.position = tuple(map(float, state[2:4]))
+        self._place_block(state)
         env.space.reindex_shapes_for_body(env.block)
 
     def reward_in(self, state: NDArray[Any]) -> float:
-        """Return what a step earns that ends in a recorded state, shape (5,)."""
-        self.set_state(state)
+        """Return what a step earns that ends in a recorded state, shape (5,); moves the block."""
+        self._place_block(state)
         return float(np.clip(self._env._get_coverage() / COVERED, 0.0, 1.0)) - 1.0
+
+    def _place_block(self, state: NDArray[Any]) -> None:
+        # The position is of the block's origin, about which setting the angle does not turn it.
+        self._env.block.angle = float(state[4])
+        self._env.block.position = tuple(map(float, state[2:4]))
 
 
 gym.register(ENV_ID, entry_point=f"{__name__}:PushT", max_episode_steps=MAX_STEPS)

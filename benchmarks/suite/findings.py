@@ -1,0 +1,189 @@
+"""What rows say together: means with their intervals, times, and whether the goals are reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from statistics import fmean
+
+import numpy as np
+
+from benchmarks.suite.methods import METHODS, ORDER
+from benchmarks.suite.rows import Row
+from benchmarks.suite.sets import SETS
+from dql_core.evaluation.statistics import Estimate
+
+RESAMPLES = 2000
+PAPER, PRESET, DEFAULT = "paper", "paper_preset", "default"
+BASELINES = ("diffusion_bc", "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A method at one step of its training, over its seeds.
+
+    Attributes:
+        step: Updates taken.
+        seconds: Mean time they took by the wall.
+        score: Mean score.
+        low: Smallest mean score of a seed.
+        high: Largest.
+    """
+
+    step: int
+    seconds: float
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All seeds of a method on a set.
+
+    Attributes:
+        rows: One for each seed, at least one; each has a curve.
+    """
+
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def score(self) -> Estimate:
+        """Score at the last step and its interval."""
+        return bootstrap([row.curve[-1].scores for row in self.rows])
+
+    @property
+    def episodes(self) -> int:
+        """Rollouts of one seed at the last step."""
+        return len(self.rows[0].curve[-1].scores)
+
+    @property
+    def seconds(self) -> float:
+        """Mean time of the whole training by the wall."""
+        return fmean(row.curve[-1].seconds for row in self.rows)
+
+    @property
+    def broken(self) -> int:
+        """Seeds whose training stopped early, or whose values left their limit."""
+        return sum(bool(row.failure or row.alarms) for row in self.rows)
+
+    @cached_property
+    def curve(self) -> list[Moment]:
+        """The steps that all seeds reached."""
+        points = [{point.step: point for point in row.curve} for row in self.rows]
+        shared = sorted(set.intersection(*(set(each) for each in points)))
+        moments = []
+        for step in shared:
+            scores = [each[step].score for each in points]
+            seconds = fmean(each[step].seconds for each in points)
+            moments.append(Moment(step, seconds, fmean(scores), min(scores), max(scores)))
+        return moments
+
+    def seconds_to(self, score: float) -> float | None:
+        """Return the time after which the mean score is first that large; None if it never is."""
+        return next((each.seconds for each in self.curve if each.score >= score), None)
+
+
+def bootstrap(scores: Sequence[Sequence[float]]) -> Estimate:
+    """Estimate a mean over seeds and episodes by the bootstrap.
+
+    Seeds are drawn with replacement, and the episodes of each; of one seed, its episodes only,
+    which says nothing of other seeds.
+
+    Args:
+        scores: Of each episode of each seed.
+    """
+    rng = np.random.default_rng(0)
+    values = [np.asarray(each, dtype=np.float64) for each in scores]
+    means = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        seeds = rng.integers(len(values), size=len(values))
+        means[index] = fmean(rng.choice(values[seed], len(values[seed])).mean() for seed in seeds)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(fmean(each.mean() for each in values), float(low), float(high))
+
+
+# Whether a goal is reached on a set, given what returns a method's rows on it.
+Holds = Callable[[Callable[[str], Cell]], bool]
+
+
+class Findings:
+    """Rows by set and method.
+
+    Args:
+        rows: With equal numbers of updates; those without a curve are left out.
+    """
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        grouped: dict[tuple[str, str], list[Row]] = {}
+        for row in sorted(rows, key=lambda each: each.seed):
+            if row.curve:
+                grouped.setdefault((row.set_name, row.method), []).append(row)
+        self.cells = {key: Cell(tuple(group)) for key, group in grouped.items()}
+        self.sets = _ordered({name for name, _ in self.cells}, list(SETS))
+        self.methods = _ordered({method for _, method in self.cells}, ORDER)
+
+    def cell(self, set_name: str, method: str) -> Cell | None:
+        """Return the rows of a method on a set; None if there are none."""
+        return self.cells.get((set_name, method))
+
+    def data_score(self, set_name: str) -> float:
+        """Return the mean score of a set's data."""
+        cells = (cell for (name, _), cell in self.cells.items() if name == set_name)
+        return next(cells).rows[0].data_score
+
+    def verdicts(self) -> list[str]:
+        """Say which goals are reached, on which of the sets with the rows for it."""
+        return [
+            self._verdict(
+                "preset: paper is not below the paper's code beyond its interval",
+                [PAPER, PRESET],
+                lambda at: at(PRESET).score.high >= at(PAPER).score.mean,
+            ),
+            self._verdict(
+                "Diffusion-QL is at or above the paper's code",
+                [PAPER, DEFAULT],
+                lambda at: at(DEFAULT).score.mean >= at(PAPER).score.mean,
+            ),
+            self._verdict(
+                "Diffusion-QL is above the best of BC, TD3+BC and IQL",
+                [DEFAULT, *BASELINES],
+                lambda at: all(
+                    at(DEFAULT).score.mean > at(other).score.mean for other in BASELINES
+                ),
+            ),
+            self._verdict(
+                "Diffusion-QL is above the data",
+                [DEFAULT],
+                lambda at: at(DEFAULT).score.mean > at(DEFAULT).rows[0].data_score,
+            ),
+            self._verdict(
+                "Diffusion-QL reaches the paper's code's score in at most a fifth of its time",
+                [PAPER, DEFAULT],
+                lambda at: (
+                    (at(DEFAULT).seconds_to(at(PAPER).score.mean) or np.inf)
+                    <= at(PAPER).seconds / 5
+                ),
+            ),
+        ]
+
+    def _cell_at(self, set_name: str, method: str) -> Cell:
+        return self.cells[set_name, method]
+
+    def _verdict(self, goal: str, needed: Sequence[str], holds: Holds) -> str:
+        known = [name for name in self.sets if all((name, each) in self.cells for each in needed)]
+        reached = [name for name in known if holds(partial(self._cell_at, name))]
+        missed = [name for name in known if name not in reached]
+        rest = f"; not on {', '.join(missed)}" if missed else ""
+        return f"{goal}: on {len(reached)} of {len(known)} sets{rest}"
+
+
+def label(method: str) -> str:
+    """Return what a method is called in tables."""
+    return METHODS[method].label if method in METHODS else method
+
+
+def _ordered(names: set[str], order: Sequence[str]) -> list[str]:
+    known = {name: index for index, name in enumerate(order)}
+    return sorted(names, key=lambda name: (known.get(name, len(known)), name))

@@ -1,0 +1,147 @@
+"""Tables and learning curves from rows of results.
+
+    python -m benchmarks.suite.table --rows runs/suite/rows.jsonl
+
+Leaves results/suite.jsonl (the rows), results/suite.md and the learning curves in docs/images.
+Rows with another number of updates than `--updates` are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.machine import RESULTS, markdown_table
+from benchmarks.suite.command import Options, exit_on_mistake
+from benchmarks.suite.curves import draw
+from benchmarks.suite.findings import PAPER, Cell, Findings, label
+from benchmarks.suite.rows import Row, read_rows
+from dql_core.errors import ConfigError
+from dql_core.files import write_text
+
+IMAGES = RESULTS.parents[1] / "docs" / "images"
+
+
+@exit_on_mistake
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write tables and figures."""
+    parser = Options(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, nargs="+", default=[RESULTS / "suite.jsonl"])
+    parser.add_argument("--updates", type=int, default=30_000)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of rows and table")
+    parser.add_argument("--images", type=Path, default=IMAGES)
+    options = parser.parse_args(arguments)
+    found: dict[str, Row] = {}
+    for path in options.rows:
+        found |= read_rows(path)
+    rows = [row for row in found.values() if row.updates == options.updates]
+    if not rows:
+        raise ConfigError(f"--rows: holds no row of {options.updates} updates")
+    findings = Findings(rows)
+    for axis in ("updates", "minutes"):
+        draw(findings, axis, options.images / f"suite_{axis}.svg")
+    lines = [json.dumps(asdict(row)) for row in sorted(rows, key=lambda row: row.key)]
+    write_text(options.out / "suite.jsonl", "".join(f"{line}\n" for line in lines))
+    write_text(options.out / "suite.md", report(findings, rows))
+    print("\n".join(findings.verdicts()))
+
+
+def report(findings: Findings, rows: Sequence[Row]) -> str:
+    """Return the page of results."""
+    return "\n".join(
+        [
+            "# The benchmark suite",
+            "",
+            "    python -m benchmarks.suite.run --set SET --method METHOD --seed SEED",
+            "    python -m benchmarks.suite.table --rows runs/suite/rows.jsonl",
+            "",
+            _about(rows),
+            "",
+            "## Scores at the last update",
+            "",
+            scores(findings),
+            "## Time to the score of the paper's code",
+            "",
+            "Minutes of training by the wall until the mean score is that of the paper's code at",
+            "its last update, and as a share of its time. After *never*: the whole time.",
+            "",
+            times(findings),
+            "## What was to be reached",
+            "",
+            *(f"* {verdict}." for verdict in findings.verdicts()),
+            "",
+            "![Scores over updates](../../docs/images/suite_updates.svg)",
+            "",
+            "![Scores over minutes](../../docs/images/suite_minutes.svg)",
+            "",
+        ]
+    )
+
+
+def scores(findings: Findings) -> str:
+    """Return a table of scores, the best method of each set in bold."""
+    rows = []
+    for name in findings.sets:
+        cells = {method: findings.cell(name, method) for method in findings.methods}
+        best = max(cell.score.mean for cell in cells.values() if cell)
+        texts = [_score(cell, best) for cell in cells.values()]
+        rows.append([name, f"{findings.data_score(name):.1f}", *texts])
+    return markdown_table(["set", "the data", *map(label, findings.methods)], rows)
+
+
+def times(findings: Findings) -> str:
+    """Return a table of times to the paper's code's score, for the sets that it was run on."""
+    rows = []
+    for name in findings.sets:
+        if paper := findings.cell(name, PAPER):
+            texts = [_time(findings.cell(name, method), paper) for method in findings.methods]
+            rows.append([name, f"{paper.score.mean:.1f}", *texts])
+    return markdown_table(["set", "score", *map(label, findings.methods)], rows)
+
+
+def _score(cell: Cell | None, best: float) -> str:
+    if cell is None:
+        return "not run"
+    score = cell.score
+    text = f"{score.mean:.1f} [{score.low:.1f}, {score.high:.1f}]"
+    text = f"**{text}**" if score.mean == best else text
+    seeds = f" {len(cell.rows)} x {cell.episodes}"
+    return text + seeds + (f", {cell.broken} diverged" if cell.broken else "")
+
+
+def _time(cell: Cell | None, paper: Cell) -> str:
+    if cell is None:
+        return "not run"
+    if cell is paper:
+        return f"{paper.seconds / 60:.1f}"
+    seconds = cell.seconds_to(paper.score.mean)
+    if seconds is None:
+        return f"never ({cell.seconds / 60:.1f})"
+    return f"{seconds / 60:.1f} ({seconds / paper.seconds:.0%})"
+
+
+def _about(rows: Sequence[Row]) -> str:
+    """Say what the figures are and where they were measured."""
+    machine = rows[-1].machine
+    commits = Counter(row.machine.get("commit", "unknown") for row in rows)
+    loads = [row.machine.get("load", 0.0) for row in rows]
+    versions = ", ".join(f"{name} {text}" for name, text in machine.get("versions", {}).items())
+    return (
+        f"{len(rows)} trainings of {rows[0].updates:,} updates, each on one thread of "
+        f"{machine.get('cpus')} cores (load {min(loads)} to {max(loads)} at its end), "
+        f"Python {machine.get('python')}, {versions}; commits "
+        f"{', '.join(name for name, _ in commits.most_common())}. Mean with its 95 % bootstrap "
+        "interval over seeds and episodes (of one seed: over its episodes only), then seeds x "
+        "episodes of each. Bold is the largest mean. *Diverged*: seeds whose training broke, or "
+        "whose values left their limit, which is watched for ours only. The data of the "
+        "locomotion sets is ours: 0 and 100 are D4RL's reference returns, and these are no D4RL "
+        "scores. Of PushT, the mean covered share of the goal over 300 steps, in percent."
+    )
+
+
+if __name__ == "__main__":
+    main()

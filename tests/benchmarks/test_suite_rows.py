@@ -1,0 +1,250 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.suite import run as running
+from benchmarks.suite.data import main as make_data
+from benchmarks.suite.findings import Findings, bootstrap
+from benchmarks.suite.grid import jobs
+from benchmarks.suite.measuring import Plan, read_transitions
+from benchmarks.suite.methods import METHODS, configuration, find_method
+from benchmarks.suite.our_training import Stopwatch
+from benchmarks.suite.rows import ROWS_FILE, add_row, claim, read_rows
+from benchmarks.suite.sets import SETS, find_set
+from benchmarks.suite.table import main as make_tables
+from dql_core.config import TrainConfig
+from dql_core.data.dataset import load_dataset
+from dql_core.errors import ConfigError
+from tests.benchmarks.conftest import made_row
+
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*is out of date.*:DeprecationWarning")
+NAME = "hopper-mixed"
+TINY = {"run.execution": "eager", "policy.width": 8, "critic.width": 8, "run.batch_size": 16}
+TINY_OPTIONS = [f"--override={key}={value}" for key, value in TINY.items()]
+
+
+def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    rows = [made_row(NAME, "default", seed, 1.5, 2.5, alarms=seed) for seed in (0, 1)]
+    for row in rows:
+        add_row(tmp_path, row)
+    assert read_rows(tmp_path / ROWS_FILE) == {row.key: row for row in rows}
+
+
+def test_a_line_that_was_cut_short_is_neither_read_nor_in_the_way(tmp_path: Path) -> None:
+    first, second = (made_row(NAME, "default", seed, 1.0) for seed in (0, 1))
+    add_row(tmp_path, first)
+    with (tmp_path / ROWS_FILE).open("a") as file:
+        file.write(json.dumps(asdict(second))[:50])
+    assert list(read_rows(tmp_path / ROWS_FILE)) == [first.key]
+    add_row(tmp_path, second)
+    assert list(read_rows(tmp_path / ROWS_FILE)) == [first.key, second.key]
+
+
+def test_what_is_no_row_is_named(tmp_path: Path) -> None:
+    (tmp_path / ROWS_FILE).write_text('{"step": 1}\n')
+    with pytest.raises(ConfigError, match="line 1 is no row"):
+        read_rows(tmp_path / ROWS_FILE)
+
+
+def test_only_one_process_works_on_a_row(tmp_path: Path) -> None:
+    with claim(tmp_path, "a") as first, claim(tmp_path, "a") as second, claim(tmp_path, "b") as b:
+        assert (first, second, b) == (True, False, True)
+    with claim(tmp_path, "a") as again:
+        assert again
+
+
+def test_the_clock_of_a_training_goes_on_where_its_checkpoint_is(tmp_path: Path) -> None:
+    path = tmp_path / "clock.jsonl"
+    lines = [{"step": n, "seconds": 100.0 * n, "cpu_seconds": 90.0 * n} for n in (1, 2, 3)]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    Stopwatch(path, 2).report(3, {})
+    steps = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["step"] for line in steps] == [1, 2, 3]
+    assert 200.0 <= steps[-1]["seconds"] < 201.0
+    assert 180.0 <= steps[-1]["cpu_seconds"] < 181.0
+
+
+def run(agents: Path, out: Path, *more: str) -> None:
+    make_data(["--agents", str(agents), "--sets", NAME, "--size", "300", "--out", str(out)])
+    fixed = ["--set", NAME, "--updates", "20", "--points", "2", "--episodes", "2"]
+    running.main([*fixed, "--data", str(out), "--out", str(out / "rows"), *more])
+
+
+def test_a_row_is_trained_once(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--method", "diffusion_bc", "--label", "tiny", *TINY_OPTIONS]
+    run(agents, tmp_path, *command)
+    before = read_rows(tmp_path / "rows" / ROWS_FILE)
+    (row,) = before.values()
+    assert [point.step for point in row.curve] == [10, 20]
+    assert all(len(point.scores) == 2 for point in row.curve)
+    assert 0.0 < row.curve[0].seconds < row.curve[1].seconds
+    assert (row.method, row.alarms, row.failure) == ("tiny", 0, "")
+    monkeypatch.delattr(running, "train_row")
+    run(agents, tmp_path, *command)
+    assert read_rows(tmp_path / "rows" / ROWS_FILE) == before
+
+
+def test_an_interrupted_row_goes_on(
+    agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--method", "td3_bc", "--label", "tiny", *TINY_OPTIONS]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(running, "clean", interrupt)  # after training and rollouts
+        with pytest.raises(SystemExit) as exit_:
+            run(agents, tmp_path, *command)
+    assert exit_.value.code == 130
+    assert not (tmp_path / "rows" / ROWS_FILE).exists()
+    with monkeypatch.context() as rolled_out:
+        rolled_out.delattr("benchmarks.suite.measuring.Rollouts.point")
+        run(agents, tmp_path, *command)
+    (row,) = read_rows(tmp_path / "rows" / ROWS_FILE).values()
+    assert [point.step for point in row.curve] == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "defualt"], "did you mean"),
+        (["--method", "paper"], "--paper DIR"),
+        (["--method", "paper", "--paper", "/nowhere"], "is not the paper's code"),
+        (["--method", "default", "--label", "x"], "--override"),
+        (["--method", "paper", "--label", "x", "--override", "run.seed=1"], "no configuration"),
+        (["--method", "default", "--points", "21"], "--points"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    agents: Path,
+    tmp_path: Path,
+    options: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(agents, tmp_path, *options)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_competitors_get_every_transition(agents: Path, tmp_path: Path) -> None:
+    make_data(["--agents", str(agents), "--sets", NAME, "--size", "300", "--out", str(tmp_path)])
+    data = load_dataset(tmp_path / NAME)
+    found = read_transitions(data)
+    assert len(found.rewards) == len(found.next_observations) == data.num_transitions == 300
+    assert found.terminals.sum() == sum(episode.terminated for episode in data.episodes)
+    assert found.ends.sum() == len(data.episodes)
+    assert not (found.terminals & ~found.ends).any()
+
+
+def test_our_methods_are_configurations() -> None:
+    for name in ("diffusion_bc", "td3_bc", "paper_preset", "default", "one_step"):
+        config = configuration(
+            find_method(name),
+            find_set("halfcheetah-mixed"),
+            ["critic.width=64"],
+            dataset="d",
+            seed=4,
+        )
+        assert (config.run.seed, config.data.dataset, config.critic.width) == (4, "d", 64)
+        if name == "paper_preset":
+            assert (config.policy.gradient_clip, config.critic.gradient_clip) == (2.0, 2.0)
+            assert not config.data.normalize_observations
+    default = configuration(find_method("default"), find_set(NAME), [], dataset="d")
+    assert default == TrainConfig.model_validate({"data": {"dataset": "d"}})
+
+
+def test_steps_are_spread_evenly_and_end_with_the_last_update(tmp_path: Path) -> None:
+    plan = Plan(NAME, find_set(NAME), tmp_path, 0, 105, 10, 1, tmp_path)
+    assert plan.steps == [*range(10, 101, 10), 105]
+
+
+def test_the_grid_has_one_seed_of_all_and_three_of_what_is_compared() -> None:
+    rows = list(jobs(list(SETS)))
+    assert len(rows) == len(set(rows))
+    seeds = {method: {s for name, m, s in rows if m == method} for method in METHODS}
+    assert seeds["paper"] == {0}
+    assert seeds["default"] == seeds["paper_preset"] == seeds["d3rlpy_iql"] == {0, 1, 2}
+
+
+def test_an_interval_over_seeds_is_wider_than_over_the_episodes_of_one() -> None:
+    rng = np.random.default_rng(0)
+    seeds = [list(mean + rng.normal(size=10)) for mean in (0.0, 10.0, 20.0)]
+    several, single = bootstrap(seeds), bootstrap(seeds[1:2])
+    assert several.mean == pytest.approx(np.mean(seeds))
+    assert several.low < single.low < single.mean < single.high < several.high
+    # The mean of n values has a standard deviation of 1 / sqrt(n) of theirs.
+    assert single.high - single.low == pytest.approx(
+        2 * 1.96 * np.std(seeds[1]) / 10**0.5, rel=0.1
+    )
+    assert bootstrap(seeds) == several
+
+
+ROWS = [
+    made_row(NAME, "paper", 0, 5.0, 30.0, 50.0, 40.0, 40.0),
+    made_row(NAME, "default", 0, 41.0, 42.0, 43.0, 44.0, 45.0),
+    made_row(NAME, "default", 1, 45.0, 46.0, 47.0, 48.0, 49.0),
+    made_row(NAME, "paper_preset", 0, 5.0, 10.0, 20.0, 30.0, 39.0, alarms=2),
+    made_row("pusht-human", "default", 0, 1.0, 2.0, 3.0, 4.0, 5.0),
+]
+
+
+def test_times_are_to_the_score_of_the_papers_last_step() -> None:
+    findings = Findings(ROWS)
+    paper, default = findings.cell(NAME, "paper"), findings.cell(NAME, "default")
+    assert paper is not None
+    assert default is not None
+    assert paper.seconds == 50.0
+    assert paper.seconds_to(40.0) == 30.0
+    assert default.seconds_to(43.0) == 10.0
+    assert default.seconds_to(50.0) is None
+    assert default.curve[0].score == 43.0
+    assert (default.curve[0].low, default.curve[0].high) == (41.0, 45.0)
+
+
+def test_verdicts_name_the_sets_that_miss() -> None:
+    verdicts = Findings(ROWS).verdicts()
+    assert [verdict.split(": on ")[-1] for verdict in verdicts] == [
+        "0 of 1 sets; not on hopper-mixed",
+        "1 of 1 sets",
+        "0 of 0 sets",
+        "1 of 2 sets; not on pusht-human",
+        "1 of 1 sets",
+    ]
+
+
+def test_tables_and_figures_are_made_from_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in [*ROWS, made_row(NAME, "default", 7, 99.0)]:
+        add_row(tmp_path, row)
+    out, images = tmp_path / "results", tmp_path / "images"
+    out.mkdir()
+    command = ["--rows", str(tmp_path / ROWS_FILE), "--updates", "50"]
+    make_tables([*command, "--out", str(out), "--images", str(images)])
+    assert capsys.readouterr().out.splitlines() == Findings(ROWS).verdicts()
+    table = (out / "suite.md").read_text()
+    cells = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in table.splitlines()
+        if line.startswith(("| hopper", "| pusht"))
+    }
+    # The second table is the one of times.
+    assert cells[NAME] == ["40.0", "0.8", "never (0.8)", "0.2 (20%)"]
+    assert cells["pusht-human"] == ["20.0", "not run", "not run", "**5.0 [5.0, 5.0]** 1 x 2"]
+    assert (
+        f"| {NAME} | 20.0 | 40.0 [40.0, 40.0] 1 x 2 | 39.0 [39.0, 39.0] 1 x 2, 1 diverged |"
+        in table
+    )
+    assert list(read_rows(out / "suite.jsonl")) == sorted(row.key for row in ROWS)
+    for name in ("suite_updates.svg", "suite_minutes.svg"):
+        assert "<svg" in (images / name).read_text()
