@@ -82,7 +82,7 @@ class PushT(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         return float(np.clip(self._env._get_coverage() / COVERED, 0.0, 1.0)) - 1.0
 
     def _place_block(self, state: NDArray[Any]) -> None:
-        # The position is of the block's origin, about which setting the angle does not turn it.
+        # A new angle turns it about its centre of gravity, which moves its origin: angle first.
         self._env.block.angle = float(state[4])
         self._env.block.position = tuple(map(float, state[2:4]))
 

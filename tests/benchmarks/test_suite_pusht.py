@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.suite import pusht_env
-from benchmarks.suite.pusht import read_demonstrations, read_zarr, rows_of
+from benchmarks.suite.pusht import read_zarr, rows_of
 from benchmarks.suite.pusht_env import PushT, scaled_action, scaled_state
 from dql_core.errors import DatasetError
 
@@ -80,12 +80,13 @@ def test_a_last_action_with_unknown_outcome_is_left_out(env: PushT) -> None:
 
 
 @pytest.mark.realdata
-@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_file(), reason="no pusht_human.zarr.zip in ../shared/data")
-def test_the_demonstrations_are_whole(env: PushT) -> None:
+def test_the_simulation_leads_through_recorded_demonstrations(env: PushT) -> None:
     pytest.importorskip("numcodecs", reason="the extra 'suite' is not installed")
-    rows = read_demonstrations(SHARED)
-    assert len(list(rows.episodes())) == 206
-    assert len(rows) == 25_649  # one last action is left out
-    assert rows.terminals.sum() == 7
-    assert rows.rewards.max() == 0.0
+    states, actions, ends = read_zarr(SHARED, "data/state", "data/action", "meta/episode_ends")
+    assert (states.shape, actions.shape, len(ends)) == ((25_650, 5), (25_650, 2), 206)
+    spans = [slice(0, ends[0]), *(slice(*ends[index - 1 : index + 1]) for index in (1, 50))]
+    lengths = [len(rows_of(env, states[span], actions[span])) for span in spans]
+    # Demonstration 50 starts in contact, and ends elsewhere when it is repeated.
+    recorded = [int(span.stop - span.start) for span in spans]
+    assert lengths == [recorded[0], recorded[1], recorded[2] - 1]
