@@ -71,7 +71,7 @@ class TaskSet:
         return self.name.split("-")[0]
 
 
-# REF_MIN_SCORE and REF_MAX_SCORE of D4RL's infos.py; its environments are Gymnasium's -v4.
+# REF_MIN_SCORE and REF_MAX_SCORE of D4RL's module infos; its environments are Gymnasium's -v4.
 HOPPER = ("Hopper-v4", Reference(-20.272305, 3234.3))
 HALFCHEETAH = ("HalfCheetah-v4", Reference(-280.178953, 12135.0))
 WALKER2D = ("Walker2d-v4", Reference(1.629008, 4592.3))
