@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -28,7 +29,10 @@ def exit_on_mistake(main: Callable[[Sequence[str] | None], None]) -> Main:
     @functools.wraps(main)
     def reporting(arguments: Sequence[str] | None = None) -> None:
         try:
-            main(arguments)
+            with warnings.catch_warnings():
+                # Gymnasium's word on the environments that D4RL's reference returns are of.
+                warnings.filterwarnings("ignore", "(?s).*out of date", DeprecationWarning)
+                main(arguments)
         except DqlError as mistake:
             print(f"error: {mistake}", file=sys.stderr)
             sys.exit(MISTAKE)

@@ -46,10 +46,11 @@ class D3rlpyLearner:
         )
         self._every = plan.every
 
-    def learn(self, updates: int) -> None:
+    def learn(self, updates: int) -> float:
         """Take the updates of one epoch, which are as many as it has."""
         assert updates == self._every
-        next(self._parts)
+        _, metrics = next(self._parts)
+        return float(metrics["critic_loss"])
 
     def policy(self) -> D3rlpyPolicy:
         """Return what acts as learned so far."""

@@ -27,6 +27,8 @@ from dql_core.process import INTERRUPTED
 # What is compared on all sets; the preset's further seeds stand for those of the paper's code,
 # where its first one agrees with it.
 FIRST = tuple(METHODS)
+SMALL = ("default", "diffusion_bc")
+SUBSETS = (10, 25)
 AGAIN = ("default", "diffusion_bc", "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql", "paper_preset")
 Job = tuple[str, str, int]
 
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="SET")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--small", action="store_true", help="subsets of few episodes only")
     parser.add_argument("--list", action="store_true", help="run nothing")
     options = parser.parse_args(arguments)
     began, missing = time.monotonic(), _missing(options)
@@ -65,10 +68,20 @@ def jobs(sets: Sequence[str]) -> Iterator[Job]:
                 yield name, method, seed
 
 
+def small_jobs(sets: Sequence[str]) -> Iterator[Job]:
+    """Yield the rows that show whether few episodes are enough to learn safely."""
+    for seed in (0, 1, 2):
+        for episodes in SUBSETS:
+            for name in sets:
+                for method in SMALL:
+                    yield f"{name}-{episodes}", method, seed
+
+
 def _missing(options: argparse.Namespace) -> list[Job]:
     try:
         index, count = map(int, options.part.split("/"))
-        wanted = list(jobs(options.sets))[index::count]
+        planned = small_jobs(options.sets) if options.small else jobs(options.sets)
+        wanted = list(planned)[index::count]
     except ValueError as cause:
         raise ConfigError(f"--part {options.part}: give it as 0/2 and 1/2") from cause
     known = read_rows(options.out / ROWS_FILE)

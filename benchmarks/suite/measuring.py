@@ -59,8 +59,8 @@ class Plan:
 class Learner(Protocol):
     """Somebody else's training, a part at a time."""
 
-    def learn(self, updates: int) -> None:
-        """Take some updates."""
+    def learn(self, updates: int) -> float:
+        """Take some updates and return the mean loss of the critics."""
 
     def policy(self) -> BatchPolicy:
         """Return what acts as learned so far."""
@@ -101,7 +101,9 @@ class Rollouts:
         self._rollouts = ParallelRollouts(env_id, data.spec, plan.episodes, EVALUATION_SEED)
         self._reference = plan.task_set.reference
 
-    def point(self, step: int, clock: Clock, policy: BatchPolicy) -> Point:
+    def point(
+        self, step: int, clock: Clock, policy: BatchPolicy, critic_loss: float | None
+    ) -> Point:
         """Roll a policy out."""
         result = self._rollouts.run(policy)
         assert result is not None  # nothing stops it
@@ -112,6 +114,7 @@ class Rollouts:
             round(clock.cpu_seconds, 2),
             tuple(np.round(self._reference.scores(result.returns), 3).tolist()),
             None if rate is None else rate.mean,
+            critic_loss,
         )
 
     def close(self) -> None:
@@ -126,9 +129,9 @@ def measure(plan: Plan, data: LoadedDataset, learner: Learner) -> list[Point]:
     try:
         for step in plan.steps:
             with clock:
-                learner.learn(step - done)
+                critic_loss = learner.learn(step - done)
             done = step
-            curve.append(rollouts.point(step, clock, learner.policy()))
+            curve.append(rollouts.point(step, clock, learner.policy(), critic_loss))
             print(f"{plan.name} step {step}: {curve[-1].score:.1f}", flush=True)
     finally:
         rollouts.close()

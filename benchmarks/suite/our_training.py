@@ -18,6 +18,8 @@ from dql_core.training.loop import train
 from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
     CONFIG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
     append_record,
     checkpoint_folder,
     checkpoint_steps,
@@ -46,7 +48,8 @@ def train_ours(plan: Plan, config: TrainConfig) -> tuple[list[Point], str, int]:
         if not result.finished:
             raise KeyboardInterrupt
     except DqlError as cause:
-        if not checkpoint_steps(run):
+        # Only a training that broke by itself is a result.
+        if not (run / RUN_FILE).is_file() or not read_run_info(run).get("failure"):
             raise
         failure = str(cause)
     return roll_out(plan, run), failure, len(read_run_info(run)["q_alarms"])
@@ -84,12 +87,13 @@ def roll_out(plan: Plan, run: Path) -> list[Point]:
     done = plan.folder / "curve.json"
     curve = [Point(**point) for point in json.loads(done.read_text())] if done.is_file() else []
     clocks = {each["step"]: each for each in read_records(plan.folder / CLOCK_FILE)}
+    losses = {each["step"]: each.get("critic") for each in read_records(run / METRICS_FILE)}
     rollouts = Rollouts(plan, load_dataset(plan.dataset))
     for step in checkpoint_steps(run):
         if step in clocks and step not in {point.step for point in curve}:
             clock = Clock(clocks[step]["seconds"], clocks[step]["cpu_seconds"])
             policy = load_checkpoint(checkpoint_folder(run, step)).policy()
-            curve.append(rollouts.point(step, clock, policy))
+            curve.append(rollouts.point(step, clock, policy, losses.get(step)))
             done.write_text(json.dumps([vars(point) for point in curve]))
             print(f"{plan.name} step {step}: {curve[-1].score:.1f}", flush=True)
     rollouts.close()

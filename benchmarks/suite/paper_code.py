@@ -13,6 +13,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -65,14 +66,16 @@ class PaperLearner:
             grad_norm=plan.task_set.gradient_clip,
         )
 
-    def learn(self, updates: int) -> None:
+    def learn(self, updates: int) -> float:
         """Take some updates; the learning rate moves only where its script moves it."""
+        losses: list[float] = []
         while updates:
             left = UPDATES_A_CALL - self._agent.step % UPDATES_A_CALL
             count = min(updates, left)
             self._agent.lr_decay = count == left
-            self._agent.train(self._batches, count, BATCH_SIZE)
+            losses += self._agent.train(self._batches, count, BATCH_SIZE)["critic_loss"]
             updates -= count
+        return fmean(losses)
 
     def policy(self) -> PaperPolicy:
         """Return what acts as learned so far."""

@@ -28,6 +28,8 @@ class Point:
         cpu_seconds: Time of computing, which other work on the machine does not add to.
         scores: Of each episode.
         success_rate: Share of successes, where the environment says.
+        critic_loss: Mean since the point before (of ours, since the last reading), where there
+            are critics.
     """
 
     step: int
@@ -35,6 +37,7 @@ class Point:
     cpu_seconds: float
     scores: tuple[float, ...]
     success_rate: float | None = None
+    critic_loss: float | None = None
 
     @property
     def score(self) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train_row(options: argparse.Namespace, method: Method, label: str) -> Row:
     """Train and return the row."""
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", "(?s).*out of date", DeprecationWarning)
     facts = file_facts(options.data / f"{options.set}.hdf5")
     plan = Plan(
         options.set,

@@ -88,7 +88,7 @@ def scores(findings: Findings) -> str:
     for name in findings.sets:
         cells = {method: findings.cell(name, method) for method in findings.methods}
         best = max(cell.score.mean for cell in cells.values() if cell)
-        texts = [_score(cell, best) for cell in cells.values()]
+        texts = [_score(cell, best, findings.lost[name, method]) for method, cell in cells.items()]
         rows.append([name, f"{findings.data_score(name):.1f}", *texts])
     return markdown_table(["set", "the data", *map(label, findings.methods)], rows)
 
@@ -103,14 +103,14 @@ def times(findings: Findings) -> str:
     return markdown_table(["set", "score", *map(label, findings.methods)], rows)
 
 
-def _score(cell: Cell | None, best: float) -> str:
+def _score(cell: Cell | None, best: float, lost: int) -> str:
     if cell is None:
-        return "not run"
+        return f"{lost} diverged" if lost else "not run"
     score = cell.score
     text = f"{score.mean:.1f} [{score.low:.1f}, {score.high:.1f}]"
     text = f"**{text}**" if score.mean == best else text
     seeds = f" {len(cell.rows)} x {cell.episodes}"
-    return text + seeds + (f", {cell.broken} diverged" if cell.broken else "")
+    return text + seeds + (f", {cell.broken + lost} diverged" if cell.broken + lost else "")
 
 
 def _time(cell: Cell | None, paper: Cell) -> str:

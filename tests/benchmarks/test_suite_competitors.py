@@ -36,9 +36,10 @@ class MadeAgent:
         self.actor = SimpleNamespace(sample=lambda states: torch.rand(len(states), 1))
         self.critic_target = SimpleNamespace(q_min=self.value)
 
-    def train(self, batches: Any, iterations: int, batch_size: int) -> None:
+    def train(self, batches: Any, iterations: int, batch_size: int) -> dict[str, list[float]]:
         self.calls.append((self.step, iterations, self.lr_decay))
         self.step += iterations
+        return {"critic_loss": [float(self.step)] * iterations}
 
     lr_decay = True
 
@@ -56,8 +57,8 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> PaperLearner:
 
 
 def test_the_papers_learning_rate_moves_once_in_fifty_epochs(learner: PaperLearner) -> None:
-    for _ in range(3):
-        learner.learn(30_000)
+    losses = [learner.learn(30_000) for _ in range(3)]
+    assert losses == pytest.approx([30_000, (2 * 50_000 + 60_000) / 3, 90_000])
     assert learner._agent.calls == [
         (0, 30_000, False),
         (30_000, 20_000, True),

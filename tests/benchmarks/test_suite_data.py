@@ -14,9 +14,6 @@ from benchmarks.suite.sets import SETS, Share, find_set
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError, DatasetError
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:(?s).*is out of date.*:DeprecationWarning"  # Gymnasium's word on what D4RL was made of
-)
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data" / "agents"
 NAME = "hopper-mixed"

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +8,19 @@ import pytest
 from benchmarks.suite import run as running
 from benchmarks.suite.data import main as make_data
 from benchmarks.suite.findings import Findings, bootstrap
-from benchmarks.suite.grid import jobs
+from benchmarks.suite.grid import jobs, small_jobs
 from benchmarks.suite.measuring import Plan, read_transitions
 from benchmarks.suite.methods import METHODS, configuration, find_method
 from benchmarks.suite.our_training import Stopwatch
 from benchmarks.suite.rows import ROWS_FILE, add_row, claim, read_rows
 from benchmarks.suite.sets import SETS, find_set
 from benchmarks.suite.table import main as make_tables
+from benchmarks.suite.table import scores
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError
 from tests.benchmarks.conftest import made_row
 
-pytestmark = pytest.mark.filterwarnings("ignore:(?s).*is out of date.*:DeprecationWarning")
 NAME = "hopper-mixed"
 TINY = {"run.execution": "eager", "policy.width": 8, "critic.width": 8, "run.batch_size": 16}
 TINY_OPTIONS = [f"--override={key}={value}" for key, value in TINY.items()]
@@ -173,6 +173,9 @@ def test_the_grid_has_one_seed_of_all_and_three_of_what_is_compared() -> None:
     assert len(rows) == len(set(rows))
     seeds = {method: {s for name, m, s in rows if m == method} for method in METHODS}
     assert seeds["paper"] == {0}
+    few = list(small_jobs(list(SETS)))
+    assert len(few) == len(set(few)) == 7 * 2 * 2 * 3
+    assert {find_set(name).name for name, *_ in few} == set(SETS)
     assert seeds["default"] == seeds["paper_preset"] == seeds["d3rlpy_iql"] == {0, 1, 2}
 
 
@@ -219,7 +222,34 @@ def test_verdicts_name_the_sets_that_miss() -> None:
         "0 of 0 sets",
         "1 of 2 sets; not on pusht-human",
         "1 of 1 sets",
+        "0 of 0 sets",
     ]
+
+
+def test_few_episodes_are_judged_apart() -> None:
+    rows = [
+        made_row(f"{NAME}-{episodes}", method, 0, score, alarms=alarms)
+        for episodes, method, score, alarms in (
+            (10, "default", 9.0, 0),
+            (10, "diffusion_bc", 9.0, 0),
+            (25, "default", 9.0, 1),
+            (25, "diffusion_bc", 8.0, 0),
+            (2, "default", 7.0, 0),
+            (2, "diffusion_bc", 8.0, 0),
+        )
+    ]
+    *whole, small = Findings(rows).verdicts()
+    assert small.endswith("on 1 of 3 sets; not on hopper-mixed-2, hopper-mixed-25")
+    assert {verdict.split(": on ")[-1] for verdict in whole} == {"0 of 0 sets"}
+
+
+def test_a_training_that_broke_at_once_is_counted() -> None:
+    lost = replace(made_row(NAME, "default", 0, 1.0), curve=(), failure="diverged")
+    paper = made_row(NAME, "paper", 0, 1.0)
+    findings = Findings([lost, made_row(NAME, "default", 1, 2.0), paper])
+    assert "**2.0 [2.0, 2.0]** 1 x 2, 1 diverged" in scores(findings)
+    assert Findings([lost, paper]).methods == ["paper", "default"]
+    assert "| 1 diverged |" in scores(Findings([lost, paper]))
 
 
 def test_tables_and_figures_are_made_from_rows(
