@@ -179,7 +179,7 @@ class Findings:
                 ),
             ),
             self._verdict(
-                "On few episodes Diffusion-QL neither diverges nor is below BC beyond its interval",
+                "On few episodes Diffusion-QL does not diverge and is not below BC past its interval",
                 [DEFAULT, BC],
                 lambda at: not at(DEFAULT).broken and at(DEFAULT).score.high >= at(BC).score.mean,
                 small=True,
