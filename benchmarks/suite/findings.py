@@ -179,7 +179,7 @@ class Findings:
                 ),
             ),
             self._verdict(
-                "On few episodes Diffusion-QL does not diverge and is not below BC past its interval",
+                "few episodes: no divergence, and not below Diffusion-BC beyond its interval",
                 [DEFAULT, BC],
                 lambda at: not at(DEFAULT).broken and at(DEFAULT).score.high >= at(BC).score.mean,
                 small=True,
