@@ -89,8 +89,10 @@ def roll_out(plan: Plan, run: Path) -> list[Point]:
     clocks = {each["step"]: each for each in read_records(plan.folder / CLOCK_FILE)}
     losses = {each["step"]: each.get("critic") for each in read_records(run / METRICS_FILE)}
     rollouts = Rollouts(plan, load_dataset(plan.dataset))
+    # An interruption leaves a checkpoint anywhere.
+    due = set(plan.steps) & set(clocks) - {point.step for point in curve}
     for step in checkpoint_steps(run):
-        if step in clocks and step not in {point.step for point in curve}:
+        if step in due:
             clock = Clock(clocks[step]["seconds"], clocks[step]["cpu_seconds"])
             policy = load_checkpoint(checkpoint_folder(run, step)).policy()
             curve.append(rollouts.point(step, clock, policy, losses.get(step)))
