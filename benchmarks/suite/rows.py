@@ -109,6 +109,7 @@ def read_rows(path: Path) -> dict[str, Row]:
 
 def add_row(folder: Path, row: Row) -> None:
     """Append a row to the file of a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ROWS_FILE
     if path.is_file() and not path.read_bytes().endswith(b"\n"):
         kept = path.read_bytes().rpartition(b"\n")

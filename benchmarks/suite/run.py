@@ -56,20 +56,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     key = row_key(options.set, label, options.seed, options.updates)
     with claim(options.out, key) as mine:
         known = read_rows(options.out / ROWS_FILE)
+        facts = file_facts(options.data / f"{options.set}.hdf5")
         if key in known:
+            if known[key].data_sha256 != facts["sha256"]:
+                raise ConfigError(f"{key}: was trained on other data; give another --out")
             print(to_json(known[key]))
             return
         if not mine:
             raise ConfigError(f"{key}: another process is training it")
-        row = train_row(options, method, label)
+        row = train_row(options, method, label, facts)
         add_row(options.out, row)
         print(to_json(row))
 
 
-def train_row(options: argparse.Namespace, method: Method, label: str) -> Row:
-    """Train and return the row."""
+def train_row(
+    options: argparse.Namespace, method: Method, label: str, facts: dict[str, Any]
+) -> Row:
+    """Train and return the row, given the facts of the set's file."""
     torch.set_num_threads(1)
-    facts = file_facts(options.data / f"{options.set}.hdf5")
     plan = Plan(
         options.set,
         find_set(options.set),

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [row for row in found.values() if row.updates == options.updates]
     if not rows:
         raise ConfigError(f"--rows: holds no row of {options.updates} updates")
+    _require_equal_data(rows)
     findings = Findings(rows)
     for axis in ("updates", "minutes"):
         draw(findings, axis, options.images / f"suite_{axis}.svg")
@@ -101,6 +102,13 @@ def times(findings: Findings) -> str:
             texts = [_time(findings.cell(name, method), paper) for method in findings.methods]
             rows.append([name, f"{paper.score.mean:.1f}", *texts])
     return markdown_table(["set", "score", *map(label, findings.methods)], rows)
+
+
+def _require_equal_data(rows: Sequence[Row]) -> None:
+    files = {(row.set_name, row.data_sha256) for row in rows}
+    several = [name for name, count in Counter(name for name, _ in files).items() if count > 1]
+    if several:
+        raise ConfigError(f"--rows: {', '.join(sorted(several))} is not the same data in all rows")
 
 
 def _score(cell: Cell | None, best: float, lost: int) -> str:

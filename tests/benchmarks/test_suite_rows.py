@@ -89,6 +89,20 @@ def test_a_row_is_trained_once(
     assert read_rows(tmp_path / "rows" / ROWS_FILE) == before
 
 
+def test_a_row_of_other_data_is_neither_kept_nor_compared(
+    agents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = replace(made_row(NAME, "default", 0, 1.0), updates=20)
+    add_row(tmp_path / "rows", row)
+    with pytest.raises(SystemExit):
+        run(agents, tmp_path, "--method", "default")
+    assert "was trained on other data" in capsys.readouterr().err
+    add_row(tmp_path / "rows", replace(row, seed=1, data_sha256="1" * 64))
+    with pytest.raises(SystemExit):
+        make_tables(["--rows", str(tmp_path / "rows" / ROWS_FILE), "--updates", "20"])
+    assert "hopper-mixed is not the same data in all rows" in capsys.readouterr().err
+
+
 def test_an_interrupted_row_goes_on(
     agents: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
