@@ -17,7 +17,7 @@ Axis = Literal["updates", "minutes"]
 
 
 def draw(findings: Findings, axis: Axis, path: Path) -> None:
-    """Draw scores over updates or over time by the wall; bands reach from seed to seed."""
+    """Draw scores over updates or over time; bands reach from seed to seed."""
     columns = min(COLUMNS, len(findings.sets))
     lines = math.ceil((len(findings.sets) + 1) / columns)  # one place for the legend
     figure = Figure(figsize=(WIDTH * columns, HEIGHT * lines), layout="constrained")

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 
 from benchmarks.suite.methods import METHODS, ORDER
-from benchmarks.suite.rows import Row
+from benchmarks.suite.rows import Point, Row
 from benchmarks.suite.sets import SETS
 from dql_core.evaluation.statistics import Estimate
 
 RESAMPLES = 2000
+ClockName = Literal["wall", "cpu"]
 PAPER, PRESET, DEFAULT = "paper", "paper_preset", "default"
 BC = "diffusion_bc"
 BASELINES = (BC, "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql")
@@ -27,7 +29,7 @@ class Moment:
 
     Attributes:
         step: Updates taken.
-        seconds: Mean time they took by the wall.
+        seconds: Mean time they took.
         score: Mean score.
         low: Smallest mean score of a seed.
         high: Largest.
@@ -46,9 +48,11 @@ class Cell:
 
     Attributes:
         rows: One for each seed, at least one; each has a curve.
+        clock: Whose time counts.
     """
 
     rows: tuple[Row, ...]
+    clock: ClockName = "wall"
 
     @cached_property
     def score(self) -> Estimate:
@@ -62,8 +66,8 @@ class Cell:
 
     @property
     def seconds(self) -> float:
-        """Mean time of the whole training by the wall."""
-        return fmean(row.curve[-1].seconds for row in self.rows)
+        """Mean time of the whole training."""
+        return fmean(self._seconds(row.curve[-1]) for row in self.rows)
 
     @property
     def broken(self) -> int:
@@ -78,9 +82,12 @@ class Cell:
         moments = []
         for step in shared:
             scores = [each[step].score for each in points]
-            seconds = fmean(each[step].seconds for each in points)
+            seconds = fmean(self._seconds(each[step]) for each in points)
             moments.append(Moment(step, seconds, fmean(scores), min(scores), max(scores)))
         return moments
+
+    def _seconds(self, point: Point) -> float:
+        return point.seconds if self.clock == "wall" else point.cpu_seconds
 
     def seconds_to(self, score: float) -> float | None:
         """Return the time after which the mean score is first that large; None if it never is."""
@@ -115,15 +122,19 @@ class Findings:
 
     Args:
         rows: With equal numbers of updates.
+        clock: The one on the ``wall``, or the ``cpu`` time, which other work on the machine does
+            not add to.
 
     Attributes:
+        clock: As given.
         cells: By the names of set and method.
         lost: Seeds that broke before there was anything to roll out, likewise.
         sets: Names, in the order of tables.
         methods: Names, likewise.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[Row], clock: ClockName = "wall") -> None:
+        self.clock = clock
         grouped: dict[tuple[str, str], list[Row]] = {}
         self.lost: Counter[tuple[str, str]] = Counter()
         for row in sorted(rows, key=lambda each: each.seed):
@@ -132,7 +143,7 @@ class Findings:
                 grouped.setdefault(key, []).append(row)
             else:
                 self.lost[key] += 1
-        self.cells = {key: Cell(tuple(group)) for key, group in grouped.items()}
+        self.cells = {key: Cell(tuple(group), clock) for key, group in grouped.items()}
         self.sets = _ordered({name for name, _ in self.cells}, list(SETS))
         self.methods = _ordered({method for _, method in {**self.cells, **self.lost}}, ORDER)
 

@@ -226,6 +226,9 @@ def test_times_are_to_the_score_of_the_papers_last_step() -> None:
     assert default.seconds_to(50.0) is None
     assert default.curve[0].score == 43.0
     assert (default.curve[0].low, default.curve[0].high) == (41.0, 45.0)
+    computing = Findings(ROWS, "cpu").cell(NAME, "paper")
+    assert computing is not None
+    assert (computing.seconds, computing.seconds_to(40.0)) == (45.0, 27.0)
 
 
 def test_verdicts_name_the_sets_that_miss() -> None:
