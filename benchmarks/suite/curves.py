@@ -54,5 +54,6 @@ def _panel(findings: Findings, name: str, axis: Axis, panel: Axes) -> None:
     panel.axhline(findings.data_score(name), color="gray", ls="--", lw=1, label="the data")
     panel.set_title(name, size=9)
     panel.set_xlabel(axis, size=8)
+    panel.set_ylabel("score", size=8)
     panel.set_xlim(0, None)
     panel.tick_params(labelsize=8)
