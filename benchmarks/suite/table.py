@@ -72,7 +72,7 @@ def report(findings: Findings, rows: Sequence[Row]) -> str:
             "## Time to the score of the paper's code",
             "",
             f"Minutes of training ({CLOCKS[findings.clock]}) until the mean score is that of the",
-            "paper's code at its last update, and as a share of its time; all of it after *never*.",
+            "paper's code at its last update, and as a share of its time (all of it, if *never*).",
             "",
             times(findings),
             "## What was to be reached",
