@@ -18,6 +18,7 @@ from dql_ros.nodes.parameters import Parameter, value_of
 ACTION = 1.5
 STALL_S = 1.0
 HANG_S = 3600.0
+NEVER = "the policy was asked for what it will never answer"
 STALL, CRASH, NAN, BEYOND, HANG = 2.5, 2.6, 2.7, 2.8, 2.9
 # Computes for ever: with the interpreter's lock released, and in turns held.
 SPIN, LOOP = 3.0, 3.1
@@ -57,6 +58,8 @@ class Scripted:
             hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
         while first == LOOP:
             pass
+        if self._takes_s > HANG_S / 10:
+            sys.stderr.write(f"{NEVER}\n")
         if self._takes_s:
             time.sleep(self._takes_s)
         return Decision(action, np.zeros(1, np.float32), action[None])

@@ -304,8 +304,7 @@ def test_a_policy_that_never_answers_does_not_keep_the_node_from_ending(
         "tests.ros.nodes.scripted_policy_node", NODE, contract=str(scara), mode=mode, **SLOW
     )
     answer = robot.probe.begin_transition(NODE, Transition.TRANSITION_CONFIGURE)
-    for _ in range(50):
-        robot.probe.spin()
+    robot.probe.until(lambda: scripted.NEVER in process.last_words, "the policy to be asked")
     assert not answer.done()
     process.send_signal(number)
     assert process.wait(10.0)
