@@ -3,7 +3,7 @@
 import difflib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MAX_LISTED = 12
 # Of a longer line that is printed or logged, the beginning.
@@ -84,15 +84,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if hint := nearest(name, known):
         return hint
-    if len(known) > MAX_LISTED:
-        known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
-    return f" (known: {', '.join(known)})" if known else ""
+    return f" (known: {listed(known, MAX_LISTED)})" if known else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint: the known name nearest to ``name``; empty if none is near."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" (did you mean '{found[0]}'?)" if found else ""
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Return names with commas between them, of many the first."""
+    more = len(names) - most
+    return f"{', '.join(names[:most])}{f' and {more} more' if more > 0 else ''}"
 
 
 def is_system_error(cause: OSError) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from dql_core.errors import BagError, counted, did_you_mean
+from dql_core.errors import BagError, counted, did_you_mean, listed
 from dql_core.leftovers import Unfinished, temporary_folder
 from dql_ros.bag.recorder import recorders_notes
 from dql_ros.bag.storage.definitions import (
@@ -58,7 +58,6 @@ __all__ = [
     "sha256",
     "unreadable_remarks",
 ]
-MAX_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -462,18 +461,13 @@ def unreadable_remarks(topics: Iterable[tuple[str, str, int, str]]) -> Iterator[
         else:
             yield f"{name}: its {counted(count, 'message')} cannot be decoded: {reason}"
     for package, found in packages.items():
-        types = _listed(sorted({msgtype.rpartition("/")[2] for _, msgtype, _ in found}))
-        count, names = sum(count for *_, count in found), _listed([name for name, *_ in found])
+        types = listed(sorted({msgtype.rpartition("/")[2] for _, msgtype, _ in found}))
+        count, names = sum(count for *_, count in found), listed([name for name, *_ in found])
         yield (
             f"{package}: nobody defines its {types}, so that {counted(count, 'message')} on "
             f"{names} cannot be decoded; name a folder that has the package's .msg files, with "
             f"--msgs"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMED
-    return f"{', '.join(names[:MAX_NAMED])}{f' and {more} more' if more > 0 else ''}"
 
 
 def sha256(file: Path) -> str:

@@ -22,9 +22,8 @@ from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
 from dql_core.errors import BagError, DqlError, counted, did_you_mean, one_line, visible
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, bags_within, is_storage, unreadable_remarks
 from dql_ros.contract import Contract, QualityOfService, load_contract
-from dql_ros.tools.contract_draft.choices import BEHIND_MS
 from dql_ros.tools.survey import FEW, SurveyedTopic, survey
-from dql_ros.tools.topic_clock import recorder_faults
+from dql_ros.tools.topic_clock import BEHIND_MS, recorder_faults
 
 # Imported when it is needed: its libraries take seconds, which a bag need not wait for.
 DESCRIBER = "dql_core.cli.inspect"

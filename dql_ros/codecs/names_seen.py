@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dql_core.errors import ContractError, nearest
+from dql_core.errors import ContractError, listed, nearest
 from dql_ros.codecs.message_path import JOINTS, MAX_LISTED, AbsentError, MessagePath
 from dql_ros.contract import ActionStream, Stream
 from dql_ros.contract.field import Named, join_steps, split_path
@@ -62,10 +62,9 @@ class NamesSeen:
 
     def _nowhere(self, missing: Sequence[str], known: Sequence[str]) -> str:
         named = [f"'{name}'{nearest(name, known)}" for name in missing]
-        more = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
         return (
             f"{self._topic}: no message has {', '.join(named)}; the messages name: "
-            f"{', '.join(known[:MAX_LISTED])}{more}; correct the names in the contract"
+            f"{listed(known, MAX_LISTED)}; correct the names in the contract"
         )
 
     def _apart(self, wanted: Sequence[str], kinds: Sequence[Sequence[str]]) -> str:

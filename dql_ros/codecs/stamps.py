@@ -14,10 +14,8 @@ from dql_ros.codecs.message_path import field_names
 # Before every time that a message can have: 32 bits of seconds reach back to -2^31 s.
 _NONE_NS = -(1 << 62)
 _LONGEST = 1 << 32
-BY_RECEIPT = (
-    "synchronise the two clocks, set 'stamp: receive' for it in the contract, or raise its "
-    "'max_ahead_s'"
-)
+RECEIVE = "set 'stamp: receive' for it in the contract"
+OF_NANOSEC = f"correct the driver, or {RECEIVE}"
 
 
 def stamps_of(seconds: NDArray[np.int64], nanoseconds: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -60,24 +58,20 @@ def invalid_nanosec(stamp_ns: int) -> int | None:
 
 def nanosec_problem(nanosec: int) -> str:
     """What is wrong with a stamp whose ``nanosec`` is 1e9 or more, as a clause."""
-    return (
-        f"header.stamp.nanosec is {nanosec}, but a second has {SECOND_NS}: correct the driver, "
-        f"or set 'stamp: receive' for it in the contract"
-    )
+    return f"header.stamp.nanosec is {nanosec}, but a second has {SECOND_NS}"
 
 
-def ahead_problem(ahead_ns: int, limit_ns: int, clock: str, remedy: str = BY_RECEIPT) -> str:
+def ahead_problem(ahead_ns: int, limit_ns: int, clock: str) -> str:
     """What is wrong with a stamp that is later than its receipt, as a clause.
 
     Args:
         ahead_ns: How much later.
         limit_ns: How much later it may be.
         clock: What it is compared with.
-        remedy: What to do.
     """
     return (
         f"the header stamp is {ahead_ns / 1e9:.3f} s ahead of {clock} (limit "
-        f"{limit_ns / 1e9:g} s): nothing is measured after it was received; {remedy}"
+        f"{limit_ns / 1e9:g} s): nothing is measured after it was received"
     )
 
 

@@ -10,7 +10,13 @@ from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import SECOND_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.codecs.message_path import AbsentError, with_remedy
-from dql_ros.codecs.stamps import BY_RECEIPT, ahead_problem, invalid_nanosec, nanosec_problem
+from dql_ros.codecs.stamps import (
+    OF_NANOSEC,
+    RECEIVE,
+    ahead_problem,
+    invalid_nanosec,
+    nanosec_problem,
+)
 from dql_ros.contract import Contract, ObservationStream
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
@@ -198,14 +204,14 @@ class Observer:
         limit_ns = stream.max_ahead_ns(self._period_ns)
         if ahead_ns > limit_ns:
             self.arrivals[stream.key].ahead += 1
-            remedy = BY_RECEIPT
+            remedy = f"synchronise the two clocks, {RECEIVE}, or raise its 'max_ahead_s'"
             if self._is_simulated and ahead_ns > _OTHER_CLOCK_NS:
                 remedy = (
                     "use_sim_time is true, and /clock did not come or has another time: play a "
                     "bag with 'ros2 bag play --clock', or set use_sim_time to false for a robot"
                 )
-            problem = ahead_problem(ahead_ns, limit_ns, "this node's clock", remedy)
-            raise ContractError(f"{stream.topic}: {problem}")
+            problem = ahead_problem(ahead_ns, limit_ns, "this node's clock")
+            raise ContractError(f"{stream.topic}: {problem}; {remedy}")
 
     def _is_age_unknown(self, stream: ObservationStream, steady_ns: int) -> bool:
         """Whether a message's age is known by its receipt only, and that cannot be trusted."""
@@ -224,5 +230,5 @@ def _time_of(message: Any, stream: ObservationStream, received_ns: int) -> int:
     time_ns = stamp_ns(message, stream.topic)
     nanosec = invalid_nanosec(time_ns)
     if nanosec is not None:
-        raise ContractError(f"{stream.topic}: {nanosec_problem(nanosec)}")
+        raise ContractError(f"{stream.topic}: {nanosec_problem(nanosec)}; {OF_NANOSEC}")
     return time_ns

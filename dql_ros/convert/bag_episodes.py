@@ -171,7 +171,9 @@ def _read(
                 assembler.push(role.kind, role.name, arrived_ns, *columns)
         assembler.advance(batch.complete_until_ns)
         progress(batch.bytes_done)
-    finish(clocks.values(), bag, contract, roles)
+    if contract.clock == "refuse":
+        _accepted_steps(bag, contract, roles)
+    _finish_clocks(clocks.values(), bag)
     decoders = [pair for pairs in by_topic.values() for pair in pairs]
     for _, decoder in decoders:
         if decoder.absence is not None:
@@ -192,7 +194,7 @@ def _decoded(
     except MessageError as cause:
         if isinstance(cause, ClockError):
             # Where the recorder's clock was set back, that is the reason for it.
-            require_no_step(bag, contract, roles)
+            _accepted_steps(bag, contract, roles)
         raise located(cause, block, bag.start_ns, bag.path) from cause
 
 
@@ -245,19 +247,18 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
     Raises:
         BagError: If the bag is damaged, or its times cannot be right even if it is divided.
     """
-    steps: Sequence[ClockStep] = ()
+    failure = None
     try:
         clocks = _judged(bag, contract, roles, ())
     except BagError as cause:
         if not isinstance(cause.__cause__, ClockError):
             raise
-        steps = _shared_steps(bag, contract, roles)
-        if not steps:
-            raise
-    else:
-        steps = _shared_steps(bag, contract, roles)
+        failure = cause
+    steps = _accepted_steps(bag, contract, roles)
     if steps:
         clocks = _judged(bag, contract, roles, steps)
+    elif failure is not None:
+        raise failure
     faults = [fault for clock in clocks.values() for fault in clock.faults]
     faults += [set_back(step) for step in steps]
     different = dict.fromkeys(faults)  # those of two streams of a topic are the same
@@ -274,23 +275,18 @@ def steps_of(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[C
     return bag.clock_steps(set_back_limit_ns(contract.period_ns), latched)
 
 
-def _shared_steps(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:
-    """Return where the recorder's clock was set back, if all topics show it."""
-    steps = steps_of(bag, contract, roles)
-    for step in steps:
-        if not step.is_of_one_clock:
-            raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
-    return steps
-
-
-def require_no_step(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> None:
-    """Check that the recorder's clock was not set back.
+def _accepted_steps(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:
+    """Return where the recorder's clock was set back and the contract lets episodes end.
 
     Raises:
-        BagError: If it was, with topic, message, time and what to do.
+        BagError: If it was set back otherwise, with topic, message, time and what to do.
     """
-    for step in steps_of(bag, contract, roles):
-        raise BagError(f"{_at(bag, step.before_ns)}: {set_back(step)}")
+    steps = steps_of(bag, contract, roles)
+    if steps:
+        text, is_refused = judged_steps(steps, bag, contract)
+        if is_refused:
+            raise BagError(text)
+    return steps
 
 
 def judged_steps(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> tuple[str, bool]:
@@ -305,19 +301,6 @@ def judged_steps(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> tu
         f"{bag.path}: the recorder's clock was set back {times} {where}; episodes end there",
         False,
     )
-
-
-def finish(
-    clocks: Iterable[StreamClock], bag: Bag, contract: Contract, roles: Sequence[TopicRole]
-) -> None:
-    """Judge what there is, now that all messages were read.
-
-    Raises:
-        BagError: If times cannot be right, and the contract refuses that.
-    """
-    if contract.clock == "refuse":
-        require_no_step(bag, contract, roles)
-    _finish_clocks(clocks, bag)
 
 
 def _finish_clocks(clocks: Iterable[StreamClock], bag: Bag) -> None:

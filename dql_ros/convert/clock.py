@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from dql_core.streams import SECOND_NS
 from dql_ros.bag.reader import ClockStep
 from dql_ros.codecs.block_decoder import MessageError
-from dql_ros.codecs.stamps import ahead_problem, are_times, invalid_nanosec, nanosec_problem
+from dql_ros.codecs.stamps import (
+    OF_NANOSEC,
+    RECEIVE,
+    ahead_problem,
+    are_times,
+    invalid_nanosec,
+    nanosec_problem,
+)
 from dql_ros.contract import ActionStream, ObservationStream
 from dql_ros.convert.clock_offset import ClockOffset, Move
 from dql_ros.convert.columns import Times
@@ -30,7 +37,6 @@ from dql_ros.convert.recorded_episode import Cause, Interruption, Reason
 
 # Stamps that are off by so many control periods shift actions against observations.
 DISPLACED = 0.5
-RECEIVE = "set 'stamp: receive' for it in the contract"
 SPLIT = "or set 'clock: split', which ends the episode there"
 
 
@@ -56,7 +62,8 @@ class ClockFault:
         count: How many there are.
         start_ns: When the first was received.
         end_ns: When the last was.
-        problem: What is wrong with the first and how to mend it, as a clause.
+        problem: What is wrong with the first, as a clause.
+        remedy: How to mend it, as a clause.
     """
 
     topic: str
@@ -66,10 +73,11 @@ class ClockFault:
     start_ns: int
     end_ns: int
     problem: str
+    remedy: str
 
     def __str__(self) -> str:
         """The fault in words."""
-        return f"{self.topic}: message {self.number:,}: {self.problem}"
+        return f"{self.topic}: message {self.number:,}: {self.problem}; {self.remedy}"
 
     @property
     def is_usable(self) -> bool:
@@ -220,7 +228,7 @@ class StreamClock:
             self._raise(kind, int(rows[0]), first_number, arrived_ns, stamps_ns)
         for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
             begin, end = int(run[0]), int(run[-1])
-            problem = self._problem(kind, int(arrived_ns[begin]), int(stamps_ns[begin]))
+            problem, remedy = self._problem(kind, int(arrived_ns[begin]), int(stamps_ns[begin]))
             self._add(
                 ClockFault(
                     self._topic,
@@ -230,16 +238,18 @@ class StreamClock:
                     int(arrived_ns[begin]),
                     int(arrived_ns[end]),
                     problem,
+                    remedy,
                 )
             )
 
     def _raise(
         self, kind: FaultKind, row: int, first_number: int, arrived_ns: Times, stamps_ns: Times
     ) -> NoReturn:
-        problem = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
+        problem, remedy = self._problem(kind, int(arrived_ns[row]), int(stamps_ns[row]))
         # That a stream is of another clock is not a matter of one message.
         where = "" if kind is FaultKind.APART else f"message {first_number + row:,}: "
-        raise ClockError(f"{self._topic}: {where}{problem}", kind, row, int(arrived_ns[row]))
+        text = f"{self._topic}: {where}{problem}; {remedy}"
+        raise ClockError(text, kind, row, int(arrived_ns[row]))
 
     def _add(self, fault: ClockFault) -> None:
         """Add a fault, to the one before it if it goes on with that."""
@@ -258,7 +268,6 @@ class StreamClock:
     def _note_moves(self, moves: Iterable[Move]) -> None:
         is_command = isinstance(self._stream, ActionStream)
         for move in moves:
-            problem = _went_back(move) if move.back_ns else _moved(move)
             fault = ClockFault(
                 self._topic,
                 FaultKind.BACK if move.back_ns else FaultKind.MOVED,
@@ -266,30 +275,30 @@ class StreamClock:
                 1,
                 move.arrived_ns,
                 move.arrived_ns,
-                f"{problem}; {RECEIVE}" if is_command else f"{problem}; {RECEIVE}, {SPLIT}",
+                _went_back(move) if move.back_ns else _moved(move),
+                RECEIVE if is_command else f"{RECEIVE}, {SPLIT}",
             )
             if self._refuses or is_command:
                 raise ClockError(str(fault), fault.kind, 0, fault.start_ns)
             self._add(fault)
 
-    def _problem(self, kind: FaultKind, arrived_ns: int, stamp_ns: int) -> str:
+    def _problem(self, kind: FaultKind, arrived_ns: int, stamp_ns: int) -> tuple[str, str]:
+        """What is wrong with a message, and how to mend it."""
         nanosec = invalid_nanosec(stamp_ns)
         if nanosec is not None:
-            return f"{nanosec_problem(nanosec)}, {SPLIT}"
+            return nanosec_problem(nanosec), f"{OF_NANOSEC}, {SPLIT}"
         if kind is FaultKind.AHEAD:
             # Where all are, nothing would be left of a divided recording.
             remedy = RECEIVE if self._begins_ahead else f"{RECEIVE}, {SPLIT}"
             ahead_ns = stamp_ns - arrived_ns
-            return ahead_problem(ahead_ns, self._max_ahead_ns, "its receipt", remedy)
+            return ahead_problem(ahead_ns, self._max_ahead_ns, "its receipt"), remedy
         if stamp_ns == 0:
-            return (
-                "the header stamp is zero, so the publisher did not set it; set 'stamp: receive' "
-                "in the contract"
-            )
+            return "the header stamp is zero, so the publisher did not set it", RECEIVE
+        apart_s = (arrived_ns - stamp_ns) / 1e9
         return (
-            f"header stamp and log time are {(arrived_ns - stamp_ns) / 1e9:.1f} s apart (limit "
-            f"{self._stream.max_skew_s:g} s), so they are of different clocks; set 'stamp: "
-            f"receive' in the contract, record with use_sim_time, or raise 'max_skew_s'"
+            f"header stamp and log time are {apart_s:.1f} s apart (limit "
+            f"{self._stream.max_skew_s:g} s), so they are of different clocks",
+            f"{RECEIVE}, record with use_sim_time, or raise 'max_skew_s'",
         )
 
 
@@ -343,16 +352,16 @@ def set_back_limit_ns(period_ns: int) -> int:
 def set_back(step: ClockStep) -> ClockFault:
     """The fault that a step of the recorder's clock is."""
     back_s = (step.before_ns - step.after_ns) / 1e9
-    back = f"it was received {back_s:.3f} s before the one before it"
+    problem = f"it was received {back_s:.3f} s before the one before it"
     if step.is_of_one_clock:
-        problem = f"{back}, so the recorder's clock was set back; cut the recording in two there, "
-        problem += SPLIT
+        problem += ", so the recorder's clock was set back"
+        remedy = f"cut the recording in two there, {SPLIT}"
     else:
-        problem = (
-            f"{back}, but {step.unmoved} did not go back with it: their log times are of "
-            f"different clocks, and nothing tells what belongs together; record both with one "
-            f"recorder"
+        problem += (
+            f", but {step.unmoved} did not go back with it: their log times are of different "
+            f"clocks, and nothing tells what belongs together"
         )
+        remedy = "record both with one recorder"
     return ClockFault(
         step.topic,
         FaultKind.SET_BACK,
@@ -361,4 +370,5 @@ def set_back(step: ClockStep) -> ClockFault:
         step.resumed_ns,
         step.resumed_ns,
         problem,
+        remedy,
     )

@@ -13,12 +13,12 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, BagTopic, ClockStep
+from dql_ros.bag.storage.definitions import HEADER
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.stamps import shifted, stamps_of
 from dql_ros.convert.report.topic_statistics import TopicStatistics
 from dql_ros.tools.topic_clock import TopicClock
 
-HEADER = "std_msgs/msg/Header"
 # Behind the encapsulation header: seconds as int32, then nanoseconds as uint32.
 STAMP = slice(4, 12)
 # What is sent at most so often is sent once: at the start, or once an episode.

@@ -14,6 +14,8 @@ from dql_ros.convert.clock import ClockFault, FaultKind, StreamClock, set_back, 
 
 # A bag has no control rate: its clocks are judged as for a fast robot's.
 PERIOD_NS = 10_000_000
+# A clock that is this far ahead of, or behind, the recorder's is another clock.
+AHEAD_MS, BEHIND_MS = -10.0, 1000.0
 
 
 class TopicClock:
@@ -67,7 +69,7 @@ class ClockFaults:
                 "kind": kind.name.lower(),
                 "messages": count,
                 "first": fault.number,
-                "problem": _without_remedy(fault.problem),
+                "problem": fault.problem,
             }
             for kind, (fault, count) in self._found.items()
         ]
@@ -89,12 +91,3 @@ def recorder_faults(bag: Bag, repeated: Collection[str]) -> dict[str, ClockFault
     for step in bag.clock_steps(set_back_limit_ns(PERIOD_NS), repeated):
         found.setdefault(step.topic, ClockFaults()).add([set_back(step)])
     return found
-
-
-def _without_remedy(problem: str) -> str:
-    """The problem without what to do about it in a contract."""
-    what = problem.partition("set 'stamp: receive'")[0].partition("cut the recording")[0]
-    for mark in ("; ", ": "):
-        if what != problem and mark in what:
-            return what.rpartition(mark)[0]
-    return what

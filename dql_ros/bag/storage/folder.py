@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from dql_core.documents import file_within, read_bounded
-from dql_core.errors import BagError, did_you_mean
+from dql_core.errors import BagError, did_you_mean, listed
 from dql_core.strict_yaml import load_yaml
 from dql_ros.bag.storage.opening import COMPRESSED, FORMATS
 from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, absolute_topic, reason_of
@@ -31,7 +31,6 @@ MAX_METADATA_BYTES = 1 << 24
 # A bag of ten thousand files has about half of it.
 MAX_VALUES = 300_000
 NEWEST_VERSION = 9
-MAX_NAMED = 4
 # What macOS puts beside each file on a disk that is not its own.
 SIDE_FILE = "._"
 
@@ -246,26 +245,18 @@ def _accept_without_metadata(path: Path, layout: Layout) -> None:
 
 def bags_within(path: Path) -> str:
     """Say which bags a folder holds that is none itself; empty if it holds none."""
-    bags = sorted(file.parent for file in path.glob(f"*/{METADATA_NAME}"))
-    more = f" and {len(bags) - MAX_NAMED} more" if len(bags) > MAX_NAMED else ""
-    names = ", ".join(map(str, bags[:MAX_NAMED]))
-    return f"; it holds bags, name them: {names}{more}" if bags else ""
+    bags = sorted(str(file.parent) for file in path.glob(f"*/{METADATA_NAME}"))
+    return f"; it holds bags, name them: {listed(bags)}" if bags else ""
 
 
 def _require_one_recording(path: Path, layout: Layout, why: str) -> None:
     """Check that files that nobody names are of one recording."""
     stems = {_SPLIT.sub("", file.name.split(".")[0]) for file in layout.files}
     if len(stems) > 1:
+        names = listed([file.name for file in layout.files])
         raise BagError(
-            f"{path}: {why} files of {len(stems)} recordings ({_names(layout.files)}); name one "
-            f"of them"
+            f"{path}: {why} files of {len(stems)} recordings ({names}); name one of them"
         )
-
-
-def _names(files: Sequence[Path | str]) -> str:
-    """Names of files, of many the first."""
-    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
-    return ", ".join(Path(file).name for file in files[:MAX_NAMED]) + more
 
 
 def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: bool) -> None:
@@ -286,10 +277,10 @@ def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: 
         _take_what_is_there(path, layout, missing)
         return
     layout.unnamed = tuple(file.name for file in layout.files if file not in named)
-    unnamed = f"{_names(layout.unnamed)} not read, which {METADATA_NAME} does not name"
+    unnamed = f"{listed(layout.unnamed)} not read, which {METADATA_NAME} does not name"
     if missing and not salvage:
         raise BagError(
-            f"{path}: cannot be read: {_names(missing)}, which {METADATA_NAME} names, is missing"
+            f"{path}: cannot be read: {listed(missing)}, which {METADATA_NAME} names, is missing"
             f"{f' ({unnamed})' if layout.unnamed else ''}; the bag is damaged: --salvage reads "
             f"the files that are there"
         )
@@ -303,7 +294,7 @@ def _apply_metadata(path: Path, layout: Layout, metadata: Metadata, *, salvage: 
 def _take_what_is_there(path: Path, layout: Layout, missing: Sequence[str]) -> None:
     """Take the files in the folder, none of which metadata.yaml names."""
     if not layout.files:
-        what = f"{_names(missing)}, which {METADATA_NAME} names, is missing"
+        what = f"{listed(missing)}, which {METADATA_NAME} names, is missing"
         if not missing:
             what = f"there is no file of a recording beside its {METADATA_NAME}"
         raise BagError(
@@ -311,7 +302,7 @@ def _take_what_is_there(path: Path, layout: Layout, missing: Sequence[str]) -> N
             f"({', '.join(FOLDER_SUFFIXES)})"
         )
     why = f"{METADATA_NAME} names " + (
-        f"other files ({_names(missing)})" if missing else "no file"
+        f"other files ({listed(missing)})" if missing else "no file"
     )
     _require_one_recording(path, layout, f"{why}, and there are")
     names = ", ".join(file.name for file in layout.files)

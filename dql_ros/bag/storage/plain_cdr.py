@@ -20,10 +20,9 @@ from rosbags.interfaces import Nodetype
 from rosbags.interfaces.typing import Typesdict
 
 from dql_ros.bag.storage.storage import DamageError
+from dql_ros.codecs.cdr_layout import MAX_PADDING
 
 HEAD = b"\0\1\0\0"
-# Readers accept so many bytes behind the last field.
-MAX_PADDING = 3
 _SIZES = {
     **dict.fromkeys(("bool", "byte", "char", "int8", "uint8"), 1),
     **dict.fromkeys(("int16", "uint16"), 2),

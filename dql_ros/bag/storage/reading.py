@@ -21,6 +21,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from dql_core.errors import listed
 from dql_ros.bag.storage.definitions import BagTypes
 from dql_ros.bag.storage.folder import METADATA_NAME
 from dql_ros.bag.storage.plain_blocks import PlainBlocks
@@ -48,7 +49,6 @@ from dql_ros.bag.storage.written_order import (
 )
 from dql_ros.codecs.block import Batch, MessageBlock
 
-MAX_NAMED = 4
 _Blocks = tuple[tuple[Channel, MessageBlock], ...]
 _Read = tuple[list[ChannelBlocks], Exception | None]
 # So many threads read ahead; decompression and checksums leave the interpreter to the others.
@@ -267,12 +267,8 @@ class Reading:
             if self._read[topic] > stated.get(topic, 0)
         ]
         if more:
-            others = (
-                f" and of {len(more) - MAX_NAMED} more topics" if len(more) > MAX_NAMED else ""
-            )
             self.notes.append(
-                f"{METADATA_NAME} counts fewer messages than there are: "
-                f"{', '.join(more[:MAX_NAMED])}{others}"
+                f"{METADATA_NAME} counts fewer messages than there are: {listed(more)}"
             )
 
     def _shortfall(self, topic: str) -> list[Loss]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dql_core.errors import listed
 from dql_ros import __version__
 from dql_ros.bag.reader import unreadable_remarks
 from dql_ros.contract import Contract
@@ -199,7 +200,7 @@ def _about_bags(report: dict[str, Any]) -> Iterator[str]:
         yield f"{totals['failed_bags']} of {totals['bags']} bags could not be converted."
     empty = [bag["bag"] for bag in bags if not bag["episodes"]]
     if empty:
-        yield f"{_named(empty)} gave no episode."
+        yield f"{listed(empty, MAX_NAMED)} gave no episode."
     for bag in bags:
         for loss in bag["losses"]:
             lost = "an unknown number of" if loss["messages"] is None else f"{loss['messages']}"
@@ -300,9 +301,3 @@ def _about_topics(bags: Sequence[dict[str, Any]], contract: Contract) -> Iterato
 
 def _many(count: int, one: str, several: str) -> str:
     return f"{count} {one if count == 1 else several}"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMED
-    listed = ", ".join(names[:MAX_NAMED])
-    return f"{listed} and {more} more" if more > 0 else listed

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.survey import FEW
+from dql_ros.tools.topic_clock import AHEAD_MS, BEHIND_MS
 
-# A clock that is this far ahead of, or behind, the recorder's is another clock.
-AHEAD_MS, BEHIND_MS = -10.0, 1000.0
 # No contract is faster, and nothing that comes by hand needs to be.
 FASTEST_HZ = 2000.0
 BY_HAND_HZ = 20.0

@@ -266,6 +266,26 @@ def test_log_times_that_go_back_on_one_topic_alone_are_refused(
         assert text in check_bag(bag, contract).findings.problems
 
 
+@pytest.mark.parametrize("tick", ["grid", "action"])
+@pytest.mark.parametrize("back_ms", [350, 3000])
+@pytest.mark.parametrize("way", [Way(), Way(chunk_size=600), Way("db3")], ids=str)
+def test_commands_whose_stamps_go_back_with_the_recorders_clock_are_split(
+    tmp_path: Path, way: Way, back_ms: int, tick: str
+) -> None:
+    """In the order of their log times, stamps go back; as they were written, the clock did."""
+    said = Said()
+    said.recorder_set_back(30, back_ms, stamps=True)
+    said.command_stamps_ns = said.commands_ns - 2 * MS
+    bag = write_bag(tmp_path / "bag", recorded(said), way)
+    assert "recorder's clock was set back" in refusal(stamped(tick=tick), bag, tmp_path / "out")
+    split = stamped(tick=tick, clock="split")
+    assert check_bag(bag, split).findings.problems == []
+    episodes = pairs(split, bag, tmp_path / "out")
+    assert len(episodes) == 2
+    assert all(map(is_sound, episodes))
+    assert min(min(pair) for pair in episodes[1]) >= 30
+
+
 EARLY = {
     "for good": slice(30, None),
     "first 3": slice(3),
