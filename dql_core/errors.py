@@ -84,7 +84,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if hint := nearest(name, known):
         return hint
-    return f" (known: {listed(known, MAX_LISTED)})" if known else ""
+    if len(known) > MAX_LISTED:
+        known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
+    return f" (known: {', '.join(known)})" if known else ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
