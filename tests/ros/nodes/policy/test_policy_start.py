@@ -318,7 +318,7 @@ def test_cycles_of_the_lifecycle_leave_no_memory_behind(
     process = robot.start(NODE, **safe)
     arm = Arm(robot)
     kilobytes: list[int] = []
-    for _ in range(24):
+    for _ in range(36):
         assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
         arm.aim(arm.now_ns)
         for transition in (Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE):
@@ -327,8 +327,9 @@ def test_cycles_of_the_lifecycle_leave_no_memory_behind(
             assert answer.result().success
         assert robot.probe.change_state(NODE, Transition.TRANSITION_CLEANUP)
         kilobytes.append(resident_kilobytes(process.pid))
-    # The first cycles fill caches; each one left 700 kB behind when nothing was let go of.
-    assert kilobytes[-1] - kilobytes[11] < 12 * 200, kilobytes
+    # The first cycles fill caches; each one left 700 kB behind when nothing was let go of. Between
+    # few, a megabyte that the allocator takes at once, for a thread, would count as much as a leak.
+    assert kilobytes[-1] - kilobytes[11] < 24 * 200, kilobytes
 
 
 def resident_kilobytes(process: int) -> int:
