@@ -327,8 +327,8 @@ def test_cycles_of_the_lifecycle_leave_no_memory_behind(
             assert answer.result().success
         assert robot.probe.change_state(NODE, Transition.TRANSITION_CLEANUP)
         kilobytes.append(resident_kilobytes(process.pid))
-    # The first cycles fill caches; each one left 700 kB behind when nothing was let go of. Over few
-    # cycles, a megabyte that the allocator takes at once for a thread would look like a leak.
+    # The first cycles fill caches; each one left 700 kB behind when nothing was let go of. Over a
+    # few cycles, a megabyte that the allocator takes at once would look like a leak.
     assert kilobytes[-1] - kilobytes[11] < 24 * 200, kilobytes
 
 
