@@ -159,7 +159,9 @@ class SqliteFile(StorageFile):
     def _connect(self) -> sqlite3.Connection:
         """Open the file for reading, without locks and with an end to every query."""
         uri = f"{self._file.resolve().as_uri()}?mode=ro&immutable=1"
-        connection = sqlite3.connect(uri, uri=True)
+        # One thread at a time uses it; a reading that is given up may be closed by any thread, the
+        # one in which garbage is collected.
+        connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         left = _STEPS_AT_LEAST + _STEPS_PER_BYTE * self._file.stat().st_size
 
         def look() -> bool:

@@ -1,7 +1,8 @@
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_many_rows_come_in_several_batches(tmp_path: Path) -> None:
         sizes = [sum(map(len, batch.blocks)) for batch in bag.batches(frozenset({"/a"}))]
     assert sum(sizes) == 10_000
     assert len(sizes) >= 3
+
+
+def test_a_reading_that_is_given_up_may_be_closed_by_any_thread(tmp_path: Path) -> None:
+    with Bag(write_sqlite(tmp_path / "x.db3", ramp(20_000))) as bag:
+        batches = bag.batches(frozenset({"/a"}))
+        next(batches)
+        assert isinstance(batches, Generator)
+        with ThreadPoolExecutor(1) as other:
+            # Raises what closing it raised there.
+            other.submit(batches.close).result()
 
 
 def test_messages_compressed_one_by_one_are_decompressed(tmp_path: Path) -> None:
