@@ -148,6 +148,9 @@ class PolicyConfig(StrictModel):
         gradient_clip: Largest norm of the gradient; null for no limit.
         eta: Weight of the values against the imitation of the data; larger trusts the critics
             more. No part of Diffusion-BC.
+        max_imitation_ratio: How many times as large as that of a twin that only imitates the
+            policy's imitation loss may get; where it would be larger, the weight of the values
+            falls below eta. Null for no limit, as in the paper.
         policy_gradient: Where the gradient of the values enters: at the end of the whole reverse
             ``chain`` as in the paper, or at the clean action that ``one_step`` predicts from a
             noised action of the data (Efficient Diffusion Policy, arXiv 2305.20081).
@@ -162,6 +165,7 @@ class PolicyConfig(StrictModel):
     learning_rate: float = Field(default=3e-4, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     eta: float = Field(default=1.0, ge=0)
+    max_imitation_ratio: float | None = Field(default=None, gt=1)
     policy_gradient: Literal["chain", "one_step"] = "chain"
     ema_rate: float = Field(default=0.005, gt=0, le=1)
     ema_every: int = Field(default=5, ge=1)

@@ -19,7 +19,7 @@ from dql_core.models.critic import CriticEnsemble
 
 
 class Losses(Protocol):
-    """A frozen dataclass of scalar tensors whose field names become metrics.
+    """A frozen dataclass of scalar tensors whose field names become metrics, if not None.
 
     That of an algorithm with critics has a ``q_magnitude``, too: the mean absolute action value.
     """
@@ -87,6 +87,10 @@ class BaseAgent(ABC, Generic[LossesT_co]):
     @abstractmethod
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
         """Return what behaviour cloning minimises, a scalar, without learning."""
+
+    def lone_imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor | None:
+        """Return the same of a twin that only imitates; None where there is no twin."""
+        return None
 
     @abstractmethod
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> LossesT_co:

@@ -71,11 +71,13 @@ class DiffusionPolicy(nn.Module):
         alpha_bars = torch.tensor(self.schedule.alpha_bars, dtype=torch.float32)
         self.register_buffer("alpha_bars", alpha_bars, persistent=False)
 
-    def denoise(self, batch: Batch, noise: UpdateNoise) -> Denoised:
-        """Put noise into the data's actions and let the learning network predict it."""
+    def denoise(
+        self, batch: Batch, noise: UpdateNoise, network: Denoiser | None = None
+    ) -> Denoised:
+        """Put noise into the data's actions and let a network predict it, or the learning one."""
         alpha_bar = self.alpha_bars[noise.step][:, None]
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
-        predicted = self.online(noisy, noise.step, batch.observation)
+        predicted = (network or self.online)(noisy, noise.step, batch.observation)
         target = noise.imitation if self.process.prediction == "epsilon" else batch.action
         return Denoised(predicted, target, self.process.clean_action(noisy, predicted, alpha_bar))
 

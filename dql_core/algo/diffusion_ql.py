@@ -6,7 +6,7 @@ the values of the averaged policy. What an update draws at random comes in as an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.expectile import ExpectileCritics
+from dql_core.algo.guidance import GuidanceLimit
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import UpdateNoise
 from dql_core.config import TrainConfig
@@ -33,6 +34,9 @@ class QLLosses:
         q_magnitude: Mean absolute value of the data's actions.
         q_target: Mean target of the critics.
         targets_clipped: Share of the targets that were clipped to what the rewards allow.
+        guidance: Weight of the values in the policy's loss; eta if nothing limits it.
+        imitation_alone: L_d of the twin that only imitates, if there is one.
+        value: Expectile loss of the state values, if there are any.
     """
 
     imitation: Tensor
@@ -42,17 +46,9 @@ class QLLosses:
     q_magnitude: Tensor
     q_target: Tensor
     targets_clipped: Tensor
-
-
-@dataclass(frozen=True)
-class ExpectileLosses(QLLosses):
-    """Likewise, with what the state values minimised.
-
-    Attributes:
-        value: Expectile loss of the state values.
-    """
-
-    value: Tensor
+    guidance: Tensor
+    imitation_alone: Tensor | None = None
+    value: Tensor | None = None
 
 
 class DiffusionQL(DiffusionAgent[QLLosses]):
@@ -60,6 +56,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
 
     Attributes:
         critics: The critics and their slow copies.
+        limit: Keeps guidance from spoiling imitation; None if nothing does.
     """
 
     critics: Critics
@@ -81,6 +78,18 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         self.critics = make_critics(config, *sizes, generator.device)
         self.modules |= self.critics.modules
         self.optimizers |= self.critics.optimizers
+        self.limit: GuidanceLimit | None = None
+        ratio = config.policy.max_imitation_ratio
+        if config.policy.eta > 0 and ratio is not None:
+            self.limit = GuidanceLimit(self.policy.online, config, ratio)
+            self.modules["guidance"] = self.limit
+            self.optimizers["imitator"] = self.limit.optimizer
+
+    def lone_imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor | None:
+        """Return the imitation loss of the twin, if there is one."""
+        if self.limit is None:
+            return None
+        return self.policy.denoise(batch, noise, self.limit.imitator).loss
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         """Improve the critics, then the policy, then let the slow copies follow."""
@@ -90,15 +99,19 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             loss = self.critics.value_loss(batch)
         self.optimizers["value"].step(loss)
         losses = self._learn_from_values(batch, noise)
-        return ExpectileLosses(**vars(losses), value=loss.detach())
+        return replace(losses, value=loss.detach())
 
     def _learn_from_values(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         target = self._target(batch, noise.target)
         loss_critic, q_data, q_magnitude = self._critic_losses(batch, target.values)
         self.optimizers["critic"].step(loss_critic)
 
-        loss_policy, imitation, improvement = self._policy_losses(batch, noise)
+        guidance = self._guidance_weight()
+        imitation, improvement = self._policy_losses(batch, noise)
+        is_guided = self._config.policy.eta > 0
+        loss_policy = imitation + guidance * improvement if is_guided else imitation
         self.optimizers["policy"].step(loss_policy)
+        alone = self._imitate_alone(batch, noise, imitation.detach())
 
         self._average.move()
         self.critics.average.move()
@@ -110,6 +123,8 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             q_magnitude=q_magnitude.detach(),
             q_target=target.values.mean(),
             targets_clipped=target.clipped,
+            guidance=guidance,
+            imitation_alone=alone,
         )
 
     def _target(self, batch: Batch, noise: Tensor) -> Targets:
@@ -124,23 +139,33 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             q_values = self.critics.online(batch.observation, batch.action).float()
         return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
-    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor, Tensor]:
-        """The policy's loss and its two parts, L_d and L_q."""
-        eta = self._config.policy.eta
+    def _guidance_weight(self) -> Tensor:
+        eta = torch.full((), self._config.policy.eta, device=self.policy.alpha_bars.device)
+        return eta if self.limit is None else eta * self.limit.weight
+
+    def _imitate_alone(self, batch: Batch, noise: UpdateNoise, imitation: Tensor) -> Tensor | None:
+        """Let the twin imitate, and its loss limit the weight of the values from now on."""
+        if self.limit is None:
+            return None
+        with self.execution.precision():
+            loss = self.policy.denoise(batch, noise, self.limit.imitator).loss
+        self.limit.optimizer.step(loss)
+        self.limit.follow(imitation, loss.detach())
+        return loss.detach()
+
+    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor]:
+        """The two parts of the policy's loss, L_d and L_q."""
         with self.execution.precision():
             denoised = self.policy.denoise(batch, noise)
             # Without guidance L_q is measured, which takes no gradients.
-            with torch.set_grad_enabled(eta > 0):
+            with torch.set_grad_enabled(self._config.policy.eta > 0):
                 if self._config.policy.policy_gradient == "one_step":
                     action = denoised.clean
                 else:
                     sample = partial(self.policy.process.sample, self.policy.online)
                     action = sample(batch.observation, noise.policy)
                 guiding, other = self._guidance(batch.observation, action, noise.guide)
-        improvement = improvement_loss(guiding, other)
-        if eta == 0:
-            return denoised.loss, denoised.loss, improvement
-        return denoised.loss + eta * improvement, denoised.loss, improvement
+        return denoised.loss, improvement_loss(guiding, other)
 
     def _guidance(
         self, observation: Tensor, action: Tensor, guide: Tensor

@@ -169,7 +169,9 @@ class CapturedUpdate(Generic[Result]):
 
 
 def _map_tensors(function: Callable[[Tensor], Tensor], values: Any) -> Any:
-    fields = {name: function(tensor) for name, tensor in vars(values).items()}
+    fields = {
+        name: function(tensor) for name, tensor in vars(values).items() if tensor is not None
+    }
     return dataclasses.replace(values, **fields)
 
 

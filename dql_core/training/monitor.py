@@ -136,8 +136,9 @@ class Monitor:
 
     def add(self, losses: Losses) -> None:
         """Add one update's losses."""
-        self._names = tuple(vars(losses))
-        self._pending.append(torch.stack(list(vars(losses).values())))
+        measured = {name: loss for name, loss in vars(losses).items() if loss is not None}
+        self._names = tuple(measured)
+        self._pending.append(torch.stack(list(measured.values())))
         if self._started is not None:
             self._note_first_update(self._started)
             self._started = None

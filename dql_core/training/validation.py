@@ -168,33 +168,34 @@ class HeldOut:
         """Measure an agent.
 
         Returns:
-            ``held_out_imitation``: mean imitation loss. With values also ``held_out_td_error``:
-            mean squared difference of the critics from their targets; ``held_out_value_error``:
-            mean absolute difference of what the critics say together from the return that
-            followed; and
-            ``held_out_value_rank``: Spearman's correlation of these two. Where an episode was
-            truncated, the target critics' value of its last observation replaces what would have
-            followed.
+            ``held_out_imitation``: mean imitation loss; ``held_out_imitation_alone``: that of the
+            twin that only imitates, where one limits the guidance. With values also
+            ``held_out_td_error``: mean squared difference of the critics from their targets;
+            ``held_out_value_error``: mean absolute difference of what the critics say together
+            from the return that followed; and ``held_out_value_rank``: Spearman's correlation of
+            these two. Where an episode was truncated, the target critics' value of its last
+            observation replaces what would have followed.
         """
         noise = dataclasses.replace(
             agent.noise, generator=make_generator(self._seed, self._device)
         )
-        errors, values = [], []
+        sums: dict[str, Tensor] = {}
+        values = []
         for batch in _split(self._batch):
             drawn = noise.draw(len(batch.reward))
-            imitation = agent.imitation_loss(batch, drawn)
-            td_error = torch.zeros_like(imitation)
+            errors = {"held_out_imitation": agent.imitation_loss(batch, drawn)}
+            if (alone := agent.lone_imitation_loss(batch, drawn)) is not None:
+                errors["held_out_imitation_alone"] = alone
             if agent.critics:
                 sample = agent.target_sampler
                 target, _ = agent.critics.targets(batch, sample, drawn.target)
                 q_values = agent.critics.online(batch.observation, batch.action)  # (E, B)
-                td_error = (q_values - target).square().mean()
+                errors["held_out_td_error"] = (q_values - target).square().mean()
                 values.append(agent.critics.estimate(q_values))
-            errors.append(torch.stack([imitation, td_error]) * len(batch.reward))
-        imitation, td_error = torch.stack(errors).sum(dim=0) / len(self._returns)
-        measures = {"held_out_imitation": imitation.item()}
+            for name, error in errors.items():
+                sums[name] = sums.get(name, 0.0) + error * len(batch.reward)
+        measures = {name: total.item() / len(self._returns) for name, total in sums.items()}
         if agent.critics:
-            measures["held_out_td_error"] = td_error.item()
             measures |= self._value_errors(agent, agent.critics, noise, torch.cat(values))
         return measures
 
