@@ -1,7 +1,8 @@
 """The policy node with a policy that does nothing but tell what it observes, and when.
 
 It publishes JSON texts: on ``~/seen`` each observation with the time of the node's clock, and on
-``~/heard`` that time after each message of an observed topic or of the clock.
+``~/heard`` that time after each message of an observed topic or of the clock. Both say how many
+such messages there were by then.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Witness:
     def __init__(self, node: Node, spec: PolicySpec) -> None:
         self.spec = spec
         self._node = node
+        self._count = 0
         # Latched: the test may come to know of these topics after the first messages.
         self._seen = node.create_publisher(String, "~/seen", reliable(1000, latched=True))
         self._heard = node.create_publisher(String, "~/heard", reliable(1000, latched=True))
@@ -44,16 +46,17 @@ class Witness:
         """Nothing to begin."""
 
     def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
-        seen = {"now": self._now_ns(), "bytes": observation.tobytes().hex()}
+        seen = {**self._by_now(), "bytes": observation.tobytes().hex()}
         self._seen.publish(String(data=json.dumps(seen)))
         action = np.asarray(self.spec.action_low, dtype=np.float32)
         return Decision(action, np.zeros(1, np.float32), action[None])
 
     def _hear(self, _message: object) -> None:
-        self._heard.publish(String(data=json.dumps({"now": self._now_ns()})))
+        self._count += 1
+        self._heard.publish(String(data=json.dumps(self._by_now())))
 
-    def _now_ns(self) -> int:
-        return int(self._node.get_clock().now().nanoseconds)
+    def _by_now(self) -> dict[str, int]:
+        return {"now": int(self._node.get_clock().now().nanoseconds), "count": self._count}
 
 
 def load_witness(node: Node, spec: PolicySpec) -> LoadedPolicy:

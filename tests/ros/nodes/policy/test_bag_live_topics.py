@@ -78,6 +78,7 @@ class Replayer:
 
     def __init__(self, probe: Probe, contract: Contract) -> None:
         self._probe = probe
+        self._count = 0
         node = probe.node
         self._heard: list[String] = probe.collect(String, "/witness/heard", latched=True)
         self._seen: list[String] = probe.collect(String, "/witness/seen", latched=True)
@@ -110,9 +111,10 @@ class Replayer:
         self._seen.clear()
 
         def shown() -> list[str]:
-            """Without those on which the policy was warmed up, which may come this late."""
+            """Without those of before the last message, which may come this late."""
             seen = [json.loads(message.data) for message in self._seen]
-            return [each["bytes"] for each in seen if each["now"] == time_ns]
+            wanted = {"now": time_ns, "count": self._count}
+            return [each["bytes"] for each in seen if each.items() >= wanted.items()]
 
         self._probe.until(lambda: len(shown()) >= LOOKS, f"an observation at {time_ns}")
         return bytes.fromhex(shown()[LOOKS - 1])
@@ -122,7 +124,9 @@ class Replayer:
         self._heard.clear()
         publisher.publish(message)
         self._probe.until(lambda: self._heard, "an answer of the node")
-        return int(json.loads(self._heard[-1].data)["now"])
+        heard = json.loads(self._heard[-1].data)
+        self._count = heard["count"]
+        return int(heard["now"])
 
 
 @contextmanager
