@@ -432,7 +432,21 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         ConfigError: Naming the file or the override, the key, its value and the rule it breaks.
     """
     document = read_yaml(path, ConfigError)
-    config = parse(document, TrainConfig, str(path), ConfigError)
+    return _overridden(document, parse(document, TrainConfig, str(path), ConfigError), overrides)
+
+
+def stated_config(overrides: Sequence[str]) -> TrainConfig:
+    """Return a configuration in which nothing is set but what ``overrides`` say.
+
+    Raises:
+        ConfigError: As `load_config` does.
+    """
+    return _overridden({}, TrainConfig(), overrides)
+
+
+def _overridden(
+    document: dict[str, Any], config: TrainConfig, overrides: Sequence[str]
+) -> TrainConfig:
     breach: ConfigError | None = None
     for override in overrides:
         _apply(document, override)

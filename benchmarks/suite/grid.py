@@ -27,9 +27,17 @@ from dql_core.process import INTERRUPTED
 # What is compared on all sets; the preset's further seeds stand for those of the paper's code,
 # where its first one agrees with it.
 FIRST = tuple(METHODS)
-SMALL = ("default", "diffusion_bc")
+SMALL = ("default", "derived", "diffusion_bc")
 SUBSETS = (10, 25)
-AGAIN = ("default", "diffusion_bc", "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql", "paper_preset")
+AGAIN = (
+    "default",
+    "derived",
+    "diffusion_bc",
+    "td3_bc",
+    "d3rlpy_td3_bc",
+    "d3rlpy_iql",
+    "paper_preset",
+)
 Job = tuple[str, str, int]
 
 

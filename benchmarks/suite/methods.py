@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from benchmarks.suite.sets import TaskSet
 from dql_core.config import TrainConfig
+from dql_core.data.dataset import load_datasets
 from dql_core.errors import ConfigError, did_you_mean
 from dql_core.strict_yaml import parse, parse_assignment
+from dql_core.training.derived import derive
 
 Source = Literal["ours", "paper", "d3rlpy"]
 
@@ -23,12 +25,14 @@ class Method:
         label: In tables.
         source: Whose code learns.
         settings: Of our configuration, beyond its defaults.
+        is_derived: Whether the rest is derived from the data, as `dql train` does it.
     """
 
     name: str
     label: str
     source: Source = "ours"
     settings: dict[str, Any] = field(default_factory=dict)
+    is_derived: bool = False
 
 
 METHODS = {
@@ -46,6 +50,7 @@ METHODS = {
         Method("td3_bc", "TD3+BC", settings={"agent": "td3_bc"}),
         Method("paper_preset", "Diffusion-QL, preset: paper", settings={"preset": "paper"}),
         Method("default", "Diffusion-QL"),
+        Method("derived", "Diffusion-QL, derived", is_derived=True),
         Method(
             "one_step", "Diffusion-QL, one_step", settings={"policy.policy_gradient": "one_step"}
         ),
@@ -79,6 +84,7 @@ def configuration(
 
     Raises:
         ConfigError: If an override is wrong.
+        DatasetError: If the rest is to be derived from a dataset that cannot be read.
     """
     document: dict[str, Any] = {"run": dict(run), "data": {"dataset": run.pop("dataset")}}
     document["run"].pop("dataset")
@@ -92,4 +98,7 @@ def configuration(
         for section in sections:
             place = place.setdefault(section, {})
         place[last] = value
-    return parse(document, TrainConfig, f"--method {method.name}", ConfigError)
+    config = parse(document, TrainConfig, f"--method {method.name}", ConfigError)
+    if method.is_derived:
+        return derive(load_datasets(config.data.datasets), config).config
+    return config

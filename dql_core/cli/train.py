@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,10 +23,12 @@ from rich.table import Column, Table
 
 from dql_core.cli.console import new_folder, plain_table
 from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
-from dql_core.config import TrainConfig, load_config
+from dql_core.config import TrainConfig, load_config, stated_config
+from dql_core.data.dataset import load_datasets
 from dql_core.errors import ConfigError, DqlError
 from dql_core.files import write_text
 from dql_core.process import INTERRUPTED, log_lines
+from dql_core.training.derived import DERIVED_FILE, derive
 from dql_core.training.loop import train as run_training
 from dql_core.training.multi_seed import (
     SUMMARY_FILE,
@@ -41,6 +44,7 @@ from dql_core.training.multi_seed import (
     summarize,
 )
 from dql_core.training.run_files import checkpoint_steps, read_best
+from dql_core.training.run_folder import require_new
 from dql_core.training.saved_config import require_equal, saved_config
 
 SPEED = "updates_per_s"
@@ -50,7 +54,10 @@ SHOWN = ("imitation", "improvement", "critic", "q_data")
 def train(
     config: Annotated[
         Path | None,
-        typer.Argument(help="Training configuration, for example config/train/imitate.yaml."),
+        typer.Argument(
+            help="Training configuration, for example config/train/imitate.yaml. Without one, it "
+            "is derived from the data; RUN/derived.yaml says it, with the reasons."
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
@@ -63,7 +70,7 @@ def train(
         Path | None,
         typer.Option(
             help="Run folder: configuration, metrics, TensorBoard events and checkpoints. Must be "
-            "new or empty. By default runs/CONFIG/TIME."
+            "new or empty. By default runs/CONFIG/TIME, or runs/DATASET/TIME."
         ),
     ] = None,
     overrides: Annotated[
@@ -71,7 +78,8 @@ def train(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Override one key of CONFIG, such as run.steps=2000 or policy.eta=2; repeatable.",
+            help="Set one key, whatever CONFIG or the data say, such as run.steps=2000 or "
+            "policy.eta=2; repeatable.",
         ),
     ] = None,
     eval_env: Annotated[
@@ -105,7 +113,8 @@ def train(
 ) -> None:
     """Train a policy on a dataset.
 
-    Trains Diffusion-QL, or what --set agent=... names.
+    Trains Diffusion-QL, or what --set agent=... names. Without CONFIG, sizes
+    and scales are derived from the data, and each is shown with its reason.
 
     Ctrl-C saves a checkpoint and stops; --resume RUN continues from there, or
     from the last checkpoint after a crash.
@@ -124,18 +133,51 @@ def train(
             unchanged = _unchanged(resume, saved_config(resume), request)
             _train_one(unchanged, resume, console, resume=True)
         return
-    configured, folder = settings(request), out or new_folder(config.stem if config else "")
-    if seeds is None:
-        _train_one(configured, folder, console, resume=False)
+    _train_new(request, out, seeds, console)
+
+
+def _train_new(request: Request, out: Path | None, seeds: str | None, console: Terminal) -> None:
+    wanted = None if seeds is None else parse_seeds(seeds)
+    config, files = settings(request), dict[str, str]()
+    folder = out or new_folder(
+        request.config.stem if request.config else Path(config.data.datasets[0]).name
+    )
+    require_new(folder)
+    if request.config is None:
+        config, files = _derived(config, folder, console)
+    if wanted is None:
+        _train_one(config, folder, console, files=files)
     else:
-        wanted = parse_seeds(seeds)
-        create_seed_folder(folder, configured, wanted)
-        train_seeds(folder, seed_runs(folder, configured, wanted), console)
+        create_seed_folder(folder, config, wanted, files)
+        train_seeds(folder, seed_runs(folder, config, wanted), console)
 
 
-def _train_one(config: TrainConfig, run: Path, console: Terminal, *, resume: bool) -> None:
+def _derived(
+    stated: TrainConfig, folder: Path, console: Terminal
+) -> tuple[TrainConfig, dict[str, str]]:
+    """Show what is derived from the data; return it, and the file that says so."""
+    with log_lines(logging.NullHandler()):  # the training loads it again, and reports then
+        derivation = derive(load_datasets(stated.data.datasets), stated)
+    lines = [f"derived from {derivation.data}:", *(f"  {each}" for each in derivation.choices)]
+    lines.append(
+        f"{folder / DERIVED_FILE} has all this: edit it and give it to 'dql train', or use --set"
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    return derivation.config, {DERIVED_FILE: derivation.to_yaml()}
+
+
+def _train_one(
+    config: TrainConfig,
+    run: Path,
+    console: Terminal,
+    *,
+    resume: bool = False,
+    files: Mapping[str, str] | None = None,
+) -> None:
     with TrainingBars(config.run.steps, console) as bars, log_lines(ConsoleLines(console)):
-        result = run_training(config, run, bars.add(config.agent, run), resume=resume)
+        report = bars.add(config.agent, run)
+        result = run_training(config, run, report, resume=resume, files=files)
     for line in best_lines(run):
         console.print(line, soft_wrap=True, highlight=False)
     if not result.finished:
@@ -161,21 +203,26 @@ class Request:
 
 
 def settings(request: Request) -> TrainConfig:
-    """Return the configuration of a new run.
+    """Return the configuration of a new run; without a file, what the command line states.
 
     Raises:
-        ConfigError: If none is named or it is wrong.
+        ConfigError: If it is wrong, or neither a file nor a dataset is named.
     """
-    if request.config is None:
-        raise ConfigError("name a configuration, or a run to resume: --resume RUN")
-    config = load_config(request.config, request.overrides)
+    if request.config is not None:
+        config = load_config(request.config, request.overrides)
+    else:
+        config = stated_config(request.overrides)
     sources = [_found_again(source) for source in request.datasets or config.data.datasets]
-    env = config.evaluation.env if request.eval_env is None else request.eval_env
-    changes = {
-        "data": config.data.model_copy(update={"dataset": _one_or_several(sources)}),
-        "evaluation": config.evaluation.model_copy(update={"env": env}),
-    }
-    return config.model_copy(update=changes)
+    if request.config is None and not sources:
+        raise ConfigError(
+            "name a dataset: --dataset DIR; or a configuration, or a run to resume: --resume RUN"
+        )
+    data = config.data.model_copy(update={"dataset": _one_or_several(sources)})
+    config = config.model_copy(update={"data": data})
+    if request.eval_env is None:
+        return config
+    evaluation = config.evaluation.model_copy(update={"env": request.eval_env})
+    return config.model_copy(update={"evaluation": evaluation})
 
 
 def _found_again(source: str) -> str:

@@ -60,7 +60,12 @@ class TrainingResult:
 
 
 def train(
-    config: TrainConfig, out: Path, report: Report | None = None, *, resume: bool = False
+    config: TrainConfig,
+    out: Path,
+    report: Report | None = None,
+    *,
+    resume: bool = False,
+    files: Mapping[str, str] | None = None,
 ) -> TrainingResult:
     """Train an agent and leave its metrics and checkpoints in ``out``.
 
@@ -70,6 +75,7 @@ def train(
         report: Called with the step and the metrics after every reading.
         resume: Continue the run in ``out``, from its last checkpoint: on the CPU it ends with
             the same bits as one that never stopped.
+        files: Further texts for the folder of a new run, by the name of their file.
 
     Raises:
         ConfigError: If ``out`` holds something already, or, to resume, a run that began with
@@ -81,13 +87,14 @@ def train(
         OutputError: If ``out`` cannot be written.
     """
     with _resumable(out):
-        return _train(config, out, report, resume=resume)
+        begun = _resume(config, out) if resume else _start(config, out, files or {})
+        return _train(config, out, begun, report)
 
 
 def _train(
-    config: TrainConfig, out: Path, report: Report | None, *, resume: bool
+    config: TrainConfig, out: Path, begun: tuple[Checkpoint, TrainingData], report: Report | None
 ) -> TrainingResult:
-    run, data = _resume(config, out) if resume else _start(config, out)
+    run, data = begun
     agent, batches = run.agent, make_batches(run, data.learned)
     with (
         exclusive_lock(out),
@@ -135,13 +142,15 @@ def _resumable(out: Path) -> Iterator[None]:
         raise OutputError(f"{cause}; then resume: dql train --resume {out}") from cause
 
 
-def _start(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
+def _start(
+    config: TrainConfig, out: Path, files: Mapping[str, str]
+) -> tuple[Checkpoint, TrainingData]:
     require_new(out)
     data = load_training_data(config)
     require_meaningful_split(data, config.validation.held_out)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
-    create_run_folder(out, config, data)
+    create_run_folder(out, config, data, files)
     return new_run(config, data.learned), data
 
 

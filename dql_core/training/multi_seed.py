@@ -198,8 +198,19 @@ class SeedsDocument(StrictModel):
     config: TrainConfig
 
 
-def create_seed_folder(folder: Path, config: TrainConfig, seeds: Sequence[int]) -> None:
+def create_seed_folder(
+    folder: Path,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    files: Mapping[str, str] | None = None,
+) -> None:
     """Make ``folder`` and note in it what is to be run there.
+
+    Args:
+        folder: Of all runs.
+        config: What is run with each of the seeds.
+        seeds: The seeds.
+        files: Further texts by the name of their file.
 
     Raises:
         ConfigError: If it already holds something.
@@ -208,6 +219,8 @@ def create_seed_folder(folder: Path, config: TrainConfig, seeds: Sequence[int]) 
     folder.mkdir(parents=True, exist_ok=True)
     document = SeedsDocument(seeds=tuple(seeds), config=config).model_dump(mode="json")
     write_text(folder / SEEDS_FILE, json.dumps(document, indent=2) + "\n")
+    for name, text in (files or {}).items():
+        write_text(folder / name, text)
 
 
 def is_seed_folder(folder: Path) -> bool:

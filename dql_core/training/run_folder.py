@@ -8,7 +8,7 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -53,8 +53,16 @@ def require_new(folder: Path) -> None:
     require_free(folder, ConfigError, ", or resume this run with --resume")
 
 
-def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> None:
+def create_run_folder(
+    folder: Path, config: TrainConfig, data: TrainingData, files: Mapping[str, str]
+) -> None:
     """Make ``folder`` and write ``config.yaml``, ``spec.json`` and ``run.json`` into it.
+
+    Args:
+        folder: The run's folder.
+        config: What is trained.
+        data: What it is trained on.
+        files: Further texts by the name of their file.
 
     Raises:
         ConfigError: If the folder already holds something.
@@ -73,6 +81,8 @@ def create_run_folder(folder: Path, config: TrainConfig, data: TrainingData) -> 
     with atomic_directory(folder, error=ConfigError) as new:
         (new / SPEC_FILE).write_text(json.dumps(data.recorded.spec.to_json(), indent=2) + "\n")
         (new / CONFIG_FILE).write_text(config.to_yaml())
+        for name, text in files.items():
+            (new / name).write_text(text, encoding="utf-8")
         write_run_info(new, config_hashes(new / CONFIG_FILE, config) | info)
 
 

@@ -19,6 +19,7 @@ from benchmarks.suite.table import scores
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError
+from dql_core.training.derived import derive
 from tests.benchmarks.conftest import made_row
 
 NAME = "hopper-mixed"
@@ -177,6 +178,22 @@ def test_our_methods_are_configurations() -> None:
     assert default == TrainConfig.model_validate({"data": {"dataset": "d"}})
 
 
+def test_a_derived_configuration_is_that_of_the_data_with_the_suites_updates(
+    agents: Path, tmp_path: Path
+) -> None:
+    make_data(["--agents", str(agents), "--sets", NAME, "--size", "300", "--out", str(tmp_path)])
+    dataset = str(tmp_path / NAME)
+    config = configuration(
+        find_method("derived"), find_set(NAME), ["critic.tau=0.1"], dataset=dataset, steps=70
+    )
+    assert (config.run.steps, config.critic.tau, config.data.dataset) == (70, 0.1, dataset)
+    stated = TrainConfig.model_validate(
+        {"run": {"steps": 70}, "critic": {"tau": 0.1}, "data": {"dataset": dataset}}
+    )
+    assert config == derive(load_dataset(dataset), stated).config
+    assert config.critic.layer_norm
+
+
 def test_steps_are_spread_evenly_and_end_with_the_last_update(tmp_path: Path) -> None:
     plan = Plan(NAME, find_set(NAME), tmp_path, 0, 105, 10, 1, tmp_path)
     assert plan.steps == [*range(10, 101, 10), 105]
@@ -188,7 +205,7 @@ def test_the_grid_has_one_seed_of_all_and_three_of_what_is_compared() -> None:
     seeds = {method: {s for name, m, s in rows if m == method} for method in METHODS}
     assert seeds["paper"] == {0}
     few = list(small_jobs(list(SETS)))
-    assert len(few) == len(set(few)) == 7 * 2 * 2 * 3
+    assert len(few) == len(set(few)) == 7 * 3 * 2 * 3
     assert {find_set(name).name for name, *_ in few} == set(SETS)
     assert seeds["default"] == seeds["paper_preset"] == seeds["d3rlpy_iql"] == {0, 1, 2}
 

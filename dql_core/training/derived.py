@@ -1,0 +1,376 @@
+"""A configuration that is derived from the data: each choice is a value and its reason.
+
+One rule after the other looks at the data and at what is settled by then. What the user states
+goes before every rule. The constants are what can be changed by measuring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import yaml
+
+from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
+from dql_core.data.checks import require_finite
+from dql_core.data.dataset import LoadedDataset
+from dql_core.data.return_range import recorded_returns
+from dql_core.data.reward_transforms import fit_rewards
+from dql_core.errors import ConfigError, visible
+from dql_core.strict_yaml import parse
+from dql_core.training.preparation import FEWEST_HELD_OUT
+
+DERIVED_FILE = "derived.yaml"
+# Below either, values of actions that nobody recorded cannot be trusted.
+FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
+# How often each transition is learned from, within bounds of the updates.
+PASSES = 600
+LEAST_STEPS, MOST_STEPS = 5_000, 100_000
+# A batch has at most this share of the transitions, within bounds.
+BATCH_SHARE = 1 / 8
+SMALLEST_BATCH, LARGEST_BATCH = 64, 256
+CHECKPOINTS = 10
+# Episodes from which on a share of them is held out.
+HELD_OUT_SHARES = ((100, 0.05), (30, 0.1))
+# A discount looks 1 / (1 - discount) steps ahead: half an episode, within bounds.
+LOOKS_AHEAD_OF_EPISODE = 0.5
+FEWEST_STEPS_AHEAD, STEPS_AHEAD, MOST_STEPS_AHEAD = 10, 100, 300
+SECONDS_AHEAD = 2.0
+# Sizes of recorded discounted returns that critics learn well.
+SMALLEST_RETURN, LARGEST_RETURN = 1.0, 100.0
+# Below it, networks are half as wide.
+WIDE_FROM_TRANSITIONS = 2_000
+NARROW, WIDE = 128, 256
+# At more steps than this, every schedule is fine enough.
+COARSE_DIFFUSION_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One key of a configuration.
+
+    Attributes:
+        key: ``section.key``, or the key of the top.
+        value: Its value, as yaml has it.
+        reason: Why, in a few words.
+    """
+
+    key: str
+    value: Any
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """Its value as yaml."""
+        text: str = yaml.safe_dump(self.value, default_flow_style=True, width=math.inf)
+        return text.removesuffix("\n").removesuffix("\n...")
+
+    def __str__(self) -> str:
+        """Return it as one line."""
+        return visible(f"{self.key}: {self.text} ({self.reason})")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A configuration and where its values come from.
+
+    Attributes:
+        config: The configuration.
+        choices: What a rule was asked for, in the configuration's order.
+        stated: What else was stated.
+        data: The data in a few words.
+    """
+
+    config: TrainConfig
+    choices: tuple[Choice, ...]
+    stated: tuple[Choice, ...]
+    data: str
+
+    def to_yaml(self) -> str:
+        """Return it as a file for `dql train`, each key with its reason; the rest are defaults."""
+        lines = [
+            f"# Derived by 'dql train' from {self.data}.",
+            "# Change what you know better, and train again: dql train FILE. Keys that are left",
+            "# out have their defaults.",
+        ]
+        section = ""
+        for choice in _in_order([*self.choices, *self.stated]):
+            *sections, key = choice.key.split(".")
+            if sections and sections[0] != section:
+                section = sections[0]
+                lines.append(f"{section}:")
+            indent = "  " if sections else ""
+            lines.append(f"{indent}{key}: {choice.text}  # {visible(choice.reason)}")
+        return "\n".join(lines) + "\n"
+
+
+def derive(dataset: LoadedDataset, stated: TrainConfig) -> Derivation:
+    """Derive what is not stated.
+
+    Args:
+        dataset: What is learned from.
+        stated: Only what is set in it counts as stated; a preset's keys are set by it.
+
+    Raises:
+        ConfigError: If what is stated does not go with what the data needs.
+        DatasetError: If a number is not finite.
+    """
+    require_finite(dataset)
+    document = stated.model_dump(mode="json", exclude_unset=True)
+    given = _flat(document)
+    choices: dict[str, Choice] = {}
+    for rule in RULES:
+        config = parse(document, TrainConfig, "--set", ConfigError)
+        for choice in rule(Known(dataset, config, frozenset(given))):
+            if choice.key in given:
+                choices[choice.key] = Choice(choice.key, given[choice.key], "as stated")
+                continue
+            choices[choice.key] = choice
+            *sections, key = choice.key.split(".")
+            place = document.setdefault(sections[0], {}) if sections else document
+            place[key] = choice.value
+    return Derivation(
+        config=parse(document, TrainConfig, "--set", ConfigError),
+        choices=_in_order(choices.values()),
+        stated=tuple(
+            Choice(key, value, "as stated") for key, value in given.items() if key not in choices
+        ),
+        data=f"{visible(dataset.source)}: {_amount(Known(dataset, stated, frozenset()))}",
+    )
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a rule goes by.
+
+    Attributes:
+        dataset: The data.
+        config: What is settled by now; the rest are defaults.
+        stated: Keys that no rule changes.
+    """
+
+    dataset: LoadedDataset
+    config: TrainConfig
+    stated: frozenset[str]
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Transitions of each episode, the shortest first."""
+        return sorted(len(episode) for episode in self.dataset.episodes)
+
+    @cached_property
+    def num_transitions(self) -> int:
+        """Transitions of all episodes."""
+        return sum(self.lengths)
+
+    @cached_property
+    def rewards(self) -> tuple[float, float]:
+        """The smallest and the largest reward."""
+        episodes = self.dataset.episodes
+        return (
+            float(min(episode.rewards.min() for episode in episodes)),
+            float(max(episode.rewards.max() for episode in episodes)),
+        )
+
+    @property
+    def shortage(self) -> str:
+        """Why the data is too little for values of actions that it does not have; else empty."""
+        if len(self.lengths) < FEW_EPISODES:
+            return f"fewer than {FEW_EPISODES} episodes"
+        if self.num_transitions < FEW_TRANSITIONS:
+            return f"fewer than {FEW_TRANSITIONS:,} transitions"
+        return ""
+
+    @property
+    def is_diffusion(self) -> bool:
+        """Whether the policy is a diffusion model."""
+        return self.config.agent not in DETERMINISTIC_AGENTS
+
+
+def _agent(known: Known) -> Iterator[Choice]:
+    low, high = known.rewards
+    if low < high:
+        yield Choice("agent", "diffusion_ql", f"rewards of {low:.4g} to {high:.4g}")
+    elif low == 0:
+        yield Choice("agent", "diffusion_bc", "every reward is 0: there is only imitation")
+    else:
+        yield Choice(
+            "agent",
+            "diffusion_bc",
+            f"every reward is {low:.4g}: diffusion_ql would learn only how long episodes last",
+        )
+
+
+def _guidance(known: Known) -> Iterator[Choice]:
+    """Decide how far the values may lead the policy away from what was recorded."""
+    config, stated = known.config, known.stated
+    if not config.learns_values or not known.is_diffusion:
+        return
+    asks_for_guidance = (
+        ("policy.eta" in stated and config.policy.eta > 0)
+        or ("critic.kind" in stated and config.critic.kind == "policy")
+        or config.critic.max_q_samples > 1
+    )
+    if known.shortage and not asks_for_guidance:
+        few = "only the values of recorded actions can be known"
+        yield Choice("critic.kind", "expectile", f"{known.shortage}: {few}")
+        yield Choice("policy.eta", 0.0, "so the values only choose among imitated actions")
+        yield Choice("selection.rule", "greedy", "so the best of the imitated actions is taken")
+    else:
+        usual = TrainConfig()
+        enough = f"at least {FEW_EPISODES} episodes and {FEW_TRANSITIONS:,} transitions"
+        why = "guidance was asked for" if known.shortage else enough
+        yield Choice("critic.kind", usual.critic.kind, why)
+        yield Choice("policy.eta", usual.policy.eta, "so the values lead the policy")
+
+
+def _batch_size(known: Known) -> Iterator[Choice]:
+    largest = max(known.num_transitions * BATCH_SHARE, 1.0)
+    size = min(max(2 ** int(math.log2(largest)), SMALLEST_BATCH), LARGEST_BATCH)
+    usual = "as usual" if size == LARGEST_BATCH else f"{LARGEST_BATCH} would be many"
+    yield Choice("run.batch_size", size, f"of {known.num_transitions:,} transitions: {usual}")
+
+
+def _steps(known: Known) -> Iterator[Choice]:
+    number, batch = known.num_transitions, known.config.run.batch_size
+    wanted = 1000 * math.ceil(PASSES * number / batch / 1000)
+    steps = min(max(wanted, LEAST_STEPS), MOST_STEPS)
+    passes = _rounded(steps * batch / number)
+    yield Choice("run.steps", steps, f"{number:,} transitions: about {passes:,} times each")
+
+
+def _checkpoint_every(known: Known) -> Iterator[Choice]:
+    every = max(known.config.run.steps // CHECKPOINTS, 1)
+    count = math.ceil(known.config.run.steps / every)
+    yield Choice("run.checkpoint_every", every, f"{count} checkpoints to choose from")
+
+
+def _held_out(known: Known) -> Iterator[Choice]:
+    count, key = len(known.lengths), "validation.held_out"
+    share = next((share for least, share in HELD_OUT_SHARES if count >= least), 0.0)
+    number = round(share * count)
+    if not share:
+        yield Choice(key, 0.0, f"{count} episodes: too few to learn without some")
+    elif not _splits_evenly(known.lengths, number):
+        yield Choice(key, 0.0, "a few episodes have most transitions: all are needed")
+    else:
+        yield Choice(key, share, f"{number} of {count} episodes, to measure on")
+
+
+def _discount(known: Known) -> Iterator[Choice]:
+    if not known.config.learns_values:
+        return
+    rate, length = known.dataset.spec.rate_hz, float(np.median(known.lengths))
+    most = min(max(STEPS_AHEAD, SECONDS_AHEAD * rate), MOST_STEPS_AHEAD)
+    steps = max(min(LOOKS_AHEAD_OF_EPISODE * length, most), FEWEST_STEPS_AHEAD)
+    discount = round(1 - 1 / steps, 3)
+    ahead = 1 / (1 - discount)
+    at_rate = f" at {rate:g} Hz" if rate else ""
+    seconds = f" ({ahead / rate:.2g} s)" if rate else ""
+    yield Choice(
+        "critic.discount",
+        discount,
+        f"episodes of {length:g} steps{at_rate}: looks {ahead:.0f} steps{seconds} ahead",
+    )
+
+
+def _reward_scale(known: Known) -> Iterator[Choice]:
+    config = known.config
+    if not config.learns_values:
+        return
+    unscaled = config.data.model_copy(update={"reward_scale": 1.0})
+    rewards = fit_rewards(known.dataset, unscaled)
+    recorded = recorded_returns(known.dataset, rewards, config.critic.discount)
+    largest = max(abs(recorded.low), abs(recorded.high))
+    if 0 < largest < math.inf:
+        scale = _power_of_ten(largest)
+        learned = "" if scale == 1 else f", {largest * scale:.3g} as learned"
+        yield Choice(
+            "data.reward_scale", scale, f"discounted returns are up to {largest:.3g}{learned}"
+        )
+
+
+def _schedule(known: Known) -> Iterator[Choice]:
+    steps = known.config.diffusion.num_diffusion_steps
+    if known.is_diffusion and steps <= COARSE_DIFFUSION_STEPS:
+        why = f"{steps} steps of vp are too coarse for actions with several modes"
+        yield Choice("diffusion.schedule", "cosine", why)
+
+
+def _widths(known: Known) -> Iterator[Choice]:
+    width = WIDE if known.num_transitions >= WIDE_FROM_TRANSITIONS else NARROW
+    than = "at least" if width == WIDE else "fewer than"
+    why = f"{than} {WIDE_FROM_TRANSITIONS:,} transitions"
+    yield Choice("policy.width", width, why)
+    if known.config.learns_values:
+        yield Choice("critic.width", width, why)
+
+
+def _layer_norm(known: Known) -> Iterator[Choice]:
+    if known.config.learns_values:
+        yield Choice("critic.layer_norm", True, "against values that run away")
+
+
+# Each sees what those before it have chosen.
+RULES: tuple[Callable[[Known], Iterator[Choice]], ...] = (
+    _agent,
+    _guidance,
+    _batch_size,
+    _steps,
+    _checkpoint_every,
+    _held_out,
+    _discount,
+    _reward_scale,
+    _schedule,
+    _widths,
+    _layer_norm,
+)
+
+
+def _amount(known: Known) -> str:
+    return f"{len(known.lengths):,} episodes, {known.num_transitions:,} transitions"
+
+
+def _splits_evenly(lengths: list[int], number: int) -> bool:
+    """Whether any ``number`` of the episodes are enough to measure on, and leave enough.
+
+    Half of their share of the transitions, at least, so that no seed of the split is refused.
+    """
+    total, share = sum(lengths), number / len(lengths)
+    fewest, most = sum(lengths[:number]), sum(lengths[-number:])
+    return fewest >= max(FEWEST_HELD_OUT, share * total / 2) and most <= total / 2
+
+
+def _power_of_ten(largest: float) -> float:
+    """Return the factor nearest to 1 that brings ``largest`` between the usual sizes."""
+    if largest > LARGEST_RETURN:
+        return float(f"1e{-math.ceil(math.log10(largest / LARGEST_RETURN))}")
+    if largest < SMALLEST_RETURN:
+        return float(f"1e{math.ceil(math.log10(SMALLEST_RETURN / largest))}")
+    return 1.0
+
+
+def _rounded(number: float) -> int:
+    """Return two digits of a number, as a whole one of at least 1."""
+    return max(int(float(f"{number:.2g}")), 1)
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return sections of keys as keys ``section.key``."""
+    flat: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{key}": each for key, each in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _in_order(choices: Any) -> tuple[Choice, ...]:
+    """Return choices in the order of the configuration's keys."""
+    order = list(_flat(TrainConfig().model_dump()))
+    return tuple(sorted(choices, key=lambda choice: order.index(choice.key)))
