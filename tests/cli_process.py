@@ -32,6 +32,7 @@ PRELOADED = (
     "dql_ros.cli.demo",
     "dql_ros.cli.inspect",
     "dql_ros.cli.layout",
+    "torch._dynamo",  # what the first optimizer of a process imports
 )
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(list(PRELOADED))

@@ -15,7 +15,8 @@ from tests.ros.cli.verb_inputs import CONTRACT, make_inputs
 pytestmark = pytest.mark.slow
 
 LIMIT_S = 60.0
-# The renaming that puts an output in its place never ends.
+# The renaming that puts an output in its place never ends. It sleeps in short pieces: a signal that
+# arrives just before a sleep is handled after it only.
 HOLD = """
 import os, time
 
@@ -23,7 +24,8 @@ def hold(rename):
     def held(source, target, **options):
         if ".partial-" in os.fspath(source):
             open(os.environ["HELD"], "w").close()
-            time.sleep(60)
+            for _ in range(6000):
+                time.sleep(0.01)
         return rename(source, target, **options)
     return held
 
