@@ -13,6 +13,7 @@ import stat
 import sysconfig
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -183,11 +184,16 @@ class CompiledUpdate:
     """
 
     def __init__(self, update: Callable[..., Any]) -> None:
-        # With a wrapper in C++ the few hundred kernels of an update do not wait for Python.
-        self._compiled = torch.compile(
-            update, fullgraph=True, dynamic=False, options={"cpp_wrapper": True}
-        )
+        self._update = update
         self._shapes: list[torch.Size] | None = None
+
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        """The compiled update; made when first used, as this imports for more than a second."""
+        # With a wrapper in C++ the few hundred kernels of an update do not wait for Python.
+        return torch.compile(
+            self._update, fullgraph=True, dynamic=False, options={"cpp_wrapper": True}
+        )
 
     def __call__(self, *inputs: Any) -> Any:
         """Run the update; ``inputs`` are dataclasses of tensors."""

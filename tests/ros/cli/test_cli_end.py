@@ -15,8 +15,8 @@ from tests.ros.cli.verb_inputs import CONTRACT, make_inputs
 pytestmark = pytest.mark.slow
 
 LIMIT_S = 60.0
-# The renaming that puts an output in its place never ends. It sleeps in short pieces: a signal that
-# arrives just before a sleep is handled after it only.
+# The renaming that puts an output in its place never ends. It sleeps in short pieces: a signal
+# that arrives just before a sleep is handled only after it.
 HOLD = """
 import os, time
 
