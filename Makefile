@@ -10,7 +10,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check fmt bench clean
+.PHONY: help setup demo test test-fast check lint fmt bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -30,16 +30,21 @@ TEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 # Under load DDS may lose the answer of a service that has just been discovered: a test that waited
 # for one in vain is run once more, and told as such. Nothing else is.
-test: check  ## lint, types and the whole test suite
-	@$(TEST) -n 4 --reruns 1 --only-rerun "waited in vain"
+# Types are checked beside the tests: it takes one core, from nothing for more than half a minute.
+test: lint  ## lint, types and the whole test suite
+	@found=$$(mktemp); $(BIN)/mypy > $$found 2>&1 & types=$$!; \
+	$(TEST) -n 4 --reruns 1 --only-rerun "waited in vain"; failed=$$?; \
+	wait $$types || failed=1; cat $$found; rm -f $$found; exit $$failed
 
 test-fast: $(STAMP)  ## the tests that take a minute together: no ROS processes, no training
 	@$(TEST) -n 2 -m "not ros and not slow and not realdata"
 
-check: $(STAMP)  ## lint and types
+check: lint  ## lint and types
+	@$(BIN)/mypy
+
+lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
 
 fmt: $(STAMP)  ## format the code and mend what lint can mend
 	@$(BIN)/ruff check --fix .
