@@ -297,7 +297,7 @@ def test_inference_that_computes_for_ever_does_not_starve_the_stop_on_one_core(
     robot.probe.until(lambda: moving.process.wait(0.0), "the end")
     assert time.monotonic() - begun_s < 5.0
     assert moving.process.exit_code == 0
-    assert moving.arm.last == SAFE
+    robot.probe.until(lambda: moving.arm.last == SAFE, "the safe command")
 
 
 def test_the_last_line_of_a_node_that_fails_says_why(moving: Moving) -> None:

@@ -117,7 +117,7 @@ def test_stop_and_interrupt_do_not_wait_for_a_policy_that_is_stuck(
     process.send_signal(signal.SIGINT)
     probe.until(lambda: process.wait(0.0), "the end")
     assert process.exit_code == 0
-    assert arm.last == SAFE
+    probe.until(lambda: arm.last == SAFE, "the safe command")
 
 
 def test_the_stamps_of_commands_never_go_back(robot: Robot, tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ def test_a_rival_that_appears_ends_the_work_safely_and_is_named(robot: Robot, sc
     arm.aim(arm.now_ns)
     arm.live(lambda: arm.last == ACTION, "the arm to move")
     rival_of(robot)
-    arm.live(lambda: told.state == "inactive", "the node to give way")
-    assert arm.last == SAFE
+    # Of two topics, either may be heard first.
+    arm.live(lambda: told.state == "inactive" and arm.last == SAFE, "the node to give way")
     words = f"deactivated: '{COMMANDS}' has 2 publishers: /policy, /probe"
     robot.probe.until(lambda: words in process.last_words, "the names")
     assert words in told.reason

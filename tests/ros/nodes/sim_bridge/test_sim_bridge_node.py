@@ -38,10 +38,12 @@ def test_an_episode_in_lockstep_shows_every_step_and_ends_the_process(robot: Rob
     results = [json.loads(message.data) for message in episodes]
     assert [(result["episode"], result["seed"]) for result in results] == [(0, 7), (1, 8)]
     steps = sum(result["length"] for result in results)
-    probe.until(lambda: len(driver.states) == steps + 2, "the last state")
+    # A state is sent again where its answer takes long.
+    probe.until(lambda: len(set(driver.stamps)) == steps + 2, "the last state")
     probe.until(lambda: process.wait(0.0), "the process to end")
     assert process.exit_code == 0
-    assert driver.stamps == [index * PERIOD_NS for index in range(steps + 2)]
+    stamps = list(dict.fromkeys(driver.stamps))
+    assert stamps == [index * PERIOD_NS for index in range(steps + 2)]
     assert {tuple(state.name) for state in driver.states} == {("elbow", "shoulder")}
     assert {target.header.frame_id for target in driver.targets} == {"world"}
     assert [stamp_ns(target) for target in driver.targets] == [
@@ -57,7 +59,7 @@ def test_an_episode_in_lockstep_shows_every_step_and_ends_the_process(robot: Rob
         results[0]["length"] - 1,
         steps - 1,
     ]
-    assert [nanoseconds(clock) for clock in clocks] == driver.stamps
+    assert list(dict.fromkeys(map(nanoseconds, clocks))) == stamps
 
 
 def test_a_state_without_an_answer_is_shown_again_and_time_stands_still(robot: Robot) -> None:
