@@ -31,8 +31,9 @@ MAX_WIDTH, MAX_DEPTH = 16_384, 64
 MAX_DIFFUSION_STEPS = 10_000
 MAX_WEIGHTS = 1 << 27
 FLOAT_BYTES = 4
+PolicyKind = Literal["diffusion", "mean_flow"]
 AgentName = Literal["diffusion_ql", "diffusion_bc", "td3_bc"]
-# Agents that learn no values, and agents whose policy is no diffusion model.
+# Agents that learn no values, and agents whose policy makes no actions of noise.
 AGENTS_WITHOUT_CRITICS = frozenset({"diffusion_bc"})
 DETERMINISTIC_AGENTS = frozenset({"td3_bc"})
 
@@ -103,7 +104,7 @@ class DataConfig(StrictModel):
 
 
 class DiffusionConfig(StrictModel):
-    """The diffusion process over actions.
+    """The diffusion process over actions; no part of ``policy.kind: mean_flow``.
 
     Attributes:
         num_diffusion_steps: Steps from noise to action, N.
@@ -142,6 +143,9 @@ class PolicyConfig(StrictModel):
     """The policy's network and how it learns.
 
     Attributes:
+        kind: How it makes actions of noise: by a ``diffusion`` process as in the paper, or by a
+            ``mean_flow``, in one call of the network (MeanFlow, arXiv 2505.13447; with values,
+            one-step flow Q-learning, arXiv 2508.13904).
         width: Units of a hidden layer.
         depth: Number of hidden layers.
         learning_rate: Adam's step size at the start.
@@ -153,13 +157,15 @@ class PolicyConfig(StrictModel):
             falls below eta. Null for no limit, as in the paper.
         policy_gradient: Where the gradient of the values enters: at the end of the whole reverse
             ``chain`` as in the paper, or at the clean action that ``one_step`` predicts from a
-            noised action of the data (Efficient Diffusion Policy, arXiv 2305.20081).
+            noised action of the data (Efficient Diffusion Policy, arXiv 2305.20081). The chain of
+            ``kind: mean_flow`` is a single step.
         ema_rate: How far the averaged policy moves towards the policy at a time.
         ema_every: Updates between two such moves.
         ema_start: Updates before the first such move; 1000 in the paper's code, whose average
             stays the initial random network until then.
     """
 
+    kind: PolicyKind = "diffusion"
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
     learning_rate: float = Field(default=3e-4, gt=0)
@@ -170,6 +176,15 @@ class PolicyConfig(StrictModel):
     ema_rate: float = Field(default=0.005, gt=0, le=1)
     ema_every: int = Field(default=5, ge=1)
     ema_start: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _gradient_is_one_of_the_kind(self) -> PolicyConfig:
+        if self.kind == "mean_flow" and self.policy_gradient == "one_step":
+            raise ValueError(
+                "policy_gradient: one_step shortens the chain of kind: diffusion; that of kind: "
+                "mean_flow is a single step already: set policy_gradient to chain"
+            )
+        return self
 
 
 class CriticConfig(StrictModel):
@@ -377,6 +392,22 @@ class TrainConfig(StrictModel):
                 f"use diffusion_ql, or critic.kind: policy"
             )
         return self
+
+    @model_validator(mode="after")
+    def _kind_of_policy_is_the_agents(self) -> TrainConfig:
+        if self.policy.kind == "mean_flow" and self.agent in DETERMINISTIC_AGENTS:
+            raise ValueError(
+                f"policy.kind: mean_flow makes actions of noise, and {self.agent} has one action "
+                f"only: use diffusion_ql or diffusion_bc, or policy.kind: diffusion"
+            )
+        return self
+
+    @property
+    def num_network_calls(self) -> int:
+        """Calls of the policy's network that an action takes."""
+        if self.policy.kind == "mean_flow" or self.agent in DETERMINISTIC_AGENTS:
+            return 1
+        return self.diffusion.num_sampling_steps or self.diffusion.num_diffusion_steps
 
     @property
     def learns_values(self) -> bool:

@@ -52,7 +52,7 @@ class NeedlessDiffusionQL(DiffusionQL):
         self.optimizers["policy"] = _NeedlessOptimizer(self, config)
 
     def _target(self, batch: Batch, noise: Tensor) -> Targets:
-        sample = partial(self.policy.process.sample, self.policy.average)
+        sample = partial(self.policy.sample, averaged=True)
         with_gradients = Critics.targets.__wrapped__  # type: ignore[attr-defined]
         target: Targets = with_gradients(self.critics, batch, sample, noise)
         return Targets(target.values.detach(), target.clipped.detach())

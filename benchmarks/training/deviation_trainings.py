@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dql_core.algo.agent import Agent
 from dql_core.algo.bc import DiffusionBC
+from dql_core.algo.diffusion_policy import DiffusionPolicy
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import RunSeeds, make_generator
 from dql_core.algo.policy_graph import policy_graph
@@ -48,6 +49,7 @@ def process() -> Figures:
         agent = bandit.train(settings, bandit.record())
         assert isinstance(agent, DiffusionBC)
         policy = agent.policy
+        assert isinstance(policy, DiffusionPolicy)
         for variance in variances:
             for clip in (True, False):
                 chain = make_process(policy.schedule, variance=variance, clip_denoised=clip)

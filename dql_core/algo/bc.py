@@ -28,7 +28,7 @@ class DiffusionBC(DiffusionAgent[BCLosses]):
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> BCLosses:
         """Improve the policy, then let its average follow."""
         with self.execution.precision():
-            loss = self.imitation_loss(batch, noise)
-        self.optimizers["policy"].step(loss)
+            imitation = self.policy.imitate(batch, noise)
+        self.optimizers["policy"].step(imitation.loss)
         self._average.move()
-        return BCLosses(imitation=loss.detach())
+        return BCLosses(imitation=imitation.error.detach())

@@ -1,96 +1,97 @@
-"""A diffusion policy, its slow average, and what the agents have in common that train one."""
+"""A diffusion policy, and what the agents have in common that train one or another kind."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from dql_core.algo.agent import BaseAgent, LossesT_co
+from dql_core.algo.generative_policy import GenerativePolicy, Imitation
 from dql_core.algo.losses import imitation_loss, noised_action
-from dql_core.algo.noise import NoiseSource, UpdateNoise
+from dql_core.algo.mean_flow_policy import MeanFlowPolicy
+from dql_core.algo.noise import NoiseSource, UpdateNoise, diffusion_step
 from dql_core.algo.optimizer import Optimizer
-from dql_core.config import TrainConfig
+from dql_core.config import PolicyKind, TrainConfig
 from dql_core.data.transitions import Batch
 from dql_core.models.actors import ActionSampler, DiffusionSampler
 from dql_core.models.denoiser import Denoiser
-from dql_core.models.ema import MovingAverage, frozen_copy
+from dql_core.models.ema import MovingAverage
 from dql_core.models.sampler import make_process
 from dql_core.models.schedule import NoiseSchedule
 
 
-@dataclass(frozen=True)
-class Denoised:
-    """What the learning network makes of the data's actions after noise was put into them.
-
-    Attributes:
-        predicted: The network's output, shape (B, A).
-        target: What it should have been, shape (B, A).
-        clean: The clean action that its output implies, shape (B, A).
-    """
-
-    predicted: Tensor
-    target: Tensor
-    clean: Tensor
-
-    @property
-    def loss(self) -> Tensor:
-        """Behaviour cloning, L_d, a scalar."""
-        return imitation_loss(self.predicted, self.target)
-
-
-class DiffusionPolicy(nn.Module):
+class DiffusionPolicy(GenerativePolicy):
     """Samples actions in [-1, 1] by the reverse process of a diffusion model.
 
     Attributes:
-        online: The network that learns.
-        average: Its exponential moving average, equal to it at the start.
         schedule: Noise schedule with N steps.
         process: The reverse process.
     """
 
+    online: Denoiser
+    average: Denoiser
     alpha_bars: Tensor
 
     def __init__(self, config: TrainConfig, observation_size: int, action_size: int) -> None:
-        super().__init__()
         diffusion, policy = config.diffusion, config.policy
-        self.schedule = NoiseSchedule.make(diffusion.schedule, diffusion.num_diffusion_steps)
+        schedule = NoiseSchedule.make(diffusion.schedule, diffusion.num_diffusion_steps)
+        super().__init__(
+            Denoiser(observation_size, action_size, schedule.num_steps, policy.width, policy.depth)
+        )
+        self.schedule = schedule
         self.process = make_process(
-            self.schedule,
+            schedule,
             sampler=diffusion.sampler,
             num_sampling_steps=diffusion.num_sampling_steps,
             variance=diffusion.variance,
             prediction=diffusion.prediction,
             clip_denoised=diffusion.clip_denoised,
         )
-        self.online = Denoiser(
-            observation_size, action_size, self.schedule.num_steps, policy.width, policy.depth
-        )
-        self.average = frozen_copy(self.online)
-        alpha_bars = torch.tensor(self.schedule.alpha_bars, dtype=torch.float32)
+        self.num_noises = self.process.num_noises
+        self._guides_clean = policy.policy_gradient == "one_step"
+        alpha_bars = torch.tensor(schedule.alpha_bars, dtype=torch.float32)
         self.register_buffer("alpha_bars", alpha_bars, persistent=False)
 
-    def denoise(
-        self, batch: Batch, noise: UpdateNoise, network: Denoiser | None = None
-    ) -> Denoised:
+    def draw_time(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Draw diffusion steps, shape (B,)."""
+        return diffusion_step(self.schedule.num_steps)(batch_size, generator)
+
+    def imitate(
+        self, batch: Batch, noise: UpdateNoise, network: nn.Module | None = None
+    ) -> Imitation:
         """Put noise into the data's actions and let a network predict it, or the learning one."""
-        alpha_bar = self.alpha_bars[noise.step][:, None]
+        alpha_bar = self.alpha_bars[noise.time][:, None]
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
-        predicted = (network or self.online)(noisy, noise.step, batch.observation)
+        predicted = (network or self.online)(noisy, noise.time, batch.observation)
         target = noise.imitation if self.process.prediction == "epsilon" else batch.action
-        return Denoised(predicted, target, self.process.clean_action(noisy, predicted, alpha_bar))
+        loss = imitation_loss(predicted, target)
+        if not self._guides_clean:
+            return Imitation(loss, loss)
+        return Imitation(loss, loss, self.process.clean_action(noisy, predicted, alpha_bar))
+
+    def sample(self, observation: Tensor, noise: Tensor, *, averaged: bool = False) -> Tensor:
+        """Run the whole reverse process."""
+        network = self.average if averaged else self.online
+        return self.process.sample(network, observation, noise)
 
     def sampler(self, *, averaged: bool) -> DiffusionSampler:
         """Return what acts after training; it shares its network with this policy."""
         return DiffusionSampler(self.average if averaged else self.online, self.process)
 
 
+POLICIES: dict[PolicyKind, Callable[[TrainConfig, int, int], GenerativePolicy]] = {
+    "diffusion": DiffusionPolicy,
+    "mean_flow": MeanFlowPolicy,
+}
+
+
 class DiffusionAgent(BaseAgent[LossesT_co]):
-    """An agent whose policy is a diffusion model.
+    """An agent whose policy makes actions of noise: by a diffusion model or a mean flow.
 
     Attributes:
-        policy: The diffusion policy and its average.
+        policy: The policy and its average.
     """
 
     def __init__(
@@ -104,11 +105,12 @@ class DiffusionAgent(BaseAgent[LossesT_co]):
     ) -> None:
         """Build the network on the generator's device; torch's global generator seeds it."""
         super().__init__(config, generator.device)
-        self.policy = DiffusionPolicy(config, observation_size, action_size).to(generator.device)
+        policy = POLICIES[config.policy.kind](config, observation_size, action_size)
+        self.policy = policy.to(generator.device)
         self.noise = NoiseSource(
             generator,
-            config.diffusion.num_diffusion_steps,
-            self.policy.process.num_noises,
+            self.policy.draw_time,
+            self.policy.num_noises,
             action_size,
             num_target_samples,
             num_critics,
@@ -129,8 +131,8 @@ class DiffusionAgent(BaseAgent[LossesT_co]):
         return self.policy.sampler(averaged=True)
 
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
-        """Behaviour cloning, L_d, a scalar, without learning."""
-        return self.policy.denoise(batch, noise).loss
+        """Mean squared error of the network's output, a scalar, without learning."""
+        return self.policy.imitate(batch, noise).error
 
     def _schedule(self) -> None:
         super()._schedule()

@@ -15,6 +15,7 @@ from torch import Tensor
 from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.expectile import ExpectileCritics
+from dql_core.algo.generative_policy import Imitation
 from dql_core.algo.guidance import GuidanceLimit
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import UpdateNoise
@@ -89,7 +90,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         """Return the imitation loss of the twin, if there is one."""
         if self.limit is None:
             return None
-        return self.policy.denoise(batch, noise, self.limit.imitator).loss
+        return self.policy.imitate(batch, noise, self.limit.imitator).error
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         """Improve the critics, then the policy, then let the slow copies follow."""
@@ -106,17 +107,18 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         loss_critic, q_data, q_magnitude = self._critic_losses(batch, target.values)
         self.optimizers["critic"].step(loss_critic)
 
-        guidance = self._guidance_weight()
+        guidance = self._guidance_weight(batch)
         imitation, improvement = self._policy_losses(batch, noise)
         is_guided = self._config.policy.eta > 0
-        loss_policy = imitation + guidance * improvement if is_guided else imitation
-        self.optimizers["policy"].step(loss_policy)
-        alone = self._imitate_alone(batch, noise, imitation.detach())
+        loss = imitation.loss
+        self.optimizers["policy"].step(loss + guidance * improvement if is_guided else loss)
+        error = imitation.error.detach()
+        alone = self._imitate_alone(batch, noise, error)
 
         self._average.move()
         self.critics.average.move()
         return QLLosses(
-            imitation=imitation.detach(),
+            imitation=error,
             improvement=improvement.detach(),
             critic=loss_critic.detach(),
             q_data=q_data.detach(),
@@ -130,7 +132,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
     def _target(self, batch: Batch, noise: Tensor) -> Targets:
         """Bootstrapped values of the averaged policy's next actions."""
         with self.execution.precision():
-            sample = partial(self.policy.process.sample, self.policy.average)
+            sample = partial(self.policy.sample, averaged=True)
             return self.critics.targets(batch, sample, noise)
 
     def _critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,33 +141,31 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             q_values = self.critics.online(batch.observation, batch.action).float()
         return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
-    def _guidance_weight(self) -> Tensor:
-        eta = torch.full((), self._config.policy.eta, device=self.policy.alpha_bars.device)
+    def _guidance_weight(self, batch: Batch) -> Tensor:
+        eta = torch.full((), self._config.policy.eta, device=batch.reward.device)
         return eta if self.limit is None else eta * self.limit.weight
 
-    def _imitate_alone(self, batch: Batch, noise: UpdateNoise, imitation: Tensor) -> Tensor | None:
+    def _imitate_alone(self, batch: Batch, noise: UpdateNoise, error: Tensor) -> Tensor | None:
         """Let the twin imitate, and its loss limit the weight of the values from now on."""
         if self.limit is None:
             return None
         with self.execution.precision():
-            loss = self.policy.denoise(batch, noise, self.limit.imitator).loss
-        self.limit.optimizer.step(loss)
-        self.limit.follow(imitation, loss.detach())
-        return loss.detach()
+            alone = self.policy.imitate(batch, noise, self.limit.imitator)
+        self.limit.optimizer.step(alone.loss)
+        self.limit.follow(error, alone.error.detach())
+        return alone.error.detach()
 
-    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor]:
+    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Imitation, Tensor]:
         """The two parts of the policy's loss, L_d and L_q."""
         with self.execution.precision():
-            denoised = self.policy.denoise(batch, noise)
+            imitation = self.policy.imitate(batch, noise)
             # Without guidance L_q is measured, which takes no gradients.
             with torch.set_grad_enabled(self._config.policy.eta > 0):
-                if self._config.policy.policy_gradient == "one_step":
-                    action = denoised.clean
-                else:
-                    sample = partial(self.policy.process.sample, self.policy.online)
-                    action = sample(batch.observation, noise.policy)
+                action = imitation.clean
+                if action is None:
+                    action = self.policy.sample(batch.observation, noise.policy)
                 guiding, other = self._guidance(batch.observation, action, noise.guide)
-        return denoised.loss, improvement_loss(guiding, other)
+        return imitation, improvement_loss(guiding, other)
 
     def _guidance(
         self, observation: Tensor, action: Tensor, guide: Tensor

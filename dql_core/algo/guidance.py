@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
-from dql_core.models.denoiser import Denoiser
 from dql_core.models.ema import frozen_copy
 
 # How far the logarithm of the weight moves in an update, relative to that of what is too much.
@@ -36,7 +35,7 @@ class GuidanceLimit(nn.Module):
 
     log_weight: Tensor
 
-    def __init__(self, online: Denoiser, config: TrainConfig, ratio: float) -> None:
+    def __init__(self, online: nn.Module, config: TrainConfig, ratio: float) -> None:
         """Begin with a copy of the policy's network, and with the whole weight.
 
         Args:

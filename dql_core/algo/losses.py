@@ -8,6 +8,8 @@ from torch.nn import functional
 
 # Where critics agree to below its root, they count as agreeing: the root has a slope there.
 MIN_VARIANCE = 1e-12
+# Errors far below its root count the less, the smaller they are (arXiv 2505.13447, appendix).
+ADAPTIVE_ERROR = 1e-3
 
 
 def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -32,6 +34,32 @@ def imitation_loss(predicted: Tensor, target: Tensor) -> Tensor:
         target: The noise that is in them, or the clean actions, shape (B, A).
     """
     return functional.mse_loss(predicted.float(), target)
+
+
+def mean_flow_target(velocity: Tensor, rate: Tensor, span: Tensor) -> Tensor:
+    r"""Target of an average velocity (arXiv 2505.13447, equation 11): :math:`v - (t - r) u'_t`.
+
+    Args:
+        velocity: Of the path at the span's end, v, shape (B, A).
+        rate: How fast the network's average velocity changes with t, shape (B, A); gradients are
+            the caller's to stop.
+        span: r and t, shape (B, 2).
+    """
+    return velocity - (span[:, 1:] - span[:, :1]) * rate
+
+
+def adaptive_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    r"""Squared error of each row over itself, a scalar (arXiv 2505.13447, section 4.3, p = 1).
+
+    With :math:`d = \overline{(\hat u - u)^2}` it is the mean of :math:`d / (d + c)` whose divisor
+    is not differentiated: rows with large targets do not drown the others. Its value hardly moves.
+
+    Args:
+        predicted: Average velocities, shape (B, A).
+        target: What they should be, shape (B, A); gradients are the caller's to stop.
+    """
+    squared = (predicted.float() - target).square().mean(dim=1)
+    return (squared / (squared.detach() + ADAPTIVE_ERROR)).mean()
 
 
 def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:

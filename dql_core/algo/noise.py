@@ -5,11 +5,15 @@ The noise is drawn before the update, which is then a pure function.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+# Draws where the imitation loss of that many rows is taken, from a generator.
+TimeDraw = Callable[[int, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,16 @@ class UpdateNoise:
     """What an update needs at random.
 
     Attributes:
-        step: Diffusion step of each row's imitation loss, integer, shape (B,).
+        time: Where each row's imitation loss is taken: a diffusion step, integer, shape (B,); of
+            a mean flow the two ends of a span of time, shape (B, 2).
         imitation: Noise put into the data's actions, shape (B, A).
-        policy: Noise of the policy's reverse chain, shape (Z, B, A).
-        target: Noise of the target policy's reverse chain, shape (Z, B * S, A); each row has
-            S next actions.
+        policy: What the policy makes actions of, shape (Z, B, A).
+        target: What the target policy makes actions of, shape (Z, B * S, A); each row has S next
+            actions.
         guide: Index of the critic that guides the policy, below E, shape ().
     """
 
-    step: Tensor
+    time: Tensor
     imitation: Tensor
     policy: Tensor
     target: Tensor
@@ -66,15 +71,15 @@ class NoiseSource:
 
     Attributes:
         generator: Source of all randomness of the updates, on the networks' device.
-        num_diffusion_steps: N.
-        num_noises: Draws that a reverse chain needs for each action dimension, Z.
+        draw_time: Draws where imitation losses are taken.
+        num_noises: Draws that an action needs for each of its dimensions, Z.
         action_size: A.
         num_target_samples: S.
         num_critics: E.
     """
 
     generator: torch.Generator
-    num_diffusion_steps: int
+    draw_time: TimeDraw
     num_noises: int
     action_size: int
     num_target_samples: int
@@ -84,17 +89,22 @@ class NoiseSource:
         """Draw the noise of one update of ``batch_size`` rows."""
         z, a = self.num_noises, self.action_size
         return UpdateNoise(
-            step=self._integers(self.num_diffusion_steps, (batch_size,)),
+            time=self.draw_time(batch_size, self.generator),
             imitation=self._normal((batch_size, a)),
             policy=self._normal((z, batch_size, a)),
             target=self._normal((z, batch_size * self.num_target_samples, a)),
-            guide=self._integers(self.num_critics, ()),
+            guide=_integers(self.num_critics, (), self.generator),
         )
 
     def _normal(self, shape: tuple[int, ...]) -> Tensor:
         device = self.generator.device
         return torch.randn(shape, generator=self.generator, device=device)
 
-    def _integers(self, end: int, shape: tuple[int, ...]) -> Tensor:
-        device = self.generator.device
-        return torch.randint(end, shape, generator=self.generator, device=device)
+
+def diffusion_step(num_steps: int) -> TimeDraw:
+    """Return what draws diffusion steps uniformly from 0 ... N - 1, N = ``num_steps``."""
+    return lambda batch_size, generator: _integers(num_steps, (batch_size,), generator)
+
+
+def _integers(end: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return torch.randint(end, shape, generator=generator, device=generator.device)

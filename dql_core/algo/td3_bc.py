@@ -15,7 +15,7 @@ from torch.nn import functional
 from dql_core.algo.agent import BaseAgent
 from dql_core.algo.critics import Critics
 from dql_core.algo.losses import critic_loss, td3_bc_loss
-from dql_core.algo.noise import NoiseSource, UpdateNoise
+from dql_core.algo.noise import NoiseSource, UpdateNoise, diffusion_step
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
@@ -66,7 +66,9 @@ class TD3BC(BaseAgent[TD3BCLosses]):
         self._target_actor = frozen_copy(self.actor)
         self._average = MovingAverage(self._target_actor, self.actor, config.critic.tau)
         self.critics = Critics(config, observation_size, action_size, device)
-        self.noise = NoiseSource(generator, 1, 1, action_size, num_target_samples=1)
+        self.noise = NoiseSource(
+            generator, diffusion_step(1), 1, action_size, num_target_samples=1
+        )
         self._last = _LastLosses(device)
         self.modules = {
             "actor": self.actor,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rich.console import Group
 
 from dql_core.cli.console import Columns, episodes_facts, facts_table, fields_table, spec_facts
-from dql_core.config import DETERMINISTIC_AGENTS, DiffusionConfig
+from dql_core.config import DETERMINISTIC_AGENTS, DiffusionConfig, PolicyKind
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.run_files import (
@@ -91,7 +91,7 @@ def _trained(kind: str, path: Path, more: dict[str, object]) -> Group:
         "agent": config.agent,
         "updates": f"{checkpoint.step:,} of {config.run.steps:,}",
         "trained on": " and ".join(config.data.datasets),
-        "diffusion": _diffusion(config.agent, config.diffusion),
+        "sampling": _sampling(config.agent, config.policy.kind, config.diffusion),
         "configuration": config.hash()[:12],
         **more,
     }
@@ -106,7 +106,7 @@ def _bundle(path: Path) -> Group:
     facts = {
         **spec_facts(spec),
         "agent": f"{manifest.agent} after {manifest.step:,} updates",
-        "diffusion": _diffusion(manifest.agent, manifest.sampler),
+        "sampling": _sampling(manifest.agent, manifest.sampler.kind, manifest.sampler),
         "selection": _selection(manifest),
         "parity": f"within {parity.action_error:.1e} of the action range on "
         f"{parity.observations} {parity.source}",
@@ -119,10 +119,12 @@ def _bundle(path: Path) -> Group:
     return Group(facts_table(f"policy bundle {path}", facts), fields_table(spec, statistics))
 
 
-def _diffusion(agent: str, settings: DiffusionConfig | SamplerSettings) -> str:
+def _sampling(agent: str, kind: PolicyKind, settings: DiffusionConfig | SamplerSettings) -> str:
     """Say how actions are sampled; empty where they are not."""
     if agent in DETERMINISTIC_AGENTS:
         return ""
+    if kind == "mean_flow":
+        return "one step of a mean flow"
     taken = f"{settings.num_sampling_steps} of " if settings.num_sampling_steps else ""
     return (
         f"{taken}{settings.num_diffusion_steps} steps, {settings.schedule}, "

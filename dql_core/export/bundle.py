@@ -111,22 +111,27 @@ def _manifest(
     parity: Parity,
     contents: dict[str, bytes],
 ) -> Manifest:
-    diffusion = checkpoint.config.diffusion
+    config = checkpoint.config
+    sampler = SamplerSettings(
+        num_noises=graph.sampler.num_noises,
+        kind=config.policy.kind,
+        **config.diffusion.model_dump(),
+    )
     document = {
         "format_version": FORMAT_VERSION,
-        "agent": checkpoint.config.agent,
+        "agent": config.agent,
         "step": checkpoint.step,
-        "config_hash": checkpoint.config.hash(),
-        "config": checkpoint.config.model_dump(mode="json"),
+        "config_hash": config.hash(),
+        "config": config.model_dump(mode="json"),
         "spec": checkpoint.spec.to_json(),
         "normalizer": checkpoint.normalizer.to_json(),
         "statistics": checkpoint.statistics and checkpoint.statistics.to_json(),
-        "sampler": SamplerSettings(num_noises=graph.sampler.num_noises, **diffusion.model_dump()),
+        "sampler": sampler,
         "has_critic": graph.critic is not None,
         "num_candidates": choice.num_candidates,
         "selection": choice.selection,
         "temperature": graph.temperature,
-        "temperature_scale": checkpoint.config.selection.temperature_scale,
+        "temperature_scale": config.selection.temperature_scale,
         "parity": parity,
         "versions": {name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},

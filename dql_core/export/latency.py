@@ -193,13 +193,13 @@ def plain_decisions(manifest: Manifest, threads: int) -> PlainDecisions | str:
 
     torch.set_num_threads(threads)
     config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
-    sampler, spec = manifest.sampler, manifest.policy_spec
+    spec = manifest.policy_spec
     selection = PlainSelection(
         len(spec.observation),
         len(spec.action),
         policy=(config.policy.width, config.policy.depth),
         critic=(config.critic.width, config.critic.depth),
-        num_steps=sampler.num_sampling_steps or sampler.num_diffusion_steps,
+        num_steps=config.num_network_calls,
     )
     observation = np.zeros(len(spec.observation), np.float32)
     return lambda count: partial(selection, observation, count)

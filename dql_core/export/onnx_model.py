@@ -36,6 +36,7 @@ from dql_core.export.onnx_layers import (
 )
 from dql_core.models.actors import DeterministicActor, DiffusionSampler
 from dql_core.models.denoiser import EMBEDDING_SIZE, Denoiser
+from dql_core.models.mean_flow import TIME_SIZE, AverageVelocity
 from dql_core.models.sampler import ReverseProcess
 
 DESCRIPTION = "Chooses an action for a raw observation among K candidates."
@@ -73,6 +74,8 @@ def _sampled(builder: OnnxBuilder, graph: PolicyGraph, observation: Observation)
     if isinstance(sampler, DeterministicActor):
         action = actor(builder, sampler, observation)
         return builder.add("Expand", action, builder.add("Shape", "noise", start=1))
+    if isinstance(sampler, AverageVelocity):
+        return one_step_actions(builder, sampler, observation)
     raise TypeError(f"{type(sampler).__name__} cannot be written as ONNX nodes")
 
 
@@ -211,6 +214,27 @@ class _Chain:
         """Return ``value`` clipped to plus and minus ``bound``."""
         bounds = self.builder.constant(-bound), self.builder.constant(bound)
         return self.builder.add("Clip", value, *bounds)
+
+
+def one_step_actions(
+    builder: OnnxBuilder, network: AverageVelocity, observation: Observation
+) -> str:
+    """Return the actions of a mean flow, noise minus average velocity, in [-1, 1], (K, A)."""
+    first, *hidden, last = (
+        Linear.of(layer) for layer in (network.first, *network.hidden, network.last)
+    )
+    action, time = network.action_size, network.action_size + TIME_SIZE
+    weight, time_weight, observation_weight = np.split(first.weight, [action, time])
+    bias = first.bias + time_weight.sum(axis=0)  # t = 1 and t - r = 1
+    context = observation.linear(builder, Linear(-observation_weight, -bias))
+    shape = builder.constant([-1, action], np.int64)
+    start = builder.add("Reshape", "noise", shape)
+    features = negated_mish(builder, builder.linear(start, -weight, context))
+    for layer in hidden:
+        features = hidden_layer(builder, features, layer)
+    shifted = builder.add("Sub", start, builder.constant(last.bias[None]))
+    moved = builder.linear(features, last.weight, shifted)
+    return builder.add("Clip", moved, builder.constant(-1.0), builder.constant(1.0))
 
 
 def sample_actions(

@@ -33,6 +33,14 @@ def mish(x: Tensor) -> Tensor:
     return _gate(torch.sigmoid(x)).mul_(x)
 
 
+def mish_slope(x: Tensor) -> Tensor:
+    r"""Return the derivative of `mish`: :math:`w + x s (1 - w^2)`, w and s as in `_Mish`."""
+    sigmoid = torch.sigmoid(x)
+    product = sigmoid * (2.0 - sigmoid)
+    gate = product / (2.0 - product)
+    return gate + x * sigmoid * (1.0 - gate * gate)
+
+
 def _fusible(x: Tensor) -> Tensor:
     """Compute it with the fewest operations, for a compiler that makes one loop of them."""
     # A power of two takes fewer instructions than one of e.

@@ -8,7 +8,7 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -37,11 +37,15 @@ MAX_NOISE = 1 << 24
 class SamplerSettings(StrictModel):
     """How candidates are sampled, as it is built into the graph.
 
-    Beside what `dql_core.config.DiffusionConfig` has, ``num_noises``: the standard normal draws
-    that an action needs for each of its dimensions, Z.
+    Beside what `dql_core.config.DiffusionConfig` has, which is that of a diffusion policy only.
+
+    Attributes:
+        num_noises: Standard normal draws that an action needs for each of its dimensions, Z.
+        kind: ``diffusion``, or ``mean_flow``, of one step.
     """
 
     num_noises: int = Field(ge=1, le=MAX_STEPS)
+    kind: Literal["diffusion", "mean_flow"] = "diffusion"
     num_diffusion_steps: int = Field(ge=1, le=MAX_STEPS)
     schedule: str
     prediction: str
@@ -167,8 +171,11 @@ class Manifest(StrictModel):
         return json.dumps(self._content() | {"sha256": self.sha256}, indent=2) + "\n"
 
     def _content(self) -> dict[str, Any]:
-        # Bundles from before there were statistics are hashed without them.
-        return self.model_dump(mode="json", exclude=None if self.statistics else {"statistics"})
+        # Bundles from before there were statistics and kinds are hashed without them.
+        content = self.model_dump(mode="json", exclude=None if self.statistics else {"statistics"})
+        if self.sampler.kind == "diffusion":
+            del content["sampler"]["kind"]
+        return content
 
 
 def require_draws(num_noises: int, num_candidates: int, action_size: int) -> None:

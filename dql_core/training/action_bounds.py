@@ -86,8 +86,11 @@ class ActionBounds:
         others = int((excess > REMARKABLE_EXCESS).sum()) - 1
         remedy = "lower policy.eta, or imitate: agent=diffusion_bc"
         if not run.config.learns_values:
-            is_cosine = run.config.diffusion.schedule == "cosine"
-            remedy = f"train longer{'' if is_cosine else ', or set diffusion.schedule=cosine'}"
+            config = run.config
+            is_blurred = (
+                config.policy.kind == "diffusion" and config.diffusion.schedule != "cosine"
+            )
+            remedy = f"train longer{', or set diffusion.schedule=cosine' if is_blurred else ''}"
         _logger.warning(
             "step %d: in %.0f %% of the policy's actions '%s' is at a bound%s, and in %.0f %% of "
             "those of the %s (all %d fields together: %.0f %% and %.0f %%): it does not act like "
@@ -115,9 +118,7 @@ def at_bounds(actions: NDArray[np.float32], spec: PolicySpec) -> NDArray[np.bool
 
 def _number_wanted(run: Checkpoint, candidates: int) -> int:
     """Return on how many observations to act, so that measuring takes little time."""
-    diffusion = run.config.diffusion
-    steps = diffusion.num_sampling_steps or diffusion.num_diffusion_steps
-    wanted = MAX_SAMPLING_STEPS // (steps * candidates)
+    wanted = MAX_SAMPLING_STEPS // (run.config.num_network_calls * candidates)
     return min(max(wanted, FEWEST_OBSERVATIONS), MOST_OBSERVATIONS)
 
 

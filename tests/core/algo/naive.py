@@ -154,10 +154,10 @@ def naive_update(
     loss_critic = sum(nn.functional.mse_loss(q, target) for q in q_values)
     naive_step(critic, loss_critic, config.critic.learning_rate, config.critic.gradient_clip)
 
-    alpha_bar = vp_alpha_bars()[noise.step][:, None].float()
+    alpha_bar = vp_alpha_bars()[noise.time][:, None].float()
     noisy = alpha_bar.sqrt() * batch.action + (1 - alpha_bar).sqrt() * noise.imitation
     rows = [
-        naive_denoiser(online)(noisy[b : b + 1], int(noise.step[b]), batch.observation[b : b + 1])
+        naive_denoiser(online)(noisy[b : b + 1], int(noise.time[b]), batch.observation[b : b + 1])
         for b in range(B)
     ]
     predicted = torch.cat(rows)

@@ -244,4 +244,4 @@ def test_the_noise_of_an_update_has_the_shapes_it_says() -> None:
     assert noise.imitation.shape == (1000, A)
     assert noise.policy.shape == noise.target.shape == (N, 1000, A)
     assert noise.guide.shape == ()
-    assert sorted(set(noise.step.tolist())) == list(range(N))
+    assert sorted(set(noise.time.tolist())) == list(range(N))

@@ -43,7 +43,7 @@ def test_run_and_checkpoint_show_agent_updates_and_dataset(
         assert "agent diffusion_ql" in text
         assert "updates 0 of 100,000" in text
         assert f"trained on {tiny_dataset}" in text
-        assert "diffusion 5 steps, vp, predicts epsilon, ddpm" in text
+        assert "sampling 5 steps, vp, predicts epsilon, ddpm" in text
     assert "checkpoints step-00000000" in run
 
 
@@ -67,7 +67,7 @@ def test_a_policy_that_samples_nothing_shows_no_diffusion(
     run = save_untrained(tmp_path, tiny_dataset, "td3_bc")
     export_bundle(run, tmp_path / "bundle")
     for path in (run, tmp_path / "bundle"):
-        assert "diffusion" not in shown(path)
+        assert "sampling" not in shown(path)
     assert "selection first of 1" in shown(tmp_path / "bundle")
 
 
