@@ -42,6 +42,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "run": {"execution": "compiled", "precision": "bfloat16"},
         "policy": {"policy_gradient": "one_step"},
     },
+    "compiled float32, mean_flow": {
+        "run": {"execution": "compiled"},
+        "policy": {"kind": "mean_flow"},
+    },
+    "compiled bfloat16, mean_flow": {
+        "run": {"execution": "compiled", "precision": "bfloat16"},
+        "policy": {"kind": "mean_flow"},
+    },
 }
 BATCH_SIZES = (64, 128, 256, 512, 1024)
 DIFFUSION_STEPS = (1, 2, 5, 10, 20)

@@ -54,6 +54,7 @@ METHODS = {
         Method(
             "one_step", "Diffusion-QL, one_step", settings={"policy.policy_gradient": "one_step"}
         ),
+        Method("mean_flow", "Diffusion-QL, mean_flow", settings={"policy.kind": "mean_flow"}),
     )
 }
 # The order of tables.

@@ -21,8 +21,8 @@ from dql_core.models.layers import affine, mish, mish_slope
 
 # Inputs of the network that are time: t and t - r. Both grow as t does.
 TIME_SIZE = 2
-# Share of a batch that learns an average over a span; the others have r = t. The paper's best.
-SPAN_SHARE = 0.25
+# Share of a batch that learns an average over a span; the others have r = t.
+SPAN_SHARE = 0.5
 
 
 class AverageVelocity(nn.Module):

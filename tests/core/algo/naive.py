@@ -64,7 +64,9 @@ def vp_alpha_bars() -> Tensor:
     return torch.tensor(exponent, dtype=torch.float64).cumsum(0).exp()
 
 
-def naive_denoiser(net: Denoiser) -> Callable[[Tensor, int, Tensor], Tensor]:
+def naive_denoiser(net: nn.Module) -> Callable[[Tensor, int, Tensor], Tensor]:
+    assert isinstance(net, Denoiser)
+
     def predict(action: Tensor, step: int, observation: Tensor) -> Tensor:
         time = net.step_embedding(sinusoids(N, 16)[step]).expand(len(action), -1)
         features = net.first(torch.cat([action, time, observation], dim=1))
@@ -99,7 +101,7 @@ def naive_clean(
     return clean.clamp(-1, 1)
 
 
-def naive_chain(config: TrainConfig, net: Denoiser, observation: Tensor, noise: Tensor) -> Tensor:
+def naive_chain(config: TrainConfig, net: nn.Module, observation: Tensor, noise: Tensor) -> Tensor:
     alpha_bar = vp_alpha_bars()
     earlier = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
     beta = 1 - alpha_bar / earlier

