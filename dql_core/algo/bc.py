@@ -31,4 +31,4 @@ class DiffusionBC(DiffusionAgent[BCLosses]):
             imitation = self.policy.imitate(batch, noise)
         self.optimizers["policy"].step(imitation.loss)
         self._average.move()
-        return BCLosses(imitation=imitation.error.detach())
+        return BCLosses(imitation=imitation.loss.detach())

@@ -68,8 +68,8 @@ class DiffusionPolicy(GenerativePolicy):
         target = noise.imitation if self.process.prediction == "epsilon" else batch.action
         loss = imitation_loss(predicted, target)
         if not self._guides_clean:
-            return Imitation(loss, loss)
-        return Imitation(loss, loss, self.process.clean_action(noisy, predicted, alpha_bar))
+            return Imitation(loss)
+        return Imitation(loss, self.process.clean_action(noisy, predicted, alpha_bar))
 
     def sample(self, observation: Tensor, noise: Tensor, *, averaged: bool = False) -> Tensor:
         """Run the whole reverse process."""
@@ -131,8 +131,8 @@ class DiffusionAgent(BaseAgent[LossesT_co]):
         return self.policy.sampler(averaged=True)
 
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
-        """Mean squared error of the network's output, a scalar, without learning."""
-        return self.policy.imitate(batch, noise).error
+        """Behaviour cloning, L_d, a scalar, without learning."""
+        return self.policy.imitate(batch, noise).loss
 
     def _schedule(self) -> None:
         super()._schedule()

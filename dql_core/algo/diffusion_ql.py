@@ -90,7 +90,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         """Return the imitation loss of the twin, if there is one."""
         if self.limit is None:
             return None
-        return self.policy.imitate(batch, noise, self.limit.imitator).error
+        return self.policy.imitate(batch, noise, self.limit.imitator).loss
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         """Improve the critics, then the policy, then let the slow copies follow."""
@@ -112,13 +112,12 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         is_guided = self._config.policy.eta > 0
         loss = imitation.loss
         self.optimizers["policy"].step(loss + guidance * improvement if is_guided else loss)
-        error = imitation.error.detach()
-        alone = self._imitate_alone(batch, noise, error)
+        alone = self._imitate_alone(batch, noise, loss.detach())
 
         self._average.move()
         self.critics.average.move()
         return QLLosses(
-            imitation=error,
+            imitation=loss.detach(),
             improvement=improvement.detach(),
             critic=loss_critic.detach(),
             q_data=q_data.detach(),
@@ -145,15 +144,15 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         eta = torch.full((), self._config.policy.eta, device=batch.reward.device)
         return eta if self.limit is None else eta * self.limit.weight
 
-    def _imitate_alone(self, batch: Batch, noise: UpdateNoise, error: Tensor) -> Tensor | None:
+    def _imitate_alone(self, batch: Batch, noise: UpdateNoise, imitation: Tensor) -> Tensor | None:
         """Let the twin imitate, and its loss limit the weight of the values from now on."""
         if self.limit is None:
             return None
         with self.execution.precision():
-            alone = self.policy.imitate(batch, noise, self.limit.imitator)
-        self.limit.optimizer.step(alone.loss)
-        self.limit.follow(error, alone.error.detach())
-        return alone.error.detach()
+            loss = self.policy.imitate(batch, noise, self.limit.imitator).loss
+        self.limit.optimizer.step(loss)
+        self.limit.follow(imitation, loss.detach())
+        return loss.detach()
 
     def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Imitation, Tensor]:
         """The two parts of the policy's loss, L_d and L_q."""

@@ -20,13 +20,11 @@ class Imitation:
 
     Attributes:
         loss: What behaviour cloning minimises, L_d, a scalar.
-        error: Mean squared error of the network's output, a scalar: what is reported.
         clean: The clean actions that its output implies, shape (B, A), where the values are to
             guide these; else None.
     """
 
     loss: Tensor
-    error: Tensor
     clean: Tensor | None = None
 
 

@@ -8,8 +8,6 @@ from torch.nn import functional
 
 # Where critics agree to below its root, they count as agreeing: the root has a slope there.
 MIN_VARIANCE = 1e-12
-# Squared errors far below it count less and less (arXiv 2505.13447, appendix).
-ADAPTIVE_ERROR = 1e-3
 
 
 def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -46,21 +44,6 @@ def mean_flow_target(velocity: Tensor, rate: Tensor, span: Tensor) -> Tensor:
         span: r and t, shape (B, 2).
     """
     return velocity - (span[:, 1:] - span[:, :1]) * rate
-
-
-def adaptive_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    r"""Squared error of each row over its root, a scalar (arXiv 2505.13447, section 4.3, p = 0.5).
-
-    With :math:`d = \overline{(\hat u - u)^2}` it is the mean of :math:`d / \sqrt{d + c}` whose
-    divisor is not differentiated: rows with large targets do not drown the others. With the p = 1
-    of the paper's images the pull of a far row would fade, and values lead off the data.
-
-    Args:
-        predicted: Average velocities, shape (B, A).
-        target: What they should be, shape (B, A); gradients are the caller's to stop.
-    """
-    squared = (predicted.float() - target).square().mean(dim=1)
-    return (squared / (squared.detach() + ADAPTIVE_ERROR).sqrt()).mean()
 
 
 def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:

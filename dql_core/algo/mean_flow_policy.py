@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dql_core.algo.generative_policy import GenerativePolicy, Imitation
-from dql_core.algo.losses import adaptive_loss, imitation_loss, mean_flow_target
+from dql_core.algo.losses import imitation_loss, mean_flow_target
 from dql_core.algo.noise import UpdateNoise
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
@@ -46,7 +46,9 @@ class MeanFlowPolicy(GenerativePolicy):
         # Where r = t, the target is the path's own velocity.
         average = mean_flow_target(velocity[:count], rate, span[:count])
         target = torch.cat([average, velocity[count:]])
-        return Imitation(adaptive_loss(predicted, target), imitation_loss(predicted, target))
+        # Not weighted as in the paper, where the pull of what is far from the data fades: values
+        # led the policy off it.
+        return Imitation(imitation_loss(predicted, target))
 
     def sample(self, observation: Tensor, noise: Tensor, *, averaged: bool = False) -> Tensor:
         """Sample actions in one call of the network."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dql_core.algo.losses import adaptive_loss, mean_flow_target
+from dql_core.algo.losses import mean_flow_target
 from dql_core.models.layers import mish_slope
 from dql_core.models.mean_flow import AverageVelocity, draw_spans, num_spans
 
@@ -61,7 +61,7 @@ def test_the_rate_is_torchs_own_forward_derivative(network: AverageVelocity) -> 
         return result
 
     only_t = torch.tensor([0.0, 1.0]).double().expand(5, 2)
-    velocity, rate = torch.func.jvp(plain, (point, span), (direction, only_t))
+    velocity, rate = torch.func.jvp(plain, (point, span), (direction, only_t))[:2]
     ours = network.velocity_and_rate(point, span, observation, direction)
     torch.testing.assert_close(ours, (velocity, rate))
 
@@ -109,21 +109,13 @@ def test_the_target_is_the_average_velocity_of_a_flow_that_is_known() -> None:
     velocity = flow.velocity(z, t)
     average, rate = torch.func.jvp(
         lambda at, end: flow.average(at, r, end), (z, t), (velocity, torch.ones_like(t))
-    )
+    )[:2]
     target = mean_flow_target(velocity, rate, torch.cat([r, t], dim=1))
     torch.testing.assert_close(target, average)
     # One step from noise gives the data's distribution: here a line.
     noise = torch.tensor([[1.5]]).double()
     action = noise - flow.average(noise, torch.zeros(1, 1).double(), torch.ones(1, 1).double())
     torch.testing.assert_close(action, flow.mean + flow.spread * noise)
-
-
-def test_the_adaptive_loss_has_the_gradient_of_each_row_over_the_root_of_its_error() -> None:
-    target = torch.zeros(2, 3)
-    predicted = torch.tensor([[1.0, 2.0, 2.0], [100.0, 0.0, 0.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(adaptive_loss(predicted, target), predicted)
-    error = predicted.detach().square().mean(dim=1, keepdim=True)
-    torch.testing.assert_close(gradient, 2 * predicted.detach() / 3 / (error + 1e-3).sqrt() / 2)
 
 
 @pytest.mark.parametrize("rows", [1, 6, 256])
