@@ -181,8 +181,7 @@ class PolicyConfig(StrictModel):
     def _gradient_is_one_of_the_kind(self) -> PolicyConfig:
         if self.kind == "mean_flow" and self.policy_gradient == "one_step":
             raise ValueError(
-                "policy_gradient: one_step shortens the chain of kind: diffusion; that of kind: "
-                "mean_flow is a single step already: set policy_gradient to chain"
+                "policy_gradient: one_step: kind: mean_flow is a single step already: set chain"
             )
         return self
 
@@ -385,20 +384,16 @@ class TrainConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _kind_of_critics_is_the_agents(self) -> TrainConfig:
-        if self.critic.kind == "expectile" and self.agent in DETERMINISTIC_AGENTS:
-            raise ValueError(
-                f"critic.kind: expectile ranks candidates, and {self.agent} has one action only: "
-                f"use diffusion_ql, or critic.kind: policy"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _kind_of_policy_is_the_agents(self) -> TrainConfig:
+    def _kinds_are_the_agents(self) -> TrainConfig:
         if self.policy.kind == "mean_flow" and self.agent in DETERMINISTIC_AGENTS:
             raise ValueError(
                 f"policy.kind: mean_flow makes actions of noise, and {self.agent} has one action "
                 f"only: use diffusion_ql or diffusion_bc, or policy.kind: diffusion"
+            )
+        if self.critic.kind == "expectile" and self.agent in DETERMINISTIC_AGENTS:
+            raise ValueError(
+                f"critic.kind: expectile ranks candidates, and {self.agent} has one action only: "
+                f"use diffusion_ql, or critic.kind: policy"
             )
         return self
 

@@ -110,7 +110,7 @@ def test_the_values_lead_it_to_the_best_corner(best: int) -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({"policy": {"policy_gradient": "one_step"}}, "is a single step already: set policy_grad"),
+        ({"policy": {"policy_gradient": "one_step"}}, "is a single step already: set chain"),
         ({"agent": "td3_bc"}, "td3_bc has one action only: use diffusion_ql or diffusion_bc"),
     ],
 )
