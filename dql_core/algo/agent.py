@@ -19,7 +19,7 @@ from dql_core.models.critic import CriticEnsemble
 
 
 class Losses(Protocol):
-    """A frozen dataclass of scalar tensors whose field names become metrics, if not None.
+    """A frozen dataclass of scalar tensors, None where an algorithm as configured has none.
 
     That of an algorithm with critics has a ``q_magnitude``, too: the mean absolute action value.
     """
@@ -27,6 +27,11 @@ class Losses(Protocol):
     @property
     def imitation(self) -> Tensor:
         """Behaviour cloning, which every agent does."""
+
+
+def measured(losses: Losses) -> dict[str, Tensor]:
+    """Return what an update measured, by the names of its metrics."""
+    return {name: loss for name, loss in vars(losses).items() if loss is not None}
 
 
 LossesT_co = TypeVar("LossesT_co", bound=Losses, covariant=True)

@@ -35,7 +35,7 @@ class QLLosses:
         q_magnitude: Mean absolute value of the data's actions.
         q_target: Mean target of the critics.
         targets_clipped: Share of the targets that were clipped to what the rewards allow.
-        guidance: Weight of the values in the policy's loss; eta if nothing limits it.
+        guidance: Weight of the values in the policy's loss, if anything keeps it below eta.
         imitation_alone: L_d of the twin that only imitates, if there is one.
         value: Expectile loss of the state values, if there are any.
     """
@@ -47,7 +47,7 @@ class QLLosses:
     q_magnitude: Tensor
     q_target: Tensor
     targets_clipped: Tensor
-    guidance: Tensor
+    guidance: Tensor | None = None
     imitation_alone: Tensor | None = None
     value: Tensor | None = None
 
@@ -107,11 +107,11 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         loss_critic, q_data, q_magnitude = self._critic_losses(batch, target.values)
         self.optimizers["critic"].step(loss_critic)
 
-        guidance = self._guidance_weight(batch)
+        eta = self._config.policy.eta
+        weight = eta * self.limit.weight if self.limit else eta
         imitation, improvement = self._policy_losses(batch, noise)
-        is_guided = self._config.policy.eta > 0
         loss = imitation.loss
-        self.optimizers["policy"].step(loss + guidance * improvement if is_guided else loss)
+        self.optimizers["policy"].step(loss + weight * improvement if eta > 0 else loss)
         alone = self._imitate_alone(batch, noise, loss.detach())
 
         self._average.move()
@@ -124,7 +124,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
             q_magnitude=q_magnitude.detach(),
             q_target=target.values.mean(),
             targets_clipped=target.clipped,
-            guidance=guidance,
+            guidance=weight if isinstance(weight, Tensor) else None,
             imitation_alone=alone,
         )
 
@@ -139,10 +139,6 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         with self.execution.precision():
             q_values = self.critics.online(batch.observation, batch.action).float()
         return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
-
-    def _guidance_weight(self, batch: Batch) -> Tensor:
-        eta = torch.full((), self._config.policy.eta, device=batch.reward.device)
-        return eta if self.limit is None else eta * self.limit.weight
 
     def _imitate_alone(self, batch: Batch, noise: UpdateNoise, imitation: Tensor) -> Tensor | None:
         """Let the twin imitate, and its loss limit the weight of the values from now on."""

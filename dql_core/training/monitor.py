@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from dql_core.algo.agent import Losses
+from dql_core.algo.agent import Losses, measured
 from dql_core.data.transitions import Batch, BatchSampler
 from dql_core.errors import DqlError
 from dql_core.training.checkpoint import Checkpoint, Snapshot, save_checkpoint
@@ -136,9 +136,9 @@ class Monitor:
 
     def add(self, losses: Losses) -> None:
         """Add one update's losses."""
-        measured = {name: loss for name, loss in vars(losses).items() if loss is not None}
-        self._names = tuple(measured)
-        self._pending.append(torch.stack(list(measured.values())))
+        metrics = measured(losses)
+        self._names = tuple(metrics)
+        self._pending.append(torch.stack(list(metrics.values())))
         if self._started is not None:
             self._note_first_update(self._started)
             self._started = None

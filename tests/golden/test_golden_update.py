@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dql_core.algo.agent import measured
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.config import CriticConfig, PolicyConfig, RunConfig, TrainConfig
 from dql_core.data.transitions import Batch
@@ -34,7 +35,7 @@ def three_updates() -> dict[str, dict[str, float]]:
         next_observation=torch.randn(32, 3, generator=generator),
         bootstrap=(torch.rand(32, generator=generator) > 0.2).float(),
     )
-    losses = [vars(agent.update(batch)) for _ in range(3)]
+    losses = [measured(agent.update(batch)) for _ in range(3)]
     return {
         "losses": {
             f"{name} {update}": value.item()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from dql_core.algo.agent import measured
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.noise import UpdateNoise
@@ -205,7 +206,7 @@ def test_bounds_that_are_switched_off_or_far_away_change_no_bit(batch: Batch) ->
     agents[0].critics.bound_targets(0.0, 0.0)
     agents[1].critics.bound_targets(-1e6, 1e6)
     for _ in range(3):
-        losses = [vars(agent.update(batch)) for agent in agents]
+        losses = [measured(agent.update(batch)) for agent in agents]
         assert losses[0] == losses[1] == losses[2]
     for name, module in agents[0].modules.items():
         for other in agents[1:]:

@@ -128,7 +128,7 @@ def test_nothing_is_limited_where_nothing_guides() -> None:
     assert agent.limit is None
     losses = agent.update(make_batch())
     assert losses.imitation_alone is None
-    assert losses.guidance == 0.0
+    assert losses.guidance is None
 
 
 @pytest.mark.parametrize("value", [1.0, 0.5, -1.0])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.training.deviation_measures import NeedlessDiffusionQL
+from dql_core.algo.agent import measured
 from dql_core.algo.diffusion_policy import DiffusionPolicy
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.policy_graph import policy_graph
@@ -96,7 +97,7 @@ def test_bfloat16_learns_nearly_the_same_with_float32_weights() -> None:
     sections = {"policy": {"width": 32}, "critic": {"width": 32}}
     full = make_agent(make_config(**sections))
     reduced = make_agent(make_config(**sections, run={"precision": "bfloat16"}))
-    losses = [vars(agent.update(make_batch())) for agent in (full, reduced)]
+    losses = [measured(agent.update(make_batch())) for agent in (full, reduced)]
     for name, loss in losses[0].items():
         assert losses[1][name].dtype == torch.float32
         torch.testing.assert_close(losses[1][name], loss, atol=0.02, rtol=0.02, msg=name)
