@@ -112,24 +112,31 @@ def test_a_run_that_is_killed_while_it_trains_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("agent", "critic"),
+    ("agent", "critic", "policy"),
     [
-        ("diffusion_bc", {}),
-        ("td3_bc", {}),
-        ("td3_bc", {"num_critics": 3, "lower_bound": 1.0}),
-        ("diffusion_ql", {"num_critics": 1}),
-        ("diffusion_ql", {"num_critics": 5, "lower_bound": 2.0}),
-        ("diffusion_ql", {"kind": "expectile", "num_critics": 3}),
+        ("diffusion_bc", {}, {}),
+        ("diffusion_bc", {}, {"kind": "mean_flow"}),
+        ("td3_bc", {}, {}),
+        ("td3_bc", {"num_critics": 3, "lower_bound": 1.0}, {}),
+        ("diffusion_ql", {"num_critics": 1}, {"max_imitation_ratio": 1.01}),
+        ("diffusion_ql", {"num_critics": 5, "lower_bound": 2.0}, {}),
+        ("diffusion_ql", {"kind": "expectile", "num_critics": 3}, {}),
+        ("diffusion_ql", {}, {"kind": "mean_flow", "max_imitation_ratio": 1.01}),
     ],
     ids=str,
 )
 def test_every_agent_goes_on_to_the_same_bits_and_is_exported(
-    tmp_path: Path, tiny_dataset: Path, agent: str, critic: dict[str, Any]
+    tmp_path: Path,
+    tiny_dataset: Path,
+    agent: str,
+    critic: dict[str, Any],
+    policy: dict[str, Any],
 ) -> None:
     # Three updates after the checkpoint, which is between two updates of TD3+BC's policy.
     config = make_config(
         tiny_dataset,
         agent=agent,
+        policy={"width": 8, **policy},
         critic={"width": 8, **critic},
         run={"steps": 30, "log_every": 4, "checkpoint_every": 13},
     )
