@@ -91,19 +91,20 @@ class ActionBounds:
                 config.policy.kind == "diffusion" and config.diffusion.schedule != "cosine"
             )
             remedy = f"train longer{', or set diffusion.schedule=cosine' if is_blurred else ''}"
+        together = (
+            f" (all {len(of_policy)} fields together: {100 * of_policy.mean():.0f} % and "
+            f"{100 * self._of_data.mean():.0f} %)"
+        )
         _logger.warning(
             "step %d: in %.0f %% of the policy's actions '%s' is at a bound%s, and in %.0f %% of "
-            "those of the %s (all %d fields together: %.0f %% and %.0f %%): it does not act like "
-            "the data; %s",
+            "those of the %s%s: it does not act like the data; %s",
             run.step,
             100 * of_policy[index],
             run.spec.action[index].name,
             f" (the worst of {others + 1} such fields)" if others else "",
             100 * self._of_data[index],
             self._source,
-            len(of_policy),
-            100 * of_policy.mean(),
-            100 * self._of_data.mean(),
+            together if len(of_policy) > 1 else "",
             remedy,
         )
 
