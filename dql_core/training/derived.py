@@ -27,6 +27,8 @@ from dql_core.training.preparation import FEWEST_HELD_OUT
 DERIVED_FILE = "derived.yaml"
 # Below either, values of actions that nobody recorded cannot be trusted.
 FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
+# Rewards that differ by no more than this share of their size are taken as equal.
+EQUAL_REWARDS = 0.02
 # How often each transition is learned from, within bounds of the updates.
 PASSES = 600
 LEAST_STEPS, MOST_STEPS = 5_000, 100_000
@@ -193,16 +195,14 @@ class Known:
 
 def _agent(known: Known) -> Iterator[Choice]:
     low, high = known.rewards
-    if low < high:
+    if high - low > EQUAL_REWARDS * max(-low, high):
         yield Choice("agent", "diffusion_ql", f"rewards of {low:.4g} to {high:.4g}")
-    elif low == 0:
+    elif low == high == 0:
         yield Choice("agent", "diffusion_bc", "every reward is 0: there is only imitation")
     else:
-        yield Choice(
-            "agent",
-            "diffusion_bc",
-            f"every reward is {low:.4g}: diffusion_ql would learn only how long episodes last",
-        )
+        all_ = f"{low:.4g}" if low == high else f"about {low:.4g}"
+        why = f"every reward is {all_}: values would say little more than how long episodes last"
+        yield Choice("agent", "diffusion_bc", why)
 
 
 def _guidance(known: Known) -> Iterator[Choice]:

@@ -58,7 +58,7 @@ SMALL, LARGE = [100] * 25, [125] * 206
     [
         (None, "diffusion_ql", "rewards of 3.258e-05 to 1"),
         (0.0, "diffusion_bc", "every reward is 0: there is only imitation"),
-        (-1.0, "diffusion_bc", "every reward is -1: diffusion_ql would learn only how long"),
+        (-1.0, "diffusion_bc", "every reward is -1: values would say little more"),
     ],
 )
 def test_equal_rewards_are_imitated(rewards: float | None, agent: str, why: str) -> None:
@@ -67,6 +67,18 @@ def test_equal_rewards_are_imitated(rewards: float | None, agent: str, why: str)
     assert reason(found, "agent").startswith(why)
     critics = {choice.key for choice in found.choices if choice.key.startswith("critic.")}
     assert bool(critics) == (agent == "diffusion_ql")
+
+
+@pytest.mark.parametrize(
+    ("last", "agent"), [(-10.1, "diffusion_bc"), (-10.3, "diffusion_ql"), (0, "diffusion_ql")]
+)
+def test_rewards_that_hardly_differ_are_taken_as_equal(last: float, agent: str) -> None:
+    dataset = robot_log(LARGE, -10.0)
+    dataset.episodes[-1].rewards[-1] = last
+    found = derived(dataset)
+    assert found.config.agent == agent
+    if agent == "diffusion_bc":
+        assert reason(found, "agent").startswith("every reward is about -10.1: values would")
 
 
 @pytest.mark.parametrize(
