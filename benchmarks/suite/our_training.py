@@ -16,7 +16,6 @@ from dql_core.errors import DqlError
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
-    CHECKPOINTS_FOLDER,
     CONFIG_FILE,
     METRICS_FILE,
     RUN_FILE,
@@ -103,8 +102,7 @@ def roll_out(plan: Plan, run: Path) -> list[Point]:
 
 
 def clean(plan: Plan) -> None:
-    """Remove all checkpoints of a finished training but the last."""
+    """Remove all checkpoints of a finished training but the last, if it came to any."""
     run = plan.folder / "run"
     for step in checkpoint_steps(run)[:-1]:
         shutil.rmtree(checkpoint_folder(run, step))
-    assert (run / CHECKPOINTS_FOLDER).is_dir()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.algo.noise import RunSeeds
+from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.spec import PolicySpec
 from dql_core.training.checkpoint import Checkpoint
@@ -84,17 +85,7 @@ class ActionBounds:
         if excess[index] <= REMARKABLE_EXCESS:
             return
         others = int((excess > REMARKABLE_EXCESS).sum()) - 1
-        remedy = "lower policy.eta, or imitate: agent=diffusion_bc"
-        if not run.config.learns_values:
-            config = run.config
-            is_blurred = (
-                config.policy.kind == "diffusion" and config.diffusion.schedule != "cosine"
-            )
-            remedy = f"train longer{', or set diffusion.schedule=cosine' if is_blurred else ''}"
-        together = (
-            f" (all {len(of_policy)} fields together: {100 * of_policy.mean():.0f} % and "
-            f"{100 * self._of_data.mean():.0f} %)"
-        )
+        means = f"{100 * of_policy.mean():.0f} % and {100 * self._of_data.mean():.0f} %"
         _logger.warning(
             "step %d: in %.0f %% of the policy's actions '%s' is at a bound%s, and in %.0f %% of "
             "those of the %s%s: it does not act like the data; %s",
@@ -104,8 +95,8 @@ class ActionBounds:
             f" (the worst of {others + 1} such fields)" if others else "",
             100 * self._of_data[index],
             self._source,
-            together if len(of_policy) > 1 else "",
-            remedy,
+            f" (all {len(of_policy)} fields together: {means})" if len(of_policy) > 1 else "",
+            _remedy(run.config),
         )
 
 
@@ -115,6 +106,15 @@ def at_bounds(actions: NDArray[np.float32], spec: PolicySpec) -> NDArray[np.bool
     margin = np.float32(MARGIN) * (high - low)
     at: NDArray[np.bool_] = (actions <= low + margin) | (actions >= high - margin)
     return at
+
+
+def _remedy(config: TrainConfig) -> str:
+    if config.agent in DETERMINISTIC_AGENTS:
+        return "lower td3.alpha, or imitate: agent=diffusion_bc"
+    if config.learns_values and config.policy.eta > 0:
+        return "lower policy.eta, or imitate: agent=diffusion_bc"
+    is_blurred = config.policy.kind == "diffusion" and config.diffusion.schedule != "cosine"
+    return f"train longer{', or set diffusion.schedule=cosine' if is_blurred else ''}"
 
 
 def _number_wanted(run: Checkpoint, candidates: int) -> int:

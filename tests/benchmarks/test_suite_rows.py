@@ -90,6 +90,17 @@ def test_a_row_is_trained_once(
     assert read_rows(tmp_path / "rows" / ROWS_FILE) == before
 
 
+def test_a_training_that_is_stopped_before_its_first_checkpoint_is_a_result(
+    agents: Path, tmp_path: Path
+) -> None:
+    wild = ["critic.learning_rate=30", "critic.bound_targets=false", "critic.gradient_clip=null"]
+    options = [f"--override={each}" for each in (*wild, "validation.on_divergence=stop")]
+    run(agents, tmp_path, "--method", "td3_bc", "--label", "wild", *TINY_OPTIONS, *options)
+    (row,) = read_rows(tmp_path / "rows" / ROWS_FILE).values()
+    assert row.failure.startswith("the critics diverge at step 10: ")
+    assert (row.alarms, row.curve) == (1, ())
+
+
 def test_a_row_of_other_data_is_neither_kept_nor_compared(
     agents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

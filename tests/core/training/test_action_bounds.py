@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from dql_core.config import TrainConfig
-from dql_core.data.dataset import Episode, write_dataset
+from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.action_bounds import ActionBounds, at_bounds
 from dql_core.training.checkpoint import Checkpoint
@@ -95,7 +96,20 @@ def test_a_policy_at_its_bounds_is_warned_of_beside_the_datas_share(
         f"the {source}"
     )
     assert "(all 2 fields together: 100 % and 50 %): it does not act like the data" in line
-    assert line.endswith("lower policy.eta, or imitate: agent=diffusion_bc")
+    assert line.endswith("lower td3.alpha, or imitate: agent=diffusion_bc")
+
+
+def test_of_a_single_action_field_no_sum_is_said(
+    dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = load_dataset(dataset)
+    narrow = [replace(each, actions=each.actions[:, :1]) for each in loaded.episodes]
+    write_dataset(tmp_path / "narrow", narrow, replace(SPEC, action=SPEC.action[:1]))
+    run, bounds = driven_to_its_bounds(make_config(tmp_path / "narrow", agent="td3_bc"))
+    caplog.clear()
+    bounds.measure(run)
+    (line,) = caplog.messages
+    assert "in 0 % of those of the training episodes: it does not act like the data" in line
 
 
 @pytest.mark.parametrize(
