@@ -188,8 +188,8 @@ class Known:
         return ""
 
     @property
-    def is_diffusion(self) -> bool:
-        """Whether the policy is a diffusion model."""
+    def is_stochastic(self) -> bool:
+        """Whether the policy makes actions of noise, so that there are candidates."""
         return self.config.agent not in DETERMINISTIC_AGENTS
 
 
@@ -208,7 +208,7 @@ def _agent(known: Known) -> Iterator[Choice]:
 def _guidance(known: Known) -> Iterator[Choice]:
     """Decide how far the values may lead the policy away from what was recorded."""
     config, stated = known.config, known.stated
-    if not config.learns_values or not known.is_diffusion:
+    if not config.learns_values or not known.is_stochastic:
         return
     asks_for_guidance = (
         ("policy.eta" in stated and config.policy.eta > 0)
@@ -296,7 +296,9 @@ def _reward_scale(known: Known) -> Iterator[Choice]:
 
 def _schedule(known: Known) -> Iterator[Choice]:
     steps = known.config.diffusion.num_diffusion_steps
-    if known.is_diffusion and steps <= COARSE_DIFFUSION_STEPS:
+    if not known.is_stochastic or known.config.policy.kind != "diffusion":
+        return
+    if steps <= COARSE_DIFFUSION_STEPS:
         why = f"{steps} steps of vp are too coarse for actions with several modes"
         yield Choice("diffusion.schedule", "cosine", why)
 

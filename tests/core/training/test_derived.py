@@ -222,6 +222,9 @@ def test_few_diffusion_steps_take_the_cosine_schedule() -> None:
     assert derived(robot_log(SMALL, 0.0)).config.diffusion.schedule == "cosine"
     many = derived(robot_log(SMALL, 0.0), "diffusion.num_diffusion_steps=50").config
     assert many.diffusion.schedule == TrainConfig().diffusion.schedule
+    flow = derived(robot_log(SMALL), "policy.kind=mean_flow")
+    assert not [choice for choice in flow.choices if choice.key.startswith("diffusion.")]
+    assert flow.config.critic.kind == "expectile"
 
 
 def test_an_agent_with_one_action_gets_nothing_of_a_diffusion_model() -> None:
