@@ -100,7 +100,11 @@ def evaluation_table(title: str, result: EvaluationResult) -> Table:
     """Show means with their 95 % intervals."""
     facts: dict[str, object] = {
         "episodes": len(result.returns),
-        "mean return": _with_interval(result.mean_return, ".2f"),
+        "mean return": (
+            _with_interval(result.mean_return, ".2f")
+            if any(result.returns)
+            else "0: there were no rewards"
+        ),
         "mean length": f"{sum(result.lengths) / len(result.lengths):.1f}",
     }
     if result.success_rate:

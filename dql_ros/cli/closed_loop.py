@@ -204,8 +204,9 @@ class RunProgress(Progress):
         results = self._run.results
         text = self._state or "starting"
         if results:
-            mean = sum(each.return_ for each in results) / len(results)
-            text = f"mean return {mean:.2f}"
+            returns = [each.return_ for each in results]
+            mean = sum(returns) / len(returns)
+            text = f"mean return {mean:.2f}" if any(returns) else "no rewards"
         if self._steps:
             text += f", {self._steps} steps"
         self.update(self._task, description=text)

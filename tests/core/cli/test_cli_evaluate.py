@@ -114,6 +114,13 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
         evaluate(tmp_path, "Drift-v0", episodes=1)
 
 
+def test_returns_without_rewards_are_not_shown_as_results(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Terminal().print(evaluation_table("", EvaluationResult((0.0, 0.0), (5, 5), None)))
+    assert "mean return 0: there were no rewards" in words(capsys.readouterr().out)
+
+
 def test_one_episode_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
     for returns in ((1.5,), (1.0, 2.0)):
         lengths, successes = (5,) * len(returns), (True,) * len(returns)

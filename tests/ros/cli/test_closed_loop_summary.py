@@ -150,11 +150,15 @@ def test_without_a_terminal_a_line_shows_now_and_then_how_far_it_is(
         progress.note_report(report(BRIDGE, 1.0, steps="5"))
         now_s += 11.0
         progress.note_report(report(BRIDGE, 12.0, steps="340"))
-        progress.note_episode(result(0, 2.5))
+        progress.note_episode(result(0, 0.0))
+        now_s += 11.0
+        progress.note_report(report(BRIDGE, 13.0, steps="500"))
+        progress.note_episode(result(1, 5.0))
         now_s += 11.0
         progress.note_report(report(BRIDGE, 23.0, steps="700"))
     assert capsys.readouterr().out.splitlines() == [
         "0 of 3 episodes, running, 340 steps",
-        "1 of 3 episodes, mean return 2.50, 700 steps",
+        "1 of 3 episodes, no rewards, 500 steps",
+        "2 of 3 episodes, mean return 2.50, 700 steps",
     ]
-    assert [each.return_ for each in run.results] == [2.5]
+    assert [each.return_ for each in run.results] == [0.0, 5.0]
