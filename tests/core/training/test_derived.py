@@ -89,16 +89,21 @@ def test_rewards_that_hardly_differ_are_taken_as_equal(last: float, agent: str) 
         ([200] * 50, "policy", "at least 50 episodes and 10,000 transitions"),
     ],
 )
-def test_values_only_choose_where_there_is_little_data(
+def test_values_neither_lead_nor_choose_where_there_is_little_data(
     lengths: list[int], kind: str, why: str
 ) -> None:
     found = derived(robot_log(lengths))
     assert found.config.critic.kind == kind
     assert reason(found, "critic.kind").startswith(why)
     usual = TrainConfig()
-    chosen = (found.config.policy.eta, found.config.selection.rule)
-    expected = (usual.policy.eta, usual.selection.rule) if kind == "policy" else (0.0, "greedy")
-    assert chosen == expected
+    selection = found.config.selection
+    if kind == "policy":
+        assert (found.config.policy.eta, selection) == (usual.policy.eta, usual.selection)
+    else:
+        assert found.config.policy.eta == 0.0
+        assert (selection.rule, selection.num_candidates) == ("first", 1)
+        ranked = derived(robot_log(lengths), "selection.rule=greedy").config.selection
+        assert (ranked.rule, ranked.num_candidates) == ("greedy", usual.selection.num_candidates)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,7 @@ def test_who_asks_for_guidance_on_little_data_gets_it(override: str) -> None:
     assert config.selection.rule == TrainConfig().selection.rule
 
 
-def test_stated_expectile_critics_choose_on_little_data_and_guide_on_much() -> None:
+def test_stated_expectile_critics_only_guide_on_much_data() -> None:
     assert derived(robot_log(SMALL), "critic.kind=expectile").config.policy.eta == 0
     assert derived(robot_log(LARGE), "critic.kind=expectile").config.policy.eta == 1
 
