@@ -117,7 +117,7 @@ def test_what_is_no_policy_is_refused(tmp_path: Path) -> None:
 def test_returns_without_rewards_are_not_shown_as_results(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Terminal().print(evaluation_table("", EvaluationResult((0.0, 0.0), (5, 5), None)))
+    Terminal().print(evaluation_table("", EvaluationResult((0.0, 0.0), (5, 5), ())))
     assert "mean return 0: there were no rewards" in words(capsys.readouterr().out)
 
 
