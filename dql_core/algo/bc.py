@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dql_core.algo.diffusion_policy import DiffusionAgent
+from dql_core.algo.generative_agent import GenerativeAgent
 from dql_core.algo.noise import UpdateNoise
 from dql_core.data.transitions import Batch
 
@@ -22,13 +22,13 @@ class BCLosses:
     imitation: Tensor
 
 
-class DiffusionBC(DiffusionAgent[BCLosses]):
+class DiffusionBC(GenerativeAgent[BCLosses]):
     """A diffusion policy trained by behaviour cloning."""
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> BCLosses:
         """Improve the policy, then let its average follow."""
         with self.execution.precision():
-            imitation = self.policy.imitate(batch, noise)
-        self.optimizers["policy"].step(imitation.loss)
+            loss = self.imitation_loss(batch, noise)
+        self.optimizers["policy"].step(loss)
         self._average.move()
-        return BCLosses(imitation=imitation.loss.detach())
+        return BCLosses(imitation=loss.detach())

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from dql_core.algo.critics import Critics, Targets
-from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.expectile import ExpectileCritics
-from dql_core.algo.generative_policy import Imitation
+from dql_core.algo.generative_agent import GenerativeAgent
 from dql_core.algo.guidance import GuidanceLimit
 from dql_core.algo.losses import critic_loss, improvement_loss
 from dql_core.algo.noise import UpdateNoise
@@ -52,7 +51,7 @@ class QLLosses:
     value: Tensor | None = None
 
 
-class DiffusionQL(DiffusionAgent[QLLosses]):
+class DiffusionQL(GenerativeAgent[QLLosses]):
     """All networks of the algorithm and the update that trains them.
 
     Attributes:
@@ -108,23 +107,25 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         self.optimizers["critic"].step(loss_critic)
 
         eta = self._config.policy.eta
-        weight = eta * self.limit.weight if self.limit else eta
+        guidance = eta * self.limit.weight if self.limit else None
         imitation, improvement = self._policy_losses(batch, noise)
-        loss = imitation.loss
-        self.optimizers["policy"].step(loss + weight * improvement if eta > 0 else loss)
-        alone = self._imitate_alone(batch, noise, loss.detach())
+        loss = imitation
+        if eta > 0:
+            loss = imitation + (eta if guidance is None else guidance) * improvement
+        self.optimizers["policy"].step(loss)
+        alone = self._imitate_alone(batch, noise, imitation.detach())
 
         self._average.move()
         self.critics.average.move()
         return QLLosses(
-            imitation=loss.detach(),
+            imitation=imitation.detach(),
             improvement=improvement.detach(),
             critic=loss_critic.detach(),
             q_data=q_data.detach(),
             q_magnitude=q_magnitude.detach(),
             q_target=target.values.mean(),
             targets_clipped=target.clipped,
-            guidance=weight if isinstance(weight, Tensor) else None,
+            guidance=guidance,
             imitation_alone=alone,
         )
 
@@ -150,7 +151,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
         self.limit.follow(imitation, loss.detach())
         return loss.detach()
 
-    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Imitation, Tensor]:
+    def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor]:
         """The two parts of the policy's loss, L_d and L_q."""
         with self.execution.precision():
             imitation = self.policy.imitate(batch, noise)
@@ -160,7 +161,7 @@ class DiffusionQL(DiffusionAgent[QLLosses]):
                 if action is None:
                     action = self.policy.sample(batch.observation, noise.policy)
                 guiding, other = self._guidance(batch.observation, action, noise.guide)
-        return imitation, improvement_loss(guiding, other)
+        return imitation.loss, improvement_loss(guiding, other)
 
     def _guidance(
         self, observation: Tensor, action: Tensor, guide: Tensor

@@ -20,7 +20,7 @@ from dql_core.models.ema import frozen_copy
 
 # How far the logarithm of the weight moves in an update, relative to that of what is too much.
 RATE = 0.01
-# From the smallest weight it is back at 1 within some hundred updates.
+# Not 0, from which the logarithm would never come back.
 SMALLEST_WEIGHT = 1e-4
 
 

@@ -46,8 +46,8 @@ class MeanFlowPolicy(GenerativePolicy):
         # Where r = t, the target is the path's own velocity.
         average = mean_flow_target(velocity[:count], rate, span[:count])
         target = torch.cat([average, velocity[count:]])
-        # Not weighted as in the paper, where the pull of what is far from the data fades: values
-        # led the policy off it.
+        # Not weighted as in the paper: a weight that falls with the error would let go of what the
+        # values have led far from the data.
         return Imitation(imitation_loss(predicted, target))
 
     def sample(self, observation: Tensor, noise: Tensor, *, averaged: bool = False) -> Tensor:

@@ -103,7 +103,7 @@ def evaluation_table(title: str, result: EvaluationResult) -> Table:
         "mean return": (
             _with_interval(result.mean_return, ".2f")
             if any(result.returns)
-            else "0: there were no rewards"
+            else "0.00 (no episode earned a reward)"
         ),
         "mean length": f"{sum(result.lengths) / len(result.lengths):.1f}",
     }

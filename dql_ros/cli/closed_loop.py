@@ -206,7 +206,7 @@ class RunProgress(Progress):
         if results:
             returns = [each.return_ for each in results]
             mean = sum(returns) / len(returns)
-            text = f"mean return {mean:.2f}" if any(returns) else "no rewards"
+            text = f"mean return {mean:.2f}" if any(returns) else "no reward yet"
         if self._steps:
             text += f", {self._steps} steps"
         self.update(self._task, description=text)

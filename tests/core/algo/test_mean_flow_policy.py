@@ -7,8 +7,8 @@ import torch
 
 from dql_core.algo.agent import measured
 from dql_core.algo.bc import DiffusionBC
-from dql_core.algo.diffusion_policy import DiffusionAgent
 from dql_core.algo.execution import CapturedUpdate, compiler_missing
+from dql_core.algo.generative_agent import GenerativeAgent
 from dql_core.config import TrainConfig
 from dql_core.errors import ConfigError
 from dql_core.models.mean_flow import AverageVelocity
@@ -27,8 +27,7 @@ def test_an_update_moves_every_tensor_and_reports_finite_losses() -> None:
     before = {name: snapshot(module) for name, module in agent.modules.items()}
     losses = agent.update(make_batch())
     for name, module in agent.modules.items():
-        if name != "guidance":
-            assert moved(before[name], module) == set(before[name]), name
+        assert moved(before[name], module) == set(before[name]), name
     assert all(value.isfinite() for value in measured(losses).values())
 
 
@@ -90,7 +89,7 @@ def bandit_config(agent: str, steps: int, **policy: Any) -> TrainConfig:
 def test_imitation_keeps_the_four_modes_in_one_step() -> None:
     torch.set_num_threads(1)
     agent = bandit.train(bandit_config("diffusion_bc", 4000), bandit.record())
-    assert isinstance(agent, DiffusionAgent)
+    assert isinstance(agent, GenerativeAgent)
     assert isinstance(agent.acting_sampler, AverageVelocity)
     share = bandit.near(bandit.act(agent, 5000))
     # What is between modes is little, though a continuous function of noise must pass there.

@@ -118,7 +118,7 @@ def test_returns_without_rewards_are_not_shown_as_results(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Terminal().print(evaluation_table("", EvaluationResult((0.0, 0.0), (5, 5), ())))
-    assert "mean return 0: there were no rewards" in words(capsys.readouterr().out)
+    assert "mean return 0.00 (no episode earned a reward)" in words(capsys.readouterr().out)
 
 
 def test_one_episode_has_no_interval(capsys: pytest.CaptureFixture[str]) -> None:

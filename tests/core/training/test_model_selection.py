@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from dql_core.algo.agent import Agent
+from dql_core.algo.bc import DiffusionBC
+from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.cli.evaluate import evaluate
 from dql_core.cli.export import export
 from dql_core.cli.train import best_lines
@@ -215,6 +217,22 @@ def test_an_agent_is_measured_with_the_same_noise_each_time_and_is_not_changed(a
         run.agent.update(batches.draw())
     assert held_out.measure(run.agent) != first
     assert ("held_out_td_error" in first) == (agent == "diffusion_ql")
+
+
+def test_the_imitation_of_diffusion_bc_is_measured_beside_that_of_a_limited_policy() -> None:
+    config, dataset = make_config(policy={"width": 8, "max_imitation_ratio": 1.1}), make_dataset()
+    run, alone = new_run(config, dataset), new_run(make_config(agent="diffusion_bc"), dataset)
+    batches = make_batches(run, dataset)
+    for _ in range(20):
+        run.agent.update(batches.draw())
+    assert isinstance(run.agent, DiffusionQL)
+    assert isinstance(alone.agent, DiffusionBC)
+    assert run.agent.limit is not None
+    alone.agent.policy.online.load_state_dict(run.agent.limit.imitator.state_dict())
+    held_out = HeldOut(config, dataset, run.normalizer, RewardTransform(), "cpu")
+    measured = held_out.measure(run.agent)
+    expected = held_out.measure(alone.agent)["held_out_imitation"]
+    assert measured["held_out_imitation_alone"] == expected != measured["held_out_imitation"]
 
 
 def test_large_data_is_measured_on_a_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,11 +30,9 @@ def test_help_lists_every_verb_without_importing_torch() -> None:
 
 
 def test_each_verb_can_be_imported_before_the_others() -> None:
-    """In a process that has imported nothing of ours, but what takes long of others."""
+    """In a process that has imported nothing of ours, but torch, which takes a second."""
     code = (
-        "import os, importlib, sys\n"
-        "import matplotlib.figure, minari, pydantic, torch, torch.utils.tensorboard\n"
-        "assert not any(name.startswith('dql_') for name in sys.modules)\n"
+        "import os, importlib, torch\n"
         "from dql_ros.cli.main import VERBS\n"
         "for verb, (module, _) in VERBS.items():\n"
         "    if not (child := os.fork()):\n"

@@ -158,7 +158,7 @@ def test_without_a_terminal_a_line_shows_now_and_then_how_far_it_is(
         progress.note_report(report(BRIDGE, 23.0, steps="700"))
     assert capsys.readouterr().out.splitlines() == [
         "0 of 3 episodes, running, 340 steps",
-        "1 of 3 episodes, no rewards, 500 steps",
+        "1 of 3 episodes, no reward yet, 500 steps",
         "2 of 3 episodes, mean return 2.50, 700 steps",
     ]
     assert [each.return_ for each in run.results] == [0.0, 5.0]
