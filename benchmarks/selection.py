@@ -59,8 +59,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         bundles = {n: str(export_untrained(Path(folder) / str(n), n)) for n in DIFFUSION_STEPS}
+        mean_flow = str(export_untrained(Path(folder) / "mean_flow", 5, "mean_flow"))
         for threads in CLOCKS:
-            part = ["compare", bundles[5], str(threads)]
+            part = ["compare", bundles[5], mean_flow, str(threads)]
             show(summary([run_part(part) for _ in range(PROCESSES)]))
         show(run_part(["start", bundles[5]]))
         curves = run_part(["curve", bundles[5], "num_candidates", *map(str, CANDIDATES)])
@@ -96,8 +97,11 @@ def show(lines: list[dict[str, Any]]) -> None:
         print(json.dumps(line), flush=True)
 
 
-def export_untrained(folder: Path, num_diffusion_steps: int) -> Path:
-    """Export a Diffusion-QL policy with random weights; return the bundle's folder."""
+def export_untrained(folder: Path, num_diffusion_steps: int, kind: str = "diffusion") -> Path:
+    """Export a Diffusion-QL policy with random weights; return the bundle's folder.
+
+    ``kind`` is `policy.kind`; a mean flow has no diffusion steps.
+    """
     import torch
 
     from dql_core.algo.registry import make_agent
@@ -110,7 +114,9 @@ def export_untrained(folder: Path, num_diffusion_steps: int) -> Path:
     fields = tuple(FieldSpec(f"observation[{i}]") for i in range(OBSERVATION_SIZE))
     action = tuple(FieldSpec(f"action[{i}]", "", -1.0, 1.0) for i in range(ACTION_SIZE))
     spec = PolicySpec("benchmark", 50.0, fields, action)
-    sections = {"diffusion": {"num_diffusion_steps": num_diffusion_steps}}
+    sections: dict[str, Any] = {"policy": {"kind": kind}}
+    if kind == "diffusion":
+        sections["diffusion"] = {"num_diffusion_steps": num_diffusion_steps}
     config = TrainConfig.model_validate(sections)
     torch.manual_seed(0)
     checkpoint = Checkpoint(
@@ -127,8 +133,8 @@ def export_untrained(folder: Path, num_diffusion_steps: int) -> Path:
     return folder / "bundle"
 
 
-def compare(bundle: Path, threads: str) -> None:
-    """Let the bundle and the yardstick take turns, for 50 candidates and for one."""
+def compare(bundle: Path, mean_flow: str, threads: str) -> None:
+    """Let the bundles and the yardstick take turns, for 50 candidates and for one."""
     import torch
 
     from benchmarks.yardstick import Yardstick
@@ -145,6 +151,7 @@ def compare(bundle: Path, threads: str) -> None:
         functions = {"yardstick": choose, "bundle": decisions(bundle, count)}
         if threads == "1":
             functions["bundle, torch back end"] = decisions(bundle, count, "torch")
+            functions["bundle, mean_flow"] = decisions(Path(mean_flow), count)
         for clock_name, clock in CLOCKS[int(threads)].items():
             times = time_interleaved(functions, rounds=ROUNDS, calls=CALLS, clock=clock)
             for name in functions:
