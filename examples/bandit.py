@@ -9,6 +9,7 @@ Takes two minutes on one core and draws docs/images/bandit.png:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,12 +85,14 @@ def train(config: TrainConfig, table: TransitionTable) -> Agent:
     return agent
 
 
-def act(agent: Agent, count: int) -> NDArray[np.float32]:
+def act(
+    agent: Agent, count: int, observation: Sequence[float] = (0.0, 0.0)
+) -> NDArray[np.float32]:
     """Draw actions from the policy alone, none ranked by the critics, shape (count, 2)."""
     sampler = agent.acting_sampler
     noise = torch.randn(sampler.num_noises, count, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return sampler(torch.zeros(1, 2), noise).numpy()
+        return sampler(torch.tensor([observation], dtype=torch.float32), noise).numpy()
 
 
 def near(actions: NDArray[np.float32]) -> NDArray[np.float64]:
