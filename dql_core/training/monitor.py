@@ -151,10 +151,10 @@ class Monitor:
         """
         self.flush()
         sums = self._run.progress.since_reading
-        values = sums.means()
+        values, since = sums.means(), self._run.step - sums.count
         sums.reset()
         if self._limits is not None:
-            values["q_alarm"] = float(self._watch(values, self._limits))
+            values["q_alarm"] = float(self._watch(values, since, self._limits))
             self._keep_if_sound()
         return self._log.write(self._run.step, values)
 
@@ -218,14 +218,14 @@ class Monitor:
             means = values.mean().item(), values.abs().mean().item()
             limits.allow_untrained(self._run.progress, *means)
 
-    def _watch(self, values: Mapping[str, float], limits: ValueLimits) -> bool:
-        """Report when the critics diverge, and when they are sound again."""
+    def _watch(self, values: Mapping[str, float], since: int, limits: ValueLimits) -> bool:
+        """Report when the critics diverge, by means since a step, and when they no longer do."""
         progress, step = self._run.progress, self._run.step
         critics = self._run.agent.critics
         error = root_mean_square(values["critic"], critics.num_critics if critics else 1)
         self._reason = limits.reason(progress, {**values, "critic_rms": error})
         if self._reason and not progress.alarming:
-            self._alarm(values)
+            self._alarm(values, since)
         elif progress.alarming and not self._reason:
             _logger.info("step %d: the critics are back within their limits", step)
             record_alarm_end(self._out, step)
@@ -237,17 +237,18 @@ class Monitor:
         if not self._run.progress.alarming and self._run.step - kept >= SNAPSHOT_EVERY:
             self._sound = Snapshot(self._run)
 
-    def _alarm(self, values: Mapping[str, float]) -> None:
+    def _alarm(self, values: Mapping[str, float], since: int) -> None:
         if self._sound:
             self._sound.save(self._out)
-        step, healthy = self._run.step, last_healthy_step(self._out)
+        numbers = {name: values[name] for name in ("q_data", "q_magnitude", "critic")}
+        step = self._run.step
+        record_alarm(self._out, step, {"since": since, "reason": self._reason, **numbers})
+        healthy = last_healthy_step(self._out)
         kept = "no checkpoint is from before"
         if healthy is not None:
             kept = f"the checkpoint last_healthy is that of step {healthy}"
         remedy = divergence_remedy(self._run.config)
         _logger.error("step %d: the critics diverge: %s; %s; %s", step, self._reason, kept, remedy)
-        numbers = {name: values[name] for name in ("q_data", "q_magnitude", "critic")}
-        record_alarm(self._out, step, {"reason": self._reason, **numbers})
 
     def _note_first_update(self, started: float) -> None:
         self._pending[0].tolist()  # waits for the device

@@ -216,9 +216,15 @@ def last_healthy_step(run: Path) -> int | None:
     healthy = (
         step
         for step in checkpoint_steps(run)
-        if not any(alarm["step"] <= step < _end_of(alarm) for alarm in alarms)
+        if not any(_start_of(alarm) < step < _end_of(alarm) for alarm in alarms)
     )
     return max(healthy, default=None)
+
+
+def _start_of(alarm: dict[str, Any]) -> int:
+    """Return the step of the reading before, up to which all was sound."""
+    since = alarm.get("since")
+    return since if isinstance(since, int) else int(alarm["step"]) - 1
 
 
 def _end_of(alarm: dict[str, Any]) -> float:

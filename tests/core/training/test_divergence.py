@@ -186,6 +186,20 @@ def test_values_beyond_their_limits_are_reported_once_until_they_are_back(
     assert [each.progress.alarming for each in loaded] == [True, False, True]
 
 
+def test_a_checkpoint_between_two_readings_is_not_healthy_if_the_second_is_an_alarm(
+    tmp_path: Path, config: TrainConfig, after_update: Callable[[Change], None]
+) -> None:
+    def inflate(agent: DiffusionQL, losses: QLLosses) -> QLLosses:
+        return dataclasses.replace(losses, q_data=torch.tensor(30.0 if agent.step > 49 else 1.0))
+
+    after_update(inflate)
+    often = config.run.model_copy(update={"checkpoint_every": 10})
+    train(config.model_copy(update={"run": often}), tmp_path / "run")
+    (alarm,) = facts(tmp_path / "run")["q_alarms"]
+    assert (alarm["since"], alarm["step"]) == (49, 56)
+    assert find_checkpoint(tmp_path / "run", "last_healthy").name == "step-00000040"
+
+
 LIMITS = ValueLimits(ReturnRange(-2.0, 8.0))  # and a tenth of the range on either side
 
 
