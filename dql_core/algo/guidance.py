@@ -22,6 +22,7 @@ from dql_core.models.ema import frozen_copy
 RATE = 0.01
 # Not 0, from which the logarithm would never come back.
 SMALLEST_WEIGHT = 1e-4
+SMALLEST_LOSS = torch.finfo(torch.float32).tiny
 
 
 class GuidanceLimit(nn.Module):
@@ -63,6 +64,8 @@ class GuidanceLimit(nn.Module):
             imitation: L_d of the policy, a scalar.
             alone: L_d of the twin, of the same noise.
         """
-        too_much = (imitation / alone).log() - self._log_ratio
+        # Actions that never change can be imitated without any error.
+        ratio = imitation.clamp(min=SMALLEST_LOSS) / alone.clamp(min=SMALLEST_LOSS)
+        too_much = ratio.log() - self._log_ratio
         moved = self.log_weight - RATE * too_much
         self.log_weight.copy_(moved.clamp(math.log(SMALLEST_WEIGHT), 0.0))

@@ -86,6 +86,14 @@ def test_the_weight_falls_where_imitation_suffers_and_returns(
     assert limit.weight.item() == pytest.approx(after)
 
 
+@pytest.mark.parametrize(("imitation", "alone"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1)])
+def test_a_loss_of_zero_leaves_a_weight(imitation: float, alone: float) -> None:
+    limit = limit_of(make_agent(make_config(policy={"max_imitation_ratio": 1.5})))
+    limit.follow(torch.tensor(imitation), torch.tensor(alone))
+    assert SMALLEST_WEIGHT <= limit.weight.item() <= 1.0
+    assert (limit.weight.item() < 1.0) == (imitation > alone)
+
+
 def imitating(eta: float, ratio: float | None) -> DiffusionQL:
     """Return what learned one action for an observation, against critics that want another.
 
