@@ -7,6 +7,7 @@ goes before every rule. The constants are what can be changed by measuring.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,20 +16,28 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dql_core.algo.noise import RunSeeds
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
-from dql_core.data.checks import require_finite
+from dql_core.data.checks import check_dataset, require_finite
 from dql_core.data.dataset import LoadedDataset
-from dql_core.data.return_range import recorded_returns
+from dql_core.data.return_range import ReturnRange, recorded_returns
 from dql_core.data.reward_transforms import fit_rewards
-from dql_core.errors import ConfigError, visible
+from dql_core.data.transitions import split_episodes
+from dql_core.errors import ConfigError, DatasetError, visible
 from dql_core.strict_yaml import parse
-from dql_core.training.preparation import FEWEST_HELD_OUT
+from dql_core.training.preparation import (
+    FEWEST_HELD_OUT,
+    TrainingData,
+    require_meaningful_split,
+)
 
 DERIVED_FILE = "derived.yaml"
 # Below either, values of actions that nobody recorded cannot be trusted.
 FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
 # Rewards that differ by no more than this share of their size are taken as equal.
 EQUAL_REWARDS = 0.02
+# Of smaller ones no power of ten makes rewards of an ordinary size.
+SMALLEST_REWARD = sys.float_info.min
 # How often each transition is learned from, within bounds of the updates.
 PASSES = 600
 LEAST_STEPS, MOST_STEPS = 5_000, 100_000
@@ -119,7 +128,7 @@ def derive(dataset: LoadedDataset, stated: TrainConfig) -> Derivation:
 
     Raises:
         ConfigError: If what is stated does not go with what the data needs.
-        DatasetError: If a number is not finite.
+        DatasetError: If the data cannot be learned from so.
     """
     require_finite(dataset)
     document = stated.model_dump(mode="json", exclude_unset=True)
@@ -135,8 +144,10 @@ def derive(dataset: LoadedDataset, stated: TrainConfig) -> Derivation:
             *sections, key = choice.key.split(".")
             place = document.setdefault(sections[0], {}) if sections else document
             place[key] = choice.value
+    config = parse(document, TrainConfig, "--set", ConfigError)
+    _require_learnable(dataset, config)
     return Derivation(
-        config=parse(document, TrainConfig, "--set", ConfigError),
+        config=config,
         choices=_in_order(choices.values()),
         stated=tuple(
             Choice(key, value, "as stated") for key, value in given.items() if key not in choices
@@ -195,7 +206,7 @@ class Known:
 
 def _agent(known: Known) -> Iterator[Choice]:
     low, high = known.rewards
-    if high - low > EQUAL_REWARDS * max(-low, high):
+    if high - low > max(EQUAL_REWARDS * max(-low, high), SMALLEST_REWARD):
         yield Choice("agent", "diffusion_ql", f"rewards of {low:.4g} to {high:.4g}")
     elif low == high == 0:
         yield Choice("agent", "diffusion_bc", "every reward is 0: there is only imitation")
@@ -210,12 +221,7 @@ def _guidance(known: Known) -> Iterator[Choice]:
     config, stated = known.config, known.stated
     if not config.learns_values or not known.is_stochastic:
         return
-    asks_for_guidance = (
-        ("policy.eta" in stated and config.policy.eta > 0)
-        or ("critic.kind" in stated and config.critic.kind == "policy")
-        or config.critic.max_q_samples > 1
-    )
-    if known.shortage and not asks_for_guidance:
+    if known.shortage and not _asks_for_guidance(config, stated):
         few = "only the values of recorded actions can be known"
         yield Choice("critic.kind", "expectile", f"{known.shortage}: {few}")
         yield Choice("policy.eta", 0.0, "so the policy only imitates")
@@ -228,6 +234,17 @@ def _guidance(known: Known) -> Iterator[Choice]:
         why = "guidance was asked for" if known.shortage else enough
         yield Choice("critic.kind", usual.critic.kind, why)
         yield Choice("policy.eta", usual.policy.eta, "so the values lead the policy")
+
+
+def _asks_for_guidance(config: TrainConfig, stated: frozenset[str]) -> bool:
+    """Return whether something is stated that means nothing unless the values lead the policy."""
+    policy, critic = config.policy, config.critic
+    if critic.max_q_samples > 1 or ("critic.kind" in stated and critic.kind == "policy"):
+        return True
+    if "policy.eta" in stated:
+        return policy.eta > 0
+    is_limited = policy.max_imitation_ratio is not None
+    return is_limited or policy.policy_gradient == "one_step" or config.preset is not None
 
 
 def _batch_size(known: Known) -> Iterator[Choice]:
@@ -256,9 +273,9 @@ def _held_out(known: Known) -> Iterator[Choice]:
     share = next((share for least, share in HELD_OUT_SHARES if count >= least), 0.0)
     number = round(share * count)
     if not share:
-        yield Choice(key, 0.0, f"{count} episodes: too few to learn without some")
-    elif not _splits_evenly(known.lengths, number):
-        yield Choice(key, 0.0, "a few episodes have most transitions: all are needed")
+        yield Choice(key, 0.0, f"{_counted(count, 'episode')}: too few to learn without some")
+    elif why := _needed(known, number):
+        yield Choice(key, 0.0, why)
     else:
         yield Choice(key, share, f"{number} of {count} episodes, to measure on")
 
@@ -288,17 +305,24 @@ def _reward_scale(known: Known) -> Iterator[Choice]:
     rewards = fit_rewards(known.dataset, unscaled)
     recorded = recorded_returns(known.dataset, rewards, config.critic.discount)
     largest = max(abs(recorded.low), abs(recorded.high))
-    if 0 < largest < math.inf:
-        scale = _power_of_ten(largest)
-        learned = "" if scale == 1 else f", {largest * scale:.3g} as learned"
-        yield Choice(
-            "data.reward_scale", scale, f"discounted returns are up to {largest:.3g}{learned}"
+    if math.isinf(largest):
+        low, high = known.rewards
+        raise DatasetError(
+            f"{known.dataset.source}: rewards of {low:.4g} to {high:.4g} are too large to add "
+            f"up: scale them where they are recorded"
         )
+    if largest >= SMALLEST_REWARD:
+        scale = _power_of_ten(largest)
+        learned = ReturnRange(scale * recorded.low, scale * recorded.high)
+        as_learned = "" if scale == 1 else f", {learned} as learned"
+        yield Choice("data.reward_scale", scale, f"discounted returns of {recorded}{as_learned}")
 
 
 def _schedule(known: Known) -> Iterator[Choice]:
     steps = known.config.diffusion.num_diffusion_steps
     if not known.is_stochastic or known.config.policy.kind != "diffusion":
+        return
+    if known.config.preset is not None:
         return
     if steps <= COARSE_DIFFUSION_STEPS:
         why = f"{steps} steps of vp are too coarse for actions with several modes"
@@ -315,7 +339,7 @@ def _widths(known: Known) -> Iterator[Choice]:
 
 
 def _layer_norm(known: Known) -> Iterator[Choice]:
-    if known.config.learns_values:
+    if known.config.learns_values and known.config.preset is None:
         yield Choice("critic.layer_norm", True, "against values that run away")
 
 
@@ -336,17 +360,48 @@ RULES: tuple[Callable[[Known], Iterator[Choice]], ...] = (
 
 
 def _amount(known: Known) -> str:
-    return f"{len(known.lengths):,} episodes, {known.num_transitions:,} transitions"
+    episodes = _counted(len(known.lengths), "episode")
+    return f"{episodes}, {_counted(known.num_transitions, 'transition')}"
 
 
-def _splits_evenly(lengths: list[int], number: int) -> bool:
-    """Whether any ``number`` of the episodes are enough to measure on, and leave enough.
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
-    Half of their share of the transitions, at least, so that no seed of the split is refused.
+
+def _needed(known: Known, number: int) -> str:
+    """Return why not any ``number`` of the episodes can be held out, or nothing if they can.
+
+    They are enough to measure on, half of their share of the transitions, at least, so that no
+    seed of the split is refused; and they leave enough to learn from, and rewards that differ.
     """
-    total, share = sum(lengths), number / len(lengths)
+    lengths, total = known.lengths, known.num_transitions
     fewest, most = sum(lengths[:number]), sum(lengths[-number:])
-    return fewest >= max(FEWEST_HELD_OUT, share * total / 2) and most <= total / 2
+    if most > total / 2:
+        return "a few episodes have most transitions: all are needed"
+    if fewest < max(FEWEST_HELD_OUT, number / len(lengths) * total / 2):
+        return f"the {number} shortest episodes have {fewest} transitions: too few to measure on"
+    low, high = known.rewards
+    episodes = known.dataset.episodes
+    larger = sum(bool(episode.rewards.max() > low) for episode in episodes)
+    smaller = sum(bool(episode.rewards.min() < high) for episode in episodes)
+    if known.config.learns_values and min(larger, smaller) <= number:
+        than = f"above {low:.4g}" if larger <= smaller else f"below {high:.4g}"
+        only = _counted(min(larger, smaller), "episode")
+        return f"rewards {than} in {only} only: all are needed"
+    return ""
+
+
+def _require_learnable(dataset: LoadedDataset, config: TrainConfig) -> None:
+    """Refuse what a run would refuse.
+
+    Raises:
+        DatasetError: If the data cannot be learned from.
+    """
+    checked, _ = check_dataset(dataset, config)
+    share, seed = config.validation.held_out, RunSeeds.derive(config.run.seed).held_out
+    require_meaningful_split(
+        TrainingData(checked, *split_episodes(checked, share, seed), ()), share
+    )
 
 
 def _power_of_ten(largest: float) -> float:

@@ -107,13 +107,27 @@ def test_values_neither_lead_nor_choose_where_there_is_little_data(
 
 
 @pytest.mark.parametrize(
-    "override", ["policy.eta=0.5", "critic.kind=policy", "critic.max_q_samples=10"]
+    "override",
+    [
+        "policy.eta=0.5",
+        "critic.kind=policy",
+        "critic.max_q_samples=10",
+        "policy.max_imitation_ratio=1.1",
+        "policy.policy_gradient=one_step",
+        "preset=paper",
+    ],
 )
 def test_who_asks_for_guidance_on_little_data_gets_it(override: str) -> None:
     config = derived(robot_log(SMALL), override).config
     assert config.critic.kind == "policy"
     assert config.policy.eta > 0
     assert config.selection.rule == TrainConfig().selection.rule
+
+
+@pytest.mark.parametrize("override", ["policy.max_imitation_ratio=1.1", "preset=paper"])
+def test_who_states_that_no_value_guides_gets_imitation(override: str) -> None:
+    config = derived(robot_log(SMALL), override, "policy.eta=0").config
+    assert (config.critic.kind, config.policy.eta) == ("expectile", 0.0)
 
 
 def test_stated_expectile_critics_only_guide_on_much_data() -> None:
@@ -170,6 +184,40 @@ def test_episodes_are_held_out_where_no_seed_of_the_split_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("lengths", "why"),
+    [
+        ([100], "1 episode: too few to learn without some"),
+        ([3] * 30, "the 3 shortest episodes have 9 transitions: too few to measure on"),
+        (
+            [1] * 3 + [100] * 27,
+            "the 3 shortest episodes have 3 transitions: too few to measure on",
+        ),
+        ([100] * 27 + [3000] * 3, "a few episodes have most transitions: all are needed"),
+    ],
+)
+def test_the_reason_why_none_is_held_out_is_true(lengths: list[int], why: str) -> None:
+    found = derived(robot_log(lengths))
+    assert found.config.validation.held_out == 0
+    assert reason(found, "validation.held_out") == why
+
+
+@pytest.mark.parametrize(("common", "rare", "side"), [(0.0, 1.0, "above"), (0.0, -1.0, "below")])
+def test_no_split_may_take_all_rewards_that_differ(common: float, rare: float, side: str) -> None:
+    for successes, share in (5, 0.0), (6, 0.05):
+        dataset = robot_log([120] * 100, common)
+        for episode in dataset.episodes[:successes]:
+            episode.rewards[-1] = rare
+        found = derived(dataset)
+        assert found.config.validation.held_out == share
+        if not share:
+            assert reason(found, "validation.held_out") == (
+                f"rewards {side} 0 in 5 episodes only: all are needed"
+            )
+        imitating = derived(dataset, "agent=diffusion_bc")
+        assert imitating.config.validation.held_out == 0.05
+
+
+@pytest.mark.parametrize(
     ("length", "rate_hz", "discount"),
     [
         (1, 0.0, 0.9),  # ten steps, at least
@@ -210,6 +258,36 @@ def test_rewards_are_scaled_by_a_power_of_ten_where_returns_are_very_small_or_la
     assert 1 <= round(returns.high, 6) <= 100
     assert np.log10(scale) == pytest.approx(round(np.log10(scale)))
     assert (scale == 1) == (1 <= size <= 100)
+
+
+def test_the_reason_of_a_scale_has_the_sign_of_the_returns() -> None:
+    dataset = robot_log([100] * 25, -3.0)
+    dataset.episodes[0].rewards[-1] = 0.0
+    assert reason(derived(dataset), "data.reward_scale") == (
+        "discounted returns of -130.1 to 0, -13.01 to 0 as learned"
+    )
+
+
+def test_rewards_at_the_ends_of_float64_are_imitated_or_refused_in_one_line() -> None:
+    tiny, huge = robot_log(LARGE), robot_log(LARGE)
+    for dataset, size in (tiny, 1e-310), (huge, 1e308):
+        for episode in dataset.episodes:
+            episode.rewards[:] *= size
+    assert derived(tiny).config.agent == "diffusion_bc"
+    with pytest.raises(DatasetError, match=r"^log: rewards of .* to 1e\+308 are too large"):
+        derived(huge)
+
+
+def test_data_that_a_run_refuses_is_refused_before_anything_is_derived_from_it() -> None:
+    dataset = robot_log(SMALL)
+    dataset.episodes[0].actions[0] = 1.5
+    with pytest.raises(DatasetError, match="widen the bounds"):
+        derived(dataset)
+    assert derived(dataset, "data.out_of_bounds=clip").config.data.out_of_bounds == "clip"
+    with pytest.raises(DatasetError, match="every reward is 0 and td3_bc learns from rewards"):
+        derived(robot_log(SMALL, 0.0), "agent=td3_bc")
+    with pytest.raises(DatasetError, match="fewer are left to learn from"):
+        derived(robot_log(SMALL), "validation.held_out=0.9")
 
 
 def test_a_stated_transform_of_rewards_is_scaled_as_it_comes_out() -> None:
@@ -257,6 +335,7 @@ def test_a_preset_goes_before_the_rules() -> None:
     config = derived(robot_log(LARGE), "preset=paper").config
     assert not config.critic.bound_targets
     assert config.policy.ema_start == 1000
+    assert (config.diffusion.schedule, config.critic.layer_norm) == ("vp", False)
     assert config.critic.discount == 0.984
 
 
