@@ -103,7 +103,10 @@ def times(findings: Findings) -> str:
     rows = []
     for name in findings.sets:
         if paper := findings.cell(name, PAPER):
-            texts = [_time(findings.cell(name, method), paper) for method in findings.methods]
+            texts = [
+                _time(findings.cell(name, method), paper, findings.lost[name, method])
+                for method in findings.methods
+            ]
             rows.append([name, f"{paper.score.mean:.1f}", *texts])
     return markdown_table(["set", "score", *map(label, findings.methods)], rows)
 
@@ -117,7 +120,7 @@ def _require_equal_data(rows: Sequence[Row]) -> None:
 
 def _score(cell: Cell | None, best: float, lost: int) -> str:
     if cell is None:
-        return f"{lost} diverged" if lost else "not run"
+        return _absent(lost)
     score = cell.score
     text = f"{score.mean:.1f} [{score.low:.1f}, {score.high:.1f}]"
     text = f"**{text}**" if score.mean == best else text
@@ -125,15 +128,19 @@ def _score(cell: Cell | None, best: float, lost: int) -> str:
     return text + seeds + (f", {cell.broken + lost} diverged" if cell.broken + lost else "")
 
 
-def _time(cell: Cell | None, paper: Cell) -> str:
+def _time(cell: Cell | None, paper: Cell, lost: int) -> str:
     if cell is None:
-        return "not run"
+        return _absent(lost)
     if cell is paper:
         return f"{paper.seconds / 60:.1f}"
     seconds = cell.seconds_to(paper.score.mean)
     if seconds is None:
         return f"never ({cell.seconds / 60:.1f})"
     return f"{seconds / 60:.1f} ({seconds / paper.seconds:.0%})"
+
+
+def _absent(lost: int) -> str:
+    return f"{lost} diverged" if lost else "not run"
 
 
 def _about(rows: Sequence[Row]) -> str:

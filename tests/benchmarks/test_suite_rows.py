@@ -15,7 +15,7 @@ from benchmarks.suite.our_training import Stopwatch
 from benchmarks.suite.rows import ROWS_FILE, add_row, claim, read_rows
 from benchmarks.suite.sets import SETS, find_set
 from benchmarks.suite.table import main as make_tables
-from benchmarks.suite.table import scores
+from benchmarks.suite.table import scores, times
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError
@@ -294,7 +294,25 @@ def test_a_training_that_broke_at_once_is_counted() -> None:
     findings = Findings([lost, made_row(NAME, "default", 1, 2.0), paper])
     assert "**2.0 [2.0, 2.0]** 1 x 2, 1 diverged" in scores(findings)
     assert Findings([lost, paper]).methods == ["paper", "default"]
-    assert "| 1 diverged |" in scores(Findings([lost, paper]))
+    for table in scores, times:
+        assert "| 1 diverged |" in table(Findings([lost, paper]))
+
+
+@pytest.mark.parametrize("survivors", [0, 1])
+def test_a_goal_is_missed_where_a_seed_broke_at_once(survivors: int) -> None:
+    small = f"{NAME}-10"
+    rows = [
+        replace(made_row(name, "default", seed, 99.0), curve=curve, failure=failure)
+        for name in (NAME, small)
+        for seed, curve, failure in (
+            (0, (), "diverged"),
+            *((1 + i, made_row(NAME, "default", 0, 99.0).curve, "") for i in range(survivors)),
+        )
+    ]
+    rows += [made_row(NAME, "paper", 0, 1.0), made_row(small, "diffusion_bc", 0, 1.0)]
+    verdicts = Findings(rows).verdicts()
+    assert verdicts[1].endswith(f"on 0 of 1 sets; not on {NAME}")
+    assert verdicts[-1].endswith(f"on 0 of 1 sets; not on {small}")
 
 
 def test_tables_and_figures_are_made_from_rows(
