@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 # How far back the clocks are kept for late messages, in wall time.
 CLOCK_HISTORY_NS = 10_000_000_000
+# How long a message waits for the next clock. A lost packet may hold up all clocks until their
+# sender asks what has arrived: in Fast DDS after 3 s, the heartbeat period of its writers.
+LONGEST_WAIT_NS = 5_000_000_000
 
 
 class StampedMessage(NamedTuple):
@@ -35,10 +38,13 @@ class SimTimeOrder:
     writers, and a command is always sent after the state that it answers and before the clock
     that follows; so their order is the true one. It needs one wall clock for all writers.
 
-    Messages are kept back for a short window, until those that were sent earlier have arrived.
-    One that comes even later still gets the right time, out of order, and is counted in
-    ``late``. What was sent before the first clock has no simulated time and is counted in
-    ``dropped``, except on latched topics, where it gets the first clock's.
+    Messages are kept back for a short window, until those that were sent earlier have arrived,
+    and until a clock has arrived that was sent later: then no clock from before is missing. Where
+    none comes, as from a simulation that has stopped, they wait for `LONGEST_WAIT_NS`.
+    A message that comes even later still gets the right time, out of order, and is counted in
+    ``late``; so is a clock, whose time some messages then lack. What was sent before the first
+    clock has no simulated time and is counted in ``dropped``, except on latched topics, where it
+    gets the first clock's.
 
     Args:
         window_ns: How long messages are kept back, in wall time.
@@ -68,8 +74,10 @@ class SimTimeOrder:
         self._clocks.insert(bisect_right(self._clocks, (source_ns, sim_ns)), (source_ns, sim_ns))
 
     def pop_ready(self, now_wall_ns: int) -> list[StampedMessage]:
-        """Return the messages that were sent at least one window before ``now_wall_ns``."""
-        return self._release(now_wall_ns - self._window_ns)
+        """Return the messages that were sent a window before ``now_wall_ns`` and know the time."""
+        last_clock_ns = self._clocks[-1][0] if self._clocks else -1
+        known_ns = min(now_wall_ns - self._window_ns, last_clock_ns)
+        return self._release(max(known_ns, now_wall_ns - LONGEST_WAIT_NS))
 
     def flush(self) -> list[StampedMessage]:
         """Return all messages that are left, at the end of a recording."""
