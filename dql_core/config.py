@@ -384,17 +384,17 @@ class TrainConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _kinds_are_the_agents(self) -> TrainConfig:
-        if self.policy.kind == "mean_flow" and self.agent in DETERMINISTIC_AGENTS:
-            raise ValueError(
-                f"policy.kind: mean_flow makes actions of noise, and {self.agent} has one action "
-                f"only: use diffusion_ql or diffusion_bc, or policy.kind: diffusion"
-            )
-        if self.critic.kind == "expectile" and self.agent in DETERMINISTIC_AGENTS:
-            raise ValueError(
-                f"critic.kind: expectile ranks candidates, and {self.agent} has one action only: "
-                f"use diffusion_ql, or critic.kind: policy"
-            )
+    def _keys_are_the_agents(self) -> TrainConfig:
+        policy, has_one_action = self.policy, self.agent in DETERMINISTIC_AGENTS
+        wrong = ""
+        if policy.kind == "mean_flow" and has_one_action:
+            wrong = "policy.kind: mean_flow, which makes actions of noise: set that to diffusion"
+        elif self.critic.kind == "expectile" and has_one_action:
+            wrong = "critic.kind: expectile, which ranks several actions: set that to policy"
+        elif policy.max_imitation_ratio is not None and self.agent != "diffusion_ql":
+            wrong = "policy.max_imitation_ratio, which limits guidance: set that to null"
+        if wrong:
+            raise ValueError(f"{self.agent} does not go with {wrong}, or use diffusion_ql")
         return self
 
     @property

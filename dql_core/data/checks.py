@@ -21,6 +21,7 @@ BOUND_TOLERANCE = 1e-5
 # Discounted returns that a network of ordinary weights reaches soon, by size.
 USUAL_VALUES = (1e-2, 1e3)
 WANTED_VALUE = 1e2
+FLOAT32 = np.finfo(np.float32)
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,15 @@ def _reward_scale(
     """Report the size of rewards and values; find sizes that critics learn badly."""
     learned = [rewards(episode.rewards) for episode in dataset.episodes]
     every = np.concatenate(learned)
+    with np.errstate(over="ignore"):
+        largest = max(np.abs(discounted_returns(one, discount)).max() for one in learned)
+    if largest and not FLOAT32.tiny <= largest <= FLOAT32.max:
+        raise DatasetError(
+            f"{dataset.source}: discounted returns are up to {largest:.3g}, as learned, which "
+            f"float32 cannot hold: bring them nearer to 1 by data.reward_scale, or scale the "
+            f"rewards where they are recorded"
+        )
     returns = np.array([of_episode.sum() for of_episode in learned])
-    largest = max(np.abs(discounted_returns(one, discount)).max() for one in learned)
     yield Finding(
         f"rewards, as learned: {np.abs(every).mean():.3g} a step on average (absolute), returns "
         f"{returns.mean():.4g} on average ({returns.min():.4g} to {returns.max():.4g}), "

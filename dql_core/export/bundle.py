@@ -34,7 +34,7 @@ from dql_core.runtime.policy import Choice, Decision, Noise, Selection, draw_noi
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.run_files import CheckpointName
+from dql_core.training.run_files import CheckpointName, find_checkpoint, is_known_to_diverge
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
 NUM_OBSERVATIONS = 64
@@ -75,7 +75,8 @@ def export_bundle(
     require_free(out, BundleError)
     checkpoint = load_checkpoint(checkpoint_path, which=which)
     agent, config = checkpoint.agent, checkpoint.config
-    if checkpoint.progress.alarming:
+    folder = find_checkpoint(checkpoint_path, which)
+    if checkpoint.progress.alarming or is_known_to_diverge(folder, checkpoint.step):
         _logger.warning(
             "%s: the critics diverge at this checkpoint (step %d): its policy follows values that "
             "mean nothing; export the one before: --checkpoint last_healthy",

@@ -213,12 +213,18 @@ def forget_alarms_after(run: Path, step: int) -> None:
 def last_healthy_step(run: Path) -> int | None:
     """Return the step of the latest checkpoint at which the critics did not diverge, if any."""
     alarms = read_run_info(run)["q_alarms"]
-    healthy = (
-        step
-        for step in checkpoint_steps(run)
-        if not any(_start_of(alarm) < step < _end_of(alarm) for alarm in alarms)
-    )
+    healthy = (step for step in checkpoint_steps(run) if not _is_alarming(alarms, step))
     return max(healthy, default=None)
+
+
+def is_known_to_diverge(checkpoint: Path, step: int) -> bool:
+    """Return whether an alarm of its run covers a checkpoint's step; away from its run, no."""
+    run = checkpoint.absolute().parents[1]
+    return (run / RUN_FILE).is_file() and _is_alarming(read_run_info(run)["q_alarms"], step)
+
+
+def _is_alarming(alarms: list[dict[str, Any]], step: int) -> bool:
+    return any(_start_of(alarm) < step < _end_of(alarm) for alarm in alarms)
 
 
 def _start_of(alarm: dict[str, Any]) -> int:

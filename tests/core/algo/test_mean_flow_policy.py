@@ -111,7 +111,7 @@ def test_the_values_lead_it_to_the_best_corner(best: int) -> None:
     ("document", "message"),
     [
         ({"policy": {"policy_gradient": "one_step"}}, "is a single step already: set chain"),
-        ({"agent": "td3_bc"}, "td3_bc has one action only: use diffusion_ql or diffusion_bc"),
+        ({"agent": "td3_bc"}, "td3_bc does not go with policy.kind: mean_flow, which makes"),
     ],
 )
 def test_what_a_mean_flow_cannot_be_is_refused_in_one_line(

@@ -161,6 +161,13 @@ def test_rewards_of_an_unusual_size_come_with_the_factor_that_mends_them(
     assert check(dataset, data={"reward_scale": factor})[1] == []
 
 
+@pytest.mark.parametrize("size", [5e-324, 1e-310, 1e39, 1e308])
+def test_rewards_that_float32_cannot_hold_are_refused(size: float) -> None:
+    dataset = dataset_of(dataclasses.replace(episode(2), rewards=np.array([size, size])))
+    with pytest.raises(DatasetError, match=r"which float32 cannot hold: .* data.reward_scale"):
+        check(dataset)
+
+
 def test_equal_rewards_are_told() -> None:
     even = dataclasses.replace(episode(3), rewards=np.full(3, -1.0))
     assert check(dataset_of(even))[1] == [

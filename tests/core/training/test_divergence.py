@@ -182,12 +182,20 @@ def test_values_beyond_their_limits_are_reported_once_until_they_are_back(
     assert [(alarm["step"], alarm["until"]) for alarm in alarms] == [(14, 35), (56, None)]
     assert alarms[0]["q_data"] == 30.0
     assert find_checkpoint(tmp_path / "run", "last_healthy").name == "step-00000040"
+    for step, warns in ((40, False), (50, True)):
+        caplog.clear()
+        folder = checkpoint_folder(tmp_path / "run", step)
+        export_bundle(folder, tmp_path / f"bundle_{step}")
+        assert (f"diverge at this checkpoint (step {step})" in caplog.text) == warns
     loaded = [load_checkpoint(checkpoint_folder(tmp_path / "run", step)) for step in (20, 40, 60)]
     assert [each.progress.alarming for each in loaded] == [True, False, True]
 
 
 def test_a_checkpoint_between_two_readings_is_not_healthy_if_the_second_is_an_alarm(
-    tmp_path: Path, config: TrainConfig, after_update: Callable[[Change], None]
+    tmp_path: Path,
+    config: TrainConfig,
+    after_update: Callable[[Change], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def inflate(agent: DiffusionQL, losses: QLLosses) -> QLLosses:
         return dataclasses.replace(losses, q_data=torch.tensor(30.0 if agent.step > 49 else 1.0))
@@ -198,6 +206,11 @@ def test_a_checkpoint_between_two_readings_is_not_healthy_if_the_second_is_an_al
     (alarm,) = facts(tmp_path / "run")["q_alarms"]
     assert (alarm["since"], alarm["step"]) == (49, 56)
     assert find_checkpoint(tmp_path / "run", "last_healthy").name == "step-00000040"
+    for step, warns in ((40, False), (50, True)):
+        caplog.clear()
+        folder = checkpoint_folder(tmp_path / "run", step)
+        export_bundle(folder, tmp_path / f"bundle_{step}")
+        assert (f"diverge at this checkpoint (step {step})" in caplog.text) == warns
 
 
 LIMITS = ValueLimits(ReturnRange(-2.0, 8.0))  # and a tenth of the range on either side
