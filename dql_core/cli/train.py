@@ -24,7 +24,7 @@ from rich.table import Column, Table
 from dql_core.cli.console import new_folder, plain_table
 from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
 from dql_core.config import TrainConfig, load_config, stated_config
-from dql_core.data.dataset import load_datasets
+from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.errors import ConfigError, DqlError
 from dql_core.files import write_text
 from dql_core.process import INTERRUPTED, log_lines
@@ -143,21 +143,24 @@ def _train_new(request: Request, out: Path | None, seeds: str | None, console: T
         request.config.stem if request.config else Path(config.data.datasets[0]).name
     )
     require_new(folder)
+    dataset = None
     if request.config is None:
-        config, files = _derived(config, folder, console)
+        # Runs of several seeds load it again, each in its own process, and report then.
+        with log_lines(ConsoleLines(console) if wanted is None else logging.NullHandler()):
+            dataset = load_datasets(config.data.datasets)
+        config, files = _derived(dataset, config, folder, console)
     if wanted is None:
-        _train_one(config, folder, console, files=files)
+        _train_one(config, folder, console, files=files, dataset=dataset)
     else:
         create_seed_folder(folder, config, wanted, files)
         train_seeds(folder, seed_runs(folder, config, wanted), console)
 
 
 def _derived(
-    stated: TrainConfig, folder: Path, console: Terminal
+    dataset: LoadedDataset, stated: TrainConfig, folder: Path, console: Terminal
 ) -> tuple[TrainConfig, dict[str, str]]:
     """Show what is derived from the data; return it, and the file that says so."""
-    with log_lines(logging.NullHandler()):  # the training loads it again, and reports then
-        derivation = derive(load_datasets(stated.data.datasets), stated)
+    derivation = derive(dataset, stated)
     lines = [f"derived from {derivation.data}:", *(f"  {each}" for each in derivation.choices)]
     lines.append(
         f"{folder / DERIVED_FILE} has all this: edit it and give it to 'dql train', or use --set"
@@ -174,10 +177,11 @@ def _train_one(
     *,
     resume: bool = False,
     files: Mapping[str, str] | None = None,
+    dataset: LoadedDataset | None = None,
 ) -> None:
     with TrainingBars(config.run.steps, console) as bars, log_lines(ConsoleLines(console)):
         report = bars.add(config.agent, run)
-        result = run_training(config, run, report, resume=resume, files=files)
+        result = run_training(config, run, report, resume=resume, files=files, dataset=dataset)
     for line in best_lines(run):
         console.print(line, soft_wrap=True, highlight=False)
     if not result.finished:

@@ -66,6 +66,7 @@ def train(
     *,
     resume: bool = False,
     files: Mapping[str, str] | None = None,
+    dataset: LoadedDataset | None = None,
 ) -> TrainingResult:
     """Train an agent and leave its metrics and checkpoints in ``out``.
 
@@ -76,6 +77,7 @@ def train(
         resume: Continue the run in ``out``, from its last checkpoint: on the CPU it ends with
             the same bits as one that never stopped.
         files: Further texts for the folder of a new run, by the name of their file.
+        dataset: What ``config`` names, where it is loaded already; a resumed run loads its own.
 
     Raises:
         ConfigError: If ``out`` holds something already, or, to resume, a run that began with
@@ -87,7 +89,7 @@ def train(
         OutputError: If ``out`` cannot be written.
     """
     with _resumable(out):
-        begun = _resume(config, out) if resume else _start(config, out, files or {})
+        begun = _resume(config, out) if resume else _start(config, out, files or {}, dataset)
         return _train(config, out, begun, report)
 
 
@@ -143,10 +145,10 @@ def _resumable(out: Path) -> Iterator[None]:
 
 
 def _start(
-    config: TrainConfig, out: Path, files: Mapping[str, str]
+    config: TrainConfig, out: Path, files: Mapping[str, str], dataset: LoadedDataset | None
 ) -> tuple[Checkpoint, TrainingData]:
     require_new(out)
-    data = load_training_data(config)
+    data = load_training_data(config, dataset)
     require_meaningful_split(data, config.validation.held_out)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)

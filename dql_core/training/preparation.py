@@ -45,8 +45,12 @@ class TrainingData:
     findings: tuple[Finding, ...]
 
 
-def load_training_data(config: TrainConfig) -> TrainingData:
+def load_training_data(config: TrainConfig, dataset: LoadedDataset | None = None) -> TrainingData:
     """Load the configured dataset, refuse what cannot be learned from, log what is unusual.
+
+    Args:
+        config: Names the dataset, and says how much of it is held out.
+        dataset: The dataset, where it is loaded already.
 
     Raises:
         ConfigError: If no dataset is named.
@@ -55,7 +59,8 @@ def load_training_data(config: TrainConfig) -> TrainingData:
     """
     if not config.data.datasets:
         raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
-    dataset, findings = check_dataset(load_datasets(config.data.datasets), config)
+    recorded = dataset or load_datasets(config.data.datasets)
+    dataset, findings = check_dataset(recorded, config)
     for finding in findings:
         level = logging.WARNING if finding.is_warning else logging.INFO
         _logger.log(level, "data: %s", finding.text)

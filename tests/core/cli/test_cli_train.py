@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dql_core.data.dataset as dataset_module
 from dql_core.cli.train import metrics_text, time_left, train
 from dql_core.config import load_config
 from dql_core.data.dataset import write_dataset
+from dql_core.data.episode_reader import EpisodeReader
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.run_files import read_records
@@ -138,6 +140,22 @@ def test_without_a_configuration_it_is_derived_from_the_data(
         {**reading, "updates_per_s": pytest.approx(reading["updates_per_s"], rel=10)}
         for reading in read_records(again / "metrics.jsonl")
     ]
+
+
+def test_what_is_derived_and_trained_is_read_once(
+    tmp_path: Path, zero_dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    class CountingReader(EpisodeReader):
+        def __init__(self, data_path: Path, *arguments: str, **options: bool) -> None:
+            read.append(data_path.parent)
+            super().__init__(data_path, *arguments, **options)
+
+    monkeypatch.setattr(dataset_module, "EpisodeReader", CountingReader)
+    quick = ["run.steps=1", "run.execution=eager", "policy.width=8"]
+    train(None, [str(zero_dataset)], tmp_path / "run", quick)
+    assert read == [zero_dataset]
 
 
 def test_a_derived_run_goes_on_as_it_began(tmp_path: Path, zero_dataset: Path) -> None:
