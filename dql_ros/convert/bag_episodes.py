@@ -39,6 +39,7 @@ from dql_ros.convert.topic_decoders import (
     topic_decoder,
     topic_roles,
 )
+from dql_ros.convert.values_seen import Unmatched
 
 RoleKey = tuple[str, str]
 
@@ -54,6 +55,7 @@ class BagSummary:
         split_nonfinite: Episodes that such a value ended.
         by_index: Messages without joint names that were read in the contract's order.
         clock_faults: Where times could not be right, and the episode was split.
+        unmatched: Flags and events that no message raised, and what the messages had instead.
     """
 
     topics: tuple[TopicStatistics, ...]
@@ -62,6 +64,7 @@ class BagSummary:
     split_nonfinite: int
     by_index: int
     clock_faults: tuple[ClockFault, ...]
+    unmatched: tuple[Unmatched, ...]
 
 
 def require_topic(bag: Bag, role: TopicRole) -> None:
@@ -140,6 +143,9 @@ def read_bag_episodes(
         split_nonfinite=assembler.split_nonfinite,
         by_index=sum(decoder.by_index for _, decoder in decoders),
         clock_faults=tuple(timeline.faults),
+        unmatched=tuple(
+            decoder.unmatched for _, decoder in decoders if decoder.unmatched is not None
+        ),
     )
 
 

@@ -187,6 +187,7 @@ class _Conversion:
             observed=self._converter.observed.rows(),
             commanded=self._converter.commanded.rows(),
             by_index_warnings=summary.by_index,
+            unmatched=summary.unmatched,
             clock_faults=tuple(
                 ClockRow(
                     topic=fault.topic,

@@ -12,6 +12,7 @@ from dql_core.strict_yaml import StrictModel, parse
 from dql_ros.bag.reader import Loss
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.convert.precision import PrecisionRow
+from dql_ros.convert.values_seen import OPENINGS, Unmatched
 
 
 class Spread(StrictModel):
@@ -173,6 +174,7 @@ class BagResult(StrictModel):
         commanded: What it leaves of each action field.
         by_index_warnings: Messages without joint names that were read by position.
         clock_faults: Where times cannot be right.
+        unmatched: Flags and events that no message raised, and what the messages had instead.
         error: Why the bag could not be converted; ``None`` if it was.
     """
 
@@ -198,6 +200,7 @@ class BagResult(StrictModel):
     commanded: tuple[PrecisionRow, ...] = ()
     by_index_warnings: int = 0
     clock_faults: tuple[ClockRow, ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -218,19 +221,35 @@ class BagResult(StrictModel):
         return parse(document, cls, where, BagError)
 
 
-def no_episode(reasons: str, losses: Sequence[Loss], wrong_stamps: Collection[str]) -> str:
+def never_opened(unmatched: Sequence[Unmatched]) -> str:
+    """Say which event never came, so that no episode began; empty if it came."""
+    return "; ".join(str(each) for each in unmatched if each.role in OPENINGS)
+
+
+def no_episode(
+    reasons: str,
+    losses: Sequence[Loss],
+    wrong_stamps: Collection[str],
+    unmatched: Sequence[Unmatched] = (),
+) -> str:
     """Say that nothing came of a bag, why, and what to do.
 
     Args:
         reasons: Why, as far as the episodes show it.
         losses: What is lost of the bag.
         wrong_stamps: Topics whose header stamps cannot be right.
+        unmatched: Flags and events that no message raised.
     """
+    never = never_opened(unmatched)
     if losses:
+        reasons = never or reasons
         return (
             f"no episode could be made of what is left of it ({reasons}); lost: "
             f"{lost_words(losses)}"
         )
+    if never:
+        remedy = f"{never}; correct 'path' or 'equals' in the contract"
+        return f"no episode could be made ({reasons}); {remedy}"
     remedy = "lower min_length, raise max_age_s, or check start/stop/during in the contract"
     if wrong_stamps:
         topics = ", ".join(dict.fromkeys(wrong_stamps))

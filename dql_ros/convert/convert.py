@@ -260,18 +260,25 @@ def _spec(contract: Contract, results: Sequence[BagResult]) -> PolicySpec:
 def _nothing(results: Sequence[BagResult]) -> str:
     """Say why no bag has an episode."""
     failed = [result.error for result in results if result.error is not None]
+    without = [_no_episode(result) for result in results if result.error is None]
     if failed:
-        return f"no bag could be converted; the first: {failed[0]}"
+        others = f"; and {without[0]}" if without else ""
+        return f"no bag could be converted; the first: {failed[0]}{others}"
+    return without[0]
+
+
+def _no_episode(result: BagResult) -> str:
+    """Say why a bag has no episode."""
     reasons = "; ".join(
         f"{span.reason} from {span.from_s:.1f} s to {span.to_s:.1f} s"
-        for span in results[0].left_out[:3]
+        for span in result.left_out[:3]
     )
-    first = results[0]
-    silent = [row.topic for row in first.topics if not row.count]
-    if first.losses and silent:
+    silent = [row.topic for row in result.topics if not row.count]
+    if result.losses and silent:
         reasons = f"no message of {', '.join(silent)} is left"
-    if not reasons and first.between_episodes_s:
+    if not reasons and result.between_episodes_s:
         reasons = f"all of it is {Cause.BETWEEN.value}"
     set_back = FaultKind.SET_BACK.value
-    wrong_stamps = [row.topic for row in first.clock_faults if row.what != set_back]
-    return f"{first.bag}: {no_episode(reasons, first.losses, wrong_stamps)}"
+    wrong_stamps = [row.topic for row in result.clock_faults if row.what != set_back]
+    text = no_episode(reasons, result.losses, wrong_stamps, result.unmatched)
+    return f"{result.bag}: {text}"

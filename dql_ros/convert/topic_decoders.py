@@ -31,6 +31,7 @@ from dql_ros.contract import (
 )
 from dql_ros.convert.clock import ClockError, StreamClock
 from dql_ros.convert.columns import Times, are_numbers
+from dql_ros.convert.values_seen import Unmatched, ValuesSeen
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,10 @@ class TopicDecoder(Protocol):
     def by_index(self) -> int:
         """Messages without joint names that were read in the contract's order."""
 
+    @property
+    def unmatched(self) -> Unmatched | None:
+        """What the messages have instead, if none raises a flag or an event."""
+
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return when the messages arrived, and their columns for `Alignment.push`.
 
@@ -134,7 +139,7 @@ def topic_decoder(
     """
     if isinstance(role.rule, Stream):
         return StreamTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, clock)
-    return SignalTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite)
+    return SignalTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, role.label)
 
 
 class StreamTopicDecoder:
@@ -149,6 +154,8 @@ class StreamTopicDecoder:
         refuse_nonfinite: Whether a NaN or an infinity is an error.
         clock: Judges the header stamps; messages that it rejects are left out.
     """
+
+    unmatched = None
 
     def __init__(
         self,
@@ -211,6 +218,7 @@ class SignalTopicDecoder:
         signal: The contract's description.
         typestore: Knows the type.
         refuse_nonfinite: Whether a NaN or an infinity at its path is an error.
+        role: The contract's key of a flag or an event.
     """
 
     by_index = ended = 0
@@ -222,6 +230,7 @@ class SignalTopicDecoder:
         signal: SignalStream | Event,
         typestore: Typestore,
         refuse_nonfinite: bool = False,
+        role: str = "",
     ) -> None:
         self._topic, self._signal, self._path = topic, signal, signal.path
         self._refuse = refuse_nonfinite
@@ -235,7 +244,13 @@ class SignalTopicDecoder:
             when_absent="skip" if signal.skips_absent else "refuse",
         )
         self._decoder = BlockDecoder(stream, typestore)
+        self._seen = ValuesSeen(role, topic, self._path or "", self._equals)
         self.absent = 0
+
+    @property
+    def unmatched(self) -> Unmatched | None:
+        """See `TopicDecoder.unmatched`."""
+        return self._seen.unmatched
 
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
         """Return the times of arrival, and the values; see `TopicDecoder`.
@@ -274,18 +289,23 @@ class SignalTopicDecoder:
             objects = self._decoder.decode_objects(block, self._path, may_lack_elements=may_lack)
             if not is_service:
                 present = np.array([each is not None for each in objects], bool)
-            return self._matching(objects), present
+            raised = self._matching(objects)
+            self._seen.add(objects, raised)
+            return raised, present
         decoded = self._decoder.decode(block)
         values = decoded.values[:, 0]
-        if not isinstance(self._signal, RewardTopic):
-            raised = values != 0
-            if self._equals is not None:
-                raised = np.isin(values, np.array(equal_values(self._equals), np.float64))
-            values = np.where(np.isfinite(values), raised, values)
         if decoded.lacks is not None:
             present = decoded.present
             values = np.where(present, values, np.nan)
-        return values, present
+        if isinstance(self._signal, RewardTopic):
+            return values, present
+        flags = values != 0
+        if self._equals is not None:
+            flags = np.isin(values, np.array(equal_values(self._equals), np.float64))
+        raised = np.where(np.isfinite(values), flags, values)
+        if self._equals is not None:
+            self._seen.add(values, raised)
+        return raised, present
 
     def _matching(self, objects: list[Any]) -> NDArray[np.float64]:
         for index, found in enumerate(objects):

@@ -18,6 +18,7 @@ from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.precision import blurred
 from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
+from dql_ros.convert.values_seen import Unmatched
 from dql_ros.tools.coverage import Coverage, Usage, usage
 from dql_ros.tools.findings import of_fields
 
@@ -34,17 +35,19 @@ class Rehearsal:
         usage: How much of the recording they are, and why it is not more.
         warnings: What of them is perhaps not as it was meant, a sentence each.
         wrong_stamps: Topics whose header stamps cannot be right.
+        unmatched: Flags and events that no message raised.
     """
 
     lengths: tuple[int, ...]
     usage: Usage
     warnings: tuple[str, ...] = ()
     wrong_stamps: tuple[str, ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()
 
     def problems(self, losses: Sequence[Loss] = ()) -> Iterator[str]:
         """Yield why nothing came of it, where something of the bag is lost also by that."""
         if not self.lengths:
-            yield no_episode(str(self.usage), losses, self.wrong_stamps)
+            yield no_episode(str(self.usage), losses, self.wrong_stamps, self.unmatched)
 
 
 def rehearse_bag(
@@ -103,6 +106,7 @@ def rehearse_bag(
         ),
         (*_absences(summary), *_blurs(contract, converter), *steps.warnings()),
         tuple(f.topic for f in summary.clock_faults if f.kind is not FaultKind.SET_BACK),
+        summary.unmatched,
     )
 
 

@@ -19,6 +19,8 @@ from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.clock import displacement
 from dql_ros.convert.precision import PrecisionRow, blurred, merged, to_json
 from dql_ros.convert.report.field_statistics import DatasetStatistics
+from dql_ros.convert.values_seen import OPENINGS, Unmatched
+from dql_ros.convert.values_seen import merged as merged_values
 
 LIBRARIES = ("rosbags", "mcap", "minari", "numpy")
 MAX_NAMED = 5
@@ -198,9 +200,7 @@ def _about_bags(report: dict[str, Any]) -> Iterator[str]:
     totals, bags = report["totals"], report["bags"]
     if report["failed"]:
         yield f"{totals['failed_bags']} of {totals['bags']} bags could not be converted."
-    empty = [bag["bag"] for bag in bags if not bag["episodes"]]
-    if empty:
-        yield f"{listed(empty, MAX_NAMED)} gave no episode."
+    yield from _without_episode([bag for bag in bags if not bag["episodes"]])
     for bag in bags:
         for loss in bag["losses"]:
             lost = "an unknown number of" if loss["messages"] is None else f"{loss['messages']}"
@@ -211,6 +211,38 @@ def _about_bags(report: dict[str, Any]) -> Iterator[str]:
             for topic in bag["skipped_topics"]
         ]
         yield from (f"{bag['bag']}: {remark}." for remark in unreadable_remarks(skipped))
+
+
+def _without_episode(bags: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Name the bags that gave no episode; apart those in which the same event never came."""
+    unexplained = []
+    never: dict[tuple[str, str], list[tuple[str, Unmatched]]] = {}
+    for bag in bags:
+        rows = [row for row in _unmatched(bag) if row.role in OPENINGS]
+        for row in rows:
+            never.setdefault((row.role, row.topic), []).append((bag["bag"], row))
+        unexplained += [] if rows else [bag["bag"]]
+    if unexplained:
+        yield f"{listed(unexplained, MAX_NAMED)} gave no episode."
+    for pairs in never.values():
+        names, rows = [name for name, _ in pairs], [row for _, row in pairs]
+        yield f"{listed(names, MAX_NAMED)} gave no episode: {merged_values(rows)}."
+
+
+def _never_terminated(bags: Sequence[dict[str, Any]]) -> str:
+    """What the messages have that were to end the task; empty if one did, or it is not known."""
+    rows = [row for bag in bags for row in _unmatched(bag) if row.role == "terminated"]
+    heard = [
+        topic
+        for bag in bags
+        for topic in bag["topics"]
+        if topic["role"] == "terminated" and topic["count"] + topic["absent"]
+    ]
+    return str(merged_values(rows)) if rows and len(rows) == len(heard) else ""
+
+
+def _unmatched(bag: dict[str, Any]) -> list[Unmatched]:
+    return [Unmatched.model_validate(row) for row in bag["unmatched"]]
 
 
 def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> Iterator[str]:
@@ -225,9 +257,10 @@ def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> 
         if reward["min"] == reward["max"]:
             yield f"Every reward is {reward['min']:g}: no action is better than another."
     if contract.episode.terminated is not None and totals["episodes"] and not totals["terminated"]:
+        never = _never_terminated(report["bags"])
         yield (
             "The contract says what ends the task, and it never happened: no episode is "
-            "terminated."
+            f"terminated{never and f'; {never}'}."
         )
     if lacked:
         ends = _many(lacked, "episode ends", "episodes end")
