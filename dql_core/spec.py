@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from dql_core.errors import ContractError, SpecMismatchError, did_you_mean
 
 MAX_RATE_HZ = 1e6
+# Under this name recordings and datasets carry the text of their contract.
+CONTRACT_KEY = "dql_contract"
 _LARGEST = float(np.finfo(np.float32).max)
 # More differences than these say nothing more.
 _SHOWN_DIFFERENCES = 3

@@ -84,8 +84,10 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def _show(result: ImportResult, out: Path) -> None:
     console = Terminal()
-    returns = [float(episode.rewards.sum()) for episode in result.episodes]
-    facts = episodes_facts(result.episodes) | {"mean return": f"{np.mean(returns):.4f}"}
+    facts = episodes_facts(result.episodes)
+    if result.has_rewards:
+        returns = [float(episode.rewards.sum()) for episode in result.episodes]
+        facts["mean return"] = f"{np.mean(returns):.4f}"
     console.print(facts_table(f"dataset {out}", facts))
     console.print(fields_table(result.spec))
     for note in result.notes:

@@ -51,14 +51,16 @@ def describe(path: Path) -> Group | None:
 
 def _dataset(path: Path) -> Group:
     from dql_core.data.dataset import load_dataset
+    from dql_core.data.metadata import has_rewards
 
     dataset = load_dataset(path)
     episodes = dataset.episodes
+    returns = np.array([episode.rewards.sum() for episode in episodes])
     facts = {
         **spec_facts(dataset.spec),
         **episodes_facts(episodes),
         "episode length": _spread(np.array([len(episode) for episode in episodes])),
-        "return": _spread(np.array([episode.rewards.sum() for episode in episodes])),
+        "return": _spread(returns) if has_rewards(dataset.metadata) else "",
         "description": dataset.metadata.get("description", ""),
     }
     observations = np.concatenate([episode.observations for episode in episodes])

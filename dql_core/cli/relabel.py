@@ -121,9 +121,10 @@ def _show(result: RelabelResult, out: Path) -> None:
     for place, function in enumerate(done["reward"], start=1):
         arguments = ", ".join(f"{key}={value}" for key, value in function["arguments"].items())
         facts[f"reward {place}"] = f"{function['weight']:g} x {function['function']}({arguments})"
-    table = plain_table("", "before", "after")
-    for name in done["before"]:
-        values = (_number(done[when][name]) for when in ("before", "after"))
+    columns = ["before", "after"] if result.had_rewards else ["after"]
+    table = plain_table("", *columns)
+    for name in done["after"]:
+        values = (_number(done[when][name]) for when in columns)
         table.add_row(name.replace("_", " "), *values)
     console = Terminal()
     console.print(facts_table(f"dataset {out}", facts))

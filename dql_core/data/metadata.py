@@ -7,21 +7,28 @@ calls any function of any module. So its reader is not used: both spaces must be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from gymnasium.spaces import Box, Dict, Space, Tuple
 from minari import supported_dataset_versions
 
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.documents import file_within, parse_json, read_json
 from dql_core.errors import DatasetError, one_line
-from dql_core.spec import PolicySpec
+from dql_core.spec import CONTRACT_KEY, PolicySpec
+from dql_core.strict_yaml import load_yaml
 
 METADATA_FILE = "metadata.json"
 SPEC_KEY = "dql_policy_spec"
+# What relabelling did, as JSON: one entry each time, the last one at the end.
+RELABEL_KEY = "dql_relabelled"
+# True where a file without rewards was imported.
+NO_REWARDS_KEY = "dql_no_rewards"
 FORMATS = ("hdf5", "arrow", "parquet")
 _SPACES = ("observation_space", "action_space")
 # More fields than this no policy has; they would only fill the memory.
@@ -107,6 +114,23 @@ def read_metadata(data_path: Path, where: str, *, bounds_matter: bool = True) ->
         total_steps=document["total_steps"],
         document=document,
     )
+
+
+def has_rewards(document: Mapping[str, Any]) -> bool:
+    """Say whether anything gave a dataset its rewards; where nothing did, all are 0.
+
+    Args:
+        document: Its metadata. Of a dataset that says nothing of it, the rewards count.
+    """
+    if RELABEL_KEY in document:
+        return True
+    if document.get(NO_REWARDS_KEY) is True:
+        return False
+    try:
+        contract = load_yaml(str(document.get(CONTRACT_KEY, "")))
+    except yaml.YAMLError:
+        return True
+    return not isinstance(contract, dict) or contract.get("reward") is not None
 
 
 def _own_spec(text: object, of_spaces: PolicySpec, where: str) -> PolicySpec:

@@ -20,14 +20,12 @@ import dql_core
 from dql_core.data.dataset import DATA_FOLDER, HDF5_EPISODE_BYTES, find_dataset
 from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader, episode_files, read_table
 from dql_core.data.hdf5_arrays import MemoryBudget
-from dql_core.data.metadata import METADATA_FILE
+from dql_core.data.metadata import METADATA_FILE, RELABEL_KEY, has_rewards
 from dql_core.documents import file_within, parse_json
 from dql_core.errors import ContractError, DatasetError
 from dql_core.files import atomic_directory, require_room, write_text
 from dql_core.rewards.call import RewardFunction, Rewards, load_rewards, source_sha256
 
-# The metadata key of what was done, as JSON: one entry a relabelling, the last one at the end.
-RELABEL_KEY = "dql_relabelled"
 Progress = Callable[[int, int], None]
 
 
@@ -38,6 +36,7 @@ class RelabelResult:
     Attributes:
         transitions: Number of transitions.
         functions: The functions as they are in the dataset's metadata.
+        had_rewards: False where nothing had given it rewards, so that all were 0.
         before: Of each episode the sum, the smallest and the largest of the rewards that were
             there, shape (episodes, 3).
         after: Likewise of those that are there now.
@@ -45,6 +44,7 @@ class RelabelResult:
 
     transitions: int
     functions: list[dict[str, Any]]
+    had_rewards: bool
     before: NDArray[np.float64]
     after: NDArray[np.float64]
 
@@ -145,7 +145,8 @@ def _relabel_copy(
     document = reader.metadata.document
     history = json.dumps([*_earlier(document, reader.where), entry])
     write_text(copy / METADATA_FILE, json.dumps({**document, RELABEL_KEY: history}))
-    return RelabelResult(transitions, described, np.array(before), np.array(after))
+    had_rewards = has_rewards(document)
+    return RelabelResult(transitions, described, had_rewards, np.array(before), np.array(after))
 
 
 def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:

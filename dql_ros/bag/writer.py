@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dql_core.errors import BagError, OutputError
 from dql_core.files import is_free, write_text
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.bag.mcap_output import CHUNK_BYTES, McapOutput
 from dql_ros.bag.metadata import (
     MessageCounts,
@@ -19,7 +20,6 @@ from dql_ros.bag.metadata import (
 from dql_ros.bag.storage.folder import METADATA_NAME
 
 # The key of metadata.yaml's custom_data under which a recording carries its contract.
-CONTRACT_KEY = "dql_contract"
 
 
 class BagWriter:

@@ -14,8 +14,8 @@ import typer
 from dql_core.cli.terminal import print_json, print_line
 from dql_core.errors import ContractError, counted
 from dql_core.files import write_text
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
-from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path
 from dql_ros.tools.contract_check import (

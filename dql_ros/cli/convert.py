@@ -94,10 +94,12 @@ def _summary(report: dict[str, Any], out: Path, dry_run: bool) -> str:
     totals = report["totals"]
     episodes = f"{totals['episodes']} episode{'' if totals['episodes'] == 1 else 's'}"
     remarks = len(report["remarks"])
+    mean_return = totals["mean_return"]
     return (
         f"{'would make ' if dry_run else ''}{out}: {episodes} "
         f"({totals['terminated']} terminated), {totals['transitions']} transitions at "
-        f"{report['rate_hz']:g} Hz, mean return {totals['mean_return']:.4g}"
+        f"{report['rate_hz']:g} Hz"
+        + ("" if mean_return is None else f", mean return {mean_return:.4g}")
         + (f"; {remarks} remark{'' if remarks == 1 else 's'}" if remarks else "")
         + ("" if dry_run else f"; see {out / REPORT_HTML}")
     )

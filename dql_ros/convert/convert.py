@@ -13,12 +13,11 @@ import numpy as np
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, OutputError
 from dql_core.files import atomic_directory, require_free, write_text, writing
-from dql_core.spec import PolicySpec
+from dql_core.spec import CONTRACT_KEY, PolicySpec
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import find_files
 from dql_ros.bag.storage.message_folders import message_folders
 from dql_ros.bag.storage.opening import COMPRESSED
-from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract
 from dql_ros.contract.stream import absolute_namespace

@@ -158,6 +158,7 @@ class FileContent:
         action_shape: Of one action; the episodes hold it flat.
         notes: What was left out or changed, one line each.
         spec: What the file says of its fields, but for the actions' bounds; ``None`` if nothing.
+        has_rewards: False where the file has none, so that all are 0.
     """
 
     episodes: tuple[Episode, ...]
@@ -165,6 +166,7 @@ class FileContent:
     action_shape: tuple[int, ...]
     notes: tuple[str, ...] = ()
     spec: PolicySpec | None = None
+    has_rewards: bool = True
 
 
 def require_continuous(

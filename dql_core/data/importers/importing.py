@@ -27,6 +27,7 @@ from dql_core.data.importers.files import (
     require_rows,
 )
 from dql_core.data.importers.row_files import read_d3rlpy, read_d4rl
+from dql_core.data.metadata import NO_REWARDS_KEY, has_rewards
 from dql_core.data.spaces import make_env, spec_from_spaces
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
@@ -42,11 +43,13 @@ class ImportResult:
         spec: The dataset's spec.
         episodes: The dataset's episodes.
         notes: What was left out, changed or assumed, one line each.
+        has_rewards: False where the file has none, so that all are 0.
     """
 
     spec: PolicySpec
     episodes: tuple[Episode, ...]
     notes: tuple[str, ...]
+    has_rewards: bool = True
 
 
 def import_file(
@@ -93,7 +96,7 @@ def import_file(
                 f"give --env, or --low and --high, if the real ones differ"
             )
         spec = _spec_of_content(content, path, low, high)
-    result = ImportResult(spec, content.episodes, tuple(notes))
+    result = ImportResult(spec, content.episodes, tuple(notes), content.has_rewards)
     write_dataset(
         directory,
         content.episodes,
@@ -102,6 +105,7 @@ def import_file(
         extra_metadata={
             "dql_inputs": json.dumps(_hashes(path)),
             "dql_import_notes": json.dumps(result.notes),
+            **({} if content.has_rewards else {NO_REWARDS_KEY: True}),
         },
     )
     return result
@@ -224,7 +228,13 @@ def _read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
     limits = int(terminal.sum() - terminated.sum())
     if limits:
         notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
-    return FileContent(episodes, observations.shape[1:], actions.shape[1:], tuple(notes))
+    return FileContent(
+        episodes,
+        observations.shape[1:],
+        actions.shape[1:],
+        tuple(notes),
+        has_rewards="rews" in arrays,
+    )
 
 
 def _splits(indices: NDArray[Any], count: int, path: Path) -> list[int]:
@@ -269,7 +279,12 @@ def _read_minari(path: Path, time_limit: int | None = None) -> FileContent:
             f"{path}: was converted with a contract; change the bounds there, and convert again"
         )
     widths = (len(dataset.spec.observation),), (len(dataset.spec.action),)
-    return FileContent(dataset.episodes, *widths, spec=dataset.spec)
+    return FileContent(
+        dataset.episodes,
+        *widths,
+        spec=dataset.spec,
+        has_rewards=has_rewards(dataset.metadata),
+    )
 
 
 _READERS: dict[FileFormat, Callable[[Path, int | None], FileContent]] = {

@@ -56,7 +56,7 @@ def make_report(
         "contract_text": contract_text,
         "namespace": namespace,
         "versions": _versions(),
-        "totals": _totals(results),
+        "totals": _totals(results, has_reward=contract.reward is not None),
         "failed": [
             {"bag": result.bag, "error": result.error} for result in results if result.error
         ],
@@ -86,7 +86,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _totals(results: Sequence[BagResult]) -> dict[str, Any]:
+def _totals(results: Sequence[BagResult], *, has_reward: bool) -> dict[str, Any]:
     converted = [result for result in results if result.error is None]
     episodes = [row for result in converted for row in result.episodes]
     lengths = [row.length for row in episodes]
@@ -101,7 +101,7 @@ def _totals(results: Sequence[BagResult]) -> dict[str, Any]:
         "terminated": sum(row.terminated for row in episodes),
         "truncated": sum(row.truncated for row in episodes),
         "mean_length": float(np.mean(lengths)) if lengths else None,
-        "mean_return": float(np.mean(returns)) if returns else None,
+        "mean_return": float(np.mean(returns)) if returns and has_reward else None,
         "gaps": sum(topic.gaps for result in converted for topic in result.topics),
         "losses": sum(len(result.losses) for result in converted),
         "dropped_ticks": sum(result.dropped_ticks for result in converted),

@@ -53,6 +53,8 @@ def render(report: Row) -> str:
         _TEMPLATE,
         report=report,
         totals=TOTALS,
+        # There is none where the contract names no reward, or there is no episode.
+        has_rewards=report["totals"]["mean_return"] is not None,
         warnings=WARNINGS,
         episodes_of={bag: list(rows) for bag, rows in episodes},
         inputs=[
@@ -156,11 +158,11 @@ def _further_notes(bag: Row) -> list[str]:
     ]
 
 
-def _episode_histograms(episodes: Sequence[Row]) -> list[Row]:
-    return [
-        _histogram_of("length", "transitions", [row["length"] for row in episodes]),
-        _histogram_of("return", "", [row["return"] for row in episodes]),
-    ]
+def _episode_histograms(episodes: Sequence[Row], has_rewards: bool) -> list[Row]:
+    lengths = _histogram_of("length", "transitions", [row["length"] for row in episodes])
+    if not has_rewards:
+        return [lengths]
+    return [lengths, _histogram_of("return", "", [row["return"] for row in episodes])]
 
 
 def _histogram_of(name: str, unit: str, values: Sequence[float]) -> Row:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import load_dataset
+from dql_core.data.metadata import has_rewards
 from tests.cli_process import dql
 
 pytestmark = pytest.mark.slow
@@ -37,6 +38,22 @@ def test_the_dataset_is_written_and_told(tmp_path: Path, d3rlpy_file: Path) -> N
     for words in ("2 (1 terminated, 1 truncated)", "-1 to 1", "note: 1 of 8 rows make no trans"):
         assert words in result.stdout
     assert load_dataset(out).num_transitions == 7
+
+
+def test_a_file_without_rewards_has_no_returns(tmp_path: Path) -> None:
+    file, out = tmp_path / "two.npz", tmp_path / "out"
+    steps = np.arange(5.0)[:, None]
+    arrays = {"obs": steps, "acts": steps[:4], "indices": np.zeros(0, int), "terminal": [False]}
+    options = ("--format", "npz", "--low=-1", "--high", "9", "--out")
+    for rewards, has_returns in (({}, False), ({"rews": np.zeros(4)}, True)):
+        np.savez(file, **arrays, **rewards)
+        folder = str(out / str(has_returns))
+        imported = dql_import(file, *options, folder)
+        assert imported.returncode == 0, imported.stderr
+        assert ("mean return" in imported.stdout) == has_returns
+        assert has_rewards(load_dataset(folder).metadata) == has_returns
+        again = dql("import", folder, *("--format", "minari", *options[2:]), f"{folder}-again")
+        assert ("mean return" in again.stdout) == has_returns
 
 
 @pytest.mark.parametrize(

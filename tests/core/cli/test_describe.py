@@ -1,14 +1,19 @@
+import dataclasses
 import io
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from dql_core.cli.inspect import describe
+from dql_core.data.dataset import write_dataset
+from dql_core.data.metadata import NO_REWARDS_KEY, RELABEL_KEY
 from dql_core.errors import BundleError, CheckpointError
 from dql_core.export.bundle import export_bundle
-from tests.core.conftest import save_untrained
+from dql_core.spec import CONTRACT_KEY
+from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 from tests.printed import words
 
 
@@ -33,6 +38,35 @@ def test_dataset_shows_episodes_returns_rate_and_the_range_of_each_field(
     assert "0 elbow rad -3 to 3 0." in text
     assert "1 grip 0 to 0.1 0.0" in text
     assert shown(tiny_dataset / "data").split("robot")[1] == text.split("robot")[1]
+
+
+SILENT, REWARDED = "robot: tiny\n", "robot: tiny\nreward: {topic: /reward}\n"
+PER_EPISODE = "return 0 on average, 0 to 0"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "has_returns"),
+    [
+        ({}, True),
+        ({CONTRACT_KEY: REWARDED}, True),
+        ({CONTRACT_KEY: SILENT}, False),
+        ({CONTRACT_KEY: SILENT + "reward:\n"}, False),
+        ({CONTRACT_KEY: SILENT, RELABEL_KEY: "[]"}, True),
+        ({CONTRACT_KEY: "robot: [\n"}, True),
+        ({CONTRACT_KEY: 3}, True),
+        ({NO_REWARDS_KEY: True}, False),
+        ({NO_REWARDS_KEY: True, RELABEL_KEY: "[]"}, True),
+    ],
+)
+def test_a_dataset_has_returns_unless_nothing_gave_it_rewards(
+    tmp_path: Path, metadata: dict[str, object], has_returns: bool
+) -> None:
+    drawn = tiny_episode(np.random.default_rng(0), 5, terminated=False)
+    failing = dataclasses.replace(drawn, rewards=np.zeros(5))
+    write_dataset(tmp_path / "set", [failing], TINY_SPEC, extra_metadata=metadata)
+    text = shown(tmp_path / "set")
+    assert ("return" in text.split("robot")[1]) == has_returns
+    assert (PER_EPISODE in text) == has_returns
 
 
 def test_run_and_checkpoint_show_agent_updates_and_dataset(

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 import sys
@@ -14,13 +15,16 @@ import pytest
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from dql_core.data.dataset import load_dataset
+from dql_core.data.dataset import load_dataset, write_dataset
 from dql_core.data.importers.importing import import_file
-from dql_core.data.relabel import RELABEL_KEY, relabel
+from dql_core.data.metadata import RELABEL_KEY
+from dql_core.data.relabel import relabel
 from dql_core.errors import ContractError, DatasetError
 from dql_core.rewards import LoggedEpisode, functions
 from dql_core.rewards.call import RewardFunction
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.cli.main import main
+from tests.core.conftest import TINY_SPEC, tiny_episode
 
 SAMPLES = Path(__file__).parents[4] / "shared/data/offline"
 DISTANCE = RewardFunction(
@@ -316,6 +320,22 @@ def test_command_line_shows_before_and_after(
     elbows = [episode.observations[1:, 0] for episode in load_dataset(tiny_dataset).episodes]
     for elbow, episode in zip(elbows, load_dataset(tmp_path / "out").episodes, strict=True):
         np.testing.assert_allclose(episode.rewards, -abs(elbow.astype(float) - 3), rtol=1e-12)
+
+
+def test_what_had_no_rewards_has_none_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = tiny_episode(np.random.default_rng(0), 5, terminated=False)
+    silent = dataclasses.replace(drawn, rewards=np.zeros(5))
+    contract = {CONTRACT_KEY: "robot: tiny\n"}
+    write_dataset(tmp_path / "set", [silent], TINY_SPEC, extra_metadata=contract)
+    options = [*OPTIONS, "--argument", "goal=[3.0]", "--out"]
+    assert dql(monkeypatch, "relabel", tmp_path / "set", *options, tmp_path / "once") == 0
+    shown = capsys.readouterr().out
+    assert "before" not in shown
+    assert "mean return" in shown
+    assert dql(monkeypatch, "relabel", tmp_path / "once", *options, tmp_path / "twice") == 0
+    assert "before" in capsys.readouterr().out
 
 
 def test_contract_or_yaml_file_names_a_weighted_sum(

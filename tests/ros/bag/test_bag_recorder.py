@@ -7,6 +7,7 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.recorder import (
@@ -17,7 +18,6 @@ from dql_ros.bag.recorder import (
     recorders_notes,
 )
 from dql_ros.bag.sim_time import SimTimeOrder
-from dql_ros.bag.writer import CONTRACT_KEY
 from tests.ros.bag.messages import messages_of
 
 SECOND = 1_000_000_000

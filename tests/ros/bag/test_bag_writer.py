@@ -12,8 +12,8 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.contract import QualityOfService
 from tests.ros.bag.messages import messages_of
 from tests.ros.bag.sample_writer import SampleWriter

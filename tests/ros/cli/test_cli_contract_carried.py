@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dql_ros.bag.writer import CONTRACT_KEY
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.contract import load_contract
 from tests.ros.bag.sample_writer import SampleWriter
 from tests.ros.cli.cart import COMMAND, FITTING, SECOND, record_cart, run

@@ -111,6 +111,17 @@ def test_a_dry_run_says_what_it_would_do(
     assert "--dry-run and --resume cannot be used together" in capsys.readouterr().err
 
 
+def test_the_line_has_a_return_where_the_contract_names_a_reward(
+    bags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = yaml.safe_load(Path(ARM).read_text())
+    del document["reward"]
+    Path("silent.yaml").write_text(yaml.safe_dump(document))
+    for file, words in ((ARM, " at 20 Hz, mean return -"), ("silent.yaml", " at 20 Hz; ")):
+        assert run_dql(monkeypatch, "convert", file, "a", "--out", "out", "--dry-run") == 0
+        assert words in capsys.readouterr().out
+
+
 def test_json_is_the_report_alone(
     bags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

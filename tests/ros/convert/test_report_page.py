@@ -141,6 +141,29 @@ def test_histograms_have_a_bar_a_filled_bin_and_a_line_a_bound() -> None:
     assert text.count("<line class=bound ") == bounds == 4
 
 
+def test_returns_are_shown_where_the_contract_names_a_reward() -> None:
+    parts = [part("bags/a"), part("bags/b")]
+    valued, imitated = report(parts), report(parts, arm(reward=None))
+    assert imitated["totals"]["mean_return"] is None
+    for made, has_returns in ((valued, True), (imitated, False)):
+        texts = Page(render(made)).texts
+        for words in ("mean return", "return", "Reward"):
+            assert (words in texts) == has_returns
+    rewardless = [
+        each.model_copy(
+            update={
+                "episodes": tuple(
+                    row.model_copy(update={"episode_return": 0.0}) for row in each.episodes
+                )
+            }
+        )
+        for each in parts
+    ]
+    failing = report(rewardless)
+    assert failing["totals"]["mean_return"] == 0.0
+    assert "mean return" in Page(render(failing)).texts
+
+
 def test_a_conversion_without_an_episode_has_a_page() -> None:
     _, page = rendered(FAILED)
     assert "There is none." in page.texts

@@ -13,8 +13,8 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
+from dql_core.spec import CONTRACT_KEY
 from dql_ros.bag.reader import Bag
-from dql_ros.bag.writer import CONTRACT_KEY
 from dql_ros.nodes.topics import reliable, time_message
 from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.recorder.lever import NODE, Lever, finish
