@@ -162,5 +162,6 @@ def _shown(value: object) -> str:
         is_long = len(value) > MOST_CHARACTERS
         return repr(f"{value[:MOST_CHARACTERS]}…" if is_long else value)
     # All digits: a float32 of 0.1 does not equal 0.1.
-    is_float = isinstance(value, float | np.floating)
-    return repr(float(value)).removesuffix(".0") if is_float else str(value)
+    if isinstance(value, float | np.floating):
+        return repr(float(value)).removesuffix(".0")
+    return str(value)

@@ -1,5 +1,6 @@
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -43,10 +44,17 @@ def test_the_dataset_is_written_and_told(tmp_path: Path, d3rlpy_file: Path) -> N
 def test_a_file_without_rewards_has_no_returns(tmp_path: Path) -> None:
     file, out = tmp_path / "two.npz", tmp_path / "out"
     steps = np.arange(5.0)[:, None]
-    arrays = {"obs": steps, "acts": steps[:4], "indices": np.zeros(0, int), "terminal": [False]}
+    arrays: dict[str, Any] = {
+        "obs": steps,
+        "acts": steps[:4],
+        "indices": np.zeros(0, int),
+        "terminal": [False],
+    }
     options = ("--format", "npz", "--low=-1", "--high", "9", "--out")
-    for rewards, has_returns in (({}, False), ({"rews": np.zeros(4)}, True)):
-        np.savez(file, **arrays, **rewards)
+    for has_returns in (False, True):
+        if has_returns:
+            arrays["rews"] = np.zeros(4)
+        np.savez(file, **arrays)
         folder = str(out / str(has_returns))
         imported = dql_import(file, *options, folder)
         assert imported.returncode == 0, imported.stderr

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,7 +149,7 @@ def test_what_is_derived_and_trained_is_read_once(
     read = []
 
     class CountingReader(EpisodeReader):
-        def __init__(self, data_path: Path, *arguments: str, **options: bool) -> None:
+        def __init__(self, data_path: Path, *arguments: Any, **options: Any) -> None:
             read.append(data_path.parent)
             super().__init__(data_path, *arguments, **options)
 
