@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -77,7 +78,13 @@ def fields_table(
         action: One number for each action field, shape (A,), by column.
     """
     columns = list(dict.fromkeys([*(observation or {}), *(action or {})]))
-    table = plain_table("field", "unit", "bounds", *columns)
+    # Without lines between the columns, and so with room for four numbers on a terminal of 80.
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("field", overflow="fold", min_width=len("observation"))
+    for heading in ("unit", "bounds"):
+        table.add_column(heading, overflow="fold")
+    for name in columns:
+        table.add_column(name, no_wrap=True)
     for kind, fields, numbers in (
         ("observation", spec.observation, observation or {}),
         ("action", spec.action, action or {}),

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.containers import Lines
 from rich.progress import Task, TextColumn
 from rich.segment import Segment
 from rich.text import Text
@@ -37,6 +39,35 @@ def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
+class NameText(Text):
+    """A text of names: one that is wider than its column is broken after a part of it."""
+
+    def wrap(self, console: Console, width: int, *arguments: Any, **options: Any) -> Lines:
+        """Return its lines; see `Text.wrap`."""
+        places = [
+            place
+            for word in re.finditer(r"\S+", self.plain)
+            for place in _breaks(word.group(), width, word.start())
+        ]
+        if not places:
+            return super().wrap(console, width, *arguments, **options)
+        return Text("\n").join(self.divide(places)).wrap(console, width, *arguments, **options)
+
+
+def _breaks(name: str, width: int, start: int) -> Iterator[int]:
+    """Yield where a name that begins at ``start`` is broken, so that no piece is wider."""
+    while len(name) > width > 1:
+        ends = [
+            max((name.rfind(each, 0, width) + 1 for each in marks), default=0)
+            for marks in ("/", "._-:")
+        ]
+        # A piece of a few letters helps nobody.
+        end = next((end for end in ends if end > width / 3), width)
+        start += end
+        yield start
+        name = name[end:]
+
+
 class Terminal(Console):
     """A console to which a string is a line of plain text, also in tables and titles.
 
@@ -51,8 +82,9 @@ class Terminal(Console):
             self.width = UNBROKEN
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Take a string literally."""
-        return super().render_str(visible(text), **options)
+        """Take a string literally, and break it as names are."""
+        shown = super().render_str(visible(text), **options)
+        return NameText.assemble(shown, justify=shown.justify, overflow=shown.overflow)
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

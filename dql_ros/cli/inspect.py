@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
-from dql_core.cli.terminal import TaskText, Terminal, print_json, print_line
+from dql_core.cli.terminal import NameText, TaskText, Terminal, print_json, print_line
 from dql_core.errors import BagError, DqlError, counted, did_you_mean, one_line, visible
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, bags_within, is_storage, unreadable_remarks
 from dql_ros.contract import Contract, QualityOfService, load_contract
@@ -53,6 +53,17 @@ _FIGURES = (
     "rate: mean without far longer pauses; spacing: median; jitter: 95 % of the spacings are so "
     "near to the median; longest: spacing; delay: from header stamp to receipt, median and longest"
 )
+# The figures of a topic, with their units.
+_COLUMNS = (
+    ("count", ""),
+    ("rate", "Hz"),
+    ("spacing", "ms"),
+    ("jitter", "ms"),
+    ("longest", "s"),
+    ("delay", "ms"),
+)
+# A terminal with fewer columns has no room for names beside the figures.
+NARROWEST_TABLE = 76
 # What a topic's row has no need of: there is no contract that sets limits or ticks.
 _OF_A_CONTRACT = {"role", "limit_s", "gaps", "gap_spans", "missing_estimate", "age_at_tick_ms"}
 
@@ -148,6 +159,7 @@ def _described(path: Path) -> Group:
 
 def _contract(path: Path, contract: Contract) -> Group:
     streams = plain_table("topic", "type", "QoS", "age limit")
+    streams.columns[0].min_width = len("observation")
     streams.add_row(Text("observation", "bold"))
     for observed in contract.observation:
         limit = "none (latched)" if observed.latched else f"{observed.max_age_s:g} s"
@@ -219,11 +231,11 @@ def bag_tables(document: Mapping[str, Any]) -> Group:
         "files": f"{names} ({document['size_bytes'] / 1e6:.2f} MB)",
         "carries": ", ".join(document["carries"]),
     }
-    parts: list[Any] = [Text(visible(f"bag {document['bag']}"), "bold", overflow="fold")]
-    parts += [facts_table("", facts), _topics_table(document["topics"])]
+    parts: list[Any] = [NameText(visible(f"bag {document['bag']}"), "bold", overflow="fold")]
+    parts += [facts_table("", facts), _Topics(document["topics"])]
     if document["messages_read"]:
         parts.append(Text(_FIGURES, "dim italic"))
-    parts += [Text(visible(f"- {remark}"), "yellow") for remark in bag_remarks(document)]
+    parts += [NameText(visible(f"- {remark}"), "yellow") for remark in bag_remarks(document)]
     return Group(*parts)
 
 
@@ -302,16 +314,41 @@ def _clock_oddities(topic: Mapping[str, Any]) -> Iterator[str]:
         yield text
 
 
-def _topics_table(topics: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column(Text("topic\ntype"), overflow="fold")
-    for heading in ("\ncount", "rate\nHz", "spacing\nms", "jitter\nms", "longest\ns", "delay\nms"):
-        table.add_column(Text(heading), justify="right")
-    for topic in topics:
-        msgtype = visible(topic["type"].replace("/msg/", "/"))
-        name = Text.assemble(visible(topic["topic"]), "\n", (msgtype, "dim"))
-        table.add_row(name, f"{topic['count']:,}", *_timing(topic))
-    return table
+class _Topics:
+    """Shows topics as a table; where the names have no room beside the figures, above them."""
+
+    def __init__(self, topics: Sequence[Mapping[str, Any]]) -> None:
+        self._topics = topics
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or the lines."""
+        if options.max_width >= NARROWEST_TABLE:
+            yield self._table()
+            return
+        for topic in self._topics:
+            figures = (f"{topic['count']:,}", *_timing(topic))
+            texts = [
+                f"{name} {figure} {unit}".rstrip()
+                for (name, unit), figure in zip(_COLUMNS, figures, strict=True)
+                if figure
+            ]
+            yield _names(topic)
+            yield Text(f"{'; '.join(texts)}\n")
+
+    def _table(self) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column(Text("topic\ntype"), overflow="fold")
+        for name, unit in _COLUMNS:
+            heading = f"{name}\n{unit}" if unit else f"\n{name}"
+            table.add_column(Text(heading), justify="right", no_wrap=True)
+        for topic in self._topics:
+            table.add_row(_names(topic), f"{topic['count']:,}", *_timing(topic))
+        return table
+
+
+def _names(topic: Mapping[str, Any]) -> Text:
+    msgtype = visible(topic["type"].replace("/msg/", "/"))
+    return NameText.assemble(visible(topic["topic"]), "\n", (msgtype, "dim"))
 
 
 def _timing(topic: Mapping[str, Any]) -> Iterator[str]:

@@ -6,7 +6,9 @@ import os
 from collections.abc import Callable
 from unittest.mock import patch
 
+import numpy as np
 import pytest
+from rich.console import Group
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +16,7 @@ from rich.text import Text
 from dql_core.cli.console import facts_table, fields_table, plain_table
 from dql_core.cli.terminal import (
     ConsoleLines,
+    NameText,
     PlainFormatter,
     TaskText,
     Terminal,
@@ -72,6 +75,50 @@ def test_texts_of_ours_keep_their_colours_and_lines() -> None:
     text = printed(lambda terminal: terminal.print(Text("a\nb", "red")), colours=True)
     assert text == "\x1b[31ma\x1b[0m\n\x1b[31mb\x1b[0m\n"
     assert printed(lambda terminal: terminal.print(Text("a\x1b[2J\nb"))) == "a\\x1b[2J\nb\n"
+
+
+LONG = "/left_arm/velocity_controller/commands"
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (40, [LONG]),
+        (38, [LONG]),
+        (30, ["/left_arm/velocity_controller/", "commands"]),
+        (20, ["/left_arm/", "velocity_controller/", "commands"]),
+        (14, ["/left_arm/", "velocity_", "controller/", "commands"]),
+        (5, ["/left", "_arm/", "veloc", "ity_", "contr", "oller", "/comm", "ands"]),
+    ],
+)
+def test_a_name_without_room_is_broken_after_a_part_of_it(width: int, lines: list[str]) -> None:
+    terminal = Terminal()
+    terminal.file, terminal.width = io.StringIO(), width
+    for text in (NameText(LONG), NameText(f"{LONG}\n{LONG}", "bold")):
+        terminal.print(Group(text))
+    assert terminal.file.getvalue().splitlines() == 3 * lines
+
+
+def test_a_table_breaks_names_where_they_have_parts_and_no_number() -> None:
+    name = "joint_states.position.right_gripper_joint"
+    action = FieldSpec("speed", "rad/s", -3.14159, 3.14159)
+    spec = PolicySpec("arm", 10.0, (FieldSpec(name, "rad/s"),), (action,))
+    columns = {name: np.full(1, -0.00012351) for name in ("min", "mean", "std", "max")}
+    terminal = Terminal()
+    terminal.file, terminal.width = io.StringIO(), 80
+    terminal.print(fields_table(spec, columns, columns))
+    lines = terminal.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.rstrip().endswith(4 * "  -0.0001235") for line in lines) == 2
+    names = [line[:14].split() for line in lines]
+    first = names.index(["observation"])
+    assert names[first + 1 : first + 6] == [
+        ["0", "joint_"],
+        ["states."],
+        ["position."],
+        ["right_"],
+        ["gripper_"],
+    ]
 
 
 def test_a_bars_description_is_a_text() -> None:

@@ -27,6 +27,50 @@ def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
 
 
+LONG, JOINTS = "/left_arm/velocity_controller/commands", "std_msgs/msg/Float64MultiArray"
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            80,
+            [
+                "/left_arm/velocity_controller/ 20 10 100 0 0.1",
+                "commands",
+                "std_msgs/Float64MultiArray",
+            ],
+        ),
+        (
+            50,
+            [
+                LONG,
+                "std_msgs/Float64MultiArray",
+                "count 20; rate 10 Hz; spacing 100 ms; jitter 0 ms;",
+                "longest 0.1 s",
+            ],
+        ),
+    ],
+)
+def test_a_narrow_terminal_breaks_no_word(
+    tmp_path: Path,
+    record: Callable[..., Path],
+    blank: Callable[[str], Any],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+    expected: list[str],
+) -> None:
+    messages = [(LONG, JOINTS, SECOND + t * SECOND // 10, blank(JOINTS)) for t in range(20)]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    inspect([record(tmp_path / "bag", messages)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    shown_lines = [" ".join(line.split()) for line in lines]
+    first = shown_lines.index(expected[0])
+    assert shown_lines[first : first + len(expected)] == expected
+
+
 @pytest.fixture
 def bag(tmp_path: Path, record: Callable[..., Path], blank: Callable[[str], Any]) -> Path:
     reward, point = "std_msgs/msg/Float64", "geometry_msgs/msg/PointStamped"
