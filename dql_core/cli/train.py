@@ -145,13 +145,14 @@ def _train_new(request: Request, out: Path | None, seeds: str | None, console: T
     require_new(folder)
     dataset = None
     if request.config is None:
-        # Runs of several seeds load it again, each in its own process, and report then.
+        # Several seeds load it again, each in a process of its own, and report then.
         with log_lines(ConsoleLines(console) if wanted is None else logging.NullHandler()):
             dataset = load_datasets(config.data.datasets)
         config, files = _derived(dataset, config, folder, console)
     if wanted is None:
         _train_one(config, folder, console, files=files, dataset=dataset)
     else:
+        del dataset  # each run holds its own
         create_seed_folder(folder, config, wanted, files)
         train_seeds(folder, seed_runs(folder, config, wanted), console)
 
