@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from statistics import fmean
@@ -18,7 +18,7 @@ from dql_core.evaluation.statistics import Estimate
 
 RESAMPLES = 2000
 ClockName = Literal["wall", "cpu"]
-PAPER, PRESET, DEFAULT = "paper", "paper_preset", "default"
+PAPER, PRESET, DEFAULT, DERIVED = "paper", "paper_preset", "default", "derived"
 BC = "diffusion_bc"
 BASELINES = (BC, "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql")
 
@@ -162,50 +162,51 @@ class Findings:
         A method misses a goal on a set where one of its seeds broke before its first rollout: the
         mean of the others would be that of the survivors.
         """
-        return [
-            self._verdict(
-                "preset: paper is not below the paper's code beyond its interval",
-                PRESET,
-                [PAPER],
-                lambda at: at(PRESET).score.high >= at(PAPER).score.mean,
+        of_preset = self._verdict(
+            "preset: paper is not below the paper's code beyond its interval",
+            PRESET,
+            [PAPER],
+            lambda at: at(PRESET).score.high >= at(PAPER).score.mean,
+        )
+        judged = [each for each in (DEFAULT, DERIVED) if each == DEFAULT or each in self.methods]
+        return [of_preset, *(verdict for each in judged for verdict in self._verdicts_of(each))]
+
+    def _verdicts_of(self, method: str) -> Iterator[str]:
+        name = label(method)
+        yield self._verdict(
+            f"{name} is at or above the paper's code",
+            method,
+            [PAPER],
+            lambda at: at(method).score.mean >= at(PAPER).score.mean,
+        )
+        yield self._verdict(
+            f"{name} is above the best of BC, TD3+BC and IQL",
+            method,
+            BASELINES,
+            lambda at: all(at(method).score.mean > at(other).score.mean for other in BASELINES),
+        )
+        yield self._verdict(
+            f"{name} is above the data",
+            method,
+            [],
+            lambda at: at(method).score.mean > at(method).rows[0].data_score,
+        )
+        yield self._verdict(
+            f"{name} reaches the paper's code's score in at most a fifth of its time",
+            method,
+            [PAPER],
+            lambda at: (
+                (at(method).seconds_to(at(PAPER).score.mean) or np.inf) <= at(PAPER).seconds / 5
             ),
-            self._verdict(
-                "Diffusion-QL is at or above the paper's code",
-                DEFAULT,
-                [PAPER],
-                lambda at: at(DEFAULT).score.mean >= at(PAPER).score.mean,
-            ),
-            self._verdict(
-                "Diffusion-QL is above the best of BC, TD3+BC and IQL",
-                DEFAULT,
-                BASELINES,
-                lambda at: all(
-                    at(DEFAULT).score.mean > at(other).score.mean for other in BASELINES
-                ),
-            ),
-            self._verdict(
-                "Diffusion-QL is above the data",
-                DEFAULT,
-                [],
-                lambda at: at(DEFAULT).score.mean > at(DEFAULT).rows[0].data_score,
-            ),
-            self._verdict(
-                "Diffusion-QL reaches the paper's code's score in at most a fifth of its time",
-                DEFAULT,
-                [PAPER],
-                lambda at: (
-                    (at(DEFAULT).seconds_to(at(PAPER).score.mean) or np.inf)
-                    <= at(PAPER).seconds / 5
-                ),
-            ),
-            self._verdict(
-                "few episodes: no divergence, and not below Diffusion-BC beyond its interval",
-                DEFAULT,
-                [BC],
-                lambda at: not at(DEFAULT).broken and at(DEFAULT).score.high >= at(BC).score.mean,
-                small=True,
-            ),
-        ]
+        )
+        yield self._verdict(
+            f"{name} of few episodes does not diverge, nor is it below Diffusion-BC beyond its "
+            f"interval",
+            method,
+            [BC],
+            lambda at: not at(method).broken and at(method).score.high >= at(BC).score.mean,
+            small=True,
+        )
 
     def _cell_at(self, set_name: str, method: str) -> Cell:
         return self.cells[set_name, method]

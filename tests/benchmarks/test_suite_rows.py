@@ -271,15 +271,16 @@ def test_verdicts_name_the_sets_that_miss() -> None:
     ]
 
 
-def test_few_episodes_are_judged_apart() -> None:
+@pytest.mark.parametrize("judged", ["default", "derived"])
+def test_few_episodes_are_judged_apart(judged: str) -> None:
     rows = [
         made_row(f"{NAME}-{episodes}", method, 0, score, alarms=alarms)
         for episodes, method, score, alarms in (
-            (10, "default", 9.0, 0),
+            (10, judged, 9.0, 0),
             (10, "diffusion_bc", 9.0, 0),
-            (25, "default", 9.0, 1),
+            (25, judged, 9.0, 1),
             (25, "diffusion_bc", 8.0, 0),
-            (2, "default", 7.0, 0),
+            (2, judged, 7.0, 0),
             (2, "diffusion_bc", 8.0, 0),
         )
     ]
