@@ -40,7 +40,8 @@ class SimTimeOrder:
 
     Messages are kept back for a short window, until those that were sent earlier have arrived,
     and until a clock has arrived that was sent later: then no clock from before is missing. Where
-    none comes, as from a simulation that has stopped, they wait for `LONGEST_WAIT_NS`.
+    none comes, as from a simulation that has stopped, they wait for `LONGEST_WAIT_NS`; a kill
+    meanwhile loses them.
     A message that comes even later still gets the right time, out of order, and is counted in
     ``late``; so is a clock, whose time some messages then lack. What was sent before the first
     clock has no simulated time and is counted in ``dropped``, except on latched topics, where it
