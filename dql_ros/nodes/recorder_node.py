@@ -84,7 +84,8 @@ PARAMETERS = (
     Parameter(
         "flush_s",
         1.0,
-        "longest time between two writes to the disk, in seconds; a kill can lose this much",
+        "longest time between two writes to the disk, in seconds; a kill can lose this much, "
+        "and in simulation up to 5 s while the clock stands still",
         (0.05, 3600.0),
     ),
     Parameter(
