@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from dql_core.errors import ConfigError
 from dql_ros.contract import Contract
+from dql_ros.contract.shadow import POLICY_NODE, shadow_topic
 from dql_ros.contract.stream import absolute_namespace, resolve_topic
 
 ENABLE, STRATEGY = "ROS_SECURITY_ENABLE", "ROS_SECURITY_STRATEGY"
@@ -84,9 +85,13 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
     commands = _resolved([stream.topic for stream in contract.action], prefix)
     simulated = _resolved([stream.topic for stream in outputs], prefix)
     events = _resolved([event.topic for event in contract.events.values()], prefix)
+    shadows, recorded = (
+        tuple(shadow_topic(stream.topic, node) for stream in contract.action)
+        for node in ("~", resolve_topic(POLICY_NODE, prefix))
+    )
     control = Rights(
-        publish=(*commands, "/diagnostics", "~/status", "~/candidates"),
-        subscribe=(*states, "~/stop"),
+        publish=(*commands, *shadows, "/diagnostics", "~/status", "~/candidates"),
+        subscribe=(*states, *commands, "~/stop"),  # the commands in shadow mode
         reply=("~/pause", "~/resume", "~/reset_stop"),
     )
     bridge = Rights(
@@ -96,11 +101,14 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
     )
     recorder = Rights(
         publish=("/diagnostics", "~/episode", "~/status"),
-        subscribe=(*simulated, *commands, *events, *_resolved(topics, prefix), "~/label"),
+        subscribe=(
+            *(*simulated, *commands, *recorded, *events),
+            *(*_resolved(topics, prefix), "~/label"),
+        ),
         reply=("~/start", "~/stop", "~/label_episode"),
     )
     nodes = {
-        "policy": _of_node(control, is_managed=True),
+        POLICY_NODE: _of_node(control, is_managed=True),
         "demonstrator": _of_node(control, is_managed=True),
         "sim_bridge": _of_node(bridge),
         "recorder": _of_node(recorder),

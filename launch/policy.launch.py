@@ -1,6 +1,7 @@
 """Start the policy node, configured and active; with it a simulated robot and a recorder if asked.
 
 ros2 launch dql_ros policy.launch.py contract:=arm.yaml policy:=runs/arm/bundle
+ros2 launch dql_ros policy.launch.py contract:=arm.yaml policy:=runs/arm/bundle shadow:=true
 ros2 launch dql_ros policy.launch.py contract:=scara.yaml policy:=bundle sim:=true record:=true
 """
 
@@ -37,6 +38,10 @@ ARGUMENTS = {
     "mode": (
         "real_time",
         "'real_time' ticks at the contract's rate, 'lockstep' answers each simulated state.",
+    ),
+    "shadow": (
+        "",
+        "Send commands to ~/shadow/… only, none to the robot, which you drive; false by default.",
     ),
     "sim": ("false", "Start the simulated robot too; the launch ends when it ends."),
     "env": (
@@ -88,6 +93,8 @@ def _nodes(values: Values) -> Entities:
             "policy": values["policy"],
             "device": values["device"],
             "mode": values["mode"],
+            # Left to the parameter file where it is not given: a false of ours must not hide that.
+            "shadow": is_true(values, "shadow") if values["shadow"] else "",
             "real_time_factor": number(values, "real_time_factor"),
             "autostart": autostart and starts_itself,
             "recorders": int(record),

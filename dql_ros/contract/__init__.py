@@ -15,6 +15,7 @@ from dql_ros.contract.stream import (
     QualityOfService,
     Stream,
     Topic,
+    parts,
     resolve_topic,
 )
 from dql_ros.contract.task import (
@@ -60,5 +61,6 @@ __all__ = [
     "is_text",
     "load_contract",
     "matches",
+    "parts",
     "resolve_topic",
 ]

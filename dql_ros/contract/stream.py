@@ -135,6 +135,14 @@ class Stream(Topic):
         return period_ns if self.max_ahead_s is None else round(self.max_ahead_s * SECOND_NS)
 
 
+def parts(streams: Sequence[Stream]) -> Iterator[slice]:
+    """Where each stream's values are in the vector that all streams make up."""
+    start = 0
+    for stream in streams:
+        yield slice(start, start + stream.width)
+        start += stream.width
+
+
 def skips_absent(when_absent: WhenAbsent, is_by_name: bool) -> bool:
     """Whether messages without what is selected are skipped; by default if that is by name."""
     return is_by_name if when_absent is None else when_absent == "skip"

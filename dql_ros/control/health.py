@@ -124,6 +124,7 @@ class LoopHealth:
         counts: Mapping[str, int],
         remarks: list[str],
         danger: str = "",
+        notes: Sequence[str] = (),
     ) -> Status:
         """Return the status of the loop.
 
@@ -133,6 +134,7 @@ class LoopHealth:
             counts: How often each guard has tripped, and other incidents, by name.
             remarks: What else is wrong, a clause each.
             danger: What is an error in any state; empty if nothing is.
+            notes: What else is to be said and is nothing wrong, a clause each.
         """
         before, self._counts = self._counts, dict(counts)
         level, clauses = _LEVELS.get(state, Level.ERROR), [state]
@@ -145,7 +147,7 @@ class LoopHealth:
             if state != INACTIVE and (incidents := _incidents(before, counts)):
                 remarks = [*remarks, f"since the last report: {incidents}"]
             level = max(level, Level.WARN if remarks else Level.OK)
-        message = "; ".join([*clauses, *remarks])
+        message = "; ".join([*clauses, *remarks, *notes])
         if danger and danger not in message:
             return Status(Level.ERROR, state, f"{danger}; {message}")
         return Status(level, state, message)

@@ -29,6 +29,7 @@ class LoopSettings:
         thread_priority: SCHED_FIFO priority that the process's threads have; 0 for none.
         real_time_factor: In real time, simulated over wall seconds; 1 for a robot.
         rivals_stop: Whether another node that can command the robot ends the work.
+        shadow: Whether commands go beside the robot's topics, while somebody else drives.
     """
 
     lockstep: bool
@@ -43,6 +44,7 @@ class LoopSettings:
     thread_priority: int = 0
     real_time_factor: float = 1.0
     rivals_stop: bool = True
+    shadow: bool = False
 
     def steady_ns(self, seconds: float) -> int:
         """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""

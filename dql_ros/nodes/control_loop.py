@@ -22,6 +22,8 @@ from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Caller, Inference
 from dql_core.streams import Observation
 from dql_ros.contract import Contract, ObservationStream
+from dql_ros.contract.shadow import shadow_streams
+from dql_ros.control.agreement import Agreement
 from dql_ros.control.health import LoopStatistics
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
@@ -35,7 +37,13 @@ from dql_ros.control.ticking import (
     steady_ns,
 )
 from dql_ros.nodes.base import ManagedNode
-from dql_ros.nodes.control_topics import CandidatePublisher, CommandOutputs, StreamInputs
+from dql_ros.nodes.control_topics import (
+    CandidatePublisher,
+    CommanderInputs,
+    CommandOutputs,
+    StreamInputs,
+    require_unremapped,
+)
 from dql_ros.nodes.start import END_REQUESTED
 from dql_ros.nodes.topics import QosConflicts, Rivals
 
@@ -61,7 +69,8 @@ class ControlLoop:
         observer: What is known of the robot.
         statistics: The last ticks in figures.
         conflicts: Endpoints that cannot be met.
-        rivals: Other nodes that command the robot.
+        rivals: Other nodes that command the robot; nobody in shadow mode, where one is to.
+        agreement: With whoever drives, in shadow mode; else ``None``.
         clock_jumps: How often the clock was set back.
         overdue: Actions that were not sent, since the process was stopped after they were decided.
     """
@@ -96,7 +105,9 @@ class ControlLoop:
         self._period_ns = settings.period_ns(contract)
         self.statistics = LoopStatistics(None if settings.lockstep else self._period_ns)
         self.conflicts = QosConflicts(node.get_logger().name)
-        self.rivals = Rivals(node, [each.topic for each in contract.action], is_commander=True)
+        commands = () if settings.shadow else [each.topic for each in contract.action]
+        self.rivals = Rivals(node, commands, is_commander=True)
+        self.agreement: Agreement | None = None
         self.observer = Observer(
             contract,
             lockstep=settings.lockstep,
@@ -123,8 +134,15 @@ class ControlLoop:
         self._candidates: CandidatePublisher | None = None
         with ExitStack() as opened:
             depth = _LOCKSTEP_DEPTH if settings.lockstep else 1
-            self._outputs = CommandOutputs(node, contract, self.conflicts, depth)
+            streams = contract.action
+            if settings.shadow:
+                streams = shadow_streams(streams)
+                require_unremapped(node, streams)
+            self._outputs = CommandOutputs(node, streams, self.conflicts, depth)
             opened.callback(self._outputs.close)
+            if settings.shadow:
+                self.agreement = Agreement(contract, settings.real_time_factor)
+                opened.callback(CommanderInputs(node, contract, self.agreement).close)
             if settings.candidates_hz > 0:
                 self._candidates = CandidatePublisher(node, settings.candidates_hz)
                 opened.callback(self._candidates.close)
@@ -173,6 +191,8 @@ class ControlLoop:
         self.controller.reset()
         self.observer.begin_episode()
         self.statistics.clear()
+        if self.agreement is not None:
+            self.agreement.clear()
         self._trigger.clear()
         self._last_now_ns = 0
         self.active = True
@@ -209,7 +229,16 @@ class ControlLoop:
         """What is wrong with the topics, a clause each."""
         streams = {topic: self.observer.problem(topic) for topic in self.observer.arrivals}
         found = [f"'{topic}': {problem}" for topic, problem in streams.items() if problem]
-        return [*found, *(self.conflicts.problem(topic) for topic in self.conflicts.counts)]
+        refusals = [] if self.agreement is None else self.agreement.refusals()
+        conflicts = (self.conflicts.problem(topic) for topic in self.conflicts.counts)
+        return [*found, *refusals, *conflicts]
+
+    def notes(self) -> list[str]:
+        """What of shadow mode is to be said and is nothing wrong, a clause each."""
+        if self.agreement is None:
+            return []
+        silence = self.agreement.silence(steady_ns()) if self.active else ""
+        return ["shadow mode: the robot is sent nothing", *([silence] if silence else [])]
 
     def _missing(self) -> str:
         """What keeps the node from acting, as a clause; empty if nothing does."""
@@ -287,6 +316,7 @@ class ControlLoop:
             self.observer.begin_episode()
             self.controller.begin_episode()
         observation = self.observer.at(now_ns, fallback_ns)
+        in_force = None if self.agreement is None else self.agreement.in_force(fallback_ns)
         before = self._outputs.last
         if before is not None:  # a stop's safe command, perhaps
             self.controller.continue_from(before)
@@ -312,6 +342,9 @@ class ControlLoop:
             command.values, lambda: now_ns, is_void
         )
         self.statistics.add(begun_ns, observation, command)
+        if self.agreement is not None and in_force is not None:
+            is_action = sent and command.state is State.RUNNING
+            self.agreement.compare(in_force, command.values if is_action else None)
         if sent and command.state is State.RUNNING:
             self._note_latency(observation, time.monotonic_ns() - begun_ns)
         if self._candidates is not None and command.decision is not None:

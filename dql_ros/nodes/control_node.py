@@ -27,7 +27,7 @@ from dql_ros.control.ticking import (
 )
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop, NotReadyError
-from dql_ros.nodes.control_topics import SafetyInputs
+from dql_ros.nodes.control_topics import SafetyInputs, require_apart
 from dql_ros.nodes.diagnostics import LoopMonitor
 from dql_ros.nodes.parameters import (
     CONTRACT,
@@ -118,6 +118,12 @@ PARAMETERS = (
         choices=("stop", "warn"),
     ),
     Parameter(
+        "shadow",
+        False,
+        "in real time: commands go to ~/shadow/… only, none to the robot, which somebody else "
+        "drives and with whom the diagnostics compare",
+    ),
+    Parameter(
         "action_smoothing",
         0.0,
         "share of the previous command in each command; the rest is the policy's action; 0: none",
@@ -203,11 +209,7 @@ class ControlNode(ManagedNode):
         require(self, self._declared)
         contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
         settings = self._settings()
-        if settings.real_time_factor != 1.0 and not value_of(self, "use_sim_time"):
-            raise ConfigError(
-                f"real_time_factor is {settings.real_time_factor:g}, but use_sim_time is false: "
-                f"set real_time_factor to 1 for a robot, or use_sim_time to true for a simulator"
-            )
+        _require_agreeing(settings, is_simulated=value_of(self, "use_sim_time"))
         settings.inference_limit_ns(contract)
         if self._inference_thread is not None and self._inference_thread.is_alive():
             raise ConfigError(
@@ -230,7 +232,11 @@ class ControlNode(ManagedNode):
             "thread priority": str(settings.thread_priority),
         }
         self._monitor = LoopMonitor(self, self._loop, facts | dict(loaded.facts))
-        self.get_logger().info(f"configured for '{contract.robot}' with {loaded.source}")
+        mode = ""
+        if settings.shadow:
+            require_apart(self, contract)
+            mode = ", in shadow mode: the robot is sent nothing"
+        self.get_logger().info(f"configured for '{contract.robot}' with {loaded.source}{mode}")
 
     def activate(self) -> None:
         """Begin to act, once every stream is fresh.
@@ -325,6 +331,20 @@ class ControlNode(ManagedNode):
         # The monitor, which looks often, reports it.
         if self._loop is not None:
             self._loop.apply_stop()
+
+
+def _require_agreeing(settings: LoopSettings, *, is_simulated: bool) -> None:
+    """Refuse parameters of which one makes no sense with another."""
+    if settings.real_time_factor != 1.0 and not is_simulated:
+        raise ConfigError(
+            f"real_time_factor is {settings.real_time_factor:g}, but use_sim_time is false: "
+            f"set real_time_factor to 1 for a robot, or use_sim_time to true for a simulator"
+        )
+    if settings.shadow and settings.lockstep:
+        raise ConfigError(
+            "shadow is true, but mode is 'lockstep', in which the simulator waits for commands "
+            "that it is not sent: set mode to 'real_time', or shadow to false"
+        )
 
 
 def _shorten_delays() -> None:

@@ -1,13 +1,14 @@
 """The topics and services of a control node, apart from its lifecycle and its reports.
 
 Observations come in by `StreamInputs`, commands go out by `CommandOutputs`, people stop and pause
-by `SafetyInputs`, and `CandidatePublisher` shows what the policy chose from.
+by `SafetyInputs`, and `CandidatePublisher` shows what the policy chose from. In shadow mode
+`CommanderInputs` hears who drives, and nothing that is published may reach the robot.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Float64MultiArray, MultiArrayDimension
 from std_srvs.srv import Trigger
 
-from dql_core.errors import ContractError
+from dql_core.errors import ConfigError, ContractError
 from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
 from dql_ros.codecs import StreamEncoder
-from dql_ros.contract import Contract, ObservationStream
+from dql_ros.contract import ActionStream, Contract, ObservationStream, parts
+from dql_ros.control.agreement import Agreement
 from dql_ros.control.health import TO_CONTINUE
 from dql_ros.control.observer import Observer
 from dql_ros.control.ticking import steady_ns
@@ -33,7 +35,6 @@ from dql_ros.nodes.topics import (
     QosConflicts,
     StreamPublisher,
     message_class,
-    parts,
     qos_profile,
     reliable,
     wait_for_delivery,
@@ -46,6 +47,8 @@ OnArrival = Callable[[ObservationStream, int], None]
 _DELIVERY_TIMEOUT_S = 0.5
 # A button may repeat its state at 1 kHz, and the executor may be busy for as long as a second.
 _DEPTH = 1000
+# Of the commands of whoever drives in shadow mode, the newest is enough.
+_COMMANDER_DEPTH = 10
 
 
 class StreamInputs:
@@ -127,9 +130,19 @@ class CommandOutputs:
     """
 
     def __init__(
-        self, node: LifecycleNode, contract: Contract, conflicts: QosConflicts, min_depth: int
+        self,
+        node: LifecycleNode,
+        streams: Sequence[ActionStream],
+        conflicts: QosConflicts,
+        min_depth: int,
     ) -> None:
         """Open the topics; they are silent until the node is active.
+
+        Args:
+            node: Publishes.
+            streams: The contract's action or, in shadow mode, its `shadow_streams`.
+            conflicts: Takes note of subscribers that cannot be met.
+            min_depth: Messages kept for slow readers, at least.
 
         Raises:
             ContractError: If a message type is not installed, or a message cannot be filled.
@@ -140,11 +153,11 @@ class CommandOutputs:
         self._node = node
         self._lock = threading.Lock()
         self._outputs: list[StreamPublisher] = []
-        for stream in contract.action:
+        for stream in streams:
             # What cannot be sent is refused before anything is opened.
             message_class(stream.type)
             StreamEncoder(stream)
-        for stream, part in zip(contract.action, parts(contract.action), strict=True):
+        for stream, part in zip(streams, parts(streams), strict=True):
             publisher = node.create_lifecycle_publisher(
                 message_class(stream.type),
                 stream.topic,
@@ -194,6 +207,82 @@ class CommandOutputs:
             self._node.destroy_lifecycle_publisher(output.publisher)
 
 
+class CommanderInputs:
+    """In shadow mode: hears the commands of whoever drives the robot."""
+
+    def __init__(self, node: Node, contract: Contract, agreement: Agreement) -> None:
+        """Subscribe to the robot's command topics, whatever QoS their publishers have.
+
+        Raises:
+            ContractError: If a message type is not installed.
+        """
+        self._node = node
+        self._agreement = agreement
+        everyone = _everyone(_COMMANDER_DEPTH)
+        self._subscriptions = [
+            node.create_subscription(
+                message_class(stream.type), stream.topic, self._receiver(stream.key), everyone
+            )
+            for stream in contract.action
+        ]
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _receiver(self, topic: str) -> Callable[[Any], None]:
+        def receive(message: Any) -> None:
+            try:
+                self._agreement.receive(topic, message, steady_ns())
+            except ContractError as error:
+                self._node.get_logger().warning(
+                    f"a command that was heard is not compared: {error}",
+                    throttle_duration_sec=_LOG_PERIOD_S,
+                )
+
+        return receive
+
+
+def require_unremapped(node: Node, shadows: Sequence[ActionStream]) -> None:
+    """See that shadow commands go where their name says.
+
+    Raises:
+        ConfigError: If a remapping leads one of them elsewhere, such as to the robot.
+    """
+    for stream in shadows:
+        own = node.resolve_topic_name(stream.topic, only_expand=True)
+        if (led_to := node.resolve_topic_name(stream.topic)) != own:
+            raise ConfigError(
+                f"'{own}' is remapped to '{led_to}', which may command a robot, but nothing may "
+                f"in shadow mode: leave that remapping out"
+            )
+
+
+def require_apart(node: Node, contract: Contract) -> None:
+    """See that nothing that ``node`` publishes is on a topic that commands the robot.
+
+    Raises:
+        ConfigError: If a remapping leads something there.
+    """
+    commands = {node.resolve_topic_name(stream.topic) for stream in contract.action}
+    for publisher in node.publishers:
+        if publisher.topic_name in commands:
+            raise ConfigError(
+                f"a remapping leads what this node publishes to '{publisher.topic_name}', which "
+                f"commands the robot, but nothing may in shadow mode: leave that remapping out"
+            )
+
+
+def _everyone(depth: int) -> QoSProfile:
+    """What hears every publisher."""
+    return QoSProfile(
+        depth=depth,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
 class SafetyInputs:
     """``~/stop``, ``~/reset_stop``, ``~/pause`` and ``~/resume``.
 
@@ -207,11 +296,6 @@ class SafetyInputs:
         self._node = node
         self._interlock = interlock
         self._on_change = on_change
-        everyone = QoSProfile(
-            depth=_DEPTH,
-            reliability=ReliabilityPolicy.BEST_EFFORT,
-            durability=DurabilityPolicy.VOLATILE,
-        )
         self._subscriptions = [
             node.create_subscription(
                 Bool,
@@ -221,7 +305,7 @@ class SafetyInputs:
                 # That publishers are not latched is nothing to warn of.
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
-            for qos in (reliable(_DEPTH, latched=True), everyone)
+            for qos in (reliable(_DEPTH, latched=True), _everyone(_DEPTH))
         ]
         node.create_service(Trigger, "~/reset_stop", self._on_reset)
         node.create_service(Trigger, "~/pause", self._on_pause)

@@ -165,7 +165,12 @@ class LoopMonitor:
         }
         remarkable = {name: n for name, n in counts.items() if name not in _UNREMARKABLE}
         status = self._health.status(
-            state, self._reason(), remarkable | incidents, loop.problems(), self._rivals
+            state,
+            self._reason(),
+            remarkable | incidents,
+            loop.problems(),
+            danger=self._rivals,
+            notes=loop.notes(),
         )
         values = {
             "state": state,
@@ -178,6 +183,7 @@ class LoopMonitor:
             "QoS incompatibilities": str(loop.conflicts.total),
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
             **{f"last {guard}": why for guard, why in loop.controller.last_reasons.items()},
+            **({} if loop.agreement is None else loop.agreement.figures()),
             **self._facts,
         }
         self._reporter.report(status, values)

@@ -32,7 +32,9 @@ from dql_ros.contract import (
     Stream,
     contract_path,
     load_contract,
+    resolve_topic,
 )
+from dql_ros.contract.shadow import POLICY_NODE, shadow_topic
 from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import run
 from dql_ros.nodes.diagnostics import StatusReporter
@@ -130,10 +132,10 @@ class RecorderNode(Node):
             else None
         )
         self._recorder = Recorder(self._options(path.read_text()), self._order)
-        reset = contract.reset_signal  # which only a simulation sends
-        self._optional = "" if reset is None else self.resolve_topic_name(reset.topic)
+        self._optional = self._sent_by_some(contract)
+        wanted = self._wanted(contract) | self._optional
         self._topics = RecorderTopics(
-            self, self._wanted(contract), value_of(self, "depth"), self._announce, self._receive
+            self, wanted, value_of(self, "depth"), self._announce, self._receive
         )
         self._lost_before: dict[str, int] = {}
         self._received_before: dict[str, int] = {}
@@ -185,12 +187,19 @@ class RecorderNode(Node):
         """
         streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
         streams += [*contract.signals.values(), *contract.events.values()]
-        streams += [contract.reset_signal] if contract.reset_signal else []
         wanted = {_CLOCK_TOPIC: ""}
         wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
         wanted |= {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
         wanted.pop(self._marker_topic, None)  # It is written by the recorder itself.
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}
+
+    def _sent_by_some(self, contract: Contract) -> dict[str, str]:
+        """Types of the topics that only a policy in shadow mode, or a simulation, publishes."""
+        policy = resolve_topic(POLICY_NODE, self.get_namespace())
+        found = {shadow_topic(stream.topic, policy): stream.type for stream in contract.action}
+        if reset := contract.reset_signal:
+            found[self.resolve_topic_name(reset.topic)] = reset.type
+        return found
 
     def _announce(self, found: FoundTopic) -> str:
         topic = _described(found)
@@ -240,7 +249,7 @@ class RecorderNode(Node):
             "messages late": str(late),
             "messages dropped before the first clock": str(dropped),
             "topics without a publisher": ", ".join(
-                topic for topic in topics.unheard if topic != self._optional
+                topic for topic in topics.unheard if topic not in self._optional
             ),
             **{f"received of {topic}": str(count) for topic, count in received.items()},
             **{f"lost of {topic}": str(count) for topic, count in lost.items()},

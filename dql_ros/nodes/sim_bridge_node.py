@@ -16,7 +16,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError
-from dql_ros.contract import Contract, contract_path, load_contract
+from dql_ros.contract import Contract, contract_path, load_contract, parts
 from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import run
 from dql_ros.nodes.diagnostics import StatusReporter
@@ -33,7 +33,7 @@ from dql_ros.nodes.sim_bridge_topics import (
     BridgeServices,
     CommandInputs,
 )
-from dql_ros.nodes.topics import parts, wait_for_delivery
+from dql_ros.nodes.topics import wait_for_delivery
 from dql_ros.sim.episodes import (
     BUNDLED_ENVIRONMENT,
     EpisodeRunner,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +99,6 @@ class SignalPublisher:
         sent = value if self._flag is None else self._flag.value_of(bool(value))
         self._path.assign(self._message, sent, new_element)
         self.publisher.publish(self._message)
-
-
-def parts(streams: Sequence[Stream]) -> Iterator[slice]:
-    """Where each stream's values are in the vector that all streams make up."""
-    start = 0
-    for stream in streams:
-        yield slice(start, start + stream.width)
-        start += stream.width
 
 
 def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -> bool:

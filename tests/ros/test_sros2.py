@@ -58,6 +58,19 @@ def test_only_policy_and_demonstrator_may_command_the_robot(path: Path, namespac
     assert stopped_by == ["operator"]
 
 
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_in_shadow_mode_a_policy_may_say_beside_what_the_recorder_hears(namespace: str) -> None:
+    contract = load_contract(CONFIG / "contracts" / "scara.yaml")
+    document = policy_document(contract, namespace)
+    prefix = f"/{namespace}".rstrip("/")
+    commands = f"{prefix}/velocity_controller/commands"
+    shadow = f"{prefix}/policy/shadow/velocity_controller/commands"
+    assert shadow in allowed(document, f"{prefix}/policy", "publish")
+    assert commands in allowed(document, f"{prefix}/policy", "subscribe")
+    assert {commands, shadow} <= allowed(document, f"{prefix}/recorder", "subscribe")
+    assert shadow in allowed(document, f"{prefix}/operator", "subscribe")
+
+
 def test_the_operator_hears_all_and_calls_all() -> None:
     document = policy_document(load_contract(CONFIG / "contracts" / "scara.yaml"), "left")
     for node in ("policy", "sim_bridge", "recorder"):

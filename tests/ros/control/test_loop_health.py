@@ -44,3 +44,10 @@ def test_incidents_are_told_once_with_their_number() -> None:
     )
     again = subject.status("running", "", {"slow_inference": 5, "missed ticks": 1}, [])
     assert again == Status(Level.OK, "running", "running")
+
+
+@pytest.mark.parametrize("state", ["running", "stopped", "paused", INACTIVE])
+def test_what_is_nothing_wrong_is_told_last_and_at_no_higher_level(state: str) -> None:
+    plain = judge(state)
+    found = LoopHealth().status(state, "", {}, [], notes=["shadow mode", "nobody drives"])
+    assert found == Status(plain.level, state, f"{plain.message}; shadow mode; nobody drives")

@@ -1,18 +1,22 @@
 """The SROS 2 policy names what the nodes have, and who cannot be protected does not run."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rclpy.node import Node
+from std_msgs.msg import Float64MultiArray
 
 from dql_ros.contract import load_contract
+from dql_ros.nodes.topics import reliable
 from dql_ros.sros2 import policy_document
 from tests.ros.nodes.robot import Robot
 from tests.ros.test_sros2 import ENFORCED, allowed
 
 pytestmark = pytest.mark.ros
+COMMANDS = "velocity_controller/commands"
 
 
 def had_by(graph: Node, node: str, right: str) -> set[str]:
@@ -26,8 +30,17 @@ def had_by(graph: Node, node: str, right: str) -> set[str]:
     return {name for name, _ in look(node, "/")} if node in graph.get_node_names() else set()
 
 
-def require_exact_rights(robot: Robot, document: str, node: str) -> None:
-    """Compare what a running node has with what the policy allows it."""
+def of_other_mode(node: str, *, shadow: bool) -> dict[str, set[str]]:
+    """What a control node has in shadow mode only, or outside of it only."""
+    if shadow:
+        return {"publish": {f"/{COMMANDS}"}}
+    return {"publish": {f"/{node}/shadow/{COMMANDS}"}, "subscribe": {f"/{COMMANDS}"}}
+
+
+def require_exact_rights(
+    robot: Robot, document: str, node: str, besides: Mapping[str, set[str]] | None = None
+) -> None:
+    """Compare what a running node has with what the policy allows it, ``besides`` included."""
 
     def differing() -> dict[str, set[str]]:
         found = {}
@@ -35,7 +48,7 @@ def require_exact_rights(robot: Robot, document: str, node: str) -> None:
             has, may = had_by(robot.probe.node, node, right), allowed(document, f"/{node}", right)
             if right == "subscribe":
                 has.add("/clock")  # A node may always follow simulated time.
-            found[right] = has ^ may
+            found[right] = has ^ may ^ (besides or {}).get(right, set())
         return {right: names for right, names in found.items() if names}
 
     with suppress(AssertionError):
@@ -43,27 +56,35 @@ def require_exact_rights(robot: Robot, document: str, node: str) -> None:
     assert differing() == {}
 
 
-@pytest.mark.parametrize("use_sim_time", [False, True])
+@pytest.mark.parametrize(
+    ("use_sim_time", "shadow"), [(False, False), (True, False), (False, True)]
+)
 def test_each_node_may_do_what_it_does_and_no_more(
-    robot: Robot, scara: Path, scara_bundle: Path, tmp_path: Path, use_sim_time: bool
+    robot: Robot, scara: Path, scara_bundle: Path, tmp_path: Path, use_sim_time: bool, shadow: bool
 ) -> None:
     document = policy_document(load_contract(scara))
     robot.start("sim_bridge", contract=str(scara), mode="real_time", wait_for_policy=False)
     common: dict[str, Any] = {"contract": str(scara), "use_sim_time": use_sim_time}
     robot.start("recorder", out=str(tmp_path / "bag"), **common)
-    robot.start(
-        "policy", policy=str(scara_bundle), candidates_hz=10.0, when_too_slow="warn", **common
-    )
+    acting: dict[str, Any] = {"candidates_hz": 10.0, "when_too_slow": "warn", "shadow": shadow}
+    robot.start("policy", policy=str(scara_bundle), **acting, **common)
+    # What only a driver or a policy in shadow mode publishes, the recorder hears once it is there.
+    robot.probe.node.create_publisher(Float64MultiArray, COMMANDS, reliable(1))
     assert robot.probe.change_state("policy", 1)  # What it has, it has once it is configured.
-    for node in ("sim_bridge", "recorder", "policy"):
-        require_exact_rights(robot, document, node)
+    recorded = {} if shadow else {"subscribe": {f"/policy/shadow/{COMMANDS}"}}
+    require_exact_rights(robot, document, "sim_bridge")
+    require_exact_rights(robot, document, "recorder", recorded)
+    require_exact_rights(robot, document, "policy", of_other_mode("policy", shadow=shadow))
 
 
-def test_the_demonstrator_may_do_what_it_does(robot: Robot, scara: Path) -> None:
+@pytest.mark.parametrize("shadow", [False, True])
+def test_the_demonstrator_may_do_what_it_does(robot: Robot, scara: Path, shadow: bool) -> None:
     document = policy_document(load_contract(scara))
-    robot.start("demonstrator", contract=str(scara), candidates_hz=10.0, when_too_slow="warn")
+    acting: dict[str, Any] = {"candidates_hz": 10.0, "when_too_slow": "warn", "shadow": shadow}
+    robot.start("demonstrator", contract=str(scara), **acting)
     assert robot.probe.change_state("demonstrator", 1)
-    require_exact_rights(robot, document, "demonstrator")
+    besides = of_other_mode("demonstrator", shadow=shadow)
+    require_exact_rights(robot, document, "demonstrator", besides)
 
 
 @pytest.mark.parametrize(

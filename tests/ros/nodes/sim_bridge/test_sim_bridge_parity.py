@@ -14,9 +14,8 @@ from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.policy import Policy
 from dql_ros.bag.reader import Bag
 from dql_ros.codecs import StreamDecoder, stamp_ns
-from dql_ros.contract import load_contract
+from dql_ros.contract import load_contract, parts
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
-from dql_ros.nodes.topics import parts
 from tests.ros.bag.messages import messages_of
 from tests.ros.contract.test_shipped_contracts import CONTRACTS, SIMULATED
 from tests.ros.nodes.robot import untrained_bundle
