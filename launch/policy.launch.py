@@ -28,7 +28,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from dql_ros.nodes.launching import Entities, Values, described, node_options
-from dql_ros.nodes.parameters import is_true, number
+from dql_ros.nodes.parameters import flag, is_true, number
 from dql_ros.sros2 import ENABLE
 
 ARGUMENTS = {
@@ -93,8 +93,9 @@ def _nodes(values: Values) -> Entities:
             "policy": values["policy"],
             "device": values["device"],
             "mode": values["mode"],
-            # Left to the parameter file where it is not given: a false of ours must not hide that.
-            "shadow": is_true(values, "shadow") if values["shadow"] else "",
+            "shadow": flag(
+                values, "shadow"
+            ),  # a false of ours must not hide a parameter file's true
             "real_time_factor": number(values, "real_time_factor"),
             "autostart": autostart and starts_itself,
             "recorders": int(record),

@@ -162,8 +162,21 @@ class Agreement:
             steady_ns: Now, on the steady clock.
         """
         with self._lock:
-            silent = [self._silence(key, steady_ns) for key in self.heard]
-        return "; ".join(clause for clause in silent if clause)
+            silent_ns = {
+                key: None if heard.at_ns is None else self._age_ns(heard.at_ns, steady_ns)
+                for key, heard in self.heard.items()
+                if not self._is_fresh(key, steady_ns)
+            }
+        never = ", ".join(f"'{key}'" for key, age_ns in silent_ns.items() if age_ns is None)
+        clauses = [
+            *([f"no command was heard on {never}: nothing to compare with"] if never else []),
+            *(
+                f"no command was heard on '{key}' for {age_ns / SECOND_NS:.1f} s"
+                for key, age_ns in silent_ns.items()
+                if age_ns is not None
+            ),
+        ]
+        return "; ".join(clauses)
 
     def refusals(self) -> list[str]:
         """Why the newest messages were refused, a clause each."""
@@ -173,15 +186,6 @@ class Agreement:
                 for heard in self.heard.values()
                 if heard.refusal
             ]
-
-    def _silence(self, key: str, steady_ns: int) -> str:
-        heard = self.heard[key]
-        if heard.at_ns is None:
-            return f"no command was heard on '{key}', so nothing is compared with it"
-        if not self._is_fresh(key, steady_ns):
-            age_s = self._age_ns(heard.at_ns, steady_ns) / SECOND_NS
-            return f"no command was heard on '{key}' for {age_s:.1f} s"
-        return ""
 
     def _is_fresh(self, key: str, steady_ns: int) -> bool:
         at_ns = self.heard[key].at_ns

@@ -195,6 +195,15 @@ def is_true(arguments: Mapping[str, str], name: str) -> bool:
     return value == "true"
 
 
+def flag(arguments: Mapping[str, str], name: str) -> bool | str:
+    """Return an argument that is ``true`` or ``false``, or nothing.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    return is_true(arguments, name) if arguments[name] else ""
+
+
 def given(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what was not given, so that it does not hide what a parameter file says."""
     return {name: value for name, value in parameters.items() if value != ""}

@@ -201,11 +201,10 @@ def test_a_trajectory_without_points_ends_the_command(
 
 def test_silence_is_told_in_a_line(contract: Contract, twist: Callable[[float], Any]) -> None:
     agreement = Agreement(contract)
-    none = "no command was heard on '{}', so nothing is compared with it"
-    both = f"{none.format('trajectory')}; {none.format('cmd_vel')}"
-    assert agreement.silence(0) == both
+    none = "no command was heard on {}: nothing to compare with"
+    assert agreement.silence(0) == none.format("'trajectory', 'cmd_vel'")
     agreement.receive("cmd_vel", twist(0.25), 0)
-    assert agreement.silence(SECOND_NS) == none.format("trajectory")
-    assert agreement.silence(2 * SECOND_NS) == (
-        f"{none.format('trajectory')}; no command was heard on 'cmd_vel' for 2.0 s"
-    )
+    other = none.format("'trajectory'")
+    assert agreement.silence(SECOND_NS) == other
+    since = "no command was heard on 'cmd_vel' for 2.0 s"
+    assert agreement.silence(2 * SECOND_NS) == f"{other}; {since}"

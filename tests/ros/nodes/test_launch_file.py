@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dql_ros.nodes import control_node, sim_bridge_node
-from dql_ros.nodes.parameters import given, is_true, names, number
+from dql_ros.nodes.parameters import flag, given, is_true, names, number
 
 ROOT = Path(__file__).parents[3]
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
@@ -82,7 +82,9 @@ def test_every_argument_is_described(path: Path) -> None:
 def test_the_arguments_are_those_that_users_know(path: Path) -> None:
     common = {"contract", "namespace", "params_file", "respawn", "log_level"}
     own = {
-        "policy.launch.py": {"policy", "sim", "record", "autostart", "use_sim_time", "device"},
+        "policy.launch.py": {
+            *("policy", "shadow", "sim", "record", "autostart", "use_sim_time", "device"),
+        },
         "record.launch.py": {"out", "autostart", "use_sim_time"},
         "sim.launch.py": {"env", "mode", "real_time_factor"},
     }
@@ -105,11 +107,22 @@ def test_what_the_policy_file_passes_on_are_arguments_of_the_others() -> None:
     assert passed <= {name for arguments in others for name in arguments}
 
 
+def test_a_parameter_file_may_ask_for_shadow_mode() -> None:
+    """An argument that is not given is not passed, so that it hides no ``shadow: true``."""
+    default, _ = launch_arguments(ROOT / "launch" / "policy.launch.py")["shadow"]
+    assert given({"shadow": flag({"shadow": default}, "shadow")}) == {}
+    assert given({"shadow": flag({"shadow": "false"}, "shadow")}) == {"shadow": False}
+
+
 def test_arguments_become_values() -> None:
     arguments = {"sim": "True", "respawn": "yes", "factor": "0.5", "size": "", "rate": "fast"}
     assert is_true(arguments, "sim")
     with pytest.raises(ValueError, match="'respawn' is 'yes': give true or false"):
         is_true(arguments, "respawn")
+    assert flag(arguments, "sim") is True
+    assert flag(arguments, "size") == ""
+    with pytest.raises(ValueError, match="'respawn' is 'yes': give true or false"):
+        flag(arguments, "respawn")
     assert number(arguments, "factor") == 0.5
     assert number(arguments, "size") == ""
     with pytest.raises(ValueError, match="'rate' is 'fast': give a number"):

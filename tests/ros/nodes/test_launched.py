@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from std_msgs.msg import Float64MultiArray
 
 from dql_ros.bag.reader import Bag
+from dql_ros.nodes.topics import reliable
 from dql_ros.processes import own_domain
 from tests.ros.nodes.launched import environment, needs_launch, start_launch
 from tests.ros.nodes.robot import SCARA, Probe, untrained_bundle
@@ -167,6 +169,38 @@ def test_policy_and_simulator_go_by_the_same_real_time_factor(
         launch.probe.until(factors, "a report of the simulation")
         assert {float(factor) for factor in factors()} == {2.0}
         launch.interrupt()
+
+
+@pytest.mark.parametrize("asked_by", ["argument", "file"])
+def test_in_shadow_mode_somebody_else_drives_and_both_are_recorded(
+    workspace: Workspace, bundle: Path, tmp_path: Path, asked_by: str
+) -> None:
+    commands = "velocity_controller/commands"
+    arguments = {"contract": SCARA, "policy": bundle, "sim": "true", "record": "true"}
+    arguments["out"] = tmp_path / "bag"
+    if asked_by == "argument":
+        arguments["shadow"] = "true"
+    else:
+        arguments["params_file"] = tmp_path / "parameters.yaml"
+        (tmp_path / "parameters.yaml").write_text("/**: {ros__parameters: {shadow: true}}")
+    with launched(workspace, tmp_path, "policy.launch.py", **arguments) as launch:
+        probe = launch.probe
+        driver = probe.node.create_publisher(Float64MultiArray, commands, reliable(10))
+        shadow = probe.collect(Float64MultiArray, f"policy/shadow/{commands}")
+
+        def is_followed() -> bool:
+            driver.publish(Float64MultiArray(data=[0.1, 0.0]))
+            found = probe.node.get_publishers_info_by_topic(commands)
+            assert {each.node_name for each in found} == {"probe"}
+            return len(shadow) > 10
+
+        probe.until(is_followed, "the policy to follow")
+        assert "[policy]: running; shadow mode: the robot is sent nothing" in launch.said
+        launch.interrupt()
+    with Bag(tmp_path / "bag") as bag:
+        counts = {name: topic.count for name, topic in bag.topics.items()}
+    assert counts[f"/policy/shadow/{commands}"] > 10
+    assert counts[f"/{commands}"] > 10
 
 
 def test_a_policy_that_cannot_be_configured_ends_the_launch(

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ from tests.ros.nodes.robot import Robot
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
+# Of the names on the page, what stands for any.
+PLACEHOLDERS = {"TOPIC": r"\S+", "NAME": r"\w+", "FIELD": r"\S+", "UNIT": r".+"}
+IN_SHADOW_MODE = {
+    "heard commands of TOPIC",
+    "refused commands of TOPIC",
+    r"ticks compared with TOPIC (%)",
+    "mean difference of FIELD (UNIT)",
+}
 LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
     "policy_node": (*policy_node.PARAMETERS, *control_node.PARAMETERS),
@@ -180,7 +189,7 @@ def require_documented_graph(robot: Robot, node: str, name: str, contract: Path)
 def require_documented_values(values: dict[str, str], node: str, *, left_out: set[str]) -> None:
     """Compare the values of a diagnostic with the page."""
     patterns = {
-        key: re.escape(key).replace("TOPIC", r"\S+").replace("NAME", r"\w+")
+        key: reduce(lambda text, part: text.replace(*part), PLACEHOLDERS.items(), re.escape(key))
         for key in keys(f"Diagnostics of {node}")
     }
     for key in values:
@@ -220,10 +229,36 @@ def test_policy_and_simulation_are_as_documented(
     require_documented_graph(robot, "policy_node", "policy", scara)
     require_documented_graph(robot, "sim_bridge_node", "sim_bridge", scara)
     policy = last_values(told, "policy: control loop")
-    require_documented_values(policy, "policy_node", left_out={"last NAME"})
+    require_documented_values(policy, "policy_node", left_out={"last NAME", *IN_SHADOW_MODE})
     assert policy["contract"].startswith("scara ")
     bridge = last_values(told, "sim_bridge: simulation")
     require_documented_values(bridge, "sim_bridge_node", left_out={"video", "last failure"})
+
+
+@pytest.mark.ros
+def test_shadow_mode_is_as_documented(robot: Robot, scara: Path, scara_bundle: Path) -> None:
+    told = robot.probe.collect(DiagnosticArray, "/diagnostics")
+    robot.start("sim_bridge", contract=str(scara), mode="real_time")
+    robot.start("demonstrator", contract=str(scara), use_sim_time=True, when_too_slow="warn")
+    robot.start(
+        "policy",
+        contract=str(scara),
+        policy=str(scara_bundle),
+        use_sim_time=True,
+        shadow=True,
+        when_too_slow="warn",
+    )
+    for node in ("demonstrator", "policy"):
+        robot.probe.activate(node)
+
+    def compares() -> bool:
+        values = last_values(told, "policy: control loop")
+        return float(values.get("ticks compared with velocity_controller/commands (%)", 0)) > 0
+
+    robot.probe.until(compares, "a comparison with the demonstrator")
+    policy = last_values(told, "policy: control loop")
+    assert policy["state"] == "running"
+    require_documented_values(policy, "policy_node", left_out={"last NAME"})
 
 
 @pytest.mark.ros

@@ -16,8 +16,8 @@ from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from dql_ros.bag.reader import Bag
-from dql_ros.contract import load_contract
-from dql_ros.contract.shadow import shadow_streams
+from dql_ros.contract import load_contract, resolve_topic
+from dql_ros.contract.shadow import POLICY_NODE, shadow_streams
 from dql_ros.convert.bag_episodes import read_bag_episodes
 from dql_ros.convert.recorded_episode import RecordedEpisode
 from dql_ros.nodes.topics import reliable, time_message
@@ -57,11 +57,10 @@ ARRAY = """
     fields: [{path: data, indices: [0], low: -2, high: 2}]
 on_fault: {command: [0.0, 0.0, -0.5, 0.0]}
 """
-ROBOTS = ("arm/trajectory", "cmd_vel")
-SHADOWS = {
-    f"/{NODE}/shadow/arm/trajectory": JointTrajectory,
-    f"/{NODE}/shadow/cmd_vel": Twist,
-}
+# The robot's topics, of which one follows the namespace and the other does not.
+ARM, BASE = "arm/trajectory", "/cmd_vel"
+KINDS = {ARM: JointTrajectory, BASE: Twist}
+SHADOW = f"/{NODE}/shadow"
 MODULE = "tests.ros.nodes.scripted_policy_node"
 # What the driver commands: in degrees, and the same in the contract's unit.
 DEGREES = {"b": 90.0, "a": -45.0}
@@ -79,31 +78,35 @@ class Driver:
     """Plays the robot and whoever drives it, and looks who can command the robot, all the time.
 
     Attributes:
-        shadow: The messages on the shadow topics, by topic.
+        shadow: The messages on the shadow topics, by the topic that they are beside.
         reached: Messages on the robot's topics.
         publishers: The sets of nodes that were seen to publish on them.
     """
 
-    def __init__(self, robot: Robot, *, drives: bool = True) -> None:
+    def __init__(self, robot: Robot, *, drives: bool = True, namespace: str = "") -> None:
         self.drives = drives
         self._probe = robot.probe
         node = robot.probe.node
-        self._state = node.create_publisher(JointState, "joint_states", reliable(10))
         best_effort = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._arm = node.create_publisher(JointTrajectory, ROBOTS[0], reliable(10))
-        self._base = node.create_publisher(Twist, ROBOTS[1], best_effort)
-        self.shadow = {topic: robot.probe.collect(kind, topic) for topic, kind in SHADOWS.items()}
-        everyone = {"arm/trajectory": JointTrajectory, "cmd_vel": Twist}
+        self._topics = {topic: resolve_topic(topic, namespace) for topic in KINDS}
+        state = resolve_topic("joint_states", namespace)
+        self._state = node.create_publisher(JointState, state, reliable(10))
+        self._arm = node.create_publisher(JointTrajectory, self._topics[ARM], reliable(10))
+        self._base = node.create_publisher(Twist, BASE, best_effort)
+        self.shadow = {
+            topic: robot.probe.collect(kind, f"{namespace}{SHADOW}/{topic.lstrip('/')}")
+            for topic, kind in KINDS.items()
+        }
         self.reached: list[Any] = []
-        for topic, kind in everyone.items():
-            node.create_subscription(kind, topic, self.reached.append, best_effort)
+        for topic, kind in KINDS.items():
+            node.create_subscription(kind, self._topics[topic], self.reached.append, best_effort)
         self.sent = 0
         self.publishers: set[tuple[str, ...]] = set()
 
     @property
     def ahead(self) -> list[float]:
         """What the policy would have sent the base so far."""
-        return [message.linear.x for message in self.shadow[f"/{NODE}/shadow/cmd_vel"]]
+        return [message.linear.x for message in self.shadow[BASE]]
 
     def command(self, ahead: float = 0.25) -> None:
         """Command the robot once."""
@@ -116,7 +119,7 @@ class Driver:
 
     def look(self) -> None:
         """See who can command the robot now."""
-        for topic in ROBOTS:
+        for topic in self._topics.values():
             found = self._probe.node.get_publishers_info_by_topic(topic)
             self.publishers.add(tuple(sorted(each.node_name for each in found)))
 
@@ -159,9 +162,9 @@ class Driver:
         assert set(values) <= {0.25, DEGREES["b"]}
 
 
-def start(robot: Robot, contract: Path, **parameters: Any) -> NodeProcess:
+def start(robot: Robot, contract: Path, namespace: str = "/", **parameters: Any) -> NodeProcess:
     common: dict[str, Any] = {"contract": str(contract), "autostart": True, "shadow": True}
-    return robot.run(MODULE, NODE, **common | parameters)
+    return robot.run(MODULE, NODE, namespace, **common | parameters)
 
 
 def test_the_policy_acts_beside_the_robots_topics_only(robot: Robot, contract: Path) -> None:
@@ -169,7 +172,7 @@ def test_the_policy_acts_beside_the_robots_topics_only(robot: Robot, contract: P
     process = start(robot, contract)
     driver, told = Driver(robot), Told(robot)
     driver.until(lambda: told.state == "running" and driver.ahead, "the policy to act")
-    trajectory = driver.shadow[f"/{NODE}/shadow/arm/trajectory"][-1]
+    trajectory = driver.shadow[ARM][-1]
     assert trajectory.joint_names == ["a", "b"]
     np.testing.assert_allclose(trajectory.points[0].positions, np.rad2deg([1.5, 1.5]))
     assert driver.ahead[-1] == scripted.ACTION
@@ -189,7 +192,7 @@ def test_the_policy_acts_beside_the_robots_topics_only(robot: Robot, contract: P
     driver.until(lambda: driver.ahead[-1] == SAFE_AHEAD, "the safe command, beside the robot")
     answer = probe.begin_transition(NODE, Transition.TRANSITION_CLEANUP)
     driver.until(answer.done, "the node to let go of its topics")
-    driver.until(lambda: probe.node.count_publishers(f"/{NODE}/shadow/cmd_vel") == 0, "the end")
+    driver.until(lambda: probe.node.count_publishers(f"{SHADOW}/cmd_vel") == 0, "the end")
     process.send_signal(signal.SIGINT)
     driver.until_ended(process)
     driver.require_alone()
@@ -227,7 +230,7 @@ def test_the_look_at_publishers_sees_a_policy_that_drives(robot: Robot, contract
     driver.until(lambda: ("policy", "probe") in driver.publishers, "the policy to be seen")
     driver.until(lambda: told.said("has 2 publishers"), "the rival to be named")
     node = robot.probe.node
-    for topic in ROBOTS:
+    for topic in KINDS:
         found = node.get_subscriptions_info_by_topic(topic)
         assert [each.node_name for each in found] == ["probe"]
     names = {name for name, _ in node.get_publisher_names_and_types_by_node(NODE, "/")}
@@ -264,10 +267,10 @@ def test_that_nobody_drives_is_told_in_a_line_and_is_no_warning(
 ) -> None:
     start(robot, contract)
     driver, told = Driver(robot, drives=False), Told(robot)
-    unheard = "no command was heard on '/cmd_vel', so nothing is compared with it"
-    driver.until(lambda: told.said(unheard), "word of the silence")
-    last = told.diagnostics[-1].status[0]
-    assert last.message.startswith("running; shadow mode: the robot is sent nothing; no command")
+    unheard = "no command was heard on 'arm/trajectory', '/cmd_vel': nothing to compare with"
+    shown = f"running; shadow mode: the robot is sent nothing; {unheard}"
+    driver.until(lambda: told.said(shown), "word of the silence")
+    last, *_ = [array.status[0] for array in told.diagnostics if array.status[0].message == shown]
     assert last.level == b"\x00"
     assert told.values["mean difference of ahead"] == "nothing compared"
     driver.drives = True
@@ -306,12 +309,12 @@ def test_lockstep_has_no_shadow_mode(robot: Robot, contract: Path) -> None:
     ("remap", "told"),
     [
         (
-            f"/{NODE}/shadow/cmd_vel:=/cmd_vel",
-            f"'/{NODE}/shadow/cmd_vel' is remapped to '/cmd_vel', which may command a robot",
+            f"{SHADOW}/cmd_vel:=/cmd_vel",
+            f"'{SHADOW}/cmd_vel' is remapped to '/cmd_vel', which may command a robot",
         ),
         (
             "~/shadow/arm/trajectory:=/elsewhere",
-            f"'/{NODE}/shadow/arm/trajectory' is remapped to '/elsewhere', which may command",
+            f"'{SHADOW}/arm/trajectory' is remapped to '/elsewhere', which may command",
         ),
         (
             "~/candidates:=/array",
@@ -342,23 +345,23 @@ def test_no_remapping_leads_to_the_robot(
 def test_a_recording_has_both_and_the_contract_finds_each(
     robot: Robot, contract: Path, tmp_path: Path
 ) -> None:
-    """The recorder needs not be told of shadow topics."""
-    recorder = robot.start("recorder", contract=str(contract), out=str(tmp_path / "bag"))
-    driver, told = Driver(robot), Told(robot)
-    start(robot, contract)
-    driver.until(lambda: told.state == "running" and len(driver.ahead) > 20, "the policy to act")
+    """The recorder needs not be told of shadow topics, in its own namespace."""
+    space = "/left"
+    recorder = robot.start("recorder", space, contract=str(contract), out=str(tmp_path / "bag"))
+    driver = Driver(robot, namespace=space)
+    start(robot, contract, space)
+    driver.until(lambda: driver.ahead.count(scripted.ACTION) > 20, "the policy to act")
     recorder.send_signal(signal.SIGINT)
     driver.until(lambda: recorder.wait(0.0), "the recording to be finished")
     assert recorder.exit_code == 0, recorder.last_words
     robots = load_contract(contract)
-    shadows = shadow_streams(robots.action, f"/{NODE}")
+    shadows = shadow_streams(robots.action, resolve_topic(POLICY_NODE, space))
     shadow = robots.model_copy(update={"action": shadows})
     actions: list[Any] = []
     for each in (robots, shadow):
         episodes: list[RecordedEpisode] = []
         with Bag(tmp_path / "bag") as bag:
-            assert set(SHADOWS) | {"/arm/trajectory", "/cmd_vel"} <= set(bag.topics)
-            read_bag_episodes(bag, each, "/", episodes.append)
+            read_bag_episodes(bag, each, space, episodes.append)
         actions.append(max((episode.actions for episode in episodes), key=len))
     driven, policys = actions
     assert len(driven) > 10
