@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from dql_core.errors import DqlError, one_line
 
 CORE = "dql_core"
+CHECK_FAILED = 1  # exit status where something is found not to be as was asked for
 INTERRUPTED = 130  # exit status after a Ctrl-C, as of a shell
 INCOMPLETE = 3  # where a part of what was asked for failed, and the rest is there
 # Gives a child the id of the process that started it, see `is_orphan`.

@@ -163,9 +163,23 @@ class TorchPolicy:
             observations: Shape (V, O).
             rngs: The source of the noise of each.
         """
+        return self.decide_for_each(observations, rngs).action
+
+    def decide_for_each(
+        self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
+    ) -> Decision:
+        """Decide on each of V raw observations at once.
+
+        Args:
+            observations: Shape (V, O).
+            rngs: The source of the noise of each.
+
+        Returns:
+            Actions, shape (V, A); Q values, (V, K); candidates, (V, K, A).
+        """
         steps, selection = zip(*map(self._draw, rngs), strict=True)
         noise = Noise(np.stack(steps, axis=1), np.stack(selection))
-        return self._graph.decide(self._normalizer.bounded(observations), noise).action
+        return self._graph.decide(self._normalizer.bounded(observations), noise)
 
     def _draw(self, rng: np.random.Generator) -> Noise:
         shape = self._graph.noise_shape(self.choice.num_candidates)

@@ -54,10 +54,18 @@ class CriticEnsemble(nn.Module):
             observation: Normalised observations, shape (B, O).
             action: Actions in the normalised space, shape (B, A).
         """
-        layers: list[tuple[Tensor, Tensor]] = [
-            (layer.weight, layer.bias) for layer in self._layers()
-        ]
-        return self._values(layers, observation, action)
+        inputs = torch.cat([observation, action], dim=-1)
+        return self._values(self._weights(), inputs.expand(self.num_critics, *inputs.shape))
+
+    def each(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Estimate the return of actions of its own by each critic, shape (E, B).
+
+        Args:
+            observation: As in `forward`.
+            action: Actions in the normalised space, shape (E, B, A).
+        """
+        shared = observation.expand(self.num_critics, *observation.shape)
+        return self._values(self._weights(), torch.cat([shared, action], dim=-1))
 
     def one(self, index: Tensor, observation: Tensor, action: Tensor) -> Tensor:
         """Estimate the return with a single critic, at the price of one, shape (B,).
@@ -72,17 +80,25 @@ class CriticEnsemble(nn.Module):
             (layer.weight.index_select(0, chosen), layer.bias.index_select(0, chosen))
             for layer in self._layers()
         ]
-        return self._values(layers, observation, action).squeeze(0)
+        inputs = torch.cat([observation, action], dim=-1)
+        return self._values(layers, inputs[None]).squeeze(0)
+
+    def _weights(self) -> list[tuple[Tensor, Tensor]]:
+        return [(layer.weight, layer.bias) for layer in self._layers()]
 
     def _layers(self) -> Iterable[_BatchedLinear]:
         return cast("Iterable[_BatchedLinear]", self.layers)
 
-    def _values(
-        self, layers: list[tuple[Tensor, Tensor]], observation: Tensor, action: Tensor
-    ) -> Tensor:
-        """Evaluate critics with the given weights (E, in, out) and biases (E, 1, out): (E, B)."""
-        inputs = torch.cat([observation, action], dim=-1)
-        features = inputs.expand(len(layers[0][0]), *inputs.shape)  # (E, B, O + A)
+    def _values(self, layers: list[tuple[Tensor, Tensor]], features: Tensor) -> Tensor:
+        """Evaluate critics with the given weights and biases on inputs of each.
+
+        Args:
+            layers: Weights (E, in, out) and biases (E, 1, out).
+            features: Shape (E, B, O + A).
+
+        Returns:
+            Shape (E, B).
+        """
         *hidden, last = layers
         for weight, bias in hidden:
             features = batched_affine(features, weight, bias)

@@ -1,0 +1,1 @@
+"""What policies are worth, judged by recorded episodes alone: nothing moves."""

@@ -1,0 +1,324 @@
+"""Judges policies by held-out episodes: what each is worth, how it acts, and which one to take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dql_core.data.dataset import LoadedDataset
+from dql_core.errors import ConfigError, counted
+from dql_core.evaluation.offline.agreement import (
+    Agreement,
+    Decides,
+    act,
+    measure_agreement,
+    stretches,
+)
+from dql_core.evaluation.offline.fitted_q import FittingSettings, PolicyActions, fit_values
+from dql_core.evaluation.offline.recording import Recording, lay_out
+from dql_core.evaluation.offline.support import OWN_FAR_SHARE, measure_support
+from dql_core.evaluation.offline.verdict import (
+    FEW_EPISODES,
+    WORDS,
+    BehaviourWorth,
+    Worth,
+    judge_behaviour,
+    judge_policy,
+)
+from dql_core.normalize import Normalizer
+from dql_core.spec import PolicySpec
+
+FORMAT_VERSION = 1
+# Actions that a policy samples at most: in the states that follow transitions, and in first ones.
+# With 50 candidates each, that is a quarter of a minute of a core.
+SAMPLED_AFTER, SAMPLED_FIRST = 600_000, 100_000
+MAX_TRANSITIONS = 50_000
+MAX_DRAWS_AFTER, MAX_DRAWS_FIRST = 4, 16
+# Sampled together; more do not fit the caches.
+SAMPLED_AT_ONCE = 6_400
+# More of this speaks against a policy.
+_MUCH_FAR, _MUCH_JERK, _MUCH_GUARDED = 0.2, 2.0, 0.05
+# Told what is done, and how far it is, from 0 to 1.
+Report = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A policy to judge.
+
+    Attributes:
+        name: What it is called; no two have the same.
+        policy: Acts as it would on the robot.
+        spec: What its observation and action mean.
+        num_candidates: Actions that it samples for a decision, K.
+        statistics: Of the data it was trained on, by which a node's guards judge observations.
+        facts: What else is known of it, JSON-ready.
+        remarks: What a reader of the judgement must know, as that it was trained on what it is
+            judged by.
+    """
+
+    name: str
+    policy: Decides
+    spec: PolicySpec
+    num_candidates: int
+    statistics: Normalizer | None
+    facts: dict[str, Any]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was found of one candidate."""
+
+    candidate: Candidate
+    worth: Worth
+    agreement: Agreement
+
+    @property
+    def objections(self) -> list[str]:
+        """What speaks against taking it, the weightiest first."""
+        worth, guards = self.worth, self.agreement.guards
+        found = list(worth.doubts)
+        if worth.verdict in {"worse", "not distinguishable"}:
+            found.append(f"it is {WORDS[worth.verdict]}")
+        if worth.far_share > _MUCH_FAR:
+            found.append(
+                f"in {worth.far_share:.0%} of the states it acts like nobody recorded nearby "
+                f"({OWN_FAR_SHARE:.0%} of the recorded actions do)"
+            )
+        if self.agreement.jerk_ratio > _MUCH_JERK:
+            found.append(f"its actions jerk {self.agreement.jerk_ratio:.1f} times as much")
+        for name, share in guards.items():
+            if share > _MUCH_GUARDED:
+                found.append(f"the guard {name} would object in {share:.0%} of the steps")
+        return [*found, *self.candidate.remarks]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary."""
+        return {
+            "name": self.candidate.name,
+            **self.candidate.facts,
+            "worth": self.worth.to_json(),
+            "agreement": self.agreement.to_json(),
+            "objections": self.objections,
+        }
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of all candidates.
+
+    Attributes:
+        source: Where the held-out episodes came from.
+        episodes: How many there are.
+        transitions: How many they have.
+        learned: How many of these the values were fitted to.
+        discount: Of all values.
+        settings: How the values were fitted.
+        seed: Of all that was random.
+        behaviour: What was recorded.
+        judged: The candidates in their order.
+    """
+
+    source: str
+    episodes: int
+    transitions: int
+    learned: int
+    discount: float
+    settings: FittingSettings
+    seed: int
+    behaviour: BehaviourWorth
+    judged: tuple[Judged, ...]
+
+    @property
+    def best(self) -> Judged | None:
+        """The candidate to take: of the largest value that one can count on; the first of equals.
+
+        ``None`` if no candidate has a verdict.
+        """
+        able = [each for each in self.judged if math.isfinite(each.worth.floor)]
+        return max(able, key=lambda each: each.worth.floor, default=None)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader must know of all that was found."""
+        found = []
+        if self.episodes < FEW_EPISODES:
+            found.append(f"all rests on {counted(self.episodes, 'episode')} only")
+        found += self.behaviour.doubts
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of ``judge.json``."""
+        best = self.best
+        document: dict[str, Any] = finite(
+            {
+                "format_version": FORMAT_VERSION,
+                "dataset": {
+                    "source": self.source,
+                    "episodes": self.episodes,
+                    "transitions": self.transitions,
+                    "fitted_to": self.learned,
+                },
+                "discount": self.discount,
+                "seed": self.seed,
+                "fitting": asdict(self.settings),
+                "remarks": self.remarks,
+                "behaviour": self.behaviour.to_json(),
+                "policies": [each.to_json() for each in self.judged],
+                "take": best
+                and {
+                    "name": best.candidate.name,
+                    "verdict": best.worth.verdict,
+                    "objections": best.objections,
+                },
+            }
+        )
+        return document
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    dataset: LoadedDataset,
+    discount: float,
+    *,
+    settings: FittingSettings | None = None,
+    seed: int = 0,
+    report: Report = lambda _stage, _share: None,
+) -> Judgement:
+    """Judge policies by episodes, best those that none of them was trained on.
+
+    Values are discounted returns from the episodes' first states, in the units of the recorded
+    rewards.
+
+    Args:
+        candidates: At least one.
+        dataset: The episodes.
+        discount: From 0 to below 1.
+        settings: How much is spent on the values.
+        seed: Of all that is random: equal ones give equal judgements on one machine.
+        report: Told how far it is.
+
+    Raises:
+        ConfigError: If the discount is out of range or two candidates have one name.
+        DatasetError: If nothing can be judged by the episodes.
+        SpecMismatchError: If the numbers of the episodes mean something else to a candidate.
+    """
+    _require_sound(candidates, dataset, discount)
+    settings = settings or FittingSettings()
+    recording = lay_out(dataset, discount)
+    rng = np.random.default_rng(seed)
+    sampled = max(each.num_candidates for each in candidates)
+    count = min(len(recording), MAX_TRANSITIONS, max(SAMPLED_AFTER // sampled, 1))
+    chosen = np.sort(rng.permutation(len(recording))[:count])
+    actions = _actions(candidates, recording, chosen, sampled, seed, report)
+    fitted = fit_values(
+        recording, actions, settings, seed, lambda share: report("fitting values", share)
+    )
+    behaviour = judge_behaviour(recording, fitted)
+    support = measure_support(recording, chosen, seed)
+    parts = stretches(dataset)
+    judged = []
+    for index, candidate in enumerate(candidates):
+        report("comparing actions", index / len(candidates))
+        far_share = support.far_share(actions.after[index + 1, 0, support.places])
+        agreement = measure_agreement(
+            candidate.policy,
+            parts,
+            dataset.spec.within(candidate.spec),
+            candidate.statistics,
+            rows_at_once(candidate),
+            seed,
+        )
+        worth = judge_policy(recording, fitted, index + 1, behaviour, far_share)
+        judged.append(Judged(candidate, worth, agreement))
+    report("comparing actions", 1.0)
+    return Judgement(
+        source=dataset.source,
+        episodes=len(dataset.episodes),
+        transitions=len(recording),
+        learned=len(chosen),
+        discount=discount,
+        settings=settings,
+        seed=seed,
+        behaviour=behaviour,
+        judged=tuple(judged),
+    )
+
+
+def rows_at_once(candidate: Candidate) -> int:
+    """Return how many observations a candidate decides on together."""
+    return max(SAMPLED_AT_ONCE // candidate.num_candidates, 1)
+
+
+def finite(document: Any) -> Any:
+    """Return a JSON document in which numbers that are none are ``None``."""
+    if isinstance(document, dict):
+        return {key: finite(value) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [finite(value) for value in document]
+    if isinstance(document, float) and not math.isfinite(document):
+        return None
+    return document
+
+
+def _require_sound(
+    candidates: Sequence[Candidate], dataset: LoadedDataset, discount: float
+) -> None:
+    if not 0.0 <= discount < 1.0:
+        raise ConfigError(f"discount is {discount:g}: it must be from 0 to below 1")
+    names = [each.name for each in candidates]
+    for candidate in candidates:
+        if names.count(candidate.name) > 1:
+            raise ConfigError(f"{candidate.name}: named twice; name each policy once")
+        dataset.spec.require_same_meaning(
+            candidate.spec,
+            f"dataset {dataset.source}",
+            candidate.name,
+            "judge it by episodes of its own contract",
+        )
+
+
+def _actions(
+    candidates: Sequence[Candidate],
+    recording: Recording,
+    chosen: NDArray[np.int64],
+    sampled: int,
+    seed: int,
+    report: Report,
+) -> PolicyActions:
+    """Let all policies act in the states after the chosen transitions and in the first ones."""
+    raw = recording.raw_observations()
+    after_rows = raw[recording.rows[chosen] + 1]
+    first_rows = raw[recording.rows[recording.firsts]]
+    draws = max(min(SAMPLED_AFTER // sampled // len(chosen), MAX_DRAWS_AFTER), 1)
+    first_draws = max(min(SAMPLED_FIRST // sampled // len(first_rows), MAX_DRAWS_FIRST), 1)
+    next_recorded = np.minimum(chosen + 1, len(recording) - 1)
+    after = [np.stack([recording.actions[next_recorded]] * draws)]
+    first = [np.stack([recording.actions[recording.firsts]] * first_draws)]
+    for index, candidate in enumerate(candidates):
+        for rows, times, kept in ((after_rows, draws, after), (first_rows, first_draws, first)):
+            drawn = []
+            for draw in range(times):
+                seeds = seed + 2 * draw + (rows is first_rows)
+                drawn.append(act(candidate.policy, rows, rows_at_once(candidate), seeds))
+                report("asking policies", (index + (draw + 1) / times / 2) / len(candidates))
+            kept.append(recording.standardized(np.stack(drawn)))
+    report("asking policies", 1.0)
+    return PolicyActions(chosen, np.stack(after), np.stack(first))
+
+
+RequiredVerdict = Literal["better", "not-worse"]
+
+
+def meets(judgement: Judgement, required: RequiredVerdict) -> bool:
+    """Whether the candidate to take is as good as is required."""
+    if judgement.best is None:
+        return False
+    verdict = judgement.best.worth.verdict
+    return verdict == "better" or (required == "not-worse" and verdict != "worse")
