@@ -145,12 +145,14 @@ def judge_policy(
 ) -> Worth:
     """Compare a policy with the recorded behaviour.
 
-    The difference is taken member by member, so that what errors have in common cancels. For the
-    share of states in which the policy acts like nobody recorded nearby, more than the recorded
-    actions do among themselves, its value is replaced by that of the worst recorded transitions:
-    networks that were fitted elsewhere say nothing there, and mostly too much. The standard error
-    has four parts: the members' disagreement, the choice of the first states, the error that the
-    method makes on the behaviour, and as much as was replaced.
+    The difference is taken member by member, so that what errors have in common cancels. A
+    policy that acts like nobody recorded nearby in a share x of the states, more than the
+    recorded actions do among themselves, has left the recording within H steps with probability
+    1 - (1 - x)^H, where H is the discount's horizon or the mean length of an episode, whichever
+    is shorter. For this share its value is replaced by that of the worst recorded transitions:
+    networks that were fitted elsewhere say nothing there, and mostly too much. The standard
+    error has four parts: the members' disagreement, the choice of the first states, the error
+    that the method makes on the behaviour, and as much as was replaced.
 
     Args:
         recording: What was recorded.
@@ -167,7 +169,8 @@ def judge_policy(
     ]
     recorded = _recorded_values(recording, fitted)
     excess = max(far_share - OWN_FAR_SHARE, 0.0) / (1.0 - OWN_FAR_SHARE)
-    caution = excess * max(float((recorded + differences).mean()) - behaviour.worst, 0.0)
+    lost = 1.0 - (1.0 - excess) ** _horizon(recording)
+    caution = lost * max(float((recorded + differences).mean()) - behaviour.worst, 0.0)
     error = _standard_error(differences, behaviour, caution)
     trace = (fitted.trace[:, policy] - fitted.trace[:, BEHAVIOUR]).mean(axis=-1)
     unknown = Worth(
@@ -195,6 +198,11 @@ def judge_policy(
         value=_interval(float(value.mean()), math.sqrt(error**2 + own), count),
         difference=_interval(mean, error, count),
     )
+
+
+def _horizon(recording: Recording) -> float:
+    """Return over how many steps it matters that a policy stays where the recording has been."""
+    return min(1.0 / (1.0 - recording.discount), len(recording) / len(recording.firsts))
 
 
 def _recorded_values(recording: Recording, fitted: FittedValues) -> NDArray[np.float64]:

@@ -1,0 +1,117 @@
+"""Values of known policies on a chain whose truth can be written down."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.errors import DatasetError
+from dql_core.evaluation.offline.fitted_q import (
+    FittedValues,
+    FittingSettings,
+    PolicyActions,
+    fit_values,
+)
+from dql_core.evaluation.offline.recording import Recording, lay_out
+from dql_core.evaluation.offline.verdict import judge_behaviour, judge_policy
+from dql_core.spec import FieldSpec, PolicySpec
+
+SPEC = PolicySpec("bandit", 10.0, (FieldSpec("context"),), (FieldSpec("arm", "", -1.0, 1.0),))
+STEPS = 3
+DISCOUNT = 0.9
+
+
+def recording(terminated: bool) -> Recording:
+    """Three steps each; the reward is the action, drawn uniformly."""
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            observations=np.arange(STEPS + 1, dtype="f4")[:, None],
+            actions=(actions := rng.uniform(-1, 1, (STEPS, 1)).astype("f4")),
+            rewards=actions[:, 0].astype(float),
+            terminated=terminated,
+            truncated=not terminated,
+        )
+        for _ in range(200)
+    ]
+    return lay_out(LoadedDataset(SPEC, tuple(episodes), "bandit"), DISCOUNT)
+
+
+def constant(rec: Recording, action: float) -> NDArray[np.float32]:
+    return rec.standardized(np.full((len(rec), 1), action, dtype="f4"))
+
+
+def test_fitted_values_are_those_of_policies_whose_truth_is_known() -> None:
+    rec = recording(terminated=True)
+    following = np.minimum(np.arange(len(rec)) + 1, len(rec) - 1)
+    policies = [rec.actions[following], constant(rec, 0.5), constant(rec, -0.5)]
+    firsts = [rec.actions[rec.firsts], *(each[rec.firsts] for each in policies[1:])]
+    actions = PolicyActions(
+        np.arange(len(rec)), np.stack(policies)[:, None], np.stack(firsts)[:, None]
+    )
+    fitted = fit_values(rec, actions, FittingSettings(updates=1500, warm_up=300), 0)
+    horizon = sum(DISCOUNT**step for step in range(STEPS))
+    values = fitted.first.mean(axis=(1, 2))
+    np.testing.assert_allclose(values[1:], [0.5 * horizon, -0.5 * horizon], atol=0.15)
+    behaviour = judge_behaviour(rec, fitted)
+    assert behaviour.fitted == pytest.approx(rec.returns[rec.firsts].mean(), abs=0.15)
+    assert judge_policy(rec, fitted, 1, behaviour, 0.05).verdict == "better"
+    assert judge_policy(rec, fitted, 2, behaviour, 0.05).verdict == "worse"
+
+
+def test_a_truncated_end_bootstraps_and_a_terminated_one_does_not() -> None:
+    ended, cut = recording(terminated=True), recording(terminated=False)
+    assert ended.continues[STEPS - 1] == 0
+    assert cut.continues[STEPS - 1] == 1
+    assert ended.has_next.all()
+    assert not cut.has_next[STEPS - 1]
+    assert cut.tails[0] == pytest.approx(DISCOUNT ** (STEPS - 1))
+    assert ended.tails[0] == 0
+
+
+def fit_of(rec: Recording, difference: float, *, drift: float = 0.0) -> FittedValues:
+    """Members that agree on a behaviour worth what was recorded, and a policy that differs."""
+    returns = rec.returns[rec.firsts]
+    noise = np.array([-0.01, 0.0, 0.01])[:, None]
+    first = np.stack([returns + 0 * noise, returns + difference + noise])
+    trace = np.tile(first.mean(axis=2), (20, 1, 1))
+    trace[-2:, 1] += drift
+    tails = np.zeros((3, len(returns)))
+    return FittedValues(first, tails, trace, np.zeros(2))
+
+
+@pytest.mark.parametrize("far_share", [0.2, 0.9])
+def test_what_nobody_recorded_is_never_called_better(far_share: float) -> None:
+    rec = recording(terminated=True)
+    fitted = fit_of(rec, 0.5)
+    behaviour = judge_behaviour(rec, fitted)
+    assert judge_policy(rec, fitted, 1, behaviour, 0.05).verdict == "better"
+    far = judge_policy(rec, fitted, 1, behaviour, far_share)
+    assert far.verdict != "better"
+    assert far.caution > 0
+
+
+def test_a_fit_that_has_not_converged_has_no_verdict_and_no_figures() -> None:
+    rec = recording(terminated=True)
+    fitted = fit_of(rec, 0.5, drift=1.0)
+    worth = judge_policy(rec, fitted, 1, judge_behaviour(rec, fitted), 0.05)
+    assert worth.verdict == "no verdict"
+    assert worth.value is None
+    assert "not converged" in worth.doubts[0]
+
+
+def test_a_diverged_behaviour_leaves_no_verdict() -> None:
+    rec = recording(terminated=True)
+    fitted = dataclasses.replace(fit_of(rec, 0.5), clipped=np.array([0.5, 0.0]))
+    behaviour = judge_behaviour(rec, fitted)
+    assert "diverged" in behaviour.doubts[0]
+    assert judge_policy(rec, fitted, 1, behaviour, 0.05).verdict == "no verdict"
+
+
+def test_episodes_without_rewards_are_refused(tmp_path: Path) -> None:
+    episode = Episode(np.zeros((2, 1), "f4"), np.zeros((1, 1), "f4"), np.zeros(1), True, False)
+    with pytest.raises(DatasetError, match=r"every reward is 0.*dql relabel"):
+        lay_out(LoadedDataset(SPEC, (episode,), str(tmp_path)), DISCOUNT)
