@@ -84,7 +84,8 @@ def judge(
     discounted returns from the first states of the episodes.
 
     Writes DIR/judge.json. Without simulator and robot this is an estimate: it
-    does not see what happens where nobody has been.
+    does not see what happens where nobody has been. It is young: no benchmark
+    says yet how often it is right.
 
     Example: dql judge runs/arm --out runs/arm/judge
     """
