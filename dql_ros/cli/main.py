@@ -37,6 +37,7 @@ VERBS = {
     "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),
     "bench": ("dql_core.cli.bench", "Measure how fast a bundle chooses actions on this machine."),
     "inspect": ("dql_ros.cli.inspect", "Show what a bag, dataset, checkpoint or bundle holds."),
+    "replay": ("dql_ros.cli.replay", "Show what a bundle would have commanded in recordings."),
     "closed-loop": ("dql_ros.cli.closed_loop", "Drive the simulated robot over ROS 2 topics."),
     "layout": ("dql_ros.cli.layout", "Make a Foxglove or PlotJuggler layout for a contract."),
     "sros2": ("dql_ros.cli.sros2", "Make the SROS 2 policy of a contract's nodes."),

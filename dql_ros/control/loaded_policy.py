@@ -12,11 +12,13 @@ from typing import Literal
 import numpy as np
 import onnxruntime
 
-from dql_core.algo.backends import torch_has_cuda
+from dql_core.algo.backends import BackendName, named_backend, torch_has_cuda
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
+from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.onnx_backend import CUDA_PROVIDER
-from dql_core.runtime.policy import Policy
+from dql_core.runtime.policy import Policy, Selection
+from dql_core.spec import PolicySpec
 
 TooSlow = Literal["refuse", "fewer_candidates", "warn"]
 # The first calls are slow: memory is bound, kernels are chosen and, on CUDA, a graph is captured.
@@ -50,6 +52,68 @@ class LoadedPolicy:
     num_candidates: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)
     reload: Callable[[int], LoadedPolicy] | None = None
+
+
+def load_bundle(
+    bundle: Path,
+    spec: PolicySpec,
+    *,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+    warm_start: float = 0.0,
+    bound_observations: bool = True,
+    backend: BackendName = "auto",
+    device: str = "auto",
+) -> LoadedPolicy:
+    """Load a bundle for a robot.
+
+    Args:
+        bundle: Its folder.
+        spec: What the robot's contract says.
+        num_candidates: As this and the next three for `load_policy`.
+        selection: See there.
+        warm_start: See there.
+        bound_observations: See there.
+        backend: What computes, see `named_backend`.
+        device: Where; ``auto`` for what `find_device` finds.
+
+    Raises:
+        BundleError: If it is missing, damaged or foreign.
+        ConfigError: If the back end or device is not there, or the policy cannot choose so.
+        SpecMismatchError: If it was made for another contract.
+    """
+    if device == "auto":
+        device = find_device(backend)
+    graph_maker = named_backend(backend, device)
+
+    def load(num_candidates: int | None) -> LoadedPolicy:
+        policy = load_policy(
+            bundle,
+            num_candidates=num_candidates,
+            selection=selection,
+            warm_start=warm_start,
+            bound_observations=bound_observations,
+            spec=spec,
+            backend=graph_maker,
+        )
+        choice = policy.choice
+        return LoadedPolicy(
+            policy,
+            policy.manifest.data_statistics,
+            f"bundle {bundle} ({choice.num_candidates} candidates, selection "
+            f"'{choice.selection}', on {device})",
+            num_candidates=choice.num_candidates,
+            facts={
+                "back end": f"{type(graph_maker).__name__.removesuffix('Backend').lower()} on "
+                f"{device}",
+                "bundle": str(bundle),
+                "bundle SHA-256": policy.manifest.sha256,
+                "selection": choice.selection,
+            },
+            reload=load,
+        )
+
+    return load(num_candidates)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,8 @@ import sys
 
 from rclpy.node import Node
 
-from dql_core.algo.backends import named_backend
-from dql_core.runtime.bundle_policy import load_policy
 from dql_core.spec import PolicySpec
-from dql_ros.control.loaded_policy import LoadedPolicy, find_device
+from dql_ros.control.loaded_policy import LoadedPolicy, load_bundle
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import Parameter, path_of, value_of
@@ -59,53 +57,24 @@ PARAMETERS = (
 )
 
 
-def load_bundle(node: Node, spec: PolicySpec) -> LoadedPolicy:
-    """Load the bundle that the parameters name.
-
-    Raises:
-        BundleError: If it is missing, damaged or foreign.
-        ConfigError: If the back end or device is not there, or the policy cannot choose so.
-        SpecMismatchError: If it was made for another contract.
-    """
-    bundle, selection = path_of(node, "policy"), value_of(node, "selection")
-    backend, device = value_of(node, "backend"), value_of(node, "device")
-    if device == "auto":
-        device = find_device(backend)
-    graph_maker = named_backend(backend, device)
-
-    def load(num_candidates: int | None) -> LoadedPolicy:
-        policy = load_policy(
-            bundle,
-            num_candidates=num_candidates,
-            selection=None if selection == "bundle" else selection,
-            warm_start=value_of(node, "warm_start"),
-            bound_observations=value_of(node, "bound_observations"),
-            spec=spec,
-            backend=graph_maker,
-        )
-        choice = policy.choice
-        return LoadedPolicy(
-            policy,
-            policy.manifest.data_statistics,
-            f"bundle {bundle} ({choice.num_candidates} candidates, selection "
-            f"'{choice.selection}', on {device})",
-            num_candidates=choice.num_candidates,
-            facts={
-                "back end": f"{type(graph_maker).__name__.removesuffix('Backend').lower()} on "
-                f"{device}",
-                "bundle": str(bundle),
-                "bundle SHA-256": policy.manifest.sha256,
-                "selection": choice.selection,
-            },
-            reload=load,
-        )
-
-    return load(value_of(node, "num_candidates") or None)
+def load_wanted(node: Node, spec: PolicySpec) -> LoadedPolicy:
+    """Load the bundle that the parameters name; see `load_bundle`."""
+    selection = value_of(node, "selection")
+    return load_bundle(
+        path_of(node, "policy"),
+        spec,
+        num_candidates=value_of(node, "num_candidates") or None,
+        selection=None if selection == "bundle" else selection,
+        warm_start=value_of(node, "warm_start"),
+        bound_observations=value_of(node, "bound_observations"),
+        backend=value_of(node, "backend"),
+        device=value_of(node, "device"),
+    )
 
 
 def make_node() -> ControlNode:
     """Make the node, and start it if the parameters say so."""
-    return ControlNode.started("policy", PARAMETERS, load_bundle)
+    return ControlNode.started("policy", PARAMETERS, load_wanted)
 
 
 def main() -> None:

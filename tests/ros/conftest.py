@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dql_ros.codecs.blank import blank_message
 from tests.ros.bag.sample_writer import SampleWriter
 
 
@@ -45,20 +44,3 @@ def record(typestore: Typestore) -> Callable[..., Path]:
         return folder
 
     return write
-
-
-def blank_message(typestore: Typestore, msgtype: str) -> Any:
-    fields = typestore.fielddefs[msgtype][1]
-    return typestore.types[msgtype](*(_default(typestore, kind) for _, kind in fields))
-
-
-def _default(typestore: Typestore, kind: Any) -> Any:
-    node, detail = kind
-    if node == Nodetype.NAME:
-        return blank_message(typestore, detail)
-    if node == Nodetype.BASE:
-        return {"string": "", "bool": False}.get(detail[0], 0.0 if "float" in detail[0] else 0)
-    (element, inner), length = detail
-    if element == Nodetype.BASE and inner[0] != "string":
-        return np.zeros(length, dtype=inner[0])
-    return [_default(typestore, detail[0]) for _ in range(length)]

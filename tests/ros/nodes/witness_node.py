@@ -26,15 +26,13 @@ from dql_ros.nodes.parameters import path_of
 from dql_ros.nodes.topics import message_class, qos_profile, reliable
 
 
-class Witness:
-    """Publishes what it is shown."""
+class Echo:
+    """Tells what a node hears."""
 
-    def __init__(self, node: Node, spec: PolicySpec) -> None:
-        self.spec = spec
+    def __init__(self, node: Node) -> None:
         self._node = node
         self._count = 0
         # Latched: the test may come to know of these topics after the first messages.
-        self._seen = node.create_publisher(String, "~/seen", reliable(1000, latched=True))
         self._heard = node.create_publisher(String, "~/heard", reliable(1000, latched=True))
         for stream in load_contract(path_of(node, "contract")).observation:
             node.create_subscription(
@@ -42,21 +40,31 @@ class Witness:
             )
         node.create_subscription(Clock, "/clock", self._hear, reliable(1000))
 
+    def by_now(self) -> dict[str, int]:
+        """The node's time, and how many messages there were."""
+        return {"now": int(self._node.get_clock().now().nanoseconds), "count": self._count}
+
+    def _hear(self, _message: object) -> None:
+        self._count += 1
+        self._heard.publish(String(data=json.dumps(self.by_now())))
+
+
+class Witness:
+    """Publishes what it is shown."""
+
+    def __init__(self, node: Node, spec: PolicySpec) -> None:
+        self.spec = spec
+        self._echo = Echo(node)
+        self._seen = node.create_publisher(String, "~/seen", reliable(1000, latched=True))
+
     def reset(self) -> None:
         """Nothing to begin."""
 
     def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
-        seen = {**self._by_now(), "bytes": observation.tobytes().hex()}
+        seen = {**self._echo.by_now(), "bytes": observation.tobytes().hex()}
         self._seen.publish(String(data=json.dumps(seen)))
         action = np.asarray(self.spec.action_low, dtype=np.float32)
         return Decision(action, np.zeros(1, np.float32), action[None])
-
-    def _hear(self, _message: object) -> None:
-        self._count += 1
-        self._heard.publish(String(data=json.dumps(self._by_now())))
-
-    def _by_now(self) -> dict[str, int]:
-        return {"now": int(self._node.get_clock().now().nanoseconds), "count": self._count}
 
 
 def load_witness(node: Node, spec: PolicySpec) -> LoadedPolicy:

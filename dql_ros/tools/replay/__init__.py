@@ -1,0 +1,1 @@
+"""A bundle over a bag, tick by tick: what it would have sent, beside what was recorded."""
