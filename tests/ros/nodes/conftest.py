@@ -7,7 +7,8 @@ import pytest
 
 from dql_ros.processes import own_domain
 from tests.ros.nodes.node_server import forked_closed_loops
-from tests.ros.nodes.robot import SAFE, SCARA, Robot, untrained_bundle
+from tests.ros.nodes.robot import SAFE, SCARA, Robot
+from tests.ros.untrained import untrained_bundle
 
 # Two streams that are not latched, of which one carries no joint names, and no 'terminated'.
 PENDULUM = """

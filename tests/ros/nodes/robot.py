@@ -1,4 +1,4 @@
-"""Node processes under test and a probe that talks to them over topics; untrained bundles."""
+"""Node processes under test and a probe that talks to them over topics."""
 
 import json
 import signal
@@ -8,9 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import rclpy
-import torch
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.context import Context
@@ -19,12 +17,6 @@ from rclpy.node import Node
 from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import String
 
-from dql_core.algo.registry import make_agent
-from dql_core.config import TrainConfig
-from dql_core.export.bundle import export_bundle
-from dql_core.normalize import Normalizer
-from dql_core.training.checkpoint import Checkpoint, save_checkpoint
-from dql_ros.contract import load_contract
 from dql_ros.nodes.topics import reliable
 from dql_ros.processes import NodeCommand, NodeProcess
 from dql_ros.transport import inside
@@ -150,21 +142,3 @@ class Robot:
     ) -> None:
         self._processes.__exit__(kind, value, traceback)
         self.probe.close()
-
-
-def untrained_bundle(folder: Path, contract: Path) -> Path:
-    """Export a bundle with random weights for ``contract``."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    spec = load_contract(contract).policy_spec()
-    network = {"width": 16, "depth": 2}
-    config = TrainConfig.model_validate(
-        {"agent": "diffusion_ql", "policy": network, "critic": network}
-    )
-    observations = np.random.default_rng(0).normal(size=(50, len(spec.observation)))
-    normalizer = Normalizer.fit(observations.astype(np.float32), spec)
-    agent = make_agent(config, spec, torch.Generator())
-    checkpoint = Checkpoint(spec, config, normalizer, agent, torch.Generator())
-    save_checkpoint(folder / "run", checkpoint)
-    export_bundle(folder / "run", folder / "bundle", num_candidates=4)
-    return folder / "bundle"

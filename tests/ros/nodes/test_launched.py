@@ -17,7 +17,8 @@ from dql_ros.bag.reader import Bag
 from dql_ros.nodes.topics import reliable
 from dql_ros.processes import own_domain
 from tests.ros.nodes.launched import environment, needs_launch, start_launch
-from tests.ros.nodes.robot import SCARA, Probe, untrained_bundle
+from tests.ros.nodes.robot import SCARA, Probe
+from tests.ros.untrained import untrained_bundle
 from tests.ros.workspace import Workspace, build
 
 pytestmark = [pytest.mark.ros, pytest.mark.ros_launch, pytest.mark.slow, needs_launch]

@@ -13,8 +13,8 @@ from dql_ros.convert.convert import Source, convert
 from dql_ros.diagnostics import DiagnosticsLog
 from dql_ros.nodes.closed_loop import BRIDGE, policy_driver, run_closed_loop
 from tests.cli_process import dql
-from tests.ros.nodes.robot import untrained_bundle
 from tests.ros.sim.test_task import CONTRACT, MODEL
+from tests.ros.untrained import untrained_bundle
 
 pytestmark = pytest.mark.ros
 EPISODES, STEPS = 3, 12

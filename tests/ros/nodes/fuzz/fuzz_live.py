@@ -23,7 +23,8 @@ from dql_ros.processes import own_domain
 from tests.ros.nodes.fuzz import fuzz_script
 from tests.ros.nodes.fuzz.fuzz_actor import ALLOWANCE_S, CONTRACT, RIVAL, RULES, Fuzzer
 from tests.ros.nodes.fuzz.fuzz_oracle import Command, Event, Kind, Life, Violation, judge
-from tests.ros.nodes.robot import Robot, untrained_bundle
+from tests.ros.nodes.robot import Robot
+from tests.ros.untrained import untrained_bundle
 
 LIFE_S = 10.0
 # So many violations of a life are told, and of what was done before each.

@@ -8,6 +8,7 @@ travels. Nothing is timed; every step waits for the node's answer to the one bef
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from dql_ros.control.settings import LoopSettings
 from dql_ros.processes import NodeCommand, NodeProcesses, own_domain
 from dql_ros.tools.replay.replayed_bag import ReplayedBag, replay_bag
 from tests.ros.nodes.policy.test_bag_live_topics import Event, Replayer
-from tests.ros.nodes.robot import Probe, untrained_bundle
+from tests.ros.nodes.robot import Probe
+from tests.ros.untrained import untrained_bundle
 
 pytestmark = pytest.mark.ros
 JOINTS, TWIST, POINT, FLOAT = (
@@ -73,6 +75,7 @@ def played(contract: Path, bundle: Path, bag: Path) -> list[tuple[int, float, fl
             for block in batch.blocks
             for index, time_ns in enumerate(block.log_times_ns)
         )
+    is_state = [event.topic == "/wheels" for event in events]
     parameters = {
         "contract": str(contract),
         "policy": str(bundle),
@@ -88,11 +91,10 @@ def played(contract: Path, bundle: Path, bag: Path) -> list[tuple[int, float, fl
             command = NodeCommand("tests.ros.nodes.echoing_policy_node", "witness", parameters)
             processes.start(command)
             replay = Replayer(probe, rules)
-            for event in events:
-                before = len(commands)
+            for states, event in zip(np.cumsum(is_state), events, strict=True):
                 replay.send(event)
-                if event.topic == "/wheels":
-                    probe.until(lambda n=before: len(commands) > n, "a command")
+                answered = partial(lambda number: len(commands) >= number, states)
+                probe.until(answered, "a command for each state")
         finally:
             probe.close()
     return [

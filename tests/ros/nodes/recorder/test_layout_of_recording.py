@@ -11,8 +11,9 @@ from dql_ros.bag.reader import Bag
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
 from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.node_server import forked_closed_loops
-from tests.ros.nodes.robot import SCARA, untrained_bundle
+from tests.ros.nodes.robot import SCARA
 from tests.ros.tools.viewers import at_message_path, plotted
+from tests.ros.untrained import untrained_bundle
 
 pytestmark = pytest.mark.ros
 CONFIG = SCARA.parents[1]

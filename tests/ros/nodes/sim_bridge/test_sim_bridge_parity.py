@@ -18,7 +18,7 @@ from dql_ros.contract import load_contract, parts
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
 from tests.ros.bag.messages import messages_of
 from tests.ros.contract.test_shipped_contracts import CONTRACTS, SIMULATED
-from tests.ros.nodes.robot import untrained_bundle
+from tests.ros.untrained import untrained_bundle
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("forked")]
 EPISODES = {"half_cheetah": 1}
