@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from dql_core.files import write_text
@@ -105,6 +106,7 @@ def draw(path: Path, fields: Sequence[FieldSpec], bag: ReplayedBag) -> None:
     figure = Figure(figsize=(11, 1 + 2 * len(fields)), layout="constrained")
     panels = figure.subplots(len(fields), 1, sharex=True, squeeze=False)[:, 0]
     times_s, sent, idle = bag.times_s, bag.sent, ~bag.running
+    shaded = idle | np.append(False, idle[:-1])  # to the end of the last tick
     for index, (axes, field) in enumerate(zip(panels, fields, strict=True)):
         axes.step(times_s, bag.recorded[:, index], where="post", color=COLORS[1], label="recorded")
         axes.step(times_s, sent[:, index], where="post", color=COLORS[0], label="replayed")
@@ -112,7 +114,7 @@ def draw(path: Path, fields: Sequence[FieldSpec], bag: ReplayedBag) -> None:
             times_s,
             0,
             1,
-            where=idle.tolist(),
+            where=shaded.tolist(),
             step="post",
             transform=axes.get_xaxis_transform(),
             color="#999999",

@@ -8,8 +8,8 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dql_ros.codecs.blank import blank_message
 from tests.ros.bag.sample_writer import SampleWriter
-from tests.ros.conftest import blank_message
 from tests.ros.tools.draft_samples import DEFINITIONS, SECOND, Messages, filled
 
 
