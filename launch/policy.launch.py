@@ -93,9 +93,8 @@ def _nodes(values: Values) -> Entities:
             "policy": values["policy"],
             "device": values["device"],
             "mode": values["mode"],
-            "shadow": flag(
-                values, "shadow"
-            ),  # a false of ours must not hide a parameter file's true
+            # A false of ours must not hide a parameter file's true.
+            "shadow": flag(values, "shadow"),
             "real_time_factor": number(values, "real_time_factor"),
             "autostart": autostart and starts_itself,
             "recorders": int(record),

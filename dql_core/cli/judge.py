@@ -31,7 +31,7 @@ from dql_core.evaluation.offline.judging import (
 from dql_core.evaluation.offline.verdict import WORDS
 from dql_core.evaluation.statistics import Estimate
 from dql_core.export.candidates import ALL, Policies, held_out_episodes
-from dql_core.files import atomic_directory, require_free
+from dql_core.files import atomic_directory
 from dql_core.process import CHECK_FAILED
 
 JUDGE_FILE = "judge.json"
@@ -44,7 +44,7 @@ def judge(
         typer.Argument(metavar="POLICY...", help="Run folders, checkpoints and bundles."),
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="Folder for judge.json; it must not exist yet.")
+        Path, typer.Option("--out", help="Folder for judge.json. Must be new or empty.")
     ],
     dataset: Annotated[
         list[str] | None,
@@ -90,15 +90,15 @@ def judge(
     Example: dql judge runs/arm --out runs/arm/judge
     """
     console = Terminal()
-    require_free(out, ConfigError)
-    found = Policies(policies, checkpoints)
-    episodes = load_datasets(dataset) if dataset else held_out_episodes(policies)
-    weight = max(found.discounts) if discount is None else discount
-    with _bar(console) as report:
-        judgement = judge_policies(
-            found.for_episodes(episodes), episodes, weight, seed=seed, report=report
-        )
+    # Before minutes of work: whether it can be written.
     with atomic_directory(out, error=ConfigError) as folder:
+        found = Policies(policies, checkpoints)
+        episodes = load_datasets(dataset) if dataset else held_out_episodes(policies)
+        weight = max(found.discounts) if discount is None else discount
+        with _bar(console) as report:
+            judgement = judge_policies(
+                found.for_episodes(episodes), episodes, weight, seed=seed, report=report
+            )
         text = json.dumps(judgement.to_json(), allow_nan=False)
         (folder / JUDGE_FILE).write_text(text + "\n", encoding="utf-8")
     _show(console, judgement)

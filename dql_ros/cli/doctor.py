@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dql_core.cli.terminal import Terminal, print_json
 from dql_core.errors import visible
+from dql_core.process import CHECK_FAILED
 from dql_ros.tools.doctor.checks import run_checks
 from dql_ros.tools.doctor.finding import Finding, Verdict
 
@@ -45,7 +46,7 @@ def doctor(
         print_json(document)
     else:
         console.print(summary_of(findings), highlight=False)
-    raise typer.Exit(1 if counts[Verdict.FAILURE.value] else 0)
+    raise typer.Exit(CHECK_FAILED if counts[Verdict.FAILURE.value] else 0)
 
 
 def line_of(finding: Finding) -> Text:

@@ -23,7 +23,6 @@ from dql_core.models.ema import MovingAverage, frozen_copy
 
 BEHAVIOUR = 0
 READINGS = 20
-_ROWS_AT_ONCE = 1024
 # Called with the share of the work that is done, from 0 to 1.
 Progress = Callable[[float], None]
 

@@ -35,7 +35,6 @@ from dql_core.spec import PolicySpec
 
 FORMAT_VERSION = 1
 # Actions that a policy samples at most: in the states that follow transitions, and in first ones.
-# With 50 candidates each, that is a quarter of a minute of a core.
 SAMPLED_AFTER, SAMPLED_FIRST = 600_000, 100_000
 MAX_TRANSITIONS = 50_000
 MAX_DRAWS_AFTER, MAX_DRAWS_FIRST = 4, 16

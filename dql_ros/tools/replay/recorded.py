@@ -12,7 +12,7 @@ from rosbags.typesys.store import Typestore
 from dql_ros.bag.reader import Bag
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import MessageError
-from dql_ros.contract import Contract
+from dql_ros.contract import Contract, parts
 from dql_ros.convert.alignment import Alignment
 from dql_ros.convert.bag_episodes import require_topic
 from dql_ros.convert.columns import Times
@@ -116,8 +116,7 @@ class RecordedCommands:
         """
         self._alignment.release(END_OF_TIME_NS)
         rows = self._alignment.action_in(ticks_ns, ticks_ns + self._contract.period_ns)
-        values, start = rows.values.copy(), 0
-        for stream in self._contract.action:
-            values[rows.missing[stream.key], start : start + stream.width] = np.nan
-            start += stream.width
+        values, streams = rows.values.copy(), self._contract.action
+        for stream, columns in zip(streams, parts(streams), strict=True):
+            values[rows.missing[stream.key], columns] = np.nan
         return values

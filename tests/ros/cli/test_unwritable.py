@@ -25,6 +25,7 @@ VERBS = {
     "--out {out}",
     "convert": "convert arm.yaml bag --out {out}",
     "train": "train tiny.yaml --dataset data --out {out}",
+    "judge": "judge run --dataset data --out {out}",
     "export": "export run --out {out}",
     "layout": f"layout {CONTRACT} {{out}}.json",
     "evaluate": "evaluate run --env {env} --episodes 1 --json {out}.json",
