@@ -129,9 +129,12 @@ def cost_curves() -> None:
 def updater(
     settings: dict[str, Any], batch_size: int, kind: type[DiffusionQL] = DiffusionQL
 ) -> Callable[[], Any]:
-    """Return the update of a new agent on one batch of random numbers."""
+    """Return the update of a new agent on one batch of random numbers.
+
+    The agent has the paper's networks, as the yardstick has.
+    """
     torch.manual_seed(0)
-    config = TrainConfig.model_validate(settings)
+    config = TrainConfig.model_validate({"preset": "paper", **settings})
     agent = kind(config, OBSERVATION_SIZE, ACTION_SIZE, torch.Generator())
     batch = Batch(
         observation=torch.randn(batch_size, OBSERVATION_SIZE),

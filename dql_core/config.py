@@ -82,7 +82,7 @@ class DataConfig(StrictModel):
         reward_boundaries: What ends a return in ``iql_locomotion``: every ``episode`` end, or a
             ``termination`` only, as in the paper's code, where time limits run on.
         reward_scale: Every reward is multiplied by it.
-        n_step: Rewards summed before the bootstrap; 1 as in the paper.
+        n_step: Rewards summed before the bootstrap; 1 in the paper.
         out_of_bounds: What to do with actions beyond the bounds of the spec.
     """
 
@@ -93,7 +93,7 @@ class DataConfig(StrictModel):
     ] = "none"
     reward_boundaries: Literal["episode", "termination"] = "episode"
     reward_scale: float = Field(default=1.0, gt=0)
-    n_step: int = Field(default=1, ge=1, le=MAX_COUNT)
+    n_step: int = Field(default=10, ge=1, le=MAX_COUNT)
     out_of_bounds: Literal["refuse", "clip"] = "refuse"
 
     @property
@@ -108,7 +108,7 @@ class DiffusionConfig(StrictModel):
 
     Attributes:
         num_diffusion_steps: Steps from noise to action, N.
-        schedule: ``vp`` as in the paper, ``cosine``, or ``linear`` (for N in the hundreds).
+        schedule: ``cosine``, ``vp`` as in the paper, or ``linear`` (for N in the hundreds).
         prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
             in the paper) or the clean action (``x0``).
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
@@ -119,7 +119,7 @@ class DiffusionConfig(StrictModel):
     """
 
     num_diffusion_steps: int = Field(default=5, ge=1, le=MAX_DIFFUSION_STEPS)
-    schedule: ScheduleName = "vp"
+    schedule: ScheduleName = "cosine"
     prediction: Prediction = "epsilon"
     sampler: Sampler = "ddpm"
     num_sampling_steps: int | None = Field(default=None, ge=1)
@@ -148,7 +148,7 @@ class PolicyConfig(StrictModel):
             one-step flow Q-learning, arXiv 2508.13904).
         width: Units of a hidden layer.
         depth: Number of hidden layers.
-        learning_rate: Adam's step size at the start.
+        learning_rate: Adam's step size at the start; 3e-4 in the paper's code, mostly.
         gradient_clip: Largest norm of the gradient; null for no limit.
         eta: Weight of the values against the imitation of the data; larger trusts the critics
             more. No part of Diffusion-BC.
@@ -168,7 +168,7 @@ class PolicyConfig(StrictModel):
     kind: PolicyKind = "diffusion"
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
-    learning_rate: float = Field(default=3e-4, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     eta: float = Field(default=1.0, ge=0)
     max_imitation_ratio: float | None = Field(default=None, gt=1)
@@ -199,8 +199,8 @@ class CriticConfig(StrictModel):
             best of the data's actions there; 0.5 is their mean.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
-        layer_norm: Normalise hidden layers, against runaway values on small data.
-        learning_rate: Adam's step size at the start.
+        layer_norm: Normalise hidden layers, against runaway values; not so in the paper.
+        learning_rate: Adam's step size at the start; 3e-4 in the paper's code.
         gradient_clip: Largest norm of all critics' gradient; null for no limit.
         discount: Weight of the value of the next observation, gamma.
         tau: How far the target critics move towards the critics in an update.
@@ -219,8 +219,8 @@ class CriticConfig(StrictModel):
     expectile: float = Field(default=0.7, gt=0, lt=1)
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
-    layer_norm: bool = False
-    learning_rate: float = Field(default=3e-4, gt=0)
+    layer_norm: bool = True
+    learning_rate: float = Field(default=1e-3, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     discount: float = Field(default=0.99, ge=0, lt=1)
     tau: float = Field(default=0.005, gt=0, le=1)

@@ -19,9 +19,15 @@ PresetName = Literal["paper"]
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "run": {"learning_rate_decay": "cosine_every_50_epochs"},
-        "data": {"normalize_observations": False, "reward_boundaries": "termination"},
-        "policy": {"ema_start": 1000},
-        "critic": {"bound_targets": False},
+        "data": {
+            "normalize_observations": False,
+            "reward_boundaries": "termination",
+            "reward_scale": 1.0,
+            "n_step": 1,
+        },
+        "diffusion": {"schedule": "vp"},
+        "policy": {"learning_rate": 3e-4, "ema_start": 1000},
+        "critic": {"layer_norm": False, "learning_rate": 3e-4, "bound_targets": False},
         "selection": {"temperature_scale": "raw", "weights": "online"},
         "validation": {"bc_loss_ranking": "paper_code"},
     }

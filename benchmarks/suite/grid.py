@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, default=24.0, help="begin no row after so long")
     parser.add_argument("--updates", type=int, default=30_000)
     parser.add_argument("--part", default="0/1", metavar="I/N", help="every N-th row from I on")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--sets", nargs="+", default=list(SETS), metavar="SET")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -99,6 +100,7 @@ def _run(name: str, method: str, seed: int, options: argparse.Namespace) -> None
     command = [sys.executable, "-m", "benchmarks.suite.run", "--set", name, "--method", method]
     command += ["--seed", str(seed), "--updates", str(options.updates)]
     command += ["--data", str(options.data), "--out", str(options.out)]
+    command += ["--precision", options.precision]
     command += ["--paper", str(options.paper)] if options.paper else []
     status = subprocess.run(
         command, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"}

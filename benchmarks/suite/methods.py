@@ -41,12 +41,7 @@ METHODS = {
         Method("paper", "the paper's code", "paper"),
         Method("d3rlpy_td3_bc", "TD3+BC of d3rlpy", "d3rlpy"),
         Method("d3rlpy_iql", "IQL of d3rlpy", "d3rlpy"),
-        # As config/train/imitate.yaml: five vp steps are too coarse for several modes.
-        Method(
-            "diffusion_bc",
-            "Diffusion-BC",
-            settings={"agent": "diffusion_bc", "diffusion": {"schedule": "cosine"}},
-        ),
+        Method("diffusion_bc", "Diffusion-BC", settings={"agent": "diffusion_bc"}),
         Method("td3_bc", "TD3+BC", settings={"agent": "td3_bc"}),
         Method("paper_preset", "Diffusion-QL, preset: paper", settings={"preset": "paper"}),
         Method("default", "Diffusion-QL"),

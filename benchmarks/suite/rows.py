@@ -60,6 +60,7 @@ class Row:
         failure: Why the training stopped early; empty if it did not.
         alarms: How often values left their limit; ``None`` where nothing watches them.
         settings: What differs from the method's settings.
+        precision: Of its matrix products.
         machine: Where and with what it was measured.
     """
 
@@ -73,6 +74,7 @@ class Row:
     failure: str = ""
     alarms: int | None = None
     settings: tuple[str, ...] = ()
+    precision: str = "float32"
     machine: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -86,7 +86,7 @@ def train_row(
     )
     failure, alarms = "", None
     if method.source == "ours":
-        curve, failure, alarms = _ours(plan, method, options.override)
+        curve, failure, alarms = _ours(plan, method, options.override, precision(method, options))
     else:
         curve = _theirs(plan, method, options.paper)
     return Row(
@@ -100,12 +100,19 @@ def train_row(
         failure=failure,
         alarms=alarms,
         settings=tuple(options.override),
+        precision=precision(method, options),
         machine=machine() | {"versions": _versions()},
     )
 
 
+def precision(method: Method, options: argparse.Namespace) -> str:
+    """Return how exact matrix products are: those of others and of the paper's preset wholly."""
+    is_free = method.source == "ours" and "preset" not in method.settings
+    return str(options.precision) if is_free else "float32"
+
+
 def _ours(
-    plan: Plan, method: Method, overrides: Sequence[str]
+    plan: Plan, method: Method, overrides: Sequence[str], products: str
 ) -> tuple[list[Point], str, int | None]:
     config = configuration(
         method,
@@ -119,6 +126,7 @@ def _ours(
         log_every=min(plan.every, 100) if plan.every % 100 == 0 else plan.every,
         num_threads=1,
         device="cpu",
+        precision=products,
     )
     outcome = train_ours(plan, config)
     clean(plan)
@@ -156,6 +164,12 @@ def _options(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--updates", type=int, default=30_000)
     parser.add_argument("--points", type=int, default=10, help="policies to roll out on the way")
     parser.add_argument("--episodes", type=int, default=10, help="rollouts of each")
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of matrix products of ours, but of preset: paper",
+    )
     parser.add_argument("--data", type=Path, default=DATA, help="what benchmarks.suite.data made")
     parser.add_argument("--out", type=Path, default=OUT, help="rows, and trainings under way")
     parser.add_argument("--paper", type=Path, help="folder of the paper's code")

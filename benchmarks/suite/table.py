@@ -148,16 +148,18 @@ def _about(rows: Sequence[Row]) -> str:
     machine = rows[-1].machine
     commits = Counter(row.machine.get("commit", "unknown") for row in rows)
     loads = [row.machine.get("load", 0.0) for row in rows]
+    reduced = sum(row.precision == "bfloat16" for row in rows)
     versions = ", ".join(f"{name} {text}" for name, text in machine.get("versions", {}).items())
     return (
         f"{len(rows)} trainings of {rows[0].updates:,} updates, each on one thread of "
         f"{machine.get('cpus')} cores (load {min(loads)} to {max(loads)} at its end), "
         f"Python {machine.get('python')}, {versions}; commits "
-        f"{', '.join(name for name, _ in commits.most_common())}. Mean with its 95 % bootstrap "
-        "interval over seeds and episodes (of one seed: over its episodes only), then seeds x "
-        "episodes of each. Bold is the largest mean. *Diverged*: seeds whose training broke, or "
-        "whose values left their limit, which is watched for ours only. The data of the "
-        "locomotion sets is ours: 0 and 100 are D4RL's reference returns, and these are no D4RL "
+        f"{', '.join(name for name, _ in commits.most_common())}; matrix products of {reduced} "
+        "trainings in bfloat16. Mean with its 95 % bootstrap interval over seeds and episodes (of "
+        "one seed: over its episodes only), then seeds x episodes of each. Bold is the largest "
+        "mean. *Diverged*: seeds whose training broke, or whose values left their limit, which is "
+        "watched for ours only. The data of the locomotion sets is ours: 0 and 100 are D4RL's "
+        "reference returns, and these are no D4RL "
         "scores. Of PushT, the mean covered share of the goal over 300 steps, in percent."
     )
 

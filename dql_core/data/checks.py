@@ -52,7 +52,7 @@ def check_dataset(
     findings = list(_constant_dimensions(dataset))
     if config.data.normalize_observations:
         findings += _nearly_constant_observations(dataset)
-    findings += _short_episodes(dataset, config.data.n_step)
+    findings += _short_episodes(dataset)
     if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
             raise DatasetError(
@@ -173,16 +173,14 @@ def _extremes(
     return low, high
 
 
-def _short_episodes(dataset: LoadedDataset, n_step: int) -> Iterator[Finding]:
-    """Find episodes that were cut before a transition of ``n_step`` steps fits into them."""
-    needed = max(n_step, 2)
+def _short_episodes(dataset: LoadedDataset) -> Iterator[Finding]:
+    """Find episodes that were cut after a single transition."""
     lengths = [len(episode) for episode in dataset.episodes if not episode.terminated]
-    short = [length for length in lengths if length < needed]
+    short = sum(length < 2 for length in lengths)
     if short:
         yield Finding(
-            f"{len(short)} of {len(dataset.episodes)} episodes end without a termination after "
-            f"fewer than {needed} transitions (the shortest after {min(short)}): see how the "
-            f"recording is cut into episodes"
+            f"{short} of {len(dataset.episodes)} episodes end without a termination after a "
+            f"single transition: see how the recording is cut into episodes"
         )
 
 

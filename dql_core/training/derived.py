@@ -56,8 +56,6 @@ SMALLEST_RETURN, LARGEST_RETURN = 1.0, 100.0
 # Below it, networks are half as wide.
 WIDE_FROM_TRANSITIONS = 2_000
 NARROW, WIDE = 128, 256
-# At more steps than this, every schedule is fine enough.
-COARSE_DIFFUSION_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -318,17 +316,6 @@ def _reward_scale(known: Known) -> Iterator[Choice]:
         yield Choice("data.reward_scale", scale, f"discounted returns of {recorded}{as_learned}")
 
 
-def _schedule(known: Known) -> Iterator[Choice]:
-    steps = known.config.diffusion.num_diffusion_steps
-    if not known.is_stochastic or known.config.policy.kind != "diffusion":
-        return
-    if known.config.preset is not None:
-        return
-    if steps <= COARSE_DIFFUSION_STEPS:
-        why = f"{steps} steps of vp are too coarse for actions with several modes"
-        yield Choice("diffusion.schedule", "cosine", why)
-
-
 def _widths(known: Known) -> Iterator[Choice]:
     width = WIDE if known.num_transitions >= WIDE_FROM_TRANSITIONS else NARROW
     than = "at least" if width == WIDE else "fewer than"
@@ -336,11 +323,6 @@ def _widths(known: Known) -> Iterator[Choice]:
     yield Choice("policy.width", width, why)
     if known.config.learns_values:
         yield Choice("critic.width", width, why)
-
-
-def _layer_norm(known: Known) -> Iterator[Choice]:
-    if known.config.learns_values and known.config.preset is None:
-        yield Choice("critic.layer_norm", True, "against values that run away")
 
 
 # Each sees what those before it have chosen.
@@ -353,9 +335,7 @@ RULES: tuple[Callable[[Known], Iterator[Choice]], ...] = (
     _held_out,
     _discount,
     _reward_scale,
-    _schedule,
     _widths,
-    _layer_norm,
 )
 
 

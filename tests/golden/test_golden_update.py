@@ -12,7 +12,7 @@ import torch
 
 from dql_core.algo.agent import measured
 from dql_core.algo.diffusion_ql import DiffusionQL
-from dql_core.config import CriticConfig, PolicyConfig, RunConfig, TrainConfig
+from dql_core.config import CriticConfig, DiffusionConfig, PolicyConfig, RunConfig, TrainConfig
 from dql_core.data.transitions import Batch
 
 GOLDEN = Path(__file__).with_name("diffusion_ql_updates.json")
@@ -22,8 +22,9 @@ def three_updates() -> dict[str, dict[str, float]]:
     """Losses of each update, and the mean magnitude of each tensor after the last."""
     config = TrainConfig(
         run=RunConfig(steps=10),
-        policy=PolicyConfig(width=16, eta=2.0, ema_every=2, gradient_clip=1.0),
-        critic=CriticConfig(width=16, layer_norm=True, max_q_samples=2),
+        diffusion=DiffusionConfig(schedule="vp"),
+        policy=PolicyConfig(width=16, learning_rate=3e-4, eta=2.0, ema_every=2, gradient_clip=1.0),
+        critic=CriticConfig(width=16, learning_rate=3e-4, layer_norm=True, max_q_samples=2),
     )
     torch.manual_seed(0)
     agent = DiffusionQL(config, 3, 2, torch.Generator().manual_seed(1))

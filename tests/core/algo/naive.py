@@ -23,11 +23,12 @@ B, O, A, N = 6, 3, 2, 5  # noqa: E741 - the axes' names everywhere else
 
 
 def make_config(**sections: Any) -> TrainConfig:
-    """Return a tiny configuration with what ``sections`` add to it."""
+    """Return a tiny configuration near the paper's, with what ``sections`` add to it."""
     tiny: dict[str, dict[str, Any]] = {
         "run": {"steps": 100},
-        "policy": {"width": 8, "ema_every": 1},
-        "critic": {"width": 8},
+        "diffusion": {"schedule": "vp"},
+        "policy": {"width": 8, "learning_rate": 3e-4, "ema_every": 1},
+        "critic": {"width": 8, "learning_rate": 3e-4, "layer_norm": False},
     }
     merged = {name: tiny.get(name, {}) | values for name, values in sections.items()}
     return TrainConfig.model_validate(tiny | merged)

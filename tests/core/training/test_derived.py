@@ -301,10 +301,7 @@ def test_networks_are_half_as_wide_on_very_little_data() -> None:
         assert (config.policy.width, config.critic.width) == (width, width)
 
 
-def test_few_diffusion_steps_take_the_cosine_schedule() -> None:
-    assert derived(robot_log(SMALL, 0.0)).config.diffusion.schedule == "cosine"
-    many = derived(robot_log(SMALL, 0.0), "diffusion.num_diffusion_steps=50").config
-    assert many.diffusion.schedule == TrainConfig().diffusion.schedule
+def test_a_mean_flow_is_ranked_as_a_diffusion_policy_is() -> None:
     flow = derived(robot_log(SMALL), "policy.kind=mean_flow")
     assert not [choice for choice in flow.choices if choice.key.startswith("diffusion.")]
     assert flow.config.critic.kind == "expectile"
@@ -314,8 +311,8 @@ def test_an_agent_with_one_action_gets_nothing_of_a_diffusion_model() -> None:
     found = derived(robot_log(SMALL), "agent=td3_bc")
     keys = {choice.key for choice in found.choices}
     assert found.config.agent == "td3_bc"
-    assert not keys & {"critic.kind", "policy.eta", "selection.rule", "diffusion.schedule"}
-    assert {"critic.layer_norm", "critic.discount", "data.reward_scale"} <= keys
+    assert not keys & {"critic.kind", "policy.eta", "selection.rule"}
+    assert {"critic.discount", "data.reward_scale"} <= keys
 
 
 def test_what_is_stated_is_kept_and_said() -> None:

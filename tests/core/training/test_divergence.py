@@ -49,9 +49,9 @@ def config(tmp_path: Path) -> TrainConfig:
     return TrainConfig.model_validate(
         {
             "run": {"steps": 60, "batch_size": 8, "log_every": 7, "checkpoint_every": 20},
-            "data": {"dataset": str(tmp_path / "dataset")},
+            "data": {"dataset": str(tmp_path / "dataset"), "n_step": 1},
             "policy": {"width": 8},
-            "critic": {"width": 8},
+            "critic": {"width": 8, "layer_norm": False},
         }
     )
 

@@ -53,6 +53,7 @@ def make_config(**changes: Any) -> TrainConfig:
     return TrainConfig.model_validate(
         {
             "run": {"steps": 20, "batch_size": 8, "log_every": 4, "checkpoint_every": 5},
+            "data": {"n_step": 1},
             "policy": {"width": 8},
             "critic": {"width": 8, "discount": 0.9},
             **changes,
