@@ -154,7 +154,7 @@ class PolicyConfig(StrictModel):
             more. No part of Diffusion-BC.
         max_imitation_ratio: How many times as large as that of a twin that only imitates the
             policy's imitation loss may get; where it would be larger, the weight of the values
-            falls below eta. Null for no limit, as in the paper.
+            falls below eta. Null for no limit, as in the paper. TD3+BC has none.
         policy_gradient: Where the gradient of the values enters: at the end of the whole reverse
             ``chain`` as in the paper, or at the clean action that ``one_step`` predicts from a
             noised action of the data (Efficient Diffusion Policy, arXiv 2305.20081). The chain of
@@ -171,7 +171,7 @@ class PolicyConfig(StrictModel):
     learning_rate: float = Field(default=3e-3, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     eta: float = Field(default=1.0, ge=0)
-    max_imitation_ratio: float | None = Field(default=None, gt=1)
+    max_imitation_ratio: float | None = Field(default=1.5, gt=1)
     policy_gradient: Literal["chain", "one_step"] = "chain"
     ema_rate: float = Field(default=0.005, gt=0, le=1)
     ema_every: int = Field(default=5, ge=1)
@@ -391,8 +391,6 @@ class TrainConfig(StrictModel):
             wrong = "policy.kind: mean_flow, which makes actions of noise: set that to diffusion"
         elif self.critic.kind == "expectile" and has_one_action:
             wrong = "critic.kind: expectile, which ranks several actions: set that to policy"
-        elif policy.max_imitation_ratio is not None and self.agent != "diffusion_ql":
-            wrong = "policy.max_imitation_ratio, which limits guidance: set that to null"
         if wrong:
             raise ValueError(f"{self.agent} does not go with {wrong}, or use diffusion_ql")
         return self

@@ -13,7 +13,10 @@ from pydantic import BaseModel
 # Keys of earlier versions by section, which changed no result: read in old runs and left out.
 RETIRED_KEYS = {"run": {"needless_gradients"}}
 # What saved configurations meant that are older than a key, where that is not its default.
-BEFORE_THE_KEY = {"critic": {"bound_targets": False}}
+BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
+    "policy": {"max_imitation_ratio": None},
+    "critic": {"bound_targets": False},
+}
 PresetName = Literal["paper"]
 # Defaults by the name of a preset.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -26,7 +29,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "n_step": 1,
         },
         "diffusion": {"schedule": "vp"},
-        "policy": {"learning_rate": 3e-4, "ema_start": 1000},
+        "policy": {"learning_rate": 3e-4, "max_imitation_ratio": None, "ema_start": 1000},
         "critic": {"layer_norm": False, "learning_rate": 3e-4, "bound_targets": False},
         "selection": {"temperature_scale": "raw", "weights": "online"},
         "validation": {"bc_loss_ranking": "paper_code"},

@@ -33,6 +33,7 @@ class Plan:
         updates: How many to take.
         points: How many policies to roll out, evenly spread over the updates.
         episodes: Rollouts of each.
+        last_episodes: Rollouts of the last one.
         folder: Where the training may keep what it goes on from.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     updates: int
     points: int
     episodes: int
+    last_episodes: int
     folder: Path
 
     @property
@@ -97,14 +99,16 @@ class Rollouts:
     """
 
     def __init__(self, plan: Plan, data: LoadedDataset) -> None:
-        env_id = plan.task_set.env_id
-        self._rollouts = ParallelRollouts(env_id, data.spec, plan.episodes, EVALUATION_SEED)
-        self._reference = plan.task_set.reference
+        self._plan, self._spec = plan, data.spec
+        self._rollouts = self._start(plan.episodes)
 
     def point(
         self, step: int, clock: Clock, policy: BatchPolicy, critic_loss: float | None
     ) -> Point:
         """Roll a policy out."""
+        if step == self._plan.updates:
+            self.close()
+            self._rollouts = self._start(self._plan.last_episodes)
         result = self._rollouts.run(policy)
         assert result is not None  # nothing stops it
         rate = result.success_rate
@@ -112,7 +116,7 @@ class Rollouts:
             step,
             round(clock.seconds, 2),
             round(clock.cpu_seconds, 2),
-            tuple(np.round(self._reference.scores(result.returns), 3).tolist()),
+            tuple(np.round(self._plan.task_set.reference.scores(result.returns), 3).tolist()),
             None if rate is None else rate.mean,
             critic_loss,
         )
@@ -120,6 +124,10 @@ class Rollouts:
     def close(self) -> None:
         """Close the environments."""
         self._rollouts.close()
+
+    def _start(self, episodes: int) -> ParallelRollouts:
+        env_id = self._plan.task_set.env_id
+        return ParallelRollouts(env_id, self._spec, episodes, EVALUATION_SEED)
 
 
 def measure(plan: Plan, data: LoadedDataset, learner: Learner) -> list[Point]:

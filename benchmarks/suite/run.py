@@ -82,6 +82,7 @@ def train_row(
         options.updates,
         options.points,
         options.episodes,
+        options.last_episodes,
         options.out / "rows" / row_key(options.set, label, options.seed, options.updates),
     )
     failure, alarms = "", None
@@ -164,6 +165,7 @@ def _options(arguments: Sequence[str] | None) -> Any:
     parser.add_argument("--updates", type=int, default=30_000)
     parser.add_argument("--points", type=int, default=10, help="policies to roll out on the way")
     parser.add_argument("--episodes", type=int, default=10, help="rollouts of each")
+    parser.add_argument("--last-episodes", type=int, default=50, help="rollouts of the last one")
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
@@ -178,9 +180,11 @@ def _options(arguments: Sequence[str] | None) -> Any:
     )
     parser.add_argument("--label", help="name of the row's method, with --override")
     options = parser.parse_args(arguments)
-    if options.updates < 1 or not 1 <= options.points <= options.updates or options.episodes < 1:
+    counts = options.updates, options.points, options.episodes, options.last_episodes
+    if min(counts) < 1 or options.points > options.updates:
         raise ConfigError(
-            "--updates, --points and --episodes: at least 1, no more points than updates"
+            "--updates, --points, --episodes and --last-episodes: at least 1, no more points than "
+            "updates"
         )
     return options
 

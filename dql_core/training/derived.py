@@ -241,7 +241,7 @@ def _asks_for_guidance(config: TrainConfig, stated: frozenset[str]) -> bool:
         return True
     if "policy.eta" in stated:
         return policy.eta > 0
-    is_limited = policy.max_imitation_ratio is not None
+    is_limited = "policy.max_imitation_ratio" in stated and policy.max_imitation_ratio is not None
     return is_limited or policy.policy_gradient == "one_step" or config.preset is not None
 
 

@@ -15,7 +15,7 @@ from benchmarks.suite.paper_code import CANDIDATES, PaperLearner, PaperPolicy
 from benchmarks.suite.sets import find_set
 from dql_core.errors import ConfigError
 
-PLAN = Plan("walker2d-mixed", find_set("walker2d-mixed"), Path(), 0, 90, 9, 1, Path())
+PLAN = Plan("walker2d-mixed", find_set("walker2d-mixed"), Path(), 0, 90, 9, 1, 1, Path())
 
 
 def transitions() -> Transitions:
@@ -112,7 +112,7 @@ def test_d3rlpy_gets_what_followed_where_an_episode_was_cut_off() -> None:
 @pytest.mark.parametrize("method", ["d3rlpy_td3_bc", "d3rlpy_iql"])
 def test_d3rlpy_learns_and_acts(method: str) -> None:
     pytest.importorskip("d3rlpy", reason="d3rlpy is not installed")
-    plan = Plan("hopper-mixed", find_set("hopper-mixed"), Path(), 0, 4, 2, 1, Path())
+    plan = Plan("hopper-mixed", find_set("hopper-mixed"), Path(), 0, 4, 2, 1, 1, Path())
     learner = d3rlpy_baselines.D3rlpyLearner(method, plan, transitions())
     learner.learn(2)
     before = learner.policy().act_for_each(np.ones((3, 2), np.float32), [])

@@ -71,6 +71,7 @@ def test_the_clock_of_a_training_goes_on_where_its_checkpoint_is(tmp_path: Path)
 def run(agents: Path, out: Path, *more: str) -> None:
     make_data(["--agents", str(agents), "--sets", NAME, "--size", "300", "--out", str(out)])
     fixed = ["--set", NAME, "--updates", "20", "--points", "2", "--episodes", "2"]
+    fixed += ["--last-episodes", "3"]
     running.main([*fixed, "--data", str(out), "--out", str(out / "rows"), *more])
 
 
@@ -82,7 +83,7 @@ def test_a_row_is_trained_once(
     before = read_rows(tmp_path / "rows" / ROWS_FILE)
     (row,) = before.values()
     assert [point.step for point in row.curve] == [10, 20]
-    assert all(len(point.scores) == 2 for point in row.curve)
+    assert [len(point.scores) for point in row.curve] == [2, 3]
     assert 0.0 < row.curve[0].seconds < row.curve[1].seconds
     assert (row.method, row.alarms, row.failure) == ("tiny", 0, "")
     monkeypatch.delattr(running, "train_row")
@@ -207,7 +208,7 @@ def test_a_derived_configuration_is_that_of_the_data_with_the_suites_updates(
 
 
 def test_steps_are_spread_evenly_and_end_with_the_last_update(tmp_path: Path) -> None:
-    plan = Plan(NAME, find_set(NAME), tmp_path, 0, 105, 10, 1, tmp_path)
+    plan = Plan(NAME, find_set(NAME), tmp_path, 0, 105, 10, 1, 1, tmp_path)
     assert plan.steps == [*range(10, 101, 10), 105]
 
 

@@ -16,6 +16,7 @@ PAPER = {
     ("data", "n_step"): 1,
     ("diffusion", "schedule"): "vp",
     ("policy", "learning_rate"): 3e-4,
+    ("policy", "max_imitation_ratio"): None,
     ("policy", "ema_start"): 1000,
     ("critic", "layer_norm"): False,
     ("critic", "learning_rate"): 3e-4,

@@ -23,7 +23,14 @@ def three_updates() -> dict[str, dict[str, float]]:
     config = TrainConfig(
         run=RunConfig(steps=10),
         diffusion=DiffusionConfig(schedule="vp"),
-        policy=PolicyConfig(width=16, learning_rate=3e-4, eta=2.0, ema_every=2, gradient_clip=1.0),
+        policy=PolicyConfig(
+            width=16,
+            learning_rate=3e-4,
+            eta=2.0,
+            max_imitation_ratio=None,
+            ema_every=2,
+            gradient_clip=1.0,
+        ),
         critic=CriticConfig(width=16, learning_rate=3e-4, layer_norm=True, max_q_samples=2),
     )
     torch.manual_seed(0)

@@ -144,10 +144,3 @@ def test_a_ratio_that_no_guidance_can_keep_is_refused(value: float) -> None:
     document: dict[str, Any] = {"policy": {"max_imitation_ratio": value}}
     with pytest.raises(ConfigError, match="max_imitation_ratio"):
         parse(document, TrainConfig, "x.yaml", ConfigError)
-
-
-@pytest.mark.parametrize("agent", ["td3_bc", "diffusion_bc"])
-def test_an_agent_without_such_guidance_refuses_the_limit(agent: str) -> None:
-    document: dict[str, Any] = {"agent": agent, "policy": {"max_imitation_ratio": 1.5}}
-    with pytest.raises(ConfigError, match=rf"{agent} does not go with policy.max_imitation_ratio"):
-        parse(document, TrainConfig, "x.yaml", ConfigError)
