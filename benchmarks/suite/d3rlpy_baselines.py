@@ -31,14 +31,14 @@ class D3rlpyLearner:
     """
 
     def __init__(self, method: str, plan: Plan, transitions: Transitions) -> None:
-        library = _library()
+        library = load_library()
         if plan.updates % plan.points:
             raise ConfigError("--updates: must be a multiple of --points for d3rlpy")
         library.seed(plan.seed)
         make = {"d3rlpy_td3_bc": _td3_bc, "d3rlpy_iql": _iql}[method]
         self._algorithm = make(library, plan.updates).create(device="cpu:0")
         self._parts = self._algorithm.fitter(
-            _dataset(library, transitions),
+            as_dataset(library, transitions),
             n_steps=plan.updates,
             n_steps_per_epoch=plan.every,
             logger_adapter=library.logging.NoopAdapterFactory(),
@@ -71,7 +71,12 @@ class D3rlpyPolicy:
         return np.asarray(np.clip(actions, -1.0, 1.0), dtype=np.float32)
 
 
-def _library() -> Any:
+def load_library() -> Any:
+    """Return the module, which says little.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             import d3rlpy  # noqa: PLC0415 # no part of the environment
@@ -101,7 +106,7 @@ def _iql(library: Any, updates: int) -> Any:
     )
 
 
-def _dataset(library: Any, transitions: Transitions) -> Any:
+def as_dataset(library: Any, transitions: Transitions) -> Any:
     """Return the transitions as the library's dataset.
 
     It makes no transition of the last row of an episode that was cut off. So a row with what

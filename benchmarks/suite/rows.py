@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +16,19 @@ from dql_core.errors import ConfigError
 from dql_core.training.run_files import append_record
 
 ROWS_FILE = "rows.jsonl"
+
+
+class AnyRow(Protocol):
+    """A dataclass with a key."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def key(self) -> str:
+        """What a row is known by."""
+
+
+Keyed = TypeVar("Keyed", bound=AnyRow)
 
 
 @dataclass(frozen=True)
@@ -89,27 +102,36 @@ def row_key(set_name: str, method: str, seed: int, updates: int) -> str:
 
 
 def read_rows(path: Path) -> dict[str, Row]:
+    """Read rows of trainings, see `read_rows_of`."""
+    return read_rows_of(Row, path)
+
+
+def read_rows_of(kind: type[Keyed], path: Path) -> dict[str, Keyed]:
     """Read rows by their keys; of equal keys the last; none if there is no file.
 
     A line that was cut short by the end of its process is left out.
+
+    Args:
+        kind: What a row is.
+        path: The file.
 
     Raises:
         ConfigError: If a line is something else.
     """
     if not path.is_file():
         return {}
-    rows = {}
+    rows: dict[str, Keyed] = {}
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
         if line.endswith(b"\n"):
             try:
-                row = TypeAdapter(Row).validate_json(line)
+                row = TypeAdapter(kind).validate_json(line)
             except ValidationError as cause:
                 raise ConfigError(f"{path}: line {number} is no row: {cause}") from cause
             rows[row.key] = row
     return rows
 
 
-def add_row(folder: Path, row: Row) -> None:
+def add_row(folder: Path, row: AnyRow) -> None:
     """Append a row to the file of a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ROWS_FILE

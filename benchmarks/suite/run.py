@@ -102,7 +102,7 @@ def train_row(
         alarms=alarms,
         settings=tuple(options.override),
         precision=precision(method, options),
-        machine=machine() | {"versions": _versions()},
+        machine=machine() | {"versions": versions()},
     )
 
 
@@ -147,7 +147,8 @@ def _theirs(plan: Plan, method: Method, paper: Path | None) -> list[Point]:
     return measure(plan, data, learner)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return which libraries measure, as far as they are installed."""
     found: dict[str, str] = {}
     for name in LIBRARIES:
         try:

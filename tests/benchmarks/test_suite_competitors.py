@@ -97,7 +97,7 @@ def test_d3rlpy_gets_what_followed_where_an_episode_was_cut_off() -> None:
         dataset=SimpleNamespace(MDPDataset=lambda *arrays, action_space: arrays),
         ActionSpace=SimpleNamespace(CONTINUOUS="continuous"),
     )
-    observations, actions, rewards, terminals, timeouts = d3rlpy_baselines._dataset(
+    observations, actions, rewards, terminals, timeouts = d3rlpy_baselines.as_dataset(
         library, transitions()
     )
     first = transitions().observations
