@@ -61,7 +61,7 @@ ROWS = [
     made_row("bc", 20, 8.0, 8.5),
     made_row("ql", 10, 14.0, 13.0),
     made_row("ql", 20, 4.0, 2.0, td_error=3.0),
-    made_row("ql", 30, 9.0, 12.0, td_error=1.0),
+    made_row("ql", 30, 7.5, 12.0, td_error=1.0),
 ]
 CHANGED = replace(
     made_row("ql", 30, 1.0, None, td_error=2.0),
@@ -89,8 +89,8 @@ def test_order_is_that_of_true_values_among_what_has_an_estimate() -> None:
 def test_regret_within_runs_is_that_of_checkpoints_only() -> None:
     regret = ALL.regret_in_runs(JUDGE)
     assert regret is not None
-    # bc: the last is chosen and the best; ql: the first is, and the last is 5 below it.
-    assert (regret.chosen, regret.last) == (0.0, 2.5)
+    # bc: the last is chosen and the best; ql: the first is, and the last is 6.5 below it.
+    assert (regret.chosen, regret.last) == (0.0, 3.25)
     assert regret.spread == pytest.approx((3.0 + 10.0) / 2)
     theirs = ALL.regret_in_runs(FITTED)
     assert theirs is not None
@@ -103,7 +103,7 @@ def test_regret_within_runs_is_that_of_checkpoints_only() -> None:
 
 def test_regret_over_all_is_compared_with_the_last_of_any_run() -> None:
     regret = ALL.regret_over_all(JUDGE)
-    assert (regret.chosen, regret.last, regret.spread) == (0.0, 14.0 - 8.5, 13.0)
+    assert (regret.chosen, regret.last, regret.spread) == (0.0, 14.0 - 7.75, 13.0)
     # Where nothing is said, one is left with the last.
     silent = OfSet(SET, tuple(made_row("bc", step, step / 10, None) for step in (10, 20, 15)))
     assert silent.regret_over_all(JUDGE).chosen == silent.regret_over_all(JUDGE).last == 0.0
@@ -143,8 +143,8 @@ def test_a_page_is_made_of_whole_sets_only(
     assert capsys.readouterr().out.splitlines() == verdicts([ALL])
     page = (tmp_path / "results/judge.md").read_text()
     assert "| hopper-mixed | 6 | 0.90 [" in page
-    assert "| hopper-mixed | each run | 38% | 0% | 100% |" in page
-    assert "| ql@30 | 9 [2.647, 15.35] | 9 | 12 [10, 14] | better | 0% | -9 | 1 |" in page
+    assert "| hopper-mixed | each run | 50% | 0% | 100% |" in page
+    assert "| ql@30 | 7.5 [1.147, 13.85] | 7.5 | 12 [10, 14] | better | 0% | -7.5 | 1 |" in page
     kept = tmp_path / "results/judge.jsonl"
     assert read_rows_of(Row, kept) == {row.key: row for row in ALL.rows}
 

@@ -42,8 +42,10 @@ class Walk(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,), np.float32)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
-    def reset(self, **settings: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        super().reset(**settings)
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed, options=options)
         return np.zeros(1, np.float32), {}
 
     def step(
