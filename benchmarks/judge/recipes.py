@@ -50,11 +50,16 @@ class Variant:
     selection: dict[str, Any] = field(default_factory=dict)
 
 
+def _unlimited(eta: float) -> dict[str, Any]:
+    """Return settings by which guidance may leave the data behind."""
+    return {"agent": "diffusion_ql", "policy.eta": eta, "policy.max_imitation_ratio": None}
+
+
 RECIPES = (
     Recipe("bc", {"agent": "diffusion_bc"}, (500, 3_000, 12_000)),
     Recipe("ql", {"agent": "diffusion_ql"}, (1_000, 4_000, 8_000, 12_000)),
-    Recipe("ql_eta3", {"agent": "diffusion_ql", "policy.eta": 3.0}, (1_000, 3_000, 6_000)),
-    Recipe("ql_eta100", {"agent": "diffusion_ql", "policy.eta": 100.0}, (1_000, 3_000)),
+    Recipe("ql_eta3", _unlimited(3.0), (1_000, 3_000, 6_000)),
+    Recipe("ql_eta100", _unlimited(100.0), (1_000, 3_000)),
     Recipe("ql_negated", {"agent": "diffusion_ql"}, (1_000, 3_000), "negated"),
     Recipe("td3_bc", {"agent": "td3_bc", "policy.learning_rate": 1e-3}, (500, 3_000, 12_000)),
 )
