@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.machine import RESULTS, markdown_table
 from benchmarks.suite.command import Options, exit_on_mistake
 from benchmarks.suite.curves import draw
-from benchmarks.suite.findings import PAPER, Cell, Findings, label
+from benchmarks.suite.findings import BASELINES, DEFAULT, PAPER, Cell, Findings, label
 from benchmarks.suite.rows import Row, read_rows
 from dql_core.errors import ConfigError
 from dql_core.files import write_text
@@ -66,6 +66,9 @@ def report(findings: Findings, rows: Sequence[Row]) -> str:
             "",
             _about(rows),
             "",
+            "## In short",
+            "",
+            overview(findings),
             "## Scores at the last update",
             "",
             scores(findings),
@@ -85,6 +88,26 @@ def report(findings: Findings, rows: Sequence[Row]) -> str:
             "",
         ]
     )
+
+
+def overview(findings: Findings) -> str:
+    """Return a table of our default beside the paper's code and the best of the baselines."""
+    rows = []
+    for name in findings.sets:
+        cells = {method: findings.cell(name, method) for method in (PAPER, *BASELINES, DEFAULT)}
+        texts = {
+            method: _interval(cell) + _diverged(cell.broken + findings.lost[name, method])
+            if cell
+            else _absent(findings.lost[name, method])
+            for method, cell in cells.items()
+        }
+        means = {each: cell.score.mean for each in BASELINES if (cell := cells[each])}
+        best = max(means, key=lambda each: means[each], default=None)
+        strongest = f"{label(best)} {texts[best]}" if best else "not run"
+        data = f"{findings.data_score(name):.1f}"
+        rows.append([name, data, texts[PAPER], strongest, texts[DEFAULT]])
+    headings = ["set", "the data", label(PAPER), "best of BC, TD3+BC and IQL", label(DEFAULT)]
+    return markdown_table(headings, rows)
 
 
 def scores(findings: Findings) -> str:
@@ -121,11 +144,18 @@ def _require_equal_data(rows: Sequence[Row]) -> None:
 def _score(cell: Cell | None, best: float, lost: int) -> str:
     if cell is None:
         return _absent(lost)
-    score = cell.score
-    text = f"{score.mean:.1f} [{score.low:.1f}, {score.high:.1f}]"
-    text = f"**{text}**" if score.mean == best else text
+    text = f"**{_interval(cell)}**" if cell.score.mean == best else _interval(cell)
     seeds = f" {len(cell.rows)} x {cell.episodes}"
-    return text + seeds + (f", {cell.broken + lost} diverged" if cell.broken + lost else "")
+    return text + seeds + _diverged(cell.broken + lost)
+
+
+def _interval(cell: Cell) -> str:
+    score = cell.score
+    return f"{score.mean:.1f} [{score.low:.1f}, {score.high:.1f}]"
+
+
+def _diverged(count: int) -> str:
+    return f", {count} diverged" if count else ""
 
 
 def _time(cell: Cell | None, paper: Cell, lost: int) -> str:

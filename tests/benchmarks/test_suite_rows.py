@@ -15,7 +15,7 @@ from benchmarks.suite.our_training import Stopwatch
 from benchmarks.suite.rows import ROWS_FILE, add_row, claim, read_rows
 from benchmarks.suite.sets import SETS, find_set
 from benchmarks.suite.table import main as make_tables
-from benchmarks.suite.table import scores, times
+from benchmarks.suite.table import overview, scores, times
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError
@@ -297,8 +297,16 @@ def test_a_training_that_broke_at_once_is_counted() -> None:
     findings = Findings([lost, made_row(NAME, "default", 1, 2.0), paper])
     assert "**2.0 [2.0, 2.0]** 1 x 2, 1 diverged" in scores(findings)
     assert Findings([lost, paper]).methods == ["paper", "default"]
-    for table in scores, times:
+    for table in overview, scores, times:
         assert "| 1 diverged |" in table(Findings([lost, paper]))
+
+
+def test_the_best_baseline_stands_beside_ours_and_the_papers() -> None:
+    rows = [
+        made_row(NAME, method, 0, score)
+        for method, score in (("default", 3.0), ("td3_bc", 2.0), ("diffusion_bc", 1.0))
+    ]
+    assert "not run | TD3+BC 2.0 [2.0, 2.0] | 3.0 [3.0, 3.0] |" in overview(Findings(rows))
 
 
 @pytest.mark.parametrize("survivors", [0, 1])
