@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.files import MARKER
-from dql_ros.convert.report.page import fill
+from dql_core.page import fill
 from dql_ros.demo.figures import POLICY_COLOURS
 from dql_ros.demo.progress import FinishedStage
 from dql_ros.demo.rollouts import Rollouts

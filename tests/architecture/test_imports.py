@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 CORE_LAYERS = (
     {"errors", "leftovers", "streams"},
     {"documents", "process", "spec"},
-    {"files", "normalize", "presets", "strict_yaml"},
+    {"files", "normalize", "page", "presets", "strict_yaml"},
     {"models", "rewards", "runtime"},
     {"config", "sim"},
     {"data"},

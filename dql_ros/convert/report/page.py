@@ -5,17 +5,16 @@ The page is laid out in ``page.html`` beside this file; here is what it shows of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
+
+from dql_core.page import fill
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_DASH = "\N{EN DASH}"
 TOTALS = {
     "bags": "bags",
     "recorded_s": "s recorded",
@@ -51,6 +50,7 @@ def render(report: Row) -> str:
     episodes = groupby(report["episodes"], key=lambda row: row["bag"])
     return fill(
         _TEMPLATE,
+        _FILTERS,
         report=report,
         totals=TOTALS,
         # There is none where the contract names no reward, or there is no episode.
@@ -63,58 +63,6 @@ def render(report: Row) -> str:
             for name, digest in files.items()
         ],
     )
-
-
-def fill(template: Path, **values: Any) -> str:
-    """Fill in a template of this package.
-
-    Every value is escaped, but for the numbers of `bars`, and none is ever taken for a template; a
-    template names no other file.
-
-    Args:
-        template: A file of this package.
-        values: What it shows, by name.
-    """
-    return _compiled(template).render(**values)
-
-
-@cache
-def _compiled(template: Path) -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.filters.update(
-        shown=_shown,
-        fixed=_fixed,
-        short=_short,
-        percent=_percent,
-        rows=_rows,
-        bars=_bars,
-        shown_s=_shown_s,
-        further_notes=_further_notes,
-        episode_histograms=_episode_histograms,
-    )
-    return environment.from_string(template.read_text(encoding="utf-8"))
-
-
-def _shown(value: str | float | None) -> str:
-    if value is None or isinstance(value, str):
-        return _DASH if value is None else value
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def _fixed(value: float | None, digits: int = 2) -> str:
-    return _DASH if value is None else f"{value:.{digits}f}"
-
-
-def _short(value: float | None, digits: int = 4) -> str:
-    return _DASH if value is None else f"{value:.{digits}g}"
-
-
-def _percent(share: float, digits: int = 0) -> str:
-    return f"{share:.{digits}%}"
-
-
-def _rows(entries: Iterable[Row], *keys: str) -> list[list[Any]]:
-    return [[entry[key] for key in keys] for entry in entries]
 
 
 def _bars(field: Row) -> str:
@@ -181,3 +129,11 @@ def _histogram_of(name: str, unit: str, values: Sequence[float]) -> Row:
         "beyond_bounds": 0,
         "histogram": {"low": edges[0], "high": edges[-1], "counts": counts.tolist()},
     }
+
+
+_FILTERS = {
+    "bars": _bars,
+    "shown_s": _shown_s,
+    "further_notes": _further_notes,
+    "episode_histograms": _episode_histograms,
+}
