@@ -98,7 +98,8 @@ class Policies:
             spec=run.spec,
             num_candidates=policy.choice.num_candidates,
             statistics=run.data_statistics,
-            facts=_facts(folder, run.config, run.step, policy.choice),
+            facts=_facts(folder, run.config, run.step, policy.choice)
+            | {"run": str(folder.parents[1])},
             remarks=("its critics had diverged in training",) if diverged else (),
         )
         self.discounts.add(run.config.critic.discount)

@@ -20,6 +20,7 @@ STRETCH_STEPS = 200
 MOMENTS = 10
 MOMENT_STEPS = 25
 PARTS_OF_EPISODE = 10
+SITUATIONS = 8
 _DIGITS = 6
 
 
@@ -94,6 +95,27 @@ class FieldAgreement:
 
 
 @dataclass(frozen=True)
+class Situation:
+    """The steps in which one observation field is in that third of its values that is worst.
+
+    Attributes:
+        name: The field's.
+        unit: Of its values.
+        low: Where the third begins.
+        high: Where it ends.
+        steps: How many steps there are in it.
+        chosen: Distance of the chosen action there, as `Agreement.chosen`.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    steps: int
+    chosen: float
+
+
+@dataclass(frozen=True)
 class Moment:
     """One of the steps in which a policy differs most from what was recorded.
 
@@ -129,7 +151,8 @@ class Agreement:
         jerk_ratio: Jerk in units of the recording's, mean over the fields that moved.
         guards: Share of the steps in which each guard would object, by name.
         fields: Each action field.
-        moments: Where it differs most, the farthest first.
+        situations: Where it differs more than elsewhere, at most `SITUATIONS`, the worst first.
+        moments: When it differs most, the farthest first.
     """
 
     steps: int
@@ -140,6 +163,7 @@ class Agreement:
     jerk_ratio: float
     guards: dict[str, float]
     fields: tuple[FieldAgreement, ...]
+    situations: tuple[Situation, ...]
     moments: tuple[Moment, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -165,9 +189,35 @@ def measure_agreement(
         rows_at_once: Observations that are decided on together.
         seed: Of the policy's noise.
     """
-    observations = np.concatenate([each.episode.observations[each.steps] for each in parts])
-    recorded = np.concatenate([each.episode.actions[each.steps] for each in parts])
-    chosen, nearest, candidates = _decide(policy, observations, recorded, rows_at_once, seed)
+    observations = _observations(parts)
+    chosen, nearest, candidates = _decide(
+        policy, observations, _recorded(parts), rows_at_once, seed
+    )
+    guards = _objections(parts, observations, chosen, spec, statistics)
+    return compare(parts, spec, chosen, guards, nearest, candidates)
+
+
+def compare(
+    parts: list[Stretch],
+    spec: PolicySpec,
+    chosen: NDArray[np.float32],
+    guards: dict[str, float],
+    nearest: NDArray[np.float32] | None = None,
+    candidates: int = 1,
+) -> Agreement:
+    """Compare actions with those recorded at the same V steps.
+
+    Args:
+        parts: The V steps, in at least one stretch.
+        spec: Names and limits of the fields.
+        chosen: The actions, shape (V, A).
+        guards: As `Agreement.guards`.
+        nearest: Of the candidates those nearest to what was recorded, shape (V, A), if there
+            were others.
+        candidates: Among how many the actions were chosen.
+    """
+    observations, recorded = _observations(parts), _recorded(parts)
+    nearest = chosen if nearest is None else nearest
     spread = np.maximum(recorded.std(axis=0), 1e-6 * (spec.action_high - spec.action_low))
     distance = np.abs(chosen - recorded) / spread
     which = np.concatenate([_part_of_episode(each) for each in parts])
@@ -193,10 +243,19 @@ def measure_agreement(
         chosen=float(distance.mean()),
         nearest=float((np.abs(nearest - recorded) / spread).mean()),
         jerk_ratio=float((jerk[moved] / recorded_jerk[moved]).mean()) if moved.any() else 1.0,
-        guards=_objections(parts, observations, chosen, spec, statistics),
+        guards=guards,
         fields=fields,
+        situations=tuple(_situations(spec, observations, distance.mean(axis=1))),
         moments=tuple(_moments(parts, spec, distance.mean(axis=1), chosen)),
     )
+
+
+def _observations(parts: list[Stretch]) -> NDArray[np.float32]:
+    return np.concatenate([each.episode.observations[each.steps] for each in parts])
+
+
+def _recorded(parts: list[Stretch]) -> NDArray[np.float32]:
+    return np.concatenate([each.episode.actions[each.steps] for each in parts])
 
 
 def act(
@@ -268,9 +327,7 @@ def _objections(
     rates = np.array([field.max_rate for field in spec.action])
     steps = tuple((rates / spec.rate_hz).tolist()) if spec.rate_hz else ()
     guards = Guards(spec, statistics, GuardLimits(max_steps=steps))
-    low = np.array([field.low for field in spec.observation], dtype=np.float32)
-    high = np.array([field.high for field in spec.observation], dtype=np.float32)
-    beyond = ((observations < low) | (observations > high)).any(axis=1)
+    beyond = beyond_limits(observations, spec)
     for values in observations[~beyond]:
         unusual = guards.find_unusual(values)
         if unusual is None or not guards.forbids(unusual):
@@ -291,6 +348,35 @@ def _objections(
         Guard.SLEW_LIMITED_ACTION,
     )
     return {guard.value: counts[guard] / len(observations) for guard in asked}
+
+
+def beyond_limits(observations: NDArray[np.float32], spec: PolicySpec) -> NDArray[np.bool_]:
+    """Tell which of V observations have a field beyond the contract's limits, shape (V,)."""
+    low = np.array([field.low for field in spec.observation], dtype=np.float32)
+    high = np.array([field.high for field in spec.observation], dtype=np.float32)
+    beyond: NDArray[np.bool_] = ((observations < low) | (observations > high)).any(axis=1)
+    return beyond
+
+
+def _situations(
+    spec: PolicySpec, observations: NDArray[np.float32], distance: NDArray[np.floating[Any]]
+) -> list[Situation]:
+    """Return the worst third of each observation field, if it is worse than all steps together."""
+    overall = float(distance.mean())
+    found = []
+    for field, values in zip(spec.observation, observations.T, strict=True):
+        edges = np.quantile(values, [0.0, 1 / 3, 2 / 3, 1.0])
+        if not (np.diff(edges) > 0).all():
+            continue
+        thirds = np.digitize(values, edges[1:3])
+        counts = np.bincount(thirds, minlength=3)
+        means = np.bincount(thirds, weights=distance, minlength=3) / counts
+        worst = int(means.argmax())
+        if means[worst] > overall:
+            low, high = (_rounded(edge) for edge in edges[worst : worst + 2])
+            place = (field.name, field.unit, low, high)
+            found.append(Situation(*place, int(counts[worst]), float(means[worst])))
+    return sorted(found, key=lambda each: -each.chosen)[:SITUATIONS]
 
 
 def _moments(
@@ -348,6 +434,10 @@ def _moment(
 
 def _series(names: list[str], rows: NDArray[np.float32]) -> dict[str, list[float]]:
     return {
-        name: [float(f"{value:.{_DIGITS}g}") for value in column]
+        name: [_rounded(value) for value in column]
         for name, column in zip(names, rows.T.tolist(), strict=True)
     }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")

@@ -81,20 +81,11 @@ class Judged:
     @property
     def objections(self) -> list[str]:
         """What speaks against taking it, the weightiest first."""
-        worth, guards = self.worth, self.agreement.guards
+        worth = self.worth
         found = list(worth.doubts)
         if worth.verdict in {"worse", "not distinguishable"}:
             found.append(f"it is {WORDS[worth.verdict]}")
-        if worth.far_share > _MUCH_FAR:
-            found.append(
-                f"in {worth.far_share:.0%} of the states it acts like nobody recorded nearby "
-                f"({OWN_FAR_SHARE:.0%} of the recorded actions do)"
-            )
-        if self.agreement.jerk_ratio > _MUCH_JERK:
-            found.append(f"its actions jerk {self.agreement.jerk_ratio:.1f} times as much")
-        for name, share in guards.items():
-            if share > _MUCH_GUARDED:
-                found.append(f"the guard {name} would object in {share:.0%} of the steps")
+        found += objections_to_acting(self.agreement, worth.far_share)
         return [*found, *self.candidate.remarks]
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +97,22 @@ class Judged:
             "agreement": self.agreement.to_json(),
             "objections": self.objections,
         }
+
+
+def objections_to_acting(agreement: Agreement, far_share: float | None) -> list[str]:
+    """Return what speaks against how a policy acts, whatever it is worth."""
+    found = []
+    if far_share is not None and far_share > _MUCH_FAR:
+        found.append(
+            f"in {far_share:.0%} of the states it acts like nobody recorded nearby "
+            f"({OWN_FAR_SHARE:.0%} of the recorded actions do)"
+        )
+    if agreement.jerk_ratio > _MUCH_JERK:
+        found.append(f"its actions jerk {agreement.jerk_ratio:.1f} times as much")
+    for name, share in agreement.guards.items():
+        if share > _MUCH_GUARDED:
+            found.append(f"the guard {name} would object in {share:.0%} of the steps")
+    return found
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ class Judgement:
         seed: Of all that was random.
         behaviour: What was recorded.
         judged: The candidates in their order.
+        spec: What the numbers of the episodes mean.
     """
 
     source: str
@@ -133,6 +141,7 @@ class Judgement:
     seed: int
     behaviour: BehaviourWorth
     judged: tuple[Judged, ...]
+    spec: PolicySpec
 
     @property
     def best(self) -> Judged | None:
@@ -164,6 +173,7 @@ class Judgement:
                     "transitions": self.transitions,
                     "fitted_to": self.learned,
                 },
+                "spec": self.spec.to_json(),
                 "discount": self.discount,
                 "seed": self.seed,
                 "fitting": asdict(self.settings),
@@ -247,6 +257,7 @@ def judge(
         seed=seed,
         behaviour=behaviour,
         judged=tuple(judged),
+        spec=dataset.spec,
     )
 
 

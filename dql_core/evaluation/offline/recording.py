@@ -73,18 +73,20 @@ class Recording:
         return np.concatenate([episode.observations for episode in self.dataset.episodes])
 
 
-def lay_out(dataset: LoadedDataset, discount: float) -> Recording:
+def lay_out(dataset: LoadedDataset, discount: float, *, needs_rewards: bool = True) -> Recording:
     """Lay held-out episodes out.
 
     Args:
         dataset: The episodes.
         discount: From 0 to below 1.
+        needs_rewards: Refuse episodes in which no reward differs from 0.
 
     Raises:
         DatasetError: If a number is not finite, or no reward differs from 0.
     """
     require_finite(dataset)
-    if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
+    are_zero = not any(np.any(episode.rewards != 0) for episode in dataset.episodes)
+    if needs_rewards and are_zero:
         raise DatasetError(
             f"{dataset.source}: every reward is 0, by which no policy is better than another; "
             f"give it rewards with 'dql relabel'"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dql_core.page import fill
+from dql_core.page import Filters, fill
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 TOTALS = {
@@ -131,7 +131,7 @@ def _histogram_of(name: str, unit: str, values: Sequence[float]) -> Row:
     }
 
 
-_FILTERS = {
+_FILTERS: Filters = {
     "bars": _bars,
     "shown_s": _shown_s,
     "further_notes": _further_notes,

@@ -78,6 +78,6 @@ def require_one_clock(bag: Bag, period_ns: int, latched: frozenset[str]) -> None
     if steps:
         raise BagError(
             f"{bag.path}, {(steps[0].before_ns - bag.start_ns) / 1e9:.3f} s from its start: the "
-            f"recorder's clock was set back, and a replay goes by one clock: record again, or "
+            f"recorder's clock was set back, and ticks go by one clock: record again, or "
             f"name the bag's files one by one if the clock was set between two of them"
         )
