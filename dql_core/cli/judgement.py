@@ -139,5 +139,7 @@ def show_shadow(console: Terminal, shadow: ShadowFindings) -> None:
         facts["far share"] = f"{shadow.far_share:.0%}"
     facts |= {name: f"{count} (counted by the node)" for name, count in shadow.reported.items()}
     console.print(facts_table("shadow commands beside those that were sent", facts))
+    for remark in shadow.remarks:
+        console.print(Text(visible(remark), "yellow"), soft_wrap=True)
     for reason in shadow.objections:
         console.print(f"  against it: {reason}", soft_wrap=True)

@@ -26,9 +26,9 @@ from dql_core.files import atomic_directory
 from dql_core.process import CHECK_FAILED
 from dql_ros.bag.reader import Bag
 from dql_ros.cli.inspect import MsgsOption, reading_bar
-from dql_ros.contract import Contract, contract_path, load_contract, resolve_topic
+from dql_ros.contract import contract_path, load_contract, resolve_topic
 from dql_ros.contract.shadow import POLICY_NODE
-from dql_ros.tools.shadow import RecordedShadow, read_shadow
+from dql_ros.tools.shadow import ShadowSource, read_shadow
 
 
 def judge(
@@ -126,10 +126,13 @@ def judge(
         found = Policies(named, checkpoints) if named else None
         judgement, looked_on = None, None
         if bags and contract is not None:
-            rules = load_contract(contract_path(contract))
-            reader = _Reader(_without_rewards(rules, is_valued=bool(named)), namespace, node)
-            episodes, recorded = reader.read(bags, salvage=salvage, msgs=msgs or ())
-            looked_on = _compare(episodes, recorded, seed)
+            source = ShadowSource(
+                load_contract(contract_path(contract)),
+                namespace,
+                resolve_topic(node, namespace),
+                needs_rewards=found is not None,
+            )
+            episodes, looked_on = _compared(bags, source, salvage, tuple(msgs or ()), seed)
         else:
             episodes = load_datasets(dataset) if dataset else held_out_episodes(named)
         if found is not None:
@@ -179,60 +182,44 @@ def _require_sense(
         )
 
 
-def _without_rewards(contract: Contract, *, is_valued: bool) -> Contract:
-    """Leave out what only values need, so that a recording need not have it.
+def _compared(
+    bags: Sequence[Path],
+    source: ShadowSource,
+    salvage: bool,
+    msgs: tuple[Path, ...],
+    seed: int,
+) -> tuple[LoadedDataset, ShadowFindings]:
+    """Read recordings of shadow mode; return their episodes, and what was found in them.
 
     Raises:
-        ConfigError: If values are asked for and the contract names no reward.
+        BagError: As `read_shadow` does, or if no shadow command falls into an episode.
+        ConfigError: If values are asked for and no reward differs from 0.
     """
-    if not is_valued:
-        return contract.model_copy(update={"reward": None})
-    if contract.reward is None:
-        raise ConfigError(
-            "the contract names no reward, by which no policy can be valued: leave the policies "
-            "out, or convert the recording and give it rewards with 'dql relabel'"
-        )
-    return contract
-
-
-class _Reader:
-    """Reads recordings of shadow mode under one contract."""
-
-    def __init__(self, contract: Contract, namespace: str, node: str) -> None:
-        self._contract, self._namespace = contract, namespace
-        self._node = resolve_topic(node, namespace)
-
-    def read(
-        self, bags: Sequence[Path], *, salvage: bool, msgs: Sequence[Path]
-    ) -> tuple[LoadedDataset, list[RecordedShadow]]:
-        """Return the episodes of all bags, and what was read of each."""
-        recorded = []
-        for path in bags:
-            with (
-                Bag(path, salvage=salvage, msgs=tuple(msgs)) as bag,
-                reading_bar(f"Reading {path.name}", bag.size_bytes) as progress,
-            ):
-                recorded.append(
-                    read_shadow(bag, self._contract, self._namespace, self._node, progress)
-                )
-        episodes = tuple(each.episode for one in recorded for each in one.episodes)
-        source = ", ".join(map(str, bags))
-        return LoadedDataset(self._contract.policy_spec(), episodes, source), recorded
-
-
-def _compare(
-    episodes: LoadedDataset, recorded: Sequence[RecordedShadow], seed: int
-) -> ShadowFindings:
+    recorded = []
+    for path in bags:
+        with (
+            Bag(path, salvage=salvage, msgs=msgs) as bag,
+            reading_bar(f"Reading {path.name}", bag.size_bytes) as progress,
+        ):
+            recorded.append(read_shadow(bag, source, progress))
     shadows = [each for one in recorded for each in one.episodes]
+    driven = tuple(each.episode for each in shadows)
+    episodes = LoadedDataset(source.contract.policy_spec(), driven, ", ".join(map(str, bags)))
+    if source.needs_rewards and not any(each.rewards.any() for each in driven):
+        raise ConfigError(
+            f"{episodes.source}: every reward is 0, by which no policy can be valued: leave the "
+            f"policies out, or convert the recording and give it rewards with 'dql relabel'"
+        )
     # Counts of several sessions are not one session's.
     reported = recorded[0].reported if len(recorded) == 1 else {}
-    found = compare_shadow(episodes, shadows, reported, seed)
+    remarks = tuple(remark for one in recorded for remark in one.remarks)
+    found = compare_shadow(episodes, shadows, reported, remarks, seed)
     if found is None:
         raise BagError(
             f"{episodes.source}: no shadow command falls into an episode: record while the "
             f"policy node is active and somebody drives"
         )
-    return found
+    return episodes, found
 
 
 def _document(

@@ -105,10 +105,10 @@ def _facts(bag: ReplayedBag, spec: PolicySpec) -> dict[str, object]:
         "states": ", ".join(shares),
         "guards (ticks)": ", ".join(guards) or "none tripped",
     }
-    if found.ticks:
-        over = f"mean absolute difference over {counted(found.ticks, 'tick')}"
+    if found.count:
+        over = f"mean absolute difference over {counted(found.count, 'tick')}"
         facts["from the recorded"] = over
-        for field, mean in zip(spec.action, found.mean_absolute, strict=True):
+        for field, mean in zip(spec.action, found.by_field, strict=True):
             facts[f"  {field.name}"] = f"{mean:.4g} {field.unit}".rstrip()
     else:
         facts["from the recorded"] = "unknown: no tick has an action and a recorded command"

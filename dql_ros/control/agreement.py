@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import MAX_LINE, ContractError, visible
+from dql_core.runtime.difference import difference, mean_difference
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs import CommandEndedError, StreamDecoder
 from dql_ros.codecs.message_path import AbsentError
@@ -45,7 +46,7 @@ class Heard:
     at_ns: int | None = None
 
 
-class Agreement:
+class LiveAgreement:
     """Hears commands on one thread, compares on another, and is asked for figures on any.
 
     Attributes:
@@ -132,7 +133,7 @@ class Agreement:
         """
         ours = np.full(len(self._fields), np.nan) if action is None else action
         with self._lock:
-            self._compared.append(np.abs(ours - in_force))
+            self._compared.append(difference(ours, in_force))
 
     def figures(self) -> dict[str, str]:
         """Return figures of the last 1000 ticks, as the diagnostics show them."""
@@ -141,18 +142,17 @@ class Agreement:
             counts = {key: (heard.decoded, heard.refused) for key, heard in self.heard.items()}
         figures: dict[str, str] = {}
         for key, columns in self._columns.items():
-            compared = ~np.isnan(rows[:, columns]).any(axis=1)
-            share = 100 * compared.mean() if len(rows) else 0.0
+            found = mean_difference(rows[:, columns])
+            share = 100 * found.count / len(rows) if len(rows) else 0.0
             decoded, refused = counts[key]
             figures |= {
                 f"heard commands of {key}": str(decoded),
                 f"refused commands of {key}": str(refused),
                 f"ticks compared with {key} (%)": f"{share:.1f}",
             }
-            means = rows[compared, columns].mean(axis=0) if compared.any() else None
-            for index, field in enumerate(self._fields[columns]):
+            for field, mean in zip(self._fields[columns], found.by_field, strict=True):
                 name = f"mean difference of {field.name}" + f" ({field.unit})" * bool(field.unit)
-                figures[name] = "nothing compared" if means is None else f"{means[index]:.4g}"
+                figures[name] = f"{mean:.4g}" if found.count else "nothing compared"
         return figures
 
     def silence(self, steady_ns: int) -> str:

@@ -273,12 +273,16 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
 
 def steps_of(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:
     """Return where the recorder's clock was set back."""
-    latched = {
+    return bag.clock_steps(set_back_limit_ns(contract.period_ns), latched_topics(roles))
+
+
+def latched_topics(roles: Iterable[TopicRole]) -> frozenset[str]:
+    """Return the topics whose times of receipt say nothing: a recorder repeats what is latched."""
+    return frozenset(
         role.topic
         for role in roles
         if isinstance(role.rule, ObservationStream) and role.rule.latched
-    }
-    return bag.clock_steps(set_back_limit_ns(contract.period_ns), latched)
+    )
 
 
 def _accepted_steps(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> list[ClockStep]:

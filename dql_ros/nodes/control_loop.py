@@ -23,7 +23,7 @@ from dql_core.runtime.inference import Caller, Inference
 from dql_core.streams import Observation
 from dql_ros.contract import Contract, ObservationStream
 from dql_ros.contract.shadow import shadow_streams
-from dql_ros.control.agreement import Agreement
+from dql_ros.control.agreement import LiveAgreement
 from dql_ros.control.health import LoopStatistics
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
@@ -107,7 +107,7 @@ class ControlLoop:
         self.conflicts = QosConflicts(node.get_logger().name)
         commands = () if settings.shadow else [each.topic for each in contract.action]
         self.rivals = Rivals(node, commands, is_commander=True)
-        self.agreement: Agreement | None = None
+        self.agreement: LiveAgreement | None = None
         self.observer = Observer(
             contract,
             lockstep=settings.lockstep,
@@ -141,7 +141,7 @@ class ControlLoop:
             self._outputs = CommandOutputs(node, streams, self.conflicts, depth)
             opened.callback(self._outputs.close)
             if settings.shadow:
-                self.agreement = Agreement(contract, settings.real_time_factor)
+                self.agreement = LiveAgreement(contract, settings.real_time_factor)
                 opened.callback(CommanderInputs(node, contract, self.agreement).close)
             if settings.candidates_hz > 0:
                 self._candidates = CandidatePublisher(node, settings.candidates_hz)

@@ -27,7 +27,7 @@ from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
 from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import ActionStream, Contract, ObservationStream, parts
-from dql_ros.control.agreement import Agreement
+from dql_ros.control.agreement import LiveAgreement
 from dql_ros.control.health import TO_CONTINUE
 from dql_ros.control.observer import Observer
 from dql_ros.control.ticking import steady_ns
@@ -210,7 +210,7 @@ class CommandOutputs:
 class CommanderInputs:
     """In shadow mode: hears the commands of whoever drives the robot."""
 
-    def __init__(self, node: Node, contract: Contract, agreement: Agreement) -> None:
+    def __init__(self, node: Node, contract: Contract, agreement: LiveAgreement) -> None:
         """Subscribe to the robot's command topics, whatever QoS their publishers have.
 
         Raises:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.normalize import Normalizer
+from dql_core.runtime.difference import difference
 from dql_core.runtime.guard import Guard, GuardLimits, Guards
 from dql_core.runtime.policy import Decision
 from dql_core.spec import PolicySpec
@@ -219,7 +220,8 @@ def compare(
     observations, recorded = _observations(parts), _recorded(parts)
     nearest = chosen if nearest is None else nearest
     spread = np.maximum(recorded.std(axis=0), 1e-6 * (spec.action_high - spec.action_low))
-    distance = np.abs(chosen - recorded) / spread
+    apart, nearest_apart = difference(chosen, recorded), difference(nearest, recorded)
+    distance = (apart / spread).mean(axis=1)
     which = np.concatenate([_part_of_episode(each) for each in parts])
     jerk, recorded_jerk = (_jerk(parts, actions) for actions in (chosen, recorded))
     moved = recorded_jerk > 0
@@ -228,9 +230,9 @@ def compare(
             name=field.name,
             unit=field.unit,
             spread=float(spread[index]),
-            chosen=float(np.abs(chosen - recorded)[:, index].mean()),
-            nearest=float(np.abs(nearest - recorded)[:, index].mean()),
-            by_part=_means(np.abs(chosen - recorded)[:, index], which),
+            chosen=float(apart[:, index].mean()),
+            nearest=float(nearest_apart[:, index].mean()),
+            by_part=_means(apart[:, index], which),
             jerk=float(jerk[index]),
             recorded_jerk=float(recorded_jerk[index]),
         )
@@ -241,12 +243,12 @@ def compare(
         episodes=len({each.number for each in parts}),
         candidates=candidates,
         chosen=float(distance.mean()),
-        nearest=float((np.abs(nearest - recorded) / spread).mean()),
+        nearest=float((nearest_apart / spread).mean()),
         jerk_ratio=float((jerk[moved] / recorded_jerk[moved]).mean()) if moved.any() else 1.0,
         guards=guards,
         fields=fields,
-        situations=tuple(_situations(spec, observations, distance.mean(axis=1))),
-        moments=tuple(_moments(parts, spec, distance.mean(axis=1), chosen)),
+        situations=tuple(_situations(spec, observations, distance)),
+        moments=tuple(_moments(parts, spec, distance, chosen)),
     )
 
 
@@ -300,7 +302,7 @@ def _part_of_episode(part: Stretch) -> NDArray[np.int64]:
     return PARTS_OF_EPISODE * steps // len(part.episode)
 
 
-def _means(values: NDArray[np.float32], which: NDArray[np.int64]) -> tuple[float | None, ...]:
+def _means(values: NDArray[np.float64], which: NDArray[np.int64]) -> tuple[float | None, ...]:
     groups = (values[which == part] for part in range(PARTS_OF_EPISODE))
     return tuple(float(group.mean()) if len(group) else None for group in groups)
 
@@ -359,7 +361,7 @@ def beyond_limits(observations: NDArray[np.float32], spec: PolicySpec) -> NDArra
 
 
 def _situations(
-    spec: PolicySpec, observations: NDArray[np.float32], distance: NDArray[np.floating[Any]]
+    spec: PolicySpec, observations: NDArray[np.float32], distance: NDArray[np.float64]
 ) -> list[Situation]:
     """Return the worst third of each observation field, if it is worse than all steps together."""
     overall = float(distance.mean())
@@ -382,11 +384,11 @@ def _situations(
 def _moments(
     parts: list[Stretch],
     spec: PolicySpec,
-    distance: NDArray[np.floating[Any]],
+    distance: NDArray[np.float64],
     chosen: NDArray[np.float32],
 ) -> list[Moment]:
     """Return where the distance is largest, one of each neighbourhood."""
-    left = distance.astype(np.float64)
+    left = distance.copy()
     owners = np.repeat(np.arange(len(parts)), [each.length for each in parts])
     starts = np.cumsum([0, *(each.length for each in parts)])
     found: list[Moment] = []

@@ -64,6 +64,7 @@ class ShadowFindings:
         far_share: Share of the states in which it would have acted like nobody acted nearby;
             ``None`` if there are too few to say.
         reported: What the node itself counted, by its names.
+        remarks: What a reader must know of the recordings.
     """
 
     episodes: tuple[ShadowEpisode, ...]
@@ -71,6 +72,7 @@ class ShadowFindings:
     agreement: Agreement
     far_share: float | None
     reported: Mapping[str, str]
+    remarks: tuple[str, ...]
 
     @property
     def objections(self) -> list[str]:
@@ -90,6 +92,7 @@ class ShadowFindings:
             "far_share": self.far_share,
             "agreement": agreement,
             "reported": dict(self.reported),
+            "remarks": list(self.remarks),
             "objections": self.objections,
         }
 
@@ -128,6 +131,7 @@ def compare_shadow(
     dataset: LoadedDataset,
     episodes: Sequence[ShadowEpisode],
     reported: Mapping[str, str],
+    remarks: tuple[str, ...] = (),
     seed: int = 0,
 ) -> ShadowFindings | None:
     """Compare shadow commands with what was sent.
@@ -136,6 +140,7 @@ def compare_shadow(
         dataset: The episodes that were driven, and what their numbers mean.
         episodes: The same, with the shadow commands.
         reported: As `ShadowFindings.reported`.
+        remarks: As `ShadowFindings.remarks`.
         seed: Of which states are looked at where there are many.
 
     Returns:
@@ -155,6 +160,7 @@ def compare_shadow(
         agreement=compare(parts, dataset.spec, chosen, guards),
         far_share=_far_share(dataset, episodes, seed),
         reported=reported,
+        remarks=remarks,
     )
 
 

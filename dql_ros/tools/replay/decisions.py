@@ -35,7 +35,7 @@ from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
 from dql_ros.control.safety_chain import make_controller
 from dql_ros.control.settings import LoopSettings
-from dql_ros.convert.bag_episodes import require_topic
+from dql_ros.convert.bag_episodes import latched_topics, require_topic
 from dql_ros.convert.topic_decoders import TopicRole, topic_roles
 from dql_ros.tools.replay.arrivals import Arrival, arrivals, require_one_clock
 
@@ -199,13 +199,8 @@ class Replay:
             ) from cause
 
     def _require_sound(self) -> None:
-        latched = frozenset(
-            role.topic
-            for roles in self._roles.values()
-            for role in roles
-            if isinstance(role.rule, ObservationStream) and role.rule.latched
-        )
-        require_one_clock(self._bag, self._contract.period_ns, latched)
+        roles = (role for roles in self._roles.values() for role in roles)
+        require_one_clock(self._bag, self._contract.period_ns, latched_topics(roles))
         if self._span >= 0:
             return
         never = [

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.runtime.controller import State
+from dql_core.runtime.difference import MeanDifference, difference, mean_difference
 from dql_core.runtime.guard import Trip
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
@@ -18,19 +19,6 @@ from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.settings import LoopSettings
 from dql_ros.tools.replay.decisions import Replay, ReplayedTick, refusals
 from dql_ros.tools.replay.recorded import RecordedCommands
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far what the policy's actions were from what was recorded.
-
-    Attributes:
-        ticks: At how many ticks there were both.
-        mean_absolute: Mean distance of each action field in its unit, shape (A,); NaN without any.
-    """
-
-    ticks: int
-    mean_absolute: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -86,18 +74,15 @@ class ReplayedBag:
         return dict(counts.most_common())
 
     @property
-    def agreement(self) -> Agreement:
-        """Of the policy's actions with the recorded commands."""
-        both = self.running & np.isfinite(self.recorded).all(axis=1)
-        if not both.any():
-            return Agreement(0, np.full(self.recorded.shape[1], np.nan))
-        distances = np.abs(self.sent[both].astype(np.float64) - self.recorded[both])
-        return Agreement(int(both.sum()), distances.mean(axis=0))
+    def agreement(self) -> MeanDifference:
+        """How far the policy's actions are from the recorded commands."""
+        acted = np.where(self.running[:, None], self.sent, np.nan)
+        return mean_difference(difference(acted, self.recorded))
 
     def to_json(self, fields: Sequence[str]) -> dict[str, Any]:
         """Return the figures in a JSON-ready form, for action fields of these names."""
         found = self.agreement
-        means = found.mean_absolute.tolist() if found.ticks else [None] * len(fields)
+        means = found.by_field.tolist() if found.count else [None] * len(fields)
         return {
             "bag": self.name,
             "start_ns": self.start_ns,
@@ -107,7 +92,7 @@ class ReplayedBag:
             "guards": self.guards,
             "given_up": sum(tick.given_up for tick in self.ticks),
             "agreement": {
-                "ticks": found.ticks,
+                "ticks": found.count,
                 "mean_absolute_difference": dict(zip(fields, means, strict=True)),
             },
             "remarks": list(self.remarks),

@@ -21,7 +21,6 @@ from dql_ros.cli import judge as verb
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from tests.cli_process import dql
-from tests.core.conftest import save_untrained
 from tests.html_page import Page, assert_loads_nothing
 from tests.ros.convert.test_convert import ARM, PERIOD, Message, Robot
 from tests.ros.untrained import untrained_bundle
@@ -68,15 +67,14 @@ def _driven(tmp_path: Path, record: Callable[..., Path], robot: Robot) -> Path:
     return tmp_path / "driven"
 
 
-def test_without_held_out_episodes_a_dataset_is_asked_for(tmp_path: Path, driven: Path) -> None:
-    run = save_untrained(tmp_path, driven, "diffusion_bc")
+def test_without_held_out_episodes_a_dataset_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name held-out episodes with --dataset"):
-        verb.judge(tmp_path / "out", [run])
+        verb.judge(tmp_path / "out", [untrained_bundle(tmp_path, ARM)])
     assert not (tmp_path / "out").exists()
 
 
 def test_an_unmet_requirement_ends_with_1(tmp_path: Path, driven: Path, quick: None) -> None:
-    run = save_untrained(tmp_path, driven, "diffusion_bc")
+    run = untrained_bundle(tmp_path, ARM).parent / "run"
     with pytest.raises(typer.Exit) as ended:
         verb.judge(tmp_path / "out", [run], dataset=[str(driven)], require="better")
     assert ended.value.exit_code == 1
@@ -156,6 +154,19 @@ def test_several_recordings_are_judged_together(
     assert shadow["sources"] == [str(bag) for bag in bags]
     assert shadow["agreement"]["episodes"] == 2
     assert {each["source"] for each in shadow["agreement"]["moments"]} <= set(shadow["sources"])
+    assert shadow["remarks"] == []
+
+
+def test_what_is_in_no_episode_is_told(
+    tmp_path: Path, record: Callable[..., Path], robot: Robot
+) -> None:
+    messages = looked_on(robot.run({"terminated": 40}), lambda _, values: values)
+    silent = [each for each in messages if each[0] != COMMANDS or not 10 <= each[2] / PERIOD < 30]
+    bag = record(tmp_path / "bag", silent)
+    (remark,) = judged(tmp_path, bag)["shadow"]["remarks"]
+    assert remark.startswith(f"{bag}: ")
+    assert remark.endswith(f"s are in no episode: no command on {COMMANDS.lstrip('/')}")
+    assert remark in (tmp_path / "out/judge.html").read_text()
 
 
 def test_the_node_of_another_name_and_its_own_counts_are_found(
@@ -225,8 +236,8 @@ def test_policies_are_valued_by_the_episodes_of_the_recording(
             "--shadow and --dataset cannot be used together",
         ),
         (
-            ("--shadow", "plain", "--contract", "imitated.yaml", "run"),
-            "the contract names no reward, by which no policy can be valued",
+            ("--shadow", "other", "--node", "other", "--contract", "imitated.yaml", "run"),
+            "other: every reward is 0, by which no policy can be valued: leave the policies out",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from dql_core.errors import ContractError
 from dql_ros.contract import Contract, load_contract
-from dql_ros.control.agreement import Agreement
+from dql_ros.control.agreement import LiveAgreement
 
 SECOND_NS = 1_000_000_000
 ARM = """
@@ -80,7 +80,7 @@ def action(*values: float) -> Any:
 def test_messages_are_read_in_the_contracts_units_and_order(
     contract: Contract, trajectory: Callable[..., Any], twist: Callable[[float], Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("trajectory", trajectory(b=90.0, a=-180.0), 0)
     agreement.receive("cmd_vel", twist(0.25), 0)
     in_force = agreement.in_force(0)
@@ -100,7 +100,7 @@ def test_messages_are_read_in_the_contracts_units_and_order(
 def test_a_command_is_in_force_for_its_streams_max_age_since_it_was_heard(
     contract: Contract, trajectory: Callable[..., Any], twist: Callable[[float], Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     assert np.isnan(agreement.in_force(0)).all()
     agreement.receive("trajectory", trajectory(a=0.0, b=0.0), 0)
     agreement.receive("cmd_vel", twist(0.25), 0)
@@ -115,7 +115,7 @@ def test_a_command_is_in_force_for_its_streams_max_age_since_it_was_heard(
 
 
 def test_ages_go_by_the_robots_clock(contract: Contract, twist: Callable[[float], Any]) -> None:
-    agreement = Agreement(contract, real_time_factor=2.0)
+    agreement = LiveAgreement(contract, real_time_factor=2.0)
     agreement.receive("cmd_vel", twist(0.25), 0)
     assert agreement.in_force(SECOND_NS // 2)[2] == 0.25
     assert np.isnan(agreement.in_force(SECOND_NS // 2 + 1)[2])
@@ -124,7 +124,7 @@ def test_ages_go_by_the_robots_clock(contract: Contract, twist: Callable[[float]
 def test_what_comes_after_a_tick_has_begun_is_not_compared_with_it(
     contract: Contract, twist: Callable[[float], Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("cmd_vel", twist(0.25), 0)
     in_force = agreement.in_force(1)
     agreement.receive("cmd_vel", twist(1.0), 2)
@@ -135,7 +135,7 @@ def test_what_comes_after_a_tick_has_begun_is_not_compared_with_it(
 def test_ticks_without_an_action_of_the_policy_count_and_are_not_compared(
     contract: Contract, twist: Callable[[float], Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("cmd_vel", twist(0.25), 0)
     agreement.compare(agreement.in_force(0), None)
     assert agreement.figures()[AHEAD] == "nothing compared"
@@ -151,7 +151,7 @@ def test_ticks_without_an_action_of_the_policy_count_and_are_not_compared(
 def test_only_the_last_thousand_ticks_count(
     contract: Contract, twist: Callable[[float], Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("cmd_vel", twist(0.0), 0)
     for value in [1.0] * 500 + [0.5] * 1000:
         agreement.compare(agreement.in_force(0), action(0.0, 0.0, value))
@@ -161,7 +161,7 @@ def test_only_the_last_thousand_ticks_count(
 def test_what_cannot_be_read_is_told_and_ends_the_command_before(
     contract: Contract, twist: Callable[[float], Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("cmd_vel", twist(0.25), 0)
     with pytest.raises(ContractError, match=r"cmd_vel: a command of \[nan\] is no command"):
         agreement.receive("cmd_vel", twist(np.nan), 1)
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_told_and_ends_the_command_before(
 def test_a_trajectory_of_other_joints_is_as_if_it_had_not_come(
     contract: Contract, trajectory: Callable[..., Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("trajectory", trajectory(a=0.0, b=0.0), 0)
     agreement.receive("trajectory", trajectory(gripper=10.0), 1)
     assert agreement.in_force(1)[:2].tolist() == [0.0, 0.0]
@@ -190,7 +190,7 @@ def test_a_trajectory_of_other_joints_is_as_if_it_had_not_come(
 def test_a_trajectory_without_points_ends_the_command(
     contract: Contract, trajectory: Callable[..., Any]
 ) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     agreement.receive("trajectory", trajectory(a=0.0, b=0.0), 0)
     stop = trajectory(a=0.0, b=0.0)
     stop.points = []
@@ -200,7 +200,7 @@ def test_a_trajectory_without_points_ends_the_command(
 
 
 def test_silence_is_told_in_a_line(contract: Contract, twist: Callable[[float], Any]) -> None:
-    agreement = Agreement(contract)
+    agreement = LiveAgreement(contract)
     none = "no command was heard on {}: nothing to compare with"
     assert agreement.silence(0) == none.format("'trajectory', 'cmd_vel'")
     agreement.receive("cmd_vel", twist(0.25), 0)

@@ -92,10 +92,10 @@ def test_the_agreement_is_the_mean_distance_over_ticks_with_both(
     silent = [each for each in messages if each[0] != COMMANDS or each[2] > 20 * PERIOD]
     ours = replayed(record(tmp_path / "bag", silent), loaded)
     assert len(ours.ticks) == 31
-    assert ours.agreement.ticks == 10
+    assert ours.agreement.count == 10
     recorded = [each[3].data for each in silent if each[0] == COMMANDS]
     distances = np.abs(ours.sent[21:] - np.array(recorded))
-    assert np.allclose(ours.agreement.mean_absolute, distances.mean(axis=0), rtol=1e-6)
+    assert np.allclose(ours.agreement.by_field, distances.mean(axis=0), rtol=1e-6)
 
 
 def test_without_recorded_commands_there_is_a_replay_and_it_is_said(
@@ -103,7 +103,7 @@ def test_without_recorded_commands_there_is_a_replay_and_it_is_said(
 ) -> None:
     bag = record(tmp_path / "bag", without(robot.run({"open": 5}), COMMANDS))
     ours = replayed(bag, loaded)
-    assert ours.agreement.ticks == 0
+    assert ours.agreement.count == 0
     assert ours.remarks == (f"{COMMANDS}: no recorded command to compare with",)
     write_outputs(tmp_path, RULES, ARM.read_text(), [ours], {})
     with Bag(tmp_path / "replay_0") as made:
