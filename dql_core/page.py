@@ -12,6 +12,8 @@ from typing import Any
 
 from jinja2 import DictLoader, Environment, StrictUndefined, Template
 
+from dql_core.errors import counted
+
 DASH = "\N{EN DASH}"
 _SHARED = Path(__file__).with_name("page.html")
 Filters = Mapping[str, Callable[..., Any]]
@@ -40,7 +42,14 @@ def _compiled(template: Path, filters: tuple[tuple[str, Callable[..., Any]], ...
         loader=DictLoader({_SHARED.name: _SHARED.read_text(encoding="utf-8")}),
     )
     environment.filters.update(
-        {"shown": shown, "fixed": fixed, "short": short, "percent": percent, "rows": _rows},
+        {
+            "shown": shown,
+            "fixed": fixed,
+            "short": short,
+            "percent": percent,
+            "counted": counted,
+            "rows": _rows,
+        },
         **dict(filters),
     )
     return environment.from_string(template.read_text(encoding="utf-8"))

@@ -356,7 +356,7 @@ def beyond_limits(observations: NDArray[np.float32], spec: PolicySpec) -> NDArra
     """Tell which of V observations have a field beyond the contract's limits, shape (V,)."""
     low = np.array([field.low for field in spec.observation], dtype=np.float32)
     high = np.array([field.high for field in spec.observation], dtype=np.float32)
-    beyond: NDArray[np.bool_] = ((observations < low) | (observations > high)).any(axis=1)
+    beyond: NDArray[np.bool_] = np.any((observations < low) | (observations > high), axis=1)
     return beyond
 
 

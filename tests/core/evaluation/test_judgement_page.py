@@ -268,7 +268,7 @@ def test_the_page_opens_offline_on_wide_and_narrow_screens(
     document["policies"][0]["name"] = name
     document["take"] = {"name": name, "verdict": "better", "objections": []}
     page = render(document)
-    asked = ("table", "td.lane svg", "svg.curve", ".moment")
+    asked = ("table", "td.lane svg", "svg.curve", "details[open] .moment")
     seen, console = look(tmp_path, (1280, page), (390, page), asked=asked)
     assert console == []
     for view in seen:
@@ -278,7 +278,7 @@ def test_the_page_opens_offline_on_wide_and_narrow_screens(
         assert view["visible"]["td.lane svg"] == 3
         assert view["visible"]["svg.curve"] == 1
         assert view["visible"]["table"] >= 4
-        assert view["visible"][".moment"] == 10  # of the one to take
+        assert view["visible"]["details[open] .moment"] == 10  # of the one to take
 
 
 def test_numbers_of_the_document_are_finite(document: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from dql_ros.convert.bag_episodes import read_bag_episodes
 from dql_ros.convert.recorded_episode import RecordedEpisode
 from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import NodeProcess, environment_of
+from dql_ros.tools.shadow import ShadowSource, read_shadow
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE, Told, state_of, trigger
 from tests.ros.nodes.robot import Robot
@@ -368,3 +369,11 @@ def test_a_recording_has_both_and_the_contract_finds_each(
     assert len(policys) > 10
     np.testing.assert_allclose(driven, np.tile(DRIVEN, (len(driven), 1)))
     np.testing.assert_allclose(policys, scripted.ACTION)
+    source = ShadowSource(robots, space, resolve_topic(POLICY_NODE, space), needs_rewards=False)
+    with Bag(tmp_path / "bag") as bag:
+        read = read_shadow(bag, source)
+    both = max(read.episodes, key=lambda each: len(each.episode))
+    acted = np.isfinite(both.commands).all(axis=1)
+    assert acted.sum() > 10
+    np.testing.assert_allclose(both.commands[acted], scripted.ACTION, rtol=1e-6)
+    np.testing.assert_allclose(both.episode.actions[acted][0], DRIVEN, rtol=1e-6)
