@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from dql_core.cli import judgement
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, DqlError
 from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import judge
 from dql_ros.cli import judge as verb
@@ -204,52 +204,70 @@ def test_policies_are_valued_by_the_episodes_of_the_recording(
     assert document["behaviour"]["value"]["mean"] < 0
 
 
-@pytest.mark.slow
+SHADOWED = {"contract": Path("arm.yaml")}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (
-            ("--shadow", "plain", "--contract", "arm.yaml"),
+            SHADOWED | {"shadow": ["plain"]},
             f"plain: is no recording of shadow mode: it has no command on {SHADOW}; record one "
             "with 'ros2 launch dql_ros policy.launch.py contract:=… policy:=… shadow:=true "
             "record:=true'",
         ),
         (
-            ("--shadow", "other", "--contract", "arm.yaml"),
+            SHADOWED | {"shadow": ["other"]},
             f"other: is no recording of shadow mode: it has no command on {SHADOW}; there are "
             "those of /other: say so with --node",
         ),
         (
-            ("--shadow", "late", "--contract", "arm.yaml"),
+            SHADOWED | {"shadow": ["late"]},
             "late: no shadow command falls into an episode: record while the policy node is "
             "active and somebody drives",
         ),
-        (("--shadow", "plain"), "--shadow plain: needs the robot's contract"),
-        ((), "nothing to judge: name runs, checkpoints or bundles, or a recording of shadow"),
-        (("--contract", "arm.yaml", "run"), "--contract is for --shadow only"),
+        ({"shadow": ["plain"]}, "--shadow plain: needs the robot's contract"),
+        ({}, "nothing to judge: name runs, checkpoints or bundles, or a recording of shadow"),
+        (SHADOWED | {"policies": ["run"]}, "--contract is for --shadow only"),
         (
-            ("--shadow", "plain", "--contract", "arm.yaml", "--require", "better"),
+            SHADOWED | {"shadow": ["plain"], "require": "better"},
             "--require better needs a policy",
         ),
         (
-            ("--shadow", "plain", "--contract", "arm.yaml", "--dataset", "data"),
+            SHADOWED | {"shadow": ["plain"], "dataset": ["data"]},
             "--shadow and --dataset cannot be used together",
         ),
         (
-            ("--shadow", "other", "--node", "other", "--contract", "imitated.yaml", "run"),
+            {
+                "shadow": ["other"],
+                "node": "other",
+                "contract": Path("imitated.yaml"),
+                "policies": ["run"],
+            },
             "other: every reward is 0, by which no policy can be valued: leave the policies out",
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_makes_nothing(
-    place: Path, words: tuple[str, ...], told: str
+def test_a_mistake_is_told_with_its_remedy_and_makes_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch, words: dict[str, Any], told: str
 ) -> None:
-    before = sorted(os.listdir(place))
-    done = dql("judge", "--out", "out", *words, cwd=place)
+    monkeypatch.chdir(place)
+    before = sorted(os.listdir())
+    for name in ("shadow", "policies"):
+        words = words | {name: [Path(each) for each in words.get(name, ())]}
+    with pytest.raises(DqlError) as refused:
+        verb.judge(Path("out"), **words)
+    assert str(refused.value).startswith(told)
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line(place: Path) -> None:
+    done = dql("judge", "--out", "out", "--shadow", "plain", "--contract", "arm.yaml", cwd=place)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"dql: {told}")
-    assert sorted(os.listdir(place)) == before
+    assert line.startswith("dql: plain: is no recording of shadow mode")
+    assert not (place / "out").exists()
 
 
 @pytest.fixture(scope="module", name="place")
