@@ -132,8 +132,9 @@ class Policies:
             self._trained_on[key] = _learned_episodes(config)
         learned = self._trained_on[key]
         if learned is None:
-            where = listed(config.data.datasets) or "no dataset"
-            return [f"whether it was trained on these episodes is unknown: {where} cannot be read"]
+            names = listed(config.data.datasets)
+            why = f"{names} cannot be read" if names else "it names no dataset"
+            return [f"whether it was trained on these episodes is unknown: {why}"]
         if seen := sum(each in learned for each in asked):
             return [f"it was trained on {seen} of these {len(asked)} episodes, which flatters it"]
         return []

@@ -27,7 +27,12 @@ def make_config(**sections: Any) -> TrainConfig:
     tiny: dict[str, dict[str, Any]] = {
         "run": {"steps": 100},
         "diffusion": {"schedule": "vp"},
-        "policy": {"width": 8, "learning_rate": 3e-4, "ema_every": 1},
+        "policy": {
+            "width": 8,
+            "learning_rate": 3e-4,
+            "max_imitation_ratio": None,
+            "ema_every": 1,
+        },
         "critic": {"width": 8, "learning_rate": 3e-4, "layer_norm": False},
     }
     merged = {name: tiny.get(name, {}) | values for name, values in sections.items()}
