@@ -104,6 +104,7 @@ def export_untrained(folder: Path, num_diffusion_steps: int, kind: str = "diffus
     """
     import torch
 
+    from benchmarks.yardstick import with_the_papers_work
     from dql_core.algo.registry import make_agent
     from dql_core.config import TrainConfig
     from dql_core.export.bundle import export_bundle
@@ -117,7 +118,7 @@ def export_untrained(folder: Path, num_diffusion_steps: int, kind: str = "diffus
     sections: dict[str, Any] = {"policy": {"kind": kind}}
     if kind == "diffusion":
         sections["diffusion"] = {"num_diffusion_steps": num_diffusion_steps}
-    config = TrainConfig.model_validate(sections)
+    config = TrainConfig.model_validate(with_the_papers_work(sections))
     torch.manual_seed(0)
     checkpoint = Checkpoint(
         spec=spec,

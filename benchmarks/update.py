@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.yardstick import Yardstick
+from benchmarks.yardstick import Yardstick, with_the_papers_work
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
@@ -129,12 +129,9 @@ def cost_curves() -> None:
 def updater(
     settings: dict[str, Any], batch_size: int, kind: type[DiffusionQL] = DiffusionQL
 ) -> Callable[[], Any]:
-    """Return the update of a new agent on one batch of random numbers.
-
-    The agent has the paper's networks, as the yardstick has.
-    """
+    """Return the update of a new agent on one batch of random numbers."""
     torch.manual_seed(0)
-    config = TrainConfig.model_validate({"preset": "paper", **settings})
+    config = TrainConfig.model_validate(with_the_papers_work(settings))
     agent = kind(config, OBSERVATION_SIZE, ACTION_SIZE, torch.Generator())
     batch = Batch(
         observation=torch.randn(batch_size, OBSERVATION_SIZE),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,20 @@ from torch.nn import functional
 N, DISCOUNT, TAU, ETA = 5, 0.99, 0.005, 1.0
 GRADIENT_CLIP, LEARNING_RATE = 9.0, 3e-4
 EMA_DECAY, EMA_EVERY = 0.995, 5
+
+
+def with_the_papers_work(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return settings of our agent without what its defaults do beyond the yardstick's work.
+
+    Args:
+        settings: By section.
+    """
+    left_out: dict[str, dict[str, Any]] = {
+        "policy": {"max_imitation_ratio": None},
+        "critic": {"layer_norm": False},
+    }
+    sections = [*settings, *(name for name in left_out if name not in settings)]
+    return {name: {**left_out.get(name, {}), **settings.get(name, {})} for name in sections}
 
 
 class SinusoidalEmbedding(nn.Module):

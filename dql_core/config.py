@@ -386,11 +386,14 @@ class TrainConfig(StrictModel):
     @model_validator(mode="after")
     def _keys_are_the_agents(self) -> TrainConfig:
         policy, has_one_action = self.policy, self.agent in DETERMINISTIC_AGENTS
+        is_usual = policy.max_imitation_ratio in (None, PolicyConfig().max_imitation_ratio)
         wrong = ""
         if policy.kind == "mean_flow" and has_one_action:
             wrong = "policy.kind: mean_flow, which makes actions of noise: set that to diffusion"
         elif self.critic.kind == "expectile" and has_one_action:
             wrong = "critic.kind: expectile, which ranks several actions: set that to policy"
+        elif self.agent != "diffusion_ql" and not is_usual:
+            wrong = "policy.max_imitation_ratio, which limits guidance: set that to null"
         if wrong:
             raise ValueError(f"{self.agent} does not go with {wrong}, or use diffusion_ql")
         return self

@@ -10,7 +10,7 @@ import re
 import types
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
@@ -353,15 +353,16 @@ class _PlainLoader(_SafeLoader):
         node = super().compose_node(parent, index)
         self._open -= 1
         if is_alias:
-            self._require(node in self._extents, "contains itself", node)
+            if node not in self._extents:
+                self._refuse("contains itself", node)
         elif node is not None:
             self._extents[node] = self._extent(node)
         return node
 
     def _extent(self, node: Node) -> tuple[int, int]:
         if isinstance(node, ScalarNode):
-            is_short = node.tag == _TEXT or len(node.value) <= MAX_NUMBER_LENGTH
-            self._require(is_short, f"has a number of {len(node.value)} characters", node)
+            if node.tag != _TEXT and len(node.value) > MAX_NUMBER_LENGTH:
+                self._refuse(f"has a number of {len(node.value)} characters", node)
             return 1, 0
         children = node.value
         if isinstance(node, MappingNode):
@@ -378,7 +379,8 @@ class _PlainLoader(_SafeLoader):
         keys = [key for key, _ in mapping.value if isinstance(key, ScalarNode)]
         # Of numbers, unlike texts, somebody can choose many that Python's hash takes for the same.
         others = sum(key.tag != _TEXT for key in keys)
-        self._require(others <= MAX_OTHER_KEYS, f"has {others} keys that are not texts", mapping)
+        if others > MAX_OTHER_KEYS:
+            self._refuse(f"has {others} keys that are not texts", mapping)
         for key in keys:
             line = key.start_mark.line + 1
             if first := lines.get((key.tag, key.value)):
@@ -389,11 +391,12 @@ class _PlainLoader(_SafeLoader):
             lines[key.tag, key.value] = line
 
     def _require_within(self, size: int, depth: int, node: Node | None = None) -> None:
-        limit = self._max_values
-        self._require(size <= limit, f"expands to more than {limit:,} values", node)
-        self._require(depth <= MAX_DEPTH, f"is nested more than {MAX_DEPTH} deep", node)
+        if size > self._max_values:
+            self._refuse(f"expands to more than {self._max_values:,} values", node)
+        if depth > MAX_DEPTH:
+            self._refuse(f"is nested more than {MAX_DEPTH} deep", node)
 
-    def _require(self, holds: bool, problem: str, node: Node | None = None) -> None:
-        if not holds:
-            where = "" if node is None else f"what begins in line {node.start_mark.line + 1} "
-            raise yaml.YAMLError(f"{where}{problem}")
+    @staticmethod
+    def _refuse(problem: str, node: Node | None) -> NoReturn:
+        where = "" if node is None else f"what begins in line {node.start_mark.line + 1} "
+        raise yaml.YAMLError(f"{where}{problem}")

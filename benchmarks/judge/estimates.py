@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import Judged, judge
 from dql_core.export.candidates import Policies
 from dql_core.runtime.policy import Decision
-from dql_core.training.checkpoint import Checkpoint, load_checkpoint
+from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.preparation import learned_rewards
 from dql_core.training.validation import HeldOut
 
@@ -100,7 +99,9 @@ class Estimates:
 def policy_of(made: Made, folder: Path) -> TorchPolicy:
     """Return what acts as a policy was made to."""
     run = load_checkpoint(folder / made.checkpoint)
-    return _policy(run, made)
+    selection = run.config.selection.model_copy(update=made.selection)
+    config = run.config.model_copy(update={"selection": selection})
+    return torch_policy(run.agent, config, run.normalizer, run.spec)
 
 
 def td_error(made: Made, folder: Path, held_out: LoadedDataset) -> float | None:
@@ -160,13 +161,6 @@ def estimate(
         ),
         asked,
     )
-
-
-def _policy(run: Checkpoint, made: Made) -> TorchPolicy:
-    config: Any = run.config
-    selection = config.selection.model_copy(update=made.selection)
-    config = config.model_copy(update={"selection": selection})
-    return torch_policy(run.agent, config, run.normalizer, run.spec)
 
 
 def _estimated(judged: Judged) -> Estimated:

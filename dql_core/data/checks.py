@@ -52,7 +52,7 @@ def check_dataset(
     findings = list(_constant_dimensions(dataset))
     if config.data.normalize_observations:
         findings += _nearly_constant_observations(dataset)
-    findings += _short_episodes(dataset)
+    findings += _short_episodes(dataset, config)
     if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
             raise DatasetError(
@@ -173,14 +173,16 @@ def _extremes(
     return low, high
 
 
-def _short_episodes(dataset: LoadedDataset) -> Iterator[Finding]:
-    """Find episodes that were cut after a single transition."""
+def _short_episodes(dataset: LoadedDataset, config: TrainConfig) -> Iterator[Finding]:
+    """Find episodes that were cut before a transition of ``n_step`` steps fits into them."""
+    needed = max(config.data.n_step, 2) if config.learns_values else 2
     lengths = [len(episode) for episode in dataset.episodes if not episode.terminated]
-    short = sum(length < 2 for length in lengths)
+    short = [length for length in lengths if length < needed]
     if short:
         yield Finding(
-            f"{short} of {len(dataset.episodes)} episodes end without a termination after a "
-            f"single transition: see how the recording is cut into episodes"
+            f"{len(short)} of {len(dataset.episodes)} episodes end without a termination after "
+            f"fewer than {needed} transitions (the shortest after {min(short)}): see how the "
+            f"recording is cut into episodes"
         )
 
 

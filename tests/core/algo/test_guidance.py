@@ -144,3 +144,16 @@ def test_a_ratio_that_no_guidance_can_keep_is_refused(value: float) -> None:
     document: dict[str, Any] = {"policy": {"max_imitation_ratio": value}}
     with pytest.raises(ConfigError, match="max_imitation_ratio"):
         parse(document, TrainConfig, "x.yaml", ConfigError)
+
+
+@pytest.mark.parametrize("agent", ["td3_bc", "diffusion_bc"])
+def test_an_agent_without_such_guidance_refuses_another_limit(agent: str) -> None:
+    document: dict[str, Any] = {"agent": agent, "policy": {"max_imitation_ratio": 1.1}}
+    with pytest.raises(ConfigError, match=rf"{agent} does not go with policy.max_imitation_ratio"):
+        parse(document, TrainConfig, "x.yaml", ConfigError)
+
+
+@pytest.mark.parametrize("agent", ["td3_bc", "diffusion_bc"])
+def test_what_a_run_of_any_agent_saved_is_read_again(agent: str) -> None:
+    saved = TrainConfig.model_validate({"agent": agent}).model_dump(mode="json")
+    assert parse(saved, TrainConfig, "config.yaml", ConfigError).agent == agent

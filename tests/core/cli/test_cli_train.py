@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = """
 run: {steps: 20, batch_size: 8, log_every: 1, num_threads: 1}
+data: {n_step: 1}
 policy: {width: 8}
 critic: {width: 8}
 """

@@ -144,10 +144,13 @@ def test_episodes_that_were_cut_short_are_counted() -> None:
     dataset = dataset_of(
         episode(9), episode(1, terminated=False), episode(3, terminated=False), episode(1)
     )
-    assert check(dataset)[1] == [
-        "1 of 4 episodes end without a termination after a single transition: see how the "
-        "recording is cut into episodes"
+    assert check(dataset, data={"n_step": 1})[1] == [
+        "1 of 4 episodes end without a termination after fewer than 2 transitions (the shortest "
+        "after 1): see how the recording is cut into episodes"
     ]
+    assert "2 of 4 episodes end" in check(dataset, data={"n_step": 4})[1][0]
+    imitated = check(dataset, agent="diffusion_bc", data={"n_step": 4})[1]
+    assert imitated == check(dataset, data={"n_step": 1})[1]
 
 
 @pytest.mark.parametrize(("size", "factor"), [(1e-4, 1e6), (2e5, 1e-3)])

@@ -85,7 +85,7 @@ def test_metadata_that_stand_for_too_much_are_soon_refused(
     before = time.process_time()
     with pytest.raises(BagError, match=words) as caught:
         Bag(bag)
-    assert time.process_time() - before < 15  # seconds, where all of it would take hours
+    assert time.process_time() - before < 5
     assert "\n" not in str(caught.value)
 
 
