@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
 from dql_core.presets import PresetName, with_preset, without_retired_keys
+from dql_core.runtime.policy import Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
 # Far beyond what is of use, and within what a computer can do: a configuration may be somebody
@@ -45,17 +46,16 @@ class RunConfig(StrictModel):
         steps: Number of updates.
         batch_size: Transitions in an update, B.
         seed: Seeds initial weights, batches and the diffusion's noise.
-        learning_rate_decay: ``cosine`` falls to zero over all steps, one step at a time;
-            ``cosine_every_50_epochs`` moves along that curve once in 50,000 updates by what one
-            of 1,000 should move, as the paper's code does: practically no decay at all.
+        learning_rate_decay: ``cosine`` falls to zero over all steps; ``cosine_every_50_epochs``
+            moves along that curve once in 50,000 updates by what one of 1,000 should move, as
+            the paper's code does: practically no decay at all.
         log_every: Updates between two lines of metrics.
         checkpoint_every: Updates between two checkpoints; the last update always makes one.
         device: Where the networks are; ``auto`` takes CUDA if there is one.
         num_threads: Threads of a CPU operation; 0 leaves the choice to torch.
-        execution: ``compiled`` turns an update into machine code of its own, which takes a
-            minute before the first one; ``eager`` runs it operation by operation; ``auto``
-            compiles what is long enough to gain from it. On CUDA, ``compiled`` and ``auto``
-            capture the update as a CUDA graph.
+        execution: ``compiled`` turns an update into machine code, which takes a minute; ``eager``
+            runs it operation by operation; ``auto`` compiles what is long enough to gain from it.
+            On CUDA, ``compiled`` and ``auto`` capture the update as a CUDA graph.
         precision: Of the matrix products; weights, losses and optimisers are float32 always.
     """
 
@@ -190,29 +190,30 @@ class CriticConfig(StrictModel):
     """The critics and how they learn; no part of Diffusion-BC.
 
     Attributes:
-        kind: Which values they learn. Those of the ``policy``, as in the paper: it takes the next
-            actions in their targets. ``expectile``: none but the data's actions enter, and a
-            value of the next observation takes the place of the next action (implicit Q-learning,
-            arXiv 2110.06169); with policy.eta 0, candidates are imitated and ranked by these
-            critics (IDQL, arXiv 2304.10573).
-        expectile: Of ``expectile``: the nearer to 1, the nearer is a state's value to that of the
-            best of the data's actions there; 0.5 is their mean.
+        kind: Those of the ``policy``, as in the paper: it takes the next actions in targets.
+            ``expectile``: only the data's actions enter, and a value of the next observation
+            takes the place of the next action (implicit Q-learning, arXiv 2110.06169); with
+            policy.eta 0, candidates are imitated and ranked by it (IDQL, arXiv 2304.10573).
+        expectile: Of ``expectile``: 0.5 is the mean value of the data's actions in a state; the
+            nearer to 1, the nearer it is to the best.
         width: Units of a hidden layer.
         depth: Number of hidden layers.
         layer_norm: Normalise hidden layers, against runaway values; not so in the paper.
+        dueling: Learn a state's value apart, and in the critics what it leaves, which depends on
+            the action only as far as the data asks.
         learning_rate: Adam's step size at the start; 3e-4 in the paper's code.
         gradient_clip: Largest norm of all critics' gradient; null for no limit.
         discount: Weight of the value of the next observation, gamma.
         tau: How far the target critics move towards the critics in an update.
-        max_q_samples: Next actions sampled for a target, the best of which counts: 1 is the
-            plain backup, more is the paper's max-Q backup (10 there).
-        bound_targets: Clip targets to the discounted returns that the rewards of the data allow:
-            the smallest and the largest reward, earned in every step up to the length of the
-            longest episode, or for ever if an episode is truncated. The paper has no such bounds.
+        max_q_samples: Next actions sampled for a target, of which the best counts: more than 1 is
+            the paper's max-Q backup (10 there).
+        bound_targets: Clip targets to the discounted returns that the data's rewards allow: the
+            smallest and the largest, earned in every step up to the length of the longest
+            episode, or for ever if an episode is truncated. The paper has no such bounds.
         num_critics: How many critics there are; two in the paper.
-        lower_bound: How critics are taken together. As in the paper if null: the smallest makes
-            targets and ranks, and one, drawn anew for each update, guides the policy. A number k
-            makes it the mean minus k standard deviations over the critics in all three.
+        lower_bound: How critics are taken together. If null, as in the paper: the smallest makes
+            targets and ranks, and one, drawn for each update, guides. A number k makes it the mean
+            minus k standard deviations over the critics in all three.
     """
 
     kind: Literal["policy", "expectile"] = "policy"
@@ -220,6 +221,7 @@ class CriticConfig(StrictModel):
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
     layer_norm: bool = True
+    dueling: bool = False
     learning_rate: float = Field(default=1e-3, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     discount: float = Field(default=0.99, ge=0, lt=1)
@@ -269,21 +271,20 @@ class SelectionConfig(StrictModel):
 
     Attributes:
         num_candidates: Actions sampled for a decision, K.
-        rule: ``softmax`` draws a candidate by its value, ``greedy`` takes the best, ``first``
-            takes the first; a policy without values takes the first.
-        temperature: Of ``softmax``.
-        temperature_scale: What the temperature counts in: ``relative`` to the standard deviation
-            of the values over the candidates, or ``raw`` values as in the paper, where the choice
-            depends on the scale of the rewards.
-        weights: The averaged policy (``ema``) or the one of the last update (``online``), which
-            the paper's code evaluates.
-        critics: Which critics rank: the ``target`` critics, those of the last update
-            (``online``), or ``untrained`` ones, with which the paper's code is left after it has
-            loaded a model.
+        rule: ``softmax`` draws a candidate by its value, ``greedy`` takes the best, ``mode`` what
+            most agree on, the better ones the more, ``first`` the first. A policy without values
+            takes ``mode`` or the first.
+        temperature: Of ``softmax`` and of the weights of ``mode``.
+        temperature_scale: ``relative`` to the standard deviation of the values over the
+            candidates, or ``raw`` as in the paper, where the scale of the rewards counts.
+        weights: Of the averaged policy (``ema``) or of the last update (``online``), as in the
+            paper's code.
+        critics: Which critics rank: the ``target`` critics, those of the last update (``online``),
+            or ``untrained`` ones, which the paper's code is left with when it loads a model.
     """
 
     num_candidates: int = Field(default=50, ge=1, le=10_000)
-    rule: Literal["softmax", "greedy", "first"] = "softmax"
+    rule: Selection = "softmax"
     temperature: float = Field(default=1.0, gt=0)
     temperature_scale: Literal["relative", "raw"] = "relative"
     weights: Literal["ema", "online"] = "ema"
@@ -439,8 +440,7 @@ class TrainConfig(StrictModel):
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as a yaml document."""
-        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-        return text
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
     def hash(self) -> str:
         """SHA-256 of the configuration's meaning: comments and key order do not change it."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dql_core.algo.losses import bootstrapped_target, pessimistic
+from dql_core.algo.losses import bootstrapped_target, critic_loss, pessimistic
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
@@ -26,6 +26,20 @@ class Targets(NamedTuple):
 
     values: Tensor
     clipped: Tensor
+
+
+class CriticLoss(NamedTuple):
+    """What the critics minimise, and what is measured on the way.
+
+    Attributes:
+        total: With what the state's value adds, a scalar with gradients.
+        error: Squared error of the critics, summed over them, a scalar.
+        q_values: Of the data's actions, shape (E, B).
+    """
+
+    total: Tensor
+    error: Tensor
+    q_values: Tensor
 
 
 class Critics:
@@ -54,6 +68,7 @@ class Critics:
             critic.depth,
             num_critics=critic.num_critics,
             layer_norm=critic.layer_norm,
+            dueling=critic.dueling,
         ).to(device)
         self.target = frozen_copy(self.online)
         self.modules: dict[str, nn.Module] = {"critic": self.online, "target_critic": self.target}
@@ -73,6 +88,22 @@ class Critics:
         """Clip targets from now on, if ``critic.bound_targets`` says so; unbounded before."""
         self._low.fill_(low)
         self._high.fill_(high)
+
+    def loss(self, batch: Batch, target: Tensor) -> CriticLoss:
+        """Return what the critics minimise.
+
+        Args:
+            batch: B transitions.
+            target: What their values should be, shape (B,).
+        """
+        online, total = self.online, torch.zeros_like(self._low)
+        q_values = online.advantages(batch.observation, batch.action).float()
+        if online.state_value is not None:
+            state_value = online.state_value(batch.observation).float()
+            q_values = state_value.detach() + q_values
+            total = (state_value - target).square().mean()
+        error = critic_loss(q_values, target)
+        return CriticLoss(error + total, error.detach(), q_values.detach())
 
     def estimate(self, q_values: Tensor) -> Tensor:
         """Return what the critics say together: (E, ...) -> (...)."""

@@ -16,7 +16,7 @@ from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.expectile import ExpectileCritics
 from dql_core.algo.generative_agent import GenerativeAgent
 from dql_core.algo.guidance import GuidanceLimit
-from dql_core.algo.losses import critic_loss, improvement_loss
+from dql_core.algo.losses import improvement_loss
 from dql_core.algo.noise import UpdateNoise
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
@@ -103,8 +103,9 @@ class DiffusionQL(GenerativeAgent[QLLosses]):
 
     def _learn_from_values(self, batch: Batch, noise: UpdateNoise) -> QLLosses:
         target = self._target(batch, noise.target)
-        loss_critic, q_data, q_magnitude = self._critic_losses(batch, target.values)
-        self.optimizers["critic"].step(loss_critic)
+        with self.execution.precision():
+            loss_critic = self.critics.loss(batch, target.values)
+        self.optimizers["critic"].step(loss_critic.total)
 
         eta = self._config.policy.eta
         guidance = eta * self.limit.weight if self.limit else None
@@ -120,9 +121,9 @@ class DiffusionQL(GenerativeAgent[QLLosses]):
         return QLLosses(
             imitation=imitation.detach(),
             improvement=improvement.detach(),
-            critic=loss_critic.detach(),
-            q_data=q_data.detach(),
-            q_magnitude=q_magnitude.detach(),
+            critic=loss_critic.error,
+            q_data=loss_critic.q_values.mean(),
+            q_magnitude=loss_critic.q_values.abs().mean(),
             q_target=target.values.mean(),
             targets_clipped=target.clipped,
             guidance=guidance,
@@ -134,12 +135,6 @@ class DiffusionQL(GenerativeAgent[QLLosses]):
         with self.execution.precision():
             sample = partial(self.policy.sample, averaged=True)
             return self.critics.targets(batch, sample, noise)
-
-    def _critic_losses(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Squared error of the critics, and mean and mean magnitude of their values."""
-        with self.execution.precision():
-            q_values = self.critics.online(batch.observation, batch.action).float()
-        return critic_loss(q_values, target), q_values.mean(), q_values.abs().mean()
 
     def _imitate_alone(self, batch: Batch, noise: UpdateNoise, imitation: Tensor) -> Tensor | None:
         """Let the twin imitate, and its loss limit the weight of the values from now on."""

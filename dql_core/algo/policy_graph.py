@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from dql_core.algo.agent import Agent
 from dql_core.algo.losses import pessimistic
-from dql_core.config import TrainConfig
+from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.models.actors import ActionSampler
 from dql_core.models.critic import CriticEnsemble
 from dql_core.normalize import Normalizer
+from dql_core.runtime.mode import ModeSeeker
 from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise, resolve_choice
 from dql_core.spec import PolicySpec
 
@@ -146,13 +147,17 @@ class TorchPolicy:
         self.choice = choice
         self._graph = graph
         self._normalizer = normalizer
+        self._seek: ModeSeeker | None = None
+        if choice.selection == "mode":
+            bounds = spec.action_low, spec.action_high
+            self._seek = ModeSeeker(*bounds, graph.temperature, graph.raw_temperature)
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
 
     def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
         """Sample an action for a raw observation, shape (O,)."""
-        return self._graph.decide(self._normalizer.bounded(observation), self._draw(rng))
+        return self._decide(observation, self._draw(rng))
 
     def act_for_each(
         self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
@@ -178,8 +183,11 @@ class TorchPolicy:
             Actions, shape (V, A); Q values, (V, K); candidates, (V, K, A).
         """
         steps, selection = zip(*map(self._draw, rngs), strict=True)
-        noise = Noise(np.stack(steps, axis=1), np.stack(selection))
-        return self._graph.decide(self._normalizer.bounded(observations), noise)
+        return self._decide(observations, Noise(np.stack(steps, axis=1), np.stack(selection)))
+
+    def _decide(self, observations: NDArray[np.float32], noise: Noise) -> Decision:
+        decision = self._graph.decide(self._normalizer.bounded(observations), noise)
+        return decision if self._seek is None else self._seek(decision)
 
     def _draw(self, rng: np.random.Generator) -> Noise:
         shape = self._graph.noise_shape(self.choice.num_candidates)
@@ -201,6 +209,8 @@ def policy_graph(agent: Agent, config: TrainConfig, normalizer: Normalizer) -> P
 
 def default_choice(agent: Agent, config: TrainConfig) -> Choice:
     """How a trained agent chooses unless the caller wants otherwise."""
+    if config.agent in DETERMINISTIC_AGENTS:
+        return Choice(1, "first")
     configured = Choice(config.selection.num_candidates, config.selection.rule)
     return resolve_choice(configured, agent.ranking_critic is not None)
 

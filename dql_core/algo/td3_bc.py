@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dql_core.algo.agent import BaseAgent
 from dql_core.algo.critics import Critics
-from dql_core.algo.losses import critic_loss, td3_bc_loss
+from dql_core.algo.losses import td3_bc_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise, diffusion_step
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
@@ -109,12 +109,11 @@ class TD3BC(BaseAgent[TD3BCLosses]):
         """Improve the critics; returns their losses in the order of `TD3BCLosses`."""
         with self.execution.precision():
             target = self.critics.targets(batch, self._smoothed_action, noise.target)
-            q_values = self.critics.online(batch.observation, batch.action).float()
-        loss = critic_loss(q_values, target.values)
-        self.optimizers["critic"].step(loss)
-        values = q_values.detach()
+            loss = self.critics.loss(batch, target.values)
+        self.optimizers["critic"].step(loss.total)
+        values = loss.q_values
         measures = values.mean(), values.abs().mean(), target.values.mean(), target.clipped
-        return loss.detach(), *measures
+        return loss.error, *measures
 
     def _learn_policy_from(self, batch: Batch) -> None:
         """Improve the policy and let the slow copies follow."""

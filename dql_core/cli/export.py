@@ -47,8 +47,9 @@ def export(
         Selection | None,
         typer.Option(
             "--selection",
-            help="How one of them is chosen: softmax (drawn by its value), greedy (the best) or "
-            "first. Default: the training configuration's; first for Diffusion-BC.",
+            help="How one of them is chosen: softmax (drawn by its value), greedy (the best), "
+            "mode (what most agree on) or first. Default: the training configuration's; first for "
+            "Diffusion-BC, unless that is mode.",
         ),
     ] = None,
     dataset: Annotated[

@@ -186,6 +186,20 @@ def critic_values(
 ) -> list[str]:
     """Return the value of ``actions``, (K, A) in [-1, 1], by each critic, shape (1, K).
 
+    What the state's value adds is computed once for all actions.
+    """
+    values = _values(builder, critic, observation, actions)
+    if critic.state_value is None:
+        return values
+    (state_value,) = _values(builder, critic.state_value.network, observation, None)
+    return [builder.add("Add", value, state_value) for value in values]
+
+
+def _values(
+    builder: OnnxBuilder, critic: CriticEnsemble, observation: Observation, actions: str | None
+) -> list[str]:
+    """Return what each network says of K actions, or of the state alone, shape (1, K) or (1, 1).
+
     The first layers of all critics are one matrix, whose part on the observation is applied once.
     The later ones are matrices of their own, since a batched product is not prepared in advance.
     """
@@ -222,15 +236,16 @@ def _first_layers(
     layer_norm: bool,
     layers: list[Linear],
     observation: Observation,
-    actions: str,
+    actions: str | None,
 ) -> list[str]:
-    """Return the negated activations of each critic's first layer, (K, width)."""
+    """Return the negated activations of each critic's first layer, (K, width) or (1, width)."""
     sign = 1.0 if layer_norm else -1.0
     weight = sign * np.concatenate([layer.weight for layer in layers], axis=1)
     bias = sign * np.concatenate([layer.bias for layer in layers])
     size = len(observation.std)
-    context = observation.linear(builder, Linear(weight[:size], bias))  # (1, E * width)
-    entering = builder.linear(actions, weight[size:], context)  # (K, E * width)
+    entering = observation.linear(builder, Linear(weight[:size], bias))  # (1, E * width)
+    if actions is not None:
+        entering = builder.linear(actions, weight[size:], entering)  # (K, E * width)
     if not layer_norm:
         return builder.split(negated_mish(builder, entering), len(layers), axis=1)
     parts = builder.split(entering, len(layers), axis=1)

@@ -26,6 +26,8 @@ class CriticEnsemble(nn.Module):
         num_critics: E.
         layer_norm: Normalise each hidden layer before its activation, without learned scale; it
             keeps values bounded for actions that the data never showed.
+        dueling: A state's value, `state_value`, is learned apart, and the networks learn what it
+            leaves, A in Q = V + A, which then depends on the action no more than the data asks.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class CriticEnsemble(nn.Module):
         *,
         num_critics: int = 2,
         layer_norm: bool = False,
+        dueling: bool = False,
     ) -> None:
         super().__init__()
         self.num_critics = num_critics
@@ -46,13 +49,27 @@ class CriticEnsemble(nn.Module):
             for size, next_size in itertools.pairwise(sizes)
         )
         self.layer_norm = layer_norm
+        self.state_value: StateValue | None = None
+        if dueling:
+            self.state_value = StateValue(observation_size, width, depth, layer_norm=layer_norm)
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Estimate the return of ``action`` by each critic, shape (E, B).
 
+        No gradient reaches `state_value`.
+
         Args:
             observation: Normalised observations, shape (B, O).
             action: Actions in the normalised space, shape (B, A).
+        """
+        return self._with_state_value(observation, self.advantages(observation, action))
+
+    def advantages(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Estimate what `state_value` leaves of the return, or all of it without one, (E, B).
+
+        Args:
+            observation: As in `forward`.
+            action: As in `forward`.
         """
         inputs = torch.cat([observation, action], dim=-1)
         return self._values(self._weights(), inputs.expand(self.num_critics, *inputs.shape))
@@ -65,7 +82,8 @@ class CriticEnsemble(nn.Module):
             action: Actions in the normalised space, shape (E, B, A).
         """
         shared = observation.expand(self.num_critics, *observation.shape)
-        return self._values(self._weights(), torch.cat([shared, action], dim=-1))
+        values = self._values(self._weights(), torch.cat([shared, action], dim=-1))
+        return self._with_state_value(observation, values)
 
     def one(self, index: Tensor, observation: Tensor, action: Tensor) -> Tensor:
         """Estimate the return with a single critic, at the price of one, shape (B,).
@@ -81,7 +99,14 @@ class CriticEnsemble(nn.Module):
             for layer in self._layers()
         ]
         inputs = torch.cat([observation, action], dim=-1)
-        return self._values(layers, inputs[None]).squeeze(0)
+        return self._with_state_value(observation, self._values(layers, inputs[None]).squeeze(0))
+
+    def _with_state_value(self, observation: Tensor, advantages: Tensor) -> Tensor:
+        if self.state_value is None:
+            return advantages
+        with torch.no_grad():
+            state_value: Tensor = self.state_value(observation)
+        return state_value + advantages
 
     def _weights(self) -> list[tuple[Tensor, Tensor]]:
         return [(layer.weight, layer.bias) for layer in self._layers()]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import BundleError, ConfigError, SpecMismatchError
 from dql_core.runtime.manifest import Manifest, read_bundle
+from dql_core.runtime.mode import ModeSeeker
 from dql_core.runtime.onnx_backend import OnnxBackend
 from dql_core.runtime.policy import (
     Choice,
@@ -53,6 +54,11 @@ class BundlePolicy:
         self._graph = graph
         self._warm_start = WarmStartNoise(warm_start) if warm_start else None
         self._bounds = manifest.observation_normalizer if bound_observations else None
+        self._seek: ModeSeeker | None = None
+        if choice.selection == "mode":
+            is_raw = manifest.temperature_scale == "raw"
+            bounds = self.spec.action_low, self.spec.action_high
+            self._seek = ModeSeeker(*bounds, manifest.temperature, is_raw)
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
@@ -73,7 +79,8 @@ class BundlePolicy:
         if self._bounds is not None:
             observation = self._bounds.bounded(observation)
         draw = draw_noise if self._warm_start is None else self._warm_start.draw
-        return self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
+        decision = self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
+        return decision if self._seek is None else self._seek(decision)
 
 
 def load_policy(

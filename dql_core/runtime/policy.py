@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.spec import PolicySpec
 
-Selection = Literal["softmax", "greedy", "first"]
+Selection = Literal["softmax", "greedy", "mode", "first"]
 _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
 
 
@@ -24,7 +24,8 @@ class Decision:
     """One sampled action, and what it was chosen from.
 
     Attributes:
-        action: The chosen action in the units of the spec and within its bounds, shape (A,).
+        action: The chosen action in the units of the spec and within its bounds, shape (A,); one
+            of the candidates, or by ``mode`` what is between them.
         q_values: The critic's value of each candidate, shape (K,); zeros without a critic.
         candidates: All sampled actions, shape (K, A).
     """
@@ -64,8 +65,9 @@ class Choice:
 
     Attributes:
         num_candidates: Candidates K sampled for an action.
-        selection: ``softmax`` draws one by its value, ``greedy`` takes the best, ``first`` the
-            first; only the last needs no critic, and then others need not be sampled.
+        selection: ``softmax`` draws one by its value, ``greedy`` takes the best, ``mode`` what
+            most of them agree on, the better ones the more (`dql_core.runtime.mode`), ``first``
+            the first; the last two need no critic, and the last no other candidates.
     """
 
     num_candidates: int
@@ -90,20 +92,22 @@ def resolve_choice(
         ConfigError: If the policy cannot choose in this way.
     """
     if selection is None:
-        selection = default.selection if has_critic else "first"
+        needs_none = has_critic or default.selection == "mode"
+        selection = default.selection if needs_none else "first"
     if selection not in get_args(Selection):
-        raise ConfigError(f"selection is '{selection}': it must be softmax, greedy or first")
+        raise ConfigError(f"selection is '{selection}': it must be softmax, greedy, mode or first")
     if num_candidates is not None and num_candidates < 1:
         raise ConfigError(f"num_candidates is {num_candidates}: a policy samples at least 1")
-    if not has_critic and selection != "first":
+    if not has_critic and selection not in ("first", "mode"):
         raise ConfigError(
-            f"selection '{selection}' needs a critic, which this policy does not have: use 'first'"
+            f"selection '{selection}' needs a critic, which this policy does not have: use "
+            f"'first' or 'mode'"
         )
     if selection == "first":
         if num_candidates is not None and num_candidates > 1:
             raise ConfigError(
                 f"num_candidates is {num_candidates}, but selection 'first' looks at one only: "
-                f"use 1{', softmax or greedy' if has_critic else ''}"
+                f"use 1, {'softmax, greedy or mode' if has_critic else 'or mode'}"
             )
         return Choice(1, selection)
     return Choice(num_candidates or default.num_candidates, selection)

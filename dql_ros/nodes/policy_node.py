@@ -27,7 +27,7 @@ PARAMETERS = (
         "selection",
         "bundle",
         "how one of them is chosen; bundle: the bundle's own way",
-        choices=("bundle", "softmax", "greedy", "first"),
+        choices=("bundle", "softmax", "greedy", "mode", "first"),
     ),
     Parameter(
         "warm_start",

@@ -94,7 +94,15 @@ def naive_critic(net: CriticEnsemble, index: int, observation: Tensor, action: T
         features = features if depth == 0 else nn.functional.mish(features)
         weights = dict(layer.named_parameters())
         features = features @ weights["weight"][index] + weights["bias"][index]
-    return features[:, 0]
+    values: Tensor = features[:, 0]
+    if net.state_value is not None:
+        values = values + naive_state_value(net, observation).detach()
+    return values
+
+
+def naive_state_value(net: CriticEnsemble, observation: Tensor) -> Tensor:
+    assert net.state_value is not None
+    return naive_critic(net.state_value.network, 0, observation, observation[:, :0])
 
 
 def naive_clean(
@@ -160,6 +168,8 @@ def naive_update(
     critics = range(config.critic.num_critics)
     q_values = [naive_critic(critic, e, batch.observation, batch.action) for e in critics]
     loss_critic = sum(nn.functional.mse_loss(q, target) for q in q_values)
+    if config.critic.dueling:
+        loss_critic += nn.functional.mse_loss(naive_state_value(critic, batch.observation), target)
     naive_step(critic, loss_critic, config.critic.learning_rate, config.critic.gradient_clip)
 
     alpha_bar = vp_alpha_bars()[noise.time][:, None].float()

@@ -43,6 +43,8 @@ SWITCHES: list[dict[str, Any]] = [
     {"policy": {"policy_gradient": "one_step", "eta": 5.0}},
     {"policy": {"policy_gradient": "one_step", "eta": 5.0}, "diffusion": {"prediction": "x0"}},
     {"critic": {"layer_norm": True}},
+    {"critic": {"dueling": True}},
+    {"critic": {"dueling": True, "layer_norm": True, "lower_bound": 1.0}},
     {"critic": {"max_q_samples": 4}},
     {"critic": {"num_critics": 5}},
     {"critic": {"num_critics": 3, "layer_norm": True, "max_q_samples": 4}},

@@ -98,6 +98,8 @@ def test_the_critics_of_the_configuration_are_exported(critics: str) -> None:
         {"num_critics": 1},
         {"num_critics": 5, "layer_norm": True},
         {"lower_bound": 1.0},
+        {"dueling": True},
+        {"dueling": True, "layer_norm": False, "num_critics": 3, "lower_bound": 1.0},
         {"num_critics": 7, "lower_bound": 0.3},
         {"num_critics": 64, "lower_bound": 4.0},
     ],

@@ -100,6 +100,21 @@ def test_each_critic_equals_an_mlp_of_its_own(layer_norm: bool, number: int) -> 
         torch.testing.assert_close(values[index], features.squeeze(-1))
 
 
+def test_dueling_critics_add_the_value_of_the_state_which_takes_no_gradient_from_them() -> None:
+    critic = CriticEnsemble(3, 2, width=8, depth=2, num_critics=3, layer_norm=True, dueling=True)
+    observation, action = torch.randn(6, 3), torch.randn(6, 2)
+    assert critic.state_value is not None
+    summed = critic.state_value(observation) + critic.advantages(observation, action)
+    values = critic(observation, action)
+    torch.testing.assert_close(values, summed)
+    torch.testing.assert_close(critic.one(torch.tensor(1), observation, action), summed[1])
+    own = action.expand(3, -1, -1)
+    torch.testing.assert_close(critic.each(observation, own), summed)
+    values.sum().backward()
+    assert all(parameter.grad is None for parameter in critic.state_value.parameters())
+    assert all(parameter.grad is not None for parameter in critic.layers.parameters())
+
+
 def test_the_two_critics_start_apart() -> None:
     values = CriticEnsemble(3, 2)(torch.randn(6, 3), torch.randn(6, 2))
     assert (values[0] - values[1]).abs().min() > 0

@@ -13,6 +13,7 @@ DEFAULT = Choice(50, "softmax")
         (8, None, Choice(8, "softmax")),
         (None, "greedy", Choice(50, "greedy")),
         (8, "greedy", Choice(8, "greedy")),
+        (8, "mode", Choice(8, "mode")),
         (None, "first", Choice(1, "first")),
         (1, "first", Choice(1, "first")),
     ],
@@ -27,14 +28,25 @@ def test_policy_without_critic_takes_its_only_candidate() -> None:
     assert resolve_choice(DEFAULT, has_critic=False) == Choice(1, "first")
 
 
+def test_candidates_agree_without_a_critic_too() -> None:
+    own = Choice(20, "mode")
+    assert resolve_choice(own, has_critic=False) == own
+    assert resolve_choice(DEFAULT, False, 8, "mode") == Choice(8, "mode")
+
+
 @pytest.mark.parametrize(
     ("has_critic", "num_candidates", "selection", "words"),
     [
         (True, 0, None, "num_candidates is 0: a policy samples at least 1"),
-        (True, 9, "first", "num_candidates is 9, but .* use 1, softmax or greedy"),
-        (False, 9, None, "num_candidates is 9, but selection 'first' looks at one only: use 1$"),
-        (False, None, "greedy", "selection 'greedy' needs a critic, .* use 'first'"),
-        (True, None, "best", "selection is 'best': it must be softmax, greedy or first"),
+        (True, 9, "first", "num_candidates is 9, but .* use 1, softmax, greedy or mode"),
+        (
+            False,
+            9,
+            None,
+            "num_candidates is 9, but selection 'first' looks at one only: use 1, or mode$",
+        ),
+        (False, None, "greedy", "selection 'greedy' needs a critic, .* use 'first' or 'mode'"),
+        (True, None, "best", "selection is 'best': it must be softmax, greedy, mode or first"),
     ],
 )
 def test_impossible_choice_is_refused(
