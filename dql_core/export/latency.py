@@ -153,7 +153,6 @@ def measure_bundle(
         policy = load_policy(
             bundle,
             num_candidates=count,
-            selection=None if manifest.has_critic else "first",
             backend=named_backend(backend, device),
         )
         rng = np.random.default_rng(0)
@@ -170,8 +169,8 @@ def measure_bundle(
 
 
 def _numbers_of_candidates(manifest: Manifest) -> list[int]:
-    """Return the numbers that are worth measuring; without a critic there is one candidate."""
-    if not manifest.has_critic or manifest.selection == "first":
+    """Return the numbers that are worth measuring; the first candidate is the only one."""
+    if manifest.selection == "first":
         return [1]
     return sorted({*NUMBERS_OF_CANDIDATES, manifest.num_candidates})
 

@@ -88,10 +88,10 @@ class Manifest(StrictModel):
         spec: `PolicySpec.to_json`.
         normalizer: `Normalizer.to_json`.
         sampler: How candidates are sampled.
-        has_critic: Whether candidates can be ranked; without a critic the first one is taken.
+        has_critic: Whether candidates can be ranked.
         num_candidates: Candidates K sampled for an action unless the caller wants otherwise.
         selection: How one of them is chosen unless the caller wants otherwise.
-        temperature: Temperature of ``softmax``.
+        temperature: Of ``softmax`` and of the weights of ``mode``.
         temperature_scale: ``relative`` to the standard deviation of Q over the candidates, or
             ``raw``.
         parity: How far the graph is from the original.

@@ -14,11 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import FEWEST_TO_AGREE, Decision
 
-# For the median candidate, one in so many candidates is within the kernel's width: ways of doing
-# the task that as many take stay apart.
-NEIGHBOURS = 5
 SHIFTS = 4
 # In squares of [-1, 1] units: candidates closer than its root are the same.
 _SMALLEST = 1e-12
@@ -69,13 +66,14 @@ def seek_mode(candidates: Array, weights: Array) -> Array:
         weights: Of each, not negative, shape (..., K).
 
     Returns:
-        Shape (..., A); of fewer than `NEIGHBOURS` the one with the largest weight.
+        Shape (..., A); of fewer than `FEWEST_TO_AGREE` the one with the largest weight.
     """
     centred = candidates - candidates.mean(axis=-2, keepdims=True)
     norms = np.square(centred).sum(axis=-1)
     distances = norms[..., :, None] + norms[..., None, :]
     distances -= 2.0 * centred @ centred.swapaxes(-1, -2)  # squared, (..., K, K)
-    rank = candidates.shape[-2] // NEIGHBOURS
+    # One in so many is within the kernel's width: ways that as many take stay apart.
+    rank = candidates.shape[-2] // FEWEST_TO_AGREE
     width = np.median(np.partition(distances, rank, axis=-1)[..., rank], axis=-1)[..., None]
     doubled = 2.0 * np.maximum(width, _SMALLEST)  # width is squared, (..., 1)
     density = (np.exp(-distances / doubled[..., None]) * weights[..., None, :]).sum(axis=-1)

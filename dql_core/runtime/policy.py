@@ -16,6 +16,8 @@ from dql_core.errors import ConfigError
 from dql_core.spec import PolicySpec
 
 Selection = Literal["softmax", "greedy", "mode", "first"]
+# Candidates that ``mode`` needs: one in so many is within its kernel.
+FEWEST_TO_AGREE = 5
 _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
 
 
@@ -110,7 +112,13 @@ def resolve_choice(
                 f"use 1, {'softmax, greedy or mode' if has_critic else 'or mode'}"
             )
         return Choice(1, selection)
-    return Choice(num_candidates or default.num_candidates, selection)
+    choice = Choice(num_candidates or default.num_candidates, selection)
+    if selection == "mode" and choice.num_candidates < FEWEST_TO_AGREE:
+        raise ConfigError(
+            f"num_candidates is {choice.num_candidates}, but selection 'mode' is what many agree "
+            f"on: sample at least {FEWEST_TO_AGREE}, or 20 to have little noise"
+        )
+    return choice
 
 
 class Noise(NamedTuple):

@@ -45,6 +45,7 @@ def test_candidates_agree_without_a_critic_too() -> None:
             None,
             "num_candidates is 9, but selection 'first' looks at one only: use 1, or mode$",
         ),
+        (True, 4, "mode", "num_candidates is 4, but selection 'mode' .* sample at least 5"),
         (False, None, "greedy", "selection 'greedy' needs a critic, .* use 'first' or 'mode'"),
         (True, None, "best", "selection is 'best': it must be softmax, greedy, mode or first"),
     ],

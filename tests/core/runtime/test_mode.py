@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dql_core.runtime.bundle_policy import load_policy
-from dql_core.runtime.mode import NEIGHBOURS, ModeSeeker, seek_mode
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.mode import ModeSeeker, seek_mode
+from dql_core.runtime.policy import FEWEST_TO_AGREE, Decision
 
 Array = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def even(count: int) -> Array:
 def density(candidates: Array, weights: Array, at: Array) -> Array:
     """Return the kernel density of (K, A) candidates at (N, A) points, without short cuts."""
     pairs = [sorted(np.sum((one - other) ** 2) for other in candidates) for one in candidates]
-    width = np.median([nearest[len(candidates) // NEIGHBOURS] for nearest in pairs])
+    width = np.median([nearest[len(candidates) // FEWEST_TO_AGREE] for nearest in pairs])
     squares = np.array([[np.sum((point - each) ** 2) for each in candidates] for point in at])
     return np.asarray(np.exp(-squares / (2 * width)) @ weights)
 
