@@ -26,6 +26,8 @@ class Method:
         source: Whose code learns.
         settings: Of our configuration, beyond its defaults.
         is_derived: Whether the rest is derived from the data, as `dql train` does it.
+        trained_as: Name of the method whose policies it takes: it only chooses among their
+            candidates in another way. Empty if it trains.
     """
 
     name: str
@@ -33,8 +35,11 @@ class Method:
     source: Source = "ours"
     settings: dict[str, Any] = field(default_factory=dict)
     is_derived: bool = False
+    trained_as: str = ""
 
 
+# A choice by what candidates agree on, of which fewer are enough.
+_MODE = {"selection.rule": "mode", "selection.num_candidates": 20}
 METHODS = {
     each.name: each
     for each in (
@@ -42,9 +47,16 @@ METHODS = {
         Method("d3rlpy_td3_bc", "TD3+BC of d3rlpy", "d3rlpy"),
         Method("d3rlpy_iql", "IQL of d3rlpy", "d3rlpy"),
         Method("diffusion_bc", "Diffusion-BC", settings={"agent": "diffusion_bc"}),
+        Method(
+            "diffusion_bc_mode",
+            "Diffusion-BC, mode",
+            settings={"agent": "diffusion_bc", **_MODE},
+            trained_as="diffusion_bc",
+        ),
         Method("td3_bc", "TD3+BC", settings={"agent": "td3_bc"}),
         Method("paper_preset", "Diffusion-QL, preset: paper", settings={"preset": "paper"}),
         Method("default", "Diffusion-QL"),
+        Method("default_mode", "Diffusion-QL, mode", settings=_MODE, trained_as="default"),
         Method("derived", "Diffusion-QL, derived", is_derived=True),
         Method(
             "one_step", "Diffusion-QL, one_step", settings={"policy.policy_gradient": "one_step"}

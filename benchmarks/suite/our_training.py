@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.suite.measuring import Clock, Plan, Rollouts
-from benchmarks.suite.rows import Point
+from benchmarks.suite.rows import Point, Row
+from dql_core.algo.policy_graph import torch_policy
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
-from dql_core.errors import DqlError
+from dql_core.errors import ConfigError, DqlError
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
@@ -99,6 +100,32 @@ def roll_out(plan: Plan, run: Path) -> list[Point]:
             print(f"{plan.name} step {step}: {curve[-1].score:.1f}", flush=True)
     rollouts.close()
     return curve
+
+
+def choose_otherwise(plan: Plan, config: TrainConfig, trained: Row, folder: Path) -> Point:
+    """Roll the last policy of a finished training out, choosing as a configuration says.
+
+    Args:
+        plan: What is measured.
+        config: Its section ``selection`` counts.
+        trained: The training's row, whose time counts.
+        folder: Where the training is.
+
+    Raises:
+        ConfigError: If it is no longer there, or did not come to its last update.
+    """
+    run, last = folder / "run", trained.curve[-1] if trained.curve else None
+    if last is None or last.step != plan.updates or last.step not in checkpoint_steps(run):
+        raise ConfigError(f"{run}: has no policy of its last update: train {trained.key} again")
+    loaded = load_checkpoint(checkpoint_folder(run, last.step))
+    chosen = loaded.config.model_copy(update={"selection": config.selection})
+    policy = torch_policy(loaded.agent, chosen, loaded.normalizer, loaded.spec)
+    rollouts = Rollouts(plan, load_dataset(plan.dataset))
+    clock = Clock(last.seconds, last.cpu_seconds)
+    try:
+        return rollouts.point(last.step, clock, policy, last.critic_loss)
+    finally:
+        rollouts.close()
 
 
 def clean(plan: Plan) -> None:

@@ -24,7 +24,7 @@ from benchmarks.suite.d3rlpy_baselines import D3rlpyLearner
 from benchmarks.suite.flat_file import file_facts
 from benchmarks.suite.measuring import Learner, Plan, measure, read_transitions
 from benchmarks.suite.methods import METHODS, Method, configuration, find_method
-from benchmarks.suite.our_training import clean, train_ours
+from benchmarks.suite.our_training import choose_otherwise, clean, train_ours
 from benchmarks.suite.paper_code import PaperLearner
 from benchmarks.suite.rows import (
     ROWS_FILE,
@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     method, label = find_method(options.method), options.label or options.method
     if bool(options.override) != bool(options.label):
         raise ConfigError("--override needs a --label for the row, and a --label what differs")
-    if options.override and method.source != "ours":
-        raise ConfigError(f"--override: {method.name} has no configuration of ours")
+    if options.override and (method.source != "ours" or method.trained_as):
+        raise ConfigError(f"--override: {method.name} has no configuration of its own")
     key = row_key(options.set, label, options.seed, options.updates)
     with claim(options.out, key) as mine:
         known = read_rows(options.out / ROWS_FILE)
@@ -86,7 +86,9 @@ def train_row(
         options.out / "rows" / row_key(options.set, label, options.seed, options.updates),
     )
     failure, alarms = "", None
-    if method.source == "ours":
+    if method.trained_as:
+        curve = [_chosen_otherwise(plan, method, options)]
+    elif method.source == "ours":
         curve, failure, alarms = _ours(plan, method, options.override, precision(method, options))
     else:
         curve = _theirs(plan, method, options.paper)
@@ -132,6 +134,18 @@ def _ours(
     outcome = train_ours(plan, config)
     clean(plan)
     return outcome
+
+
+def _chosen_otherwise(plan: Plan, method: Method, options: argparse.Namespace) -> Point:
+    key = row_key(options.set, method.trained_as, options.seed, options.updates)
+    known = read_rows(options.out / ROWS_FILE)
+    if key not in known:
+        raise ConfigError(
+            f"--method {method.name}: takes the policy of {key}, which is not trained: run "
+            f"--method {method.trained_as} first"
+        )
+    config = configuration(method, plan.task_set, [], dataset=str(plan.dataset))
+    return choose_otherwise(plan, config, known[key], options.out / "rows" / key)
 
 
 def _theirs(plan: Plan, method: Method, paper: Path | None) -> list[Point]:

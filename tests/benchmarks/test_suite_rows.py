@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -89,6 +90,27 @@ def test_a_row_is_trained_once(
     monkeypatch.delattr(running, "train_row")
     run(agents, tmp_path, *command)
     assert read_rows(tmp_path / "rows" / ROWS_FILE) == before
+
+
+def test_a_finished_training_is_rolled_out_with_another_choice(
+    agents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(agents, tmp_path, "--method", "diffusion_bc_mode")
+    assert exit_.value.code == 2
+    assert "run --method diffusion_bc first" in capsys.readouterr().err
+    run(agents, tmp_path, "--method", "diffusion_bc")
+    run(agents, tmp_path, "--method", "diffusion_bc_mode")
+    trained, chosen = read_rows(tmp_path / "rows" / ROWS_FILE).values()
+    (point,), last = chosen.curve, trained.curve[-1]
+    assert (chosen.method, point.step, len(point.scores)) == ("diffusion_bc_mode", 20, 3)
+    assert (point.seconds, point.cpu_seconds) == (last.seconds, last.cpu_seconds)
+    assert point.scores != last.scores
+    shutil.rmtree(tmp_path / "rows" / "rows")
+    (tmp_path / "rows" / ROWS_FILE).write_text(json.dumps(asdict(trained)) + "\n")
+    with pytest.raises(SystemExit):
+        run(agents, tmp_path, "--method", "diffusion_bc_mode")
+    assert "has no policy of its last update" in capsys.readouterr().err
 
 
 def test_a_training_that_is_stopped_before_its_first_checkpoint_is_a_result(
