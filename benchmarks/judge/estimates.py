@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.judge.policies import Made
 from benchmarks.suite.measuring import Clock
-from dql_core.algo.policy_graph import TorchPolicy, torch_policy
+from dql_core.algo.policy_graph import TorchPolicy
 from dql_core.data.dataset import LoadedDataset
 from dql_core.evaluation.offline.agreement import Decides
 from dql_core.evaluation.offline.fitted_q import FittingSettings
@@ -98,10 +98,7 @@ class Estimates:
 
 def policy_of(made: Made, folder: Path) -> TorchPolicy:
     """Return what acts as a policy was made to."""
-    run = load_checkpoint(folder / made.checkpoint)
-    selection = run.config.selection.model_copy(update=made.selection)
-    config = run.config.model_copy(update={"selection": selection})
-    return torch_policy(run.agent, config, run.normalizer, run.spec)
+    return load_checkpoint(folder / made.checkpoint).policy(**made.selection)
 
 
 def td_error(made: Made, folder: Path, held_out: LoadedDataset) -> float | None:

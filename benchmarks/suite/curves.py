@@ -42,7 +42,7 @@ def draw(findings: Findings, axis: Axis, path: Path) -> None:
 
 def _panel(findings: Findings, name: str, axis: Axis, panel: Axes) -> None:
     colors = colormaps["tab10"].colors  # type: ignore[attr-defined] # a listed colour map
-    for index, method in enumerate(findings.methods):
+    for index, method in enumerate(findings.trained):
         if cell := findings.cell(name, method):
             steps = [each.step if axis == "updates" else each.seconds / 60 for each in cell.curve]
             color = colors[index % len(colors)]

@@ -131,6 +131,7 @@ class Findings:
         lost: Seeds that broke before there was anything to roll out, likewise.
         sets: Names, in the order of tables.
         methods: Names, likewise.
+        trained: Those that trained; the others took their last policies.
     """
 
     def __init__(self, rows: Iterable[Row], clock: ClockName = "wall") -> None:
@@ -146,6 +147,7 @@ class Findings:
         self.cells = {key: Cell(tuple(group), clock) for key, group in grouped.items()}
         self.sets = _ordered({name for name, _ in self.cells}, list(SETS))
         self.methods = _ordered({method for _, method in {**self.cells, **self.lost}}, ORDER)
+        self.trained = [each for each in self.methods if trains(each)]
 
     def cell(self, set_name: str, method: str) -> Cell | None:
         """Return the rows of a method on a set; None if there are none."""
@@ -235,6 +237,11 @@ class Findings:
         missed = [name for name in known if name not in reached]
         rest = f"; not on {', '.join(missed)}" if missed else ""
         return f"{goal}: on {len(reached)} of {len(known)} sets{rest}"
+
+
+def trains(method: str) -> bool:
+    """Whether a method trains, or takes the policies of one that does."""
+    return method not in METHODS or not METHODS[method].trained_as
 
 
 def label(method: str) -> str:

@@ -26,8 +26,8 @@ class Method:
         source: Whose code learns.
         settings: Of our configuration, beyond its defaults.
         is_derived: Whether the rest is derived from the data, as `dql train` does it.
-        trained_as: Name of the method whose policies it takes: it only chooses among their
-            candidates in another way. Empty if it trains.
+        trained_as: Name of the method whose last policies it takes; ``settings`` then are of the
+            section ``selection``. Empty if it trains.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Method:
 
 
 # A choice by what candidates agree on, of which fewer are enough.
-_MODE = {"selection.rule": "mode", "selection.num_candidates": 20}
+_MODE = {"rule": "mode", "num_candidates": 20}
 METHODS = {
     each.name: each
     for each in (
@@ -48,10 +48,7 @@ METHODS = {
         Method("d3rlpy_iql", "IQL of d3rlpy", "d3rlpy"),
         Method("diffusion_bc", "Diffusion-BC", settings={"agent": "diffusion_bc"}),
         Method(
-            "diffusion_bc_mode",
-            "Diffusion-BC, mode",
-            settings={"agent": "diffusion_bc", **_MODE},
-            trained_as="diffusion_bc",
+            "diffusion_bc_mode", "Diffusion-BC, mode", settings=_MODE, trained_as="diffusion_bc"
         ),
         Method("td3_bc", "TD3+BC", settings={"agent": "td3_bc"}),
         Method("paper_preset", "Diffusion-QL, preset: paper", settings={"preset": "paper"}),

@@ -7,10 +7,10 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.suite.measuring import Clock, Plan, Rollouts
 from benchmarks.suite.rows import Point, Row
-from dql_core.algo.policy_graph import torch_policy
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError, DqlError
@@ -102,24 +102,22 @@ def roll_out(plan: Plan, run: Path) -> list[Point]:
     return curve
 
 
-def choose_otherwise(plan: Plan, config: TrainConfig, trained: Row, folder: Path) -> Point:
-    """Roll the last policy of a finished training out, choosing as a configuration says.
+def choose_otherwise(plan: Plan, selection: Mapping[str, Any], trained: Row, run: Path) -> Point:
+    """Roll the last policy of a finished training out, choosing in another way.
 
     Args:
         plan: What is measured.
-        config: Its section ``selection`` counts.
+        selection: What differs in the section ``selection``.
         trained: The training's row, whose time counts.
-        folder: Where the training is.
+        run: The training.
 
     Raises:
         ConfigError: If it is no longer there, or did not come to its last update.
     """
-    run, last = folder / "run", trained.curve[-1] if trained.curve else None
+    last = trained.curve[-1] if trained.curve else None
     if last is None or last.step != plan.updates or last.step not in checkpoint_steps(run):
         raise ConfigError(f"{run}: has no policy of its last update: train {trained.key} again")
-    loaded = load_checkpoint(checkpoint_folder(run, last.step))
-    chosen = loaded.config.model_copy(update={"selection": config.selection})
-    policy = torch_policy(loaded.agent, chosen, loaded.normalizer, loaded.spec)
+    policy = load_checkpoint(checkpoint_folder(run, last.step)).policy(**selection)
     rollouts = Rollouts(plan, load_dataset(plan.dataset))
     clock = Clock(last.seconds, last.cpu_seconds)
     try:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,37 +59,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         known = read_rows(options.out / ROWS_FILE)
         facts = file_facts(options.data / f"{options.set}.hdf5")
         if key in known:
-            if known[key].data_sha256 != facts["sha256"]:
-                raise ConfigError(f"{key}: was trained on other data; give another --out")
+            _require_trained_on(known[key], facts)
             print(to_json(known[key]))
             return
         if not mine:
             raise ConfigError(f"{key}: another process is training it")
-        row = train_row(options, method, label, facts)
+        plan = _plan(options, key)
+        if method.trained_as:
+            row = choose_row(plan, method, known, options.out, facts)
+        else:
+            row = train_row(options, plan, method, label, facts)
         add_row(options.out, row)
         print(to_json(row))
 
 
 def train_row(
-    options: argparse.Namespace, method: Method, label: str, facts: dict[str, Any]
+    options: argparse.Namespace, plan: Plan, method: Method, label: str, facts: dict[str, Any]
 ) -> Row:
     """Train and return the row, given the facts of the set's file."""
-    torch.set_num_threads(1)
-    plan = Plan(
-        options.set,
-        find_set(options.set),
-        options.data / options.set,
-        options.seed,
-        options.updates,
-        options.points,
-        options.episodes,
-        options.last_episodes,
-        options.out / "rows" / row_key(options.set, label, options.seed, options.updates),
-    )
     failure, alarms = "", None
-    if method.trained_as:
-        curve = [_chosen_otherwise(plan, method, options)]
-    elif method.source == "ours":
+    if method.source == "ours":
         curve, failure, alarms = _ours(plan, method, options.override, precision(method, options))
     else:
         curve = _theirs(plan, method, options.paper)
@@ -105,6 +95,43 @@ def train_row(
         settings=tuple(options.override),
         precision=precision(method, options),
         machine=machine() | {"versions": versions()},
+    )
+
+
+def choose_row(
+    plan: Plan, method: Method, known: Mapping[str, Row], out: Path, facts: dict[str, Any]
+) -> Row:
+    """Return the row of a finished training's last policy that chooses in another way."""
+    key = row_key(plan.name, method.trained_as, plan.seed, plan.updates)
+    if key not in known:
+        raise ConfigError(
+            f"--method {method.name}: takes the policy of {key}, which is not trained: run "
+            f"--method {method.trained_as} first"
+        )
+    trained = known[key]
+    _require_trained_on(trained, facts)
+    point = choose_otherwise(plan, method.settings, trained, out / "rows" / key / "run")
+    here = machine() | {"versions": versions()}
+    return replace(trained, method=method.name, curve=(point,), machine=here)
+
+
+def _require_trained_on(row: Row, facts: dict[str, Any]) -> None:
+    if row.data_sha256 != facts["sha256"]:
+        raise ConfigError(f"{row.key}: was trained on other data; give another --out")
+
+
+def _plan(options: argparse.Namespace, key: str) -> Plan:
+    torch.set_num_threads(1)
+    return Plan(
+        options.set,
+        find_set(options.set),
+        options.data / options.set,
+        options.seed,
+        options.updates,
+        options.points,
+        options.episodes,
+        options.last_episodes,
+        options.out / "rows" / key,
     )
 
 
@@ -134,18 +161,6 @@ def _ours(
     outcome = train_ours(plan, config)
     clean(plan)
     return outcome
-
-
-def _chosen_otherwise(plan: Plan, method: Method, options: argparse.Namespace) -> Point:
-    key = row_key(options.set, method.trained_as, options.seed, options.updates)
-    known = read_rows(options.out / ROWS_FILE)
-    if key not in known:
-        raise ConfigError(
-            f"--method {method.name}: takes the policy of {key}, which is not trained: run "
-            f"--method {method.trained_as} first"
-        )
-    config = configuration(method, plan.task_set, [], dataset=str(plan.dataset))
-    return choose_otherwise(plan, config, known[key], options.out / "rows" / key)
 
 
 def _theirs(plan: Plan, method: Method, paper: Path | None) -> list[Point]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.machine import RESULTS, markdown_table
 from benchmarks.suite.command import Options, exit_on_mistake
 from benchmarks.suite.curves import draw
-from benchmarks.suite.findings import BASELINES, DEFAULT, PAPER, Cell, Findings, label
+from benchmarks.suite.findings import BASELINES, DEFAULT, PAPER, Cell, Findings, label, trains
 from benchmarks.suite.rows import Row, read_rows
 from dql_core.errors import ConfigError
 from dql_core.files import write_text
@@ -128,10 +128,10 @@ def times(findings: Findings) -> str:
         if paper := findings.cell(name, PAPER):
             texts = [
                 _time(findings.cell(name, method), paper, findings.lost[name, method])
-                for method in findings.methods
+                for method in findings.trained
             ]
             rows.append([name, f"{paper.score.mean:.1f}", *texts])
-    return markdown_table(["set", "score", *map(label, findings.methods)], rows)
+    return markdown_table(["set", "score", *map(label, findings.trained)], rows)
 
 
 def _require_equal_data(rows: Sequence[Row]) -> None:
@@ -175,6 +175,7 @@ def _absent(lost: int) -> str:
 
 def _about(rows: Sequence[Row]) -> str:
     """Say what the figures are and where they were measured."""
+    rows = [row for row in rows if trains(row.method)]
     machine = rows[-1].machine
     commits = Counter(row.machine.get("commit", "unknown") for row in rows)
     loads = [row.machine.get("load", 0.0) for row in rows]

@@ -96,14 +96,15 @@ class Critics:
             batch: B transitions.
             target: What their values should be, shape (B,).
         """
-        online, total = self.online, torch.zeros_like(self._low)
-        q_values = online.advantages(batch.observation, batch.action).float()
-        if online.state_value is not None:
-            state_value = online.state_value(batch.observation).float()
-            q_values = state_value.detach() + q_values
-            total = (state_value - target).square().mean()
+        advantages = self.online.advantages(batch.observation, batch.action).float()
+        if self.online.state_value is None:
+            error = critic_loss(advantages, target)
+            return CriticLoss(error, error.detach(), advantages.detach())
+        state_value = self.online.state_value(batch.observation).float()
+        q_values = state_value.detach() + advantages
         error = critic_loss(q_values, target)
-        return CriticLoss(error + total, error.detach(), q_values.detach())
+        total = error + critic_loss(state_value[None], target)
+        return CriticLoss(total, error.detach(), q_values.detach())
 
     def estimate(self, q_values: Tensor) -> Tensor:
         """Return what the critics say together: (E, ...) -> (...)."""

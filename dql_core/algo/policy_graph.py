@@ -20,11 +20,8 @@ from dql_core.models.actors import ActionSampler
 from dql_core.models.critic import CriticEnsemble
 from dql_core.normalize import Normalizer
 from dql_core.runtime.mode import ModeSeeker
-from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise, resolve_choice
+from dql_core.runtime.policy import MIN_SPREAD, Choice, Decision, Noise, draw_noise, resolve_choice
 from dql_core.spec import PolicySpec
-
-# Below this spread all candidates count as equally good.
-MIN_SPREAD = 1e-6
 
 
 class PolicyGraph(nn.Module):
@@ -147,10 +144,9 @@ class TorchPolicy:
         self.choice = choice
         self._graph = graph
         self._normalizer = normalizer
-        self._seek: ModeSeeker | None = None
-        if choice.selection == "mode":
-            bounds = spec.action_low, spec.action_high
-            self._seek = ModeSeeker(*bounds, graph.temperature, graph.raw_temperature)
+        self._seek = ModeSeeker.of(
+            choice, spec, graph.temperature, raw_temperature=graph.raw_temperature
+        )
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""

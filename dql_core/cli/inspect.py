@@ -136,7 +136,7 @@ def _sampling(agent: str, kind: PolicyKind, settings: DiffusionConfig | SamplerS
 
 def _selection(manifest: Manifest) -> str:
     chosen = f"{manifest.selection} of {manifest.num_candidates}"
-    if manifest.selection != "softmax":
+    if manifest.selection not in ("softmax", "mode"):
         return chosen
     scale = "" if manifest.temperature_scale == "relative" else " of raw values"
     return f"{chosen}, temperature {manifest.temperature:g}{scale}"

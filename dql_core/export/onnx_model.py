@@ -22,7 +22,7 @@ from functools import reduce
 import numpy as np
 
 from dql_core.algo.losses import MIN_VARIANCE
-from dql_core.algo.policy_graph import MIN_SPREAD, PolicyGraph
+from dql_core.algo.policy_graph import PolicyGraph
 from dql_core.export.onnx_layers import (
     Array,
     Linear,
@@ -38,6 +38,7 @@ from dql_core.models.actors import DeterministicActor, DiffusionSampler
 from dql_core.models.denoiser import EMBEDDING_SIZE, Denoiser
 from dql_core.models.mean_flow import TIME_SIZE, AverageVelocity
 from dql_core.models.sampler import ReverseProcess
+from dql_core.runtime.policy import MIN_SPREAD
 
 DESCRIPTION = "Chooses an action for a raw observation among K candidates."
 

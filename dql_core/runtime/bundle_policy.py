@@ -54,11 +54,8 @@ class BundlePolicy:
         self._graph = graph
         self._warm_start = WarmStartNoise(warm_start) if warm_start else None
         self._bounds = manifest.observation_normalizer if bound_observations else None
-        self._seek: ModeSeeker | None = None
-        if choice.selection == "mode":
-            is_raw = manifest.temperature_scale == "raw"
-            bounds = self.spec.action_low, self.spec.action_high
-            self._seek = ModeSeeker(*bounds, manifest.temperature, is_raw)
+        is_raw = manifest.temperature_scale == "raw"
+        self._seek = ModeSeeker.of(choice, self.spec, manifest.temperature, raw_temperature=is_raw)
 
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""

@@ -4,7 +4,7 @@ A policy that is a diffusion model imitates the noise of its data and adds its o
 each with a weight by its value, one mean-shift search (Fukunaga and Hostetler 1975, "The
 estimation of the gradient of a density function"; Comaniciu and Meer 2002, "Mean shift") finds
 where the samples are densest. What lies far away, as another way of doing the task does, has no
-weight there, so that two ways are never averaged.
+weight there, so that ways that a fifth of the samples or more take are not averaged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.policy import FEWEST_TO_AGREE, Decision
+from dql_core.runtime.policy import FEWEST_TO_AGREE, MIN_SPREAD, Choice, Decision
+from dql_core.spec import PolicySpec
 
 SHIFTS = 4
 # In squares of [-1, 1] units: candidates closer than its root are the same.
@@ -39,12 +40,22 @@ class ModeSeeker:
     temperature: float
     raw_temperature: bool
 
+    @classmethod
+    def of(
+        cls, choice: Choice, spec: PolicySpec, temperature: float, *, raw_temperature: bool
+    ) -> ModeSeeker | None:
+        """Return what ends the decisions of a policy, or None if it chooses otherwise."""
+        if choice.selection != "mode":
+            return None
+        return cls(spec.action_low, spec.action_high, temperature, raw_temperature)
+
     def __call__(self, decision: Decision) -> Decision:
         """Return a decision, or decisions on V observations at once, with another action."""
-        centre, half_range = (self.high + self.low) / 2.0, (self.high - self.low) / 2.0
+        low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+        centre, half_range = (high + low) / 2.0, (high - low) / 2.0
         candidates = (decision.candidates.astype(np.float64) - centre) / half_range
         mode = seek_mode(candidates, self._weights(decision.q_values.astype(np.float64)))
-        action = np.clip(mode * half_range + centre, self.low, self.high).astype(np.float32)
+        action = (mode * half_range + centre).astype(np.float32)
         # Rounding may step over the bounds by a bit.
         return replace(decision, action=np.clip(action, self.low, self.high))
 
@@ -52,7 +63,7 @@ class ModeSeeker:
         """Return what a softmax would draw each candidate with, shape (..., K)."""
         advantages = (q_values - q_values.max(axis=-1, keepdims=True)) / self.temperature
         if not self.raw_temperature:
-            advantages /= np.maximum(q_values.std(axis=-1, keepdims=True), 1e-6)
+            advantages /= np.maximum(q_values.std(axis=-1, keepdims=True), MIN_SPREAD)
         likelihoods = np.exp(advantages)
         weights: Array = likelihoods / likelihoods.sum(axis=-1, keepdims=True)
         return weights

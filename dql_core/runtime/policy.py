@@ -18,6 +18,8 @@ from dql_core.spec import PolicySpec
 Selection = Literal["softmax", "greedy", "mode", "first"]
 # Candidates that ``mode`` needs: one in so many is within its kernel.
 FEWEST_TO_AGREE = 5
+# Below this spread of their values all candidates count as equally good.
+MIN_SPREAD = 1e-6
 _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
 
 
@@ -94,8 +96,8 @@ def resolve_choice(
         ConfigError: If the policy cannot choose in this way.
     """
     if selection is None:
-        needs_none = has_critic or default.selection == "mode"
-        selection = default.selection if needs_none else "first"
+        can_choose = has_critic or default.selection == "mode"
+        selection = default.selection if can_choose else "first"
     if selection not in get_args(Selection):
         raise ConfigError(f"selection is '{selection}': it must be softmax, greedy, mode or first")
     if num_candidates is not None and num_candidates < 1:

@@ -145,9 +145,15 @@ class Checkpoint:
         """Mean and spread of the training data's observations, as far as they are known."""
         return self.statistics or self.normalizer
 
-    def policy(self) -> TorchPolicy:
-        """Return what acts as this run is configured to; it shares the agent's weights."""
-        return torch_policy(self.agent, self.config, self.normalizer, self.spec)
+    def policy(self, **selection: Any) -> TorchPolicy:
+        """Return what acts as this run is configured to; it shares the agent's weights.
+
+        Args:
+            selection: What differs in the section ``selection``.
+        """
+        chosen = self.config.selection.model_copy(update=selection)
+        config = self.config.model_copy(update={"selection": chosen})
+        return torch_policy(self.agent, config, self.normalizer, self.spec)
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> Path:

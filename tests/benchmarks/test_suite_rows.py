@@ -99,13 +99,15 @@ def test_a_finished_training_is_rolled_out_with_another_choice(
         run(agents, tmp_path, "--method", "diffusion_bc_mode")
     assert exit_.value.code == 2
     assert "run --method diffusion_bc first" in capsys.readouterr().err
-    run(agents, tmp_path, "--method", "diffusion_bc")
+    run(agents, tmp_path, "--method", "diffusion_bc", "--precision", "bfloat16")
     run(agents, tmp_path, "--method", "diffusion_bc_mode")
     trained, chosen = read_rows(tmp_path / "rows" / ROWS_FILE).values()
     (point,), last = chosen.curve, trained.curve[-1]
     assert (chosen.method, point.step, len(point.scores)) == ("diffusion_bc_mode", 20, 3)
     assert (point.seconds, point.cpu_seconds) == (last.seconds, last.cpu_seconds)
     assert point.scores != last.scores
+    assert (chosen.precision, chosen.alarms) == (trained.precision, trained.alarms)
+    assert chosen.precision == "bfloat16"
     shutil.rmtree(tmp_path / "rows" / "rows")
     (tmp_path / "rows" / ROWS_FILE).write_text(json.dumps(asdict(trained)) + "\n")
     with pytest.raises(SystemExit):
@@ -265,6 +267,14 @@ ROWS = [
     made_row(NAME, "paper_preset", 0, 5.0, 10.0, 20.0, 30.0, 39.0, alarms=2),
     made_row("pusht-human", "default", 0, 1.0, 2.0, 3.0, 4.0, 5.0),
 ]
+
+
+def test_a_choice_without_a_training_has_a_score_and_no_time() -> None:
+    chosen = made_row(NAME, "default_mode", 0, 46.0)
+    findings = Findings([*ROWS, chosen])
+    assert "Diffusion-QL, mode" in scores(findings)
+    assert "46.0" in scores(findings)
+    assert times(findings) == times(Findings(ROWS))
 
 
 def test_times_are_to_the_score_of_the_papers_last_step() -> None:
