@@ -59,7 +59,6 @@ class Estimated:
         high: Upper end.
         floor: By which the judge chooses; ``None`` where it is not finite.
         members: The difference from the behaviour as each member of the ensemble sees it.
-        caution: By how much that was lowered.
         far_share: Share of states in which the policy acts like nobody recorded nearby.
         distance: Of its actions from the recorded ones, in units of their spread.
     """
@@ -70,7 +69,6 @@ class Estimated:
     high: float | None
     floor: float | None
     members: tuple[float, ...]
-    caution: float
     far_share: float
     distance: float
 
@@ -170,7 +168,6 @@ def _estimated(judged: Judged) -> Estimated:
         high=value.high if value else None,
         floor=worth.floor if np.isfinite(worth.floor) else None,
         members=worth.members,
-        caution=worth.caution,
         far_share=worth.far_share,
         distance=judged.agreement.chosen,
     )

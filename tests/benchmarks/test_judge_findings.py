@@ -29,9 +29,7 @@ def made_row(run: str, step: int, truth: float, value: float | None, **more: Any
         set_name=SET,
         policy=Made(f"{run}@{step}", run, f"runs/{run}", step),
         truth=Truth((truth, truth), (truth - 0.5, truth + 0.5)),
-        estimated=Estimated(
-            verdict, value, low, high, floor, (0.0,), 0.0, 0.0, distance=step / 10
-        ),
+        estimated=Estimated(verdict, value, low, high, floor, (0.0,), 0.0, distance=step / 10),
         d3rlpy=Fitted(-truth, 100, 1.5, 1.0),
         td_error=None,
         discount=0.99,

@@ -5,12 +5,17 @@ same batches towards :math:`r + \gamma (1 - d) \bar Q(s', a'), a' \sim \pi(s')` 
 Yue 2019, arXiv 1903.08738, algorithm 3), with a slowly moving copy for :math:`\bar Q`. Member m
 weighs episodes as often as a draw with replacement took them, the same draw for all policies, so
 that differences between policies cancel what their members share.
+
+Networks that were fitted to what was recorded say nothing of other actions, and mostly too much:
+where a policy acts like nobody recorded nearby, what follows is worth no more than what the worse
+of the recorded steps nearby earned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,11 +66,20 @@ class PolicyActions:
         after: Standardised actions after each of them, shape (P, S, L, A); each policy has S
             draws. What the behaviour did where that is not recorded may be anything.
         first: Standardised actions in each episode's first state, shape (P, D, E, A).
+        after_exits: How surely each of ``after`` leaves what was recorded, from 0 to 1, shape
+            (P, S, L); the behaviour never does.
+        first_exits: The same of ``first``, shape (P, D, E).
+        after_low: What is earned at most by leaving it after each transition, shape (L,).
+        first_low: The same in the first states, shape (E,).
     """
 
     chosen: NDArray[np.int64]
     after: NDArray[np.float32]
     first: NDArray[np.float32]
+    after_exits: NDArray[np.float32]
+    first_exits: NDArray[np.float32]
+    after_low: NDArray[np.float64]
+    first_low: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -114,14 +128,14 @@ class _Fit:
         self._policies = len(actions.after)
         self._generator = torch.Generator().manual_seed(seed)
         # Returns of the recording are of mean 0 and spread 1 in the networks' units.
-        known = recording.returns + recording.tails * _going_on(recording)
+        known = recording.expected
         self._centre = float(known.mean())
         self._scale = max(float(known.std()), 1e-6 * max(abs(self._centre), 1.0))
         chosen = actions.chosen
         self._table = _Table.make(recording, chosen, (known - self._centre) / self._scale)
         self._weights = _bootstrap(recording, chosen, settings.members, seed)
-        self._after = torch.as_tensor(actions.after)
-        self._first = torch.as_tensor(actions.first)
+        self._after = self._places(actions.after, actions.after_exits, actions.after_low)
+        self._first = self._places(actions.first, actions.first_exits, actions.first_low)
         gamma = recording.discount
         self._rewards = torch.as_tensor(recording.rewards[chosen] / self._scale).float()
         self._discounts = gamma * self._table.continues
@@ -130,6 +144,15 @@ class _Fit:
         self._rewards += shift * (self._discounts - 1.0)
         self._low = (recording.possible.low - self._centre) / self._scale
         self._high = (recording.possible.high - self._centre) / self._scale
+
+    def _places(
+        self,
+        actions: NDArray[np.float32],
+        exits: NDArray[np.float32],
+        low: NDArray[np.float64],
+    ) -> _Places:
+        scaled = torch.as_tensor((low - self._centre) / self._scale).float()
+        return _Places(torch.as_tensor(actions), torch.as_tensor(exits), scaled)
 
     def run(self, progress: Progress) -> FittedValues:
         settings = self._settings
@@ -202,25 +225,30 @@ class _Fit:
     @torch.no_grad()
     def _targets(self, target: CriticEnsemble, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return targets, shape (P * m, B), and the share that was clipped, shape (P,)."""
-        draw = int(torch.randint(self._after.shape[1], (), generator=self._generator))
-        actions = self._after[:, draw, rows]  # (P, B, A)
-        values = self._values(target, self._table.next_observations[rows], actions)
+        draws = self._after.actions.shape[1]
+        places = self._after.of(int(torch.randint(draws, (), generator=self._generator)), rows)
+        values = self._values(target, self._table.next_observations[rows], places)
         targets = self._rewards[rows] + self._discounts[rows] * values
         bounded = targets.clamp(self._low, self._high)
         beyond = (bounded != targets).float().mean(dim=1)
         return bounded, beyond.reshape(self._policies, -1).mean(dim=1)
 
-    def _values(self, networks: CriticEnsemble, observations: Tensor, actions: Tensor) -> Tensor:
-        """Return values of each policy's actions, (B, O) and (P, B, A) -> (P * m, B)."""
-        each = actions.repeat_interleave(self._settings.members, dim=0)
-        return networks.each(observations, each)
+    def _values(self, networks: CriticEnsemble, observations: Tensor, places: _Places) -> Tensor:
+        """Return values of each policy's actions, (B, O) -> (P * m, B)."""
+        members = self._settings.members
+        values = networks.each(observations, places.actions.repeat_interleave(members, dim=0))
+        exits = places.exits.repeat_interleave(members, dim=0)
+        return values + exits * (torch.minimum(values, places.low) - values)
 
     @torch.no_grad()
     def _first_values(self, networks: CriticEnsemble) -> NDArray[np.float64]:
         """Return the values of the first states, shape (P, m, E)."""
         firsts = self._recording.rows[self._recording.firsts]
         observations = torch.as_tensor(self._recording.observations[firsts])
-        draws = [self._values(networks, observations, each) for each in self._first.unbind(1)]
+        draws = [
+            self._values(networks, observations, self._first.of(draw))
+            for draw in range(self._first.actions.shape[1])
+        ]
         mean = torch.stack(draws).double().mean(dim=0)
         return self._restored(mean).reshape(self._policies, self._settings.members, -1)
 
@@ -238,6 +266,24 @@ class _Fit:
     def _restored(self, values: Tensor) -> NDArray[np.float64]:
         restored: NDArray[np.float64] = (values * self._scale + self._centre).numpy()
         return restored
+
+
+class _Places(NamedTuple):
+    """What policies do in n states, and what leaving the recording there is worth.
+
+    Attributes:
+        actions: Shape (P, S, n, A), or (P, n, A) of one draw.
+        exits: Shape (P, S, n), or (P, n).
+        low: In the networks' units, shape (n,).
+    """
+
+    actions: Tensor
+    exits: Tensor
+    low: Tensor
+
+    def of(self, draw: int, rows: Tensor | slice = slice(None)) -> _Places:
+        """Return one draw, in some of the states."""
+        return _Places(self.actions[:, draw, rows], self.exits[:, draw, rows], self.low[rows])
 
 
 @dataclass(frozen=True)
@@ -266,13 +312,6 @@ class _Table:
             returns=torch.as_tensor(returns[chosen]).float(),
             episodes=torch.as_tensor(recording.episodes[chosen]),
         )
-
-
-def _going_on(recording: Recording) -> NDArray[np.float64]:
-    """Return what follows each transition's episode if it goes on as it went, shape (M,)."""
-    means = np.array([np.mean(episode.rewards) for episode in recording.dataset.episodes])
-    going_on: NDArray[np.float64] = means[recording.episodes] / (1.0 - recording.discount)
-    return going_on
 
 
 def _bootstrap(recording: Recording, chosen: NDArray[np.int64], members: int, seed: int) -> Tensor:

@@ -21,7 +21,7 @@ from dql_core.evaluation.offline.agreement import (
 )
 from dql_core.evaluation.offline.fitted_q import FittingSettings, PolicyActions, fit_values
 from dql_core.evaluation.offline.recording import Recording, lay_out
-from dql_core.evaluation.offline.support import OWN_FAR_SHARE, measure_support
+from dql_core.evaluation.offline.support import OWN_FAR_SHARE, Support, measure_support
 from dql_core.evaluation.offline.verdict import (
     FEW_EPISODES,
     WORDS,
@@ -230,12 +230,11 @@ def judge(
         recording, actions, settings, seed, lambda share: report("fitting values", share)
     )
     behaviour = judge_behaviour(recording, fitted)
-    support = measure_support(recording, chosen, seed)
     parts = stretches(dataset)
     judged = []
     for index, candidate in enumerate(candidates):
         report("comparing actions", index / len(candidates))
-        far_share = support.far_share(actions.after[index + 1, 0, support.places])
+        far_share = float((actions.after_exits[index + 1] > 0).mean())
         agreement = measure_agreement(
             candidate.policy,
             parts,
@@ -304,23 +303,40 @@ def _actions(
 ) -> PolicyActions:
     """Let all policies act in the states after the chosen transitions and in the first ones."""
     raw = recording.raw_observations()
-    after_rows = raw[recording.rows[chosen] + 1]
-    first_rows = raw[recording.rows[recording.firsts]]
+    rows = np.concatenate([recording.rows[chosen] + 1, recording.rows[recording.firsts]])
+    support = measure_support(recording, rows, seed)
+    there, at_first = support.of(slice(len(chosen))), support.of(slice(len(chosen), None))
+    after_rows, first_rows = raw[rows[: len(chosen)]], raw[rows[len(chosen) :]]
     draws = max(min(SAMPLED_AFTER // sampled // len(chosen), MAX_DRAWS_AFTER), 1)
     first_draws = max(min(SAMPLED_FIRST // sampled // len(first_rows), MAX_DRAWS_FIRST), 1)
     next_recorded = np.minimum(chosen + 1, len(recording) - 1)
     after = [np.stack([recording.actions[next_recorded]] * draws)]
     first = [np.stack([recording.actions[recording.firsts]] * first_draws)]
     for index, candidate in enumerate(candidates):
-        for rows, times, kept in ((after_rows, draws, after), (first_rows, first_draws, first)):
+        for asked, times, kept in ((after_rows, draws, after), (first_rows, first_draws, first)):
             drawn = []
             for draw in range(times):
-                seeds = seed + 2 * draw + (rows is first_rows)
-                drawn.append(act(candidate.policy, rows, rows_at_once(candidate), seeds))
+                seeds = seed + 2 * draw + (asked is first_rows)
+                drawn.append(act(candidate.policy, asked, rows_at_once(candidate), seeds))
                 report("asking policies", (index + (draw + 1) / times / 2) / len(candidates))
             kept.append(recording.standardized(np.stack(drawn)))
     report("asking policies", 1.0)
-    return PolicyActions(chosen, np.stack(after), np.stack(first))
+    return PolicyActions(
+        chosen=chosen,
+        after=np.stack(after),
+        first=np.stack(first),
+        after_exits=_exits(there, after),
+        first_exits=_exits(at_first, first),
+        after_low=there.low,
+        first_low=at_first.low,
+    )
+
+
+def _exits(support: Support, actions: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return how surely policies leave what was recorded, of which the first one is the source."""
+    return np.stack(
+        [np.zeros(actions[0].shape[:-1], np.float32), *map(support.exits, actions[1:])]
+    )
 
 
 RequiredVerdict = Literal["better", "not-worse"]

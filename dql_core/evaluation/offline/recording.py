@@ -64,6 +64,22 @@ class Recording:
         """Number of transitions, M."""
         return len(self.rows)
 
+    @property
+    def episodes_of_rows(self) -> NDArray[np.int64]:
+        """Number of each observation row's episode, shape (R,)."""
+        numbers: NDArray[np.int64] = np.repeat(
+            np.arange(len(self.firsts)), np.bincount(self.episodes) + 1
+        )
+        return numbers
+
+    @property
+    def expected(self) -> NDArray[np.float64]:
+        """Returns, shape (M,), where a truncated episode goes on as it went."""
+        means = np.array([np.mean(episode.rewards) for episode in self.dataset.episodes])
+        going_on = means[self.episodes] / (1.0 - self.discount)
+        expected: NDArray[np.float64] = self.returns + self.tails * going_on
+        return expected
+
     def standardized(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """Bring actions, shape (..., A), to the units of the networks."""
         return (actions - self.action_mean) / self.action_std

@@ -33,6 +33,8 @@ from dql_core.runtime.guard import Guard
 
 # Of values, which nothing here depends on.
 _DISCOUNT = 0.9
+# In which far shares are measured; more would sharpen them little.
+MAX_STATES = 2_000
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,6 @@ def _far_share(
     asked = np.flatnonzero(known[1:] & (recording.episodes[1:] == recording.episodes[:-1]))
     if not len(asked):
         return None
-    support = measure_support(recording, asked, seed)
-    following = asked[support.places] + 1
+    following = np.random.default_rng(seed).permutation(asked)[:MAX_STATES] + 1
+    support = measure_support(recording, recording.rows[following], seed)
     return support.far_share(recording.standardized(commands[following]))

@@ -1,8 +1,8 @@
-"""Whether a policy does what was ever done nearby: values of anything else are extrapolated."""
+"""Where a policy does what nobody did nearby: values of that are extrapolated."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from dql_core.evaluation.offline.recording import Recording
 # Share of the recording's own actions that are called far from all others.
 OWN_FAR_SHARE = 0.05
 NEIGHBOURS = 50
-MAX_STATES = 2_000
 MAX_RECORDED = 20_000
+# What a policy that leaves the recording may count on: this quantile of what was earned nearby.
+LOW_QUANTILE = 0.1
 # Where there is one episode only, so many steps around a state are not asked.
 _STEPS_APART = 25
 _ROWS_AT_ONCE = 256
@@ -22,71 +23,90 @@ _ROWS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Support:
-    """Recorded actions near each of N states, and how far apart recorded ones are.
+    """Recorded transitions near each of N states, and how far apart their actions are.
 
     Attributes:
-        places: Which of the states that were asked for these are, shape (N,).
-        nearby: Standardised actions recorded near each state, shape (N, k, A), of other episodes
-            where there are any.
+        actions: Standardised, of the whole recording, shape (M, A).
+        nearby: Numbers of the transitions near each state, shape (N, k), of other episodes where
+            there are any.
+        low: Return that only a share `LOW_QUANTILE` of them stayed below, shape (N,).
         threshold: A distance beyond this is far: a share `OWN_FAR_SHARE` of the recorded actions
             is as far from all those recorded nearby.
     """
 
-    places: NDArray[np.int64]
-    nearby: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    nearby: NDArray[np.int64]
+    low: NDArray[np.float64]
     threshold: float
 
-    def far_share(self, actions: NDArray[np.float32]) -> float:
-        """Return the share of the N states in which an action is far from all recorded ones.
+    def of(self, states: slice) -> Support:
+        """Return the support of some of the states."""
+        return replace(self, nearby=self.nearby[states], low=self.low[states])
 
-        Args:
-            actions: Standardised, shape (N, A).
+    def exits(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how surely each action leaves what was recorded, (..., N, A) -> (..., N).
+
+        It is 0 up to the threshold, 1 from twice the threshold on, and rises between them.
         """
-        return float((_distances(self.nearby, actions) > self.threshold).mean())
+        beyond = self._distances(actions) - self.threshold
+        width = max(self.threshold, float(np.finfo(np.float32).tiny))
+        exits: NDArray[np.float32] = np.clip(beyond / width, 0.0, 1.0).astype(np.float32)
+        return exits
+
+    def far_share(self, actions: NDArray[np.float32]) -> float:
+        """Return the share of the N states in which an action, shape (N, A), is far."""
+        return float((self._distances(actions) > self.threshold).mean())
+
+    def _distances(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return how far each action is from the nearest of those nearby, (..., N)."""
+        found = np.empty(actions.shape[:-1], dtype=np.float32)
+        for start in range(0, len(self.nearby), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            apart = self.actions[self.nearby[part]] - actions[..., part, None, :]
+            found[..., part] = np.linalg.norm(apart, axis=-1).min(axis=-1)
+        return found
 
 
-def measure_support(recording: Recording, transitions: NDArray[np.int64], seed: int) -> Support:
-    """Find what was recorded near the states that follow transitions.
+def measure_support(recording: Recording, rows: NDArray[np.int64], seed: int) -> Support:
+    """Find what was recorded near states.
 
     Args:
         recording: The transitions; which are looked at is drawn where there are many.
-        transitions: Numbers of those whose following states are asked for, shape (L,).
+        rows: The states as rows of the recording's observations, shape (N,). At one of them at
+            least, an action must have been recorded.
         seed: Of the draw.
     """
     rng = np.random.default_rng(seed)
     recorded = np.sort(rng.permutation(len(recording))[:MAX_RECORDED])
-    # Only where the next action is recorded, it can be compared with others.
-    is_last = np.append(np.diff(recording.episodes) != 0, True)
-    able = np.flatnonzero(~is_last[transitions])
-    places = np.sort(rng.permutation(able)[:MAX_STATES])
-    following = transitions[places] + 1
-    nearby = recording.actions[recorded[_nearest(recording, following, recorded)]]
-    distances = _distances(nearby, recording.actions[following])
-    threshold = float(np.quantile(distances, 1.0 - OWN_FAR_SHARE)) if len(distances) else 0.0
-    return Support(places, nearby, threshold)
+    nearby = recorded[_nearest(recording, rows, recorded)]
+    low = np.quantile(recording.expected[nearby], LOW_QUANTILE, axis=1)
+    here = np.searchsorted(recording.rows, rows)
+    here[here == len(recording)] = 0
+    acted = np.flatnonzero(recording.rows[here] == rows)
+    own = Support(recording.actions, nearby[acted], low[acted], 0.0)
+    distances = own._distances(recording.actions[here[acted]])
+    threshold = float(np.quantile(distances, 1.0 - OWN_FAR_SHARE))
+    return Support(recording.actions, nearby, low, threshold)
 
 
 def _nearest(
-    recording: Recording, asked: NDArray[np.int64], recorded: NDArray[np.int64]
+    recording: Recording, rows: NDArray[np.int64], recorded: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return which of the recorded transitions start nearest to those asked for, (N, k)."""
-    there = torch.as_tensor(recording.observations[recording.rows[recorded]])
-    found = [np.zeros((0, min(NEIGHBOURS, len(recorded))), dtype=np.int64)]
+    """Return which of the recorded transitions start nearest to the rows, (N, k)."""
+    starts = recording.rows[recorded]
+    episodes = recording.episodes_of_rows
+    there = torch.as_tensor(recording.observations[starts])
     alone = len(recording.firsts) == 1
-    for start in range(0, len(asked), _ROWS_AT_ONCE):
-        part = asked[start : start + _ROWS_AT_ONCE]
-        here = torch.as_tensor(recording.observations[recording.rows[part]])
-        distances = torch.cdist(here, there)
+    of_one = 2 * _STEPS_APART + 1 if alone else np.bincount(episodes[starts]).max()
+    count = int(np.clip(len(recorded) - of_one, 1, NEIGHBOURS))
+    found = [np.zeros((0, count), dtype=np.int64)]
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[first : first + _ROWS_AT_ONCE]
+        distances = torch.cdist(torch.as_tensor(recording.observations[part]), there)
         if alone:
-            own = np.abs(part[:, None] - recorded) <= _STEPS_APART
+            own = np.abs(part[:, None] - starts) <= _STEPS_APART
         else:
-            own = recording.episodes[part][:, None] == recording.episodes[recorded]
+            own = episodes[part][:, None] == episodes[starts]
         distances[torch.as_tensor(own)] = torch.inf
-        found.append(distances.topk(found[0].shape[1], largest=False).indices.numpy())
+        found.append(distances.topk(count, largest=False).indices.numpy())
     return np.concatenate(found)
-
-
-def _distances(nearby: NDArray[np.float32], actions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return how far each action is from the nearest of those nearby, shape (N,)."""
-    nearest: NDArray[np.float32] = np.linalg.norm(nearby - actions[:, None], axis=-1).min(axis=1)
-    return nearest

@@ -12,7 +12,6 @@ from scipy import stats
 
 from dql_core.evaluation.offline.fitted_q import BEHAVIOUR, FittedValues
 from dql_core.evaluation.offline.recording import Recording
-from dql_core.evaluation.offline.support import OWN_FAR_SHARE
 from dql_core.evaluation.statistics import LEVEL, Estimate
 
 Verdict = Literal["better", "not distinguishable", "worse", "no verdict"]
@@ -29,7 +28,6 @@ MAX_DRIFT = 0.1
 MAX_CLIPPED = 0.05
 # Where a policy acts like nobody in so many states, its value is guesswork.
 MAX_FAR_SHARE = 0.5
-WORST = 0.01
 FEW_EPISODES = 10
 
 
@@ -42,7 +40,6 @@ class BehaviourWorth:
         fitted: The same by fitted Q evaluation of the recorded actions.
         error: By how much the second exceeds the first beyond what chance explains.
         spread: Standard deviation of the recorded returns over all transitions.
-        worst: What the worst hundredth of all transitions returned, or less.
         tail: Mean weight of the value that a truncated episode lacks, in which ``value`` relies
             on the fit.
         doubts: What speaks against the fit; empty if it can be trusted.
@@ -52,7 +49,6 @@ class BehaviourWorth:
     fitted: float
     error: float
     spread: float
-    worst: float
     tail: float
     doubts: tuple[str, ...]
 
@@ -70,9 +66,7 @@ class Worth:
         probability: That it is better than the behaviour; ``None`` without a verdict.
         value: Discounted return from the recorded first states; ``None`` without a verdict.
         difference: From the behaviour's; ``None`` without a verdict.
-        members: The difference as each member of the ensemble sees it, before any caution.
-        caution: By how much the difference was lowered for what nobody recorded, see
-            `judge_policy`.
+        members: The difference as each member of the ensemble sees it.
         far_share: Share of states in which it acts like nobody recorded nearby.
         drift: Change of the value over the last quarter of the fit.
         clipped: Share of the last targets beyond what is possible.
@@ -85,7 +79,6 @@ class Worth:
     value: Estimate | None
     difference: Estimate | None
     members: tuple[float, ...]
-    caution: float
     far_share: float
     drift: float
     clipped: float
@@ -130,7 +123,6 @@ def judge_behaviour(recording: Recording, fitted: FittedValues) -> BehaviourWort
         fitted=float(fitted.first[BEHAVIOUR].mean()),
         error=error,
         spread=spread,
-        worst=float(np.quantile(recording.returns, WORST)),
         tail=float(recording.tails[recording.firsts].mean()),
         doubts=tuple(doubts),
     )
@@ -145,14 +137,9 @@ def judge_policy(
 ) -> Worth:
     """Compare a policy with the recorded behaviour.
 
-    The difference is taken member by member, so that what errors have in common cancels. A
-    policy that acts like nobody recorded nearby in a share x of the states, more than the
-    recorded actions do among themselves, has left the recording within H steps with probability
-    1 - (1 - x)^H, where H is the discount's horizon or the mean length of an episode, whichever
-    is shorter. For this share its value is replaced by that of the worst recorded transitions:
-    networks that were fitted elsewhere say nothing there, and mostly too much. The standard
-    error has four parts: the members' disagreement, the choice of the first states, the error
-    that the method makes on the behaviour, and as much as was replaced.
+    The difference is taken member by member, so that what errors have in common cancels. Its
+    standard error has three parts: the members' disagreement, the choice of the first states, and
+    the error that the method makes on the behaviour.
 
     Args:
         recording: What was recorded.
@@ -168,10 +155,7 @@ def judge_policy(
         *_doubts(fitted, policy, members - members.mean(), behaviour.spread),
     ]
     recorded = _recorded_values(recording, fitted)
-    excess = max(far_share - OWN_FAR_SHARE, 0.0) / (1.0 - OWN_FAR_SHARE)
-    lost = 1.0 - (1.0 - excess) ** _horizon(recording)
-    caution = lost * max(float((recorded + differences).mean()) - behaviour.worst, 0.0)
-    error = _standard_error(differences, behaviour, caution)
+    error = _standard_error(differences, behaviour)
     trace = (fitted.trace[:, policy] - fitted.trace[:, BEHAVIOUR]).mean(axis=-1)
     unknown = Worth(
         verdict="no verdict",
@@ -179,7 +163,6 @@ def judge_policy(
         value=None,
         difference=None,
         members=tuple(members.tolist()),
-        caution=caution,
         far_share=far_share,
         drift=_drift(fitted, policy),
         clipped=float(fitted.clipped[policy]),
@@ -188,8 +171,8 @@ def judge_policy(
     )
     if doubts:
         return unknown
-    mean, count = float(members.mean()) - caution, len(members)
-    value = recorded + differences.mean(axis=0) - caution  # (E,)
+    mean, count = float(members.mean()), len(members)
+    value = recorded + differences.mean(axis=0)  # (E,)
     own = float(value.var(ddof=1)) / len(value) if len(value) > 1 else math.inf
     return replace(
         unknown,
@@ -198,11 +181,6 @@ def judge_policy(
         value=_interval(float(value.mean()), math.sqrt(error**2 + own), count),
         difference=_interval(mean, error, count),
     )
-
-
-def _horizon(recording: Recording) -> float:
-    """Return over how many steps it matters that a policy stays where the recording has been."""
-    return min(1.0 / (1.0 - recording.discount), len(recording) / len(recording.firsts))
 
 
 def _recorded_values(recording: Recording, fitted: FittedValues) -> NDArray[np.float64]:
@@ -244,9 +222,7 @@ def _drift(fitted: FittedValues, policy: int) -> float:
     return float(trace[-eighth:].mean() - trace[-2 * eighth : -eighth].mean())
 
 
-def _standard_error(
-    differences: NDArray[np.float64], behaviour: BehaviourWorth, caution: float
-) -> float:
+def _standard_error(differences: NDArray[np.float64], behaviour: BehaviourWorth) -> float:
     count = differences.shape[1]
     if count < 2:
         return math.inf
@@ -254,7 +230,6 @@ def _standard_error(
         differences.mean(axis=1).std(ddof=1),
         differences.mean(axis=0).std(ddof=1) / math.sqrt(count),
         behaviour.error,
-        caution,
     )
     return math.sqrt(sum(float(part) ** 2 for part in parts))
 

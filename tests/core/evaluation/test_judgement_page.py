@@ -186,7 +186,7 @@ def test_a_fit_that_is_no_number_has_a_page(document: dict[str, Any]) -> None:
     document["behaviour"].update(fitted=None, error=None, tail=None)
     for index, policy in enumerate(document["policies"]):
         without_value(document, index)
-        policy["worth"].update(drift=None, caution=None, trace=[None, None])
+        policy["worth"].update(drift=None, trace=[None, None])
     document["take"] = None
     assert "<circle" not in render(document)
 
