@@ -51,10 +51,10 @@ class FittingSettings:
     width: int = 64
     depth: int = 2
     warm_up: int = 1_500
-    updates: int = 8_000
+    updates: int = 5_000
     batch_size: int = 256
     learning_rate: float = 1e-3
-    tau: float = 0.02
+    tau: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class PolicyActions:
     Attributes:
         chosen: Numbers of the transitions that are learned from, ascending, shape (L,).
         after: Standardised actions after each of them, shape (P, S, L, A); each policy has S
-            draws. What the behaviour did where that is not recorded may be anything.
+            draws. Where nothing more is recorded, the behaviour does what was done nearby.
         first: Standardised actions in each episode's first state, shape (P, D, E, A).
         after_exits: How surely each of ``after`` leaves what was recorded, from 0 to 1, shape
             (P, S, L); the behaviour never does.
@@ -215,8 +215,6 @@ class _Fit:
         """Take one step towards targets of shape (n, B), policy after policy."""
         values = networks(self._table.observations[rows], self._table.actions[rows])
         weights = self._weights[:, rows].repeat(len(targets) // self._settings.members, 1)
-        if len(targets) > self._settings.members:
-            weights[: self._settings.members] *= self._table.has_next[rows]
         loss = (weights * (values - targets).square()).mean(dim=1).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -294,7 +292,6 @@ class _Table:
     next_observations: Tensor
     actions: Tensor
     continues: Tensor
-    has_next: Tensor
     returns: Tensor
     episodes: Tensor
 
@@ -308,7 +305,6 @@ class _Table:
             next_observations=torch.as_tensor(recording.observations[rows + 1]),
             actions=torch.as_tensor(recording.actions[chosen]),
             continues=torch.as_tensor(recording.continues[chosen]),
-            has_next=torch.as_tensor(recording.has_next[chosen]).float(),
             returns=torch.as_tensor(returns[chosen]).float(),
             episodes=torch.as_tensor(recording.episodes[chosen]),
         )

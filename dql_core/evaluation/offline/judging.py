@@ -309,8 +309,7 @@ def _actions(
     after_rows, first_rows = raw[rows[: len(chosen)]], raw[rows[len(chosen) :]]
     draws = max(min(SAMPLED_AFTER // sampled // len(chosen), MAX_DRAWS_AFTER), 1)
     first_draws = max(min(SAMPLED_FIRST // sampled // len(first_rows), MAX_DRAWS_FIRST), 1)
-    next_recorded = np.minimum(chosen + 1, len(recording) - 1)
-    after = [np.stack([recording.actions[next_recorded]] * draws)]
+    after = [recorded_after(recording, chosen, there, draws)]
     first = [np.stack([recording.actions[recording.firsts]] * first_draws)]
     for index, candidate in enumerate(candidates):
         for asked, times, kept in ((after_rows, draws, after), (first_rows, first_draws, first)):
@@ -330,6 +329,23 @@ def _actions(
         after_low=there.low,
         first_low=at_first.low,
     )
+
+
+def recorded_after(
+    recording: Recording, chosen: NDArray[np.int64], support: Support, draws: int
+) -> NDArray[np.float32]:
+    """Return what the behaviour did after transitions, (S, L, A), of which draws differ at ends.
+
+    Args:
+        recording: The transitions.
+        chosen: Numbers of L of them.
+        support: Of the states that follow them.
+        draws: S.
+    """
+    following = np.tile(recording.following[chosen], (draws, 1))
+    nearest = support.nearby[:, np.arange(draws) % support.nearby.shape[1]].T
+    actions: NDArray[np.float32] = recording.actions[np.where(following < 0, nearest, following)]
+    return actions
 
 
 def _exits(support: Support, actions: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

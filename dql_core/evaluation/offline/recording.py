@@ -34,8 +34,8 @@ class Recording:
         rewards: As recorded, shape (M,).
         continues: 0 where the task terminated, else 1: what follows counts, also after a
             truncation; shape (M,).
-        has_next: Whether the action that was taken next is recorded, or none was needed since
-            the task terminated; shape (M,).
+        following: Number of the next transition, shape (M,); -1 at the end of an episode, after
+            which nothing is recorded.
         episodes: Number of each transition's episode, shape (M,).
         firsts: Number of each episode's first transition, shape (E,).
         returns: Discounted return from each transition to the end of its episode, shape (M,).
@@ -53,7 +53,7 @@ class Recording:
     action_std: NDArray[np.float32]
     rewards: NDArray[np.float64]
     continues: NDArray[np.float32]
-    has_next: NDArray[np.bool_]
+    following: NDArray[np.int64]
     episodes: NDArray[np.int64]
     firsts: NDArray[np.int64]
     returns: NDArray[np.float64]
@@ -115,7 +115,6 @@ def lay_out(dataset: LoadedDataset, discount: float, *, needs_rewards: bool = Tr
     mean, std = actions.mean(axis=0), np.maximum(actions.std(axis=0), smallest)
     is_last = np.zeros(len(table), dtype=bool)
     is_last[np.cumsum(lengths) - 1] = True
-    continues = table.bootstraps
     returns, tails = _returns(dataset, discount)
     return Recording(
         dataset=dataset,
@@ -126,8 +125,8 @@ def lay_out(dataset: LoadedDataset, discount: float, *, needs_rewards: bool = Tr
         action_mean=mean,
         action_std=std,
         rewards=np.concatenate([episode.rewards for episode in dataset.episodes]).astype(float),
-        continues=continues,
-        has_next=~is_last | (continues == 0),
+        continues=table.bootstraps,
+        following=np.where(is_last, -1, np.arange(len(table)) + 1),
         episodes=np.repeat(np.arange(len(lengths)), lengths),
         firsts=np.cumsum(lengths) - lengths,
         returns=returns,

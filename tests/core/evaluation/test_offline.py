@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.errors import DatasetError
 from dql_core.evaluation.offline.fitted_q import (
+    BEHAVIOUR,
     FittedValues,
     FittingSettings,
     PolicyActions,
     fit_values,
 )
+from dql_core.evaluation.offline.judging import recorded_after
 from dql_core.evaluation.offline.recording import Recording, lay_out
 from dql_core.evaluation.offline.support import (
     LOW_QUANTILE,
@@ -75,8 +77,7 @@ def actions_of(
 
 def test_fitted_values_are_those_of_policies_whose_truth_is_known() -> None:
     rec = recording(terminated=True)
-    following = np.minimum(np.arange(len(rec)) + 1, len(rec) - 1)
-    policies = [rec.actions[following], constant(rec, 0.5), constant(rec, -0.5)]
+    policies = [rec.actions[rec.following], constant(rec, 0.5), constant(rec, -0.5)]
     firsts = [rec.actions[rec.firsts], *(each[rec.firsts] for each in policies[1:])]
     actions = actions_of(rec, policies, firsts)
     fitted = fit_values(rec, actions, FittingSettings(updates=1500, warm_up=300), 0)
@@ -93,10 +94,36 @@ def test_a_truncated_end_bootstraps_and_a_terminated_one_does_not() -> None:
     ended, cut = recording(terminated=True), recording(terminated=False)
     assert ended.continues[STEPS - 1] == 0
     assert cut.continues[STEPS - 1] == 1
-    assert ended.has_next.all()
-    assert not cut.has_next[STEPS - 1]
+    assert cut.following[:STEPS].tolist() == [1, 2, -1]
     assert cut.tails[0] == pytest.approx(DISCOUNT ** (STEPS - 1))
     assert ended.tails[0] == 0
+
+
+def test_a_task_without_an_end_is_worth_what_it_goes_on_to_earn() -> None:
+    discount = 0.95
+    rng = np.random.default_rng(0)
+    episodes = [
+        Episode(
+            rng.normal(size=(STEPS + 1, 1)).astype("f4"),
+            actions := rng.uniform(-1, 1, (STEPS, 1)).astype("f4"),
+            actions[:, 0].astype(float),
+            False,
+            True,
+        )
+        for _ in range(200)
+    ]
+    rec = lay_out(LoadedDataset(SPEC, tuple(episodes), "endless"), discount)
+    numbers = np.arange(len(rec))
+    recorded = recorded_after(rec, numbers, measure_support(rec, rec.rows + 1, 0), 1)[0]
+    following = np.flatnonzero(rec.following >= 0)
+    np.testing.assert_array_equal(recorded[following], rec.actions[following + 1])
+    policies = [recorded, constant(rec, 0.5)]
+    firsts = [rec.actions[rec.firsts], policies[1][rec.firsts]]
+    settings = FittingSettings(updates=1500, warm_up=300)
+    fitted = fit_values(rec, actions_of(rec, policies, firsts), settings, 0)
+    assert fitted.first[BEHAVIOUR].mean() == pytest.approx(0.0, abs=1.0)
+    assert fitted.first[1].mean() == pytest.approx(0.5 / (1.0 - discount), rel=0.1)
+    assert judge_policy(rec, fitted, 1, judge_behaviour(rec, fitted), 0.05).verdict == "better"
 
 
 def fit_of(rec: Recording, difference: float, *, drift: float = 0.0) -> FittedValues:
