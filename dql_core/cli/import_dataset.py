@@ -1,4 +1,4 @@
-"""`dql import`: turn a flat file of another library into a Minari dataset."""
+"""`dql import`: turn another library's data into a Minari dataset."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from dql_core.errors import ConfigError
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The file, or a dataset; never a pickle.")
+        Path,
+        typer.Argument(metavar="FILE", help="The file, or the dataset's folder; never a pickle."),
     ],
     file_format: Annotated[
         FileFormat,
         typer.Option(
             "--format",
             help="d3rlpy: an MDPDataset of d3rlpy 1.x (.h5). d4rl: D4RL's .hdf5. npz: "
-            "trajectories of the imitation library. minari: a Minari dataset whose actions have "
-            "no bounds, to give it some.",
+            "trajectories of the imitation library. lerobot: the folder of a LeRobot dataset, "
+            "v2.0 to v3.0. minari: a Minari dataset whose actions have no bounds, to give it "
+            "some.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the dataset to make.")],
@@ -53,8 +55,15 @@ def import_(
     high: Annotated[
         str | None, typer.Option(metavar="X[,X...]", help="Upper bounds of the actions.")
     ] = None,
+    observations: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME...]",
+            help="lerobot: the features that make an observation, by default observation.state.",
+        ),
+    ] = None,
 ) -> None:
-    """Turn a flat file of another library into a Minari dataset.
+    """Turn another library's data into a Minari dataset.
 
     Terminations stop the value, time limits do not: see --time-limit.
 
@@ -69,6 +78,7 @@ def import_(
         env_id=env,
         low=_numbers("--low", low),
         high=_numbers("--high", high),
+        observations=observations.split(",") if observations else (),
     )
     _show(result, out)
 

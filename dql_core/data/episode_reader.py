@@ -224,8 +224,8 @@ def _read_parquet(path: Path, budget: MemoryBudget, columns: tuple[str, ...] | N
         metadata = file.metadata
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for part in map(group.column, range(group.num_columns)):
-                top = part.path_in_schema.partition(".")[0]
-                if columns is None or top in columns:
+                place = f"{part.path_in_schema}."
+                if columns is None or any(place.startswith(f"{name}.") for name in columns):
                     values = max(part.num_values, group.num_rows)
                     size = max(part.total_uncompressed_size, 8 * values)
                     budget.spend(size, f"'{part.path_in_schema}'")

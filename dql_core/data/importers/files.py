@@ -159,6 +159,7 @@ class FileContent:
         notes: What was left out or changed, one line each.
         spec: What the file says of its fields, but for the actions' bounds; ``None`` if nothing.
         has_rewards: False where the file has none, so that all are 0.
+        files: What was read of a folder; empty if it is a file.
     """
 
     episodes: tuple[Episode, ...]
@@ -167,6 +168,7 @@ class FileContent:
     notes: tuple[str, ...] = ()
     spec: PolicySpec | None = None
     has_rewards: bool = True
+    files: tuple[Path, ...] = ()
 
 
 def require_continuous(

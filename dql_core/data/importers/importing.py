@@ -1,4 +1,4 @@
-"""From a file of D4RL, d3rlpy 1.x or the imitation library to a Minari dataset.
+"""From a file or folder of another library to a Minari dataset.
 
 Also from a Minari dataset to one with other action bounds.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +27,14 @@ from dql_core.data.importers.files import (
     require_continuous,
     require_rows,
 )
+from dql_core.data.importers.lerobot import read_lerobot
 from dql_core.data.importers.row_files import read_d3rlpy, read_d4rl
 from dql_core.data.metadata import NO_REWARDS_KEY, has_rewards
 from dql_core.data.spaces import make_env, spec_from_spaces
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
 
-FileFormat = Literal["d3rlpy", "d4rl", "minari", "npz"]
+FileFormat = Literal["d3rlpy", "d4rl", "lerobot", "minari", "npz"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,9 @@ def import_file(
     env_id: str | None = None,
     low: Sequence[float] | None = None,
     high: Sequence[float] | None = None,
+    observations: Sequence[str] = (),
 ) -> ImportResult:
-    """Turn a flat file, or a Minari dataset whose actions have no bounds, into a Minari dataset.
+    """Turn another library's data, or a Minari dataset of no bounds, into a Minari dataset.
 
     Args:
         path: The file, or the dataset's folder.
@@ -72,13 +75,21 @@ def import_file(
         env_id: Gymnasium id of the environment that the data is from: its spaces count.
         low: Lower bounds of the actions, one for each or one for all.
         high: Upper bounds of the actions, likewise.
+        observations: What makes an observation, where the file has several arrays for it.
 
     Raises:
         ConfigError: If the options contradict each other or the data.
         DatasetError: If the file cannot be read or learned from, or ``directory`` holds a
             dataset already.
     """
-    content = _READERS[file_format](path, time_limit)
+    if file_format in _CHOOSING_READERS:
+        content = _CHOOSING_READERS[file_format](path, time_limit, observations)
+    elif observations:
+        raise ConfigError(
+            f"--observations does not go with --format {file_format}, which has one array of them"
+        )
+    else:
+        content = _READERS[file_format](path, time_limit)
     if not content.episodes:
         raise DatasetError(f"{path}: holds no transition")
     if env_id and (low is not None or high is not None):
@@ -103,7 +114,7 @@ def import_file(
         spec,
         description=f"Imported from {path.name} by dql import --format {file_format}.",
         extra_metadata={
-            "dql_inputs": json.dumps(_hashes(path)),
+            "dql_inputs": json.dumps(_hashes(content.files or (path,))),
             "dql_import_notes": json.dumps(result.notes),
             **({} if content.has_rewards else {NO_REWARDS_KEY: True}),
         },
@@ -111,12 +122,11 @@ def import_file(
     return result
 
 
-def _hashes(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of the file by its name, or of each file of the dataset."""
-    folder = path.parent if path.is_file() else find_dataset(path)
-    files = [path] if path.is_file() else sorted(folder.rglob("*"))
+def _hashes(files: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of each file by its name in the folder that holds all of them."""
+    folder = Path(os.path.commonpath([file.parent for file in files]))
     hashes = {}
-    for each in filter(Path.is_file, files):
+    for each in files:
         with each.open("rb") as file:
             hashes[str(each.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
@@ -279,11 +289,13 @@ def _read_minari(path: Path, time_limit: int | None = None) -> FileContent:
             f"{path}: was converted with a contract; change the bounds there, and convert again"
         )
     widths = (len(dataset.spec.observation),), (len(dataset.spec.action),)
+    files = (file for file in sorted(find_dataset(path).rglob("*")) if file.is_file())
     return FileContent(
         dataset.episodes,
         *widths,
         spec=dataset.spec,
         has_rewards=has_rewards(dataset.metadata),
+        files=tuple(files),
     )
 
 
@@ -292,4 +304,8 @@ _READERS: dict[FileFormat, Callable[[Path, int | None], FileContent]] = {
     "d4rl": read_d4rl,
     "minari": _read_minari,
     "npz": _read_imitation,
+}
+# These have several arrays that an observation can be made of.
+_CHOOSING_READERS: dict[FileFormat, Callable[[Path, int | None, Sequence[str]], FileContent]] = {
+    "lerobot": read_lerobot,
 }
