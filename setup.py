@@ -63,7 +63,7 @@ setup(
     extras_require={
         "ray": ["ray"],
         # PushT of the benchmark suite.
-        "suite": ["gym-pusht>=0.1.8", "numcodecs", "pymunk<7"],
+        "suite": ["gym-pusht>=0.1.8", "pymunk<7"],
         "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
         "dev": [
             "colcon-core",

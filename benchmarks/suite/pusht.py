@@ -7,9 +7,6 @@ recorded: the simulation repeats the demonstration, through the recorded states 
 
 from __future__ import annotations
 
-import json
-import math
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,9 @@ from numpy.typing import NDArray
 
 from benchmarks.suite.flat_file import Rows, joined
 from benchmarks.suite.pusht_env import PushT, scaled_action, scaled_state
-from dql_core.errors import ConfigError, DatasetError
+from dql_core.data.importers.zarr_arrays import read_zarr
+from dql_core.errors import ConfigError
 
-MAX_NUMBERS = 10_000_000
 # Of scaled states, a pixel: how far off a repeated demonstration may end. One of 206 ends further,
 # which starts with agent and block in contact.
 TOLERANCE = 1 / 256
@@ -33,7 +30,8 @@ def read_demonstrations(path: Path) -> Rows:
         ConfigError: If the extra ``suite`` is not installed.
         DatasetError: If the file is damaged.
     """
-    states, actions, ends = read_zarr(path, "data/state", "data/action", "meta/episode_ends")
+    names = ("data/state", "data/action", "meta/episode_ends")
+    states, actions, ends = read_zarr(path, names)
     try:
         env = PushT()
     except ImportError as cause:
@@ -75,38 +73,3 @@ def rows_of(env: PushT, states: NDArray[Any], actions: NDArray[Any]) -> Rows:
         terminals,
         last & ~terminals,
     )
-
-
-def read_zarr(path: Path, *names: str) -> list[NDArray[Any]]:
-    """Read arrays of a zarr v2 store in a zip; nothing in it is executed.
-
-    Raises:
-        ConfigError: If the extra ``suite`` is not installed.
-        DatasetError: If the file is damaged or of another format.
-    """
-    try:
-        with zipfile.ZipFile(path) as store:
-            return [_array(store, name) for name in names]
-    except ImportError as cause:
-        raise ConfigError(f"pusht: {cause}; install the extra: pip install -e .[suite]") from cause
-    except (OSError, ValueError, KeyError, RuntimeError, zipfile.BadZipFile) as cause:
-        raise DatasetError(f"{path}: is no zarr store of demonstrations: {cause}") from cause
-
-
-def _array(store: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    about = json.loads(store.read(f"{name}/.zarray"))
-    shape, chunk, dtype = about["shape"], about["chunks"], np.dtype(str(about["dtype"]))
-    compressor = about["compressor"] or {}
-    plain = about["zarr_format"] == 2 and about["order"] == "C" and not about["filters"]
-    if not plain or dtype.kind not in "if" or compressor.get("id") != "blosc":
-        raise ValueError(f"'{name}' is stored in a way that is not read")
-    if chunk[1:] != shape[1:] or not 0 < math.prod(shape) + math.prod(chunk) <= MAX_NUMBERS:
-        raise ValueError(f"'{name}' has shape {shape} in parts of {chunk}")
-    rest = ".0" * (len(shape) - 1)
-    from numcodecs.blosc import Blosc  # noqa: PLC0415 # an extra, see setup.py
-
-    parts = [
-        np.frombuffer(Blosc().decode(store.read(f"{name}/{index}{rest}")), dtype)
-        for index in range(math.ceil(shape[0] / chunk[0]))
-    ]
-    return np.concatenate([part.reshape(chunk) for part in parts])[: shape[0]]

@@ -25,9 +25,10 @@ def import_(
         typer.Option(
             "--format",
             help="d3rlpy: an MDPDataset of d3rlpy 1.x (.h5). d4rl: D4RL's .hdf5. npz: "
-            "trajectories of the imitation library. lerobot: the folder of a LeRobot dataset, "
-            "v2.0 to v3.0. minari: a Minari dataset whose actions have no bounds, to give it "
-            "some.",
+            "trajectories of the imitation library, or experts of Stable Baselines. lerobot: "
+            "the folder of a LeRobot dataset, v2.0 to v3.0. robomimic: its .hdf5. zarr: a "
+            "replay buffer of the Diffusion Policy family, a folder or a zip. minari: a Minari "
+            "dataset whose actions have no bounds, to give it some.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the dataset to make.")],

@@ -65,7 +65,27 @@ class Hdf5File:
 
     def has(self, *names: str) -> bool:
         """Whether there is something of the last name in the groups of the others."""
-        return bool(self._group(names[:-1]).id.links.exists(names[-1].encode()))
+        group = self._group(names[:-1])  # whose links are there as long as it is
+        return bool(group.id.links.exists(names[-1].encode()))
+
+    def names_in(self, *names: str) -> list[str]:
+        """The names in a group, whose own name is the last one, in the groups of the others.
+
+        Raises:
+            DatasetError: If it does not exist or lies elsewhere.
+        """
+        return list(self._group(names))
+
+    def kind(self, *names: str) -> tuple[str, int]:
+        """NumPy's kind of an array's numbers and how many axes it has; empty for what is none.
+
+        Raises:
+            DatasetError: If it does not exist or lies elsewhere.
+        """
+        found = self._child(self._group(names[:-1]), names[-1], "/".join(names))
+        if not isinstance(found, h5d.DatasetID):
+            return "", 0
+        return str(found.dtype.kind), int(found.rank)
 
     def array(self, *names: str) -> NDArray[Any]:
         """Read the array of the last name in the groups of the others.

@@ -22,18 +22,12 @@ from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget, open_hd
 from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import DatasetError, did_you_mean, one_line
-from dql_core.spec import PolicySpec
+from dql_core.spec import FieldSpec, PolicySpec
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 # What zipfile and NumPy raise for damaged and foreign members beside `UNREADABLE`.
 _NPZ_ERRORS = (EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
-# What no other library's file holds, and what such a file is.
-_FOREIGN = {
-    "episode_starts": "an expert data set of Stable Baselines, which is not read; save it as "
-    "trajectories of the imitation library (--format npz) or as HDF5 with observations, actions, "
-    "rewards, terminals and timeouts (--format d4rl)"
-}
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -44,11 +38,25 @@ def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
         DatasetError: If the file or a needed array is missing, is not an array of numbers, lies
             elsewhere, or is larger than the file explains.
     """
-    budget = _budget_of(path)
+    budget = budget_of(path)
     with open_hdf5(path, budget) as file:
         _require_names(path, needed, file.names)
         found = [*needed, *(name for name in optional if file.has(name))]
         return {name: file.array(name) for name in found}
+
+
+def npz_names(path: Path) -> set[str]:
+    """Return the names of the arrays of an .npz file.
+
+    Raises:
+        DatasetError: If it is none.
+    """
+    budget_of(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (*UNREADABLE, *_NPZ_ERRORS) as cause:
+        raise DatasetError(f"{path}: not a readable .npz file: {one_line(cause):.300}") from cause
 
 
 def hdf5_names(path: Path) -> set[str]:
@@ -57,7 +65,7 @@ def hdf5_names(path: Path) -> set[str]:
     Raises:
         DatasetError: If it is none.
     """
-    with open_hdf5(path, _budget_of(path)) as file:
+    with open_hdf5(path, budget_of(path)) as file:
         return set(file.names)
 
 
@@ -71,7 +79,7 @@ def read_npz(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) ->
         DatasetError: If the file or a needed array is missing, holds anything but numbers, or is
             larger than the file explains.
     """
-    budget = _budget_of(path)
+    budget = budget_of(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -121,7 +129,7 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _budget_of(path: Path) -> MemoryBudget:
+def budget_of(path: Path) -> MemoryBudget:
     """Return what the file explains; refuse a pickle."""
     if not os.path.isfile(path):
         raise DatasetError(f"{path}: no such file")
@@ -140,9 +148,6 @@ def _budget_of(path: Path) -> MemoryBudget:
 def _require_names(path: Path, needed: Sequence[str], names: Sequence[str]) -> None:
     for name in needed:
         if name not in names:
-            for other, what in _FOREIGN.items():
-                if other in names:
-                    raise DatasetError(f"{path}: is {what}")
             raise DatasetError(
                 f"{path}: holds no '{name}'{did_you_mean(name, names)}; is --format right?"
             )
@@ -225,6 +230,32 @@ def flags(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
             f"damaged or of another format"
         )
     return array.astype(bool)
+
+
+def numbered(name: str, shape: Sequence[int]) -> list[FieldSpec]:
+    """Name the numbers of an array of a shape by their places, as `spec_from_spaces` does."""
+    return [
+        FieldSpec(f"{name}[{','.join(map(str, place))}]" if place else name)
+        for place in np.ndindex(*shape)
+    ]
+
+
+def spec_of_parts(
+    robot: str, observation: Sequence[tuple[str, NDArray[Any]]], actions: NDArray[Any]
+) -> PolicySpec:
+    """Describe rows whose observations are made of several arrays.
+
+    Args:
+        robot: Name of the spec.
+        observation: Name and rows of each array, in their order.
+        actions: The rows of actions, whose bounds stay open.
+    """
+    fields = [
+        field
+        for name, array in observation
+        for field in numbered(f"observation.{name}", array.shape[1:])
+    ]
+    return PolicySpec(robot, 0.0, tuple(fields), tuple(numbered("action", actions.shape[1:])))
 
 
 def flat_rows(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -12,29 +12,25 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode, find_dataset, load_dataset, write_dataset
-from dql_core.data.importers.files import (
-    FileContent,
-    flags,
-    flat_rows,
-    read_npz,
-    require_continuous,
-    require_rows,
-)
+from dql_core.data.importers.files import FileContent
 from dql_core.data.importers.lerobot import read_lerobot
+from dql_core.data.importers.npz_files import read_npz_file
+from dql_core.data.importers.replay_buffer import read_replay_buffer
+from dql_core.data.importers.robomimic import read_robomimic
 from dql_core.data.importers.row_files import read_d3rlpy, read_d4rl
 from dql_core.data.metadata import NO_REWARDS_KEY, has_rewards
 from dql_core.data.spaces import make_env, spec_from_spaces
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
 
-FileFormat = Literal["d3rlpy", "d4rl", "lerobot", "minari", "npz"]
+FileFormat = Literal["d3rlpy", "d4rl", "lerobot", "minari", "npz", "robomimic", "zarr"]
 
 
 @dataclass(frozen=True)
@@ -193,87 +189,6 @@ def _text(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
-    """Read obs (T + 1 rows an episode), acts, rews, indices (where acts are split) and terminal.
-
-    Args:
-        path: The file; its ``infos``, which are pickles, stay closed.
-        time_limit: The library calls an episode ``terminal`` that merely reached the end of its
-            time; one that has so many steps is taken as truncated.
-
-    Raises:
-        DatasetError: If the file is of another kind, or its spaces cannot be learned.
-    """
-    arrays = read_npz(path, ["obs", "acts", "indices", "terminal"], ["rews"])
-    observations, actions = arrays["obs"], arrays["acts"]
-    require_continuous(path, observations, actions)
-    stops = [*_splits(arrays["indices"], len(actions), path), len(actions)]
-    notes = []
-    if "rews" not in arrays:
-        notes.append("the file holds no rewards ('rews'): all are 0, for agent: diffusion_bc")
-    rewards = arrays.get("rews", np.zeros(len(actions))).astype(np.float64).reshape(-1)
-    terminal = arrays["terminal"].reshape(-1)
-    require_rows(path, len(actions) + len(stops), obs=observations)
-    require_rows(path, len(actions), rews=rewards)
-    require_rows(path, len(stops), terminal=terminal)
-    terminal = flags(path, "terminal", terminal)
-    terminated = _terminated(terminal, np.diff(stops, prepend=0), time_limit, path)
-    flat_observations, flat_actions = flat_rows(observations), flat_rows(actions)
-    episodes = tuple(
-        Episode(
-            # Each episode before has one more observation than actions.
-            observations=flat_observations[first + index : stop + index + 1],
-            actions=flat_actions[first:stop],
-            rewards=rewards[first:stop],
-            terminated=ended,
-            truncated=not ended,
-        )
-        for index, (first, stop, ended) in enumerate(
-            zip([0, *stops], stops, terminated.tolist(), strict=False)
-        )
-        if stop > first
-    )
-    if empty := len(stops) - len(episodes):
-        notes.append(f"{empty} episodes without an action are left out")
-    limits = int(terminal.sum() - terminated.sum())
-    if limits:
-        notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
-    return FileContent(
-        episodes,
-        observations.shape[1:],
-        actions.shape[1:],
-        tuple(notes),
-        has_rewards="rews" in arrays,
-    )
-
-
-def _splits(indices: NDArray[Any], count: int, path: Path) -> list[int]:
-    """Return where the actions are split into episodes."""
-    within = indices.ndim == 1 and np.all((indices >= 0) & (indices <= count))
-    if indices.size and not (
-        within and indices.dtype.kind in "iu" and np.all(indices[:-1] <= indices[1:])
-    ):
-        raise DatasetError(
-            f"{path}: 'indices' are not rising numbers from 0 to {count}, the number of actions; "
-            f"the file is damaged or of another format"
-        )
-    splits: list[int] = indices.reshape(-1).tolist()
-    return splits
-
-
-def _terminated(
-    terminal: NDArray[np.bool_], lengths: NDArray[np.int64], time_limit: int | None, path: Path
-) -> NDArray[np.bool_]:
-    if time_limit is None:
-        return terminal
-    if lengths.max() > time_limit:
-        raise DatasetError(
-            f"{path}: episode {int(lengths.argmax())} has {lengths.max()} steps, and --time-limit "
-            f"is {time_limit}; give the environment's limit, or none"
-        )
-    return terminal & (lengths < time_limit)
-
-
 def _read_minari(path: Path, time_limit: int | None = None) -> FileContent:
     """Read a Minari dataset, whatever the bounds of its action space are.
 
@@ -303,9 +218,11 @@ _READERS: dict[FileFormat, Callable[[Path, int | None], FileContent]] = {
     "d3rlpy": read_d3rlpy,
     "d4rl": read_d4rl,
     "minari": _read_minari,
-    "npz": _read_imitation,
+    "npz": read_npz_file,
 }
 # These have several arrays that an observation can be made of.
 _CHOOSING_READERS: dict[FileFormat, Callable[[Path, int | None, Sequence[str]], FileContent]] = {
     "lerobot": read_lerobot,
+    "robomimic": read_robomimic,
+    "zarr": read_replay_buffer,
 }

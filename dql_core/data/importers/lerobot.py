@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 
 from dql_core.data.episode_reader import read_table
 from dql_core.data.hdf5_arrays import MemoryBudget
-from dql_core.data.importers.files import FileContent, flags, flat_rows, require_continuous
+from dql_core.data.importers.files import (
+    FileContent,
+    flags,
+    flat_rows,
+    numbered,
+    require_continuous,
+)
 from dql_core.data.importers.lerobot_meta import (
     IMAGES,
     Feature,
@@ -135,11 +141,12 @@ def _fields(kind: str, names: Sequence[str], features: Sequence[Feature]) -> Seq
     own = [each for feature in features for each in feature.names]
     if all(feature.names for feature in features) and len(own) == len(set(own)):
         return [FieldSpec(name) for name in own]
-    return [
-        FieldSpec(f"{name if len(names) > 1 else kind}.{own}")
-        for name, feature in zip(names, features, strict=True)
-        for own in feature.names or map(str, range(math.prod(feature.shape)))
-    ]
+    fields: list[FieldSpec] = []
+    for name, feature in zip(names, features, strict=True):
+        place = name if len(names) > 1 else kind
+        named = [FieldSpec(f"{place}.{own}") for own in feature.names]
+        fields += named or numbered(place, feature.shape)
+    return fields
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ def test_frames_become_transitions_but_for_the_last_of_an_episode(
         ([["a", "b", "c"]], ["a", "b", "c"]),
         ({"motors": ["a", "b", "c"]}, ["a", "b", "c"]),
         ({"b": 1, "a": 0, "c": 2}, ["a", "b", "c"]),
-        (None, ["observation.0", "observation.1", "observation.2"]),
-        (["a", "b"], ["observation.0", "observation.1", "observation.2"]),
-        (["a", "a", "b"], ["observation.0", "observation.1", "observation.2"]),
+        (None, ["observation[0]", "observation[1]", "observation[2]"]),
+        (["a", "b"], ["observation[0]", "observation[1]", "observation[2]"]),
+        (["a", "a", "b"], ["observation[0]", "observation[1]", "observation[2]"]),
     ],
 )
 def test_names_are_found_however_they_are_nested(
@@ -182,8 +182,8 @@ def test_features_can_be_chosen(tmp_path: Path) -> None:
     )
     np.testing.assert_array_equal(both.episodes[0].observations[:, :2], force[:5])
     assert [field.name for field in both.spec.observation][1:3] == [
-        "observation.force.1",
-        "observation.state.0",
+        "observation.force[1]",
+        "observation.state[0]",
     ]
     with pytest.raises(DatasetError, match=r"no feature 'force' \(known: action, "):
         import_file(folder, "lerobot", tmp_path / "none", observations=["force"])

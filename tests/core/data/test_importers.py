@@ -250,12 +250,59 @@ def test_an_episode_without_an_action_is_left_out_and_counted(tmp_path: Path) ->
     assert result.notes[0] == "1 episodes without an action are left out"
 
 
-def test_an_expert_file_of_stable_baselines_is_called_by_its_name(tmp_path: Path) -> None:
-    path = tmp_path / "expert.npz"
-    rows = np.zeros((4, 1))
-    np.savez(path, actions=rows, obs=rows, rewards=rows, episode_starts=rows, episode_returns=rows)
-    with pytest.raises(DatasetError, match="is an expert data set of Stable Baselines, which is"):
-        imported(path, "npz", tmp_path)
+def expert_file(folder: Path, lengths: list[int], **more: Any) -> Path:
+    """A file as `generate_expert_traj` of Stable Baselines writes it."""
+    rng, count = np.random.default_rng(0), sum(lengths)
+    arrays: dict[str, Any] = {
+        "obs": rng.normal(size=(count, 3)).astype(np.float32),
+        "actions": rng.uniform(-1, 1, size=(count, 2)).astype(np.float32),
+        "rewards": rng.normal(size=count),
+        "episode_starts": np.isin(np.arange(count), np.cumsum([0, *lengths])),
+        "episode_returns": np.zeros(len(lengths)),
+    }
+    np.savez(folder / "expert.npz", **(arrays | more))
+    return folder / "expert.npz"
+
+
+def test_an_expert_file_of_stable_baselines_is_cut_where_episodes_start(tmp_path: Path) -> None:
+    path = expert_file(tmp_path, [5, 3, 2])
+    result = imported(path, "npz", tmp_path)
+    arrays, first = np.load(path), 0
+    for episode, length in zip(result.episodes, [5, 3, 2], strict=True):
+        rows = slice(first, first + length)
+        np.testing.assert_array_equal(episode.observations, arrays["obs"][rows])
+        np.testing.assert_array_equal(episode.actions, arrays["actions"][rows][:-1])
+        np.testing.assert_array_equal(episode.rewards, arrays["rewards"][rows][:-1])
+        assert episode.truncated
+        first += length
+    assert "nothing says how an episode ended: all are truncated" in result.notes[0]
+    assert "3 of 10 rows make no transition" in result.notes[1]
+
+
+def test_a_time_limit_says_which_experts_terminated(tmp_path: Path) -> None:
+    path = expert_file(tmp_path, [5, 3, 5, 2])
+    result = imported(path, "npz", tmp_path, time_limit=5)
+    assert [episode.terminated for episode in result.episodes] == [False, True, False, False]
+    assert [len(episode) for episode in result.episodes] == [4, 3, 4, 1]
+    assert result.notes[0].startswith("1 of 4 episodes are shorter than 5 steps: terminated")
+    with pytest.raises(DatasetError, match="has 5 steps, and --time-limit is 4"):
+        imported(path, "npz", tmp_path / "no", time_limit=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"actions": np.arange(10)}, r"the action space is Discrete\(10\)"),
+        ({"obs": np.array(["a.png"] * 10)}, "'obs' is not an array of numbers"),
+        ({"rewards": np.zeros(9)}, "'rewards' has 9 rows where 10 are needed"),
+        ({"episode_starts": np.full(10, 2)}, "'episode_starts' has a 2 where only 0 and 1"),
+    ],
+)
+def test_an_expert_file_that_cannot_be_learned_from_is_refused(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DatasetError, match=words):
+        imported(expert_file(tmp_path, [5, 3, 2], **change), "npz", tmp_path)
 
 
 def test_a_d4rl_file_without_timeouts_needs_the_time_limit(tmp_path: Path) -> None:
