@@ -20,6 +20,7 @@ from types import TracebackType
 PRELOADED = (
     "tests.cli_process",
     "dql_ros.cli.main",
+    "dql_core.cli.dataset",
     "dql_core.cli.export",
     "dql_core.cli.import_dataset",
     "dql_core.cli.inspect",

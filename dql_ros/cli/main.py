@@ -28,8 +28,9 @@ VERBS = {
     "convert": ("dql_ros.cli.convert", "Turn recorded bags into a Minari dataset."),
     "import": (
         "dql_core.cli.import_dataset",
-        "Turn a d3rlpy, D4RL or .npz file into a Minari dataset.",
+        "Turn another library's data into a Minari dataset.",
     ),
+    "dataset": ("dql_core.cli.dataset", "Write a dataset for another library."),
     "relabel": ("dql_core.cli.relabel", "Give a dataset other rewards."),
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),

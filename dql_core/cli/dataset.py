@@ -1,0 +1,18 @@
+"""`dql dataset`: what is done with finished datasets."""
+
+from __future__ import annotations
+
+import typer
+
+from dql_core.cli.export_dataset import export
+
+dataset = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@dataset.callback()
+def _dataset() -> None:
+    """Write datasets for other libraries."""
+
+
+for command in (export,):
+    dataset.command()(command)
