@@ -28,6 +28,8 @@ PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 # What zipfile and NumPy raise for damaged and foreign members beside `UNREADABLE`.
 _NPZ_ERRORS = (EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+# How a file begins that stands for one which Git LFS did not bring.
+_LFS = b"version https://git-lfs"
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -129,10 +131,28 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
+def require_there(path: Path) -> None:
+    """Refuse a file that is empty, or stands for one that Git LFS did not bring.
+
+    Raises:
+        DatasetError: Naming what to do.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(_LFS))
+    if start == _LFS:
+        raise DatasetError(
+            f"{path}: is a pointer of Git LFS, not the file itself; run 'git lfs pull' in the "
+            f"dataset's folder, or download it with the Hub's own client"
+        )
+    if not start.strip():
+        raise DatasetError(f"{path}: is empty; download the dataset again")
+
+
 def budget_of(path: Path) -> MemoryBudget:
     """Return what the file explains; refuse a pickle."""
     if not os.path.isfile(path):
         raise DatasetError(f"{path}: no such file")
+    require_there(path)
     with path.open("rb") as file:
         start = file.read(2)
     if path.suffix in PICKLE_SUFFIXES or start in PICKLE_OPCODES:

@@ -78,6 +78,8 @@ def import_file(
         DatasetError: If the file cannot be read or learned from, or ``directory`` holds a
             dataset already.
     """
+    if len(set(observations)) < len(observations):
+        raise ConfigError(f"--observations {','.join(observations)}: names one twice")
     if file_format in _CHOOSING_READERS:
         content = _CHOOSING_READERS[file_format](path, time_limit, observations)
     elif observations:

@@ -16,13 +16,13 @@ import pyarrow.parquet
 
 from dql_core.data.episode_reader import read_table
 from dql_core.data.hdf5_arrays import MemoryBudget
+from dql_core.data.importers.files import require_there
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import DatasetError, one_line
 from dql_core.spec import MAX_RATE_HZ
 
 INFO_FILE = "meta/info.json"
 _EPISODES, _TASKS = "meta/episodes", "meta/tasks"
-_LFS = b"version https://git-lfs"
 # Of these nothing is read, but they are counted.
 IMAGES = {"video", "image"}
 
@@ -109,23 +109,6 @@ def read_meta(folder: Path, budget: MemoryBudget) -> Meta:
         episodes=_episodes(rows, paths[0]),
         files=(info_path, *paths),
     )
-
-
-def require_there(path: Path) -> None:
-    """Refuse a file that is empty, or stands for one that Git LFS did not bring.
-
-    Raises:
-        DatasetError: Naming what to do.
-    """
-    with path.open("rb") as file:
-        start = file.read(len(_LFS))
-    if start == _LFS:
-        raise DatasetError(
-            f"{path}: is a pointer of Git LFS, not the file itself; run 'git lfs pull' in the "
-            f"dataset's folder, or download it with the Hub's own client"
-        )
-    if not start.strip():
-        raise DatasetError(f"{path}: is empty; download the dataset again")
 
 
 def parquet_files(folder: Path, under: str) -> list[Path]:

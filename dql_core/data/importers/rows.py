@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
-from dql_core.errors import DatasetError
+from dql_core.errors import DatasetError, counted
 
 
 @dataclass(frozen=True)
@@ -165,17 +165,7 @@ def _notes(
         bool(rows.terminals[stop - 1]) and not episode.terminated
         for (_, stop), episode in zip(spans, cut, strict=True)
     )
-    notes = []
-    if time_limit is None and len(spans) == 1 and not rows.says_ends:
-        notes.append(
-            f"no row is marked as an end ('terminals', '{rows.ends_name}'): all "
-            f"{len(rows.actions)} rows are one episode; if they are several, give --time-limit"
-        )
-    elif time_limit is None and rows.ends is None and rows.next_observations is None:
-        notes.append(
-            f"the file has no '{rows.ends_name}', so that only terminations end an episode; if "
-            f"episodes have a time limit, give --time-limit"
-        )
+    notes = [] if time_limit else _notes_on_ends(rows, len(spans))
     if limits:
         notes.append(f"{limits} terminations after {time_limit} steps are time limits: truncated")
     if left_out:
@@ -187,4 +177,26 @@ def _notes(
         )
     if empty:
         notes.append(f"{empty} episodes of a single such row are left out")
+    return notes
+
+
+def _notes_on_ends(rows: Rows, episodes: int) -> list[str]:
+    """Say where nothing, or too little, marks the ends of episodes."""
+    notes = []
+    if episodes == 1 and not rows.says_ends:
+        notes.append(
+            f"no row is marked as an end ('terminals', '{rows.ends_name}'): all "
+            f"{len(rows.actions)} rows are one episode; if they are several, give --time-limit"
+        )
+    elif rows.ends is None and rows.next_observations is None:
+        notes.append(
+            f"the file has no '{rows.ends_name}', so that only terminations end an episode; if "
+            f"episodes have a time limit, give --time-limit"
+        )
+    ends = rows.terminals if rows.ends is None else rows.terminals | rows.ends
+    if jumps := int((_jumps(rows) & ~ends).sum()):
+        notes.append(
+            f"{counted(jumps, 'time')} the next row does not hold what is said to have followed: "
+            f"an episode ends there, truncated"
+        )
     return notes

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget
 from dql_core.data.importers.blosc import unpack_blosc
+from dql_core.data.importers.files import require_there
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json
 from dql_core.errors import DatasetError, did_you_mean, one_line
 
@@ -159,6 +160,7 @@ def open_zarr(path: Path) -> Iterator[ZarrStore]:
             return
         if not path.is_file():
             raise DatasetError(f"{path}: no such file or folder")
+        require_there(path)
         budget.add_file(path)
         with zipfile.ZipFile(path) as archive:
             yield ZarrStore(path, _Zip(archive), budget)

@@ -187,6 +187,8 @@ def test_features_can_be_chosen(tmp_path: Path) -> None:
     ]
     with pytest.raises(DatasetError, match=r"no feature 'force' \(known: action, "):
         import_file(folder, "lerobot", tmp_path / "none", observations=["force"])
+    with pytest.raises(ConfigError, match="force: names one twice"):
+        import_file(folder, "lerobot", tmp_path / "none", observations=["force"] * 2)
     with pytest.raises(ConfigError, match="--observations does not go with --format d4rl"):
         import_file(folder, "d4rl", tmp_path / "none", observations=["force"])
 
@@ -369,6 +371,28 @@ def test_a_table_larger_than_its_file_is_not_unpacked(
     folder = Recorded(lengths=(count,), columns=columns).write(tmp_path / "set")
     with pytest.raises(DatasetError, match="bytes in memory: the file is damaged or made to"):
         imported(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_damaged_bytes_are_told_in_one_line(tmp_path: Path, version: str) -> None:
+    folder = Recorded(version=version).write(tmp_path / "set")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    random, lines = np.random.default_rng(1), []
+    for index in range(200):
+        file = files[index % len(files)]
+        sound = file.read_bytes()
+        content = np.frombuffer(sound, np.uint8).copy()
+        places = random.integers(len(content), size=random.integers(1, 5))
+        content[places] = random.integers(256, size=len(places))
+        file.write_bytes(content.tobytes())
+        try:
+            import_file(folder, "lerobot", tmp_path / f"out{index}")
+        except DatasetError as error:
+            lines.append(str(error))
+        file.write_bytes(sound)
+    assert 0 < len(lines) < 200
+    assert not any("\n" in line for line in lines)
 
 
 def test_no_folder_and_no_dataset_are_told(tmp_path: Path) -> None:

@@ -170,7 +170,8 @@ def test_d4rls_next_observations_are_kept_where_the_next_row_does_not_hold_them(
     following = np.roll(rows["observations"], -1, axis=0)
     following[[3, 6, 8, 14]] += 1.0  # an end, a jump of the recording, an end, an end
     rows["next_observations"] = following
-    imported(d4rl_file(tmp_path, rows), "d4rl", tmp_path)
+    result = imported(d4rl_file(tmp_path, rows), "d4rl", tmp_path)
+    assert result.notes[0].startswith("1 time the next row does not hold what is said to have")
     last = (rows["observations"][14], rows["actions"][14], float(rows["rewards"][14]), None)
     # qlearning_dataset never looks at the last row, although it is a termination here.
     assert_equal(transitions(tmp_path), [*as_d4rl_has_them(rows), last])
@@ -424,6 +425,15 @@ def test_a_pickle_is_refused_whatever_its_name_is(
     path.write_bytes(pickle.dumps([{"observations": 1}]))
     with pytest.raises(DatasetError, match=r"is a pickle, and opening one runs whatever code"):
         imported(path, file_format, tmp_path)
+
+
+@pytest.mark.parametrize("file_format", ["npz", "d3rlpy", "d4rl", "robomimic", "zarr"])
+def test_a_pointer_of_git_lfs_is_called_by_its_name(
+    tmp_path: Path, file_format: FileFormat
+) -> None:
+    (tmp_path / "set").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(DatasetError, match=r"set: is a pointer of Git LFS.*'git lfs pull'"):
+        imported(tmp_path / "set", file_format, tmp_path)
 
 
 def test_a_needed_array_of_objects_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from dql_core.data.metadata import NO_REWARDS_KEY, has_rewards
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 
+SAMPLE = Path(__file__).parents[4] / "shared" / "data" / "offline" / "lerobot_g1"
 RATE_HZ = 12.5
 SPEC = PolicySpec(
     robot="arm",
@@ -221,6 +222,16 @@ def test_what_is_there_stays(tmp_path: Path, dataset: Path) -> None:
     with pytest.raises(DatasetError, match="already exists; name another --out folder"):
         write_lerobot(dataset, tmp_path / "lerobot")
     assert [file.name for file in (tmp_path / "lerobot").iterdir()] == ["mine"]
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="no set in ../shared/data/offline/lerobot_g1")
+def test_a_real_set_comes_back_to_the_bit(tmp_path: Path) -> None:
+    import_file(SAMPLE, "lerobot", tmp_path / "set")
+    write_lerobot(tmp_path / "set", tmp_path / "lerobot")
+    import_file(tmp_path / "lerobot", "lerobot", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "set")
+    assert load_dataset(tmp_path / "back").spec == load_dataset(tmp_path / "set").spec
 
 
 def test_lerobots_own_reader_loads_it(tmp_path: Path, dataset: Path) -> None:

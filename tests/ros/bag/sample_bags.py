@@ -17,6 +17,7 @@ from dql_core.errors import DqlError
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, load_contract
 from dql_ros.convert.convert import Source, convert
+from tests.core.data import sample_datasets
 
 ROOT = Path(__file__).parents[3]
 BAGS = ROOT.parent / "shared" / "data" / "bags"
@@ -31,7 +32,7 @@ STRING, LOG, TWIST, IMU, ODOMETRY, JOINTS = (
 )
 RECEIVED = {"stamp": "receive"}
 INTRODUCTION = """\
-# What becomes of other people's bags
+# What becomes of other people's bags and datasets
 
 Recordings that others made, unmodified, each converted with a contract that asks for what is in it
 (`tests/ros/bag/sample_bags.py`). Where the recordings lie in `../shared/data/bags`,
@@ -241,7 +242,7 @@ def outcome(sample: Sample, out: Path) -> Outcome:
 
 
 def page() -> str:
-    """Convert all recordings and describe the results."""
+    """Convert all recordings, import all datasets, and describe the results."""
     rows = []
     for sample in samples():
         with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +250,7 @@ def page() -> str:
     head = (
         "| bag | what it is | messages | asked for | result |\n| --- | --- | ---: | --- | --- |\n"
     )
-    return f"{INTRODUCTION}\n{head}{''.join(rows)}"
+    return f"{INTRODUCTION}\n{head}{''.join(rows)}{sample_datasets.table()}"
 
 
 def _row(sample: Sample, found: Outcome) -> str:
