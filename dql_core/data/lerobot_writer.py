@@ -7,7 +7,7 @@ Parquet files for frames, episodes and tasks, and ``info.json`` and ``stats.json
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from dql_core.data.dataset import Episode, LoadedDataset, load_dataset
+from dql_core.data.dataset import Episode, LoadedDataset, find_dataset, load_dataset
+from dql_core.data.episode_reader import HDF5_FILE, episode_files, read_table
+from dql_core.data.hdf5_arrays import MemoryBudget, open_hdf5
 from dql_core.data.importers.lerobot import ACTION, DONE, NEXT_STATE, REWARD, STATE, TRUNCATED
 from dql_core.data.importers.lerobot_meta import INFO_FILE
-from dql_core.data.metadata import has_rewards
+from dql_core.data.metadata import has_rewards, read_metadata
 from dql_core.errors import ConfigError, DatasetError, counted, listed
 from dql_core.files import atomic_directory
-from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.spec import FieldSpec
 
 VERSION = "v3.0"
 CHUNK_FILES, FILE_MB, VIDEO_MB = 1000, 100, 200
@@ -84,9 +87,8 @@ def write_lerobot(
         _write_task(folder / "meta/tasks.parquet", task)
         _write_json(folder / "meta/stats.json", stats.of_all())
         _write_json(folder / INFO_FILE, _info(dataset, features, rate_hz))
-    return LeRobotExport(
-        len(dataset.episodes), dataset.num_transitions, rate_hz, task, tuple(_left_out(dataset))
-    )
+    left_out = tuple(_left_out(source, dataset))
+    return LeRobotExport(len(dataset.episodes), dataset.num_transitions, rate_hz, task, left_out)
 
 
 def _rate(dataset: LoadedDataset, fps: float | None) -> float:
@@ -319,9 +321,9 @@ def _write_json(path: Path, document: object) -> None:
     path.write_text(json.dumps(document, indent=4, ensure_ascii=False), encoding="utf-8")
 
 
-def _left_out(dataset: LoadedDataset) -> Iterable[str]:
+def _left_out(source: str | Path, dataset: LoadedDataset) -> Iterator[str]:
     """Name what the dataset has and the format has no place for."""
-    spec: PolicySpec = dataset.spec
+    spec, folder = dataset.spec, find_dataset(source).absolute()
     yield (
         "bounds of the actions and observations: give those of the actions to dql import with "
         "--low and --high"
@@ -331,6 +333,15 @@ def _left_out(dataset: LoadedDataset) -> Iterable[str]:
         yield f"units of {counted(units, 'field')}"
     if rates := sum(np.isfinite(field.max_rate) for field in fields):
         yield f"the largest change in a second of {counted(rates, 'action field')}"
+    stored = read_metadata(folder, dataset.source, bounds_matter=False)
+    for kind, space in (
+        ("observations", stored.observation_space),
+        ("actions", stored.action_space),
+    ):
+        if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32:
+            yield f"the form of the {kind}: they are rows of float32"
+    if names := _infos(folder, stored.data_format):
+        yield f"infos: {listed(names)}"
     if spec.contract_hash:
         yield (
             f"the contract {spec.contract_hash[:12]}: a policy trained on what is imported again "
@@ -339,6 +350,18 @@ def _left_out(dataset: LoadedDataset) -> Iterable[str]:
     keys = sorted(key for key in dataset.metadata if key not in _STRUCTURE)
     if keys:
         yield f"the dataset's metadata: {listed(keys, 12)}"
+
+
+def _infos(folder: Path, data_format: str) -> list[str]:
+    """Return the names of the infos that the first episode has."""
+    if data_format == "hdf5":
+        with open_hdf5(folder / HDF5_FILE, MemoryBudget()) as opened:
+            is_there = opened.has("episode_0", "infos")
+            return opened.names_in("episode_0", "infos") if is_there else []
+    first = episode_files(folder, "0", data_format)[0]
+    schema = read_table(first, data_format, MemoryBudget()).schema
+    index = schema.get_field_index("infos")
+    return [] if index < 0 else [part.name for part in schema.field(index).type]
 
 
 # Of the metadata, what describes the storing, or is carried.

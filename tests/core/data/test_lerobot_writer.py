@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import minari
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
 
 from dql_core.data import lerobot_writer
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
@@ -194,6 +198,35 @@ def test_what_is_not_carried_is_listed(tmp_path: Path) -> None:
         "the contract abababababab: a policy trained on what is imported again does not fit it",
         "the dataset's metadata: description, dql_inputs",
     )
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_the_form_of_spaces_and_infos_are_listed(tmp_path: Path, data_format: str) -> None:
+    (tmp_path / "set/data").mkdir(parents=True)
+    space = gym.spaces.Dict({"place": gym.spaces.Box(-9.0, 9.0, (2, 2))})
+    storage = MinariStorage.new(
+        tmp_path / "set/data", space, gym.spaces.Box(-1.0, 1.0, (2,)), data_format=data_format
+    )
+    storage.update_metadata({"dataset_id": "walk-v0", "minari_version": minari.__version__})
+    places = np.random.default_rng(0).uniform(-9, 9, size=(5, 2, 2)).astype(np.float32)
+    buffer = EpisodeBuffer(
+        observations={"place": places},
+        actions=np.zeros((4, 2), np.float32),
+        rewards=np.zeros(4),
+        terminations=[False] * 4,
+        truncations=[False] * 3 + [True],
+        infos={"heat": np.zeros((5, 3))},
+    )
+    storage.update_episodes([buffer])
+    result = write_lerobot(tmp_path / "set", tmp_path / "lerobot", fps=10.0)
+    assert result.left_out[1:] == (
+        "the form of the observations: they are rows of float32",
+        "infos: heat",
+    )
+    low, high = [-1.0], [1.0]
+    import_file(tmp_path / "lerobot", "lerobot", tmp_path / "back", low=low, high=high)
+    (back,) = load_dataset(tmp_path / "back").episodes
+    np.testing.assert_array_equal(back.observations, places.reshape(5, 4))
 
 
 def test_a_single_number_is_no_list(tmp_path: Path) -> None:
