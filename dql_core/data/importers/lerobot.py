@@ -268,9 +268,9 @@ class _Ends:
 def _ends(frames: _Frames, meta: Meta, path: Path) -> tuple[_Ends, list[str]]:
     """Say what each frame earned and where the task itself ended, with notes on both.
 
-    A success ends the task in an episode's last frame. Where that is not told, `next.done`
-    without `next.truncated` does; but where every episode ends with it, as in most recordings,
-    and nothing is said of truncation, it only says that the recording ended.
+    `next.done` without `next.truncated` ends the task. Where only one of the two is there, a
+    success in an episode's last frame does; where nothing tells of successes, `next.done`, unless
+    every episode ends with it, as in most recordings: then it only says that these ended.
     """
     last, notes = frames.is_last, []
     success = _success(frames, meta, path)
