@@ -45,6 +45,7 @@ class FittingSettings:
         batch_size: Transitions in an update.
         learning_rate: Of Adam; it falls in the second half to a tenth.
         tau: Share of the way that the copy which makes targets moves with each update.
+        transitions: That are learned from at most, fewer if policies sample many actions each.
     """
 
     members: int = 5
@@ -55,6 +56,7 @@ class FittingSettings:
     batch_size: int = 256
     learning_rate: float = 1e-3
     tau: float = 0.1
+    transitions: int = 50_000
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ from dql_core.spec import PolicySpec
 FORMAT_VERSION = 1
 # Actions that a policy samples at most: in the states that follow transitions, and in first ones.
 SAMPLED_AFTER, SAMPLED_FIRST = 600_000, 100_000
-MAX_TRANSITIONS = 50_000
 MAX_DRAWS_AFTER, MAX_DRAWS_FIRST = 4, 16
 # Sampled together; more do not fit the caches.
 SAMPLED_AT_ONCE = 6_400
@@ -220,21 +219,11 @@ def judge(
     """
     _require_sound(candidates, dataset, discount)
     settings = settings or FittingSettings()
-    recording = lay_out(dataset, discount)
-    rng = np.random.default_rng(seed)
-    sampled = max(each.num_candidates for each in candidates)
-    count = min(len(recording), MAX_TRANSITIONS, max(SAMPLED_AFTER // sampled, 1))
-    chosen = np.sort(rng.permutation(len(recording))[:count])
-    actions = _actions(candidates, recording, chosen, sampled, seed, report)
-    fitted = fit_values(
-        recording, actions, settings, seed, lambda share: report("fitting values", share)
-    )
-    behaviour = judge_behaviour(recording, fitted)
+    worths = estimate_worths(candidates, dataset, discount, settings, seed, report)
     parts = stretches(dataset)
     judged = []
-    for index, candidate in enumerate(candidates):
+    for index, (candidate, worth) in enumerate(zip(candidates, worths.policies, strict=True)):
         report("comparing actions", index / len(candidates))
-        far_share = float((actions.after_exits[index + 1] > 0).mean())
         agreement = measure_agreement(
             candidate.policy,
             parts,
@@ -243,21 +232,61 @@ def judge(
             rows_at_once(candidate),
             seed,
         )
-        worth = judge_policy(recording, fitted, index + 1, behaviour, far_share)
         judged.append(Judged(candidate, worth, agreement))
     report("comparing actions", 1.0)
     return Judgement(
         source=dataset.source,
         episodes=len(dataset.episodes),
-        transitions=len(recording),
-        learned=len(chosen),
+        transitions=dataset.num_transitions,
+        learned=worths.learned,
         discount=discount,
         settings=settings,
         seed=seed,
-        behaviour=behaviour,
+        behaviour=worths.behaviour,
         judged=tuple(judged),
         spec=dataset.spec,
     )
+
+
+class Worths(NamedTuple):
+    """What policies are worth.
+
+    Attributes:
+        behaviour: What was recorded.
+        policies: Of each candidate, in their order.
+        learned: Transitions that the values were fitted to.
+    """
+
+    behaviour: BehaviourWorth
+    policies: tuple[Worth, ...]
+    learned: int
+
+
+def estimate_worths(
+    candidates: Sequence[Candidate],
+    dataset: LoadedDataset,
+    discount: float,
+    settings: FittingSettings,
+    seed: int,
+    report: Report = lambda _stage, _share: None,
+) -> Worths:
+    """Say what policies are worth, and nothing of how they act; all is as for `judge`."""
+    recording = lay_out(dataset, discount)
+    rng = np.random.default_rng(seed)
+    sampled = max(each.num_candidates for each in candidates)
+    count = min(len(recording), settings.transitions, max(SAMPLED_AFTER // sampled, 1))
+    chosen = np.sort(rng.permutation(len(recording))[:count])
+    actions = _actions(candidates, recording, chosen, sampled, seed, report)
+    fitted = fit_values(
+        recording, actions, settings, seed, lambda share: report("fitting values", share)
+    )
+    behaviour = judge_behaviour(recording, fitted)
+    far_shares = (actions.after_exits > 0).mean(axis=(1, 2))
+    policies = [
+        judge_policy(recording, fitted, number, behaviour, float(far_shares[number]))
+        for number in range(1, len(candidates) + 1)
+    ]
+    return Worths(behaviour, tuple(policies), len(chosen))
 
 
 def rows_at_once(candidate: Candidate) -> int:
