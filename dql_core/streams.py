@@ -9,8 +9,10 @@ prove the two equal, to the bit: on random streams, and on recordings that a nod
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,17 +139,44 @@ class Observation:
     ages_ns: dict[str, int | None]
 
 
+class Held(Protocol):
+    """The recent values of one stream, read as a `HoldBuffer`."""
+
+    def at(
+        self, now_ns: int, max_age_ns: int | None = None, steady_ns: int | None = None
+    ) -> NDArray[np.float64] | None:
+        """See `HoldBuffer.at`."""
+
+    def age_ns(self, now_ns: int, steady_ns: int | None = None) -> int | None:
+        """See `HoldBuffer.age_ns`."""
+
+    def forget_before(self, now_ns: int) -> None:
+        """See `HoldBuffer.forget_before`."""
+
+    def clear(self) -> None:
+        """See `HoldBuffer.clear`."""
+
+
 class ObservationBuilder:
     """Concatenates the streams' held values into the observation vector.
 
     Args:
         streams: The streams in the vector's order.
         from_first: Positions in the vector of the numbers that are less their first value.
+        filled_elsewhere: What holds the values of streams that are not pushed here.
     """
 
-    def __init__(self, streams: Sequence[StreamSpec], from_first: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        streams: Sequence[StreamSpec],
+        from_first: Sequence[int] = (),
+        filled_elsewhere: Mapping[str, Held] = MappingProxyType({}),
+    ) -> None:
         self._streams = tuple(streams)
-        self._buffers = {stream.name: HoldBuffer() for stream in streams}
+        self._pushed = {
+            stream.name: HoldBuffer() for stream in streams if stream.name not in filled_elsewhere
+        }
+        self._buffers: dict[str, Held] = {**self._pushed, **filled_elsewhere}
         self._width = sum(stream.width for stream in streams)
         self._from_first = list(from_first)
         self._origin: NDArray[np.float64] | None = None
@@ -164,7 +193,7 @@ class ObservationBuilder:
         received_ns: int | None = None,
     ) -> None:
         """Add a value of ``stream``, shape (width,); see `HoldBuffer.push`."""
-        self._buffers[stream].push(stamp_ns, value, received_ns)
+        self._pushed[stream].push(stamp_ns, value, received_ns)
 
     def at(self, now_ns: int, steady_ns: int | None = None) -> Observation:
         """Return what is known at ``now_ns``; later calls must not go back in time.

@@ -56,11 +56,12 @@ class MessageError(ContractError):
 
     Attributes:
         index: Which message of the block.
+        arrived_ns: When it was received, if it may be of an earlier block; else ``None``.
     """
 
-    def __init__(self, text: str, index: int) -> None:
+    def __init__(self, text: str, index: int, arrived_ns: int | None = None) -> None:
         super().__init__(text)
-        self.index = index
+        self.index, self.arrived_ns = index, arrived_ns
 
 
 class DamagedMessageError(MessageError):
@@ -269,11 +270,7 @@ class BlockDecoder:
         try:
             return self._typestore.deserialize_cdr(block.payload(index), self._msgtype)
         except DAMAGE as cause:
-            raise DamagedMessageError(
-                f"{self._topic}: a message is no {self._msgtype}: {_reason(cause)}; the recording "
-                f"is damaged, or has another type than it says; --salvage leaves the message out",
-                index,
-            ) from cause
+            raise damaged(self._topic, self._msgtype, cause, index) from cause
 
 
 class DamageFinder(BlockDecoder):
@@ -312,6 +309,15 @@ class DamageFinder(BlockDecoder):
             self._damaged[index] = _reason(cause.__cause__)
             return False
         return True
+
+
+def damaged(topic: str, msgtype: str, cause: object, index: int) -> DamagedMessageError:
+    """Say that a message, by its place in the block, is none of its type."""
+    return DamagedMessageError(
+        f"{topic}: a message is no {msgtype}: {_reason(cause)}; the recording is damaged, or has "
+        f"another type than it says; --salvage leaves the message out",
+        index,
+    )
 
 
 def _reason(cause: object) -> str:

@@ -33,6 +33,7 @@ from dql_ros.contract.task import (
     is_text,
     matches,
 )
+from dql_ros.contract.transforms import Frames, TransformStream
 
 __all__ = [
     "SIM_RESET",
@@ -46,6 +47,7 @@ __all__ = [
     "FaultRules",
     "FieldSelection",
     "FlagStream",
+    "Frames",
     "ObservationStream",
     "Predicate",
     "QualityOfService",
@@ -55,6 +57,7 @@ __all__ = [
     "SignalStream",
     "Stream",
     "Topic",
+    "TransformStream",
     "contract_path",
     "contract_problems",
     "equal_values",

@@ -20,6 +20,7 @@ from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream, encoded_specs
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
+from dql_ros.contract.transforms import Observed
 
 MIN_RATE_HZ = 0.001
 # What the running node obeys: it may be changed without a new dataset and a new policy.
@@ -103,7 +104,7 @@ class Contract(StrictModel):
     robot: str
     rate_hz: float = Field(gt=0, le=2000)
     tick: Literal["grid", "action"] = "grid"
-    observation: tuple[ObservationStream, ...] = Field(min_length=1)
+    observation: tuple[Observed, ...] = Field(min_length=1)
     action: tuple[ActionStream, ...] = Field(min_length=1)
     reward: Reward | None = None
     episode: EpisodeRules = EpisodeRules()
@@ -143,6 +144,11 @@ class Contract(StrictModel):
     def period_ns(self) -> int:
         """Control period in nanoseconds."""
         return round(1e9 / self.rate_hz)
+
+    @property
+    def observed_topics(self) -> tuple[ObservationStream, ...]:
+        """The topics that the observation comes on: more than streams, if some are transforms."""
+        return tuple(each for stream in self.observation for each in stream.inputs)
 
     @property
     def fields_from_first(self) -> tuple[int, ...]:

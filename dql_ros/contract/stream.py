@@ -111,9 +111,19 @@ class Stream(Topic):
         return self.topic
 
     @property
+    def prefix(self) -> str:
+        """What the default names of its fields begin with, up to the last slash left out."""
+        return self.topic
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the meaning of all its numbers depends on, by key of the contract."""
+        return {"topic": self.resolved_topic(), "type": self.type}
+
+    @property
     def specs(self) -> tuple[FieldSpec, ...]:
         """The vector's fields that this stream fills, in order."""
-        return tuple(spec for selection in self.fields for spec in selection.fields(self.topic))
+        return tuple(spec for selection in self.fields for spec in selection.fields(self.prefix))
 
     @property
     def width(self) -> int:
@@ -198,6 +208,11 @@ class ObservationStream(Stream):
         return self.name or self.topic
 
     @property
+    def inputs(self) -> tuple[ObservationStream, ...]:
+        """The topics that its messages come on: itself, and for transforms the static ones."""
+        return (self,)
+
+    @property
     def max_age_ns(self) -> int | None:
         """Age limit in nanoseconds; ``None`` for a latched stream."""
         return None if self.latched else round(self.max_age_s * SECOND_NS)
@@ -269,12 +284,12 @@ def encoded_specs(stream: Stream) -> Iterator[FieldSpec]:
     That is what a policy depends on. All other keys of a stream, such as its QoS and its
     ``max_age_s``, may be others on the robot than in the recordings.
     """
-    common: dict[str, Any] = {"topic": stream.resolved_topic(), "type": stream.type}
+    common = stream.origin
     if sent := _sent_constants(stream):
         common["constants"] = sent
     for selection in stream.fields:
         encoding = common | _encoding(selection)
-        specs = selection.fields(stream.topic)
+        specs = selection.fields(stream.prefix)
         elements, shifts = _elements(selection), _shifts(selection)
         for spec, element, shift, rate in zip(
             specs, elements, shifts, selection.max_rates, strict=False

@@ -17,7 +17,9 @@ from dql_ros.codecs.stamps import (
     invalid_nanosec,
     nanosec_problem,
 )
-from dql_ros.contract import Contract, ObservationStream
+from dql_ros.codecs.transforms import Broadcast, broadcasts
+from dql_ros.contract import Contract, ObservationStream, TransformStream
+from dql_ros.control.transform_buffer import TransformBuffer
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
 _AWAY_NS = 75_000_000
@@ -88,33 +90,54 @@ class Observer:
         self.arrivals = {stream.key: Arrivals() for stream in contract.observation}
         self._lock = threading.Lock()
         self._streams = {stream.key: stream for stream in contract.observation}
-        self._decoders = {topic: StreamDecoder(stream) for topic, stream in self._streams.items()}
+        self._decoders = {
+            topic: StreamDecoder(stream)
+            for topic, stream in self._streams.items()
+            if not isinstance(stream, TransformStream)
+        }
+        self._transforms = {
+            stream.key: TransformBuffer(stream)
+            for stream in contract.observation
+            if isinstance(stream, TransformStream)
+        }
+        # Each topic of transforms, and the stream that it is of.
+        self._broadcasts = {
+            each.key: (stream, each.latched)
+            for stream in contract.observation
+            if isinstance(stream, TransformStream)
+            for each in stream.inputs
+        }
         self._builder = ObservationBuilder(
             [
                 StreamSpec(stream.key, stream.width, stream.max_age_ns)
                 for stream in contract.observation
             ],
             contract.fields_from_first,
+            self._transforms,
         )
 
     def receive(self, topic: str, message: Any, received_ns: int, steady_ns: int) -> int | None:
         """Take in a message.
 
         Args:
-            topic: Key of its stream: the topic, or the stream's name.
+            topic: Key of its stream: the topic, or the stream's name; of transforms that of one
+                of the stream's `inputs`.
             message: Of the stream's type.
             received_ns: Now, on the clock of the header stamps.
             steady_ns: Now, on a clock that always goes on.
 
         Returns:
             The message's time in nanoseconds; ``None`` if it was skipped since it has not got what
-            the contract selects, and the contract allows that.
+            the contract selects, and the contract allows that, or if all its transforms are
+            static, or none is known to be on the way.
 
         Raises:
             ContractError: If the message lacks what the contract names, or cannot have been
                 measured when it says.
         """
         self.heartbeat(steady_ns)
+        if topic in self._broadcasts:
+            return self._receive_transforms(topic, message, received_ns, steady_ns)
         stream, arrivals = self._streams[topic], self.arrivals[topic]
         try:
             value = self._decoders[topic](message)
@@ -139,6 +162,52 @@ class Observer:
         arrivals.newest_ns = time_ns
         with self._lock:
             self._builder.push(topic, time_ns, value, self._elapsed_ns(steady_ns))
+        return time_ns
+
+    def _receive_transforms(
+        self, key: str, message: Any, received_ns: int, steady_ns: int
+    ) -> int | None:
+        """Take in the transforms of a message, but for those that cannot be right."""
+        stream, is_static = self._broadcasts[key]
+        buffer, arrivals = self._transforms[stream.key], self.arrivals[stream.key]
+        newest_ns, refusal, is_delayed = None, "", False
+        with self._lock:
+            for broadcast in broadcasts(message, stream.topic, is_static):
+                is_late = not is_static and self._is_age_unknown(stream, steady_ns)
+                try:
+                    if not buffer.may_matter(broadcast.edge):
+                        continue
+                    time_ns = self._time_of_broadcast(stream, broadcast, received_ns)
+                    if not is_late:
+                        buffer.push(broadcast, time_ns, self._elapsed_ns(steady_ns))
+                except ContractError as error:
+                    if not refusal and (buffer.problem or buffer.is_on_way(broadcast.edge)):
+                        refusal = visible(with_remedy(error))[:MAX_LINE]
+                    continue
+                if buffer.is_on_way(broadcast.edge):
+                    is_delayed |= is_late
+                    newest_ns = max(newest_ns or 0, time_ns)
+        arrivals.delayed += is_delayed
+        if refusal:
+            arrivals.refused, arrivals.refusal = arrivals.refused + 1, refusal
+            raise ContractError(refusal)
+        if newest_ns is None:
+            return None
+        arrivals.refusal = ""
+        arrivals.newest_ns = newest_ns
+        if is_static:
+            return None
+        arrivals.behind_ns = received_ns - newest_ns
+        return newest_ns
+
+    def _time_of_broadcast(
+        self, stream: TransformStream, broadcast: Broadcast, received_ns: int
+    ) -> int:
+        if broadcast.edge.is_static or stream.stamp == "receive":
+            return received_ns
+        time_ns = _require_time(broadcast.stamp_ns, stream)
+        if self._judges_ahead(stream):
+            self._refuse_ahead(stream, time_ns - received_ns)
         return time_ns
 
     def at(self, now_ns: int, steady_ns: int) -> Observation:
@@ -176,6 +245,10 @@ class Observer:
     def problem(self, topic: str) -> str:
         """What is wrong with a stream's newest message, as a clause; empty if nothing is."""
         arrivals, stream = self.arrivals[topic], self._streams[topic]
+        if topic in self._transforms:
+            with self._lock:
+                if problem := self._transforms[topic].problem:
+                    return problem
         if arrivals.absence and self._is_without_value(topic):
             return f"its messages are skipped: {arrivals.absence}"
         if arrivals.refusal:
@@ -227,7 +300,15 @@ class Observer:
 def _time_of(message: Any, stream: ObservationStream, received_ns: int) -> int:
     if stream.stamp == "receive":
         return received_ns
-    time_ns = stamp_ns(message, stream.topic)
+    return _require_time(stamp_ns(message, stream.topic), stream)
+
+
+def _require_time(time_ns: int, stream: ObservationStream) -> int:
+    """Return a stamp that is a time.
+
+    Raises:
+        ContractError: If it is none.
+    """
     nanosec = invalid_nanosec(time_ns)
     if nanosec is not None:
         raise ContractError(f"{stream.topic}: {nanosec_problem(nanosec)}; {OF_NANOSEC}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from dql_core.errors import ConfigError, ContractError
 from dql_core.runtime.guard import GuardLimits
 from dql_core.streams import SECOND_NS
-from dql_ros.contract import Contract, ObservationStream
+from dql_ros.contract import Contract, ObservationStream, TransformStream
 from dql_ros.control.loaded_policy import TooSlow
 
 
@@ -82,7 +82,11 @@ def triggering_streams(contract: Contract) -> list[ObservationStream]:
     Raises:
         ContractError: If there is none.
     """
-    streams = [s for s in contract.observation if not s.latched and s.stamp == "header"]
+    streams = [
+        s
+        for s in contract.observation
+        if not (s.latched or isinstance(s, TransformStream)) and s.stamp == "header"
+    ]
     if not streams:
         raise ContractError(
             f"the contract of '{contract.robot}' cannot run in lockstep, since no observation "

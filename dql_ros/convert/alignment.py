@@ -14,8 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.streams import BEGINNING_NS, HeldColumn
-from dql_ros.contract import ActionStream, Contract, EpisodeRules, ObservationStream, RewardTopic
+from dql_ros.contract import (
+    ActionStream,
+    Contract,
+    EpisodeRules,
+    ObservationStream,
+    RewardTopic,
+    TransformStream,
+)
 from dql_ros.convert.columns import Backlog, TimedColumn, Times, are_numbers, different, total
+from dql_ros.convert.transforms import HeldTransforms
 
 # How long a header-stamped command may take to arrive where the contract sets no limit.
 UNLIMITED_NS = 1 << 62
@@ -78,7 +86,18 @@ class Alignment:
     ) -> None:
         self._contract = contract
         self._on_arrivals = on_arrivals
-        self._observed = {s.key: HeldColumn(s.width) for s in contract.observation}
+        self._columns: dict[str, HeldColumn] = {}
+        self._transforms: dict[str, HeldTransforms] = {}  # by the names of both topics
+        for stream in contract.observation:
+            if isinstance(stream, TransformStream):
+                names = (each.key for each in stream.inputs)
+                self._transforms |= dict.fromkeys(names, HeldTransforms(stream))
+            else:
+                self._columns[stream.key] = HeldColumn(stream.width)
+        self._observed: dict[str, HeldColumn | HeldTransforms] = {
+            s.key: self._transforms.get(s.key) or self._columns[s.key]
+            for s in contract.observation
+        }
         self._commanded = {s.key: TimedColumn(s.width) for s in contract.action}
         self._signals = {name: TimedColumn() for name in contract.signals}
         self._backlogs: dict[tuple[str, str], Backlog] = {}
@@ -211,6 +230,11 @@ class Alignment:
         for stream in self._contract.observation:
             if not stream.latched or ("observation", stream.key) in unheard:
                 self._observed[stream.key].forget_arrivals_before(resumed_ns)
+            if (
+                isinstance(stream, TransformStream)
+                and ("observation", stream.static.key) in unheard
+            ):
+                self._transforms[stream.key].forget_static_before(resumed_ns)
         if any(("event", name) in unheard for name in ("start", "stop", "during")):
             self.window.close(resumed_ns)
         for column in self._commanded.values():
@@ -218,8 +242,10 @@ class Alignment:
         self._commands_from_ns = resumed_ns
 
     def _extend(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
-        if kind == "observation":
-            self._observed[name].extend(arrived_ns, *columns)
+        if kind == "observation" and name in self._transforms:
+            self._transforms[name].extend(arrived_ns, *columns)
+        elif kind == "observation":
+            self._columns[name].extend(arrived_ns, *columns)
         elif kind == "action":
             self.longest_delay_ns = max(
                 self.longest_delay_ns, int((arrived_ns - columns[0]).max())
@@ -237,7 +263,10 @@ def _aligned(held: Sequence[_Held]) -> AlignedRows:
     """Put the streams' values side by side; rows that are not known are zeros, never used."""
     parts, missing, not_finite, ages = [], {}, {}, {}
     for stream, values_at, positions, ages_ns in held:
-        absent = positions < 0
+        # A pose is made of several transforms, each with its position.
+        absent: Flags = positions < 0
+        if absent.ndim == 2:
+            absent = np.asarray(absent.any(axis=1))
         if stream.max_age_ns is not None:
             absent |= ages_ns > stream.max_age_ns
         values = np.zeros((len(positions), stream.width))

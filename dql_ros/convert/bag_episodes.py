@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag, ClockStep, LostSpan
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import BlockDecoder, MessageError
-from dql_ros.codecs.stamps import shifted
-from dql_ros.contract import ActionStream, Contract, ObservationStream, Stream
+from dql_ros.codecs.block_decoder import MessageError
+from dql_ros.contract import (
+    ActionStream,
+    Contract,
+    ObservationStream,
+    Stream,
+    TransformStream,
+)
 from dql_ros.convert.alignment import OnArrivals
 from dql_ros.convert.clock import ClockError, ClockFault, StreamClock, set_back, set_back_limit_ns
-from dql_ros.convert.columns import Times
+from dql_ros.convert.columns import Times, different
 from dql_ros.convert.episodes import EpisodeAssembler
 from dql_ros.convert.recorded_episode import (
     Cause,
@@ -35,13 +40,15 @@ from dql_ros.convert.topic_decoders import (
     TopicRole,
     located,
     located_at,
+    present_roles,
     reset_roles,
     topic_decoder,
-    topic_roles,
 )
+from dql_ros.convert.transforms import TransformJudge
 from dql_ros.convert.values_seen import Unmatched
 
 RoleKey = tuple[str, str]
+Clock = StreamClock | TransformJudge
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def require_topic(bag: Bag, role: TopicRole) -> None:
 
 def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
     """Check that a bag has all topics that the contract needs; see `require_topic`."""
-    for role in topic_roles(contract, namespace):
+    for role in present_roles(bag, contract, namespace):
         require_topic(bag, role)
 
 
@@ -107,7 +114,7 @@ def read_bag_episodes(
             names, or a needed number is not finite and the contract refuses that.
     """
     require_topics(bag, contract, namespace)
-    roles = topic_roles(contract, namespace) + reset_roles(bag, contract, namespace)
+    roles = present_roles(bag, contract, namespace) + reset_roles(bag, contract, namespace)
     rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
         (role.kind, role.name): TopicStatistics(
@@ -120,8 +127,12 @@ def read_bag_episodes(
         kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[Any], ...]
     ) -> None:
         rule = rules[kind, name]
-        is_stamped = isinstance(rule, Stream) and rule.stamp == "header"
-        statistics[kind, name].add(arrived_ns, columns[0] if is_stamped else None)
+        if isinstance(rule, TransformStream):
+            # A message has several transforms, each with a row.
+            statistics[kind, name].add(different(arrived_ns))
+        else:
+            is_stamped = isinstance(rule, Stream) and rule.stamp == "header"
+            statistics[kind, name].add(arrived_ns, columns[0] if is_stamped else None)
         on_arrivals(kind, name, arrived_ns, columns)
 
     def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
@@ -236,15 +247,26 @@ class Timeline:
 
 def stream_clocks(
     contract: Contract, roles: Sequence[TopicRole], *, refuses: bool
-) -> dict[RoleKey, StreamClock]:
-    """Return what judges the header stamps of each stream that is stamped by them."""
-    return {
-        (role.kind, role.name): StreamClock(
-            role.topic, role.rule, contract.period_ns, refuses=refuses
-        )
-        for role in roles
-        if isinstance(role.rule, ObservationStream | ActionStream) and role.rule.stamp == "header"
-    }
+) -> dict[RoleKey, Clock]:
+    """Return what judges the times of each stream that header stamps count for.
+
+    The two topics of an observed transform are judged together.
+    """
+    period_ns = contract.period_ns
+    clocks: dict[RoleKey, Clock] = {}
+    for role in roles:
+        rule = role.rule
+        if isinstance(rule, ObservationStream | ActionStream) and rule.stamp == "header":
+            clocks[role.kind, role.name] = StreamClock(
+                role.topic, rule, period_ns, refuses=refuses
+            )
+    for stream in contract.observation:
+        if isinstance(stream, TransformStream):
+            keys = [("observation", each.key) for each in stream.inputs]
+            topics = [role.topic for role in roles if (role.kind, role.name) in keys]
+            judge = TransformJudge(topics[0], stream, period_ns, refuses=refuses)
+            clocks |= dict.fromkeys(keys, judge)
+    return clocks
 
 
 def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> Timeline:
@@ -265,7 +287,7 @@ def find_timeline(bag: Bag, contract: Contract, roles: Sequence[TopicRole]) -> T
         clocks = _judged(bag, contract, roles, steps)
     elif failure is not None:
         raise failure
-    faults = [fault for clock in clocks.values() for fault in clock.faults]
+    faults = [fault for clock in dict.fromkeys(clocks.values()) for fault in clock.faults]
     faults += [set_back(step) for step in steps]
     different = dict.fromkeys(faults)  # those of two streams of a topic are the same
     return Timeline(steps, sorted(different, key=lambda fault: fault.start_ns))
@@ -313,8 +335,8 @@ def judged_steps(steps: Sequence[ClockStep], bag: Bag, contract: Contract) -> tu
     )
 
 
-def _finish_clocks(clocks: Iterable[StreamClock], bag: Bag) -> None:
-    for clock in clocks:
+def _finish_clocks(clocks: Iterable[Clock], bag: Bag) -> None:
+    for clock in dict.fromkeys(clocks):
         try:
             clock.finish()
         except ClockError as cause:
@@ -327,26 +349,23 @@ def _at(bag: Bag, time_ns: int) -> str:
 
 def _judged(
     bag: Bag, contract: Contract, roles: Sequence[TopicRole], steps: Sequence[ClockStep]
-) -> Mapping[RoleKey, StreamClock]:
+) -> Mapping[RoleKey, Clock]:
     """Read the header stamps of all streams, and have them judged."""
     clocks = stream_clocks(contract, roles, refuses=False)
-    decoders: dict[str, list[tuple[TopicRole, BlockDecoder, StreamClock]]] = {}
+    decoders: dict[str, list[tuple[TopicRole, TopicDecoder]]] = {}
     for role in roles:
         clock = clocks.get((role.kind, role.name))
-        if clock is not None and isinstance(role.rule, Stream):
-            stamped = role.rule.model_copy(update={"topic": role.topic})
-            decoder = BlockDecoder(stamped, bag.typestore(role.topic, role.rule.type))
-            decoders.setdefault(role.topic, []).append((role, decoder, clock))
+        if clock is not None:
+            store = bag.typestore(role.topic, role.rule.type)
+            decoder = topic_decoder(role, store, refuse_nonfinite=False, clock=clock)
+            decoders.setdefault(role.topic, []).append((role, decoder))
     for batch in bag.batches(frozenset(role.topic for role in roles), steps=steps):
         for block in batch.blocks:
-            for role, decoder, clock in decoders.get(block.topic, ()):
+            for role, decode in decoders.get(block.topic, ()):
                 if block.msgtype != role.rule.type:
                     continue
                 try:
-                    decoded = decoder.decode(block)
-                    assert decoded.stamps_ns is not None
-                    stamps_ns = shifted(decoded.stamps_ns, block.shift_ns)
-                    clock.judge(block.log_times_ns, stamps_ns, decoded.present)
+                    decode(block)
                 except MessageError as cause:
                     raise located(cause, block, bag.start_ns, bag.path) from cause
     _finish_clocks(clocks.values(), bag)

@@ -96,13 +96,13 @@ class ClockError(MessageError):
 
     Attributes:
         kind: What is wrong.
-        arrived_ns: When it was received.
     """
 
+    arrived_ns: int
+
     def __init__(self, text: str, kind: FaultKind, index: int, arrived_ns: int) -> None:
-        super().__init__(text, index)
+        super().__init__(text, index, arrived_ns)
         self.kind = kind
-        self.arrived_ns = arrived_ns
 
 
 class StreamClock:

@@ -25,12 +25,14 @@ from dql_ros.contract import (
     RewardTopic,
     SignalStream,
     Stream,
+    TransformStream,
     equal_values,
     is_text,
     matches,
 )
-from dql_ros.convert.clock import ClockError, StreamClock
+from dql_ros.convert.clock import StreamClock
 from dql_ros.convert.columns import Times, are_numbers
+from dql_ros.convert.transforms import TransformJudge, TransformTopicDecoder
 from dql_ros.convert.values_seen import Unmatched, ValuesSeen
 
 
@@ -57,8 +59,9 @@ class TopicRole:
 
     @property
     def may_be_silent(self) -> bool:
-        """Whether the bag may have the topic without a message: a flag that was never raised."""
-        return self.label in {"terminated", "truncated", "stop"}
+        """Whether the bag may have the topic without a message: a flag was never raised."""
+        is_transform = isinstance(self.rule, TransformStream)  # all may move, or none
+        return is_transform or self.label in {"terminated", "truncated", "stop"}
 
     @property
     def limit_ns(self) -> int | None:
@@ -70,13 +73,28 @@ class TopicRole:
 def topic_roles(contract: Contract, namespace: str) -> list[TopicRole]:
     """All roles of topics; relative names are those under ``namespace``."""
     found: list[tuple[Stream | SignalStream | Event, str, str]] = [
-        *((stream, "observation", stream.key) for stream in contract.observation),
+        *((stream, "observation", stream.key) for stream in contract.observed_topics),
         *((stream, "action", stream.key) for stream in contract.action),
         *((signal, "signal", name) for name, signal in contract.signals.items()),
         *((event, "event", name) for name, event in contract.events.items()),
     ]
     return [
         TopicRole(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found
+    ]
+
+
+def present_roles(bag: Bag, contract: Contract, namespace: str) -> list[TopicRole]:
+    """The roles of the topics that a bag needs: of the two of transforms it may lack one."""
+
+    def may_lack(rule: Stream | SignalStream | Event) -> bool:
+        if not isinstance(rule, TransformStream):
+            return False
+        return rule.latched or rule.static.resolved_topic(namespace) in bag.topics
+
+    return [
+        role
+        for role in topic_roles(contract, namespace)
+        if role.topic in bag.topics or not may_lack(role.rule)
     ]
 
 
@@ -127,7 +145,7 @@ def topic_decoder(
     typestore: Typestore,
     *,
     refuse_nonfinite: bool,
-    clock: StreamClock | None = None,
+    clock: StreamClock | TransformJudge | None = None,
 ) -> TopicDecoder:
     """Return the decoder of a topic in a role.
 
@@ -135,8 +153,12 @@ def topic_decoder(
         role: The role.
         typestore: Knows the topic's type.
         refuse_nonfinite: Whether a NaN or an infinity in a needed number is an error.
-        clock: Judges the header stamps of a stream.
+        clock: Judges the header stamps of a stream; transforms need it.
     """
+    if isinstance(role.rule, TransformStream):
+        assert isinstance(clock, TransformJudge)
+        return TransformTopicDecoder(role.topic, role.rule, typestore, clock, refuse_nonfinite)
+    assert not isinstance(clock, TransformJudge)
     if isinstance(role.rule, Stream):
         return StreamTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, clock)
     return SignalTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, role.label)
@@ -362,9 +384,9 @@ def located(cause: MessageError, block: MessageBlock, start_ns: int, where: obje
         start_ns: The bag's first log time.
         where: The bag.
     """
-    time_ns = int(block.log_times_ns[cause.index])
-    if isinstance(cause, ClockError):
-        time_ns = cause.arrived_ns
+    time_ns = cause.arrived_ns
+    if time_ns is None:
+        time_ns = int(block.log_times_ns[cause.index])
     return located_at(str(cause), time_ns, start_ns, where)
 
 

@@ -72,11 +72,11 @@ class StreamInputs:
         self._conflicts = conflicts
         self._on_arrival = on_arrival
         self._subscriptions: list[Any] = []
-        for stream in contract.observation:
+        for stream in contract.observed_topics:
             # What cannot be heard is refused before anything is opened.
             message_class(stream.type)
         # The state last, since a lockstep simulator begins when all is subscribed to.
-        for stream in sorted(contract.observation, key=lambda stream: not stream.latched):
+        for stream in sorted(contract.observed_topics, key=lambda stream: not stream.latched):
             self._subscriptions.append(self._subscribe(stream))
 
     def poll(self) -> None:
