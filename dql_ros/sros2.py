@@ -80,8 +80,8 @@ def policy_document(contract: Contract, namespace: str = "", topics: Sequence[st
 def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str, Rights]:
     """The rights of each node, by its name."""
     resets = [contract.reset_signal] if contract.reset_signal else []
-    outputs = [*contract.observation, *contract.signals.values(), *resets]
-    states = _resolved([stream.topic for stream in contract.observation], prefix)
+    outputs = [*contract.observed_topics, *contract.signals.values(), *resets]
+    states = _resolved([stream.topic for stream in contract.observed_topics], prefix)
     commands = _resolved([stream.topic for stream in contract.action], prefix)
     simulated = _resolved([stream.topic for stream in outputs], prefix)
     events = _resolved([event.topic for event in contract.events.values()], prefix)

@@ -18,12 +18,15 @@ from dql_core.errors import BagError
 from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.sim_time import SimTimeOrder, StampedMessage
 from dql_ros.bag.writer import BagWriter
+from dql_ros.contract.transforms import TRANSFORM_TYPE
 
 # Keys of metadata.yaml's custom_data beside the contract's.
 LABELS_KEY = "dql_labels"
 RECORDING_KEY = "dql_recording"
 
 MARKER_TYPE = "std_msgs/msg/String"
+# Of a topic of static transforms no more messages are kept for the next bag.
+MAX_KEPT = 1000
 _DISK_LOOK_NS = 1_000_000_000
 
 
@@ -107,7 +110,7 @@ class Recorder:
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         marker = describe(options.marker_topic, MARKER_TYPE, (), None, self._typestore)
         self._topics = {marker.label: marker}
-        self._latched: dict[str, bytes] = {}
+        self._latched: dict[str, list[bytes]] = {}
         self._pending_labels: deque[str] = deque()
         self._session: _Session | None = None
         self._bags = 0
@@ -152,8 +155,9 @@ class Recorder:
         self._session = _Session(writer, *self._out_of_order())
         for topic in self._topics.values():
             writer.add(topic)
-        for name, data in self._latched.items():
-            self._hand_over(name, data, now_ns, now_ns)
+        for name, kept in self._latched.items():
+            for data in kept:
+                self._hand_over(name, data, now_ns, now_ns)
         return writer.directory
 
     def stop(self, lost: Mapping[str, int], remarks: Sequence[str] = ()) -> FinishedBag:
@@ -195,11 +199,12 @@ class Recorder:
 
         Args:
             topic: The topic.
-            latched: Whether its last message stays valid, and so belongs into each bag.
+            latched: Whether its last message stays valid, and so belongs into each bag; of
+                transforms, which come from several nodes, each message does.
         """
         self._topics[topic.label] = topic
         if latched:
-            self._latched.setdefault(topic.label, b"")
+            self._latched.setdefault(topic.label, [])
         if self._session is not None and self.is_recording:
             self._attempt(self._session.writer.add, topic)
 
@@ -213,9 +218,15 @@ class Recorder:
             source_ns: When it was sent.
         """
         if topic in self._latched:
-            self._latched[topic] = data
+            self._keep(topic, data)
         if self._session is not None:
             self._hand_over(topic, data, received_ns, source_ns)
+
+    def _keep(self, topic: str, data: bytes) -> None:
+        """Keep what a latched topic has sent for the next bag."""
+        is_of_transforms = self._topics[topic].msgtype == TRANSFORM_TYPE
+        others = [each for each in self._latched[topic] if each != data]
+        self._latched[topic] = [*others, data][-(MAX_KEPT if is_of_transforms else 1) :]
 
     def receive_clock(self, sim_ns: int, source_ns: int) -> None:
         """Note that the simulated time became ``sim_ns`` at wall time ``source_ns``."""
@@ -257,8 +268,6 @@ class Recorder:
             self._look_at_disk(self._session.writer.directory)
 
     def _hand_over(self, topic: str, data: bytes, received_ns: int, source_ns: int) -> None:
-        if not data:
-            return
         if self._session is not None:
             self._session.handed_over += 1
         if self._order is not None:

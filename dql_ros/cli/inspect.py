@@ -161,9 +161,9 @@ def _contract(path: Path, contract: Contract) -> Group:
     streams = plain_table("topic", "type", "QoS", "age limit")
     streams.columns[0].min_width = len("observation")
     streams.add_row(Text("observation", "bold"))
-    for observed in contract.observation:
+    for observed in contract.observed_topics:
         limit = "none (latched)" if observed.latched else f"{observed.max_age_s:g} s"
-        streams.add_row(observed.topic, _short(observed.type), _qos(observed.qos), limit)
+        streams.add_row(observed.title, _short(observed.type), _qos(observed.qos), limit)
     streams.add_section()
     streams.add_row(Text("action", "bold"))
     for commanded in contract.action:

@@ -74,11 +74,13 @@ class BroadcasterWatch:
             return self._several("its pose changes to and fro between two places")
         return ""
 
-    def note_block(self, stamps_ns: NDArray[np.int64], poses: NDArray[np.float64]) -> str:
+    def note_block(
+        self, stamps_ns: NDArray[np.int64], poses: NDArray[np.float64]
+    ) -> tuple[str, int] | None:
         """Take in the next n values as `note` does, shapes (n,) and (n, 7).
 
         Returns:
-            What is wrong first; empty if nothing is.
+            What is wrong first, and with which of them; ``None`` if nothing is.
         """
         if self._last is not None and not self._edge.is_static and len(poses) > 1:
             steps = np.abs(np.diff(poses, axis=0, prepend=np.array([self._last])))
@@ -86,11 +88,12 @@ class BroadcasterWatch:
             if newer.all() and not (steps > _APART).any():  # one node, that moves it slowly
                 self._before, self._last = tuple(poses[-2].tolist()), tuple(poses[-1].tolist())
                 self._newest_ns, self._turns = int(stamps_ns[-1]), 0
-                return ""
-        for stamp_ns, pose in zip(stamps_ns.tolist(), poses.tolist(), strict=True):
+                return None
+        values = zip(stamps_ns.tolist(), poses.tolist(), strict=True)
+        for index, (stamp_ns, pose) in enumerate(values):
             if problem := self.note(stamp_ns, pose):
-                return problem
-        return ""
+                return problem, index
+        return None
 
     def _static(self, last: Pose, apart: float) -> str:
         if not apart > _STATIC_APART:

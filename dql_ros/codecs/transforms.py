@@ -6,7 +6,7 @@ length, and one of zeros, which is no rotation, makes the pose NaN.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.codecs.block_decoder import DAMAGE, FEW_MESSAGES, MAX_PLANS, damaged
+from dql_ros.codecs.block_decoder import DAMAGE, FEW_MESSAGES, MAX_PLANS, MessageError, damaged
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
 from dql_ros.codecs.frame_tree import Edge, Step
 from dql_ros.codecs.message_path import JointOrder
@@ -190,6 +190,14 @@ class Transforms:
     numbers: Rows
 
 
+def by_edge(edges: NDArray[np.object_]) -> Iterator[tuple[Edge, NDArray[np.intp]]]:
+    """Yield each different edge, in the order of the first, with its rows."""
+    numbers: dict[Edge, int] = {}
+    kinds = np.array([numbers.setdefault(edge, len(numbers)) for edge in edges], np.intp)
+    for edge, number in numbers.items():
+        yield edge, np.flatnonzero(kinds == number)
+
+
 class TransformBlockDecoder:
     """Decodes the blocks of one topic of tf's: all messages of one layout at once.
 
@@ -257,6 +265,8 @@ class TransformBlockDecoder:
             found = broadcasts(message, self._topic, self._is_static)
         except DAMAGE as cause:
             raise damaged(self._topic, self._msgtype, cause, index) from cause
+        except ContractError as cause:
+            raise MessageError(str(cause), index) from cause
         return Transforms(
             np.full(len(found), index),
             _objects([each.edge for each in found]),

@@ -208,6 +208,11 @@ class ObservationStream(Stream):
         return self.name or self.topic
 
     @property
+    def title(self) -> str:
+        """What it is called in a table of topics."""
+        return self.topic
+
+    @property
     def inputs(self) -> tuple[ObservationStream, ...]:
         """The topics that its messages come on: itself, and for transforms the static ones."""
         return (self,)

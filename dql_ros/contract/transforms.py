@@ -19,6 +19,8 @@ TRANSFORM_PATHS = (
     *(f"translation.{axis}" for axis in "xyz"),
     *(f"rotation.{axis}" for axis in "xyzw"),
 )
+# Type of both topics.
+TRANSFORM_TYPE = "tf2_msgs/msg/TFMessage"
 _QUATERNION = "rotation"
 _STATIC = "_static"
 # Several nodes broadcast on one topic, in bursts; tf2's own listeners keep as many.
@@ -72,13 +74,18 @@ class TransformStream(ObservationStream):
 
     tf: Frames
     topic: str = "/tf"
-    type: MessageType = "tf2_msgs/msg/TFMessage"
+    type: MessageType = TRANSFORM_TYPE
     qos: QualityOfService = QualityOfService(reliability="best_effort", depth=_DEPTH)
 
     @property
     def key(self) -> str:
         """See `Stream.key`."""
         return self.name or f"{self.tf.child} in {self.tf.parent}"
+
+    @property
+    def title(self) -> str:
+        """See `ObservationStream.title`."""
+        return f"{self.topic}: {self.tf.child} in {self.tf.parent}"
 
     @property
     def prefix(self) -> str:

@@ -136,7 +136,8 @@ def read_bag_episodes(
         on_arrivals(kind, name, arrived_ns, columns)
 
     def note_ages(kind: str, topic: str, ages_ns: Times) -> None:
-        statistics[kind, topic].add_ages(ages_ns)
+        if (kind, topic) in statistics:  # what is static has no age, and may be all there is
+            statistics[kind, topic].add_ages(ages_ns)
 
     timeline = find_timeline(bag, contract, roles) if contract.clock == "split" else Timeline()
     assembler = EpisodeAssembler(contract, on_episode, note_ages, note_arrivals)

@@ -19,7 +19,13 @@ from dql_ros.codecs.block_decoder import MessageError
 from dql_ros.codecs.broadcasters import BroadcasterWatch
 from dql_ros.codecs.frame_tree import Edge, FrameTree
 from dql_ros.codecs.stamps import shifted
-from dql_ros.codecs.transforms import WIDTH, PoseReader, TransformBlockDecoder, Transforms
+from dql_ros.codecs.transforms import (
+    WIDTH,
+    PoseReader,
+    TransformBlockDecoder,
+    Transforms,
+    by_edge,
+)
 from dql_ros.contract import TransformStream
 from dql_ros.convert.clock import ClockFault, StreamClock
 from dql_ros.convert.columns import Times, are_numbers
@@ -95,7 +101,7 @@ class TransformJudge:
         kept = np.zeros(len(times_ns), bool)
         if self._first_ns is None and len(arrived_ns):
             self._first_ns = int(arrived_ns[0])
-        for edge, rows in _by_edge(found.edges):
+        for edge, rows in by_edge(found.edges):
             try:
                 is_wanted = self.tree.add(edge)
             except ContractError as cause:
@@ -133,8 +139,11 @@ class TransformJudge:
         if self._stream.stamp == "header" and not edge.is_static:
             good = self._clock(edge).judge(arrived_ns[rows], times_ns[rows], good)
         watch = self._watches.setdefault(edge, BroadcasterWatch(edge))
-        if problem := watch.note_block(times_ns[rows[good]], numbers[good]):
-            raise MessageError(f"{self._topic}: {problem}", index, int(arrived_ns[rows[0]]))
+        found_wrong = watch.note_block(times_ns[rows[good]], numbers[good])
+        if found_wrong is not None:
+            problem, place = found_wrong
+            row = rows[good][place]
+            raise MessageError(f"{self._topic}: {problem}", index, int(arrived_ns[row]))
         return good
 
     def _require_numbers(
@@ -230,7 +239,7 @@ class HeldTransforms:
             edges: Of which frame each is, in which; shape (n,).
             numbers: Shape (n, 7).
         """
-        for edge, rows in _by_edge(edges):
+        for edge, rows in by_edge(edges):
             if self._tree.add(edge):
                 self._column(edge).extend(arrived_ns[rows], times_ns[rows], numbers[rows])
         if self._tree.way is not None:
@@ -298,11 +307,3 @@ class HeldTransforms:
                 column.forget_until(self._ended_ns)
                 column.forget_arrivals_before(self._resumed_ns)
         return self._columns[edge]
-
-
-def _by_edge(edges: NDArray[np.object_]) -> Iterator[tuple[Edge, NDArray[np.intp]]]:
-    """Yield each different edge, in the order of the first, with its rows."""
-    numbers: dict[Edge, int] = {}
-    kinds = np.array([numbers.setdefault(edge, len(numbers)) for edge in edges], np.intp)
-    for edge, number in numbers.items():
-        yield edge, np.flatnonzero(kinds == number)

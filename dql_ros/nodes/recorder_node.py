@@ -30,6 +30,7 @@ from dql_ros.contract import (
     Event,
     SignalStream,
     Stream,
+    TransformStream,
     contract_path,
     load_contract,
     resolve_topic,
@@ -124,7 +125,7 @@ class RecorderNode(Node):
         path = contract_path(path_of(self, CONTRACT.name))
         contract = load_contract(path)
         self._latched = {
-            self.resolve_topic_name(s.topic) for s in contract.observation if s.latched
+            self.resolve_topic_name(s.topic) for s in contract.observed_topics if s.latched
         }
         self._order = (
             SimTimeOrder(latched=[*self._latched, self._marker_topic])
@@ -185,7 +186,10 @@ class RecorderNode(Node):
         The clock comes first: a simulation that sees the recorder hear its states may begin, and
         what comes before the first clock cannot be dated.
         """
-        streams: list[Stream | SignalStream | Event] = [*contract.observation, *contract.action]
+        streams: list[Stream | SignalStream | Event] = [
+            *contract.observed_topics,
+            *contract.action,
+        ]
         streams += [*contract.signals.values(), *contract.events.values()]
         wanted = {_CLOCK_TOPIC: ""}
         wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
@@ -194,9 +198,15 @@ class RecorderNode(Node):
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}
 
     def _sent_by_some(self, contract: Contract) -> dict[str, str]:
-        """Types of the topics that only a policy in shadow mode, or a simulation, publishes."""
+        """Types of the topics that not every robot has.
+
+        Only a policy in shadow mode, or a simulation, publishes some; and all transforms may move.
+        """
         policy = resolve_topic(POLICY_NODE, self.get_namespace())
         found = {shadow_topic(stream.topic, policy): stream.type for stream in contract.action}
+        for stream in contract.observation:
+            if isinstance(stream, TransformStream):
+                found[self.resolve_topic_name(stream.static.topic)] = stream.type
         if reset := contract.reset_signal:
             found[self.resolve_topic_name(reset.topic)] = reset.type
         return found

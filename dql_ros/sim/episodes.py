@@ -21,7 +21,7 @@ from dql_core.errors import SimulationError
 from dql_core.sim import FAILURE_KEY, SCARA_ID, is_model_file
 from dql_core.sim.model_env import ModelEnv, keyframe_index
 from dql_core.sim.physics import watch_physics
-from dql_ros.contract import Contract
+from dql_ros.contract import Contract, TransformStream
 from dql_ros.sim.model import open_model
 from dql_ros.sim.task import ContractTask
 
@@ -240,6 +240,7 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
     Raises:
         DqlError: If there is no such environment, or it is not the contract's.
     """
+    _require_topics(contract)
     if is_model_file(env):
         environment: Environment = watch_physics(open_model(Path(env).expanduser(), contract))
         return TimeLimit(environment, max_episode_steps) if max_episode_steps else environment
@@ -251,6 +252,16 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
         raise
     is_vector = len(environment.observation_space.shape or ()) == 1
     return environment if is_vector else FlattenObservation(environment)
+
+
+def _require_topics(contract: Contract) -> None:
+    for stream in contract.observation:
+        if isinstance(stream, TransformStream):
+            raise SimulationError(
+                f"'{stream.key}' is a pose out of tf's tree, which the simulation does not "
+                f"broadcast: to simulate this robot, observe the pose on a topic of its own, such "
+                f"as one of geometry_msgs/msg/PoseStamped"
+            )
 
 
 def task_of(environment: Environment, contract: Contract) -> ContractTask | None:

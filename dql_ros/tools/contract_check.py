@@ -22,11 +22,12 @@ from dql_ros.contract import (
     Contract,
     Predicate,
     Stream,
+    TransformStream,
     contract_problems,
     load_contract,
 )
 from dql_ros.convert.bag_episodes import judged_steps, require_topic, steps_of
-from dql_ros.convert.topic_decoders import TopicRole, located, topic_decoder, topic_roles
+from dql_ros.convert.topic_decoders import TopicRole, located, present_roles, topic_decoder
 from dql_ros.tools.contract_types import Flaw, topic_problems, type_problems
 from dql_ros.tools.findings import Findings
 from dql_ros.tools.rehearsal import Rehearsal, rehearse_bag
@@ -109,7 +110,7 @@ def _compare(
     findings = Findings()
     roles = []
     blamed = set()
-    for role in topic_roles(contract, namespace):
+    for role in present_roles(bag, contract, namespace):
         try:
             require_topic(bag, role)
             bag.typestore(role.topic, role.rule.type)
@@ -128,6 +129,8 @@ def _compare(
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
     known = {(problem.key, problem.path) for problem in by_type}
     blamed |= {problem.topic for problem in by_type}
+    # How transforms are put together is seen when the episodes are made.
+    roles = [role for role in roles if not isinstance(role.rule, TransformStream)]
     streams = [role for role in roles if isinstance(role.rule, Stream)]
     probes = {
         (role.kind, role.name): StreamProbe(
@@ -163,9 +166,11 @@ def _compare(
 
 def _key(contract: Contract, role: TopicRole) -> str:
     """The contract's key of a topic's role."""
-    if role.kind in {"observation", "action"}:
-        streams: tuple[Stream, ...] = getattr(contract, role.kind)
-        return f"{role.kind}.{[stream.key for stream in streams].index(role.name)}"
+    if role.kind == "observation":
+        inputs = ([each.key for each in stream.inputs] for stream in contract.observation)
+        return f"observation.{[role.name in keys for keys in inputs].index(True)}"
+    if role.kind == "action":
+        return f"action.{[stream.key for stream in contract.action].index(role.name)}"
     return role.name if role.name == "reward" else f"episode.{role.name}"
 
 

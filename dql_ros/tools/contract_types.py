@@ -22,6 +22,7 @@ from dql_ros.contract import (
     ObservationStream,
     SignalStream,
     Stream,
+    TransformStream,
     is_text,
 )
 from dql_ros.contract.field import Named, Step, join_steps, split_path
@@ -117,6 +118,12 @@ def _problems(
 
 
 def _stream_problems(stream: Stream, typestore: Typestore) -> Iterator[tuple[Flaw, str, str]]:
+    if isinstance(stream, TransformStream):
+        try:
+            node_at(typestore, stream.type, "transforms.0.child_frame_id")
+        except ValueError:
+            yield Flaw.NOT_IN_TYPE, "", f"{stream.type} has no transforms; correct 'type'"
+        return
     for selection in stream.fields:
         for text in _selection_problems(selection, stream.type, typestore):
             yield Flaw.NOT_IN_TYPE, selection.path, text

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.streams import SECOND_NS
+from dql_ros.codecs.frame_tree import Edge, FrameTree
+from dql_ros.codecs.transforms import by_edge
+from dql_ros.contract import TransformStream
 from dql_ros.convert.recorded_episode import Cause, Reason, SkippedSpan
 
 # Starts and ends of spans of time in nanoseconds, shape (n, 2): ascending, and apart.
@@ -50,6 +54,47 @@ class Coverage:
         """The times, merged."""
         self._parts = [union(np.concatenate([np.empty((0, 2), np.int64), *self._parts]))]
         return self._parts[0]
+
+
+class PoseCoverage:
+    """The times at which all transforms on the way between a stream's frames have a value.
+
+    Args:
+        stream: The contract's description.
+    """
+
+    def __init__(self, stream: TransformStream) -> None:
+        self._tree, self._max_age_ns = FrameTree(stream), stream.max_age_ns
+        self._parts: dict[Edge, Coverage] = {}
+
+    def add(
+        self,
+        from_ns: NDArray[np.int64],
+        stamps_ns: NDArray[np.int64],
+        edges: NDArray[np.object_],
+    ) -> None:
+        """Take transforms, of the edges (n,); else as `Coverage.add`."""
+        for edge, rows in by_edge(edges):
+            if self._tree.add(edge):
+                age_ns = None if edge.is_static else self._max_age_ns
+                part = self._parts.setdefault(edge, Coverage(0, age_ns))
+                part.add(from_ns[rows], stamps_ns[rows])
+
+    def spans(self) -> Spans:
+        """The times, merged."""
+        way = self._tree.way or ()
+        parts = [self._parts[step.edge].spans() for step in way if step.edge in self._parts]
+        if not parts or len(parts) < len(way):
+            return np.empty((0, 2), np.int64)
+        return reduce(_both, parts)
+
+
+def _both(one: Spans, other: Spans) -> Spans:
+    """The times that are in spans of either."""
+    bounds = np.unique(np.concatenate([one.ravel(), other.ravel()]))
+    starts, ends = bounds[:-1], bounds[1:]
+    is_in_both = covered(one, starts) & covered(other, starts)
+    return union(np.stack([starts[is_in_both], ends[is_in_both]], axis=1))
 
 
 def union(spans: Spans) -> Spans:

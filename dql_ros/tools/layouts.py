@@ -15,7 +15,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import SubElement
 
-from dql_ros.contract import ActionStream, Contract, Element, Stream
+from dql_ros.contract import ActionStream, Contract, Element, Stream, TransformStream
 from dql_ros.contract.field import Named, Step, split_path
 from dql_ros.contract.stream import resolve_topic
 
@@ -103,7 +103,7 @@ def plotjuggler_layout(contract: Contract, namespace: str = "", node: str = "pol
     window = SubElement(root, "tabbed_widget", {"name": "Main Window", "parent": "main_window"})
     for name, plots in tabs.items():
         tab = SubElement(window, "Tab", tab_name=name, containers="1")
-        sizes = ";".join([f"{1 / len(plots):.6f}"] * len(plots))
+        sizes = ";".join(f"{1 / len(plots):.6f}" for _ in plots)
         splitter = SubElement(
             SubElement(tab, "Container"),
             "DockSplitter",
@@ -125,6 +125,7 @@ def state_plots(contract: Contract, namespace: str = "") -> list[Plot]:
     return [
         plot
         for stream in contract.observation
+        if not isinstance(stream, TransformStream)  # no message has what these make up
         # The simulation lists joints by the alphabet, as many drivers do.
         for plot in _plots(stream, "state", namespace, sorted(stream.joints))
     ]

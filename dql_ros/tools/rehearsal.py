@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dql_ros.bag.reader import Bag, Loss
 from dql_ros.codecs import StreamEncoder
-from dql_ros.contract import Contract
+from dql_ros.contract import Contract, ObservationStream, TransformStream
 from dql_ros.convert.bag_episodes import BagSummary, read_bag_episodes
 from dql_ros.convert.bag_result import no_episode
 from dql_ros.convert.clock import FaultKind
@@ -19,7 +20,7 @@ from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.precision import blurred
 from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 from dql_ros.convert.values_seen import Unmatched
-from dql_ros.tools.coverage import Coverage, Usage, usage
+from dql_ros.tools.coverage import Coverage, PoseCoverage, Usage, usage
 from dql_ros.tools.findings import of_fields
 
 # Half a thousandth over the limit is a rounding of float32, no faster command.
@@ -64,9 +65,12 @@ def rehearse_bag(
     converter = EpisodeConverter(contract)
     for stream in contract.action:
         StreamEncoder(stream)
-    streams = {
-        **{("observation", s.key): Coverage(0, s.max_age_ns) for s in contract.observation},
-        **{("action", s.key): Coverage(contract.period_ns, s.max_age_ns) for s in contract.action},
+    streams = _coverages(contract)
+    inputs = {
+        (kind, topic.key): streams[kind, stream.key]
+        for kind, part in (("observation", contract.observation), ("action", contract.action))
+        for stream in part
+        for topic in (stream.inputs if isinstance(stream, ObservationStream) else (stream,))
     }
     steps = _Steps(contract)
     lengths: list[int] = []
@@ -85,11 +89,14 @@ def rehearse_bag(
                 skipped.append(made)
 
     def arrived(
-        kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[np.generic], ...]
+        kind: str, name: str, arrived_ns: Times, columns: tuple[NDArray[Any], ...]
     ) -> None:
-        coverage = streams.get((kind, name))
+        coverage = inputs.get((kind, name))
         ends_ns.append(int(arrived_ns.max(initial=0)))
-        if coverage is not None:
+        if isinstance(coverage, PoseCoverage):
+            times_ns, edges = columns[0].astype(np.int64), columns[1]
+            coverage.add(np.maximum(times_ns, arrived_ns), times_ns, edges)
+        elif coverage is not None:
             stamps_ns = columns[0].astype(np.int64)
             # A command is in force from its stamp on, a value known when it has arrived.
             known_ns = stamps_ns if kind == "action" else np.maximum(stamps_ns, arrived_ns)
@@ -108,6 +115,23 @@ def rehearse_bag(
         tuple(f.topic for f in summary.clock_faults if f.kind is not FaultKind.SET_BACK),
         summary.unmatched,
     )
+
+
+def _coverages(contract: Contract) -> dict[tuple[str, str], Coverage | PoseCoverage]:
+    """What notes when each stream has a value, by kind and key."""
+    observed = {
+        ("observation", stream.key): (
+            PoseCoverage(stream)
+            if isinstance(stream, TransformStream)
+            else Coverage(0, stream.max_age_ns)
+        )
+        for stream in contract.observation
+    }
+    commanded = {
+        ("action", stream.key): Coverage(contract.period_ns, stream.max_age_ns)
+        for stream in contract.action
+    }
+    return {**observed, **commanded}
 
 
 def _absences(summary: BagSummary) -> Iterator[str]:

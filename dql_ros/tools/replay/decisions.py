@@ -36,7 +36,7 @@ from dql_ros.control.observer import Observer
 from dql_ros.control.safety_chain import make_controller
 from dql_ros.control.settings import LoopSettings
 from dql_ros.convert.bag_episodes import latched_topics, require_topic
-from dql_ros.convert.topic_decoders import TopicRole, topic_roles
+from dql_ros.convert.topic_decoders import TopicRole, present_roles
 from dql_ros.tools.replay.arrivals import Arrival, arrivals, require_one_clock
 
 # After so long without a message there is nobody to whom a command could have gone.
@@ -98,7 +98,7 @@ class Replay:
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._roles: dict[str, list[TopicRole]] = {}
-        for role in topic_roles(contract, namespace):
+        for role in present_roles(bag, contract, namespace):
             if role.kind == "observation":
                 require_topic(bag, role)
                 self._roles.setdefault(role.topic, []).append(role)

@@ -1,6 +1,8 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rosbags.highlevel import AnyReader
@@ -19,6 +21,7 @@ from dql_ros.bag.recorder import (
 )
 from dql_ros.bag.sim_time import SimTimeOrder
 from tests.ros.bag.messages import messages_of
+from tests.ros.broadcasting import TF, Sent, message
 
 SECOND = 1_000_000_000
 NOW = 1_750_000_000 * SECOND
@@ -92,6 +95,26 @@ def test_the_last_message_of_a_latched_topic_is_in_each_bag(
     second = recorder.stop({}).path
     assert contents(first) == [("/goal", 1), ("/goal", 2)]
     assert contents(second) == [("/goal", SECOND)]
+
+
+def test_all_that_static_transforms_have_sent_is_in_each_bag(
+    tmp_path: Path, typestore: Typestore, blank: Callable[[str], Any]
+) -> None:
+    """They come from several nodes, each of which sends once."""
+    recorder = Recorder(options(tmp_path))
+    recorder.announce(describe("/tf_static", TF, (), None, typestore), latched=True)
+    pose = [0.0] * 6 + [1.0]
+    camera, arm = (
+        bytes(typestore.serialize_cdr(message(blank, [Sent("base", child, 0, pose)]), TF))
+        for child in ("camera", "arm")
+    )
+    for data in (camera, arm, camera):
+        recorder.receive("/tf_static", data, NOW, NOW)
+    recorder.start(NOW + SECOND)
+    bag = recorder.stop({}).path
+    with Bag(bag) as opened:
+        found = messages_of(opened, frozenset({"/tf_static"}))
+    assert [each.message.transforms[0].child_frame_id for each in found] == ["arm", "camera"]
 
 
 def test_labels_are_messages_and_are_listed(tmp_path: Path) -> None:
