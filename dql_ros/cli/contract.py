@@ -171,7 +171,7 @@ def _drafted(
         with reading_bar(f"Trying it on {path.name}", 2 * _size(path)) as progress:
             yield progress
 
-    roles = assign(profiler.topics())
+    roles = replace(assign(profiler.topics()), pose=profiler.frames.pose())
     name, *others = map(_name, bags)
     draft = fitting_draft(
         roles, bags, name, rate, others=others, salvage=salvage, msgs=msgs, bar=trying

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dql_ros.tools.contract_draft.frames_seen import SeenPose
 from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.survey import FEW
 from dql_ros.tools.topic_clock import AHEAD_MS, BEHIND_MS
@@ -99,6 +100,21 @@ def observed_age(topic: TopicProfile, rate_hz: float, *, by_header: bool) -> Cho
     delay_s = max(0.0, timing["receive_minus_header_ms"]["p95"] / 1000) if by_header else 0.0
     limit = max(PATIENCE * usual_s, 1.5 * topic.late_s, 2 / rate_hz) + delay_s
     return Chosen(_limit(limit), _pauses(topic))
+
+
+def distrust_of_pose(pose: SeenPose, rate_hz: float) -> str:
+    """Why the header stamps of transforms are not to be used; empty if they are."""
+    least_s = max(AHEAD_MS / 1000, -1 / rate_hz)
+    if least_s <= pose.least_delay_s and pose.most_delay_s <= BEHIND_MS / 1000:
+        return ""
+    return "header stamps are ahead of the time of receipt, or far from it"
+
+
+def pose_age(pose: SeenPose, rate_hz: float) -> Chosen:
+    """Choose how old the transforms on the way may be; see `observed_age`."""
+    delay_s = 0.0 if distrust_of_pose(pose, rate_hz) else max(0.0, pose.most_delay_s)
+    limit = max(PATIENCE * pose.usual_s, 1.5 * pose.late_s, 2 / rate_hz) + delay_s
+    return Chosen(_limit(limit), f"the slowest came every {pose.usual_s:.3g} s")
 
 
 def commanded_age(topic: TopicProfile, rate_hz: float) -> Chosen:

@@ -11,8 +11,10 @@ from dql_ros.tools.contract_draft.choices import (
     Chosen,
     commanded_age,
     control_rate,
+    distrust_of_pose,
     distrust_of_stamps,
     observed_age,
+    pose_age,
 )
 from dql_ros.tools.contract_draft.field_lines import (
     FieldLine,
@@ -20,6 +22,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     nonfinite_count,
     observed_lines,
 )
+from dql_ros.tools.contract_draft.frames_seen import SeenPose
 from dql_ros.tools.contract_draft.roles import PLAIN, Roles, assign, is_like_command, is_rare
 from dql_ros.tools.contract_draft.topic_profile import TopicProfile
 from dql_ros.tools.contract_draft.yaml_text import (
@@ -103,6 +106,7 @@ def draft_of_roles(
         *_heading((name, *others), missing),
         *_head(name, rate, missing),
         *_streams("observation", observation, missing, OBSERVATION),
+        *_pose(roles.pose, for_ages),
         *_streams("action", action, missing, ACTION, _BOUNDS),
         *_reward(roles, observation),
         *_episode(roles),
@@ -244,6 +248,29 @@ def _streams(
         yield f"{key}:"
         for stream in streams:
             yield from stream_text(stream)
+
+
+def _pose(pose: SeenPose | None, rate_hz: float) -> Iterator[str]:
+    """Yield the stream of a pose, in comments: joints may already say the same."""
+    if pose is None:
+        return
+    frames = pose.stream.tf
+    yield from comment(
+        f"Where '{frames.child}' is in '{frames.parent}' by tf, in which {pose.moving} of "
+        f"{counted(pose.way, 'transform')} moved. To observe it, take away the '#' of:",
+        2,
+    )
+    yield f"  # - tf: {flow(frames.model_dump())}"
+    age = pose_age(pose, rate_hz)
+    if distrust := distrust_of_pose(pose, rate_hz):
+        yield f"  #   stamp: receive  # {distrust}"
+    yield f"  #   max_age_s: {flow(age.value)}  # {age.reason}"
+    yield "  #   fields:"
+    for selection in pose.stream.fields:
+        keys = selection.model_dump(exclude_defaults=True)
+        if selection.rotation is not None:
+            del keys["path"]  # there is no other
+        yield f"  #     - {flow(keys)}"
 
 
 def _reward(roles: Roles, observation: Sequence[StreamDraft]) -> Iterator[str]:

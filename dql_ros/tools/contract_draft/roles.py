@@ -14,6 +14,7 @@ from dql_ros.tools.contract_draft.field_lines import (
     long_arrays,
     observed_lines,
 )
+from dql_ros.tools.contract_draft.frames_seen import SeenPose
 from dql_ros.tools.contract_draft.topic_profile import COMMAND_TYPE, TopicProfile
 from dql_ros.tools.survey import FEW
 from dql_ros.tools.topic_numbers import MAX_ARRAY, field_names
@@ -86,6 +87,7 @@ class Roles:
         unused: Those that the draft makes nothing of, with the reason.
         by_receipt: Topics whose header stamps are not to be used, with the reason.
         clock: Why episodes are to be split where times cannot be right; empty if they need not.
+        pose: What tf's tree has of use.
     """
 
     actions: list[TopicProfile] = field(default_factory=list)
@@ -96,6 +98,7 @@ class Roles:
     unused: list[tuple[TopicProfile, str]] = field(default_factory=list)
     by_receipt: dict[str, str] = field(default_factory=dict)
     clock: str = ""
+    pose: SeenPose | None = None
 
     def without(self, topic: TopicProfile, reason: str) -> Roles:
         """The same roles, but for one topic that is not used."""

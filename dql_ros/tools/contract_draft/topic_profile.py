@@ -17,6 +17,7 @@ from dql_ros.bag.storage.storage import lost_words
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.contract import Element
 from dql_ros.convert.report.topic_statistics import Pauses, TopicStatistics
+from dql_ros.tools.contract_draft.frames_seen import FramesSeen
 from dql_ros.tools.contract_draft.topic_parts import Part, is_of_robot, parts_of
 from dql_ros.tools.survey import SurveyedTopic, survey
 from dql_ros.tools.topic_numbers import NumberFacts, TopicNumbers
@@ -178,6 +179,7 @@ class Profiler:
     Attributes:
         steps: Where the clocks of recordings turned out to have been set back, by their paths.
         losses: What could not be read of each recording, a sentence each.
+        frames: What tf broadcasts in them.
 
     Args:
         steps: The same, if it is known: messages then come in the order in which they were sent.
@@ -186,6 +188,7 @@ class Profiler:
     def __init__(self, steps: Mapping[Path, Sequence[ClockStep]] | None = None) -> None:
         self.steps: dict[Path, Sequence[ClockStep]] = {}
         self.losses: list[str] = []
+        self.frames = FramesSeen()
         self._known_steps = steps or {}
         self._topics: dict[str, _Known] = {}
         self._absent: dict[str, str] = {}
@@ -203,9 +206,12 @@ class Profiler:
                 numbers[name] = reader
 
         pauses = {name: Pauses() for name in bag.topics}
+        self.frames.begin_recording()
 
         def visit(block: MessageBlock) -> None:
             pauses[block.topic].add(block.log_times_ns)
+            if (store := _store(bag, block.topic)) is not None:
+                self.frames.add(block, store)
             if block.topic in numbers:
                 numbers[block.topic].add(block)
 
