@@ -1,7 +1,7 @@
-"""The tree of frames that tf broadcasts, as far as it is known, and the way between two frames.
+"""The tree of frames that tf broadcasts, as far as it is known, and the chain between two frames.
 
-A frame has one parent, for good. As long as that holds, there is at most one way between two
-frames, and what becomes known later adds to the tree without changing that way: what a program
+A frame has one parent, for good. As long as that holds, there is at most one chain between two
+frames, and what becomes known later adds to the tree without changing that chain: what a program
 finds that knows a whole recording is what a node finds that has heard a part of it, or nothing
 yet. Where it does not hold, there is nothing to be found, and the tree says why.
 """
@@ -37,11 +37,11 @@ class Edge(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One transform on the way from one frame to another.
+    """One transform in the chain from one frame to another.
 
     Attributes:
         edge: Which.
-        is_inverse: Whether the way goes from the parent to the child.
+        is_inverse: Whether the chain goes from the parent to the child.
     """
 
     edge: Edge
@@ -49,44 +49,44 @@ class Step(NamedTuple):
 
 
 class FrameTree:
-    """Takes in the transforms that were broadcast, and finds the way between a stream's frames.
+    """Takes in the transforms that were broadcast, and finds the chain between a stream's frames.
 
     Attributes:
-        way: The transforms from the stream's child to its parent, in this order; ``None`` as long
-            as the two are not known to be connected.
-        problem: Why there can be no way, as a clause; empty if nothing speaks against one.
+        chain: The transforms from the stream's child to its parent, in this order; ``None`` as
+            long as the two are not known to be connected.
+        problem: Why there can be no chain, as a clause; empty if nothing speaks against one.
 
     Args:
         stream: Says which two frames.
     """
 
     def __init__(self, stream: TransformStream) -> None:
-        self.way: tuple[Step, ...] | None = None
+        self.chain: tuple[Step, ...] | None = None
         self.problem = ""
         self._frames, self._topic = stream.tf, stream.topic
         self._above: dict[str, Edge] = {}
         self._torn: dict[str, str] = {}  # what is wrong with frames that have two parents
-        self._on_way: frozenset[str] = frozenset()  # the frames with a parent on it
+        self._in_chain: frozenset[str] = frozenset()  # the frames with a parent in it
 
     def add(self, edge: Edge) -> bool:
         """Take in that a transform was broadcast; say whether its values may matter.
 
-        They may if it is on the way, or if the way is not known yet.
+        They may if it is in the chain, or if the chain is not known yet.
 
         Raises:
-            ContractError: If it is on the way, and there is no one way any more.
+            ContractError: If it is in the chain, and there is no one chain any more.
         """
         if self._above.get(edge.child) != edge:
             self._learn(edge)
-        if self.problem and edge.child in self._on_way:
+        if self.problem and edge.child in self._in_chain:
             raise ContractError(f"{self._topic}: {self.problem}")
-        return self.way is None or edge.child in self._on_way
+        return self.chain is None or edge.child in self._in_chain
 
     def explanation(self) -> str:
-        """Why there is no way, as a sentence without a full stop; empty if there is one."""
+        """Why there is no chain, as a sentence without a full stop; empty if there is one."""
         if self.problem:
             return f"{self._topic}: {self.problem}"
-        if self.way is not None:
+        if self.chain is not None:
             return ""
         known = sorted({frame for edge in self._above.values() for frame in edge[:2]})
         if loop := self._loop():
@@ -116,27 +116,27 @@ class FrameTree:
             if len(self._above) >= MAX_FRAMES:
                 raise ContractError(f"{self._topic}: more than {MAX_FRAMES} frames are broadcast")
             self._above[edge.child] = edge
-            if self.way is None:
+            if self.chain is None:
                 self._look()
             return
         self._torn.setdefault(edge.child, _torn(known, edge))
         self._judge()
 
     def _look(self) -> None:
-        """Find the way, if it is known by now."""
+        """Find the chain, if it is known by now."""
         up, down = (self._ancestors(frame) for frame in self._frames_of_stream)
         shared = next((frame for frame in up if frame in set(down)), None)
         if shared is None:
             return
         rising = [Step(self._above[frame], False) for frame in up[: up.index(shared)]]
         falling = [Step(self._above[frame], True) for frame in down[: down.index(shared)]]
-        self.way = (*rising, *reversed(falling))
-        self._on_way = frozenset(step.edge.child for step in self.way)
+        self.chain = (*rising, *reversed(falling))
+        self._in_chain = frozenset(step.edge.child for step in self.chain)
         self._judge()
 
     def _judge(self) -> None:
-        """Note if a frame on the way has two parents."""
-        torn = (self._torn.get(frame, "") for frame in self._on_way)
+        """Note if a frame in the chain has two parents."""
+        torn = (self._torn.get(frame, "") for frame in self._in_chain)
         self.problem = self.problem or min(filter(None, torn), default="")
 
     def _ancestors(self, frame: str) -> list[str]:
@@ -152,10 +152,10 @@ class FrameTree:
     def _loop(self) -> str:
         """What is wrong if the frames above one of the two go round in a loop; else empty."""
         for frame in self._frames_of_stream:
-            chain = self._ancestors(frame)
-            last = self._above.get(chain[-1])
+            known = self._ancestors(frame)
+            last = self._above.get(known[-1])
             if last is not None:
-                loop = [*chain[chain.index(last.parent) :], last.parent]
+                loop = [*known[known.index(last.parent) :], last.parent]
                 return (
                     f"the frames go round in a loop, {' in '.join(map(repr, loop))}; one of them "
                     f"has no parent: stop the node that broadcasts it"

@@ -1,4 +1,4 @@
-"""Transforms out of tf's messages, and the pose that they make up on the way between two frames.
+"""Transforms out of tf's messages, and the pose that they make up in the chain between two frames.
 
 Quaternions are in ROS's order x, y, z, w, and count by their direction: they need not have unit
 length, and one of zeros, which is no rotation, makes the pose NaN.
@@ -79,7 +79,7 @@ def _edge(parent: str, child: str, is_static: bool) -> Edge:
 
 
 class PoseReader:
-    """Makes a stream's part of the vector of the transforms on the way.
+    """Makes a stream's part of the vector of the transforms in the chain.
 
     Each row's result is the same to the bit whatever rows it is computed with, so that a node,
     which asks for one, and a conversion, which asks for thousands, get the same.
@@ -96,28 +96,28 @@ class PoseReader:
             for element in selection.read_elements
         ]
 
-    def __call__(self, way: Sequence[Step], transforms: Sequence[Rows]) -> Rows:
+    def __call__(self, chain: Sequence[Step], transforms: Sequence[Rows]) -> Rows:
         """Return the vectors, shape (m, width).
 
         Args:
-            way: The steps from the stream's child to its parent.
+            chain: The steps from the stream's child to its parent.
             transforms: What is known of each step's transform, shape (m, 7).
         """
-        return self._transform.decode(composed(way, transforms)[:, self._columns])
+        return self._transform.decode(composed(chain, transforms)[:, self._columns])
 
 
-def composed(way: Sequence[Step], transforms: Sequence[Rows]) -> Rows:
-    """Return the pose of the way's first frame in its last, shape (m, 7).
+def composed(chain: Sequence[Step], transforms: Sequence[Rows]) -> Rows:
+    """Return the pose of the chain's first frame in its last, shape (m, 7).
 
     Only elementwise operations that IEEE 754 rounds correctly are used.
 
     Args:
-        way: The steps, at least one.
+        chain: The steps, at least one.
         transforms: Of each step's frame in that one's parent, shape (m, 7).
     """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         pose: _Pose | None = None
-        for step, numbers in zip(way, transforms, strict=True):
+        for step, numbers in zip(chain, transforms, strict=True):
             taken = _taken(numbers, step.is_inverse)
             pose = taken if pose is None else _product(taken, pose)
     assert pose is not None

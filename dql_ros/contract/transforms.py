@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Tag, field_validator, model_validator
+from pydantic import Discriminator, Tag, ValidationInfo, field_validator, model_validator
 
 from dql_core.strict_yaml import StrictModel
 from dql_ros.contract.field import FieldSelection
@@ -21,6 +21,13 @@ TRANSFORM_PATHS = (
 )
 # Type of both topics.
 TRANSFORM_TYPE = "tf2_msgs/msg/TFMessage"
+# Keys that say nothing of transforms, with the reason.
+_NOT_OF_TRANSFORMS = {
+    "latched": "what is static is known by its topic",
+    "unnamed": "frames have names, and no joints",
+    "when_absent": "a message without these frames is of others",
+    "sim": "no simulation broadcasts transforms",
+}
 _QUATERNION = "rotation"
 _STATIC = "_static"
 # Several nodes broadcast on one topic, in bursts; tf2's own listeners keep as many.
@@ -60,7 +67,7 @@ def frame_name(frame: str) -> str:
 class TransformStream(ObservationStream):
     """The pose of a frame in another one, which the policy observes.
 
-    It is put together of the transforms on the way from one to the other, each held by itself.
+    It is put together of the transforms in the chain from one to the other, each held by itself.
     The paths of its fields lead through a ``geometry_msgs/msg/Transform``.
 
     Attributes:
@@ -68,7 +75,7 @@ class TransformStream(ObservationStream):
         topic: Where transforms that move are broadcast; the others come on ``<topic>_static``.
         type: Type of both topics' messages.
         stamp: Time of a transform that moves: its header's stamp, or when it was received.
-        max_age_s: If one of the transforms on the way is older, the pose counts as missing; in
+        max_age_s: If one of the transforms in the chain is older, the pose counts as missing; in
             seconds. Static ones have no age.
     """
 
@@ -126,12 +133,12 @@ class TransformStream(ObservationStream):
             return section
         return {**section, "fields": [_with_path(field) for field in fields]}
 
-    @field_validator("latched")
+    @field_validator(*_NOT_OF_TRANSFORMS)
     @classmethod
-    def _not_latched(cls, latched: bool) -> bool:
-        if latched:
-            raise ValueError("what is static is known by its topic; take 'latched' out")
-        return latched
+    def _of_a_topic(cls, given: Any, info: ValidationInfo) -> Any:
+        if given != cls.model_fields[info.field_name or ""].default:
+            raise ValueError(f"{_NOT_OF_TRANSFORMS[info.field_name or '']}; take it out")
+        return given
 
     @field_validator("fields")
     @classmethod

@@ -129,7 +129,7 @@ class Observer:
         Returns:
             The message's time in nanoseconds; ``None`` if it was skipped since it has not got what
             the contract selects, and the contract allows that, or if all its transforms are
-            static, or none is known to be on the way.
+            static, or none is known to be in the chain.
 
         Raises:
             ContractError: If the message lacks what the contract names, or cannot have been
@@ -181,10 +181,10 @@ class Observer:
                     if not is_late:
                         buffer.push(broadcast, time_ns, self._elapsed_ns(steady_ns))
                 except ContractError as error:
-                    if not refusal and (buffer.problem or buffer.is_on_way(broadcast.edge)):
+                    if not refusal and (buffer.problem or buffer.is_in_chain(broadcast.edge)):
                         refusal = visible(with_remedy(error))[:MAX_LINE]
                     continue
-                if buffer.is_on_way(broadcast.edge):
+                if buffer.is_in_chain(broadcast.edge):
                     is_delayed |= is_late
                     newest_ns = max(newest_ns or 0, time_ns)
         arrivals.delayed += is_delayed

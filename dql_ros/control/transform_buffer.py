@@ -1,4 +1,4 @@
-"""What is known of a pose at a tick, live: each transform on the way is held by itself.
+"""What is known of a pose at a tick, live: each transform in the chain is held by itself.
 
 The counterpart of `dql_ros/convert/transforms.py`, which answers the same for a recording: by the
 same tree of frames, the same watch over who broadcasts, and the same composition.
@@ -39,19 +39,19 @@ class TransformBuffer:
     @property
     def problem(self) -> str:
         """Why there is no pose whatever comes, or none so far, as a clause; empty if there is."""
-        failures = (self._failures.get(edge, "") for edge in self._on_way)
+        failures = (self._failures.get(edge, "") for edge in self._in_chain)
         text = self._tree.explanation() or next(filter(None, failures), "")
         return text.removeprefix(f"{self._topic}: ")
 
-    def is_on_way(self, edge: Edge) -> bool:
-        """Whether a transform is known to be on the way."""
-        return edge in self._on_way
+    def is_in_chain(self, edge: Edge) -> bool:
+        """Whether a transform is known to be in the chain."""
+        return edge in self._in_chain
 
     def may_matter(self, edge: Edge) -> bool:
         """Take in that a transform was broadcast; see `FrameTree.add`.
 
         Raises:
-            ContractError: If there is no one way any more.
+            ContractError: If there is no one chain any more.
         """
         return self._tree.add(edge)
 
@@ -64,7 +64,7 @@ class TransformBuffer:
             received_ns: When it was received, on a steady clock.
 
         Raises:
-            ContractError: If it is on the way, and several nodes broadcast it that disagree.
+            ContractError: If it is in the chain, and several nodes broadcast it that disagree.
         """
         edge, numbers = broadcast.edge, broadcast.numbers
         if edge not in self._failures:
@@ -72,7 +72,7 @@ class TransformBuffer:
             if problem := watch.note(time_ns, numbers):
                 self._failures[edge] = problem
         if edge in self._failures:
-            if edge in self._on_way:
+            if edge in self._in_chain:
                 raise ContractError(f"{self._topic}: {self._failures[edge]}")
             return
         if edge.is_static:
@@ -80,18 +80,18 @@ class TransformBuffer:
         else:
             held = self._moving.setdefault(edge, HoldBuffer())
             held.push(time_ns, np.array(numbers), received_ns)
-        if self._tree.way is not None and len(self._watches) > len(self._tree.way):
+        if self._tree.chain is not None and len(self._watches) > len(self._tree.chain):
             self._forget_the_others()
 
     def at(
         self, now_ns: int, max_age_ns: int | None = None, steady_ns: int | None = None
     ) -> NDArray[np.float64] | None:
         """Return the stream's part of the vector, shape (width,), as `HoldBuffer.at` would."""
-        way = self._tree.way
-        if way is None or self.problem:
+        chain = self._tree.chain
+        if chain is None or self.problem:
             return None
         transforms = []
-        for step in way:
+        for step in chain:
             held = self._moving.get(step.edge)
             value = self._static.get(step.edge)
             if held is not None:
@@ -99,15 +99,15 @@ class TransformBuffer:
             if value is None:
                 return None
             transforms.append(value[None])
-        vector: NDArray[np.float64] = self._read(way, transforms)[0]
+        vector: NDArray[np.float64] = self._read(chain, transforms)[0]
         return vector
 
     def age_ns(self, now_ns: int, steady_ns: int | None = None) -> int | None:
-        """Age of the oldest transform on the way that moves; ``None`` if one is missing."""
-        if self._tree.way is None or self.problem:
+        """Age of the oldest transform in the chain that moves; ``None`` if one is missing."""
+        if self._tree.chain is None or self.problem:
             return None
         oldest_ns = 0
-        for edge in self._on_way:
+        for edge in self._in_chain:
             if edge.is_static:
                 if edge not in self._static:
                     return None
@@ -131,13 +131,13 @@ class TransformBuffer:
             held.clear()
 
     @property
-    def _on_way(self) -> list[Edge]:
-        return [] if self._tree.way is None else [step.edge for step in self._tree.way]
+    def _in_chain(self) -> list[Edge]:
+        return [] if self._tree.chain is None else [step.edge for step in self._tree.chain]
 
     def _forget_the_others(self) -> None:
-        """Drop what was kept as long as it might have been on the way."""
+        """Drop what was kept as long as it might have been in the chain."""
         known: tuple[dict[Edge, Any], ...]
         known = self._moving, self._static, self._watches, self._failures
         for each in known:
-            for edge in each.keys() - set(self._on_way):
+            for edge in each.keys() - set(self._in_chain):
                 del each[edge]

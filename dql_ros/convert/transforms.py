@@ -1,7 +1,7 @@
 """Observed transforms of a recording: judged as they are read, and held as columns.
 
 `TransformJudge` sees that a recording's transforms can be what they say. `HeldTransforms` answers
-what was known of a pose at given ticks: each transform on the way is held by itself.
+what was known of a pose at given ticks: each transform in the chain is held by itself.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Columns = tuple[Times, NDArray[np.object_], Rows]
 
 
 class TransformJudge:
-    """Judges the transforms on the way between a stream's frames, whose two topics share it.
+    """Judges the transforms in the chain between a stream's frames, whose two topics share it.
 
-    As long as the way is not known, what is wrong with a transform is kept: it matters if the
-    transform turns out to be on the way.
+    As long as the chain is not known, what is wrong with a transform is kept: it matters if the
+    transform turns out to be in the chain.
 
     Attributes:
         tree: The frames that are broadcast.
@@ -63,8 +63,8 @@ class TransformJudge:
 
     @property
     def faults(self) -> list[ClockFault]:
-        """Where times of transforms on the way cannot be right."""
-        return [fault for edge in self._on_way for fault in self._clock(edge).faults]
+        """Where times of transforms in the chain cannot be right."""
+        return [fault for edge in self._in_chain for fault in self._clock(edge).faults]
 
     @property
     def absence(self) -> tuple[str, int] | None:
@@ -78,7 +78,7 @@ class TransformJudge:
         Raises:
             ClockError: As `StreamClock.judge`.
         """
-        for edge in self._on_way:
+        for edge in self._in_chain:
             self._clock(edge).finish()
 
     def judge(
@@ -113,14 +113,14 @@ class TransformJudge:
                 kept[rows] = self._judged(edge, rows, arrived_ns, times_ns, found, finite)
             except MessageError as cause:
                 self._failures[edge] = cause
-        for edge in self._on_way:
+        for edge in self._in_chain:
             if edge in self._failures:
                 raise self._failures[edge]
         return kept
 
     @property
-    def _on_way(self) -> list[Edge]:
-        return [] if self.tree.way is None else [step.edge for step in self.tree.way]
+    def _in_chain(self) -> list[Edge]:
+        return [] if self.tree.chain is None else [step.edge for step in self.tree.chain]
 
     def _judged(
         self,
@@ -242,23 +242,23 @@ class HeldTransforms:
         for edge, rows in by_edge(edges):
             if self._tree.add(edge):
                 self._column(edge).extend(arrived_ns[rows], times_ns[rows], numbers[rows])
-        if self._tree.way is not None:
-            on_way = {step.edge for step in self._tree.way}
-            self._columns = {e: each for e, each in self._columns.items() if e in on_way}
+        if self._tree.chain is not None:
+            in_chain = {step.edge for step in self._tree.chain}
+            self._columns = {e: each for e, each in self._columns.items() if e in in_chain}
 
     def at(self, ticks_ns: Times) -> tuple[NDArray[np.intp], Times]:
         """Find what is held at each tick.
 
         Returns:
-            Positions for `values`, a column for each transform on the way, -1 where nothing is
+            Positions for `values`, a column for each transform in the chain, -1 where nothing is
             known; shape (m, n). And the age of the oldest of those that move, shape (m,).
         """
         ages_ns = np.zeros(len(ticks_ns), np.int64)
-        way = self._tree.way
-        if way is None:
+        chain = self._tree.chain
+        if chain is None:
             return np.full((len(ticks_ns), 1), -1), ages_ns
-        positions = np.empty((len(ticks_ns), len(way)), np.intp)
-        for index, step in enumerate(way):
+        positions = np.empty((len(ticks_ns), len(chain)), np.intp)
+        for index, step in enumerate(chain):
             positions[:, index], ages = self._column(step.edge).at(ticks_ns)
             if not step.edge.is_static:
                 ages_ns = np.maximum(ages_ns, ages)
@@ -266,13 +266,13 @@ class HeldTransforms:
 
     def values(self, held: NDArray[np.intp]) -> Rows:
         """Return the stream's part of the vector at positions that `at` found, all known."""
-        way = self._tree.way
-        if way is None or not len(held):
+        chain = self._tree.chain
+        if chain is None or not len(held):
             return np.empty((len(held), self._width))
         transforms = [
-            self._column(step.edge).values(held[:, index]) for index, step in enumerate(way)
+            self._column(step.edge).values(held[:, index]) for index, step in enumerate(chain)
         ]
-        return self._read(way, transforms)
+        return self._read(chain, transforms)
 
     def forget_before(self, now_ns: int) -> None:
         """Drop the values that no tick at or after ``now_ns`` can hold."""

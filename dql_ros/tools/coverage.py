@@ -57,7 +57,7 @@ class Coverage:
 
 
 class PoseCoverage:
-    """The times at which all transforms on the way between a stream's frames have a value.
+    """The times at which all transforms in the chain between a stream's frames have a value.
 
     Args:
         stream: The contract's description.
@@ -82,9 +82,9 @@ class PoseCoverage:
 
     def spans(self) -> Spans:
         """The times, merged."""
-        way = self._tree.way or ()
-        parts = [self._parts[step.edge].spans() for step in way if step.edge in self._parts]
-        if not parts or len(parts) < len(way):
+        chain = self._tree.chain or ()
+        parts = [self._parts[step.edge].spans() for step in chain if step.edge in self._parts]
+        if not parts or len(parts) < len(chain):
             return np.empty((0, 2), np.int64)
         return reduce(_both, parts)
 

@@ -111,7 +111,7 @@ def distrust_of_pose(pose: SeenPose, rate_hz: float) -> str:
 
 
 def pose_age(pose: SeenPose, rate_hz: float) -> Chosen:
-    """Choose how old the transforms on the way may be; see `observed_age`."""
+    """Choose how old the transforms in the chain may be; see `observed_age`."""
     delay_s = 0.0 if distrust_of_pose(pose, rate_hz) else max(0.0, pose.most_delay_s)
     limit = max(PATIENCE * pose.usual_s, 1.5 * pose.late_s, 2 / rate_hz) + delay_s
     return Chosen(_limit(limit), f"the slowest came every {pose.usual_s:.3g} s")

@@ -257,7 +257,7 @@ def _pose(pose: SeenPose | None, rate_hz: float) -> Iterator[str]:
     frames = pose.stream.tf
     yield from comment(
         f"Where '{frames.child}' is in '{frames.parent}' by tf, in which {pose.moving} of "
-        f"{counted(pose.way, 'transform')} moved. To observe it, take away the '#' of:",
+        f"{counted(pose.chain, 'transform')} moved. To observe it, take away the '#' of:",
         2,
     )
     yield f"  # - tf: {flow(frames.model_dump())}"

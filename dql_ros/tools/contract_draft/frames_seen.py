@@ -51,7 +51,7 @@ class SeenPose:
 
     Attributes:
         stream: Its two frames, and all of its numbers.
-        way: How many transforms it is made of.
+        chain: How many transforms it is made of.
         moving: How many of them moved.
         usual_s: The usual pause between two values of the slowest of these.
         late_s: A pause that hardly any was longer than.
@@ -60,7 +60,7 @@ class SeenPose:
     """
 
     stream: TransformStream
-    way: int
+    chain: int
     moving: int
     usual_s: float
     late_s: float
@@ -123,13 +123,13 @@ class FramesSeen:
                     tree.add(edge)
             except ContractError:
                 continue
-            way = tree.way or ()
-            moving = [seen for step in way if (seen := self._seen[step.edge]).has_moved]
+            chain = tree.chain or ()
+            moving = [seen for step in chain if (seen := self._seen[step.edge]).has_moved]
             if moving and not tree.explanation():
                 pauses = [each.pauses.to_json()["median_pause_ms"] or 0.0 for each in moving]
                 return SeenPose(
                     stream,
-                    len(way),
+                    len(chain),
                     len(moving),
                     usual_s=max(pauses) / 1000,
                     late_s=max(each.pauses.usual_s(0.99) or 0.0 for each in moving),
@@ -143,15 +143,15 @@ class FramesSeen:
         above = {edge.child: edge.parent for edge in self._seen}
         for words in TOOLS:
             named = [frame for frame in above if any(map(words.fullmatch, _words(frame)))]
-            for child in sorted(named, key=lambda frame: (-len(_chain(frame, above)), frame)):
-                chain = _chain(child, above)
-                bases = [frame for frame in chain[1:] if any(map(BASE.match, _words(frame)))]
+            for child in sorted(named, key=lambda frame: (-len(_ancestors(frame, above)), frame)):
+                ancestors = _ancestors(child, above)
+                bases = [frame for frame in ancestors[1:] if any(map(BASE.match, _words(frame)))]
                 yield from ((base, child) for base in bases)
-                yield chain[-1], child
+                yield ancestors[-1], child
         for child in MOBILE_BASES:
-            chain = _chain(child, above)
-            if len(chain) > 1:
-                yield (ODOMETRY if ODOMETRY in chain else chain[-1]), child
+            ancestors = _ancestors(child, above)
+            if len(ancestors) > 1:
+                yield (ODOMETRY if ODOMETRY in ancestors else ancestors[-1]), child
 
 
 def _stream(parent: str, child: str) -> TransformStream:
@@ -165,7 +165,7 @@ def _words(frame: str) -> list[str]:
     return re.split(r"[^a-z0-9]+", frame.lower())
 
 
-def _chain(frame: str, above: dict[str, str]) -> list[str]:
+def _ancestors(frame: str, above: dict[str, str]) -> list[str]:
     """The frame, its parent, and so on; once round, if that is a loop."""
     found = [frame]
     while frame in above and above[frame] not in found:

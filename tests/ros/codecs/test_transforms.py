@@ -30,20 +30,20 @@ def moving(parent: str, child: str) -> Edge:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_pose_is_the_product_of_the_matrices_on_the_way(seed: int) -> None:
+def test_a_pose_is_the_product_of_the_matrices_in_the_chain(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    way = [Step(moving("p", "c"), bool(rng.random() < 0.5)) for _ in range(rng.integers(1, 6))]
-    transforms = [np.array([pose(rng) for _ in range(50)]) for _ in way]
+    chain = [Step(moving("p", "c"), bool(rng.random() < 0.5)) for _ in range(rng.integers(1, 6))]
+    transforms = [np.array([pose(rng) for _ in range(50)]) for _ in chain]
     for each in transforms:
         each[:, 3:] *= rng.uniform(0.5, 2.0, size=(50, 1))  # only its direction counts
-    found = composed(way, transforms)
+    found = composed(chain, transforms)
     for row in range(50):
         expected = np.eye(4)
-        for step, numbers in zip(way, transforms, strict=True):
+        for step, numbers in zip(chain, transforms, strict=True):
             one = matrix(numbers[row])
             expected = (np.linalg.inv(one) if step.is_inverse else one) @ expected
         np.testing.assert_allclose(matrix(found[row]), expected, atol=1e-12)
-        alone = composed(way, [numbers[row : row + 1] for numbers in transforms])
+        alone = composed(chain, [numbers[row : row + 1] for numbers in transforms])
         assert alone.tobytes() == found[row : row + 1].tobytes()
 
 
@@ -104,16 +104,16 @@ def test_a_message_that_is_none_of_tfs_is_said(blank: Blank, typestore: Typestor
 
 def test_the_way_is_the_same_in_whatever_order_a_tree_becomes_known() -> None:
     edges = [moving(*each) for each in ("ab", "bc", "bd", "de", "ef", "xa", "xy", "cz")]
-    ways = set()
+    chains = set()
     rng = np.random.default_rng(0)
     for _ in range(50):
         tree = FrameTree(stream("c", "f"))
         for index in rng.permutation(len(edges)):
             tree.add(edges[index])
-        ways.add(tree.way)
-    (way,) = ways
-    assert way is not None
-    assert [(step.edge.child, step.is_inverse) for step in way] == [
+        chains.add(tree.chain)
+    (chain,) = chains
+    assert chain is not None
+    assert [(step.edge.child, step.is_inverse) for step in chain] == [
         ("f", False),
         ("e", False),
         ("d", False),
@@ -123,11 +123,11 @@ def test_the_way_is_the_same_in_whatever_order_a_tree_becomes_known() -> None:
 
 def test_a_way_begins_when_its_last_transform_is_known() -> None:
     tree = FrameTree(stream("a", "c"))
-    assert tree.add(moving("x", "y")), "may still be on the way"
+    assert tree.add(moving("x", "y")), "may still be in the chain"
     assert tree.add(moving("b", "c"))
-    assert tree.way is None
+    assert tree.chain is None
     assert tree.add(moving("a", "b"))
-    assert tree.way is not None
+    assert tree.chain is not None
     assert not tree.add(moving("x", "y"))
     assert tree.explanation() == ""
 
@@ -155,7 +155,7 @@ def test_why_there_is_no_way_is_said(edges: list[tuple[str, str]], said: str) ->
     tree = FrameTree(stream("base", "tool"))
     for each in edges:
         tree.add(moving(*each))
-    assert tree.way is None
+    assert tree.chain is None
     assert tree.explanation().startswith(said)
 
 
@@ -163,26 +163,24 @@ def test_a_loop_elsewhere_does_no_harm() -> None:
     tree = FrameTree(stream("base", "tool"))
     for each in [("odom", "base"), ("map", "odom"), ("odom", "map"), ("base", "tool")]:
         tree.add(moving(*each))
-    assert tree.way is not None
-    assert len(tree.way) == 1
+    assert tree.chain is not None
+    assert len(tree.chain) == 1
 
 
 @pytest.mark.parametrize("known_before", [True, False])
 def test_a_frame_that_moves_in_the_tree_is_refused(known_before: bool) -> None:
     tree = FrameTree(stream("base", "tool"))
-    edges = [moving("flange", "tool"), moving("base", "flange"), moving("base", "gripper")]
-    other = moving("gripper", "tool")
-    if not known_before:
-        tree.add(edges[0])
-        tree.add(other)  # as long as nothing connects the two frames, it may not matter
-        edges = edges[2:]
-    for each in edges:
+    one, other = moving("flange", "tool"), moving("gripper", "tool")
+    between = moving("base", "flange")
+    # As long as nothing connects the two frames, a second parent may not matter.
+    *harmless, last = [one, between, other] if known_before else [one, other, between]
+    for each in harmless:
         tree.add(each)
     with pytest.raises(
         ContractError,
         match=r"^/tf: the frame 'tool' is in 'gripper' here and was in 'flange' before: ",
     ):
-        tree.add(other)
+        tree.add(last)
     assert "'gripper' here" in tree.explanation()
     assert tree.add(moving("x", "y")) is False, "of others it is not the fault"
 

@@ -22,6 +22,7 @@ from dql_ros.contract import (
     QualityOfService,
     RewardFunction,
     RewardTopic,
+    TransformStream,
 )
 from dql_ros.contract.units import UNITS
 
@@ -29,6 +30,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "contract.md").read_t
 SECTIONS: dict[str, type[StrictModel]] = {
     "Contract": Contract,
     "Observation stream": ObservationStream,
+    "Transform stream": TransformStream,
     "Action stream": ActionStream,
     "Field": FieldSelection,
     "Quality of service": QualityOfService,

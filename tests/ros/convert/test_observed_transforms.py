@@ -149,7 +149,7 @@ def test_bag_live_and_plain_matrices_give_the_same_poses(
             np.testing.assert_allclose(row[part], expected, atol=2e-6)
 
 
-def test_the_oldest_transform_on_the_way_that_moves_is_the_poses_age(
+def test_the_oldest_transform_in_the_chain_that_moves_is_the_poses_age(
     tmp_path: Path, blank: Blank, record: Record
 ) -> None:
     """At each tick, also where the episode has ended for it."""
@@ -163,12 +163,12 @@ def test_the_oldest_transform_on_the_way_that_moves_is_the_poses_age(
             message = messages(blank, [each])[0][3]
             observer.receive(key, message, each.arrived_ns, each.arrived_ns)
         known = known_at(plain(sent), tick)
-        way = ["odom", "base_link", "arm", "link1", "tool0"]
+        chain = ["odom", "base_link", "arm", "link1", "tool0"]
         found = observer.at(tick, tick)
-        if not set(way) <= known.keys():
+        if not set(chain) <= known.keys():
             assert found.ages_ns["tool0 in map"] is None
             continue
-        oldest_ns = max(tick - known[f].stamp_ns for f in way if not known[f].is_static)
+        oldest_ns = max(tick - known[f].stamp_ns for f in chain if not known[f].is_static)
         assert found.ages_ns["tool0 in map"] == oldest_ns
         assert ("tool0 in map" in found.missing) == (oldest_ns > 250 * MS)
 
