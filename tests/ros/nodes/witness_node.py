@@ -34,7 +34,7 @@ class Echo:
         self._count = 0
         # Latched: the test may come to know of these topics after the first messages.
         self._heard = node.create_publisher(String, "~/heard", reliable(1000, latched=True))
-        for stream in load_contract(path_of(node, "contract")).observation:
+        for stream in load_contract(path_of(node, "contract")).observed_topics:
             node.create_subscription(
                 message_class(stream.type), stream.topic, self._hear, qos_profile(stream.qos)
             )

@@ -87,7 +87,7 @@ class Replayer:
             resolve_topic(stream.topic): node.create_publisher(
                 message_class(stream.type), stream.topic, qos_profile(stream.qos)
             )
-            for stream in contract.observation
+            for stream in contract.observed_topics
         }
         # The policy node subscribes to each, and the witness in it does.
         everything = (self._clock, *self._publishers.values())
@@ -165,7 +165,7 @@ def check_parity(contract: Path, bag: Path, folder: Path) -> int:
     convert(Source(rules, [bag]), folder / "out")
     written = [row for e in load_dataset(folder / "out").episodes for row in e.observations]
     ticks: list[int] = []
-    topics = frozenset(resolve_topic(stream.topic) for stream in rules.observation)
+    topics = frozenset(resolve_topic(stream.topic) for stream in rules.observed_topics)
     with Bag(bag) as opened:
         read_bag_episodes(
             opened, rules, "/", lambda episode: ticks.extend(episode.ticks_ns.tolist())
