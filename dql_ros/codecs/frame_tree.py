@@ -78,9 +78,13 @@ class FrameTree:
         """
         if self._above.get(edge.child) != edge:
             self._learn(edge)
-        if self.problem and edge.child in self._in_chain:
+        if self.problem and self.is_in_chain(edge):
             raise ContractError(f"{self._topic}: {self.problem}")
-        return self.chain is None or edge.child in self._in_chain
+        return self.chain is None or self.is_in_chain(edge)
+
+    def is_in_chain(self, edge: Edge) -> bool:
+        """Whether a transform is known to be in the chain, or is of a frame that has one there."""
+        return edge.child in self._in_chain
 
     def explanation(self) -> str:
         """Why there is no chain, as a sentence without a full stop; empty if there is one."""

@@ -169,36 +169,58 @@ class Observer:
     ) -> int | None:
         """Take in the transforms of a message, but for those that cannot be right."""
         stream, is_static = self._broadcasts[key]
-        buffer, arrivals = self._transforms[stream.key], self.arrivals[stream.key]
-        newest_ns, refusal, is_delayed = None, "", False
+        arrivals = self.arrivals[stream.key]
+        is_delayed = not is_static and self._is_age_unknown(stream, steady_ns)
+        found = broadcasts(message, stream.topic, is_static)
+        times_ns, refusals = [], []
         with self._lock:
-            for broadcast in broadcasts(message, stream.topic, is_static):
-                is_late = not is_static and self._is_age_unknown(stream, steady_ns)
+            for broadcast in found:
                 try:
-                    if not buffer.may_matter(broadcast.edge):
-                        continue
-                    time_ns = self._time_of_broadcast(stream, broadcast, received_ns)
-                    if not is_late:
-                        buffer.push(broadcast, time_ns, self._elapsed_ns(steady_ns))
+                    elapsed_ns = self._elapsed_ns(steady_ns)
+                    time_ns = self._push(stream, broadcast, received_ns, elapsed_ns, is_delayed)
                 except ContractError as error:
-                    if not refusal and (buffer.problem or buffer.is_in_chain(broadcast.edge)):
-                        refusal = visible(with_remedy(error))[:MAX_LINE]
-                    continue
-                if buffer.is_in_chain(broadcast.edge):
-                    is_delayed |= is_late
-                    newest_ns = max(newest_ns or 0, time_ns)
-        arrivals.delayed += is_delayed
-        if refusal:
-            arrivals.refused, arrivals.refusal = arrivals.refused + 1, refusal
-            raise ContractError(refusal)
-        if newest_ns is None:
+                    refusals.append(visible(with_remedy(error))[:MAX_LINE])
+                else:
+                    times_ns += [] if time_ns is None else [time_ns]
+        if refusals:
+            arrivals.refused, arrivals.refusal = arrivals.refused + 1, refusals[0]
+            raise ContractError(arrivals.refusal)
+        if not times_ns:
             return None
         arrivals.refusal = ""
-        arrivals.newest_ns = newest_ns
-        if is_static:
+        if not is_static:
+            arrivals.behind_ns = received_ns - max(times_ns)
+        if is_delayed:
+            arrivals.delayed += 1
+        else:
+            arrivals.newest_ns = max(times_ns)
+        return None if is_static else max(times_ns)
+
+    def _push(
+        self,
+        stream: TransformStream,
+        broadcast: Broadcast,
+        received_ns: int,
+        elapsed_ns: int | None,
+        is_delayed: bool,
+    ) -> int | None:
+        """Take in a transform; return its time if it is known to be in the chain.
+
+        Raises:
+            ContractError: If it is, and cannot be right.
+        """
+        buffer = self._transforms[stream.key]
+        try:
+            if not buffer.may_matter(broadcast.edge):
+                return None
+            time_ns = self._time_of_broadcast(stream, broadcast, received_ns)
+            if not is_delayed:
+                buffer.push(broadcast, time_ns, elapsed_ns)
+        except ContractError:
+            if buffer.is_in_chain(broadcast.edge):
+                raise
             return None
-        arrivals.behind_ns = received_ns - newest_ns
-        return newest_ns
+        return time_ns if buffer.is_in_chain(broadcast.edge) else None
 
     def _time_of_broadcast(
         self, stream: TransformStream, broadcast: Broadcast, received_ns: int

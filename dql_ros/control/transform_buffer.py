@@ -44,8 +44,8 @@ class TransformBuffer:
         return text.removeprefix(f"{self._topic}: ")
 
     def is_in_chain(self, edge: Edge) -> bool:
-        """Whether a transform is known to be in the chain."""
-        return edge in self._in_chain
+        """Whether a transform is known to be in the chain, or is of a frame that has one there."""
+        return self._tree.is_in_chain(edge)
 
     def may_matter(self, edge: Edge) -> bool:
         """Take in that a transform was broadcast; see `FrameTree.add`.

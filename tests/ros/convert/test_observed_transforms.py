@@ -33,6 +33,7 @@ from tests.ros.broadcasting import (
     pose,
     pose_of,
 )
+from tests.ros.untrained import untrained_bundle
 
 Blank = Callable[[str], Any]
 Record = Callable[..., Path]
@@ -358,6 +359,23 @@ def test_the_node_says_what_the_conversion_says(blank: Blank) -> None:
     assert observer.arrivals[key].refused == 2
 
 
+def test_what_is_wrong_elsewhere_is_nothing_to_a_node(blank: Blank) -> None:
+    """Neither before the chain is known nor after."""
+    observer = Observer(Contract.model_validate(ARM))
+    key, now_ns = "tool in base", START_NS
+    ahead = Sent("map", "base", now_ns + 900 * MS, POSE)
+    assert observer.receive(key, messages(blank, [ahead])[0][3], now_ns, now_ns) is None
+    for each in arm(3):
+        part = key + (", static" if each.is_static else "")
+        now_ns = each.arrived_ns
+        message = messages(blank, [each])[0][3]
+        if not each.is_static:
+            message.transforms.append(messages(blank, [ahead])[0][3].transforms[0])
+        observer.receive(part, message, now_ns, now_ns)
+    assert observer.arrivals[key].refused == 0
+    assert observer.at(now_ns, now_ns).missing == ()
+
+
 def test_a_clock_that_was_set_back_leaves_what_is_static(blank: Blank) -> None:
     observer = Observer(Contract.model_validate(ARM))
     key = "tool in base"
@@ -428,6 +446,12 @@ def test_a_contract_of_poses_is_checked_shown_and_secured(
     assert "/tf: tool0 in map" in shown.stdout
     assert "/tf_static: tool0 in map" in shown.stdout
     assert shown.returncode == 0
+    untrained_bundle(tmp_path, contract_file)
+    words = ("replay", "bundle", "bag", "--contract", "contract.yaml", "--out", "replayed")
+    replayed = dql(*words, cwd=tmp_path)
+    assert replayed.returncode == 0, replayed.stderr
+    columns = (tmp_path / "replayed" / "replay.csv").read_text().partition("\n")[0]
+    assert "tool0 in map" in columns
     policy = policy_document(alone)
     assert policy.count("<topic>/tf_static</topic>") == policy.count("<topic>/tf</topic>") > 1
 
