@@ -52,7 +52,10 @@ FRAMES = re.compile(r"tf2_msgs/msg/TFMessage")
 OTHER_TYPES = (
     (re.compile(r"rcl_interfaces/|rosgraph_msgs/|statistics_msgs/|lifecycle_msgs/|bond/"), "ROS"),
     (re.compile(r"diagnostic_msgs/"), "diagnostics"),
-    (FRAMES, "a tree of frames, which others report as poses or joints"),
+    (
+        FRAMES,
+        "a tree of frames, which others report as poses or joints; 'tf' reads poses out of it",
+    ),
     (re.compile(r"sensor_msgs/msg/(Compressed)?Image$|sensor_msgs/msg/CameraInfo$"), "a camera"),
     (re.compile(r"/Battery(State|Status)$"), "a battery"),
     (re.compile(r"sensor_msgs/msg/Joy(Feedback)?(Array)?$"), "a person's input device"),
