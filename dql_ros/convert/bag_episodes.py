@@ -36,6 +36,7 @@ from dql_ros.convert.topic_decoders import (
     located,
     located_at,
     reset_roles,
+    takeover_roles,
     topic_decoder,
     topic_roles,
 )
@@ -108,6 +109,7 @@ def read_bag_episodes(
     """
     require_topics(bag, contract, namespace)
     roles = topic_roles(contract, namespace) + reset_roles(bag, contract, namespace)
+    roles += [role for role in takeover_roles(bag, contract, namespace) if role.kind == "info"]
     rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
         (role.kind, role.name): TopicStatistics(

@@ -132,8 +132,9 @@ class RecorderNode(Node):
             else None
         )
         self._recorder = Recorder(self._options(path.read_text()), self._order)
-        self._optional = self._sent_by_some(contract)
-        wanted = self._wanted(contract) | self._optional
+        wanted, optional = self._wanted(contract), self._sent_by_some(contract)
+        self._optional = optional.keys() - wanted.keys()
+        wanted |= optional
         self._topics = RecorderTopics(
             self, wanted, value_of(self, "depth"), self._announce, self._receive
         )
@@ -194,11 +195,14 @@ class RecorderNode(Node):
         return wanted | {_CLOCK_TOPIC: "rosgraph_msgs/msg/Clock"}
 
     def _sent_by_some(self, contract: Contract) -> dict[str, str]:
-        """Types of the topics that only a policy in shadow mode, or a simulation, publishes."""
+        """Types of the topics that only shadow mode, a takeover, or a simulation publishes."""
         policy = resolve_topic(POLICY_NODE, self.get_namespace())
         found = {shadow_topic(stream.topic, policy): stream.type for stream in contract.action}
         if reset := contract.reset_signal:
             found[self.resolve_topic_name(reset.topic)] = reset.type
+        if takeover := contract.takeover:
+            types = takeover.types(contract.action)
+            found |= {self.resolve_topic_name(topic): kind for topic, kind in types.items()}
         return found
 
     def _announce(self, found: FoundTopic) -> str:
