@@ -152,16 +152,15 @@ class Alignment:
         """Whose the command in force in each [start, end) is; see `RecordedEpisode.interventions`.
 
         A node says it of each command within moments, before or after it: what it said last by
-        half a control period after the first action stream's command holds, or by the start, if
-        that is later. What is older than a command may be says nothing.
+        half a control period after the first action stream's command holds. What is older than a
+        command may be says nothing.
         """
         said, stream = self._interventions, self._contract.action[0]
         if said is None:
             return None
         positions, _ = self._command_in(stream, starts_ns, ends_ns)
         times_ns = np.append(self._commanded[stream.key].times_ns, 0)[positions]
-        asked_ns = np.maximum(times_ns + self._half_period_ns, starts_ns)
-        held, ages_ns = said.held_at(asked_ns)
+        held, ages_ns = said.held_at(times_ns + self._half_period_ns)
         known = (positions >= 0) & (held >= 0) & (ages_ns <= stream.max_age_ns)
         raised = np.append(said.values, 0.0)[held] != 0
         return np.where(known, raised, -1).astype(np.int8)
@@ -209,7 +208,8 @@ class Alignment:
             for column in columns.values():
                 column.forget_before(time_ns)
         if self._interventions is not None:
-            self._interventions.forget_before(time_ns)
+            # What is said of a command that is held is as old as that.
+            self._interventions.forget_before(time_ns - self._contract.action[0].max_age_ns)
         self.window.forget_before(time_ns)
         count = np.searchsorted(self.instants_ns, time_ns, side="left")
         self.instants_ns = self.instants_ns[count:]

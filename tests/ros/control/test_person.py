@@ -41,7 +41,11 @@ def heard(factor: float = 1.0, **takeover: Any) -> PersonHeard:
                         | {"unit": "rad/s"},
                     ],
                 },
-                {"topic": "grip", "type": FLOAT, "fields": [{"path": "data", "low": 0, "high": 1}]},
+                {
+                    "topic": "grip",
+                    "type": FLOAT,
+                    "fields": [{"path": "data", "low": 0, "high": 1}],
+                },
             ],
             "takeover": given,
         }
@@ -117,7 +121,7 @@ def test_a_switch_that_cannot_be_read_changes_nothing_and_is_told(make: Make) ->
     person = heard(switch=BUTTON)
     speak(person, make, 0)
     person.receive_switch(make(JOY, 0, 0, 0, 0, 1))
-    with pytest.raises(ContractError, match="'buttons.4' asks for element 4"):
+    with pytest.raises(ContractError, match=r"'buttons.4' asks for element 4"):
         person.receive_switch(make(JOY, 0, 0))
     assert person.at(0).commander is Commander.PERSON
     (refusal,) = person.refusals()
