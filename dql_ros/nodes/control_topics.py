@@ -9,7 +9,7 @@ hears who drives in shadow mode, in which nothing that is published may reach th
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ _DEPTH = 1000
 # Of the commands that others send, the newest is enough.
 _COMMANDER_DEPTH = 10
 _FLAG_DEPTH = 100
+_JOYSTICK = "sensor_msgs/msg/Joy"
 
 
 class StreamInputs:
@@ -289,8 +290,8 @@ class CommanderInputs:
 class SwitchInput:
     """The switch by which a person takes over; its last message says whether it is raised.
 
-    It is subscribed to twice, as ``~/stop`` is. What a latching publisher sends again counts only
-    if it is newer than what was heard of all.
+    It is subscribed to twice, as ``~/stop`` is, but for a joystick, which says its state again and
+    again: its driver would warn of a subscriber that wants it latched.
     """
 
     def __init__(self, node: Node, switch: FlagStream, person: PersonHeard) -> None:
@@ -300,26 +301,18 @@ class SwitchInput:
             ContractError: If the message type is not installed.
         """
         self._node, self._person = node, person
-        self._newest_ns = 0
-        kind = message_class(switch.type)
-
-        def receive(message: Any, info: Mapping[str, Any]) -> None:
-            self._receive(message, info["source_timestamp"])
-
-        def receive_latched(message: Any, info: Mapping[str, Any]) -> None:
-            if info["source_timestamp"] > self._newest_ns:
-                self._receive(message, info["source_timestamp"])
-
-        qualities = ((receive, _everyone(_DEPTH)), (receive_latched, reliable(1, latched=True)))
+        qualities = [_everyone(_DEPTH)]
+        if switch.type != _JOYSTICK:
+            qualities.append(reliable(1, latched=True))
         self._subscriptions = [
             node.create_subscription(
-                kind,
+                message_class(switch.type),
                 switch.topic,
-                callback,  # type: ignore[arg-type] # its stubs do not know the information
+                self._receive,
                 qos,
                 event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             )
-            for callback, qos in qualities
+            for qos in qualities
         ]
 
     def close(self) -> None:
@@ -327,8 +320,7 @@ class SwitchInput:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
-    def _receive(self, message: Any, sent_ns: int) -> None:
-        self._newest_ns = sent_ns
+    def _receive(self, message: Any) -> None:
         try:
             self._person.receive_switch(message)
         except ContractError as error:
