@@ -3,6 +3,7 @@
 import itertools
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,23 @@ def test_the_safe_command_is_the_last_though_a_person_goes_on(
     person.speak_until(process)
     assert process.exit_code == 0
     assert arm.last == SAFE
+
+
+def test_what_a_person_sent_to_a_suspended_node_is_not_obeyed(robot: Robot, write: Write) -> None:
+    """It waits for the node, and looks new when it is heard; the person may have let go since."""
+    process, arm, told = begin(robot, write())
+    person = Teleop(robot, arm)
+    for _ in range(3):
+        person.says = PERSONS
+        person.until(lambda: arm.last == PERSONS, "the person to drive")
+        process.send_signal(signal.SIGSTOP)
+        until_s = time.monotonic() + 0.8
+        person.until(lambda end_s=until_s: time.monotonic() > end_s, "some time")
+        person.says, suspended = None, len(arm.commands)
+        process.send_signal(signal.SIGCONT)
+        person.until(lambda: arm.last == ACTION, "the policy to drive")
+        assert PERSONS not in [list(command.data) for command in arm.commands[suspended:]]
+    person.until(lambda: told.count("delayed commands of a person") > 0, "word of it")
 
 
 @pytest.mark.parametrize("quality", [reliable(1, latched=True), VOLATILE], ids=["latched", "not"])
