@@ -22,6 +22,7 @@ from dql_ros.contract import (
     QualityOfService,
     RewardFunction,
     RewardTopic,
+    Takeover,
 )
 from dql_ros.contract.units import UNITS
 
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[StrictModel]] = {
     "Event": Event,
     "Predicate": Predicate,
     "Fault rules": FaultRules,
+    "Takeover": Takeover,
 }
 
 
