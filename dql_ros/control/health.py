@@ -77,7 +77,8 @@ class LoopStatistics:
 
     def is_behind(self, state: str) -> bool:
         """Whether the tick that led to ``state`` is not over, so that its reason is not known."""
-        return state in UNABLE and self.command is not None and self.command.state is State.RUNNING
+        acted = {State.RUNNING, State.TAKEOVER}
+        return state in UNABLE and self.command is not None and self.command.state in acted
 
     def figures(self) -> dict[str, float | None]:
         """Return figures of the last ticks by the names that the diagnostics give them.

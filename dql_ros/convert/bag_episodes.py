@@ -83,6 +83,7 @@ def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
     """Check that a bag has all topics that the contract needs; see `require_topic`."""
     for role in topic_roles(contract, namespace):
         require_topic(bag, role)
+    takeover_roles(bag, contract, namespace)
 
 
 def read_bag_episodes(
@@ -109,7 +110,7 @@ def read_bag_episodes(
     """
     require_topics(bag, contract, namespace)
     roles = topic_roles(contract, namespace) + reset_roles(bag, contract, namespace)
-    roles += [role for role in takeover_roles(bag, contract, namespace) if role.kind == "info"]
+    roles += takeover_roles(bag, contract, namespace)
     rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
         (role.kind, role.name): TopicStatistics(

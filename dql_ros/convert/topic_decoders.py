@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,10 +73,16 @@ class TopicRole:
         return rule.max_age_ns if isinstance(rule, ObservationStream | ActionStream) else None
 
 
-def takeover_roles(bag: Bag, contract: Contract, namespace: str) -> list[TopicRole]:
+def takeover_roles(
+    bag: Bag, contract: Contract, namespace: str, kinds: Collection[str] = ("info",)
+) -> list[TopicRole]:
     """The roles of the topics of the contract's takeover that the bag has.
 
-    They are of the kinds ``person`` and ``switch``, and the ``info`` of who commanded.
+    Args:
+        bag: An opened bag.
+        contract: The robot contract.
+        namespace: Namespace of its relative topics in the bag.
+        kinds: Of ``person``, ``switch``, and the ``info`` of who commanded.
 
     Raises:
         BagError: If one is of another type.
@@ -91,7 +98,7 @@ def takeover_roles(bag: Bag, contract: Contract, namespace: str) -> list[TopicRo
     roles = [
         TopicRole(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found
     ]
-    roles = [role for role in roles if role.topic in bag.topics]
+    roles = [role for role in roles if role.kind in kinds and role.topic in bag.topics]
     for role in roles:
         bag.require_topic(role.topic, role.rule.type, role.label, may_be_silent=True)
     return roles

@@ -109,7 +109,7 @@ class Replay:
             if role.kind == "observation":
                 require_topic(bag, role)
                 self._roles.setdefault(role.topic, []).append(role)
-        for role in takeover_roles(bag, contract, namespace):
+        for role in takeover_roles(bag, contract, namespace, ("person", "switch", "info")):
             self._roles.setdefault(role.topic, []).append(role)
         self._stores = {
             role.topic: bag.typestore(role.topic, role.rule.type)

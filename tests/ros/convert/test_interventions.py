@@ -18,6 +18,7 @@ from dql_core.rewards.call import RewardFunction
 from dql_core.streams import CLOCK_JUMP_NS
 from dql_ros.contract import Contract
 from dql_ros.convert.convert import ConvertOptions, Source, convert
+from dql_ros.tools.contract_check import check_bag
 from tests.ros.convert.fed_assembler import Arrival, Fed
 from tests.ros.convert.test_convert import ARM, BOOL, PERIOD, Message, Robot
 from tests.ros.convert.test_episodes_property import FLOAT, STEP_NS, contracts, recordings
@@ -222,6 +223,17 @@ def test_another_type_on_its_topic_is_refused(
     bag = record(tmp_path / "bag", messages)
     with pytest.raises(BagError, match=f"/intervention is of type {FLOAT}, in the contract of"):
         convert(Source(arm(), [bag]), tmp_path / "out")
+    check = check_bag(bag, arm())
+    assert any("/intervention is of type" in problem for problem in check.findings.problems)
+
+
+def test_a_persons_own_topics_do_not_matter_to_a_conversion(
+    tmp_path: Path, record: Callable[..., Path], robot: Robot
+) -> None:
+    messages = [*taken_over(robot), robot.signal("teleop", FLOAT, 5 * PERIOD, 1.0)]
+    bag = record(tmp_path / "bag", sorted(messages, key=lambda each: each[2]))
+    report = convert(Source(arm(), [bag]), tmp_path / "out")
+    assert report["totals"]["episodes"] == 2
 
 
 def test_a_resumed_conversion_minds_another_takeover(
