@@ -27,8 +27,8 @@ SPEC = PolicySpec(
     rate_hz=20.0,
     observation=(FieldSpec("elbow", "rad"),),
     action=tuple(
-        FieldSpec(name, "rad/s", *bounds)
-        for name, *bounds in zip(("elbow", "wrist"), LOW, HIGH, strict=True)
+        FieldSpec(name, "rad/s", low, high)
+        for name, low, high in zip(("elbow", "wrist"), LOW, HIGH, strict=True)
     ),
 )
 SEEN = Observation(np.zeros(1, np.float32), (), {"joint_states": 0})
@@ -286,8 +286,8 @@ def test_no_sequence_breaks_the_bounds_the_rate_or_the_order_of_who_commands(
             wanted = np.clip(np.asarray(person.command, np.float32), LOW, HIGH)
             near = np.clip(wanted, last - np.array(STEPS), last + np.array(STEPS))
             np.testing.assert_array_equal(command.values, near.astype(np.float32))
-        assert (command.values >= np.float32(LOW)).all()
-        assert (command.values <= np.float32(HIGH)).all()
+        assert (command.values >= np.array(LOW, np.float32)).all()
+        assert (command.values <= np.array(HIGH, np.float32)).all()
         reach = np.full(2, np.inf) if interlock.stopped else np.array(STEPS) * (1 + 1e-6)
         assert (np.abs(command.values - last) <= reach).all()
         last = command.values

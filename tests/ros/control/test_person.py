@@ -84,6 +84,7 @@ def test_whoever_speaks_commands_until_the_last_word_is_too_old(make: Make) -> N
     person.receive("teleop/grip", make(FLOAT, 0.25), 100 * MS)
     wants = person.at(200 * MS)
     assert wants.commander is Commander.PERSON
+    assert wants.command is not None
     np.testing.assert_allclose(wants.command, [0.5, np.pi / 2, 0.25])
     assert person.at(200 * MS + 1).commander is Commander.POLICY
 

@@ -278,9 +278,14 @@ def test_takeover_is_as_documented(
     contract = tmp_path / "takeover.yaml"
     contract.write_text(yaml.safe_dump(document))
     told = robot.probe.collect(DiagnosticArray, "/diagnostics")
-    common = {"use_sim_time": True, "when_too_slow": "warn"}
     robot.start("sim_bridge", contract=str(contract), mode="real_time")
-    robot.start("policy", contract=str(contract), policy=str(scara_bundle), **common)
+    robot.start(
+        "policy",
+        contract=str(contract),
+        policy=str(scara_bundle),
+        use_sim_time=True,
+        when_too_slow="warn",
+    )
     robot.probe.activate("policy")
 
     def acts() -> bool:

@@ -89,6 +89,19 @@ class Teleop:
 
         return self._arm.live(done, what, **state)
 
+    def until_sent(self, row: list[float]) -> None:
+        """Go on until the robot is sent this."""
+        self.until(lambda: self._arm.last == row, f"{row} to be sent")
+
+    def until_more(self, count: int) -> None:
+        """Go on until the robot was sent so many more commands."""
+        seen = len(self._arm.commands)
+        self.until(lambda: len(self._arm.commands) > seen + count, "more commands")
+
+    def go_on(self, seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end_s, "some time")
+
     def speak_until(self, process: NodeProcess) -> None:
         """Go on speaking, without states, until a process has ended, and a little longer."""
         assert self.says is not None
@@ -240,8 +253,9 @@ def test_a_person_drives_on_where_the_policy_could_not(robot: Robot, write: Writ
 def test_what_a_person_sends_that_is_no_command_is_none(robot: Robot, write: Write) -> None:
     process, arm, told = begin(robot, write(switch=SWITCH))
     person = Teleop(robot, arm)
-    person.says, _ = PERSONS, person.press(True)
-    person.until(lambda: arm.last == PERSONS, "the person to drive")
+    person.says = PERSONS
+    person.press(True)
+    person.until_sent(PERSONS)
     person.says = [float("nan"), 0.0]
     words = f"a person's command is not followed: {TOPIC}: a command of [nan, 0.0] is no command"
     person.until(lambda: arm.last == SAFE and told.said(words), "the safe command")
@@ -271,8 +285,7 @@ def test_what_a_person_sent_to_a_suspended_node_is_not_obeyed(robot: Robot, writ
         person.says = PERSONS
         person.until(lambda: arm.last == PERSONS, "the person to drive")
         process.send_signal(signal.SIGSTOP)
-        until_s = time.monotonic() + 0.8
-        person.until(lambda end_s=until_s: time.monotonic() > end_s, "some time")
+        person.go_on(0.8)
         person.says, suspended = None, len(arm.commands)
         process.send_signal(signal.SIGCONT)
         person.until(lambda: arm.last == ACTION, "the policy to drive")
@@ -286,7 +299,8 @@ def test_a_switch_that_is_on_before_the_start_is_heard_if_it_is_latched(
 ) -> None:
     probe, arm, told = robot.probe, Arm(robot), Told(robot)
     person = Teleop(robot, arm, quality)
-    person.says, _ = PERSONS, person.press(True)
+    person.says = PERSONS
+    person.press(True)
     start(robot, write(switch=SWITCH), autostart=False)
     assert probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
     probe.until(person.take.wait_for_all_acked, "the node to hear of it")
@@ -302,7 +316,7 @@ def test_a_switch_that_is_on_before_the_start_is_heard_if_it_is_latched(
         assert ACTION not in [list(command.data) for command in arm.commands]
     for pressed, row in ((False, ACTION), (True, PERSONS), (False, ACTION)):
         person.press(pressed)
-        person.until(lambda wanted=row: arm.last == wanted, f"the switch to be {pressed}")
+        person.until_sent(row)
 
 
 def test_who_speaks_on_the_robots_topic_is_a_rival_as_ever(robot: Robot, write: Write) -> None:
@@ -357,22 +371,22 @@ def test_in_lockstep_the_next_command_is_the_persons(robot: Robot, write: Write)
     switch = robot.probe.node.create_publisher(Bool, "take", reliable(1))
     told = Told(robot)
     stamps = (step * 100_000_000 for step in itertools.count())
+    heard = "heard commands of teleop/commands"
+
+    def say(pressed: bool) -> None:
+        """Speak, turn the switch, and see that the node has heard both."""
+        before, word = told.count(heard), "on" if pressed else "off"
+        person.publish(Float64MultiArray(data=PERSONS))
+        robot.probe.until(lambda: told.count(heard) > before, "the person to be heard")
+        switch.publish(Bool(data=pressed))
+        robot.probe.until(lambda: told.values.get("person's switch") == word, "the switch")
+
     assert arm.answered(next(stamps)) == ACTION
     robot.probe.until(
         lambda: min(each.get_subscription_count() for each in (person, switch)) > 0, "a listener"
     )
     for pressed, expected in ((True, PERSONS), (False, ACTION), (True, PERSONS)):
-        person.publish(Float64MultiArray(data=PERSONS))
-        heard = told.count("heard commands of teleop/commands")
-        robot.probe.until(
-            lambda before=heard: told.count("heard commands of teleop/commands") > before,
-            "the person to be heard",
-        )
-        switch.publish(Bool(data=pressed))
-        word = "on" if pressed else "off"
-        robot.probe.until(
-            lambda wanted=word: told.values.get("person's switch") == wanted, "the switch"
-        )
+        say(pressed)
         assert arm.answered(next(stamps)) == expected
     # By the simulator's clock a command is too old after 0.4 s, however long that takes.
     for _ in range(3):
@@ -395,10 +409,8 @@ def test_a_recording_says_of_each_action_whose_it_is(
     person.says = PERSONS
     for pressed in (False, True, False, True, False):
         person.press(pressed)
-        wanted = PERSONS if pressed else ACTION
-        person.until(lambda row=wanted: arm.last == row, "a change of who commands")
-        seen = len(arm.commands)
-        person.until(lambda before=seen: len(arm.commands) > before + 8, "some commands")
+        person.until_sent(PERSONS if pressed else ACTION)
+        person.until_more(8)
     recorder.send_signal(signal.SIGINT)
     person.until(lambda: recorder.wait(0.0), "the recording to be finished")
     assert recorder.exit_code == 0, recorder.last_words
@@ -407,7 +419,7 @@ def test_a_recording_says_of_each_action_whose_it_is(
     assert {"/teleop/commands", "/joy", "/intervention"} <= set(topics_of(bag))
     dataset = minari.MinariDataset(tmp_path / "out" / "data")
     episode = max(dataset.iterate_episodes(), key=lambda each: len(each.actions))
-    persons = (episode.actions == np.float32(PERSONS)).all(axis=1)
+    persons = (episode.actions == np.array(PERSONS, np.float32)).all(axis=1)
     assert [key for key, _ in itertools.groupby(persons)] == [False, True, False, True, False]
     np.testing.assert_array_equal(episode.infos["intervention"][1:], persons)
     assert not any("nobody said" in remark for remark in report["remarks"])
