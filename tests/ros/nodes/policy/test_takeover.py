@@ -404,8 +404,17 @@ def test_a_recording_says_of_each_action_whose_it_is(
     contract.write_text(yaml.safe_dump(document))
     bag = tmp_path / "bag"
     recorder = robot.start("recorder", contract=str(contract), out=str(bag))
-    _, arm, told = begin(robot, contract)
+    start(robot, contract, autostart=False)
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
     person = Teleop(robot, arm)
+    assert probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    sent = ("velocity_controller/commands", "intervention")
+    probe.until(
+        lambda: min(map(probe.node.count_subscribers, sent)) > 1, "the recorder, beside the test"
+    )
+    arm.aim(arm.now_ns)
+    answer = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
+    person.until(answer.done, "the node to be active")
     person.says = PERSONS
     for pressed in (False, True, False, True, False):
         person.press(pressed)
