@@ -85,13 +85,16 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
     commands = _resolved([stream.topic for stream in contract.action], prefix)
     simulated = _resolved([stream.topic for stream in outputs], prefix)
     events = _resolved([event.topic for event in contract.events.values()], prefix)
+    takeover = contract.takeover
+    persons = _resolved(takeover.heard_topics if takeover else (), prefix)
+    flags = _resolved([takeover.intervention] if takeover else (), prefix)
     shadows, recorded = (
         tuple(shadow_topic(stream.topic, node) for stream in contract.action)
         for node in ("~", resolve_topic(POLICY_NODE, prefix))
     )
     control = Rights(
-        publish=(*commands, *shadows, "/diagnostics", "~/status", "~/candidates"),
-        subscribe=(*states, *commands, "~/stop"),  # the commands in shadow mode
+        publish=(*commands, *flags, *shadows, "/diagnostics", "~/status", "~/candidates"),
+        subscribe=(*states, *commands, *persons, "~/stop"),  # the commands in shadow mode
         reply=("~/pause", "~/resume", "~/reset_stop"),
     )
     bridge = Rights(
@@ -103,7 +106,7 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
         publish=("/diagnostics", "~/episode", "~/status"),
         subscribe=(
             *(*simulated, *commands, *recorded, *events),
-            *(*_resolved(topics, prefix), "~/label"),
+            *(*persons, *flags, *_resolved(topics, prefix), "~/label"),
         ),
         reply=("~/start", "~/stop", "~/label_episode"),
     )

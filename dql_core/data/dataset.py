@@ -44,6 +44,7 @@ class Episode:
         rewards: Shape (T,); ``rewards[t]`` is what ``actions[t]`` earned.
         terminated: The task itself ended (success, crash): no value follows.
         truncated: Only the recording of the episode ended, as at a time limit.
+        infos: What else is known of each step, by name, shape (T,) each. It is written, not read.
     """
 
     observations: NDArray[np.float32]
@@ -51,6 +52,7 @@ class Episode:
     rewards: NDArray[np.floating[Any]]
     terminated: bool
     truncated: bool
+    infos: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of transitions, T."""
@@ -199,7 +201,10 @@ def _require_room(folder: Path, group: Sequence[EpisodeBuffer]) -> None:
     size = sum(
         np.asarray(array).nbytes
         for buffer in group
-        for array in (buffer.observations, buffer.actions, buffer.rewards)
+        for array in (
+            *(buffer.observations, buffer.actions, buffer.rewards),
+            *(buffer.infos or {}).values(),
+        )
     )
     require_room(folder, 2 * size + HDF5_EPISODE_BYTES * len(group), written)
 
@@ -224,9 +229,18 @@ def _buffers(
             rewards=np.asarray(episode.rewards),
             terminations=ended[0],
             truncations=ended[1],
+            infos=_infos(episode),
         )
     if index < 0:
         raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
+
+
+def _infos(episode: Episode) -> dict[str, NDArray[Any]] | None:
+    """As Minari's collector has them: with one more in front, which the reset would have given."""
+    return {
+        name: np.concatenate([np.zeros_like(values[:1]), values])
+        for name, values in episode.infos.items()
+    } or None
 
 
 def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -> None:
@@ -237,6 +251,7 @@ def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -
         "observations": (episode.observations.shape, (length + 1, len(spec.observation))),
         "actions": (episode.actions.shape, (length, len(spec.action))),
         "rewards": (episode.rewards.shape, (length,)),
+        **{f"infos/{name}": (each.shape, (length,)) for name, each in episode.infos.items()},
     }
     for name, (found, needed) in shapes.items():
         if found != needed:

@@ -13,6 +13,7 @@ from dql_core.runtime.fallback import Fallback, Interlock
 from dql_core.runtime.guard import Guard, Guards, Trip
 from dql_core.runtime.inference import Inference
 from dql_core.runtime.policy import Decision
+from dql_core.runtime.takeover import Commander, HandBack, Person
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
@@ -21,13 +22,15 @@ class State(str, Enum):
     """What the controller is doing.
 
     WAITING until the first complete observation; RUNNING while the policy's actions are sent;
-    STALE when a stream that once came is too old; FAULT when observation, inference or action is
+    TAKEOVER while a person's commands are; STALE when a stream that once came is too old, or a
+    person who has the switch says nothing; FAULT when observation, inference or action is
     unfit. STALE and FAULT end by themselves with the next sound action. STOPPED and PAUSED were
     asked for, and end when that is asked for.
     """
 
     WAITING = "waiting"
     RUNNING = "running"
+    TAKEOVER = "takeover"
     STALE = "stale"
     FAULT = "fault"
     STOPPED = "stopped"
@@ -42,8 +45,8 @@ class Command:
         values: What the robot is to be sent, shape (A,); ``None``: send nothing, since nothing
             was sent before.
         state: Of the controller after the tick.
-        fault: The guard that withheld the policy's action, if one did.
-        warnings: Guards that objected without withholding the action.
+        fault: The guard that withheld the action, if one did.
+        warnings: Guards that objected without withholding the action, or the person's command.
         decision: What the policy proposed, if it was asked and answered in time.
         inference_ns: How long that took on the steady clock, in nanoseconds.
     """
@@ -67,10 +70,12 @@ class Controller:
         smoothing: Share of what was sent last in what is sent in place of an action, from 0 to
             less than 1: a low-pass filter of first order, whose time constant is
             ``-period / ln(smoothing)``.
+        hand_back: The way from a person's commands to the policy's actions.
 
     Attributes:
         state: What it is doing.
         published: How many of the policy's actions were passed on since construction.
+        obeyed: How many commands of a person were.
 
     Raises:
         ConfigError: If the smoothing is not such a number, or the safe command does not fit the
@@ -84,6 +89,7 @@ class Controller:
         fallback: Fallback,
         interlock: Interlock,
         smoothing: float = 0.0,
+        hand_back: HandBack | None = None,
     ) -> None:
         width, given = len(guards.spec.action), len(fallback.safe_command)
         if given != width:
@@ -96,6 +102,8 @@ class Controller:
             raise ConfigError(f"smoothing is {smoothing}: it must be from 0 to less than 1")
         self.state = State.WAITING
         self.published = 0
+        self.obeyed = 0
+        self._hand_back = hand_back or HandBack(0)
         self._smoothing = smoothing
         self._inference = inference
         self._guards = guards
@@ -130,6 +138,7 @@ class Controller:
         """Begin to control: send nothing before the first complete observation; counts stay."""
         self.restart()
         self._fallback.end()
+        self._hand_back.cancel()
         self._has_sent = False
         self._last_sent = self._fallback.safe_command
 
@@ -147,12 +156,13 @@ class Controller:
         """Have the policy begin a new episode."""
         self._inference.reset()
 
-    def step(self, now_ns: int, observation: Observation) -> Command:
+    def step(self, now_ns: int, observation: Observation, person: Person | None = None) -> Command:
         """Decide what to send at one tick.
 
         Args:
             now_ns: Time of the tick, by which the fallback goes; on any clock.
             observation: What is known at the tick.
+            person: What a person wants who may take over; ``None`` where nobody may.
 
         Raises:
             Exception: Whatever the policy raises.
@@ -165,6 +175,8 @@ class Controller:
         if self.state in {State.STOPPED, State.PAUSED} or self._stops != stops:
             self.restart()
             self._fallback.end()
+        if person is not None and person.commander is not Commander.POLICY:
+            return self._yield(now_ns, observation, person)
         values = self._guards.check_observation(observation)
         if isinstance(values, Trip):
             return self._fall_back(now_ns, values)
@@ -186,9 +198,43 @@ class Controller:
             inference_ns=result.took_ns,
         )
 
+    def _yield(self, now_ns: int, observation: Observation, person: Person) -> Command:
+        """Leave the robot to a person; the guards of the observation watch and withhold nothing.
+
+        The policy is not asked, and begins with fresh noise when it is again.
+        """
+        self._hand_back.prepare()
+        self._inference.reset()
+        watched = self._watch(observation)
+        if person.command is None:
+            silent = self._guards.silent_person(person.silence)
+            command = self._fall_back(now_ns, silent)
+        else:
+            command = self._obey(now_ns, person.command)
+        return replace(command, warnings=(*watched, *command.warnings))
+
+    def _watch(self, observation: Observation) -> tuple[Trip, ...]:
+        values = self._guards.check_observation(observation)
+        if isinstance(values, Trip):
+            return (values,)
+        unusual, unseen = self._guards.find_unusual(values), self._guards.find_unseen(values)
+        return (*_present(unusual), *_present(unseen))
+
+    def _obey(self, now_ns: int, wanted: NDArray[np.float64]) -> Command:
+        with np.errstate(over="ignore"):  # what is too large for float32 is beyond the bounds
+            values = wanted.astype(np.float32)
+        values, clamped = self._guards.clamp(values)
+        values, slowed = self._guards.limit_rate(values, self._last_sent)
+        self.state = State.TAKEOVER
+        self.obeyed += 1
+        self._fallback.end(now_ns)
+        warnings = (*_present(clamped), *_present(slowed))
+        return Command(self._sent(values), self.state, warnings=warnings)
+
     def _pass_on(self, now_ns: int, action: NDArray[np.float32]) -> Command:
         if self._smoothing:  # before the bounds, which what was sent last may lie beyond
             action = action + np.float32(self._smoothing) * (self._last_sent - action)
+        action = self._hand_back.toward(now_ns, action, self._last_sent)
         action, clamped = self._guards.clamp(action)
         action, slowed = self._guards.limit_rate(action, self._last_sent)
         self.state = State.RUNNING
@@ -204,12 +250,16 @@ class Controller:
         return self._substitute(now_ns, state, fault)
 
     def _state_after(self, fault: Trip) -> State:
-        if fault.guard not in {Guard.STALE_STREAM, Guard.WARM_UP}:
+        if fault.guard not in {Guard.SILENT_PERSON, Guard.STALE_STREAM, Guard.WARM_UP}:
             return State.FAULT
         return State.WAITING if self.state is State.WAITING else State.STALE
 
     def _substitute(self, now_ns: int, state: State, fault: Trip | None = None) -> Command:
         self.state = state
+        if state is State.PAUSED:
+            self._hand_back.cancel()
+        else:
+            self._hand_back.interrupt()
         wanted = self._fallback.command(now_ns, self._last_sent, skip_hold=state is State.PAUSED)
         return Command(self._sent(self._guards.within_rate(wanted, self._last_sent)), state, fault)
 
@@ -217,6 +267,7 @@ class Controller:
         """The safe command at once, from which all goes on after the stop."""
         self.state = State.STOPPED
         self._fallback.end()
+        self._hand_back.cancel()
         return Command(self._sent(self._fallback.safe_command), self.state)
 
     def _sent(self, values: NDArray[np.float32]) -> NDArray[np.float32]:

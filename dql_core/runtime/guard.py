@@ -22,6 +22,7 @@ _ABSURD = 1e12
 class Guard(str, Enum):
     """The guards; their order here is the order in which they are asked."""
 
+    SILENT_PERSON = "silent_person"
     STALE_STREAM = "stale_stream"
     WARM_UP = "warm_up"
     NON_FINITE_OBSERVATION = "non_finite_observation"
@@ -132,6 +133,10 @@ class Guards:
     def reset(self) -> None:
         """Forget the observations seen; the counts stay."""
         self._complete_ticks = 0
+
+    def silent_person(self, silence: str) -> Trip:
+        """Object to a person who has the switch and says nothing, for the reason that is given."""
+        return self._trip(Guard.SILENT_PERSON, silence)
 
     def check_observation(self, observation: Observation) -> NDArray[np.float32] | Trip:
         """Return the observation vector, shape (O,), or why no action may be sampled from it."""

@@ -18,6 +18,7 @@ from dql_ros.contract.stream import (
     parts,
     resolve_topic,
 )
+from dql_ros.contract.takeover import Takeover
 from dql_ros.contract.task import (
     SIM_RESET,
     EpisodeRules,
@@ -56,6 +57,7 @@ __all__ = [
     "RewardTopic",
     "SignalStream",
     "Stream",
+    "Takeover",
     "Topic",
     "TransformStream",
     "contract_path",

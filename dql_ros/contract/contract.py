@@ -19,6 +19,7 @@ from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
 from dql_ros.contract.stream import ActionStream, ObservationStream, Stream, encoded_specs
+from dql_ros.contract.takeover import Takeover
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 from dql_ros.contract.transforms import Observed
 
@@ -26,6 +27,7 @@ MIN_RATE_HZ = 0.001
 # What the running node obeys: it may be changed without a new dataset and a new policy.
 _LIVE_ONLY: Any = {
     "on_fault": True,
+    "takeover": True,
     "observation": {"__all__": {"max_ahead_s"}},
     "action": {"__all__": {"max_ahead_s": True, "fields": {"__all__": {"max_rate"}}}},
 }
@@ -99,6 +101,7 @@ class Contract(StrictModel):
             stamp is later than its receipt or is no time, the two clocks were moved against each
             other: it is refused, or the episode is split there.
         on_fault: What the robot is sent when no action can be sampled.
+        takeover: How a person takes over from the policy; ``None`` if nobody can.
     """
 
     robot: str
@@ -112,6 +115,7 @@ class Contract(StrictModel):
     beyond_bounds: Literal["clip", "refuse", "widen"] = "clip"
     clock: Literal["refuse", "split"] = "refuse"
     on_fault: FaultRules = FaultRules()
+    takeover: Takeover | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -139,6 +143,8 @@ class Contract(StrictModel):
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
+        if self.takeover is not None:
+            yield from self.takeover.problems(self.action)
 
     @property
     def period_ns(self) -> int:
@@ -215,7 +221,7 @@ class Contract(StrictModel):
         """SHA-256 of the contract's meaning.
 
         Comments, the order of keys, keys that repeat their default and keys that only the running
-        node obeys (``on_fault``, ``max_ahead_s``, ``max_rate``) do not change it.
+        node obeys (``on_fault``, ``takeover``, ``max_ahead_s``, ``max_rate``) do not change it.
         """
         meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=_LIVE_ONLY)
         if not meaning.get("episode"):  # as with nothing but a rule that is not dumped

@@ -22,8 +22,10 @@ _LEVELS = {
     INACTIVE: Level.OK,
     State.WAITING.value: Level.WARN,
     State.PAUSED.value: Level.WARN,
+    State.TAKEOVER.value: Level.WARN,
 }
 UNABLE = {State.WAITING, State.STALE, State.FAULT}
+_TAKEOVER = "takeover: a person commands the robot, the policy yields"
 _ASKED_FOR = {
     State.STOPPED.value: f"stopped by ~/stop: the safe command is sent; {TO_CONTINUE}",
     State.PAUSED.value: "paused: the safe command is sent; to continue, call ~/resume",
@@ -75,7 +77,8 @@ class LoopStatistics:
 
     def is_behind(self, state: str) -> bool:
         """Whether the tick that led to ``state`` is not over, so that its reason is not known."""
-        return state in UNABLE and self.command is not None and self.command.state is State.RUNNING
+        acted = {State.RUNNING, State.TAKEOVER}
+        return state in UNABLE and self.command is not None and self.command.state in acted
 
     def figures(self) -> dict[str, float | None]:
         """Return figures of the last ticks by the names that the diagnostics give them.
@@ -137,7 +140,8 @@ class LoopHealth:
             notes: What else is to be said and is nothing wrong, a clause each.
         """
         before, self._counts = self._counts, dict(counts)
-        level, clauses = _LEVELS.get(state, Level.ERROR), [state]
+        said = _TAKEOVER if state == State.TAKEOVER.value else state
+        level, clauses = _LEVELS.get(state, Level.ERROR), [said]
         if state in _ASKED_FOR:
             clauses, remarks = [_ASKED_FOR[state]], []
         elif fault:

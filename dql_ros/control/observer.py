@@ -251,6 +251,11 @@ class Observer:
         if last_ns is not None and steady_ns - last_ns > _AWAY_NS:
             self._settled_ns = steady_ns + _SETTLE_NS
 
+    def has_just_woken(self, steady_ns: int) -> bool:
+        """Whether messages that come now may have waited while this process was stopped."""
+        self.heartbeat(steady_ns)
+        return not self._lockstep and steady_ns < self._settled_ns
+
     def clock_went_back(self, now_ns: int) -> None:
         """Forget what is stamped by a clock that was set back to ``now_ns``.
 
@@ -310,9 +315,9 @@ class Observer:
 
     def _is_age_unknown(self, stream: ObservationStream, steady_ns: int) -> bool:
         """Whether a message's age is known by its receipt only, and that cannot be trusted."""
-        if self._lockstep or stream.latched or steady_ns >= self._settled_ns:
+        if stream.latched or not (self._is_simulated or stream.stamp == "receive"):
             return False
-        return self._is_simulated or stream.stamp == "receive"
+        return self.has_just_woken(steady_ns)
 
     def _elapsed_ns(self, steady_ns: int) -> int | None:
         """The steady clock at the robot's pace."""

@@ -2,7 +2,9 @@
 
 In this order: the `Interlock` (stop and pause), the `Guards` on the observation, the `Inference`
 with its time limit, and the `Guards` on the action; where one of them withholds the action, the
-`Fallback` decides the command. Each is a class of `dql_core.runtime`, and `Controller` runs them.
+`Fallback` decides the command; while a person commands, the `Guards` on the action alone decide,
+and the `HandBack` leads to the policy's actions again. Each is a class of `dql_core.runtime`, and
+`Controller` runs them.
 Here they get their limits, from the contract and from the node's parameters.
 docs/explanation/safety.md lists the hazards that each of them covers.
 """
@@ -15,6 +17,7 @@ from dql_core.runtime.controller import Controller
 from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
 from dql_core.runtime.guard import Guards
 from dql_core.runtime.inference import Inference
+from dql_core.runtime.takeover import HandBack
 from dql_ros.contract import Contract
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.settings import LoopSettings
@@ -53,6 +56,12 @@ def make_controller(
         patience_ns=_PATIENCE_PERIODS * settings.period_ns(contract),
     )
     guards = Guards(spec, loaded.statistics, limits)
+    takeover = contract.takeover
     return Controller(
-        inference, guards, Fallback(fallback), interlock, smoothing=settings.action_smoothing
+        inference,
+        guards,
+        Fallback(fallback),
+        interlock,
+        smoothing=settings.action_smoothing,
+        hand_back=HandBack(settings.steady_ns(0 if takeover is None else takeover.ramp_s)),
     )

@@ -100,6 +100,8 @@ class Alignment:
         }
         self._commanded = {s.key: TimedColumn(s.width) for s in contract.action}
         self._signals = {name: TimedColumn() for name in contract.signals}
+        self._interventions = None if contract.takeover is None else TimedColumn()
+        self._half_period_ns = contract.period_ns // 2
         self._backlogs: dict[tuple[str, str], Backlog] = {}
         self.window = EpisodeWindow(contract.episode)
         self.instants_ns: Times = np.empty(0, np.int64)
@@ -109,18 +111,17 @@ class Alignment:
 
     @property
     def lag_ns(self) -> int:
-        """How long after its time a command may still arrive."""
+        """How long after its time a command, or who sent it, may still arrive."""
         skews = [s.max_skew_s for s in self._contract.action if s.stamp == "header"]
-        return max(
-            (UNLIMITED_NS if skew is None else round(skew * 1e9) for skew in skews), default=0
-        )
+        lags = [UNLIMITED_NS if skew is None else round(skew * 1e9) for skew in skews]
+        return max([*lags, 0 if self._interventions is None else self._half_period_ns], default=0)
 
     def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
         """Take in messages that arrived at ascending times.
 
         Args:
-            kind: ``observation``, ``action``, ``signal`` or ``event``.
-            name: The stream's topic as in the contract, or the name of the signal or event.
+            kind: ``observation``, ``action``, ``signal``, ``event`` or ``info``.
+            name: The stream's topic as in the contract, or the name of the signal, event or info.
             arrived_ns: Shape (n,).
             columns: For streams times (n,) and values (n, width), else values (n,).
         """
@@ -135,7 +136,8 @@ class Alignment:
                 arrived_ns, *columns = released
                 self._extend(kind, name, arrived_ns, *columns)
                 self._on_arrivals(kind, name, arrived_ns, tuple(columns))
-                arrivals.append(arrived_ns)
+                if kind != "info":  # which changes nothing but itself
+                    arrivals.append(arrived_ns)
         if len(arrivals) > 1:
             self.instants_ns = different(*arrivals)
             self.last_arrival_ns = int(self.instants_ns[-1])
@@ -153,13 +155,34 @@ class Alignment:
         held = []
         for stream in self._contract.action:
             column = self._commanded[stream.key]
-            positions, ages_ns = (
-                column.held_at(starts_ns)
-                if stream.command == "held"
-                else column.first_in(starts_ns, ends_ns)
-            )
+            positions, ages_ns = self._command_in(stream, starts_ns, ends_ns)
             held.append((stream, column.values.__getitem__, positions, ages_ns))
         return _aligned(held)
+
+    def _command_in(
+        self, stream: ActionStream, starts_ns: Times, ends_ns: Times
+    ) -> tuple[NDArray[np.intp], Times]:
+        column = self._commanded[stream.key]
+        if stream.command == "held":
+            return column.held_at(starts_ns)
+        return column.first_in(starts_ns, ends_ns)
+
+    def interventions_in(self, starts_ns: Times, ends_ns: Times) -> NDArray[np.int8] | None:
+        """Whose the command in force in each [start, end) is; see `RecordedEpisode.interventions`.
+
+        A node says it of each command within moments, before or after it: what it said last by
+        half a control period after the first action stream's command holds. What is older than a
+        command may be says nothing.
+        """
+        said, stream = self._interventions, self._contract.action[0]
+        if said is None:
+            return None
+        positions, _ = self._command_in(stream, starts_ns, ends_ns)
+        times_ns = np.append(self._commanded[stream.key].times_ns, 0)[positions]
+        held, ages_ns = said.held_at(times_ns + self._half_period_ns)
+        known = (positions >= 0) & (held >= 0) & (ages_ns <= stream.max_age_ns)
+        raised = np.append(said.values, 0.0)[held] != 0
+        return np.where(known, raised, -1).astype(np.int8)
 
     def rewards_in(
         self, starts_ns: Times, ends_ns: Times
@@ -203,6 +226,9 @@ class Alignment:
         for columns in (self._observed, self._commanded, self._signals):
             for column in columns.values():
                 column.forget_before(time_ns)
+        if self._interventions is not None:
+            # What is said of a command that is held is as old as that.
+            self._interventions.forget_before(time_ns - self._contract.action[0].max_age_ns)
         self.window.forget_before(time_ns)
         count = np.searchsorted(self.instants_ns, time_ns, side="left")
         self.instants_ns = self.instants_ns[count:]
@@ -239,6 +265,8 @@ class Alignment:
             self.window.close(resumed_ns)
         for column in self._commanded.values():
             column.clear()
+        if self._interventions is not None:
+            self._interventions.clear()
         self._commands_from_ns = resumed_ns
 
     def _extend(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
@@ -252,6 +280,8 @@ class Alignment:
             )
             first = int(np.searchsorted(arrived_ns, self._commands_from_ns))
             self._commanded[name].extend(*(column[first:] for column in columns))
+        elif kind == "info" and self._interventions is not None:
+            self._interventions.extend(arrived_ns, *columns)
         elif kind == "signal":
             self._signals.setdefault(name, TimedColumn()).extend(arrived_ns, *columns)
         else:

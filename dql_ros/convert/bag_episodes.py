@@ -42,6 +42,7 @@ from dql_ros.convert.topic_decoders import (
     located_at,
     present_roles,
     reset_roles,
+    takeover_roles,
     topic_decoder,
 )
 from dql_ros.convert.transforms import TransformJudge
@@ -89,6 +90,7 @@ def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
     """Check that a bag has all topics that the contract needs; see `require_topic`."""
     for role in present_roles(bag, contract, namespace):
         require_topic(bag, role)
+    takeover_roles(bag, contract, namespace)
 
 
 def read_bag_episodes(
@@ -115,6 +117,7 @@ def read_bag_episodes(
     """
     require_topics(bag, contract, namespace)
     roles = present_roles(bag, contract, namespace) + reset_roles(bag, contract, namespace)
+    roles += takeover_roles(bag, contract, namespace)
     rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
         (role.kind, role.name): TopicStatistics(

@@ -36,6 +36,7 @@ from dql_ros.convert.recorded_episode import (
     RecordedEpisode,
     SkippedSpan,
 )
+from dql_ros.convert.topic_decoders import INTERVENTION
 
 EPISODES = "episodes.npy"
 RESULT = "result.json"
@@ -137,6 +138,8 @@ class _Conversion:
                 truncated=episode.truncated,
                 ending=str(recorded.ending),
                 lacked=recorded.ending.cause in LACKS,
+                interventions=_count(recorded.interventions, 1),
+                unattributed=_count(recorded.interventions, -1),
             )
         )
         actions = recorded.actions
@@ -204,6 +207,10 @@ class _Conversion:
         return _seconds(time_ns - self._bag.start_ns)
 
 
+def _count(numbers: NDArray[np.int8] | None, wanted: int) -> int:
+    return 0 if numbers is None else int((numbers == wanted).sum())
+
+
 def _seconds(nanoseconds: int) -> float:
     return round(nanoseconds / 1e9, 6)
 
@@ -260,9 +267,10 @@ def without_worker(job: BagJob, reason: str) -> Outcome:
 
 
 def write_episode(file: IO[bytes], episode: Episode) -> None:
-    """Append an episode: four arrays in NumPy's own format."""
+    """Append an episode: five arrays in NumPy's own format, the last empty without infos."""
     ended = np.array([episode.terminated, episode.truncated])
-    for array in (episode.observations, episode.actions, episode.rewards, ended):
+    persons = episode.infos.get(INTERVENTION, np.empty(0, bool))
+    for array in (episode.observations, episode.actions, episode.rewards, ended, persons):
         np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
@@ -276,13 +284,15 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     with path.open("rb") as file:
         while file.tell() < size:
             try:
-                arrays = [_read_array(file, size) for _ in range(4)]
-                observations, actions, rewards, (terminated, truncated) = arrays
+                arrays = [_read_array(file, size) for _ in range(5)]
+                observations, actions, rewards, (terminated, truncated), persons = arrays
             except (ValueError, TypeError, SyntaxError, RecursionError) as cause:
                 raise DatasetError(
                     f"{path}: damaged: {cause}; convert again without --resume"
                 ) from cause
-            yield Episode(observations, actions, rewards, bool(terminated), bool(truncated))
+            infos = {INTERVENTION: persons} if len(persons) else {}
+            ends = bool(terminated), bool(truncated)
+            yield Episode(observations, actions, rewards, *ends, infos)
 
 
 def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:

@@ -105,6 +105,8 @@ class EpisodeRow(StrictModel):
         truncated: Whether a signal, a gap or the end of the recording ended it.
         ending: How it ended, in words.
         lacked: Whether it ended where something that the contract needs was missing.
+        interventions: How many of its commands are a person's.
+        unattributed: Of how many nobody said whose they are, where the contract has a takeover.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -117,6 +119,8 @@ class EpisodeRow(StrictModel):
     truncated: bool
     ending: str
     lacked: bool = False
+    interventions: int = 0
+    unattributed: int = 0
 
 
 class SkippedRow(GapRow):

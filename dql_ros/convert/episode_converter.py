@@ -24,6 +24,7 @@ from dql_ros.convert.recorded_episode import (
     SkippedSpan,
     too_short,
 )
+from dql_ros.convert.topic_decoders import INTERVENTION
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class EpisodeConverter:
                 self._rewarded(episode, rounded, actions),
                 episode.terminated,
                 episode.truncated,
+                _infos(episode),
             ),
             episode,
             beyond[:length].sum(axis=0),
@@ -137,6 +139,7 @@ class EpisodeConverter:
         if not flags.any():
             return recorded, None
         length = int(np.argmax(flags)) + 1
+        interventions = recorded.interventions
         ended = replace(
             recorded,
             ticks_ns=recorded.ticks_ns[: length + 1],
@@ -146,6 +149,7 @@ class EpisodeConverter:
             terminated=True,
             truncated=False,
             ending=Reason(Cause.TERMINATED),
+            interventions=None if interventions is None else interventions[:length],
         )
         if length == len(recorded):
             return ended, None
@@ -174,3 +178,10 @@ class EpisodeConverter:
         return LoggedEpisode(
             observations, actions, self._spec, recorded.terminated, recorded.truncated
         )
+
+
+def _infos(recorded: RecordedEpisode) -> dict[str, NDArray[np.bool_]]:
+    """What else the dataset says of each step; what nobody said of a command counts as no."""
+    if recorded.interventions is None:
+        return {}
+    return {INTERVENTION: recorded.interventions == 1}

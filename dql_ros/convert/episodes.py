@@ -8,6 +8,7 @@ observation stream is available:
 * The action of tick t is the first command of [t, t + dt); where there is none, the newest one
   before t, if it is not older than the action stream allows. With ``command: held`` it is always
   the newest at or before t.
+* The action is a person's if the contract's takeover says so of the command.
 * The reward of tick t is the sum of the reward messages that arrived in (t, t + dt], or in
   [t, t + dt) with ``tick: begun``.
 * A terminated or truncated signal in (t, t + dt] makes the transition from t the episode's last.
@@ -65,6 +66,7 @@ class _Growing:
     observations: list[NDArray[np.float64]]
     actions: list[NDArray[np.float64]] = field(default_factory=list)
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
+    interventions: list[NDArray[np.int8]] = field(default_factory=list)
     length: int = 0
 
     def recorded(self, terminated: bool, truncated: bool, ending: Reason) -> RecordedEpisode:
@@ -77,6 +79,7 @@ class _Growing:
             terminated=terminated,
             truncated=truncated,
             ending=ending,
+            interventions=np.concatenate(self.interventions) if self.interventions else None,
         )
 
 
@@ -338,6 +341,8 @@ class EpisodeAssembler:
         growing.actions.append(found.commanded.values[:count])
         if found.rewards is not None:
             growing.rewards.append(found.rewards[0][:count])
+        if found.interventions is not None:
+            growing.interventions.append(found.interventions[:count])
         growing.length += count
         growing.last_ns = int(found.ticks_ns[count - 1])
 

@@ -104,6 +104,8 @@ class RecordedEpisode:
         terminated: Whether the task itself ended it.
         truncated: Whether a signal, a gap or the end of the recording ended it.
         ending: How it ended.
+        interventions: Of each action 1 if it is a person's, 0 if not, and -1 if nobody said so,
+            shape (T,); ``None`` if the contract has no takeover.
     """
 
     ticks_ns: NDArray[np.int64]
@@ -113,6 +115,7 @@ class RecordedEpisode:
     terminated: bool
     truncated: bool
     ending: Reason
+    interventions: NDArray[np.int8] | None = None
 
     @property
     def start_ns(self) -> int:

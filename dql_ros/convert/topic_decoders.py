@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,6 +36,10 @@ from dql_ros.convert.columns import Times, are_numbers
 from dql_ros.convert.transforms import TransformJudge, TransformTopicDecoder
 from dql_ros.convert.values_seen import Unmatched, ValuesSeen
 
+# Of each step: whether the command was a person's.
+INTERVENTION = "intervention"
+_MAY_BE_SILENT = {"terminated", "truncated", "stop", "person", "switch", INTERVENTION}
+
 
 @dataclass(frozen=True)
 class TopicRole:
@@ -43,8 +48,9 @@ class TopicRole:
     Attributes:
         topic: Absolute topic name.
         rule: What the contract says of it.
-        kind: As `Alignment.push` names it: ``observation``, ``action``, ``signal`` or ``event``.
-        name: The stream's key (its topic, or its name), or the name of the signal or event.
+        kind: As `Alignment.push` names it: ``observation``, ``action``, ``signal``, ``event`` or
+            ``info``; or of what a person takes over by, ``person`` or ``switch``.
+        name: The stream's key (its topic, or its name), or the name of the signal, event or info.
     """
 
     topic: str
@@ -55,19 +61,50 @@ class TopicRole:
     @property
     def label(self) -> str:
         """The role in one word: ``observation``, ``action``, or the signal's or event's name."""
-        return self.name if self.kind in {"signal", "event"} else self.kind
+        return self.name if self.kind in {"signal", "event", "info"} else self.kind
 
     @property
     def may_be_silent(self) -> bool:
         """Whether the bag may have the topic without a message: a flag was never raised."""
         is_transform = isinstance(self.rule, TransformStream)  # all may move, or none
-        return is_transform or self.label in {"terminated", "truncated", "stop"}
+        return is_transform or self.label in _MAY_BE_SILENT
 
     @property
     def limit_ns(self) -> int | None:
         """Pause from which on the topic counts as interrupted."""
         rule = self.rule
         return rule.max_age_ns if isinstance(rule, ObservationStream | ActionStream) else None
+
+
+def takeover_roles(
+    bag: Bag, contract: Contract, namespace: str, kinds: Collection[str] = ("info",)
+) -> list[TopicRole]:
+    """The roles of the topics of the contract's takeover that the bag has.
+
+    Args:
+        bag: An opened bag.
+        contract: The robot contract.
+        namespace: Namespace of its relative topics in the bag.
+        kinds: Of ``person``, ``switch``, and the ``info`` of who commanded.
+
+    Raises:
+        BagError: If one is of another type.
+    """
+    takeover = contract.takeover
+    if takeover is None:
+        return []
+    found: list[tuple[Stream | SignalStream, str, str]] = [
+        *((stream, "person", stream.key) for stream in takeover.streams(contract.action)),
+        *([] if takeover.switch is None else [(takeover.switch, "switch", "switch")]),
+        (takeover.flag, "info", INTERVENTION),
+    ]
+    roles = [
+        TopicRole(rule.resolved_topic(namespace), rule, kind, name) for rule, kind, name in found
+    ]
+    roles = [role for role in roles if role.kind in kinds and role.topic in bag.topics]
+    for role in roles:
+        bag.require_topic(role.topic, role.rule.type, role.label, may_be_silent=True)
+    return roles
 
 
 def topic_roles(contract: Contract, namespace: str) -> list[TopicRole]:

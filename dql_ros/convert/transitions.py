@@ -118,6 +118,7 @@ class Transitions:
         too_long: Whether its ticks are too far apart.
         terminated: Whether the task ended in it.
         truncated: Whether the recording of the episode ended in it.
+        interventions: As `Alignment.interventions_in` says.
         usable: Whether it is whole.
     """
 
@@ -128,6 +129,7 @@ class Transitions:
     too_long: Flags
     terminated: Flags
     truncated: Flags
+    interventions: NDArray[np.int8] | None
     usable: Flags
 
     def lack(self, index: int) -> Reason:
@@ -192,6 +194,15 @@ def transitions(
         usable &= ~rewards[1]
     terminated = alignment.ends_in("terminated", starts, ticks_ns)
     truncated = alignment.ends_in("truncated", starts, ticks_ns)
+    interventions = alignment.interventions_in(starts, ends)
     return Transitions(
-        ticks_ns, observed, commanded, rewards, too_long, terminated, truncated, usable
+        ticks_ns,
+        observed,
+        commanded,
+        rewards,
+        too_long,
+        terminated,
+        truncated,
+        interventions,
+        usable,
     )

@@ -189,6 +189,7 @@ def _identity(job: BagJob) -> dict[str, Any]:
     return {
         "version": __version__,
         "contract": job.contract.hash(),
+        "takeover": job.contract.takeover and job.contract.takeover.model_dump(mode="json"),
         "functions": _function_hashes(job.contract),
         "namespace": job.namespace,
         "msgs": message_folders(job.msgs).identity,

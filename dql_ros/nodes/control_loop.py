@@ -21,12 +21,13 @@ from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Caller, Inference
 from dql_core.streams import Observation
-from dql_ros.contract import Contract, ObservationStream
+from dql_ros.contract import Contract, ObservationStream, Takeover
 from dql_ros.contract.shadow import shadow_streams
 from dql_ros.control.agreement import LiveAgreement
 from dql_ros.control.health import LoopStatistics
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
+from dql_ros.control.person import PersonHeard
 from dql_ros.control.safety_chain import make_controller
 from dql_ros.control.settings import LoopSettings, triggering_streams
 from dql_ros.control.ticking import (
@@ -42,6 +43,8 @@ from dql_ros.nodes.control_topics import (
     CommanderInputs,
     CommandOutputs,
     StreamInputs,
+    SwitchInput,
+    require_unmixed,
     require_unremapped,
 )
 from dql_ros.nodes.start import END_REQUESTED
@@ -71,6 +74,7 @@ class ControlLoop:
         conflicts: Endpoints that cannot be met.
         rivals: Other nodes that command the robot; nobody in shadow mode, where one is to.
         agreement: With whoever drives, in shadow mode; else ``None``.
+        person: Who may take over, by the contract's ``takeover``; in shadow mode ``None``.
         clock_jumps: How often the clock was set back.
         overdue: Actions that were not sent, since the process was stopped after they were decided.
     """
@@ -108,6 +112,7 @@ class ControlLoop:
         commands = () if settings.shadow else [each.topic for each in contract.action]
         self.rivals = Rivals(node, commands, is_commander=True)
         self.agreement: LiveAgreement | None = None
+        self.person: PersonHeard | None = None
         self.observer = Observer(
             contract,
             lockstep=settings.lockstep,
@@ -138,11 +143,22 @@ class ControlLoop:
             if settings.shadow:
                 streams = shadow_streams(streams)
                 require_unremapped(node, streams)
-            self._outputs = CommandOutputs(node, streams, self.conflicts, depth)
+            takeover = None if settings.shadow else contract.takeover
+            self._outputs = CommandOutputs(
+                node,
+                streams,
+                self.conflicts,
+                depth,
+                None if takeover is None else takeover.flag,
+                flag_first=settings.lockstep,
+            )
             opened.callback(self._outputs.close)
             if settings.shadow:
                 self.agreement = LiveAgreement(contract, settings.real_time_factor)
-                opened.callback(CommanderInputs(node, contract, self.agreement).close)
+                commanders = CommanderInputs(node, contract.action, self.agreement, steady_ns)
+                opened.callback(commanders.close)
+            if takeover is not None:
+                self.person = self._listen_to_person(contract, takeover, opened)
             if settings.candidates_hz > 0:
                 self._candidates = CandidatePublisher(node, settings.candidates_hz)
                 opened.callback(self._candidates.close)
@@ -151,6 +167,31 @@ class ControlLoop:
             )
             opened.callback(self._inputs.close)
             self._opened = opened.pop_all()
+
+    def _listen_to_person(
+        self, contract: Contract, takeover: Takeover, opened: ExitStack
+    ) -> PersonHeard:
+        """Subscribe to the topics by which a person takes over."""
+        require_unmixed(self._node, contract)
+        factor = 1.0 if self.settings.lockstep else self.settings.real_time_factor
+        person = PersonHeard(contract, takeover, factor)
+        streams = takeover.streams(contract.action)
+        inputs = CommanderInputs(self._node, streams, person, self._clock_ns, self._is_late)
+        opened.callback(inputs.close)
+        if takeover.switch is not None:
+            opened.callback(SwitchInput(self._node, takeover.switch, person).close)
+        return person
+
+    def _clock_ns(self) -> int:
+        """The clock by which fallback and person go: in lockstep the newest tick's time."""
+        return self._last_now_ns if self.settings.lockstep else steady_ns()
+
+    def _is_late(self) -> bool:
+        """Whether what a person sent may have waited while the process was stopped."""
+        is_late = self.observer.has_just_woken(steady_ns())
+        if is_late and self.person is not None:
+            self.person.delayed += 1
+        return is_late
 
     @property
     def state(self) -> State:
@@ -229,7 +270,8 @@ class ControlLoop:
         """What is wrong with the topics, a clause each."""
         streams = {topic: self.observer.problem(topic) for topic in self.observer.arrivals}
         found = [f"'{topic}': {problem}" for topic, problem in streams.items() if problem]
-        refusals = [] if self.agreement is None else self.agreement.refusals()
+        heard = self.agreement or self.person
+        refusals = [] if heard is None else heard.refusals()
         conflicts = (self.conflicts.problem(topic) for topic in self.conflicts.counts)
         return [*found, *refusals, *conflicts]
 
@@ -274,14 +316,16 @@ class ControlLoop:
             if self._tick(tick_ns, tick_ns, self._outputs.sent):
                 self._trigger.answered(tick_ns, time.monotonic_ns())
         elif answer is Answer.REPEAT and self._outputs.last is not None:
-            self._outputs.send(self._outputs.last, lambda: tick_ns)
+            self._outputs.send(
+                self._outputs.last, lambda: tick_ns, is_persons=self._outputs.is_persons
+            )
             self._trigger.answered(tick_ns, time.monotonic_ns())
 
     def _is_heard(self) -> bool:
         """Whether robot and recorders will get the first command; later ones are not checked."""
         if self._outputs.last is not None:
             return True
-        return self._outputs.are_heard_by(1 + self.settings.recorders)
+        return self._outputs.are_heard_by(1, self.settings.recorders)
 
     def _prepare_tick_thread(self) -> None:
         """Let it go before the process's other threads, if those go before other programs."""
@@ -320,7 +364,8 @@ class ControlLoop:
         before = self._outputs.last
         if before is not None:  # a stop's safe command, perhaps
             self.controller.continue_from(before)
-        command = self.controller.step(fallback_ns, observation)
+        person = None if self.person is None else self.person.at(fallback_ns)
+        command = self.controller.step(fallback_ns, observation, person)
         self._look_for_stop()
         overdue_ns = self._overdue_ns(fallback_ns)
         valid_until_ns = self._valid_until_ns(observation, fallback_ns)
@@ -333,13 +378,15 @@ class ControlLoop:
                 return is_overtaken and not self.settings.lockstep
             if self._interlock.stopped or is_overtaken:
                 return True
-            is_running = command.state is State.RUNNING
+            is_running, is_persons = (
+                command.state is state for state in (State.RUNNING, State.TAKEOVER)
+            )
             is_overdue = steady_ns() > (valid_until_ns if is_running else overdue_ns)
             self.overdue += is_overdue
-            return is_overdue or (is_running and END_REQUESTED.is_set)
+            return is_overdue or ((is_running or is_persons) and END_REQUESTED.is_set)
 
         sent = command.values is not None and self._outputs.send(
-            command.values, lambda: now_ns, is_void
+            command.values, lambda: now_ns, is_void, is_persons=command.state is State.TAKEOVER
         )
         self.statistics.add(begun_ns, observation, command)
         if self.agreement is not None and in_force is not None:
@@ -388,6 +435,8 @@ class ControlLoop:
             if not self.settings.lockstep:
                 # In lockstep the new instant's messages are there already.
                 self.observer.clock_went_back(now_ns)
+            elif self.person is not None:
+                self.person.clear()
             self.observer.begin_episode()
             self.controller.restart()
         return back_ns

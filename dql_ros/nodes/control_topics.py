@@ -1,8 +1,9 @@
 """The topics and services of a control node, apart from its lifecycle and its reports.
 
 Observations come in by `StreamInputs`, commands go out by `CommandOutputs`, people stop and pause
-by `SafetyInputs`, and `CandidatePublisher` shows what the policy chose from. In shadow mode
-`CommanderInputs` hears who drives, and nothing that is published may reach the robot.
+by `SafetyInputs`, and `CandidatePublisher` shows what the policy chose from. `CommanderInputs`
+hears who drives in shadow mode, in which nothing that is published may reach the robot, and, with
+`SwitchInput`, the person who may take over.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from dql_core.errors import ConfigError, ContractError
 from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
 from dql_ros.codecs import StreamEncoder
-from dql_ros.contract import ActionStream, Contract, ObservationStream, parts
-from dql_ros.control.agreement import LiveAgreement
+from dql_ros.contract import ActionStream, Contract, FlagStream, ObservationStream, parts
 from dql_ros.control.health import TO_CONTINUE
+from dql_ros.control.heard import HeardCommands
 from dql_ros.control.observer import Observer
+from dql_ros.control.person import PersonHeard
 from dql_ros.control.ticking import steady_ns
 from dql_ros.nodes.topics import (
     QosConflicts,
+    SignalPublisher,
     StreamPublisher,
     message_class,
     qos_profile,
@@ -47,8 +50,10 @@ OnArrival = Callable[[ObservationStream, int], None]
 _DELIVERY_TIMEOUT_S = 0.5
 # A button may repeat its state at 1 kHz, and the executor may be busy for as long as a second.
 _DEPTH = 1000
-# Of the commands of whoever drives in shadow mode, the newest is enough.
+# Of the commands that others send, the newest is enough.
 _COMMANDER_DEPTH = 10
+_FLAG_DEPTH = 100
+_JOYSTICK = "sensor_msgs/msg/Joy"
 
 
 class StreamInputs:
@@ -127,6 +132,7 @@ class CommandOutputs:
         last: The last command sent, shape (A,); ``None`` before the first.
         last_stamp_ns: Its stamp in nanoseconds.
         sent: How many were sent.
+        is_persons: Whether the last one is a person's.
     """
 
     def __init__(
@@ -135,6 +141,9 @@ class CommandOutputs:
         streams: Sequence[ActionStream],
         conflicts: QosConflicts,
         min_depth: int,
+        intervention: FlagStream | None = None,
+        *,
+        flag_first: bool = False,
     ) -> None:
         """Open the topics; they are silent until the node is active.
 
@@ -143,6 +152,8 @@ class CommandOutputs:
             streams: The contract's action or, in shadow mode, its `shadow_streams`.
             conflicts: Takes note of subscribers that cannot be met.
             min_depth: Messages kept for slow readers, at least.
+            intervention: Where each command is said to be a person's or not; ``None``: nowhere.
+            flag_first: Say it before the command, as where a simulator goes on at once.
 
         Raises:
             ContractError: If a message type is not installed, or a message cannot be filled.
@@ -150,9 +161,12 @@ class CommandOutputs:
         self.last: NDArray[np.float32] | None = None
         self.last_stamp_ns = 0
         self.sent = 0
+        self.is_persons = False
         self._node = node
         self._lock = threading.Lock()
         self._outputs: list[StreamPublisher] = []
+        self._flag: SignalPublisher | None = None
+        self._flag_first = flag_first
         for stream in streams:
             # What cannot be sent is refused before anything is opened.
             message_class(stream.type)
@@ -167,12 +181,19 @@ class CommandOutputs:
                 ),
             )
             self._outputs.append(StreamPublisher(publisher, stream, part))
+        if intervention is not None:
+            kind = message_class(intervention.type)
+            quality = reliable(max(min_depth, _FLAG_DEPTH))
+            publisher = node.create_lifecycle_publisher(kind, intervention.topic, quality)
+            self._flag = SignalPublisher(publisher, intervention)
 
     def send(
         self,
         values: NDArray[np.float32],
         stamp_ns: Callable[[], int],
         is_void: Callable[[], bool] = lambda: False,
+        *,
+        is_persons: bool = False,
     ) -> bool:
         """Publish a command, shape (A,), unless it is void by the time it would be; say whether.
 
@@ -180,22 +201,28 @@ class CommandOutputs:
             values: The command.
             stamp_ns: Gives its stamp in nanoseconds; asked once nobody else can send any more.
             is_void: Asked then, too.
+            is_persons: Whether it is a person's command.
         """
         with self._lock:
             if is_void():
                 return False
             stamp = stamp_ns()
+            if self._flag is not None and self._flag_first:
+                self._flag.publish(is_persons)
             for output in self._outputs:
                 output.publish(values, stamp)
-            self.last, self.last_stamp_ns = values, stamp
+            if self._flag is not None and not self._flag_first:
+                self._flag.publish(is_persons)
+            self.last, self.last_stamp_ns, self.is_persons = values, stamp, is_persons
             self.sent += 1
         return True
 
-    def are_heard_by(self, subscribers: int) -> bool:
-        """Whether so many listen to each topic."""
-        return all(
-            output.publisher.get_subscription_count() >= subscribers for output in self._outputs
-        )
+    def are_heard_by(self, robots: int, recorders: int) -> bool:
+        """Whether so many listen to each topic; to who commands, only recorders need."""
+        wanted = [(output.publisher, robots + recorders) for output in self._outputs]
+        if self._flag is not None:
+            wanted.append((self._flag.publisher, recorders))
+        return all(publisher.get_subscription_count() >= count for publisher, count in wanted)
 
     def flush(self) -> None:
         """Wait a while for reliable subscribers to acknowledge what was sent."""
@@ -203,27 +230,42 @@ class CommandOutputs:
 
     def close(self) -> None:
         """Close the topics."""
-        for output in self._outputs:
-            self._node.destroy_lifecycle_publisher(output.publisher)
+        publishers = [output.publisher for output in self._outputs]
+        for publisher in publishers + ([] if self._flag is None else [self._flag.publisher]):
+            self._node.destroy_lifecycle_publisher(publisher)
 
 
 class CommanderInputs:
-    """In shadow mode: hears the commands of whoever drives the robot."""
+    """Hears the commands that others send."""
 
-    def __init__(self, node: Node, contract: Contract, agreement: LiveAgreement) -> None:
-        """Subscribe to the robot's command topics, whatever QoS their publishers have.
+    def __init__(
+        self,
+        node: Node,
+        streams: Sequence[ActionStream],
+        heard: HeardCommands,
+        clock_ns: Callable[[], int],
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Subscribe, whatever QoS their publishers have.
+
+        Args:
+            node: Subscribes.
+            streams: Where they are sent.
+            heard: Takes them.
+            clock_ns: Its clock.
+            is_late: Asked of each message; one that is late is taken for one that did not come.
 
         Raises:
             ContractError: If a message type is not installed.
         """
         self._node = node
-        self._agreement = agreement
+        self._heard, self._clock_ns, self._is_late = heard, clock_ns, is_late
         everyone = _everyone(_COMMANDER_DEPTH)
         self._subscriptions = [
             node.create_subscription(
                 message_class(stream.type), stream.topic, self._receiver(stream.key), everyone
             )
-            for stream in contract.action
+            for stream in streams
         ]
 
     def close(self) -> None:
@@ -233,15 +275,56 @@ class CommanderInputs:
 
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
+            if self._is_late():
+                return
             try:
-                self._agreement.receive(topic, message, steady_ns())
+                self._heard.receive(topic, message, self._clock_ns())
             except ContractError as error:
                 self._node.get_logger().warning(
-                    f"a command that was heard is not compared: {error}",
-                    throttle_duration_sec=_LOG_PERIOD_S,
+                    f"{self._heard.complaint}: {error}", throttle_duration_sec=_LOG_PERIOD_S
                 )
 
         return receive
+
+
+class SwitchInput:
+    """The switch by which a person takes over; its last message says whether it is raised.
+
+    It is subscribed to twice, as ``~/stop`` is, but for a joystick, which says its state again and
+    again: its driver would warn of a subscriber that wants it latched.
+    """
+
+    def __init__(self, node: Node, switch: FlagStream, person: PersonHeard) -> None:
+        """Subscribe.
+
+        Raises:
+            ContractError: If the message type is not installed.
+        """
+        self._node, self._person = node, person
+        qualities = [_everyone(_DEPTH)]
+        if switch.type != _JOYSTICK:
+            qualities.append(reliable(1, latched=True))
+        self._subscriptions = [
+            node.create_subscription(
+                message_class(switch.type),
+                switch.topic,
+                self._receive,
+                qos,
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            )
+            for qos in qualities
+        ]
+
+    def close(self) -> None:
+        """Unsubscribe."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _receive(self, message: Any) -> None:
+        try:
+            self._person.receive_switch(message)
+        except ContractError as error:
+            self._node.get_logger().warning(str(error), throttle_duration_sec=_LOG_PERIOD_S)
 
 
 def require_unremapped(node: Node, shadows: Sequence[ActionStream]) -> None:
@@ -256,6 +339,25 @@ def require_unremapped(node: Node, shadows: Sequence[ActionStream]) -> None:
             raise ConfigError(
                 f"'{own}' is remapped to '{led_to}', which may command a robot, but nothing may "
                 f"in shadow mode: leave that remapping out"
+            )
+
+
+def require_unmixed(node: Node, contract: Contract) -> None:
+    """See that no person's topic is one that the node itself sends on.
+
+    Raises:
+        ConfigError: If a remapping makes it one.
+    """
+    takeover = contract.takeover
+    if takeover is None:
+        return
+    sent = [*(stream.topic for stream in contract.action), takeover.intervention]
+    names = {node.resolve_topic_name(topic) for topic in sent}
+    for topic in takeover.heard_topics:
+        if node.resolve_topic_name(topic) in names:
+            raise ConfigError(
+                f"a remapping leads '{topic}', by which a person takes over, to "
+                f"'{node.resolve_topic_name(topic)}', on which this node sends: leave it out"
             )
 
 

@@ -184,6 +184,7 @@ class LoopMonitor:
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
             **{f"last {guard}": why for guard, why in loop.controller.last_reasons.items()},
             **({} if loop.agreement is None else loop.agreement.figures()),
+            **self._persons_figures(),
             **self._facts,
         }
         self._reporter.report(status, values)
@@ -234,6 +235,12 @@ class LoopMonitor:
         if command is None or command.fault is None or command.state not in UNABLE:
             return ""
         return command.fault.reason
+
+    def _persons_figures(self) -> dict[str, str]:
+        person = self._loop.person
+        if person is None:
+            return {}
+        return {"commands of a person": str(self._loop.controller.obeyed), **person.figures()}
 
     def _arrival_counts(self) -> dict[str, int]:
         counts: dict[str, int] = {}

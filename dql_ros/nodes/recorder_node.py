@@ -133,8 +133,9 @@ class RecorderNode(Node):
             else None
         )
         self._recorder = Recorder(self._options(path.read_text()), self._order)
-        self._optional = self._sent_by_some(contract)
-        wanted = self._wanted(contract) | self._optional
+        wanted, optional = self._wanted(contract), self._sent_by_some(contract)
+        self._optional = optional.keys() - wanted.keys()
+        wanted |= optional
         self._topics = RecorderTopics(
             self, wanted, value_of(self, "depth"), self._announce, self._receive
         )
@@ -200,7 +201,7 @@ class RecorderNode(Node):
     def _sent_by_some(self, contract: Contract) -> dict[str, str]:
         """Types of the topics that not every robot has.
 
-        Only a policy in shadow mode, or a simulation, publishes some; and all transforms may move.
+        Only shadow mode, a takeover or a simulation publishes some; and all transforms may move.
         """
         policy = resolve_topic(POLICY_NODE, self.get_namespace())
         found = {shadow_topic(stream.topic, policy): stream.type for stream in contract.action}
@@ -209,6 +210,9 @@ class RecorderNode(Node):
                 found[self.resolve_topic_name(stream.static.topic)] = stream.type
         if reset := contract.reset_signal:
             found[self.resolve_topic_name(reset.topic)] = reset.type
+        if takeover := contract.takeover:
+            types = takeover.types(contract.action)
+            found |= {self.resolve_topic_name(topic): kind for topic, kind in types.items()}
         return found
 
     def _announce(self, found: FoundTopic) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from dql_core.errors import ConfigError
 from dql_ros.cli.sros2 import sros2
-from dql_ros.contract import load_contract
+from dql_ros.contract import Takeover, load_contract
 from dql_ros.sros2 import (
     explain_refusal,
     policy_document,
@@ -69,6 +69,23 @@ def test_in_shadow_mode_a_policy_may_say_beside_what_the_recorder_hears(namespac
     assert commands in allowed(document, f"{prefix}/policy", "subscribe")
     assert {commands, shadow} <= allowed(document, f"{prefix}/recorder", "subscribe")
     assert shadow in allowed(document, f"{prefix}/operator", "subscribe")
+
+
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_a_person_is_heard_and_what_is_said_of_it_too(namespace: str) -> None:
+    plain = load_contract(CONFIG / "contracts" / "scara.yaml")
+    switch = {"topic": "/joy", "type": "sensor_msgs/msg/Joy", "path": "buttons.0"}
+    takeover = Takeover.model_validate({"topics": ["teleop"], "switch": switch})
+    document = policy_document(plain.model_copy(update={"takeover": takeover}), namespace)
+    prefix = f"/{namespace}".rstrip("/")
+    heard, said = {f"{prefix}/teleop", "/joy"}, f"{prefix}/intervention"
+    for node in ("policy", "demonstrator"):
+        assert heard <= allowed(document, f"{prefix}/{node}", "subscribe")
+        assert said in allowed(document, f"{prefix}/{node}", "publish")
+        assert not heard & allowed(document, f"{prefix}/{node}", "publish")
+    assert {*heard, said} <= allowed(document, f"{prefix}/recorder", "subscribe")
+    assert said in allowed(document, f"{prefix}/operator", "subscribe")
+    assert not heard & allowed(document, f"{prefix}/operator", "publish")
 
 
 def test_the_operator_hears_all_and_calls_all() -> None:

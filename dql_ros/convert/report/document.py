@@ -24,6 +24,7 @@ from dql_ros.convert.values_seen import merged as merged_values
 
 LIBRARIES = ("rosbags", "mcap", "minari", "numpy")
 MAX_NAMED = 5
+_COUNTED = {"lacked", "interventions", "unattributed"}  # said in the remarks
 # What became of action values beyond the bounds, by the contract's choice.
 BEYOND = {"clip": "were clipped", "widen": "widened the bounds", "refuse": "were refused"}
 
@@ -63,7 +64,7 @@ def make_report(
         "bags_sha256": {result.bag: result.files for result in converted},
         "bags": [_bag(result) for result in converted],
         "episodes": [
-            {"bag": result.bag, **row.model_dump(by_alias=True, exclude={"lacked"})}
+            {"bag": result.bag, **row.model_dump(by_alias=True, exclude=_COUNTED)}
             for result in converted
             for row in result.episodes
         ],
@@ -73,7 +74,11 @@ def make_report(
         "reward": fields.reward.to_json(),
     }
     lacked = sum(row.lacked for result in converted for row in result.episodes)
-    notes = [*remarks(report, contract, lacked), *_about_rounding(converted, contract)]
+    notes = [
+        *remarks(report, contract, lacked),
+        *_about_takeover(converted, contract),
+        *_about_rounding(converted, contract),
+    ]
     return {**report, "remarks": list(dict.fromkeys(notes))}
 
 
@@ -146,6 +151,26 @@ def _with_rounding(
         {**row, "rounding": None if each is None else to_json(each)}
         for row, each in zip(rows, found, strict=True)
     ]
+
+
+def _about_takeover(results: Sequence[BagResult], contract: Contract) -> Iterator[str]:
+    """Sentences on whose commands the actions are."""
+    takeover = contract.takeover
+    rows = [row for result in results for row in result.episodes]
+    if takeover is None or not rows:
+        return
+    steps, persons, unknown = (
+        sum(counts)
+        for counts in zip(
+            *((row.length, row.interventions, row.unattributed) for row in rows), strict=True
+        )
+    )
+    yield f"{persons} of {steps} actions are a person's (infos/intervention)."
+    if unknown:
+        yield (
+            f"Of {unknown} of {steps} actions nobody said on '{takeover.intervention}' whose they "
+            f"are: they count as not a person's."
+        )
 
 
 def _about_rounding(results: Sequence[BagResult], contract: Contract) -> Iterator[str]:

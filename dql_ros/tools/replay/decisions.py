@@ -13,16 +13,18 @@ begins with the messages that follow, as of a node that is activated again, with
 What cannot be as it was live: a decision takes no time here, so that none is dropped for being
 late; ticks lie otherwise on the recording's clock than those of a node in real time; nobody
 stops or pauses; and a node that gives up (``deactivate_after_s``) is taken for one that a person
-activates again at once.
+activates again at once. A person who took over does it here, too, by what the recording has of the
+takeover's topics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from dql_core.errors import BagError, ContractError, counted
+from dql_core.errors import BagError, ContractError, counted, listed
 from dql_core.runtime.controller import Command
 from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.inference import Inference, SameThread
@@ -30,19 +32,21 @@ from dql_core.streams import SECOND_NS, Observation
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.storage import DAMAGE, reason_of
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.contract import Contract, ObservationStream
+from dql_ros.contract import Contract, ObservationStream, resolve_topic
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
+from dql_ros.control.person import PersonHeard
 from dql_ros.control.safety_chain import make_controller
 from dql_ros.control.settings import LoopSettings
 from dql_ros.convert.bag_episodes import latched_topics, require_topic
-from dql_ros.convert.topic_decoders import TopicRole, present_roles
+from dql_ros.convert.topic_decoders import TopicRole, present_roles, takeover_roles
 from dql_ros.tools.replay.arrivals import Arrival, arrivals, require_one_clock
 
 # After so long without a message there is nobody to whom a command could have gone.
 LONGEST_PAUSE_NS = 60 * SECOND_NS
 # So often a node's executor looks after its observer, which else takes it for suspended.
 _HEARTBEAT_NS = 50_000_000
+_MAX_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,12 @@ class Replay:
 
     Attributes:
         observer: What came of each stream's messages.
+        person: Who may take over, by the contract's ``takeover``; else ``None``.
+        interventions: How many commands the recording says to be a person's, so far.
 
     Raises:
-        BagError: If an observed topic is missing, of another type or silent.
+        BagError: If an observed topic is missing, of another type or silent, or a topic of the
+            takeover is of another type.
         ConfigError: If the safe command is beyond the policy's bounds.
     """
 
@@ -102,14 +109,20 @@ class Replay:
             if role.kind == "observation":
                 require_topic(bag, role)
                 self._roles.setdefault(role.topic, []).append(role)
+        for role in takeover_roles(bag, contract, namespace, ("person", "switch", "info")):
+            self._roles.setdefault(role.topic, []).append(role)
         self._stores = {
             role.topic: bag.typestore(role.topic, role.rule.type)
             for roles in self._roles.values()
             for role in roles
         }
         self._bag, self._contract, self._seed = bag, contract, settings.seed
+        self._namespace = namespace
         self._visit, self._also, self._progress = visit, also, progress
         self.observer = Observer(contract)
+        takeover = contract.takeover
+        self.person = None if takeover is None else PersonHeard(contract, takeover)
+        self.interventions = 0
         # A decision takes no time, by a clock that stands still.
         self._inference = Inference(loaded.policy, SameThread(), None, lambda: 0)
         self._controller = make_controller(
@@ -173,19 +186,34 @@ class Replay:
             self.observer.begin_episode()
             self._controller.begin_episode()
         observation = self.observer.at(now_ns, now_ns)
-        command = self._controller.step(now_ns, observation)
+        person = None if self.person is None else self.person.at(now_ns)
+        command = self._controller.step(now_ns, observation, person)
         return ReplayedTick(now_ns, self._span, observation, command, self._controller.given_up)
 
     def _receive(self, role: TopicRole, arrival: Arrival) -> None:
         """As the node's `StreamInputs` do: what is refused is counted, and changes nothing."""
         time_ns = arrival.time_ns
         message = self._deserialised(arrival)
+        if role.kind != "observation":
+            self._receive_person(role, message, time_ns)
+            return
         try:
             stamp_ns = self.observer.receive(role.name, message, time_ns, time_ns)
         except ContractError:
             return
         latched = isinstance(role.rule, ObservationStream) and role.rule.latched
         self._episode_begins |= latched and stamp_ns is not None
+
+    def _receive_person(self, role: TopicRole, message: Any, time_ns: int) -> None:
+        """As the node's `CommanderInputs` and `SwitchInput` do; what is refused is counted."""
+        if role.kind == "info":
+            self.interventions += bool(message.data)
+        elif self.person is not None:
+            with suppress(ContractError):
+                if role.kind == "switch":
+                    self.person.receive_switch(message)
+                else:
+                    self.person.receive(role.name, message, time_ns)
 
     def _deserialised(self, arrival: Arrival) -> Any:
         try:
@@ -198,9 +226,21 @@ class Replay:
                 f"message out"
             ) from cause
 
+    def persons_missing(self) -> list[str]:
+        """The person's topics that the bag does not have; the person counts as silent there."""
+        takeover = self._contract.takeover
+        topics = () if takeover is None else takeover.heard_topics
+        names = (resolve_topic(topic, self._namespace) for topic in topics)
+        return [name for name in names if name not in self._bag.topics]
+
     def _require_sound(self) -> None:
         roles = (role for roles in self._roles.values() for role in roles)
         require_one_clock(self._bag, self._contract.period_ns, latched_topics(roles))
+        if self.interventions and (silent := self.persons_missing()):
+            raise BagError(
+                f"{self._bag.path}: a person commanded, but {listed(silent, _MAX_NAMED)} by which "
+                f"they did is not in the bag: record it too, or replay a bag without takeovers"
+            )
         if self._span >= 0:
             return
         never = [

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.errors import counted
 from dql_core.runtime.controller import State
 from dql_core.runtime.difference import MeanDifference, difference, mean_difference
 from dql_core.runtime.guard import Trip
@@ -129,6 +130,7 @@ def replay_bag(
         for topic in replay.observer.arrivals
         if (said := refusals(replay.observer, topic))
     ]
+    remarks += _about_takeover(replay, ticks)
     remarks += [f"{topic}: no recorded command to compare with" for topic in commands.missing]
     remarks += [f"lost: {loss.file}: {loss.reason}" for loss in bag.losses]
     if any(tick.given_up for tick in ticks):
@@ -136,3 +138,19 @@ def replay_bag(
     return ReplayedBag(
         str(bag.path), bag.start_ns, ticks, commands, recorded, (*remarks, *bag.notes)
     )
+
+
+def _about_takeover(replay: Replay, ticks: Sequence[ReplayedTick]) -> list[str]:
+    """What is to be known of a person who may take over, a sentence each."""
+    if replay.person is None:
+        return []
+    missing = [
+        f"{topic}: not in the bag: nobody spoke there" for topic in replay.persons_missing()
+    ]
+    count = sum(tick.command.state is State.TAKEOVER for tick in ticks)
+    return [
+        *missing,
+        *replay.person.refusals(),
+        f"takeover: a person commands at {counted(count, 'tick')}, and by the recording sent "
+        f"{counted(replay.interventions, 'command')}",
+    ]

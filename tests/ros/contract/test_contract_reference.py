@@ -22,6 +22,7 @@ from dql_ros.contract import (
     QualityOfService,
     RewardFunction,
     RewardTopic,
+    Takeover,
     TransformStream,
 )
 from dql_ros.contract.units import UNITS
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[StrictModel]] = {
     "Event": Event,
     "Predicate": Predicate,
     "Fault rules": FaultRules,
+    "Takeover": Takeover,
 }
 
 

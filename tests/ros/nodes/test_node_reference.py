@@ -36,6 +36,11 @@ IN_SHADOW_MODE = {
     r"ticks compared with TOPIC (%)",
     "mean difference of FIELD (UNIT)",
 }
+WITH_TAKEOVER = {
+    "commands of a person",
+    "delayed commands of a person",
+    "person's switch",
+}
 LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
     "policy_node": (*policy_node.PARAMETERS, *control_node.PARAMETERS),
@@ -229,7 +234,9 @@ def test_policy_and_simulation_are_as_documented(
     require_documented_graph(robot, "policy_node", "policy", scara)
     require_documented_graph(robot, "sim_bridge_node", "sim_bridge", scara)
     policy = last_values(told, "policy: control loop")
-    require_documented_values(policy, "policy_node", left_out={"last NAME", *IN_SHADOW_MODE})
+    require_documented_values(
+        policy, "policy_node", left_out={"last NAME", *IN_SHADOW_MODE, *WITH_TAKEOVER}
+    )
     assert policy["contract"].startswith("scara ")
     bridge = last_values(told, "sim_bridge: simulation")
     require_documented_values(bridge, "sim_bridge_node", left_out={"video", "last failure"})
@@ -258,7 +265,40 @@ def test_shadow_mode_is_as_documented(robot: Robot, scara: Path, scara_bundle: P
     robot.probe.until(compares, "a comparison with the demonstrator")
     policy = last_values(told, "policy: control loop")
     assert policy["state"] == "running"
-    require_documented_values(policy, "policy_node", left_out={"last NAME"})
+    require_documented_values(policy, "policy_node", left_out={"last NAME", *WITH_TAKEOVER})
+
+
+@pytest.mark.ros
+def test_takeover_is_as_documented(
+    robot: Robot, scara: Path, scara_bundle: Path, tmp_path: Path
+) -> None:
+    switch = {"topic": "joy", "type": "sensor_msgs/msg/Joy", "path": "buttons.0"}
+    document = yaml.safe_load(scara.read_text())
+    document["takeover"] = {"topics": ["teleop"], "switch": switch}
+    contract = tmp_path / "takeover.yaml"
+    contract.write_text(yaml.safe_dump(document))
+    told = robot.probe.collect(DiagnosticArray, "/diagnostics")
+    robot.start("sim_bridge", contract=str(contract), mode="real_time")
+    robot.start(
+        "policy",
+        contract=str(contract),
+        policy=str(scara_bundle),
+        use_sim_time=True,
+        when_too_slow="warn",
+    )
+    robot.probe.activate("policy")
+
+    def acts() -> bool:
+        return last_values(told, "policy: control loop").get("state") == "running"
+
+    robot.probe.until(acts, "reports of the policy")
+    topics = own_topics(robot.probe.node, "policy")
+    assert topics["/intervention"] == "std_msgs/msg/Bool"
+    assert topics["/joy"] == switch["type"]
+    assert topics["/teleop"] == "std_msgs/msg/Float64MultiArray"
+    policy = last_values(told, "policy: control loop")
+    shadows = IN_SHADOW_MODE - {"heard commands of TOPIC", "refused commands of TOPIC"}
+    require_documented_values(policy, "policy_node", left_out={"last NAME", *shadows})
 
 
 @pytest.mark.ros

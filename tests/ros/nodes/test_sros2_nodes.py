@@ -87,6 +87,20 @@ def test_the_demonstrator_may_do_what_it_does(robot: Robot, scara: Path, shadow:
     require_exact_rights(robot, document, "demonstrator", besides)
 
 
+def test_with_a_takeover_who_commands_hears_the_person_and_says_so(
+    robot: Robot, scara: Path, tmp_path: Path
+) -> None:
+    contract = tmp_path / "scara.yaml"
+    switch = "{topic: /joy, type: sensor_msgs/msg/Joy, path: buttons.0}"
+    contract.write_text(f"{scara.read_text()}\ntakeover: {{topics: [teleop], switch: {switch}}}\n")
+    document = policy_document(load_contract(contract))
+    acting: dict[str, Any] = {"candidates_hz": 10.0, "when_too_slow": "warn"}
+    robot.start("demonstrator", contract=str(contract), **acting)
+    assert robot.probe.change_state("demonstrator", 1)
+    besides = of_other_mode("demonstrator", shadow=False)
+    require_exact_rights(robot, document, "demonstrator", besides)
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [

@@ -34,10 +34,16 @@ class Echo:
         self._count = 0
         # Latched: the test may come to know of these topics after the first messages.
         self._heard = node.create_publisher(String, "~/heard", reliable(1000, latched=True))
-        for stream in load_contract(path_of(node, "contract")).observed_topics:
+        contract = load_contract(path_of(node, "contract"))
+        for stream in contract.observed_topics:
             node.create_subscription(
                 message_class(stream.type), stream.topic, self._hear, qos_profile(stream.qos)
             )
+        if takeover := contract.takeover:
+            types = takeover.types(contract.action)
+            for topic in takeover.heard_topics:
+                kind = message_class(types[topic])
+                node.create_subscription(kind, topic, self._hear, reliable(1000))
         node.create_subscription(Clock, "/clock", self._hear, reliable(1000))
 
     def by_now(self) -> dict[str, int]:

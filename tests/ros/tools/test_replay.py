@@ -15,7 +15,7 @@ from rosbags.typesys.store import Typestore
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
-from dql_ros.contract import load_contract
+from dql_ros.contract import Contract, load_contract
 from dql_ros.control.loaded_policy import LoadedPolicy, load_bundle
 from dql_ros.control.settings import LoopSettings
 from dql_ros.convert.bag_episodes import read_bag_episodes
@@ -163,3 +163,51 @@ def test_the_files_say_what_was_decided(
     assert np.array_equal(messages[COMMANDS], ours.recorded)
     assert np.array_equal(messages[f"/policy/replay{COMMANDS}"], ours.sent)
     assert (out / "replay_1.png").read_bytes().startswith(b"\x89PNG")
+
+
+FLAG = "std_msgs/msg/Bool"
+TAKEOVER = {"takeover": {"topics": ["teleop"], "switch": {"topic": "take", "type": FLAG}}}
+ABLE = Contract.model_validate({**RULES.model_dump(exclude_none=True), **TAKEOVER})
+
+
+def replayed_by(rules: Contract, bag: Path, loaded: LoadedPolicy) -> ReplayedBag:
+    with Bag(bag) as opened:
+        return replay_bag(opened, rules, loaded, LoopSettings(lockstep=True, seed=0))
+
+
+def test_without_a_persons_topics_a_takeover_changes_no_bit_and_that_is_said(
+    tmp_path: Path, record: Record, robot: Robot, loaded: LoadedPolicy
+) -> None:
+    bag = record(tmp_path / "bag", robot.run({"open": 30}, seed=2))
+    plain, able = replayed(bag, loaded), replayed_by(ABLE, bag, loaded)
+    assert plain.sent.tobytes() == able.sent.tobytes()
+    assert plain.remarks == ()
+    assert able.remarks == (
+        "/teleop: not in the bag: nobody spoke there",
+        "/take: not in the bag: nobody spoke there",
+        "takeover: a person commands at 0 ticks, and by the recording sent 0 commands",
+    )
+
+
+def test_a_person_whose_commands_are_not_in_the_bag_cannot_be_followed(
+    tmp_path: Path, record: Record, robot: Robot, loaded: LoadedPolicy
+) -> None:
+    messages = robot.run({"open": 10})
+    messages += [robot.signal("intervention", FLAG, 5 * PERIOD, True)]
+    messages += [robot.signal("take", FLAG, 4 * PERIOD, True)]
+    bag = record(tmp_path / "bag", sorted(messages, key=lambda each: each[2]))
+    with pytest.raises(BagError) as refusal:
+        replayed_by(ABLE, bag, loaded)
+    assert str(refusal.value) == (
+        f"{bag}: a person commanded, but /teleop by which they did is not in the bag: record it "
+        f"too, or replay a bag without takeovers"
+    )
+
+
+def test_a_persons_topic_of_another_type_is_refused(
+    tmp_path: Path, record: Record, robot: Robot, loaded: LoadedPolicy
+) -> None:
+    messages = [*robot.run({"open": 10}), robot.signal("teleop", FLAG, 5 * PERIOD, True)]
+    bag = record(tmp_path / "bag", sorted(messages, key=lambda each: each[2]))
+    with pytest.raises(BagError, match=f"/teleop is of type {FLAG}, in the contract of type"):
+        replayed_by(ABLE, bag, loaded)

@@ -89,6 +89,9 @@ class Replayer:
             )
             for stream in contract.observed_topics
         }
+        for topic, kind in persons_topics(contract).items():
+            publisher = node.create_publisher(message_class(kind), topic, reliable(10))
+            self._publishers[resolve_topic(topic)] = publisher
         # The policy node subscribes to each, and the witness in it does.
         everything = (self._clock, *self._publishers.values())
         probe.until(lambda: all(p.get_subscription_count() >= 2 for p in everything), "the node")
@@ -127,6 +130,15 @@ class Replayer:
         heard = json.loads(self._heard[-1].data)
         self._count = heard["count"]
         return int(heard["now"])
+
+
+def persons_topics(contract: Contract) -> dict[str, str]:
+    """Types of the topics by which a person takes over."""
+    takeover = contract.takeover
+    if takeover is None:
+        return {}
+    types = takeover.types(contract.action)
+    return {topic: types[topic] for topic in takeover.heard_topics}
 
 
 @contextmanager

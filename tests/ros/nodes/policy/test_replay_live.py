@@ -23,7 +23,7 @@ from dql_ros.control.loaded_policy import load_bundle
 from dql_ros.control.settings import LoopSettings
 from dql_ros.processes import NodeCommand, NodeProcesses, own_domain
 from dql_ros.tools.replay.replayed_bag import ReplayedBag, replay_bag
-from tests.ros.nodes.policy.test_bag_live_topics import Event, Replayer
+from tests.ros.nodes.policy.test_bag_live_topics import Event, Replayer, persons_topics
 from tests.ros.nodes.robot import Probe
 from tests.ros.untrained import untrained_bundle
 
@@ -67,7 +67,8 @@ on_fault: {hold_s: 0.1, ramp_s: 0.2, command: [0.25, -0.5]}
 def played(contract: Path, bundle: Path, bag: Path) -> list[tuple[int, float, float]]:
     """Play a bag to the policy node; return the stamps and numbers of all its commands."""
     rules = load_contract(contract)
-    topics = frozenset(resolve_topic(stream.topic) for stream in rules.observation)
+    names = [*(stream.topic for stream in rules.observation), *persons_topics(rules)]
+    topics = frozenset(map(resolve_topic, names))
     with Bag(bag) as opened:
         events = sorted(
             Event(int(time_ns), block.topic, block.payload(index))
@@ -136,6 +137,52 @@ def test_the_policy_nodes_commands_are_those_of_the_replay(
         for tick, sent in zip(ours.ticks, ours.sent, strict=True)
     ]
     assert played(contract, bundle, bag) == expected
+
+
+TAKEOVER = """
+takeover:
+  topics: [teleop/cmd_vel]
+  switch: {topic: joy, type: sensor_msgs/msg/Joy, path: buttons.0}
+  max_age_s: 0.12
+  ramp_s: 0.4
+"""
+
+
+def test_a_person_takes_over_in_the_replay_as_they_did_from_the_node(
+    tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path]
+) -> None:
+    contract = tmp_path / "rover.yaml"
+    contract.write_text(ROVER + TAKEOVER)
+    bundle = untrained_bundle(tmp_path, contract)
+    rng = np.random.default_rng(5)
+    messages = [*recording(rng, blank), *interventions(rng, blank)]
+    bag = record(tmp_path / "bag", sorted(messages, key=lambda message: message[2]))
+    ours = replayed(contract, bundle, bag)
+    assert set(ours.states) == {each.value for each in State} - {"waiting", "stopped", "paused"}
+    assert ours.states["takeover"] > 40
+    assert {"silent_person", "clamped_action", "slew_limited_action"} <= set(ours.guards)
+    expected = [
+        (tick.time_ns, *(float(value) for value in sent))
+        for tick, sent in zip(ours.ticks, ours.sent, strict=True)
+    ]
+    assert played(contract, bundle, bag) == expected
+
+
+def interventions(
+    rng: np.random.Generator, blank: Callable[[str], Any]
+) -> list[tuple[str, str, int, Any]]:
+    """A person's commands, with pauses, and a joystick, both well before a tick."""
+    messages = []
+    for tick in range(1, 200):
+        before = START_NS + tick * PERIOD_NS - int(rng.integers(27, 43)) * 1_000_000
+        if tick % 40 < 34 and 5 <= tick < 190:
+            twist = blank(TWIST)
+            twist.twist.linear.x, twist.twist.angular.z = rng.normal(scale=1.5, size=2)
+            messages.append(("/teleop/cmd_vel", TWIST, before, twist))
+        joy = blank("sensor_msgs/msg/Joy")
+        joy.buttons = np.array([tick // 13 % 2], np.int32)
+        messages.append(("/joy", "sensor_msgs/msg/Joy", before - 1_000_000, joy))
+    return messages
 
 
 def recording(

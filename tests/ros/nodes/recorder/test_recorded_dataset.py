@@ -17,6 +17,20 @@ pytestmark = [pytest.mark.ros, pytest.mark.usefixtures("forked")]
 EPISODES, SEED = 5, 11
 
 
+def test_in_lockstep_every_command_is_said_to_be_nobodys_but_the_policys(tmp_path: Path) -> None:
+    """Time goes on as soon as a command is there: who sent it must be known by then."""
+    contract = tmp_path / "scara.yaml"
+    contract.write_text(f"{SCARA.read_text()}\ntakeover: {{topics: [teleop]}}\n")
+    run_closed_loop(contract, demonstrator(seed=2), episodes=3, record=tmp_path / "bag")
+    report = convert(Source(load_contract(contract), [tmp_path / "bag"]), tmp_path / "out")
+    steps = report["totals"]["transitions"]
+    assert steps > 30
+    assert f"0 of {steps} actions are a person's (infos/intervention)." in report["remarks"]
+    assert not any("nobody said" in remark for remark in report["remarks"])
+    topics = {topic["topic"]: topic["count"] for topic in report["bags"][0]["topics"]}
+    assert topics["/intervention"] == topics["/velocity_controller/commands"]
+
+
 def test_dataset_of_a_lockstep_recording_is_the_simulation_to_the_bit(tmp_path: Path) -> None:
     results = run_closed_loop(
         SCARA, demonstrator(seed=2), episodes=EPISODES, seed=SEED, record=tmp_path / "bag"
