@@ -25,7 +25,8 @@ from std_srvs.srv import Trigger
 from dql_core.errors import ConfigError, ContractError
 from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
-from dql_ros.codecs import StreamEncoder
+from dql_ros.codecs.installed import installed_types, message_class
+from dql_ros.codecs.sendable import left_out, require_room, require_sendable
 from dql_ros.contract import ActionStream, Contract, ObservationStream, parts
 from dql_ros.control.agreement import LiveAgreement
 from dql_ros.control.health import TO_CONTINUE
@@ -34,7 +35,6 @@ from dql_ros.control.ticking import steady_ns
 from dql_ros.nodes.topics import (
     QosConflicts,
     StreamPublisher,
-    message_class,
     qos_profile,
     reliable,
     wait_for_delivery,
@@ -155,8 +155,11 @@ class CommandOutputs:
         self._outputs: list[StreamPublisher] = []
         for stream in streams:
             # What cannot be sent is refused before anything is opened.
-            message_class(stream.type)
-            StreamEncoder(stream)
+            typestore = installed_types(stream.type)
+            require_sendable(stream, typestore)
+            require_room(stream, typestore)
+            if text := left_out(stream, typestore):
+                node.get_logger().warning(text)
         for stream, part in zip(streams, parts(streams), strict=True):
             publisher = node.create_lifecycle_publisher(
                 message_class(stream.type),

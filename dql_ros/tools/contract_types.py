@@ -14,12 +14,13 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.message_path import NAME_LISTS, is_name, name_list_paths
+from dql_ros.codecs.sendable import require_sendable
 from dql_ros.contract import (
+    ActionStream,
     Contract,
     Event,
     FieldSelection,
     FlagStream,
-    ObservationStream,
     SignalStream,
     Stream,
     TransformStream,
@@ -124,17 +125,21 @@ def _stream_problems(stream: Stream, typestore: Typestore) -> Iterator[tuple[Fla
         except ValueError:
             yield Flaw.NOT_IN_TYPE, "", f"{stream.type} has no transforms; correct 'type'"
         return
+    fits = True
     for selection in stream.fields:
         for text in _selection_problems(selection, stream.type, typestore):
+            fits = False
             yield Flaw.NOT_IN_TYPE, selection.path, text
     if stream.stamp == "header":
         try:
             node_at(typestore, stream.type, "header.stamp.sec")
         except ValueError:
             yield Flaw.NOT_IN_TYPE, "", f"{stream.type} has no header; set 'stamp: receive'"
-    if not isinstance(stream, ObservationStream):
+    if isinstance(stream, ActionStream):
         try:
             StreamEncoder(stream)
+            if fits:
+                require_sendable(stream, typestore)
         except ContractError as cause:
             yield Flaw.NOT_SENDABLE, "", str(cause).removeprefix(f"{stream.topic}: ")
 
@@ -152,6 +157,8 @@ def _selection_problems(
     selection: FieldSelection, msgtype: str, typestore: Typestore
 ) -> Iterator[str]:
     wrong = set()
+    if isinstance(selection.constant, str):
+        yield from _text_problems(selection, msgtype, typestore)
     for path, key in selection.elements:
         try:
             node = node_at(typestore, msgtype, path)
@@ -170,6 +177,19 @@ def _selection_problems(
             yield f"'{path}' has {node.length} elements, no index {key}"
     if selection.joints and not wrong and names_path(typestore, msgtype, selection.path) is None:
         yield f"{msgtype} names no joints for '{selection.path}'; select with 'indices'"
+
+
+def _text_problems(selection: FieldSelection, msgtype: str, typestore: Typestore) -> Iterator[str]:
+    try:
+        node = node_at(typestore, msgtype, selection.path)
+    except ValueError as cause:
+        yield str(cause)
+        return
+    if node.kind != "text":
+        yield (
+            f"'{selection.path}' is {_WORDS[node.kind]}, not a text as the constant "
+            f"'{selection.constant}'"
+        )
 
 
 def _signal_problems(signal: SignalStream | Event, typestore: Typestore) -> Iterator[str]:
