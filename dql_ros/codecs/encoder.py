@@ -111,10 +111,10 @@ class StreamEncoder:
 
 
 def _ranks(stream: Stream, joint_order: Sequence[str]) -> dict[str, int]:
-    """The place of each joint in the order in which the message is to list them."""
+    """The place of each joint in the order in which messages are to list them, if one is asked."""
     if joint_order and sorted(joint_order) != sorted(stream.joints):
         raise ContractError(
             f"{stream.topic}: the joints to send are {', '.join(joint_order)}, but those of the "
             f"contract are {', '.join(stream.joints) or 'none'}"
         )
-    return {joint: rank for rank, joint in enumerate(joint_order or stream.joints)}
+    return {joint: rank for rank, joint in enumerate(joint_order)}

@@ -59,6 +59,7 @@ def require_sendable(stream: ActionStream, typestore: Typestore) -> None:
     try:
         typestore.serialize_cdr(command.message, stream.type)
     except DAMAGE as cause:
+        require_room(stream, typestore)  # which says it better
         raise ContractError(
             f"{stream.topic}: cannot be sent as {stream.type}: {one_line(cause)}"
         ) from cause
@@ -160,12 +161,12 @@ class _Command:
 def _made(stream: ActionStream, typestore: Typestore) -> _Command:
     message = blank_message(typestore, stream.type)
     element = partial(blank_element, typestore)
-    StreamEncoder(stream).encode(_middle(stream), message, 0, element)
+    StreamEncoder(stream).encode(_rest(stream), message, 0, element)
     return _Command(stream, typestore, message)
 
 
-def _middle(stream: ActionStream) -> NDArray[np.float64]:
-    """A command in the middle of its bounds, without a turn."""
+def _rest(stream: ActionStream) -> NDArray[np.float64]:
+    """A command of zeros, as far as its bounds allow it, without a turn."""
     values: list[float] = []
     for selection in stream.fields:
         if selection.rotation is not None:
@@ -173,7 +174,7 @@ def _middle(stream: ActionStream) -> NDArray[np.float64]:
             values += no_turn if selection.rotation == "6d" else (0.0,)
         else:
             specs = selection.fields(stream.topic)
-            values += [spec.low / 2 + spec.high / 2 for spec in specs]
+            values += [min(max(0.0, spec.low), spec.high) for spec in specs]
     return np.array(values)
 
 

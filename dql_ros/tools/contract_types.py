@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -14,7 +14,7 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.message_path import NAME_LISTS, is_name, name_list_paths
-from dql_ros.codecs.sendable import require_sendable
+from dql_ros.codecs.sendable import left_out, require_room, require_sendable
 from dql_ros.contract import (
     ActionStream,
     Contract,
@@ -74,17 +74,19 @@ class TypeProblem:
         return f"{self.key} ({self.topic}): {self.text}"
 
 
-def type_problems(contract: Contract, typestore: Typestore) -> list[TypeProblem]:
+def type_problems(
+    contract: Contract, typestore_of: Callable[[str], Typestore]
+) -> list[TypeProblem]:
     """Return all that the contract asks of its topics' types and they do not have.
 
     Args:
         contract: A valid contract.
-        typestore: Knows the types: those of a bag, or ROS 2's standard ones.
+        typestore_of: Gives a type store that knows a type; one without it if nobody does.
     """
     return [
         problem
         for key, rule in _rules(contract)
-        for problem in topic_problems(key, rule, typestore)
+        for problem in topic_problems(key, rule, typestore_of(rule.type))
     ]
 
 
@@ -100,6 +102,21 @@ def topic_problems(
     """
     for flaw, path, text in _problems(rule, typestore):
         yield TypeProblem(flaw, key, rule.topic, text, path)
+
+
+def command_warnings(stream: ActionStream, typestore: Typestore) -> Iterator[str]:
+    """Yield what of a stream's commands can be sent, but perhaps not as it was meant.
+
+    Args:
+        stream: The commands; nothing is wrong with them.
+        typestore: Knows their type.
+    """
+    try:
+        require_room(stream, typestore)
+    except ContractError as cause:
+        yield f"{cause}; the policy node refuses it"
+    if text := left_out(stream, typestore):
+        yield text
 
 
 def _problems(
