@@ -1,12 +1,13 @@
 """Robots that take other commands than arrays, trajectories and twists, all the way round."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from rosbags.typesys import Stores, get_typestore
+from numpy.typing import NDArray
 
 from dql_core.data.dataset import load_dataset
 from dql_ros.bag.reader import Bag
@@ -15,6 +16,7 @@ from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
 from dql_ros.tools.contract_check import check_bag, check_types
+from tests.ros.built_messages import CAN_BUILD, build
 from tests.ros.sim.test_task import CONTRACT, MODEL
 from tests.ros.untrained import untrained_bundle
 
@@ -36,43 +38,78 @@ COMMANDS: dict[str, list[dict[str, Any]]] = {
 }
 
 
+JOG = "control_msgs/msg/JointJog"
+JOG_DEFINITION = (
+    "std_msgs/Header header\nstring[] joint_names\nfloat64[] displacements\n"
+    "float64[] velocities\nfloat64 duration\n"
+)
+
+
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("msgtype", COMMANDS)
 def test_a_command_of_another_type_drives_is_recorded_checked_and_converted(
     tmp_path: Path, msgtype: str
 ) -> None:
-    contract, model = tmp_path / "sled.yaml", tmp_path / "sled.xml"
-    action = {"topic": "/cmd", "type": msgtype, "fields": COMMANDS[msgtype], "frame_id": "rail"}
+    messages, actions = driven(tmp_path, msgtype, COMMANDS[msgtype])
+    sent = [number_of(message) for message in messages]
+    assert np.ptp(sent) > 0
+    np.testing.assert_array_equal(actions, np.array(sent[: len(actions)], np.float32))
+    stamps_ns = [stamp_ns(whole(message)) for message in messages]
+    assert np.diff(stamps_ns).min() >= 0
+    assert stamps_ns[-1] > stamps_ns[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not CAN_BUILD, reason="control_msgs is built here: needs gcc, g++ and the wheels"
+)
+def test_jogs_of_joints_drive_are_recorded_checked_and_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MoveIt Servo takes them, by nodes that have control_msgs in their ROS installation."""
+    uses = ("builtin_interfaces", "std_msgs")
+    site = build("control_msgs", {"msg/JointJog.msg": JOG_DEFINITION}, uses, tmp_path / "control")
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+    fields = [
+        {"path": "velocities", "joints": ["rail"], **DRIVE},
+        {"path": "duration", "constant": 0.05},
+    ]
+    messages, actions = driven(tmp_path, JOG, fields)
+    assert {(*message.joint_names, message.duration) for message in messages} == {("rail", 0.05)}
+    assert {len(message.displacements) for message in messages} == {0}
+    sent = np.array([message.velocities for message in messages], np.float32)
+    np.testing.assert_array_equal(actions, sent[: len(actions), 0])
+
+
+def driven(
+    folder: Path, msgtype: str, fields: list[dict[str, Any]]
+) -> tuple[list[Any], NDArray[np.float32]]:
+    """Drive the sled by such commands; return those recorded, and the dataset's actions."""
+    contract, model = folder / "sled.yaml", folder / "sled.xml"
+    action = {"topic": "/cmd", "type": msgtype, "fields": fields, "frame_id": "rail"}
     contract.write_text(yaml.safe_dump(yaml.safe_load(CONTRACT) | {"action": [action]}))
     model.write_text(MODEL)
     rules = load_contract(contract)
     assert check_types(rules).problems == []
     (result,) = run_closed_loop(
         contract,
-        policy_driver(untrained_bundle(tmp_path, contract), seed=0),
+        policy_driver(untrained_bundle(folder, contract), seed=0),
         episodes=1,
         env=str(model),
         max_episode_steps=STEPS,
-        record=tmp_path / "bag",
+        record=folder / "bag",
     )
     assert result.length == STEPS
-    check = check_bag(tmp_path / "bag", rules)
+    check = check_bag(folder / "bag", rules)
     assert (check.findings.problems, check.transitions) == ([], STEPS)
-    convert(Source(rules, [tmp_path / "bag"]), tmp_path / "out")
-    (episode,) = load_dataset(tmp_path / "out").episodes
-    messages = commands(tmp_path / "bag", msgtype)
-    sent = [number_of(message) for message in messages]
-    assert np.ptp(sent) > 0
-    expected = np.array(sent[: len(episode)], np.float32)
-    np.testing.assert_array_equal(episode.actions[:, 0], expected)
-    stamps_ns = [stamp_ns(whole(message)) for message in messages]
-    assert np.diff(stamps_ns).min() >= 0
-    assert stamps_ns[-1] > stamps_ns[0]
+    convert(Source(rules, [folder / "bag"]), folder / "out")
+    (episode,) = load_dataset(folder / "out").episodes
+    return commands(folder / "bag", msgtype), episode.actions[:, 0]
 
 
 def commands(bag: Path, msgtype: str) -> list[Any]:
-    types = get_typestore(Stores.ROS2_JAZZY)
     with Bag(bag) as opened:
+        types = opened.typestore("/cmd")
         return [
             types.deserialize_cdr(block.payload(index), msgtype)
             for batch in opened.batches(frozenset({"/cmd"}))
