@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dql_core.errors import ContractError
-from dql_ros.codecs.encoding_plan import Filling, Planner, places_of, require_whole
+from dql_ros.codecs.encoding_plan import Filling, Place, Planner, places_of, require_whole
 from dql_ros.codecs.message_path import MessagePath, NewElement
 from dql_ros.codecs.stamps import set_time
 from dql_ros.codecs.transform import StreamTransform
@@ -41,7 +41,6 @@ class StreamEncoder:
         self._joint_order = _ranks(stream, joint_order)
         self._transform = StreamTransform(stream.fields)
         self._places = places_of(stream)
-        require_whole(stream.topic, self._places, may_lack=unknown is not None)
         self._numbers = [
             (MessagePath(path, stream.topic), position)
             for position, (path, key) in enumerate(self._places)
@@ -52,6 +51,8 @@ class StreamEncoder:
             for selection in stream.fields
             if isinstance(selection.constant, str)
         ]
+        filled = [*self._places, *(Place(path.path, None) for path, _ in self._texts)]
+        require_whole(stream.topic, filled, may_lack=unknown is not None)
         self._filling: Filling | None = None
 
     def encode(
@@ -66,7 +67,7 @@ class StreamEncoder:
         Args:
             values: The stream's part of the vector, shape (width,).
             message: A message of the stream's type; the first one as it is made.
-            stamp_ns: Time for the headers on the way to a number; in nanoseconds.
+            stamp_ns: Time for the stamps on the way to a number; in nanoseconds.
             new_element: Makes an element of a list that lacks one, such as a trajectory's.
 
         Returns:

@@ -53,7 +53,7 @@ def require_whole(topic: str, places: Sequence[Place], *, may_lack: bool = False
 
     Args:
         topic: The topic, for error messages.
-        places: Where numbers go.
+        places: Where numbers and texts go.
         may_lack: Whether they may be left out, and filled twice.
 
     Raises:
@@ -145,7 +145,7 @@ class Filling:
     Attributes:
         names: The lists of names, outer ones first, and what they hold.
         arrays: The arrays of numbers.
-        stamps: The stamps of the headers on the way to what is filled.
+        stamps: The stamps of headers, or without one, on the way to what is filled.
         frame_ids: Where their frames are, and what they are; of commands.
         due_ns: When points on the way are due, in nanoseconds from the start; of commands.
     """
@@ -195,7 +195,7 @@ class Planner:
         filling = Filling(
             tuple((self._at(path), tuple(names)) for path, names in named),
             tuple(self._arrays()),
-            tuple(self._fields(owners, "header", "stamp")),
+            (*self._fields(owners, "header", "stamp"), *self._stamps(owners)),
         )
         if not isinstance(stream, ActionStream):
             return filling
@@ -256,7 +256,10 @@ class Planner:
             # One that has elements before it is filled always has so many.
             elements = range(max(max(indices) + 1, len(array.numbers(self._message))))
         if self._unknown is None:
-            what = "joint" if path in self._lists else "index"
+            what = "index"
+            if path in self._lists:
+                is_of_joints = self._lists[path].rpartition(".")[2] in NAME_LISTS
+                what = "joint" if is_of_joints else "element"
             _require_all(self._topic, path, list(sources), elements, what)
         owner, field = array.owner(self._message), path.rpartition(".")[2]
         may_be_nan = self._unknown is not None and holds_fractions(owner, field)
@@ -279,6 +282,12 @@ class Planner:
         for steps, owner in owners:
             path = join_steps((*steps, part, field))
             if hasattr(getattr(owner, part, None), field) and not self._fills(path):
+                yield self._at(path)
+
+    def _stamps(self, owners: Sequence[tuple[tuple[Step, ...], Any]]) -> Iterator[MessagePath]:
+        for steps, owner in owners:
+            path = join_steps((*steps, "stamp"))
+            if hasattr(getattr(owner, "stamp", None), "nanosec") and not self._fills(path):
                 yield self._at(path)
 
     def _due_times(

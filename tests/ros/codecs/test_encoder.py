@@ -145,8 +145,23 @@ def test_values_have_the_names_of_lists_of_any_name() -> None:
     assert StreamDecoder(stream)(message).tolist() == [1.0, 0.5]
     dof = "control_msgs/msg/MultiDOFCommand"
     uneven = command(dof, {"path": "values[dof_names=x]"}, {"path": "values_dot[dof_names=y]"})
-    with pytest.raises(ContractError, match=r"'values' cannot be sent.* joint 'y' no value"):
+    with pytest.raises(ContractError, match=r"'values' cannot be sent.* element 'y' no value"):
         require_sendable(uneven, known_type(dof))
+
+
+def test_a_stamp_without_a_header_is_filled_unless_the_contract_does() -> None:
+    store = defined("builtin_interfaces/Time stamp\nfloat64 x\n")
+    stream = command("t/msg/T", {"path": "x"}, stamp="receive")
+    assert encoded(stream, store, 0.5).stamp.nanosec == 9
+    own = {"path": "stamp.sec", "constant": 3}
+    stream = command("t/msg/T", {"path": "x"}, own, stamp="receive")
+    stamp = encoded(stream, store, 0.5).stamp
+    assert (stamp.sec, stamp.nanosec) == (3, 0)
+
+
+def test_an_array_that_may_be_shorter_is_as_long_as_the_contract_says() -> None:
+    stream = command("t/msg/T", {"path": "x", "slice": "0:2"}, stamp="receive")
+    assert encoded(stream, defined("float64[<=3] x"), 0.5, 0.25).x.tolist() == [0.5, 0.25]
 
 
 def test_two_arms_in_one_message_have_joints_of_their_own() -> None:
