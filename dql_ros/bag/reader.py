@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from rosbags.typesys.store import Typestore
+
 from dql_core.errors import BagError, counted, did_you_mean, listed
 from dql_core.leftovers import Unfinished, temporary_folder
 from dql_ros.bag.recorder import recorders_notes
@@ -18,6 +20,7 @@ from dql_ros.bag.storage.definitions import (
     Definitions,
     UndefinedTypeError,
     check_encoding,
+    known_type,
 )
 from dql_ros.bag.storage.folder import (
     METADATA_NAME,
@@ -330,6 +333,17 @@ class Bag:
         if not msgtype and len(types) > 1:
             raise BagError(f"{self.path}: {topic} was recorded with {len(types)} types: {types}")
         return self._typestore(topic, msgtype or types[0])
+
+    def known_type(self, msgtype: str) -> Typestore:
+        """Return what knows a type that need not be in the bag; see `known_type`.
+
+        Raises:
+            BagError: If nobody defines it.
+        """
+        try:
+            return known_type(msgtype, self._folders)
+        except DamageError as cause:
+            raise BagError(f"{self.path}: {cause}") from cause
 
     def publishers(self, topic: str) -> int:
         """By how many publishers a topic was recorded, as far as the bag says; 0 if it does not.

@@ -22,7 +22,7 @@ from dql_ros.tools.contract_check import (
     BagCheck,
     check_bag,
     check_file,
-    check_standard_types,
+    check_types,
 )
 from dql_ros.tools.contract_draft.carried import without_code
 from dql_ros.tools.contract_draft.draft import Draft
@@ -125,7 +125,7 @@ def check(
     valid, findings = check_file(file)
     fits: dict[Path, BagCheck] = {}
     if valid is not None and not bags:
-        findings.add(check_standard_types(valid))
+        findings.add(check_types(valid, msgs or ()))
     rehearse = not findings.problems
     for bag in bags or ():
         if valid is None:

@@ -28,7 +28,8 @@ def _blank(typestore: Typestore, kind: Any) -> Any:
         return blank_message(typestore, detail)
     if node == Nodetype.BASE:
         return {"string": "", "bool": False}.get(detail[0], 0.0 if "float" in detail[0] else 0)
-    (element, inner), length = detail
+    (element, inner), limit = detail
+    length = limit if node == Nodetype.ARRAY else 0
     if element == Nodetype.BASE and inner[0] != "string":
-        return np.zeros(length, dtype=inner[0])
+        return np.zeros(length, dtype={"char": "uint8"}.get(inner[0], inner[0]))
     return [_blank(typestore, detail[0]) for _ in range(length)]

@@ -6,7 +6,6 @@ take from a list by its place what has a name.
 
 from __future__ import annotations
 
-import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.errors import ContractError, did_you_mean
+from dql_core.errors import ContractError, did_you_mean, one_line
+from dql_ros.codecs.field_values import Value, in_type_of, kind_of, number_of, numbers_of
 from dql_ros.contract import Stream
 from dql_ros.contract.field import Named, Step, join_steps, split_path
 
@@ -26,7 +26,6 @@ NAME_LISTS = ("name", "joint_names")
 JOINTS = "joints"
 # Makes an element of a list: of the message that has the list, and the list's name there.
 NewElement = Callable[[Any, str], Any]
-NUMBERS = (float, int, np.number, np.bool_)
 # How many names of a message an error lists.
 MAX_LISTED = 20
 
@@ -92,12 +91,13 @@ class MessagePath:
             ContractError: If there is something else.
         """
         found = self.get(message)
-        if not isinstance(found, NUMBERS):
+        number = number_of(found)
+        if number is None:
             raise ContractError(
-                f"{self._topic}: '{self.path}' is {_kind(found)}, not one number; name a number, "
-                f"or select elements of an array with 'joints' or 'indices'"
+                f"{self._topic}: '{self.path}' is {kind_of(found)}, not one number; name a "
+                f"number, or select elements of an array with 'joints' or 'indices'"
             )
-        return float(found)
+        return number
 
     def numbers(self, message: Any) -> NDArray[np.float64]:
         """Return the array of numbers at the path, shape (n,); it may share the message's memory.
@@ -106,49 +106,64 @@ class MessagePath:
             ContractError: If there is something else.
         """
         found = self.get(message)
-        try:
-            numbers = np.asarray(found, dtype=np.float64)
-        except (TypeError, ValueError):
-            numbers = np.empty(())
-        if numbers.ndim != 1:
+        numbers = numbers_of(found)
+        if numbers is None:
             raise ContractError(
-                f"{self._topic}: '{self.path}' is {_kind(found)}, not an array of numbers; "
+                f"{self._topic}: '{self.path}' is {kind_of(found)}, not an array of numbers; "
                 f"'joints' and 'indices' select from arrays only"
             )
         return numbers
 
-    def assign(
-        self,
-        message: Any,
-        value: float | str | NDArray[np.float64],
-        new_element: NewElement | None = None,
-    ) -> None:
+    def assign(self, message: Any, value: Value, new_element: NewElement | None = None) -> None:
         """Replace what lies at the path, in the type that is there already.
 
         Args:
             message: The message to change.
-            value: A number, a string, or an array of shape (n,).
+            value: A number, a text, or an array of shape (n,).
             new_element: Makes an element of a list that lacks the one that the path selects.
 
         Raises:
-            ContractError: Naming the part that the message does not have, and what it has.
+            ContractError: Naming the part that the message does not have, and what it has; or what
+                the field does not take.
         """
+        owner, field = self.owner(message, new_element), str(self._steps[-1])
         try:
-            owner = self._owner(message, new_element)
-            leaf = str(self._steps[-1])
-            setattr(owner, leaf, _in_type_of(getattr(owner, leaf), value))
-        except (AttributeError, IndexError) as cause:
+            setattr(owner, field, in_type_of(owner, field, value))
+        except AttributeError as cause:
             raise self._missing(message) from cause
+        except TypeError as cause:
+            raise ContractError(f"{self._topic}: '{self.path}' {one_line(cause)}") from cause
+        except (ValueError, OverflowError, AssertionError) as cause:
+            # rclpy's classes assert what their fields take.
+            raise ContractError(
+                f"{self._topic}: '{self.path}' cannot be sent: {one_line(cause)}; correct the "
+                f"contract's fields"
+            ) from cause
 
-    def replace(self, message: Any, value: Any) -> None:
+    def replace(self, message: Any, value: Any, new_element: NewElement | None = None) -> None:
         """Put ``value`` at the path as it is.
 
         Raises:
             ContractError: Naming the part that the message does not have, and what it has.
         """
         try:
-            setattr(self._owner(message), str(self._steps[-1]), value)
-        except (AttributeError, IndexError) as cause:
+            setattr(self.owner(message, new_element), str(self._steps[-1]), value)
+        except AttributeError as cause:
+            raise self._missing(message) from cause
+
+    def owner(self, message: Any, new_element: NewElement | None = None) -> Any:
+        """Return what has the last part of the path.
+
+        Args:
+            message: The message.
+            new_element: Makes an element of a list that lacks the one that the path selects.
+
+        Raises:
+            ContractError: Naming the part that the message does not have, and what it has.
+        """
+        try:
+            return self._owner(message, new_element)
+        except (AttributeError, IndexError, TypeError) as cause:
             raise self._missing(message) from cause
 
     def _owner(self, message: Any, new_element: NewElement | None = None) -> Any:
@@ -165,7 +180,7 @@ class MessagePath:
         """Add what the list, the last of the owners, lacks for a step."""
         elements = owners[-1]
         if isinstance(step, int):
-            if len(elements) == step:
+            while len(elements) <= step:
                 elements.append(new_element())
             return
         listed = _list_of_names(owners, step.key)
@@ -175,8 +190,8 @@ class MessagePath:
             while len(elements) < len(listed):
                 elements.append(new_element())
         elif step.value not in map(str, _names_of_elements(owners, step.key)):
-            element = new_element()
-            MessagePath(step.key, self._topic).assign(element, step.value)
+            element, name = new_element(), MessagePath(step.key, self._topic)
+            name.replace(element, type(name.get(element))(step.value))
             elements.append(element)
 
     def _walk(self, message: Any) -> Any:
@@ -204,7 +219,7 @@ class MessagePath:
                 owners.append(self._step(owners, step))
             except (IndexError, TypeError) as cause:
                 kind = AbsentError if isinstance(cause, IndexError) else ContractError
-                what = f"'{self.path}' asks for element {step} of {_kind(owners[-1])}"
+                what = f"'{self.path}' asks for element {step} of {kind_of(owners[-1])}"
                 break
             except AttributeError:
                 part = step.key if isinstance(step, Named) else str(step)
@@ -279,38 +294,21 @@ def is_list(found: object) -> bool:
     return isinstance(found, list | tuple)
 
 
-def _kind(found: Any) -> str:
-    if hasattr(found, "__len__") and not isinstance(found, str):
-        return f"an array of {len(found)}"
-    return f"a {type(found).__name__}"
-
-
-def _in_type_of(present: Any, value: float | str | NDArray[np.float64]) -> Any:
-    """Convert to what the message class wants: rclpy and rosbags store arrays differently."""
-    if isinstance(present, array.array):
-        return array.array(present.typecode, np.asarray(value).tolist())
-    if isinstance(present, np.ndarray):
-        return np.asarray(value, dtype=present.dtype)
-    if isinstance(present, list | tuple):
-        return np.asarray(value).tolist()
-    return type(present)(value)
-
-
-def name_list_paths(path: str) -> Iterator[str]:
+def name_list_paths(path: str, lists: Sequence[str] = NAME_LISTS) -> Iterator[str]:
     """Yield where the names for the array at ``path`` may be: beside it, then above."""
     ancestors = split_path(path)[:-1]
     for depth in range(len(ancestors), -1, -1):
-        for name in NAME_LISTS:
+        for name in lists:
             yield join_steps((*ancestors[:depth], name))
 
 
-def name_list_path(message: Any, path: str, topic: str) -> str:
+def name_list_path(message: Any, path: str, topic: str, lists: Sequence[str] = NAME_LISTS) -> str:
     """Return the path of the names for the array at ``path``: beside it, or above.
 
     Raises:
         ContractError: If the message has none.
     """
-    for candidate in name_list_paths(path):
+    for candidate in name_list_paths(path, lists):
         with suppress(ContractError):
             if is_list(MessagePath(candidate, topic).get(message)):
                 return candidate

@@ -1,8 +1,7 @@
-"""Message <-> vector, one message at a time: by dotted path, index and joint name.
+"""From messages to vectors, one message at a time: by dotted path, index and joint name.
 
-Both directions work on rclpy's message classes and on those of rosbags alike, so that the bag
-converter and the nodes share them; encoding is the inverse of decoding, exact where no unit is
-converted and no rotation takes another form.
+rclpy's message classes and those of rosbags are read alike, so that the bag converter and the
+nodes share the code. `dql_ros.codecs.encoder` is the inverse.
 """
 
 from __future__ import annotations
@@ -14,25 +13,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dql_core.errors import ContractError
-from dql_core.streams import SECOND_NS
 from dql_ros.codecs.message_path import (
     AbsentError,
     JointOrder,
     MessagePath,
-    NewElement,
     PlaceNames,
     is_list,
     name_list_path,
     name_list_paths,
 )
 from dql_ros.codecs.names_seen import NamesSeen, ParentFrames, selected_names
-from dql_ros.codecs.stamps import set_time
 from dql_ros.codecs.transform import StreamTransform
 from dql_ros.codecs.wide_integers import IntegerOffsets
-from dql_ros.contract import ActionStream, Element, FieldSelection, Stream
+from dql_ros.contract import ActionStream, FieldSelection, Stream
 from dql_ros.contract.field import join_steps, split_path
 
 Reader = Callable[[Any], NDArray[np.float64] | float]
@@ -237,145 +233,3 @@ class _JointReader:
     def raw(self, position: int, message: Any) -> Any:
         """One of the elements of the message that was just read, as it has it."""
         return self._path.get(message)[int(self._positions[position])]
-
-
-class StreamEncoder:
-    """Fills messages of one topic from their part of the vector.
-
-    Args:
-        stream: The contract's description of the topic.
-        joint_order: Order of the joints in the message; the contract's by default.
-        unknown: What the elements of an array have that the contract does not select, as in a
-            state of more joints than are observed; by default they are an error.
-
-    Raises:
-        ContractError: If an element of an array would be left without a value.
-    """
-
-    def __init__(
-        self, stream: Stream, joint_order: Sequence[str] = (), unknown: float | None = None
-    ) -> None:
-        self._stream = stream
-        self._transform = StreamTransform(stream.fields)
-        self._joints = _joints(stream, joint_order)
-        elements = [element for selection in stream.fields for element in selection.elements]
-        self._numbers = [
-            (MessagePath(element.path, stream.topic), position)
-            for position, element in enumerate(elements)
-            if element.key is None
-        ]
-        for path, _ in self._numbers:
-            if not path.ends_in_field:
-                raise ContractError(
-                    f"{stream.topic}: '{path.path}' cannot be sent by itself; select elements of "
-                    f"an array by 'joints' or 'indices'"
-                )
-        self._unknown = unknown
-        self._arrays = _array_positions(stream.topic, elements, self._joints, unknown is not None)
-        self._named = next((field.path for field in stream.fields if field.joints), "")
-        self._names_path: MessagePath | None = None
-
-    def encode(
-        self,
-        values: ArrayLike,
-        message: Any,
-        stamp_ns: int,
-        new_element: NewElement | None = None,
-    ) -> Any:
-        """Fill ``message`` in place; fields that the contract does not name keep their values.
-
-        Args:
-            values: The stream's part of the vector, shape (width,).
-            message: A message of the stream's type.
-            stamp_ns: Time for the header, if the message has one; in nanoseconds.
-            new_element: Makes an element of a list that lacks one, such as a trajectory's.
-
-        Returns:
-            The same message.
-
-        Raises:
-            ContractError: Naming a field that the message does not have.
-        """
-        numbers = self._transform.encode(np.asarray(values, dtype=np.float64))
-        for path, position in self._numbers:
-            path.assign(message, float(numbers[position]), new_element)
-        # One more number than there are, for positions of -1: what is not known.
-        numbers = numbers if self._unknown is None else np.append(numbers, self._unknown)
-        for path, positions in self._arrays:
-            path.assign(message, numbers[positions], new_element)
-        self._name_joints(message)
-        self._stamp(message, stamp_ns)
-        return message
-
-    def _name_joints(self, message: Any) -> None:
-        if not self._joints:
-            return
-        if self._names_path is None:
-            topic = self._stream.topic
-            self._names_path = MessagePath(name_list_path(message, self._named, topic), topic)
-        self._names_path.replace(message, list(self._joints))
-
-    def _stamp(self, message: Any, stamp_ns: int) -> None:
-        header = getattr(message, "header", None)
-        if header is not None:
-            set_time(header.stamp, stamp_ns)
-        if isinstance(self._stream, ActionStream):
-            if header is not None:
-                header.frame_id = self._stream.frame_id
-            for point in getattr(message, "points", ()):
-                if hasattr(point, "time_from_start"):
-                    due_ns = round(self._stream.time_from_start_s * SECOND_NS)
-                    set_time(point.time_from_start, due_ns)
-
-
-def _joints(stream: Stream, joint_order: Sequence[str]) -> tuple[str, ...]:
-    """Joint names in the order in which the message is to list them."""
-    if not joint_order:
-        return stream.joints
-    if sorted(joint_order) != sorted(stream.joints):
-        raise ContractError(
-            f"{stream.topic}: the joints to send are {', '.join(joint_order)}, but those of the "
-            f"contract are {', '.join(stream.joints) or 'none'}"
-        )
-    return tuple(joint_order)
-
-
-def _array_positions(
-    topic: str, elements: Sequence[Element], joints: tuple[str, ...], may_lack: bool
-) -> list[tuple[MessagePath, NDArray[np.intp]]]:
-    """For each array of the message, which of the numbers fills each element."""
-    arrays: dict[str, dict[int | str, int]] = {}
-    for position, element in enumerate(elements):
-        if element.key is not None:
-            sources = arrays.setdefault(element.path, {})
-            if element.key in sources:
-                raise ContractError(
-                    f"{topic}: '{element.path}' cannot be sent, since the contract gives element "
-                    f"{element.key!r} two values"
-                )
-            sources[element.key] = position
-    return [
-        (MessagePath(path, topic), _order(topic, path, sources, joints, may_lack))
-        for path, sources in arrays.items()
-    ]
-
-
-def _order(
-    topic: str,
-    path: str,
-    sources: dict[int | str, int],
-    joints: tuple[str, ...],
-    may_lack: bool,
-) -> NDArray[np.intp]:
-    by_name = any(isinstance(element, str) for element in sources)
-    indices = [element for element in sources if isinstance(element, int)]
-    length = max(indices, default=-1) + 1 if may_lack else len(sources)
-    elements: Sequence[int | str] = joints if by_name else range(length)
-    for element in elements:
-        if element not in sources and not may_lack:
-            raise ContractError(
-                f"{topic}: '{path}' cannot be sent, since the contract gives "
-                f"{'joint' if by_name else 'index'} {element!r} no value; select all elements "
-                f"of the array, or give it a 'constant'"
-            )
-    return np.array([sources.get(element, -1) for element in elements], dtype=np.intp)

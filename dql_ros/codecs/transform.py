@@ -55,7 +55,9 @@ class FieldTransform:
         """Return the vector's numbers, shape (n, width), from the message's, (n, elements)."""
         selection = self._selection
         if selection.constant is not None:
-            return np.full((len(numbers), selection.width), selection.constant)
+            vectors = np.empty((len(numbers), selection.width))
+            vectors[:] = selection.constant if selection.width else 0.0
+            return vectors
         if selection.rotation == "6d":
             return columns_of_quaternions(numbers)
         if selection.rotation == "yaw":
@@ -70,6 +72,8 @@ class FieldTransform:
     def encode(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the message's numbers, shape (elements,), from the vector's, (width,)."""
         selection = self._selection
+        if isinstance(selection.constant, str):
+            return np.empty(0)
         if selection.constant is not None:
             values = np.full(len(selection.elements), selection.constant)
         if selection.rotation == "6d":

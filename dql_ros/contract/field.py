@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import StrictModel
@@ -31,6 +31,16 @@ MAX_ENTRIES = 100_000
 _SLICE = re.compile(r"\s*(\d{0,9})\s*:\s*(\d{1,9})\s*(?::\s*(\d{1,9})\s*)?")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _number(given: Any) -> Any:
+    """The number that a text is, as YAML leaves ``1e-3``; all else as it is."""
+    with suppress(ValueError):
+        return float(given) if isinstance(given, str) else given
+    return given
+
+
+Constant = Annotated[Finite | str, BeforeValidator(_number)]
 
 
 class Named(NamedTuple):
@@ -108,7 +118,8 @@ class FieldSelection(StrictModel):
     Attributes:
         path: Path to a number or an array in the message (``pose.position.x``); see above.
         constant: A value that no message carries. Without a path it is an element of the
-            observation; with one it is sent in each command and is no part of the action.
+            observation; with one it is sent in each command, where the path leads to a text as
+            text, and is no part of the action.
         joints: Joint names that select elements of the array by the message's own name list.
         indices: Positions in the array, for messages that carry no names.
         slice: The same as ``start:stop:step``; the stop is needed.
@@ -127,7 +138,7 @@ class FieldSelection(StrictModel):
     """
 
     path: str = ""
-    constant: float | None = Field(default=None, allow_inf_nan=False)
+    constant: Constant | None = None
     joints: tuple[str, ...] = ()
     indices: tuple[int, ...] = ()
     # The indices have its meaning, so that it is neither dumped nor hashed.
@@ -155,7 +166,7 @@ class FieldSelection(StrictModel):
     @property
     def elements(self) -> tuple[Element, ...]:
         """The message's numbers that it fills; a quaternion's in the order x, y, z, w."""
-        if not self.path:
+        if not self.path or isinstance(self.constant, str):
             return ()
         if self.rotation is not None and not self.indices:
             return tuple(Element(f"{self.path}.{axis}", None) for axis in "xyzw")
@@ -256,6 +267,11 @@ class FieldSelection(StrictModel):
     def _constant_problems(self) -> Iterator[str]:
         if self.constant is None:
             return
+        if isinstance(self.constant, str) and (not self.path or self._is_of_numbers):
+            yield (
+                f"the constant '{self.constant}' is a text, which needs the 'path' of a text that "
+                f"it is sent to, and nothing else; or write a number"
+            )
         if self.rotation is not None:
             yield "give 'constant' or 'rotation', not both"
         if self.path and self.names:
@@ -264,6 +280,12 @@ class FieldSelection(StrictModel):
             yield "a constant without 'path' has no message to select from"
         if not self.path and not self.names:
             yield "a constant needs 'names', or the 'path' that it is sent to"
+
+    @property
+    def _is_of_numbers(self) -> bool:
+        """Whether a key is given that only numbers have."""
+        is_shifted = self.offset != 0.0 or self.scale != 1.0
+        return bool(self.joints or self.indices or self.unit or self.message_unit) or is_shifted
 
     def _rotation_problems(self) -> Iterator[str]:
         if self.rotation is None:

@@ -336,11 +336,14 @@ def _shifts(selection: FieldSelection) -> list[dict[str, Any]]:
     ]
 
 
-def _sent_constants(stream: Stream) -> dict[str, float]:
+def _sent_constants(stream: Stream) -> dict[str, float | str]:
     """The values that each command carries besides the action, by path and element."""
-    return {
-        ".".join(str(part) for part in element if part is not None): selection.constant
-        for selection in stream.fields
-        if selection.constant is not None
-        for element in selection.elements
-    }
+    sent: dict[str, float | str] = {}
+    for selection in stream.fields:
+        if isinstance(selection.constant, str):
+            sent[selection.path] = selection.constant
+        elif selection.constant is not None:
+            for element in selection.elements:
+                place = ".".join(str(part) for part in element if part is not None)
+                sent[place] = selection.constant
+    return sent

@@ -8,7 +8,8 @@ import numpy as np
 
 from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.runtime.takeover import Commander, Person, who_commands
-from dql_ros.codecs.message_path import NUMBERS, AbsentError, MessagePath, with_remedy
+from dql_ros.codecs.field_values import kind_of, number_of
+from dql_ros.codecs.message_path import AbsentError, MessagePath, with_remedy
 from dql_ros.contract import Contract, FlagStream, Takeover, matches
 from dql_ros.control.heard import HeardCommands
 
@@ -105,9 +106,10 @@ class _Switch:
         rule = self._rule
         try:
             found = self._path.get(message)
-            is_number = isinstance(found, NUMBERS) and np.isfinite(found)
-            if not (is_number or isinstance(found, str)):
-                what = str(found) if isinstance(found, NUMBERS) else f"a {type(found).__name__}"
+            number = number_of(found)
+            is_finite = number is not None and np.isfinite(number)
+            if not (is_finite or isinstance(found, str)):
+                what = kind_of(found) if number is None else str(number)
                 raise ContractError(
                     f"{rule.topic}: '{rule.path}' is {what}, no flag; correct 'path' of the "
                     f"contract's takeover.switch"

@@ -15,6 +15,7 @@ from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import is_service_event
 from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import COMPLETE, ENDED, BlockDecoder, MessageError
+from dql_ros.codecs.sendable import require_sendable
 from dql_ros.codecs.stamps import shifted
 from dql_ros.contract import (
     ActionStream,
@@ -226,6 +227,7 @@ class StreamTopicDecoder:
     ) -> None:
         self._topic, self._stream, self._refuse = topic, stream, refuse_nonfinite
         self._clock = clock
+        self._typestore, self._is_looked_at = typestore, False
         self._names = [spec.name for spec in stream.specs]
         self._decoder = BlockDecoder(stream.model_copy(update={"topic": topic}), typestore)
         self.absent = self.ended = 0
@@ -242,8 +244,15 @@ class StreamTopicDecoder:
         return self._decoder.by_index
 
     def __call__(self, block: MessageBlock) -> tuple[Times, tuple[NDArray[Any], ...]]:
-        """Return the times of arrival, and the columns; see `TopicDecoder`."""
+        """Return the times of arrival, and the columns; see `TopicDecoder`.
+
+        Raises:
+            ContractError: If it is of commands that cannot be sent.
+        """
         decoded = self._decoder.decode(block)
+        if isinstance(self._stream, ActionStream) and not self._is_looked_at:
+            require_sendable(self._stream, self._typestore)  # else it is not worth learning
+            self._is_looked_at = True
         arrived_ns, values = block.log_times_ns, decoded.values
         times_ns, kept, ended = arrived_ns, decoded.present, np.zeros(len(block), bool)
         if decoded.lacks is not None:

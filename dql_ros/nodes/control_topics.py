@@ -26,7 +26,8 @@ from std_srvs.srv import Trigger
 from dql_core.errors import ConfigError, ContractError
 from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
-from dql_ros.codecs import StreamEncoder
+from dql_ros.codecs.installed import installed_types, message_class
+from dql_ros.codecs.sendable import left_out, require_room, require_sendable
 from dql_ros.contract import ActionStream, Contract, FlagStream, ObservationStream, parts
 from dql_ros.control.health import TO_CONTINUE
 from dql_ros.control.heard import HeardCommands
@@ -37,7 +38,6 @@ from dql_ros.nodes.topics import (
     QosConflicts,
     SignalPublisher,
     StreamPublisher,
-    message_class,
     qos_profile,
     reliable,
     wait_for_delivery,
@@ -169,8 +169,11 @@ class CommandOutputs:
         self._flag_first = flag_first
         for stream in streams:
             # What cannot be sent is refused before anything is opened.
-            message_class(stream.type)
-            StreamEncoder(stream)
+            typestore = installed_types(stream.type)
+            require_sendable(stream, typestore)
+            require_room(stream, typestore)
+            if text := left_out(stream, typestore):
+                node.get_logger().warning(text)
         for stream, part in zip(streams, parts(streams), strict=True):
             publisher = node.create_lifecycle_publisher(
                 message_class(stream.type),

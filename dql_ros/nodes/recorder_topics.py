@@ -22,10 +22,11 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from dql_core.errors import DqlError
+from dql_ros.codecs.installed import message_class
 from dql_ros.contract import QualityOfService
 from dql_ros.nodes.base import RCLError
 from dql_ros.nodes.node_log import ROS_ARGUMENTS
-from dql_ros.nodes.topics import message_class, qos_profile
+from dql_ros.nodes.topics import qos_profile
 
 # What rosidl's Python classes call the primitive types, and what message definitions do.
 _PRIMITIVES = {"boolean": "bool", "octet": "byte", "float": "float32", "double": "float64"}

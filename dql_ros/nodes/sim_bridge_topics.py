@@ -21,6 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import ContractError, SimulationError
 from dql_ros.codecs import CommandEndedError, StreamDecoder
+from dql_ros.codecs.installed import message_class
 from dql_ros.codecs.message_path import AbsentError
 from dql_ros.contract import ActionStream, Contract, parts
 from dql_ros.nodes.parameters import value_of
@@ -28,7 +29,6 @@ from dql_ros.nodes.topics import (
     Rivals,
     SignalPublisher,
     StreamPublisher,
-    message_class,
     qos_profile,
     reliable,
     time_message,

@@ -1,15 +1,11 @@
-"""From the contract's words to rclpy's: publishers, message classes, QoS profiles, stamps.
+"""From the contract's words to rclpy's: publishers, QoS profiles, stamps.
 
 Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,15 +23,12 @@ from rclpy.qos import (
     qos_policy_name_from_kind,
 )
 
-from dql_core.errors import ContractError
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs import StreamEncoder
+from dql_ros.codecs.installed import message_class, new_element
 from dql_ros.codecs.message_path import MessagePath
 from dql_ros.contract import FlagStream, QualityOfService, SignalStream, Stream
 
-_TYPE_NAME = re.compile(r"[a-zA-Z]\w*/(?:msg/\w+|srv/\w+_Event)", re.ASCII)
-# How rclpy writes the type of a list of messages.
-_SEQUENCE = re.compile(r"sequence<(\w+)/(\w+)(?:, \d+)?>", re.ASCII)
 _RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
     "reliable": ReliabilityPolicy.RELIABLE,
@@ -110,51 +103,6 @@ def wait_for_delivery(publishers: Sequence[Publisher], timeout_s: float = 0.0) -
     timeout = Duration(seconds=timeout_s)
     delivered = [publisher.wait_for_all_acked(timeout) for publisher in publishers]
     return all(delivered)
-
-
-def message_class(type_name: str) -> Any:
-    """Return the class of ``package/msg/Name``, or of a service's ``package/srv/Name_Event``.
-
-    Only what looks like a package of messages is imported: the name may come from any other
-    program, which publishes the type.
-
-    Raises:
-        ContractError: If the package is not installed or has no such message.
-    """
-    if not _TYPE_NAME.fullmatch(type_name):
-        raise ContractError(
-            f"'{type_name}' is no message type; write it as in 'std_msgs/msg/String'"
-        )
-    package, kind, name = type_name.split("/")
-    try:
-        _require_interfaces(package, kind)
-        found = getattr(importlib.import_module(f"{package}.{kind}"), name.removesuffix("_Event"))
-        return found.Event if kind == "srv" else found
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ContractError(
-            f"message type '{type_name}' is not installed here ({error}): install the ROS package "
-            f"'{package}' or correct the contract's 'type'"
-        ) from error
-
-
-def new_element(message: Any, field: str) -> Any:
-    """Return an element, as it is made, for the list that a message has in ``field``.
-
-    Raises:
-        ContractError: If it is no list of messages.
-    """
-    kind = _SEQUENCE.fullmatch(message.get_fields_and_field_types()[field])
-    if kind is None:
-        raise ContractError(f"'{field}' of a {type(message).__name__} is no list of messages")
-    return message_class(f"{kind[1]}/msg/{kind[2]}")()
-
-
-def _require_interfaces(package: str, kind: str) -> None:
-    """See, without importing it, that ``package`` is one that rosidl has made."""
-    found = importlib.util.find_spec(package)
-    folders = (found and found.submodule_search_locations) or ()
-    if not any((Path(folder) / kind / "__init__.py").is_file() for folder in folders):
-        raise ModuleNotFoundError(f"No module named '{package}.{kind}'")
 
 
 def qos_profile(quality: QualityOfService, *, min_depth: int = 1) -> QoSProfile:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from dql_core.errors import BagError, ContractError, DqlError
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_ros.bag.reader import Bag
+from dql_ros.bag.storage.definitions import known_type
+from dql_ros.bag.storage.message_folders import message_folders
+from dql_ros.bag.storage.storage import DamageError
 from dql_ros.codecs.block_decoder import MessageError
 from dql_ros.contract import (
     ActionStream,
@@ -27,8 +31,13 @@ from dql_ros.contract import (
     load_contract,
 )
 from dql_ros.convert.bag_episodes import judged_steps, require_topic, steps_of
-from dql_ros.convert.topic_decoders import TopicRole, located, present_roles, topic_decoder
-from dql_ros.tools.contract_types import Flaw, topic_problems, type_problems
+from dql_ros.convert.topic_decoders import (
+    TopicRole,
+    located,
+    present_roles,
+    topic_decoder,
+)
+from dql_ros.tools.contract_types import Flaw, command_warnings, topic_problems, type_problems
 from dql_ros.tools.findings import Findings
 from dql_ros.tools.rehearsal import Rehearsal, rehearse_bag
 from dql_ros.tools.stream_probe import StreamProbe
@@ -127,6 +136,7 @@ def _compare(
         )
     ]
     findings.problems += [f"{bag.path}: {problem}" for problem in by_type]
+    findings.warnings += [] if by_type else _command_warnings(bag, roles)
     known = {(problem.key, problem.path) for problem in by_type}
     blamed |= {problem.topic for problem in by_type}
     # How transforms are put together is seen when the episodes are made.
@@ -162,6 +172,15 @@ def _compare(
         for loss in bag.losses
     ]
     return findings, frozenset(blamed)
+
+
+def _command_warnings(bag: Bag, roles: Sequence[TopicRole]) -> list[str]:
+    return [
+        f"{bag.path}: {text}"
+        for role in roles
+        if isinstance(role.rule, ActionStream)
+        for text in command_warnings(role.rule, bag.typestore(role.topic, role.rule.type))
+    ]
 
 
 def _key(contract: Contract, role: TopicRole) -> str:
@@ -242,14 +261,38 @@ def check_file(path: Path) -> tuple[Contract | None, Findings]:
     return contract, Findings(_function_problems(contract))
 
 
-def check_standard_types(contract: Contract) -> Findings:
-    """Compare a contract with ROS 2's standard types; others are only known with a bag."""
+def check_types(contract: Contract, msgs: Sequence[Path] = ()) -> Findings:
+    """Compare a contract with its message types, as far as they are known without a bag.
+
+    Args:
+        contract: A valid contract.
+        msgs: Folders with definitions, which come before ROS 2's standard types and what is
+            installed here.
+
+    Raises:
+        ConfigError: If one of ``msgs`` has no definition.
+    """
+    folders = message_folders(tuple(msgs)) if msgs else None
+
+    def typestore_of(msgtype: str) -> Typestore:
+        try:
+            return known_type(msgtype, folders)
+        except DamageError:
+            return get_typestore(Stores.ROS2_JAZZY)
+
     found = Findings()
-    for problem in type_problems(contract, get_typestore(Stores.ROS2_JAZZY)):
+    for problem in type_problems(contract, typestore_of):
         if problem.flaw is Flaw.UNKNOWN_TYPE:
-            found.warnings.append(f"{problem}; a bag that defines it shows more")
+            found.warnings.append(
+                f"{problem}; a bag that defines it shows more, or --msgs with its package's folder"
+            )
         else:
             found.problems.append(str(problem))
+    if not found.problems:
+        for stream in contract.action:
+            typestore = typestore_of(stream.type)
+            if stream.type in typestore.fielddefs:
+                found.warnings += command_warnings(stream, typestore)
     return found
 
 

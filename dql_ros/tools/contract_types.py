@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -14,12 +14,13 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.message_path import NAME_LISTS, is_name, name_list_paths
+from dql_ros.codecs.sendable import left_out, require_room, require_sendable
 from dql_ros.contract import (
+    ActionStream,
     Contract,
     Event,
     FieldSelection,
     FlagStream,
-    ObservationStream,
     SignalStream,
     Stream,
     TransformStream,
@@ -73,17 +74,19 @@ class TypeProblem:
         return f"{self.key} ({self.topic}): {self.text}"
 
 
-def type_problems(contract: Contract, typestore: Typestore) -> list[TypeProblem]:
+def type_problems(
+    contract: Contract, typestore_of: Callable[[str], Typestore]
+) -> list[TypeProblem]:
     """Return all that the contract asks of its topics' types and they do not have.
 
     Args:
         contract: A valid contract.
-        typestore: Knows the types: those of a bag, or ROS 2's standard ones.
+        typestore_of: Gives a type store that knows a type; one without it if nobody does.
     """
     return [
         problem
         for key, rule in _rules(contract)
-        for problem in topic_problems(key, rule, typestore)
+        for problem in topic_problems(key, rule, typestore_of(rule.type))
     ]
 
 
@@ -99,6 +102,21 @@ def topic_problems(
     """
     for flaw, path, text in _problems(rule, typestore):
         yield TypeProblem(flaw, key, rule.topic, text, path)
+
+
+def command_warnings(stream: ActionStream, typestore: Typestore) -> Iterator[str]:
+    """Yield what of a stream's commands can be sent, but perhaps not as it was meant.
+
+    Args:
+        stream: The commands; nothing is wrong with them.
+        typestore: Knows their type.
+    """
+    try:
+        require_room(stream, typestore)
+    except ContractError as cause:
+        yield f"{cause}; the policy node refuses it"
+    if text := left_out(stream, typestore):
+        yield text
 
 
 def _problems(
@@ -124,17 +142,21 @@ def _stream_problems(stream: Stream, typestore: Typestore) -> Iterator[tuple[Fla
         except ValueError:
             yield Flaw.NOT_IN_TYPE, "", f"{stream.type} has no transforms; correct 'type'"
         return
+    fits = True
     for selection in stream.fields:
         for text in _selection_problems(selection, stream.type, typestore):
+            fits = False
             yield Flaw.NOT_IN_TYPE, selection.path, text
     if stream.stamp == "header":
         try:
             node_at(typestore, stream.type, "header.stamp.sec")
         except ValueError:
             yield Flaw.NOT_IN_TYPE, "", f"{stream.type} has no header; set 'stamp: receive'"
-    if not isinstance(stream, ObservationStream):
+    if isinstance(stream, ActionStream):
         try:
             StreamEncoder(stream)
+            if fits:
+                require_sendable(stream, typestore)
         except ContractError as cause:
             yield Flaw.NOT_SENDABLE, "", str(cause).removeprefix(f"{stream.topic}: ")
 
@@ -152,6 +174,8 @@ def _selection_problems(
     selection: FieldSelection, msgtype: str, typestore: Typestore
 ) -> Iterator[str]:
     wrong = set()
+    if isinstance(selection.constant, str):
+        yield from _text_problems(selection, msgtype, typestore)
     for path, key in selection.elements:
         try:
             node = node_at(typestore, msgtype, path)
@@ -170,6 +194,19 @@ def _selection_problems(
             yield f"'{path}' has {node.length} elements, no index {key}"
     if selection.joints and not wrong and names_path(typestore, msgtype, selection.path) is None:
         yield f"{msgtype} names no joints for '{selection.path}'; select with 'indices'"
+
+
+def _text_problems(selection: FieldSelection, msgtype: str, typestore: Typestore) -> Iterator[str]:
+    try:
+        node = node_at(typestore, msgtype, selection.path)
+    except ValueError as cause:
+        yield str(cause)
+        return
+    if node.kind != "text":
+        yield (
+            f"'{selection.path}' is {_WORDS[node.kind]}, not a text as the constant "
+            f"'{selection.constant}'"
+        )
 
 
 def _signal_problems(signal: SignalStream | Event, typestore: Typestore) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -103,7 +104,7 @@ class _ConstantProbe:
     """Looks whether the messages have what the contract sends as a constant."""
 
     def __init__(self, selection: FieldSelection, rule: Stream, store: Typestore) -> None:
-        assert selection.constant is not None
+        assert isinstance(selection.constant, float)
         self._path, self._constant = selection.path, selection.constant
         read = selection.model_copy(update={"constant": None})
         alone = {"fields": (read,), "stamp": "receive", "when_absent": "skip"}
@@ -135,6 +136,42 @@ class _ConstantProbe:
         }
 
 
+class _TextProbe:
+    """Looks whether the messages have the text that the contract sends as a constant."""
+
+    def __init__(self, selection: FieldSelection, rule: Stream, store: Typestore) -> None:
+        self._path, self._constant = selection.path, selection.constant
+        alone = {"fields": (), "stamp": "receive", "when_absent": "skip"}
+        self._decoder: BlockDecoder | None = BlockDecoder(rule.model_copy(update=alone), store)
+        self._others: Counter[str] = Counter()
+
+    def add(self, block: MessageBlock) -> None:
+        """Take the next messages; what cannot be read of them is not needed, either."""
+        if self._decoder is None:
+            return
+        try:
+            found = self._decoder.decode_objects(block, self._path, may_lack_elements=True)
+        except MessageError:
+            self._decoder = None
+            return
+        self._others.update(
+            text for text in found if isinstance(text, str) and text != self._constant
+        )
+
+    def warnings(self) -> dict[str, str]:
+        """What differs, by the field's path."""
+        if not self._others:
+            return {}
+        (usual, _), *more = self._others.most_common()
+        others = f" and {len(more)} others" if more else ""
+        return {
+            self._path: (
+                f"is sent as the constant '{self._constant}', but was '{usual}'{others} in "
+                f"{self._others.total():,} messages"
+            )
+        }
+
+
 class StreamProbe:
     """Takes the blocks of a stream's topic.
 
@@ -156,7 +193,7 @@ class StreamProbe:
         self._refusal: ClockError | None = None  # what a division would not mend
         self._selections = [_SelectionProbe(each, role, store) for each in rule.fields]
         self._constants = [
-            _ConstantProbe(each, rule, store)
+            (_TextProbe if isinstance(each.constant, str) else _ConstantProbe)(each, rule, store)
             for each in rule.fields
             if each.constant is not None and each.path
         ]

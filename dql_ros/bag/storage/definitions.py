@@ -24,6 +24,7 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores
 from rosbags.typesys.store import Typestore
 
+from dql_core.errors import ContractError
 from dql_ros.bag.storage.definition_text import (
     Section,
     referred_type,
@@ -34,6 +35,7 @@ from dql_ros.bag.storage.definition_text import (
 from dql_ros.bag.storage.message_folders import MessageFolders
 from dql_ros.bag.storage.plain_cdr import PlainCdr, is_plain, plain_types
 from dql_ros.bag.storage.storage import DAMAGE, Channel, DamageError, Definition, reason_of
+from dql_ros.codecs.installed import installed_types
 
 HEADER = "std_msgs/msg/Header"
 # Before version 8 the metadata do not name the distribution; these wrote the versions.
@@ -158,6 +160,25 @@ class Definitions:
         is_ros1 = channel.encoding == "ros1" or channel.definition.format == "ros1msg"
         standard = _ROS1 if is_ros1 else self._standard
         return _store(channel.msgtype, channel.definition, standard, self._folders)
+
+
+def known_type(msgtype: str, folders: MessageFolders | None = None) -> Typestore:
+    """Return a type store that knows a type of which no bag is at hand.
+
+    Looked for in the user's folders, among ROS 2's standard types and those that come with us, and
+    in what is installed here.
+
+    Raises:
+        DamageError: If nobody defines it.
+    """
+    try:
+        return _Known(_DEFAULT, folders).store(msgtype)
+    except UndefinedTypeError:
+        try:
+            return installed_types(msgtype)
+        except ContractError:
+            pass
+        raise
 
 
 class UndefinedTypeError(DamageError):

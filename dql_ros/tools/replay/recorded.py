@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from dql_ros.bag.reader import Bag
@@ -74,9 +73,13 @@ class RecordedCommands:
         return frozenset(role.topic for role, _ in self._decoders)
 
     def typestore(self, role: TopicRole) -> Typestore:
-        """Return what knows a command topic's type: the bag, or ROS 2 Jazzy."""
+        """Return what knows a command topic's type: the bag, or what is known without it.
+
+        Raises:
+            BagError: If nobody does.
+        """
         if role.topic in self.missing:
-            return get_typestore(Stores.ROS2_JAZZY)
+            return self._bag.known_type(role.rule.type)
         return self._bag.typestore(role.topic, role.rule.type)
 
     def visit(self, block: MessageBlock) -> None:

@@ -8,7 +8,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from dql_core.errors import ContractError
-from dql_ros.nodes.topics import message_class
+from dql_ros.codecs.installed import message_class
 
 
 def test_what_is_installed_is_found() -> None:
@@ -38,7 +38,7 @@ def test_no_module_is_imported_for_a_name_from_the_network() -> None:
     code = """
 import sys
 from dql_core.errors import ContractError
-from dql_ros.nodes.topics import message_class
+from dql_ros.codecs.installed import message_class
 try:
     message_class("this/msg/X")  # a module that prints when it is imported
 except ContractError:

@@ -18,12 +18,13 @@ from std_msgs.msg import String
 
 from dql_core.runtime.policy import Decision
 from dql_core.spec import PolicySpec
+from dql_ros.codecs.installed import message_class
 from dql_ros.contract import load_contract
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import path_of
-from dql_ros.nodes.topics import message_class, qos_profile, reliable
+from dql_ros.nodes.topics import qos_profile, reliable
 
 
 class Echo:

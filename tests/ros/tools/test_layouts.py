@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -13,6 +14,7 @@ from rosbags.typesys import Stores, get_typestore
 from dql_core.errors import ConfigError
 from dql_ros.cli.layout import layout
 from dql_ros.codecs import StreamEncoder
+from dql_ros.codecs.blank import blank_element, blank_message
 from dql_ros.contract import Contract, Stream, load_contract
 from dql_ros.tools.layouts import (
     Plot,
@@ -63,29 +65,10 @@ def _rover(tmp_path: Path) -> Contract:
     return load_contract(path)
 
 
-def blank(msgtype: str) -> Any:
-    """A message of zeros and empty lists."""
-    kind = TYPES.types[msgtype]
-    fields = TYPES.fielddefs[msgtype][1]
-    return kind(**{name: _zero(definition) for name, definition in fields})
-
-
-def _zero(definition: Any) -> Any:
-    node, detail = definition
-    if node.name == "BASE":
-        return "" if detail[0] == "string" else TYPES_OF.get(detail[0], 0.0)
-    if node.name == "NAME":
-        return blank(detail)
-    return np.zeros(detail[1]) if node.name == "ARRAY" else []
-
-
-TYPES_OF = {"int32": 0, "uint32": 0, "bool": False}
-
-
 def encoded(stream: Stream, values: Any, joint_order: Any = ()) -> Any:
     encoder = StreamEncoder(stream, joint_order, np.nan)
-    point = lambda *_: blank("trajectory_msgs/msg/JointTrajectoryPoint")  # noqa: E731
-    return encoder.encode(values, blank(stream.type), 0, point)
+    message = blank_message(TYPES, stream.type)
+    return encoder.encode(values, message, 0, partial(blank_element, TYPES))
 
 
 def streams_with_plots(contract: Contract) -> Iterator[tuple[Stream, Any, list[Plot]]]:

@@ -20,10 +20,11 @@ from std_msgs.msg import String
 
 from dql_core.data.dataset import load_dataset
 from dql_ros.bag.reader import Bag
+from dql_ros.codecs.installed import message_class
 from dql_ros.contract import Contract, load_contract, resolve_topic
 from dql_ros.convert.bag_episodes import read_bag_episodes
 from dql_ros.convert.convert import Source, convert
-from dql_ros.nodes.topics import message_class, qos_profile, reliable, time_message
+from dql_ros.nodes.topics import qos_profile, reliable, time_message
 from dql_ros.processes import NodeCommand, NodeProcesses, own_domain
 from tests.ros.nodes.robot import Probe
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from geometry_msgs.msg import Twist, TwistStamped
+from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -15,6 +17,7 @@ from trajectory_msgs.msg import JointTrajectory
 from dql_ros.nodes.topics import reliable, time_message
 from dql_ros.processes import NodeProcess, environment_of
 from tests.ros.nodes import scripted_policy_node as scripted
+from tests.ros.nodes.arm import NODE
 from tests.ros.nodes.robot import Robot
 
 pytestmark = pytest.mark.ros
@@ -123,3 +126,35 @@ def test_every_kind_of_command_arrives_as_the_contract_says(
     assert heard["cmd_vel"][-1].linear.x == -0.5
     # Constants stay what they are.
     assert heard["cmd_vel"][-1].angular.z == 0.5
+
+
+@pytest.mark.parametrize(
+    ("msgtype", "low", "words"),
+    [
+        ("std_msgs/msg/String", 0, "odd: 'data' is a str, not one number"),
+        ("std_msgs/msg/UInt8", -1, "odd: 'data' is a uint8, which has 0 to 255, and gets down to"),
+    ],
+)
+def test_a_command_that_cannot_be_sent_is_refused_before_anything_is(
+    robot: Robot, tmp_path: Path, msgtype: str, low: int, words: str
+) -> None:
+    field = {"path": "data", "low": low, "high": 1}
+    action = {"topic": "odd", "type": msgtype, "fields": [field]}
+    document = yaml.safe_load(CONTRACT) | {"action": [action], "on_fault": {}}
+    path = tmp_path / "odd.yaml"
+    path.write_text(yaml.safe_dump(document))
+    process = robot.run("tests.ros.nodes.scripted_policy_node", NODE, contract=str(path))
+    assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    robot.probe.until(lambda: words in process.last_words, "the reason")
+
+
+def test_what_a_command_leaves_out_is_told(robot: Robot, tmp_path: Path) -> None:
+    field = {"path": "scale.x", "low": -1, "high": 1}
+    action = {"topic": "odd", "type": "visualization_msgs/msg/Marker", "fields": [field]}
+    document = yaml.safe_load(CONTRACT) | {"action": [action], "on_fault": {}}
+    path = tmp_path / "odd.yaml"
+    path.write_text(yaml.safe_dump(document))
+    process = robot.run("tests.ros.nodes.scripted_policy_node", NODE, contract=str(path))
+    assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    words = "odd: each command has nothing in 'ns', 'id', 'type', 'action', "
+    robot.probe.until(lambda: words in process.last_words, "the warning")

@@ -15,10 +15,11 @@ from geometry_msgs.msg import Twist
 
 from dql_core.data.dataset import load_dataset
 from dql_ros.bag.reader import Bag
+from dql_ros.codecs.installed import message_class
 from dql_ros.contract import load_contract
 from dql_ros.contract.transforms import TRANSFORM_TYPE
 from dql_ros.convert.convert import Source, convert
-from dql_ros.nodes.topics import message_class, reliable
+from dql_ros.nodes.topics import reliable
 from dql_ros.processes import NodeCommand, NodeProcesses, own_domain
 from tests.ros.broadcasting import START_NS, Sent, commands, message, messages, pose, pose_of
 from tests.ros.interface_package import TF2_MSGS, InterfacePackage, can_be_made, make_package
