@@ -100,7 +100,7 @@ def open_stored(
     )
 
 
-def merge(sources: Sequence[str | Path], out: Path, progress: Progress = _SILENT) -> Made:
+def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress = _SILENT) -> Made:
     """Join datasets whose numbers mean the same, one behind the other.
 
     Limits may differ, of which the looser ones hold, as in a training on several datasets.
@@ -132,7 +132,7 @@ def merge(sources: Sequence[str | Path], out: Path, progress: Progress = _SILENT
     return _made(out, parts, notes)
 
 
-def choose(
+def choose_episodes(
     source: str | Path, rules: Rules, out: Path, *, drop: bool, progress: Progress = _SILENT
 ) -> Made:
     """Copy the episodes that are meant by rules, or all others.
@@ -140,7 +140,7 @@ def choose(
     Args:
         source: See `open_stored`.
         rules: At least one is given.
-        out: As for `merge`.
+        out: As for `merge_datasets`.
         drop: Leave those out that are meant, instead of the others.
         progress: As for `open_stored`.
 
@@ -169,7 +169,7 @@ def choose(
     return _made(out, parts, _unknown(stored.episodes, rules))
 
 
-def trim(
+def trim_episodes(
     source: str | Path,
     rules: Rules,
     out: Path,
@@ -186,7 +186,7 @@ def trim(
     Args:
         source: See `open_stored`.
         rules: Which episodes are cut; all if none is given.
-        out: As for `merge`.
+        out: As for `merge_datasets`.
         begin: How many steps are cut off at the beginning.
         end: How many at the end.
         progress: As for `open_stored`.
@@ -228,7 +228,7 @@ def trim(
     return _made(out, parts, notes)
 
 
-def split(
+def split_dataset(
     source: str | Path,
     shares: Mapping[str, float],
     out: Path,
