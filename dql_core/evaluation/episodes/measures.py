@@ -25,8 +25,10 @@ MEASURES: tuple[Measure, ...] = get_args(Measure)
 STILL = 0.1
 # An action within this share of its range from a bound is at it.
 NEAR_BOUND = 1e-3
-# Tukey's outer fences: so many interquartile ranges beyond the quartiles.
-FENCE = 3.0
+# A value is far if it is as far beyond nine tenths of all values as these are wide.
+MIDDLE = (0.05, 0.95)
+# A change is a jump if it is so many times what 99 of 100 changes stay below.
+JUMP = 3.0
 NEIGHBOURS = 10
 MAX_ASKED = 5_000
 LEAST_ASKED = 4
@@ -89,28 +91,28 @@ def at_bounds(episodes: Sequence[Episode], spec: PolicySpec) -> Figures:
 def outliers(episodes: Sequence[Episode], spec: PolicySpec) -> tuple[Figures, list[str]]:
     """Share of the steps in which a value is far from all others, or jumps.
 
-    A value is far beyond the outer fences, `FENCE` interquartile ranges beyond the quartiles of
-    all episodes together (J. W. Tukey, Exploratory Data Analysis, 1977). It jumps where it
-    changes by more than `FENCE` times what 99 of 100 changes stay below.
+    A value is far if it lies beyond the middle nine tenths of all values of its field (`MIDDLE`)
+    by more than they are wide, which is 4.9 standard deviations where they are normal. It jumps
+    where it changes by more than `JUMP` times what 99 of 100 changes stay below.
 
     Returns:
-        The shares, and the names of the fields of which no value is far, since half of them are
-        equal.
+        The shares, and the names of the fields of which no value is called far, since nine tenths
+        of them are equal.
     """
     flags = [np.zeros(len(each), dtype=bool) for each in episodes]
     without = []
     for kind, fields in (("observations", spec.observation), ("actions", spec.action)):
         for column, field in enumerate(fields):
             values = [getattr(each, kind)[:, column].astype(np.float64) for each in episodes]
-            changes = [np.abs(np.diff(each)) for each in values]
-            low, high = np.quantile(np.concatenate(values), [0.25, 0.75])
+            low, high = np.quantile(np.concatenate(values), MIDDLE)
             if low == high:
                 without.append(field.name)
             else:
-                _mark(flags, values, low - FENCE * (high - low), high + FENCE * (high - low))
+                _mark(flags, values, 2.0 * low - high, 2.0 * high - low)
+            changes = [np.abs(np.diff(each)) for each in values]
             usual = np.quantile(np.concatenate([*changes, [0.0]]), 0.99)
             if usual > 0:
-                _mark(flags, changes, 0.0, FENCE * usual)
+                _mark(flags, changes, 0.0, JUMP * usual)
     return np.array([flag.mean() for flag in flags]), without
 
 

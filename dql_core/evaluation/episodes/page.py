@@ -29,7 +29,7 @@ from dql_core.evaluation.offline.charts import Scale, curve, scale_of
 from dql_core.page import fill
 
 # What one page can take.
-MOST_SHOWN, MOST_FIELDS, MOST_LISTED = 300, 24, 1_000
+MOST_CURVES, MOST_FIELDS, MOST_LISTED = 6_000, 24, 1_000
 # A figure that is larger than those of this share of the others is marked.
 MARKED = 0.95
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -54,38 +54,21 @@ class _Row:
     of: Callable[[StoredEpisode], Series | None]
 
 
-def shown_episodes(scores: Scores, show: str | None) -> tuple[EpisodeScore, ...]:
-    """Return the episodes whose curves are shown, in the order of the ranking.
-
-    Args:
-        scores: All of them.
-        show: Numbers, as ``0-4,7``; by default the first `MOST_SHOWN` of the ranking.
-
-    Raises:
-        ConfigError: If these are no numbers.
-        DatasetError: If there is no such episode.
-    """
-    if show is None:
-        return scores.ranking[:MOST_SHOWN]
-    numbers = parse_numbers(show)
-    require_numbers(numbers, max(scores.episodes) + 1, scores.source)
-    return tuple(each for each in scores.ranking if is_named(each.facts.number, numbers))
-
-
 def render(scores: Scores, show: str | None = None) -> str:
     """Return the page.
 
     Args:
         scores: What was found.
-        show: As for `shown_episodes`.
+        show: Numbers of the episodes whose curves are shown, as ``0-4,7``; by default the first of
+            the ranking, as many as one page can take.
 
     Raises:
         ConfigError: If the episodes to show are no numbers.
         DatasetError: If there is no such episode.
     """
-    shown = shown_episodes(scores, show)
     able = list(_rows(scores))
     rows = able[:MOST_FIELDS]
+    shown = _shown(scores, show, MOST_CURVES // len(rows))
     charts = [_chart(row, list(scores.episodes.values())) for row in rows]
     return fill(
         _TEMPLATE,
@@ -115,6 +98,15 @@ def render(scores: Scores, show: str | None = None) -> str:
     )
 
 
+def _shown(scores: Scores, show: str | None, most: int) -> tuple[EpisodeScore, ...]:
+    """Return the episodes whose curves are shown, in the order of the ranking."""
+    if show is None:
+        return scores.ranking[:most]
+    numbers = parse_numbers(show)
+    require_numbers(numbers, max(scores.episodes) + 1, scores.source)
+    return tuple(each for each in scores.ranking if is_named(each.facts.number, numbers))
+
+
 def _others(scores: Scores, shown: Sequence[EpisodeScore]) -> str:
     """Return the numbers of the episodes whose curves are not shown."""
     numbers = {each.facts.number for each in shown}
@@ -124,7 +116,7 @@ def _others(scores: Scores, shown: Sequence[EpisodeScore]) -> str:
 def _rows(scores: Scores) -> Iterator[_Row]:
     """Yield the rows of curves: reward and intervention, then actions, then observations."""
     if scores.has_rewards:
-        yield _Row("reward", "", "reward", lambda each: each.rewards.astype(np.float64))
+        yield _Row("reward", "", "of each step", lambda each: each.rewards.astype(np.float64))
     if any(INTERVENTION_INFO in each.infos for each in scores.episodes.values()):
         yield _Row(INTERVENTION_INFO, "", "who commanded", _intervention)
     for index, field in enumerate(scores.spec.action):

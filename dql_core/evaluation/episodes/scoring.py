@@ -208,7 +208,6 @@ def _remarks(episodes: int, empty: int, without: Sequence[str]) -> list[str]:
         remarks.append(f"{counted(empty, 'episode')} without a step: left out")
     if without:
         remarks.append(
-            f"outliers are not looked for in {listed(without)}: at least half of the values are "
-            f"equal"
+            f"no value of {listed(without)} is called an outlier: nine tenths of them are equal"
         )
     return remarks
