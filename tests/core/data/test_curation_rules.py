@@ -114,12 +114,16 @@ def test_numbers_that_are_none_are_refused(text: str) -> None:
         Rules(text)
 
 
+def limited(**limits: Any) -> Rules:
+    return Rules(**limits)
+
+
 @pytest.mark.parametrize("what", ["return", "length", "intervention"])
 def test_limits_that_no_episode_meets_are_refused(what: str) -> None:
     with pytest.raises(ConfigError, match=f"--min-{what} 1 is above --max-{what} 0"):
-        Rules(**{f"min_{what}": 1, f"max_{what}": 0})
+        limited(**{f"min_{what}": 1, f"max_{what}": 0})
     with pytest.raises(ConfigError, match=f"--min-{what} is nan"):
-        Rules(**{f"min_{what}": float("nan")})
+        limited(**{f"min_{what}": float("nan")})
 
 
 def test_numbers_are_written_as_they_are_read() -> None:
