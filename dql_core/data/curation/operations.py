@@ -120,6 +120,11 @@ def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress 
             raise DatasetError(f"{source}: named twice; name each dataset once")
     if len(sources) < 2:
         raise ConfigError("merge joins two datasets or more; name another one")
+    with _new_folder(out, sources) as folder:
+        return _merge(sources, out, folder, progress)
+
+
+def _merge(sources: Sequence[str | Path], out: Path, folder: Path, progress: Progress) -> Made:
     stored = [open_stored(source, progress, bounds_matter=True) for source in sources]
     document, notes = joined_metadata([(each.source, each.metadata) for each in stored])
     first_of: dict[str, StoredDataset] = {}
@@ -127,8 +132,7 @@ def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress 
         if (same := first_of.setdefault(each.sha256, each)) is not each:
             notes.append(f"{same.source} and {each.source} are equal: its episodes count twice")
     parts = [(each, each.picks(range(len(each.episodes)))) for each in stored]
-    with _new_folder(out, stored) as folder:
-        _write(folder, "merge", {}, parts, document)
+    _write(folder, "merge", {}, parts, document)
     return _made(out, parts, notes)
 
 
@@ -155,16 +159,17 @@ def choose_episodes(
             f"{operation} needs a rule that says which episodes, such as --episode 0-4,7; see "
             f"'dql dataset {operation} --help'"
         )
-    stored = open_stored(source, progress)
-    meant = set(rules.choose(stored.episodes, stored.source))
-    numbers = [each.number for each in stored.episodes if (each.number in meant) != drop]
-    if not numbers:
-        raise DatasetError(
-            f"{stored.source}: {'every' if drop else 'no'} episode of {len(stored.episodes):,} is "
-            f"meant by {rules_text(rules)}, so that nothing would be left; change the rules"
-        )
-    parts = [(stored, stored.picks(numbers))]
-    with _new_folder(out, [stored]) as folder:
+    with _new_folder(out, [source]) as folder:
+        stored = open_stored(source, progress)
+        meant = set(rules.choose(stored.episodes, stored.source))
+        numbers = [each.number for each in stored.episodes if (each.number in meant) != drop]
+        if not numbers:
+            raise DatasetError(
+                f"{stored.source}: {'every' if drop else 'no'} episode of "
+                f"{len(stored.episodes):,} is meant by {rules_text(rules)}, so that nothing "
+                f"would be left; change the rules"
+            )
+        parts = [(stored, stored.picks(numbers))]
         _write(folder, operation, rules.given(), parts, stored.metadata.document)
     return _made(out, parts, _unknown(stored.episodes, rules))
 
@@ -198,26 +203,14 @@ def trim_episodes(
     """
     if min(begin, end) < 0 or begin + end == 0:
         raise ConfigError("trim needs --begin or --end, a number of steps to cut off")
-    stored = open_stored(source, progress)
-    meant = rules.choose(stored.episodes, stored.source)
-    short = [number for number in meant if stored.episodes[number].length <= begin + end]
-    if short:
-        raise DatasetError(
-            f"{stored.source}: nothing would be left of {counted(len(short), 'episode')} of "
-            f"{begin + end} steps or fewer: cut less, or drop them first: "
-            f"dql dataset drop {stored.source} --max-length {begin + end} --out DIR"
-        )
-    cut = set(meant)
-    picks = [
-        Pick(each.number, each.length, *((begin, end) if each.number in cut else (0, 0)))
-        for each in stored.episodes
-    ]
-    parts = [(stored, picks)]
-    arguments = {**rules.given(), "begin": begin, "end": end}
-    with _new_folder(out, [stored]) as folder:
-        _write(folder, "trim", arguments, parts, stored.metadata.document)
+    with _new_folder(out, [source]) as folder:
+        stored = open_stored(source, progress)
+        meant = rules.choose(stored.episodes, stored.source)
+        picks = _cut(stored, set(meant), begin, end)
+        arguments = {**rules.given(), "begin": begin, "end": end}
+        _write(folder, "trim", arguments, [(stored, picks)], stored.metadata.document)
     notes = [
-        f"cut: {counted(len(cut), 'episode')} of {len(picks):,}",
+        f"cut: {counted(len(meant), 'episode')} of {len(picks):,}",
         *_unknown(stored.episodes, rules),
     ]
     ended = [number for number in meant if stored.episodes[number].terminated]
@@ -225,7 +218,22 @@ def trim_episodes(
         notes.append(
             f"{counted(len(ended), 'episode')} terminated before and now count as truncated"
         )
-    return _made(out, parts, notes)
+    return _made(out, [(stored, picks)], notes)
+
+
+def _cut(stored: StoredDataset, meant: set[int], begin: int, end: int) -> list[Pick]:
+    """Return all episodes, those that are meant without their first and last steps."""
+    short = [number for number in meant if stored.episodes[number].length <= begin + end]
+    if short:
+        raise DatasetError(
+            f"{stored.source}: nothing would be left of {counted(len(short), 'episode')} of "
+            f"{begin + end} steps or fewer: cut less, or drop them first: "
+            f"dql dataset drop {stored.source} --max-length {begin + end} --out DIR"
+        )
+    return [
+        Pick(each.number, each.length, *((begin, end) if each.number in meant else (0, 0)))
+        for each in stored.episodes
+    ]
 
 
 def split_dataset(
@@ -254,15 +262,15 @@ def split_dataset(
             ``out`` holds something.
     """
     _require_parts(shares)
-    stored = open_stored(source, progress)
-    counts = _counts(list(shares.values()), len(stored.episodes), stored.source)
-    order = np.random.default_rng(seed).permutation(len(stored.episodes))
-    drawn = np.split(order, np.cumsum(counts)[:-1])
-    picks = {
-        name: stored.picks(sorted(numbers.tolist()))
-        for name, numbers in zip(shares, drawn, strict=True)
-    }
-    with _new_folder(out, [stored]) as folder:
+    with _new_folder(out, [source]) as folder:
+        stored = open_stored(source, progress)
+        counts = _counts(list(shares.values()), len(stored.episodes), stored.source)
+        order = np.random.default_rng(seed).permutation(len(stored.episodes))
+        drawn = np.split(order, np.cumsum(counts)[:-1])
+        picks = {
+            name: stored.picks(sorted(numbers.tolist()))
+            for name, numbers in zip(shares, drawn, strict=True)
+        }
         for name, chosen in picks.items():
             arguments = {"parts": dict(shares), "seed": seed, "part": name}
             (folder / name).mkdir()
@@ -325,10 +333,11 @@ def _unknown(episodes: Sequence[EpisodeFacts], rules: Rules) -> list[str]:
 
 
 @contextmanager
-def _new_folder(out: Path, stored: Sequence[StoredDataset]) -> Iterator[Path]:
+def _new_folder(out: Path, sources: Sequence[str | Path]) -> Iterator[Path]:
+    """Yield a folder that becomes ``out``, and refuse a place that is none before work begins."""
     out = out.absolute()
-    for each in stored:
-        require_outside(out, each.data_path, each.source)
+    for source in sources:
+        require_outside(out, find_dataset(source).absolute(), source)
     with atomic_directory(out, error=DatasetError) as folder:
         yield folder
 
