@@ -11,11 +11,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
 from dql_core.evaluation.offline.recording import SMALLEST_ACTION_STD
-from dql_core.evaluation.offline.support import (
-    MAX_RECORDED,
-    distances_to_nearest,
-    nearest_rows,
-)
+from dql_core.evaluation.offline.support import MAX_RECORDED, nearest_rows
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
 
@@ -167,7 +163,8 @@ def disagreement(
         lambda part: numbers[asked[part], None] == numbers[recorded],
         max(min(NEIGHBOURS, len(recorded) - int(np.bincount(numbers[recorded]).max())), 1),
     )
-    distances = distances_to_nearest(scaled[recorded[places]], scaled[asked])
+    apart = scaled[recorded[places]] - scaled[asked, None]
+    distances = np.linalg.norm(apart, axis=-1).min(axis=-1)
     counts = np.bincount(numbers[asked], minlength=len(episodes))
     sums = np.bincount(numbers[asked], weights=distances, minlength=len(episodes))
     return sums / counts, len(asked), len(recorded)
