@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from dql_core.cli import curate
 from dql_core.cli.export_dataset import export
 
 dataset = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -11,8 +12,8 @@ dataset = typer.Typer(no_args_is_help=True, add_completion=False)
 
 @dataset.callback()
 def _dataset() -> None:
-    """Write datasets for other libraries."""
+    """Join, choose, cut, split, score and export datasets."""
 
 
-for command in (export,):
+for command in (*curate.COMMANDS, export):
     dataset.command()(command)

@@ -281,6 +281,21 @@ def find_dataset(source: str | Path) -> Path:
         raise DatasetError(f"{source}: no dataset: {getattr(cause, 'strerror', cause)}") from cause
 
 
+def require_outside(out: Path, data_path: Path, source: str | Path) -> None:
+    """Refuse to write into a dataset that is only to be read.
+
+    Args:
+        out: Where something is to appear, absolute.
+        data_path: The dataset's data folder, absolute.
+        source: The dataset's name, for the message.
+
+    Raises:
+        DatasetError: If ``out`` is the data folder, or lies in it.
+    """
+    if data_path in (out, *out.parents):
+        raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
+
+
 def _found(source: str | Path) -> Path:
     folder = Path(source)
     for candidate in (folder / DATA_FOLDER, folder):

@@ -106,6 +106,34 @@ class Hdf5File:
         array: NDArray[Any] = found[()]
         return array
 
+    def stored_bytes(self, name: str) -> int:
+        """Return how much of the file a group at its top takes, texts of its arrays apart.
+
+        Raises:
+            DatasetError: If anything in it is neither a group nor an array in the file itself.
+        """
+        total = 0
+        waiting: list[tuple[str, ...]] = [(name,)]
+        while waiting:
+            path = waiting.pop()
+            group = self._group(path)
+            for each in list(group):
+                names = (*path, each)
+                where = "/".join(names)
+                found = self._child(group, names[-1], where)
+                if isinstance(found, h5g.GroupID):
+                    waiting.append(names)
+                elif isinstance(found, h5d.DatasetID):
+                    self._require_stored_here(found, where)
+                    total += found.get_storage_size()
+                else:
+                    raise self._refused(where, "is neither a group nor an array")
+        return total
+
+    def copy(self, name: str, target: h5py.Group, new_name: str) -> None:
+        """Copy a group at the top, which `stored_bytes` has looked through, to the bit."""
+        self._file.copy(name, target, name=new_name)
+
     def _group(self, names: tuple[str, ...]) -> h5py.Group:
         group: h5py.Group = self._file
         for depth, name in enumerate(names, start=1):
@@ -174,6 +202,28 @@ def open_hdf5(path: Path, budget: MemoryBudget) -> Iterator[Hdf5File]:
             yield Hdf5File(path, file, budget)
     except UNREADABLE as cause:
         raise DatasetError(f"{path}: not a readable HDF5 file: {one_line(cause)}") from cause
+
+
+def replace_array(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """Give an array of a group other values; its attributes and its compression stay.
+
+    Args:
+        group: In a file that is open for writing.
+        name: The array's.
+        values: At least one row; of texts, in the form in which h5py reads them.
+    """
+    old = group[name]
+    dtype = old.dtype if values.dtype == object else values.dtype
+    if old.dtype == dtype and old.shape == values.shape:
+        old[...] = values
+        return
+    attributes = dict(old.attrs)
+    storage = {"compression": old.compression, "compression_opts": old.compression_opts}
+    del group[name]
+    new = group.create_dataset(
+        name, data=values, dtype=dtype, chunks=True, maxshape=(None, *values.shape[1:]), **storage
+    )
+    new.attrs.update(attributes)
 
 
 class MemoryBudget:

@@ -27,6 +27,8 @@ METADATA_FILE = "metadata.json"
 SPEC_KEY = "dql_policy_spec"
 # What relabelling did, as JSON: one entry each time, the last one at the end.
 RELABEL_KEY = "dql_relabelled"
+# What curating did, as JSON: one entry each time, the last one at the end.
+LINEAGE_KEY = "dql_lineage"
 # True where a file without rewards was imported.
 NO_REWARDS_KEY = "dql_no_rewards"
 FORMATS = ("hdf5", "arrow", "parquet")
@@ -131,6 +133,27 @@ def has_rewards(document: Mapping[str, Any]) -> bool:
     except yaml.YAMLError:
         return True
     return not isinstance(contract, dict) or contract.get("reward") is not None
+
+
+def earlier_entries(document: Mapping[str, Any], key: str, where: str) -> list[Any]:
+    """Return the entries that earlier operations left under a key, which are only copied.
+
+    Args:
+        document: The dataset's metadata.
+        key: `RELABEL_KEY` or `LINEAGE_KEY`.
+        where: The dataset's name, for messages.
+
+    Raises:
+        DatasetError: If there is something else than a list.
+    """
+    text = document.get(key, "[]")
+    name = f"{where}: '{key}' in {METADATA_FILE}"
+    if not isinstance(text, str):
+        raise DatasetError(f"{name} is not a text")
+    entries = parse_json(f'{{"entries": {text}}}', name, DatasetError)["entries"]
+    if not isinstance(entries, list):
+        raise DatasetError(f"{name} is not a list")
+    return entries
 
 
 def _own_spec(text: object, of_spaces: PolicySpec, where: str) -> PolicySpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,16 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 import dql_core
-from dql_core.data.dataset import DATA_FOLDER, HDF5_EPISODE_BYTES, find_dataset
+from dql_core.data.dataset import (
+    DATA_FOLDER,
+    HDF5_EPISODE_BYTES,
+    find_dataset,
+    require_outside,
+)
 from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader, episode_files, read_table
-from dql_core.data.hdf5_arrays import MemoryBudget
-from dql_core.data.metadata import METADATA_FILE, RELABEL_KEY, has_rewards
-from dql_core.documents import file_within, parse_json
+from dql_core.data.hdf5_arrays import MemoryBudget, replace_array
+from dql_core.data.metadata import METADATA_FILE, RELABEL_KEY, earlier_entries, has_rewards
+from dql_core.documents import file_within
 from dql_core.errors import ContractError, DatasetError
 from dql_core.files import atomic_directory, require_room, write_text
 from dql_core.rewards.call import RewardFunction, Rewards, load_rewards, source_sha256
@@ -99,8 +104,7 @@ def relabel(
     data_path = find_dataset(source).absolute()
     reader = EpisodeReader(data_path, str(source))
     out = out.absolute()
-    if data_path in (out, *out.parents):
-        raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
+    require_outside(out, data_path, source)
     with atomic_directory(out, error=DatasetError) as temporary:
         _copy(data_path, temporary / DATA_FOLDER)
         # HDF5 would end the process on a full disk; rewards are less than half of a dataset.
@@ -143,22 +147,10 @@ def _relabel_copy(
     described = [_described(function) for function in functions]
     entry = {"version": dql_core.__version__, "reward": described}
     document = reader.metadata.document
-    history = json.dumps([*_earlier(document, reader.where), entry])
+    history = json.dumps([*earlier_entries(document, RELABEL_KEY, reader.where), entry])
     write_text(copy / METADATA_FILE, json.dumps({**document, RELABEL_KEY: history}))
     had_rewards = has_rewards(document)
     return RelabelResult(transitions, described, had_rewards, np.array(before), np.array(after))
-
-
-def _earlier(document: Mapping[str, Any], where: str) -> list[Any]:
-    """Return the entries of earlier relabellings, which are only copied."""
-    text = document.get(RELABEL_KEY, "[]")
-    name = f"{where}: '{RELABEL_KEY}' in {METADATA_FILE}"
-    if not isinstance(text, str):
-        raise DatasetError(f"{name} is not a text")
-    entries = parse_json(f'{{"entries": {text}}}', name, DatasetError)["entries"]
-    if not isinstance(entries, list):
-        raise DatasetError(f"{name} is not a list")
-    return entries
 
 
 def _described(function: RewardFunction) -> dict[str, Any]:
@@ -171,18 +163,7 @@ def _described(function: RewardFunction) -> dict[str, Any]:
 def _replace_in_hdf5(path: Path, episode: int, rewards: NDArray[np.float64]) -> None:
     # An open file remembers every episode that was touched; a million would fill the memory.
     with h5py.File(path, "r+") as file:
-        group = file[f"episode_{episode}"]
-        old = group["rewards"]
-        if old.dtype == rewards.dtype and old.shape == rewards.shape:
-            old[...] = rewards
-            return
-        attributes = dict(old.attrs)
-        storage = {"compression": old.compression, "compression_opts": old.compression_opts}
-        del group["rewards"]
-        new = group.create_dataset(
-            "rewards", data=rewards, chunks=True, maxshape=(None,), **storage
-        )
-        new.attrs.update(attributes)
+        replace_array(file[f"episode_{episode}"], "rewards", rewards)
 
 
 def _replace_in_files(

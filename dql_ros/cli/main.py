@@ -30,7 +30,7 @@ VERBS = {
         "dql_core.cli.import_dataset",
         "Turn another library's data into a Minari dataset.",
     ),
-    "dataset": ("dql_core.cli.dataset", "Write a dataset for another library."),
+    "dataset": ("dql_core.cli.dataset", "Join, choose, cut, split, score and export datasets."),
     "relabel": ("dql_core.cli.relabel", "Give a dataset other rewards."),
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),

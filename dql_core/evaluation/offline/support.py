@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,18 +96,39 @@ def _nearest(
     """Return which of the recorded transitions start nearest to the rows, (N, k)."""
     starts = recording.rows[recorded]
     episodes = recording.episodes_of_rows
-    there = torch.as_tensor(recording.observations[starts])
     alone = len(recording.firsts) == 1
     of_one = 2 * _STEPS_APART + 1 if alone else np.bincount(episodes[starts]).max()
     count = int(np.clip(len(recorded) - of_one, 1, NEIGHBOURS))
-    found = [np.zeros((0, count), dtype=np.int64)]
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        part = rows[first : first + _ROWS_AT_ONCE]
-        distances = torch.cdist(torch.as_tensor(recording.observations[part]), there)
+
+    def own(part: slice) -> NDArray[np.bool_]:
         if alone:
-            own = np.abs(part[:, None] - starts) <= _STEPS_APART
-        else:
-            own = episodes[part][:, None] == episodes[starts]
-        distances[torch.as_tensor(own)] = torch.inf
+            close: NDArray[np.bool_] = np.abs(rows[part, None] - starts) <= _STEPS_APART
+            return close
+        same: NDArray[np.bool_] = episodes[rows[part], None] == episodes[starts]
+        return same
+
+    return nearest_rows(recording.observations[rows], recording.observations[starts], own, count)
+
+
+def nearest_rows(
+    here: NDArray[np.float32],
+    there: NDArray[np.float32],
+    own: Callable[[slice], NDArray[np.bool_]],
+    count: int,
+) -> NDArray[np.int64]:
+    """Return which rows of a recording are nearest to each of N, shape (N, count).
+
+    Args:
+        here: Standardised, shape (N, O).
+        there: Likewise, shape (R, O).
+        own: Of some of the N, which of the R do not count for them, shape (n, R).
+        count: How many are asked for; as many count at least.
+    """
+    recorded = torch.as_tensor(there)
+    found = [np.zeros((0, count), dtype=np.int64)]
+    for first in range(0, len(here), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        distances = torch.cdist(torch.as_tensor(here[part]), recorded)
+        distances[torch.as_tensor(own(part))] = torch.inf
         found.append(distances.topk(count, largest=False).indices.numpy())
     return np.concatenate(found)

@@ -35,6 +35,7 @@ VERBS = {
     "import": "import flat.npz --format npz --out out",
     "relabel": "relabel data --reward dql_core.rewards:action_cost --argument weights=0.1 "
     "--out out",
+    "dataset": "dataset keep data --episode 0 --out out",
     "train": "train tiny.yaml --dataset data --out out",
     "export": "export run --out out",
     "layout": f"layout {CONTRACT} out.json",

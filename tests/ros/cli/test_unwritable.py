@@ -23,6 +23,7 @@ VERBS = {
     "import": "import flat.npz --format npz --out {out}",
     "relabel": "relabel data --reward dql_core.rewards:action_cost --argument weights=0.1 "
     "--out {out}",
+    "dataset": "dataset keep data --episode 0 --out {out}",
     "convert": "convert arm.yaml bag --out {out}",
     "train": "train tiny.yaml --dataset data --out {out}",
     "judge": "judge run --dataset data --out {out}",
@@ -35,7 +36,7 @@ VERBS = {
 }
 # The others write only at their end, or say it in words of their own.
 QUICK = [verb for verb in VERBS if verb not in {"evaluate", "contract"}]
-FILLED = ["import", "relabel", "convert", "train", "export", "layout", "contract"]
+FILLED = ["import", "relabel", "dataset", "convert", "train", "export", "layout", "contract"]
 
 
 @pytest.fixture(scope="module")
