@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ FLAGS = ("rewards", "terminations", "truncations")
 COLUMNS = ("observations", "actions", *FLAGS)
 # Reads an array of an episode by its name, the keys within its space, and the Box that it is of.
 ReadArray = Callable[[str, Keys, Box | None], NDArray[Any]]
+Infos = Mapping[str, NDArray[Any]]
+# Reads those of the named infos that an episode has.
+ReadInfos = Callable[[Sequence[str]], Infos]
 # How Arrow's files begin; what follows is its stream format.
 _MAGIC = b"ARROW1\0\0"
 
@@ -46,12 +49,14 @@ class StoredEpisode:
         episode: Its observations, actions and end.
         rewards: The rewards that it has, shape (T,).
         early_end: The first step before the last one that is marked as an end, if any.
+        infos: Those that were asked for and that it has.
     """
 
     index: int
     episode: LoggedEpisode
     rewards: NDArray[np.floating[Any]]
     early_end: int | None = None
+    infos: Infos = field(default_factory=dict)
 
 
 class EpisodeReader:
@@ -61,6 +66,7 @@ class EpisodeReader:
         data_path: Its data folder, absolute.
         where: The dataset's name, for messages.
         bounds_matter: As for `read_metadata`.
+        infos: Names of infos, numbers each, to be read of the episodes that have them.
 
     Attributes:
         metadata: What is known of it beforehand.
@@ -71,8 +77,15 @@ class EpisodeReader:
             an array is damaged or not of the shape of its space.
     """
 
-    def __init__(self, data_path: Path, where: str, *, bounds_matter: bool = True) -> None:
-        self.where = where
+    def __init__(
+        self,
+        data_path: Path,
+        where: str,
+        *,
+        bounds_matter: bool = True,
+        infos: Sequence[str] = (),
+    ) -> None:
+        self.where, self._infos = where, infos
         self.metadata = read_metadata(data_path, where, bounds_matter=bounds_matter)
         self._data_path = data_path
         self._spaces = self.metadata.observation_space, self.metadata.action_space
@@ -90,19 +103,21 @@ class EpisodeReader:
 
     def _episodes(self) -> Iterator[StoredEpisode]:
         try:
-            for index, read in enumerate(self._stored()):
-                yield self._episode(index, read)
+            for index, (read, read_infos) in enumerate(self._stored()):
+                infos = read_infos(self._infos) if self._infos else {}
+                yield self._episode(index, read, infos)
         except (DatasetError, *UNREADABLE, pa.ArrowException) as cause:
             raise DatasetError(
                 f"{self.where}: not a readable Minari dataset: {one_line(cause)}"
             ) from cause
 
-    def _stored(self) -> Iterator[ReadArray]:
-        """Yield for each episode what reads its arrays."""
+    def _stored(self) -> Iterator[tuple[ReadArray, ReadInfos]]:
+        """Yield for each episode what reads its arrays, and what its infos."""
         budget = MemoryBudget()
         if self.metadata.data_format != "hdf5":
             for index in range(self.metadata.total_episodes):
-                yield _arrow_reader(self._data_path, str(index), self.metadata.data_format, budget)
+                place = self._data_path, str(index), self.metadata.data_format, budget
+                yield arrow_reader(*place), partial(_arrow_infos, *place)
             return
         path = file_within(self._data_path, HDF5_FILE, DatasetError)
         budget.add_file(path)
@@ -111,9 +126,10 @@ class EpisodeReader:
                 for index in range(
                     first, min(first + EPISODES_A_FILE, self.metadata.total_episodes)
                 ):
-                    yield partial(_read_hdf5, file, f"episode_{index}")
+                    name = f"episode_{index}"
+                    yield partial(_read_hdf5, file, name), partial(_hdf5_infos, file, name)
 
-    def _episode(self, index: int, read: ReadArray) -> StoredEpisode:
+    def _episode(self, index: int, read: ReadArray, infos: Infos) -> StoredEpisode:
         rewards, terminations, truncations = (read(flag, (), None) for flag in FLAGS)
         length = len(rewards)
         observation_space, action_space = self._spaces
@@ -130,7 +146,8 @@ class EpisodeReader:
             terminated=terminated,
             truncated=not terminated,
         )
-        return StoredEpisode(index, episode, rewards, int(early[0]) if len(early) else None)
+        early_end = int(early[0]) if len(early) else None
+        return StoredEpisode(index, episode, rewards, early_end, infos)
 
     def _flat(
         self, name: str, index: int, space: Space[Any], read: ReadArray, length: int
@@ -158,6 +175,64 @@ def _read_hdf5(
 ) -> NDArray[Any]:
     names = (key if isinstance(key, str) else f"_index_{key}" for key in path)
     return file.array(episode, name, *names)
+
+
+def _hdf5_infos(file: Hdf5File, episode: str, names: Sequence[str]) -> Infos:
+    if not file.has(episode, "infos"):
+        return {}
+    there = [name for name in names if file.has(episode, "infos", name)]
+    return {name: file.array(episode, "infos", name) for name in there}
+
+
+def _arrow_infos(
+    folder: Path, episode: str, data_format: str, budget: MemoryBudget, names: Sequence[str]
+) -> Infos:
+    infos = read_arrow_infos(folder, episode, data_format, budget)
+    return {name: infos[name] for name in names if isinstance(infos.get(name), np.ndarray)}
+
+
+def read_arrow_infos(
+    folder: Path, episode: str, data_format: str, budget: MemoryBudget
+) -> dict[str, Any]:
+    """Read all infos of an episode that is stored as Arrow or Parquet.
+
+    Args:
+        folder: The dataset's data folder.
+        episode: The episode's folder in it.
+        data_format: ``arrow`` or ``parquet``.
+        budget: What they may still take.
+
+    Returns:
+        Arrays, lists of texts and mappings of such, by name; Minari pads them to as many rows as
+        there are observations.
+
+    Raises:
+        DatasetError: If a file is missing, or announces more than it explains.
+        ValueError: If one of them is of another kind.
+    """
+    files = episode_files(folder, episode, data_format)
+    tables = [read_table(file, data_format, budget, ("infos",)) for file in files]
+    if "infos" not in tables[0].column_names:
+        return {}
+    table = pa.concat_tables(tables)
+    table.validate(full=True)
+    found = _info(table["infos"].combine_chunks(), table.schema.field("infos"))
+    if not isinstance(found, dict):
+        raise ValueError(f"'infos' is {table.schema.field('infos').type}, not a struct")
+    return found
+
+
+def _info(column: pa.Array, described: pa.Field) -> Any:
+    kind = column.type
+    if pa.types.is_struct(kind) and not column.null_count:
+        return {part.name: _info(column.field(i), part) for i, part in enumerate(kind)}
+    if pa.types.is_fixed_size_list(kind) and not column.null_count:
+        shape = (described.metadata or {}).get(b"shape", str(kind.list_size).encode()).split(b",")
+        values = _numbers(column.flatten(), described.name)
+        return values.reshape(len(column), *(int(length) for length in shape if length))
+    if pa.types.is_string(kind) and not column.null_count:
+        return column.to_pylist()
+    return _numbers(column, described.name)
 
 
 def episode_files(folder: Path, name: str, data_format: str) -> list[Path]:
@@ -204,7 +279,7 @@ def read_table(
     return _read_arrow(path, columns)
 
 
-def _arrow_reader(folder: Path, name: str, data_format: str, budget: MemoryBudget) -> ReadArray:
+def arrow_reader(folder: Path, name: str, data_format: str, budget: MemoryBudget) -> ReadArray:
     """Read one episode, without its infos, and return what finds its arrays.
 
     Minari's own reader takes the first record batch for the whole episode, so that it loses all
@@ -250,7 +325,11 @@ def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
             )
         batches.append(pa.ipc.read_record_batch(message, schema))
     table = pa.Table.from_batches(batches, schema)
-    return table if columns is None else table.select(columns)
+    return (
+        table
+        if columns is None
+        else table.select([each for each in columns if each in table.column_names])
+    )
 
 
 def _is_compressed(message: pa.Message) -> bool:
