@@ -24,8 +24,9 @@ import torch
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from dql_core.config import DataConfig, RunConfig, TrainConfig
+from dql_core.config import RunConfig, TrainConfig
 from dql_core.data.dataset import load_dataset
+from dql_core.data_config import DataConfig
 from dql_core.training.loop import train
 
 OBSERVATION_SIZE, ACTION_SIZE = 17, 6

@@ -18,15 +18,15 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, model_validator
 
+from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
 from dql_core.presets import PresetName, with_preset, without_retired_keys
 from dql_core.runtime.policy import Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
-# Far beyond what is of use, and within what a computer can do: a configuration may be somebody
-# else's, in a run or a bundle.
-MAX_COUNT = 1_000_000
+# Far beyond what is of use, and within what a computer can do, as `MAX_COUNT`: a configuration may
+# be somebody else's, in a run or a bundle.
 MAX_STEPS = 10**12
 MAX_WIDTH, MAX_DEPTH = 16_384, 64
 MAX_DIFFUSION_STEPS = 10_000
@@ -69,38 +69,6 @@ class RunConfig(StrictModel):
     num_threads: int = Field(default=0, ge=0, le=1024)
     execution: Literal["auto", "eager", "compiled"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-
-
-class DataConfig(StrictModel):
-    """What is learned from and how it is prepared.
-
-    Attributes:
-        dataset: Folder or Minari id, or a list of several whose fields mean the same;
-            ``--dataset`` overrides it.
-        normalize_observations: Standardise observations; the paper's code uses them raw.
-        reward_transform: One of the paper's reward tunings, before `reward_scale`.
-        reward_boundaries: What ends a return in ``iql_locomotion``: every ``episode`` end, or a
-            ``termination`` only, as in the paper's code, where time limits run on.
-        reward_scale: Every reward is multiplied by it.
-        n_step: Rewards summed before the bootstrap; 1 in the paper.
-        out_of_bounds: What to do with actions beyond the bounds of the spec.
-    """
-
-    dataset: str | tuple[str, ...] = ""
-    normalize_observations: bool = True
-    reward_transform: Literal[
-        "none", "normalize", "iql_locomotion", "iql_antmaze", "cql_antmaze", "antmaze"
-    ] = "none"
-    reward_boundaries: Literal["episode", "termination"] = "episode"
-    reward_scale: float = Field(default=1.0, gt=0)
-    n_step: int = Field(default=10, ge=1, le=MAX_COUNT)
-    out_of_bounds: Literal["refuse", "clip"] = "refuse"
-
-    @property
-    def datasets(self) -> tuple[str, ...]:
-        """All that is learned from; empty if nothing is named."""
-        named = (self.dataset,) if isinstance(self.dataset, str) else self.dataset
-        return tuple(name for name in named if name)
 
 
 class DiffusionConfig(StrictModel):
@@ -349,6 +317,7 @@ class TrainConfig(StrictModel):
     preset: PresetName | None = None
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
+    init: InitConfig = InitConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
     policy: PolicyConfig = PolicyConfig()
     critic: CriticConfig = CriticConfig()
@@ -460,6 +429,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """
     document = read_yaml(path, ConfigError)
     return _overridden(document, parse(document, TrainConfig, str(path), ConfigError), overrides)
+
+
+def changed_config(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+    """Return ``config`` with ``section.key=value`` overrides applied to it.
+
+    Raises:
+        ConfigError: As `load_config` does.
+    """
+    return _overridden(config.model_dump(mode="json"), config, overrides)
 
 
 def stated_config(overrides: Sequence[str]) -> TrainConfig:

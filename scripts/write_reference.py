@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from dql_core import rewards
 from dql_core.config import TrainConfig
+from dql_core.data_config import InfoName, Weight
 from dql_core.presets import PRESETS
 from dql_core.spec import FieldSpec, LoggedEpisode, PolicySpec
 
@@ -39,7 +40,8 @@ differs. `--set section.key=value` overrides one. An unknown key, or a value out
 refused. What a healthy run looks like: [reading a training run](../explanation/training.md). Why
 some defaults differ from the paper's code: [deviations](../explanation/deviations.md).
 
-This page is written by `python scripts/write_reference.py` from `dql_core/config.py`.
+This page is written by `python scripts/write_reference.py` from `dql_core/config.py` and
+`dql_core/data_config.py`.
 
 ## Top level
 
@@ -71,6 +73,8 @@ This page is written by `python scripts/write_reference.py` from `dql_core/spec.
 """
 _KINDS: dict[Any, str] = {bool: "true, false", int: "integer", float: "number", str: "text"}
 _KINDS[tuple[str, ...]] = "list of texts"
+_KINDS[tuple[Weight, ...]] = "list of numbers above 0"
+_KINDS[dict[InfoName, Weight]] = "mapping of names to numbers above 0"
 _YIELDS_REWARDS = ("distance_to_goal", "action_cost", "success_bonus", "joint_limit_penalty")
 _YIELDS_FLAGS = ("within_distance", "outside_bounds")
 
@@ -110,7 +114,8 @@ def _section(name: str, model: type[BaseModel]) -> Iterator[str]:
 
 
 def _row(key: str, field: FieldInfo, meaning: str) -> str:
-    cells = f"`{key}`", _values(field), f"`{_yaml(field.default)}`", meaning.replace("|", "\\|")
+    default = _yaml(field.get_default(call_default_factory=True))
+    cells = f"`{key}`", _values(field), f"`{default}`", meaning.replace("|", "\\|")
     return f"| {' | '.join(cells)} |"
 
 
@@ -148,6 +153,8 @@ def _yaml(value: Any) -> str:
     """Return a value as it stands in a yaml file."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, tuple):
+        return str(list(value))
     return "''" if value == "" else str(value)
 
 

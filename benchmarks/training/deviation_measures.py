@@ -27,10 +27,11 @@ from dql_core.algo.critics import Critics, Targets
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.algo.optimizer import Optimizer
 from dql_core.algo.policy_graph import policy_graph
-from dql_core.config import DataConfig, TrainConfig, ValidationConfig
+from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import fit_rewards
 from dql_core.data.transitions import Batch
+from dql_core.data_config import DataConfig
 from dql_core.errors import DatasetError
 from dql_core.training.validation import best_offline
 from examples import bandit

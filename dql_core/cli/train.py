@@ -23,12 +23,14 @@ from rich.table import Column, Table
 
 from dql_core.cli.console import new_folder, plain_table
 from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
-from dql_core.config import TrainConfig, load_config, stated_config
+from dql_core.config import TrainConfig, changed_config, load_config, stated_config
 from dql_core.data.dataset import LoadedDataset, load_datasets
+from dql_core.data_config import DataConfig, InitConfig
 from dql_core.errors import ConfigError, DqlError
 from dql_core.files import write_text
 from dql_core.process import INTERRUPTED, log_lines
 from dql_core.training.derived import DERIVED_FILE, derive
+from dql_core.training.initial import config_of
 from dql_core.training.loop import train as run_training
 from dql_core.training.multi_seed import (
     SUMMARY_FILE,
@@ -100,6 +102,18 @@ def train(
             "thread, in OUT/seed-0 and so on; ends with the means over the seeds.",
         ),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--init-from",
+            metavar="RUN",
+            help="Begin with the weights of this run's last checkpoint, or of this checkpoint, "
+            "instead of random ones; overrides init.run. Without CONFIG, all settings but those "
+            "of the data are RUN's. Observations are normalised as there, or by the new data "
+            "with --set init.normalizer=refitted; data.ratio and data.weights mix old data and "
+            "new.",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -121,7 +135,8 @@ def train(
 
     'tensorboard --logdir OUT' shows the curves.
     """
-    request = Request(config, tuple(dataset or ()), eval_env, tuple(overrides or ()))
+    said = config, tuple(dataset or ()), eval_env, tuple(overrides or ())
+    request = Request(*said, init_from)
     console = Terminal()
     if resume is not None:
         if out is not None:
@@ -144,10 +159,10 @@ def _train_new(request: Request, out: Path | None, seeds: str | None, console: T
     )
     require_new(folder)
     dataset = None
-    if request.config is None:
+    if request.config is None and request.init_from is None:
         # Several seeds load it again, each in a process of its own, and report then.
         with log_lines(ConsoleLines(console) if wanted is None else logging.NullHandler()):
-            dataset = load_datasets(config.data.datasets)
+            dataset = load_datasets(config.data.datasets, tuple(config.data.weights))
         config, files = _derived(dataset, config, folder, console)
     if wanted is None:
         _train_one(config, folder, console, files=files, dataset=dataset)
@@ -199,22 +214,34 @@ class Request:
         datasets: Folders or Minari ids, instead of the file's.
         eval_env: Gymnasium id, instead of the file's.
         overrides: ``section.key=value`` each.
+        init_from: Run to begin with, instead of the file's.
     """
 
-    config: Path | None
-    datasets: tuple[str, ...]
-    eval_env: str | None
-    overrides: tuple[str, ...]
+    config: Path | None = None
+    datasets: tuple[str, ...] = ()
+    eval_env: str | None = None
+    overrides: tuple[str, ...] = ()
+    init_from: Path | None = None
 
 
 def settings(request: Request) -> TrainConfig:
     """Return the configuration of a new run; without a file, what the command line states.
 
+    Where that names a run to begin with, the rest is as it was there.
+
     Raises:
+        CheckpointError: If there is no such run.
         ConfigError: If it is wrong, or neither a file nor a dataset is named.
     """
     if request.config is not None:
         config = load_config(request.config, request.overrides)
+    elif request.init_from is not None:
+        if any(each.startswith("preset=") for each in request.overrides):
+            raise ConfigError(
+                f"--set preset: {request.init_from} has settled its keys: set them one by one, or "
+                f"give a CONFIG"
+            )
+        config = changed_config(_but_for_data(config_of(request.init_from)), request.overrides)
     else:
         config = stated_config(request.overrides)
     sources = [_found_again(source) for source in request.datasets or config.data.datasets]
@@ -224,14 +251,29 @@ def settings(request: Request) -> TrainConfig:
         )
     data = config.data.model_copy(update={"dataset": _one_or_several(sources)})
     config = config.model_copy(update={"data": data})
+    if begins_with := str(request.init_from or config.init.run):
+        init = config.init.model_copy(update={"run": _found_again(begins_with)})
+        config = config.model_copy(update={"init": init})
     if request.eval_env is None:
         return config
     evaluation = config.evaluation.model_copy(update={"env": request.eval_env})
     return config.model_copy(update={"evaluation": evaluation})
 
 
+def _but_for_data(config: TrainConfig) -> TrainConfig:
+    """Return the settings of another run, without what they were for.
+
+    It may be somebody else's: its environment, which may name code, is left out as well.
+    """
+    usual = DataConfig()
+    data = {name: getattr(usual, name) for name in ("dataset", "ratio", "weights")}
+    parts = {"data": config.data.model_copy(update=data), "init": InitConfig()}
+    evaluation = config.evaluation.model_copy(update={"env": ""})
+    return config.model_copy(update={**parts, "evaluation": evaluation})
+
+
 def _found_again(source: str) -> str:
-    """Name a dataset so that the run finds it again from any other folder."""
+    """Name a dataset or run so that the run finds it again from any other folder."""
     return str(Path(source).resolve()) if Path(source).is_dir() else source
 
 
@@ -255,10 +297,10 @@ def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfi
     env = began.evaluation.env
     if request.config is not None:
         require_equal(folder, began, settings(request))
-    elif request not in (Request(None, (), None, ()), Request(None, (), env, ())):
+    elif request not in (Request(), Request(eval_env=env)):
         raise ConfigError(
-            "--resume continues as the run began; leave --dataset, --eval-env and --set away, or "
-            "name its CONFIG as well"
+            "--resume continues as the run began; leave --dataset, --eval-env, --init-from and "
+            "--set away, or name its CONFIG as well"
         )
     elif ":" in env and request.eval_env is None:
         # A run may be somebody else's, and only what the user says may name code.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
+from dql_core.data.sampling import weight_findings
 from dql_core.errors import DatasetError
 from dql_core.normalize import divisors, smallest_step
 
@@ -53,6 +54,7 @@ def check_dataset(
     if config.data.normalize_observations:
         findings += _nearly_constant_observations(dataset)
     findings += _short_episodes(dataset, config)
+    findings += (Finding(*each) for each in weight_findings(dataset, config.data))
     if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
             raise DatasetError(

@@ -44,7 +44,9 @@ class Episode:
         rewards: Shape (T,); ``rewards[t]`` is what ``actions[t]`` earned.
         terminated: The task itself ended (success, crash): no value follows.
         truncated: Only the recording of the episode ended, as at a time limit.
-        infos: What else is known of each step, by name, shape (T,) each. It is written, not read.
+        infos: What else is known of each step, by name, shape (T,) each. Of a
+            dataset that was loaded, those that were asked for.
+        dataset: Number of its dataset, from 0, where several were loaded as one.
     """
 
     observations: NDArray[np.float32]
@@ -53,6 +55,7 @@ class Episode:
     terminated: bool
     truncated: bool
     infos: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    dataset: int = 0
 
     def __len__(self) -> int:
         """Number of transitions, T."""
@@ -126,7 +129,9 @@ def write_dataset(
             storage.update_episodes(group)
 
 
-def load_dataset(source: str | Path, *, bounds_matter: bool = True) -> LoadedDataset:
+def load_dataset(
+    source: str | Path, *, bounds_matter: bool = True, infos: Sequence[str] = ()
+) -> LoadedDataset:
     """Load a Minari dataset, stored as HDF5 or Arrow, into memory.
 
     Episodes without a transition are left out, and their number is logged.
@@ -134,13 +139,16 @@ def load_dataset(source: str | Path, *, bounds_matter: bool = True) -> LoadedDat
     Args:
         source: The folder that holds ``data/``, the data folder itself, or a Minari id.
         bounds_matter: Refuse an action space without finite bounds; else they become -1 and 1.
+        infos: Names of infos that are wanted of the episodes that have them.
 
     Raises:
         DatasetError: If there is no such dataset, it is damaged, or its spaces do not fit (see
             `spec_from_spaces`).
     """
     where = str(source)
-    reader = EpisodeReader(find_dataset(source).absolute(), where, bounds_matter=bounds_matter)
+    reader = EpisodeReader(
+        find_dataset(source).absolute(), where, bounds_matter=bounds_matter, infos=infos
+    )
     stored = [_episode(each, where) for each in reader]
     episodes = tuple(episode for episode in stored if len(episode))
     if not episodes:
@@ -150,7 +158,7 @@ def load_dataset(source: str | Path, *, bounds_matter: bool = True) -> LoadedDat
     return LoadedDataset(reader.metadata.spec, episodes, where, reader.metadata.document)
 
 
-def load_datasets(sources: Sequence[str | Path]) -> LoadedDataset:
+def load_datasets(sources: Sequence[str | Path], infos: Sequence[str] = ()) -> LoadedDataset:
     """Load one dataset or several, and join their episodes in this order.
 
     Their numbers must mean the same. Limits may differ, of which the looser ones hold, and so may
@@ -158,6 +166,7 @@ def load_datasets(sources: Sequence[str | Path]) -> LoadedDataset:
 
     Args:
         sources: At least one; see `load_dataset`.
+        infos: Likewise.
 
     Raises:
         DatasetError: If one cannot be read or is named twice.
@@ -167,8 +176,8 @@ def load_datasets(sources: Sequence[str | Path]) -> LoadedDataset:
     for place in places:
         if places.count(place) > 1:
             raise DatasetError(f"{place}: named twice; name each dataset once")
-    whole, *others = (load_dataset(source) for source in sources)
-    for other in others:
+    whole, *others = (load_dataset(source, infos=infos) for source in sources)
+    for number, other in enumerate(others, start=1):
         whole.spec.require_same_meaning(
             other.spec,
             f"dataset {whole.source}",
@@ -178,7 +187,8 @@ def load_datasets(sources: Sequence[str | Path]) -> LoadedDataset:
         whole = replace(
             whole,
             spec=whole.spec.joined(other.spec),
-            episodes=whole.episodes + other.episodes,
+            episodes=whole.episodes
+            + tuple(replace(episode, dataset=number) for episode in other.episodes),
             source=f"{whole.source} and {other.source}",
         )
     return whole
@@ -192,7 +202,12 @@ def _episode(stored: StoredEpisode, where: str) -> Episode:
             f"episode must end with its last transition"
         )
     ends = logged.terminated, logged.truncated
-    return Episode(logged.observations, logged.actions, stored.rewards, *ends)
+    # As Minari has them, the first row is the reset's.
+    infos = {
+        name: values[1:] if values.ndim and len(values) == length + 1 else values
+        for name, values in stored.infos.items()
+    }
+    return Episode(logged.observations, logged.actions, stored.rewards, *ends, infos)
 
 
 def _require_room(folder: Path, group: Sequence[EpisodeBuffer]) -> None:

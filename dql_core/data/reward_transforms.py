@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.config import DataConfig
 from dql_core.data.dataset import LoadedDataset
+from dql_core.data_config import DataConfig
 from dql_core.errors import DatasetError
 
 Rewards = NDArray[np.floating[Any]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform
+from dql_core.data.sampling import Stratum
 from dql_core.errors import DatasetError
 from dql_core.normalize import Normalizer
 
@@ -134,24 +136,39 @@ class Batch:
 
 
 class BatchSampler:
-    """Draws uniformly with replacement; its generator's state is all there is to resume from.
+    """Draws with replacement; its generator's state is all there is to resume from.
+
+    Args:
+        table: What is drawn from.
+        batch_size: B.
+        generator: Source of the indices.
+        device: Where batches are to be.
+        strata: How often what is drawn; if there is none, all equally often.
 
     Attributes:
         generator: Source of the indices, on the CPU whatever the device is.
     """
 
     def __init__(
-        self, table: TransitionTable, batch_size: int, generator: torch.Generator, device: str
+        self,
+        table: TransitionTable,
+        batch_size: int,
+        generator: torch.Generator,
+        device: str,
+        strata: Sequence[Stratum] = (),
     ) -> None:
         """Bring ``table`` to ``device`` once; on the CPU its arrays are used as they are."""
         self.generator = generator
         self._batch_size = batch_size
+        self._strata = tuple(strata)
         self._table = {
             name: torch.as_tensor(array, device=device) for name, array in vars(table).items()
         }
 
     def draw(self) -> Batch:
         """Draw the next batch."""
+        if self._strata:
+            return self.take(torch.cat([each.draw(self.generator) for each in self._strata]))
         count = len(self._table["rows"])
         return self.take(torch.randint(count, (self._batch_size,), generator=self.generator))
 

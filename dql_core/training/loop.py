@@ -17,6 +17,7 @@ from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
 from dql_core.training.divergence import ValueLimits
+from dql_core.training.initial import trained_on
 from dql_core.training.monitor import MetricsLog, Monitor
 from dql_core.training.preparation import (
     TrainingData,
@@ -82,7 +83,9 @@ def train(
     Raises:
         ConfigError: If ``out`` holds something already, or, to resume, a run that began with
             another configuration; if no dataset is named.
-        CheckpointError: If there is no run to resume, it is damaged, or its data changed.
+        CheckpointError: If there is no run to resume, it is damaged, or its data changed; if
+            there is none to begin with.
+        SpecMismatchError: If the run to begin with is of another robot.
         DatasetError: If the dataset cannot be learned from; nothing is written then.
         DqlError: If a loss is no number any more, or, where that is to stop the run, if the
             critics diverge.
@@ -152,8 +155,13 @@ def _start(
     require_meaningful_split(data, config.validation.held_out)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
-    create_run_folder(out, config, data, files)
-    return new_run(config, data.learned), data
+    run = new_run(config, data.learned)
+    if not config.init.run:
+        create_run_folder(out, config, data, files)
+        return run, data
+    run, origin = trained_on(run)
+    create_run_folder(out, config, data, files, (run, origin))
+    return run, data
 
 
 def _resume(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:

@@ -15,6 +15,7 @@ from dql_core.config import TrainConfig
 from dql_core.data.checks import Finding, check_dataset
 from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.data.reward_transforms import RewardTransform, fit_rewards
+from dql_core.data.sampling import make_strata, ratio_text, require_ratio
 from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.normalize import Normalizer
@@ -53,19 +54,21 @@ def load_training_data(config: TrainConfig, dataset: LoadedDataset | None = None
         dataset: The dataset, where it is loaded already.
 
     Raises:
-        ConfigError: If no dataset is named.
+        ConfigError: If no dataset is named, or data.ratio does not go with them.
         DatasetError: If it cannot be read or breaks a rule.
         SpecMismatchError: If several are named whose numbers mean different things.
     """
     if not config.data.datasets:
         raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
-    recorded = dataset or load_datasets(config.data.datasets)
+    require_ratio(config.data, config.run.batch_size)
+    recorded = dataset or load_datasets(config.data.datasets, tuple(config.data.weights))
     dataset, findings = check_dataset(recorded, config)
     for finding in findings:
         level = logging.WARNING if finding.is_warning else logging.INFO
         _logger.log(level, "data: %s", finding.text)
     seed = RunSeeds.derive(config.run.seed).held_out
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
+    make_strata(learned, config.data, config.run.batch_size)  # before anything is written
     return TrainingData(dataset, learned, held_out, findings)
 
 
@@ -128,7 +131,10 @@ def make_batches(run: Checkpoint, dataset: LoadedDataset) -> BatchSampler:
         n_step=config.data.n_step,
         discount=config.critic.discount,
     )
-    return BatchSampler(table, config.run.batch_size, run.batches, run.device)
+    strata = make_strata(dataset, config.data, config.run.batch_size)
+    if config.data.ratio:
+        _logger.info("data: %s", ratio_text(strata, config.data.datasets))
+    return BatchSampler(table, config.run.batch_size, run.batches, run.device, strata)
 
 
 def learned_rewards(config: TrainConfig, dataset: LoadedDataset) -> RewardTransform:

@@ -24,7 +24,7 @@ from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DamagedCheckpointError
 from dql_core.files import atomic_directory, require_free
 from dql_core.leftovers import remove_partial
-from dql_core.training.checkpoint import Checkpoint, load_exactly
+from dql_core.training.checkpoint import Checkpoint, load_exactly, save_checkpoint
 from dql_core.training.preparation import TrainingData, new_run, set_threads
 from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
@@ -54,7 +54,11 @@ def require_new(folder: Path) -> None:
 
 
 def create_run_folder(
-    folder: Path, config: TrainConfig, data: TrainingData, files: Mapping[str, str]
+    folder: Path,
+    config: TrainConfig,
+    data: TrainingData,
+    files: Mapping[str, str],
+    begun: tuple[Checkpoint, dict[str, Any]] | None = None,
 ) -> None:
     """Make ``folder`` and write ``config.yaml``, ``spec.json`` and ``run.json`` into it.
 
@@ -63,6 +67,8 @@ def create_run_folder(
         config: What is trained.
         data: What it is trained on.
         files: Further texts by the name of their file.
+        begun: A run that does not begin at random, and where it came from: it is saved as the
+            first checkpoint, so that the run resumes without what it came from.
 
     Raises:
         ConfigError: If the folder already holds something.
@@ -83,6 +89,9 @@ def create_run_folder(
         (new / CONFIG_FILE).write_text(config.to_yaml())
         for name, text in files.items():
             (new / name).write_text(text, encoding="utf-8")
+        if begun:
+            info["initialised_from"] = begun[1]
+            save_checkpoint(new, begun[0])
         write_run_info(new, config_hashes(new / CONFIG_FILE, config) | info)
 
 
@@ -123,10 +132,16 @@ def load_run(out: Path, config: TrainConfig, dataset: LoadedDataset) -> Checkpoi
         dataset: What it learns from.
 
     Raises:
-        CheckpointError: If no checkpoint is whole, or one is of an unknown format.
+        CheckpointError: If no checkpoint is whole, or one is of an unknown format; if there is
+            none of a run that did not begin at random.
     """
     steps = checkpoint_steps(out)
     if not steps:
+        if config.init.run:
+            raise CheckpointError(
+                f"{out}: the checkpoint with the weights that it began with is missing: restore "
+                f"{checkpoint_folder(out, 0)}, or train a new run"
+            )
         return new_run(config, dataset)
     set_threads(config)
     damage: DamagedCheckpointError | None = None
@@ -204,4 +219,6 @@ def fingerprint(dataset: LoadedDataset) -> str:
         for array in (episode.observations, episode.actions, episode.rewards):
             digest.update(np.ascontiguousarray(array).data)
         digest.update(f"{len(episode)} {episode.terminated}".encode())
+        for name, values in sorted(episode.infos.items()):  # those that weigh its steps
+            digest.update(name.encode() + np.ascontiguousarray(values).data)
     return digest.hexdigest()

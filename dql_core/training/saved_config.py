@@ -101,8 +101,10 @@ def _edit(run: Path, config: TrainConfig) -> str:
 
 def _first_difference(before: TrainConfig, now: TrainConfig) -> tuple[str, Any, Any] | None:
     """Return key and both values of the first difference."""
-    values = zip(_flat(before.model_dump()), _flat(now.model_dump()), strict=True)
-    return next(((key, was, now) for (key, was), (_, now) in values if was != now), None)
+    old, new = (dict(_flat(each.model_dump())) for each in (before, now))
+    keys = dict.fromkeys([*old, *new])  # of a mapping such as data.weights, each has its own
+    values = ((key, old.get(key), new.get(key)) for key in keys)
+    return next((each for each in values if each[1] != each[2]), None)
 
 
 def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ CORE_LAYERS = (
     {"errors", "leftovers", "streams"},
     {"documents", "process", "spec"},
     {"files", "normalize", "page", "presets", "strict_yaml"},
-    {"models", "rewards", "runtime"},
+    {"data_config", "models", "rewards", "runtime"},
     {"config", "sim"},
     {"data"},
     {"algo", "evaluation"},

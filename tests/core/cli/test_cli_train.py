@@ -101,7 +101,9 @@ def test_going_on_takes_no_other_settings(
     train(config_file, [str(tiny_dataset)], run)
     with pytest.raises(ConfigError, match=r"began with policy\.width=8 and cannot continue with"):
         train(config_file, [str(tiny_dataset)], None, ["policy.width=16"], resume=run)
-    with pytest.raises(ConfigError, match="leave --dataset, --eval-env and --set away"):
+    with pytest.raises(
+        ConfigError, match="leave --dataset, --eval-env, --init-from and --set away"
+    ):
         train(None, [str(tiny_dataset)], resume=run)
     with pytest.raises(ConfigError, match=r"--resume continues .*run; leave --out away"):
         train(None, None, tmp_path / "other", resume=run)

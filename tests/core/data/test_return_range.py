@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dql_core.config import DataConfig
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.return_range import Horizon, ReturnRange, possible_returns, recorded_returns
 from dql_core.data.reward_transforms import fit_rewards
+from dql_core.data_config import DataConfig
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec("cart", 10.0, (FieldSpec("x"),), (FieldSpec("push", "N", -4.0, 4.0),))

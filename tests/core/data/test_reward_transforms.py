@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from dql_core.config import DataConfig
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns, fit_rewards
+from dql_core.data_config import DataConfig
 from dql_core.errors import DatasetError
 from dql_core.spec import FieldSpec, PolicySpec
 

@@ -305,7 +305,9 @@ def test_a_resumed_run_imports_no_module_that_the_user_does_not_name(
     ):
         train_command(resume=run)
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(ConfigError, match="leave --dataset, --eval-env and --set away"):
+    with pytest.raises(
+        ConfigError, match="leave --dataset, --eval-env, --init-from and --set away"
+    ):
         train_command(resume=run, eval_env="other:E-v0")
     assert not (tmp_path / "ran").exists()
     with pytest.raises(ConfigError, match="environment 'evil_module:E-v0' cannot be made"):

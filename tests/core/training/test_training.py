@@ -12,8 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 )
 
 from dql_core.algo.noise import RunSeeds
-from dql_core.config import CriticConfig, DataConfig, PolicyConfig, RunConfig, TrainConfig
+from dql_core.config import CriticConfig, PolicyConfig, RunConfig, TrainConfig
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
+from dql_core.data_config import DataConfig
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.manifest import read_manifest
