@@ -265,8 +265,9 @@ class ValidationConfig(StrictModel):
     Attributes:
         rule: What makes a checkpoint ``best_offline``: the imitation loss since the checkpoint
             before (``bc_loss``, the paper's), the critics' error on held-out episodes
-            (``td_error``, which is small, too, before they have learned anything), or the distance
-            of their values from the returns there (``value_error``).
+            (``td_error``, which is small, too, before they have learned anything), the distance
+            of their values from the returns there (``value_error``), or what `dql judge` says of
+            the checkpoint there, by a shorter fit (``judge``, which takes time at each).
         held_out: Share of the episodes kept from training to measure on.
         bc_loss_rank: Which checkpoint ``bc_loss`` takes: 0 has the smallest loss, 1 the next one
             (the paper's top_k).
@@ -280,7 +281,7 @@ class ValidationConfig(StrictModel):
             run; the checkpoint ``last_healthy`` is from before.
     """
 
-    rule: Literal["bc_loss", "td_error", "value_error"] = "bc_loss"
+    rule: Literal["bc_loss", "td_error", "value_error", "judge"] = "bc_loss"
     held_out: float = Field(default=0.0, ge=0, lt=1)
     bc_loss_rank: int = Field(default=0, ge=0)
     bc_loss_ranking: Literal["by_loss", "paper_code"] = "by_loss"
@@ -346,10 +347,10 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _rule_has_values_to_measure(self) -> TrainConfig:
-        if not self.learns_values and self.validation.rule != "bc_loss":
+        if not self.learns_values and self.validation.rule in {"td_error", "value_error"}:
             raise ValueError(
                 f"validation.rule: {self.validation.rule} is measured on values, which "
-                f"{self.agent} does not learn: use bc_loss"
+                f"{self.agent} does not learn: use judge or bc_loss"
             )
         return self
 

@@ -13,6 +13,7 @@ from dql_core.data.dataset import LoadedDataset
 from dql_core.data.return_range import Horizon, possible_returns, recorded_returns
 from dql_core.data.spaces import require_environment
 from dql_core.errors import OutputError
+from dql_core.evaluation.offline.recording import lay_out
 from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
@@ -153,6 +154,8 @@ def _start(
     require_new(out)
     data = load_training_data(config, dataset)
     require_meaningful_split(data, config.validation.held_out)
+    if data.held_out and config.validation.rule == "judge":
+        lay_out(data.held_out, config.critic.discount)  # refuses what nothing can be judged by
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
     run = new_run(config, data.learned)

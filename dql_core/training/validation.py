@@ -22,7 +22,10 @@ from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform, discounted_returns
 from dql_core.data.transitions import Batch, BatchSampler, make_transitions
-from dql_core.errors import CheckpointError
+from dql_core.errors import CheckpointError, counted
+from dql_core.evaluation.offline.fitted_q import FittingSettings
+from dql_core.evaluation.offline.judging import Candidate, estimate_worths, finite
+from dql_core.evaluation.offline.verdict import WORDS
 from dql_core.evaluation.rollout import ParallelRollouts
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.files import write_text
@@ -47,6 +50,8 @@ _logger = logging.getLogger(__name__)
 # More transitions would sharpen the errors little and take time from every checkpoint.
 MAX_TRANSITIONS = 10_000
 ROWS_AT_ONCE = 1024
+# Of a checkpoint during the training; `dql judge` spends more.
+QUICK_FIT = FittingSettings(warm_up=1_000, updates=3_000, transitions=4_000)
 Record = Mapping[str, Any]
 
 
@@ -63,6 +68,7 @@ class CheckpointEvaluator:
     def __init__(self, out: Path, run: Checkpoint, data: TrainingData, log: MetricsLog) -> None:
         self._out, self._log = out, log
         self._held_out: HeldOut | None = None
+        self._judged_by = data.held_out if run.config.validation.rule == "judge" else None
         if data.held_out:
             rewards = learned_rewards(run.config, data.learned)
             self._held_out = HeldOut(
@@ -108,6 +114,8 @@ class CheckpointEvaluator:
         if self._held_out:
             record |= self._held_out.measure(run.agent)
             record["measured_on"] = self._held_out.size
+        if self._judged_by:
+            record["judged"] = judge_checkpoint(run, self._judged_by)
         record |= self._action_bounds.measure(run)
         if self._rollouts:
             result = self._rollouts.run(run.policy(), stop)
@@ -120,10 +128,43 @@ class CheckpointEvaluator:
 def _curves(record: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of a record that are worth a curve, by name."""
     curves = {name: record[name] for name in record if name.startswith("held_out")}
+    if (floor := record.get("judged", {}).get("floor")) is not None:
+        curves["judged_floor"] = floor
     for name in ("mean_return", "success_rate"):
         if name in record.get("online", {}):
             curves[f"online_{name}"] = record["online"][name]
     return curves | {name: record[name] for name in AT_BOUNDS if name in record}
+
+
+def judge_checkpoint(run: Checkpoint, held_out: LoadedDataset) -> dict[str, Any]:
+    """Judge a checkpoint by fitted Q evaluation, as `dql judge` does with a longer fit.
+
+    Args:
+        run: The run at that checkpoint.
+        held_out: Episodes that it did not learn from. All checkpoints are judged with equal
+            networks and batches.
+
+    Returns:
+        The ``verdict``, the ``value`` with its interval, its ``difference`` from what was
+        recorded, the ``floor`` that one can count on of it, the ``far_share``, and the ``doubts``
+        for which there is none of these.
+    """
+    policy = run.policy()
+    candidate = Candidate(
+        name=checkpoint_name(run.step),
+        policy=policy,
+        spec=run.spec,
+        num_candidates=policy.choice.num_candidates,
+        statistics=None,
+        facts={},
+    )
+    seed = RunSeeds.derive(run.config.run.seed).held_out
+    discount = run.config.critic.discount
+    (worth,) = estimate_worths([candidate], held_out, discount, QUICK_FIT, seed).policies
+    found = worth.to_json()
+    kept = ("verdict", "value", "difference", "far_share", "doubts")
+    judged: dict[str, Any] = finite({key: found[key] for key in kept} | {"floor": worth.floor})
+    return judged
 
 
 class HeldOut:
@@ -248,7 +289,7 @@ class Best:
 
     Attributes:
         step: Its step.
-        rule: What decides: ``bc_loss``, ``td_error``, ``value_error`` or ``mean_return``.
+        rule: What decides: one of `ValidationConfig.rule`, or ``mean_return``.
         criterion: The same in words.
         value: The criterion's value at the checkpoint.
     """
@@ -294,10 +335,13 @@ def best_offline(records: Sequence[Record], config: ValidationConfig) -> Best | 
     """Choose by what was measured of each checkpoint, in their order, without an environment.
 
     Returns:
-        None if there is no record, or ``bc_loss_rank`` asks for more than there are.
+        None if there is no record, ``bc_loss_rank`` asks for more than there are, or ``judge``
+        had no verdict on any.
     """
     if config.rule == "bc_loss":
         return _by_imitation(records, config)
+    if config.rule == "judge":
+        return _by_judgement(records)
     key, criterion = {
         "td_error": ("held_out_td_error", "error of the critics"),
         "value_error": ("held_out_value_error", "distance of values from returns"),
@@ -309,8 +353,8 @@ def best_offline(records: Sequence[Record], config: ValidationConfig) -> Best | 
     where = "held-out episodes"
     if size:
         where = f"{size['transitions']} transitions of {size['episodes']} held-out episodes"
-    among = f"among {len(records)} checkpoints" if len(records) > 1 else "the only checkpoint"
-    return Best(best["step"], config.rule, f"smallest {criterion} on {where}, {among}", best[key])
+    smallest = f"smallest {criterion} on {where}, {_among(records)}"
+    return Best(best["step"], config.rule, smallest, best[key])
 
 
 def best_online(records: Sequence[Record], env: str) -> Best | None:
@@ -324,6 +368,27 @@ def best_online(records: Sequence[Record], env: str) -> Best | None:
     return Best(best["step"], "mean_return", criterion, online["mean_return"])
 
 
+def _by_judgement(records: Sequence[Record]) -> Best | None:
+    """Choose the largest value that one can count on, among those that have one."""
+    able = [record for record in records if record["judged"]["floor"] is not None]
+    if not able:
+        return None
+    best = max(able, key=lambda record: float(record["judged"]["floor"]))
+    judged, size = best["judged"], best["measured_on"]
+    criterion = (
+        f"largest value that one can count on, {judged['floor']:+.4g} beside what was recorded "
+        f"({WORDS[judged['verdict']]}), by fitted Q evaluation on {size['episodes']} held-out "
+        f"episodes, {_among(able)}"
+    )
+    if missing := len(records) - len(able):
+        criterion += f"; {counted(missing, 'checkpoint')} more had no verdict"
+    return Best(best["step"], "judge", criterion, judged["floor"])
+
+
+def _among(records: Sequence[Record]) -> str:
+    return f"among {len(records)} checkpoints" if len(records) > 1 else "the only checkpoint"
+
+
 def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best | None:
     """Choose as the paper does, or as its code does (`main.py`, --ms offline)."""
     rank = config.bc_loss_rank
@@ -332,10 +397,9 @@ def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best |
     order = np.argsort([record["imitation"] for record in records], kind="stable")
     index = int(order[rank])
     place = "smallest" if rank == 0 else f"number {rank + 1} from the smallest"
-    among = f"among {len(records)} checkpoints" if len(records) > 1 else "the only checkpoint"
     criterion = (
         f"{place} imitation loss on the training data, the mean of the updates since the "
-        f"checkpoint before, {among}; no held-out data"
+        f"checkpoint before, {_among(records)}; no held-out data"
     )
     if config.bc_loss_ranking == "paper_code":
         index = int(np.flatnonzero(order == rank)[0])

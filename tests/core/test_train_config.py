@@ -110,7 +110,9 @@ def test_only_all_overrides_together_must_fit(config_file: Path) -> None:
     assert load_config(config_file, together).validation.rule == "td_error"
     with pytest.raises(ConfigError, match=r"--set validation.rule=td_error: .*set held_out"):
         load_config(config_file, together[:1])
-    with pytest.raises(ConfigError, match="which diffusion_bc does not learn: use bc_loss"):
+    with pytest.raises(
+        ConfigError, match="which diffusion_bc does not learn: use judge or bc_loss"
+    ):
         load_config(config_file, [*together, "agent=diffusion_bc"])
 
 

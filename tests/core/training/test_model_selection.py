@@ -1,6 +1,7 @@
 """Which checkpoint is called the best, and what it is judged by."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,21 @@ from dql_core.cli.train import best_lines
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.data.reward_transforms import RewardTransform
-from dql_core.errors import CheckpointError
+from dql_core.errors import CheckpointError, DatasetError
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.preparation import load_training_data, make_batches, new_run
-from dql_core.training.run_files import find_checkpoint
-from dql_core.training.validation import HeldOut, best_offline, best_online
+from dql_core.training.run_files import VALIDATION_FILE, find_checkpoint, read_records
+from dql_core.training.validation import (
+    QUICK_FIT,
+    HeldOut,
+    best_offline,
+    best_online,
+    judge_checkpoint,
+)
 
 SPEC = PolicySpec(
     "cart", 10.0, (FieldSpec("x"), FieldSpec("v")), (FieldSpec("push", "N", -4.0, 4.0),)
@@ -323,3 +330,82 @@ def test_a_damaged_list_of_the_best_is_one_line(tmp_path: Path) -> None:
         CheckpointError, match=r"'best_offline' checkpoint of .* is missing; use 'last'"
     ):
         find_checkpoint(tmp_path, "best_offline")
+
+
+def follow_dataset(folder: Path) -> Path:
+    """Actions that follow the first observation, more or less, which is what earns."""
+    rng = np.random.default_rng(0)
+    episodes = []
+    for _ in range(60):
+        observations = rng.uniform(-1.0, 1.0, (11, 2)).astype(np.float32)
+        wanted = 3.0 * observations[:-1, :1]
+        actions = np.clip(wanted + rng.normal(size=(10, 1)), -4.0, 4.0).astype(np.float32)
+        rewards = -np.abs(actions - wanted)[:, 0]
+        episodes.append(Episode(observations, actions, rewards, True, False))
+    write_dataset(folder, episodes, SPEC)
+    return folder
+
+
+def test_the_judge_prefers_what_has_learned_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorter = replace(QUICK_FIT, warm_up=300, updates=600)
+    monkeypatch.setattr("dql_core.training.validation.QUICK_FIT", shorter)
+    config = make_config(
+        agent="diffusion_bc",
+        run={"steps": 3000, "batch_size": 64, "log_every": 500, "checkpoint_every": 1500},
+        data={"dataset": str(follow_dataset(tmp_path / "follow"))},
+        policy={"width": 32, "learning_rate": 3e-3},
+        validation={"rule": "judge", "held_out": 0.3},
+    )
+    untrained = new_run(config, (data := load_training_data(config)).learned)
+    assert data.held_out is not None
+    early = judge_checkpoint(untrained, data.held_out)
+    train(config, tmp_path / "run")
+    best = json.loads((tmp_path / "run" / "best.json").read_text())["best_offline"]
+    records = read_records(tmp_path / "run" / VALIDATION_FILE)
+    floors = [record["judged"]["floor"] for record in records]
+    # Either its values are seen to be lower, or they cannot be told.
+    assert early["floor"] is None or early["floor"] < min(floors) - 1.0
+    assert (best["rule"], best["value"]) == ("judge", max(floors))
+    assert best["step"] == records[int(np.argmax(floors))]["step"]
+    assert (
+        "by fitted Q evaluation on 18 held-out episodes, among 2 checkpoints"
+        in (best["criterion"])
+    )
+
+
+def test_a_checkpoint_without_a_verdict_is_not_the_best() -> None:
+    config = ValidationConfig(rule="judge", held_out=0.5)
+    measured: list[dict[str, Any]] = [
+        {
+            "step": step,
+            "measured_on": {"transitions": 90, "episodes": 9},
+            "judged": {"floor": floor, "verdict": verdict},
+        }
+        for step, floor, verdict in (
+            (5, -1.0, "worse"),
+            (10, None, "no verdict"),
+            (15, 0.5, "not distinguishable"),
+        )
+    ]
+    best = best_offline(measured, config)
+    assert best is not None
+    assert best.step == 15
+    assert best.criterion.endswith("among 2 checkpoints; 1 checkpoint more had no verdict")
+    assert best_offline(measured[1:2], config) is None
+
+
+def test_episodes_by_which_nothing_can_be_judged_are_refused_before_training(
+    tmp_path: Path,
+) -> None:
+    episodes = [replace(each, rewards=0 * each.rewards) for each in make_dataset().episodes]
+    write_dataset(tmp_path / "zero", episodes, SPEC)
+    config = make_config(
+        agent="diffusion_bc",
+        data={"dataset": str(tmp_path / "zero")},
+        validation={"rule": "judge", "held_out": 0.5},
+    )
+    with pytest.raises(DatasetError, match="every reward is 0"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
