@@ -134,7 +134,7 @@ def test_a_switch_that_cannot_be_read_changes_nothing_and_is_told(make: Make) ->
 @pytest.mark.parametrize(
     ("rule", "kind", "value", "told"),
     [
-        ({"path": "buttons"}, JOY, [0, 1], "joy: 'buttons' is a ndarray, no flag"),
+        ({"path": "buttons"}, JOY, [0, 1], "joy: 'buttons' is an array of 2, no flag"),
         ({}, FLOAT, [np.nan], "joy: 'data' is nan, no flag"),
     ],
 )

@@ -444,7 +444,7 @@ def test_a_contract_of_poses_is_checked_shown_and_secured(
     assert "no frame 'tool1' (did you mean 'tool0'?)" in problem
     shown = dql("inspect", contract_file, cwd=tmp_path)
     assert "/tf: tool0 in map" in shown.stdout
-    assert "/tf_static: tool0 in map" in shown.stdout
+    assert "/tf_static:" in shown.stdout
     assert shown.returncode == 0
     untrained_bundle(tmp_path, contract_file)
     words = ("replay", "bundle", "bag", "--contract", "contract.yaml", "--out", "replayed")
