@@ -156,9 +156,11 @@ def test_what_a_command_leaves_out_is_told(robot: Robot, tmp_path: Path) -> None
     path = tmp_path / "odd.yaml"
     path.write_text(yaml.safe_dump(document))
     told: list[str] = []
-    robot.probe.node.create_subscription(
-        Log, "/rosout", lambda log: told.append(log.msg), reliable(100, latched=True)
-    )
+
+    def hear(log: Log) -> None:
+        told.append(log.msg)
+
+    robot.probe.node.create_subscription(Log, "/rosout", hear, reliable(100, latched=True))
     robot.run("tests.ros.nodes.scripted_policy_node", NODE, contract=str(path))
     assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
     words = "odd: each command has nothing in 'ns', 'id', 'type', 'action', "
