@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -55,6 +56,15 @@ def read_bounded(path: Path, limit: int, error: type[DqlError]) -> bytes:
     if is_larger or len(content) > limit:
         raise error(f"{path}: is larger than {limit:,} bytes, which is too large for its kind")
     return content
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def file_within(folder: Path, name: str, error: type[DqlError]) -> Path:

@@ -20,6 +20,7 @@ from minari.dataset.minari_storage import MinariStorage
 from numpy.typing import NDArray
 
 from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
+from dql_core.data.infos import of_steps, to_store
 from dql_core.data.metadata import SPEC_KEY
 from dql_core.errors import DatasetError, did_you_mean
 from dql_core.files import atomic_directory, require_room
@@ -202,11 +203,7 @@ def _episode(stored: StoredEpisode, where: str) -> Episode:
             f"episode must end with its last transition"
         )
     ends = logged.terminated, logged.truncated
-    # As Minari has them, the first row is the reset's.
-    infos = {
-        name: values[1:] if values.ndim and len(values) == length + 1 else values
-        for name, values in stored.infos.items()
-    }
+    infos = {name: of_steps(values, length) for name, values in stored.infos.items()}
     return Episode(logged.observations, logged.actions, stored.rewards, *ends, infos)
 
 
@@ -244,18 +241,10 @@ def _buffers(
             rewards=np.asarray(episode.rewards),
             terminations=ended[0],
             truncations=ended[1],
-            infos=_infos(episode),
+            infos={name: to_store(values) for name, values in episode.infos.items()} or None,
         )
     if index < 0:
         raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
-
-
-def _infos(episode: Episode) -> dict[str, NDArray[Any]] | None:
-    """As Minari's collector has them: with one more in front, which the reset would have given."""
-    return {
-        name: np.concatenate([np.zeros_like(values[:1]), values])
-        for name, values in episode.infos.items()
-    } or None
 
 
 def _require_shape(where: str, index: int, episode: Episode, spec: PolicySpec) -> None:

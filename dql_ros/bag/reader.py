@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -58,7 +57,6 @@ __all__ = [
     "LostSpan",
     "bags_within",
     "is_storage",
-    "sha256",
     "unreadable_remarks",
 ]
 
@@ -482,12 +480,3 @@ def unreadable_remarks(topics: Iterable[tuple[str, str, int, str]]) -> Iterator[
             f"{names} cannot be decoded; name a folder that has the package's .msg files, with "
             f"--msgs"
         )
-
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
+from dql_core.data.infos import INTERVENTION
+from dql_core.documents import file_sha256
 from dql_core.errors import BagError, DatasetError, DqlError
 from dql_core.files import write_text
-from dql_ros.bag.reader import Bag, sha256
+from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
 from dql_ros.convert.bag_episodes import BagSummary, read_bag_episodes
 from dql_ros.convert.bag_result import (
@@ -36,7 +38,6 @@ from dql_ros.convert.recorded_episode import (
     RecordedEpisode,
     SkippedSpan,
 )
-from dql_ros.convert.topic_decoders import INTERVENTION
 
 EPISODES = "episodes.npy"
 RESULT = "result.json"
@@ -152,7 +153,7 @@ class _Conversion:
         beyond, lowest, highest = zip(*self._actions, strict=True) if self._actions else ((),) * 3
         return BagResult(
             bag=str(bag.path),
-            files={file.name: sha256(file) for file in bag.files},
+            files={file.name: file_sha256(file) for file in bag.files},
             size_bytes=bag.size_bytes,
             start_ns=bag.start_ns,
             duration_s=self._since_start(bag.end_ns),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
+from dql_core.data.infos import INTERVENTION
 from dql_core.errors import BagError
 from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_predicate, load_rewards
@@ -24,7 +25,6 @@ from dql_ros.convert.recorded_episode import (
     SkippedSpan,
     too_short,
 )
-from dql_ros.convert.topic_decoders import INTERVENTION
 
 
 @dataclass(frozen=True)

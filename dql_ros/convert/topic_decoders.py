@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys.store import Typestore
 
+from dql_core.data.infos import INTERVENTION
 from dql_core.errors import BagError
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import is_service_event
@@ -37,8 +38,6 @@ from dql_ros.convert.columns import Times, are_numbers
 from dql_ros.convert.transforms import TransformJudge, TransformTopicDecoder
 from dql_ros.convert.values_seen import Unmatched, ValuesSeen
 
-# Of each step: whether the command was a person's.
-INTERVENTION = "intervention"
 _MAY_BE_SILENT = {"terminated", "truncated", "stop", "person", "switch", INTERVENTION}
 
 

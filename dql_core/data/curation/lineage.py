@@ -11,7 +11,7 @@ from typing import Any
 
 import dql_core
 from dql_core.data.metadata import LINEAGE_KEY, earlier_entries
-from dql_core.documents import file_within
+from dql_core.documents import file_sha256, file_within
 from dql_core.errors import DatasetError
 
 
@@ -48,8 +48,7 @@ def dataset_sha256(data_path: Path) -> str:
     lines = []
     for name in _names(data_path):
         path = file_within(data_path, name, DatasetError)
-        with path.open("rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  ./{name}\n")
+        lines.append(f"{file_sha256(path)}  ./{name}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.episode_reader import StoredEpisode
+from dql_core.data.infos import INTERVENTION, SUCCESS, of_steps
 from dql_core.errors import ConfigError, DatasetError
 
 # Infos by which episodes are chosen where a dataset has them.
-SUCCESS_INFO, INTERVENTION_INFO = "success", "intervention"
-CHOSEN_BY = (SUCCESS_INFO, INTERVENTION_INFO)
+CHOSEN_BY = (SUCCESS, INTERVENTION)
 Outcome = Literal["success", "failure", "unlabelled", "terminated", "truncated"]
 OF_LABELS: tuple[Outcome, ...] = ("success", "failure", "unlabelled")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -52,8 +52,8 @@ class EpisodeFacts:
             length=len(stored.rewards),
             earned=float(stored.rewards.sum(dtype=np.float64)),
             terminated=stored.episode.terminated,
-            success=_last(stored.infos.get(SUCCESS_INFO)),
-            intervention=_share(stored.infos.get(INTERVENTION_INFO), len(stored.rewards)),
+            success=_last(stored.infos.get(SUCCESS)),
+            intervention=_share(stored.infos.get(INTERVENTION), len(stored.rewards)),
         )
 
     def is_of(self, outcome: Outcome) -> bool:
@@ -67,15 +67,14 @@ class EpisodeFacts:
         }[outcome]
 
 
-def of_steps(values: NDArray[Any], length: int) -> NDArray[Any]:
-    """Return the rows of an info that belong to the steps of an episode.
+def of_each_step(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """Return one row a step of an info, which may also hold for the whole episode.
 
     Args:
-        values: One row a step, or one an observation, of which the first one belongs to the reset
-            (as in Minari), or what holds for the whole episode.
+        values: As stored.
         length: Number of steps, T.
     """
-    rows = values[1:] if values.ndim and len(values) == length + 1 else values
+    rows = of_steps(values, length)
     return rows if rows.ndim and len(rows) == length else np.full(length, values.reshape(-1)[-1])
 
 
@@ -88,7 +87,7 @@ def _last(values: NDArray[Any] | None) -> bool | None:
 def _share(values: NDArray[Any] | None, length: int) -> float | None:
     if values is None or not values.size or not length:
         return None
-    return float((of_steps(values, length) != 0).mean())
+    return float((of_each_step(values, length) != 0).mean())
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ class Rules:
     def _require_infos(self, episodes: Sequence[EpisodeFacts], where: str) -> None:
         if self.outcome in OF_LABELS and all(each.success is None for each in episodes):
             raise DatasetError(
-                f"{where}: no episode has the info '{SUCCESS_INFO}', by which --outcome "
+                f"{where}: no episode has the info '{SUCCESS}', by which --outcome "
                 f"{self.outcome} goes; choose by --outcome terminated or truncated, or by "
                 f"--min-return, or convert recordings whose outcome is labelled"
             )
@@ -170,7 +169,7 @@ class Rules:
         asked = next((name for name, limit in limits.items() if limit is not None), None)
         if asked and all(each.intervention is None for each in episodes):
             raise DatasetError(
-                f"{where}: no episode has the info '{INTERVENTION_INFO}', by which {asked} goes; "
+                f"{where}: no episode has the info '{INTERVENTION}', by which {asked} goes; "
                 f"choose by --episode, or convert recordings that say who commanded"
             )
 

@@ -6,7 +6,6 @@ Also from a Minari dataset to one with other action bounds.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from dql_core.data.importers.robomimic import read_robomimic
 from dql_core.data.importers.row_files import read_d3rlpy, read_d4rl
 from dql_core.data.metadata import NO_REWARDS_KEY, has_rewards
 from dql_core.data.spaces import make_env, spec_from_spaces
+from dql_core.documents import file_sha256
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
 
@@ -123,11 +123,7 @@ def import_file(
 def _hashes(files: Sequence[Path]) -> dict[str, str]:
     """Return the SHA-256 of each file by its name in the folder that holds all of them."""
     folder = Path(os.path.commonpath([file.parent for file in files]))
-    hashes = {}
-    for each in files:
-        with each.open("rb") as file:
-            hashes[str(each.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+    return {str(each.relative_to(folder)): file_sha256(each) for each in files}
 
 
 def _spec_of_env(env_id: str, content: FileContent, path: Path) -> PolicySpec:

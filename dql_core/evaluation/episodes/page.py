@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.curation.rules import (
-    INTERVENTION_INFO,
     EpisodeFacts,
     is_named,
     numbers_text,
-    of_steps,
+    of_each_step,
     parse_numbers,
     require_numbers,
 )
 from dql_core.data.episode_reader import StoredEpisode
+from dql_core.data.infos import INTERVENTION
 from dql_core.evaluation.episodes.measures import MEASURES
 from dql_core.evaluation.episodes.scoring import EpisodeScore, Scores
 from dql_core.evaluation.offline.charts import Scale, curve, scale_of
@@ -117,8 +117,8 @@ def _rows(scores: Scores) -> Iterator[_Row]:
     """Yield the rows of curves: reward and intervention, then actions, then observations."""
     if scores.has_rewards:
         yield _Row("reward", "", "of each step", lambda each: each.rewards.astype(np.float64))
-    if any(INTERVENTION_INFO in each.infos for each in scores.episodes.values()):
-        yield _Row(INTERVENTION_INFO, "", "who commanded", _intervention)
+    if any(INTERVENTION in each.infos for each in scores.episodes.values()):
+        yield _Row(INTERVENTION, "", "who commanded", _intervention)
     for index, field in enumerate(scores.spec.action):
         yield _Row(field.name, field.unit, "action", _column("actions", index))
     for index, field in enumerate(scores.spec.observation):
@@ -130,9 +130,9 @@ def _column(kind: str, index: int) -> Callable[[StoredEpisode], Series]:
 
 
 def _intervention(stored: StoredEpisode) -> Series | None:
-    if INTERVENTION_INFO not in stored.infos:
+    if INTERVENTION not in stored.infos:
         return None
-    return of_steps(stored.infos[INTERVENTION_INFO], len(stored.rewards)).astype(np.float64)
+    return of_each_step(stored.infos[INTERVENTION], len(stored.rewards)).astype(np.float64)
 
 
 def _chart(row: _Row, episodes: Sequence[StoredEpisode]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dql_core.data.curation.rules import (
     Rules,
     is_named,
     numbers_text,
-    of_steps,
+    of_each_step,
     parse_numbers,
 )
 from dql_core.data.episode_reader import StoredEpisode
@@ -85,7 +85,7 @@ def test_the_last_value_of_success_is_the_outcome(success: Any, expected: bool |
 def test_intervention_is_a_share_of_the_steps(intervention: Any, expected: float) -> None:
     """Of one row for each observation, the first belongs to the reset."""
     assert EpisodeFacts.of(stored(intervention=intervention)).intervention == expected
-    assert of_steps(np.asarray(intervention), LENGTH).shape == (LENGTH,)
+    assert of_each_step(np.asarray(intervention), LENGTH).shape == (LENGTH,)
 
 
 def test_what_is_not_recorded_is_not_known() -> None:

@@ -10,8 +10,9 @@ import zstandard
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
+from dql_core.documents import file_sha256
 from dql_core.errors import BagError
-from dql_ros.bag.reader import Bag, sha256
+from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.reading import read_ahead
 from dql_ros.bag.storage.storage import ChannelBlocks, Segment
 from tests.ros.bag.messages import messages_of
@@ -163,7 +164,7 @@ def test_custom_data_comes_back(tmp_path: Path) -> None:
 
 def test_hash_is_of_the_files_content(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc" * 10**6)
-    assert sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 10**6).hexdigest()
+    assert file_sha256(tmp_path / "x") == hashlib.sha256(b"abc" * 10**6).hexdigest()
 
 
 def test_temporary_copies_are_gone_when_the_bag_is_closed(
