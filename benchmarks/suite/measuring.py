@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from benchmarks.suite.rows import Point
@@ -17,6 +18,7 @@ from dql_core.data.dataset import LoadedDataset
 from dql_core.evaluation.rollout import BatchPolicy, ParallelRollouts
 
 EVALUATION_SEED = 10_000
+STATE_FILE = "learner.pt"
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,17 @@ class Learner(Protocol):
 
     def policy(self) -> BatchPolicy:
         """Return what acts as learned so far."""
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A learner that goes on where it was interrupted, to the bit."""
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the next update depends on: tensors, numbers, lists of them."""
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
 
 
 @dataclass
@@ -131,19 +144,37 @@ class Rollouts:
 
 
 def measure(plan: Plan, data: LoadedDataset, learner: Learner) -> list[Point]:
-    """Let a learner take all updates, and roll it out on the way."""
-    rollouts, clock, done = Rollouts(plan, data), Clock(), 0
+    """Let a learner take all updates, and roll it out on the way.
+
+    What is `Resumable` goes on at the last point of an interrupted measurement.
+    """
+    path, clock = plan.folder / STATE_FILE, Clock()
     curve: list[Point] = []
+    if isinstance(learner, Resumable) and path.is_file():
+        kept = torch.load(path, weights_only=True)
+        learner.resume(kept["learner"])
+        curve = [Point(**point) for point in kept["curve"]]
+        clock = Clock(curve[-1].seconds, curve[-1].cpu_seconds)
+    rollouts = Rollouts(plan, data)
     try:
-        for step in plan.steps:
+        for step in plan.steps[len(curve) :]:
             with clock:
-                critic_loss = learner.learn(step - done)
-            done = step
+                critic_loss = learner.learn(step - (curve[-1].step if curve else 0))
             curve.append(rollouts.point(step, clock, learner.policy(), critic_loss))
             print(f"{plan.name} step {step}: {curve[-1].score:.1f}", flush=True)
+            if isinstance(learner, Resumable):
+                _keep(path, {"learner": learner.state(), "curve": [vars(each) for each in curve]})
     finally:
         rollouts.close()
+    path.unlink(missing_ok=True)
     return curve
+
+
+def _keep(path: Path, state: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -80,6 +80,30 @@ class PaperLearner:
     def policy(self) -> PaperPolicy:
         """Return what acts as learned so far."""
         return PaperPolicy(self._agent)
+
+    def state(self) -> dict[str, Any]:
+        """Return the agent's networks, optimisers and schedules, its step, and all randomness."""
+        _, keys, *others = np.random.get_state()
+        return {
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
+            "step": self._agent.step,
+            "torch": torch.get_rng_state(),
+            "numpy": [torch.from_numpy(np.asarray(keys).astype(np.int64)), *others],
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
+        self._agent.step = state["step"]
+        torch.set_rng_state(state["torch"])
+        keys, *others = state["numpy"]
+        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *others))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            name: part for name, part in vars(self._agent).items() if hasattr(part, "state_dict")
+        }
 
 
 class PaperPolicy:

@@ -3,9 +3,9 @@
     python -m benchmarks.suite.run --set hopper-medium-expert --method default --seed 0
     python -m benchmarks.suite.run --set pusht-human --method paper --paper DIR --seed 0
 
-One thread, on the CPU. A row that is there already is not trained again; a training of ours that
-was interrupted goes on, others begin anew. Rollouts start from the same states for all, and the
-clock stops meanwhile. `--override` with `--label` makes another method of one of ours.
+One thread, on the CPU. A row that is there already is not trained again; one that was
+interrupted goes on, but for d3rlpy's, which begin anew. Rollouts start from the same states for
+all, and the clock stops meanwhile. `--override` with `--label` makes another method of ours.
 """
 
 from __future__ import annotations

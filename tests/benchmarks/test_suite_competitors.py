@@ -1,18 +1,21 @@
 """Others' code is driven as it drives itself: made stand-ins note how they are called."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.suite import d3rlpy_baselines, paper_code
-from benchmarks.suite.measuring import Plan, Transitions
+from benchmarks.suite import d3rlpy_baselines, measuring, paper_code
+from benchmarks.suite.measuring import Clock, Plan, Transitions, measure
 from benchmarks.suite.paper_code import CANDIDATES, PaperLearner, PaperPolicy
+from benchmarks.suite.rows import Point
 from benchmarks.suite.sets import find_set
+from dql_core.data.dataset import LoadedDataset
 from dql_core.errors import ConfigError
 
 PLAN = Plan("walker2d-mixed", find_set("walker2d-mixed"), Path(), 0, 90, 9, 1, 1, Path())
@@ -65,6 +68,66 @@ def test_the_papers_learning_rate_moves_once_in_fifty_epochs(learner: PaperLearn
         (50_000, 10_000, False),
         (60_000, 30_000, False),
     ]
+
+
+class LearningAgent(MadeAgent):
+    """Follows the noise of torch and of numpy with an optimiser that has a memory."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.weight = torch.nn.Linear(1, 1)
+        self.optimizer = torch.optim.Adam(self.weight.parameters(), lr=0.1)
+
+    def train(self, batches: Any, iterations: int, batch_size: int) -> dict[str, list[float]]:
+        losses: list[float] = []
+        for _ in range(iterations):
+            aim = float(np.random.standard_normal())
+            loss = ((self.weight(torch.rand(1)) - aim) ** 2).sum()
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+        self.step += iterations
+        return {"critic_loss": losses}
+
+
+class NoRollouts:
+    """Notes the losses; one rollout may be the last before the power goes."""
+
+    def __init__(self, fails_at: int = -1) -> None:
+        self.fails_at = fails_at
+
+    def point(self, step: int, clock: Clock, policy: object, critic_loss: float | None) -> Point:
+        if step == self.fails_at:
+            raise KeyboardInterrupt
+        return Point(step, clock.seconds, clock.cpu_seconds, (0.0,), critic_loss=critic_loss)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_the_papers_training_goes_on_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sampler = SimpleNamespace(Data_Sampler=lambda *arguments: arguments)
+    made = (SimpleNamespace(Diffusion_QL=LearningAgent), sampler)
+    monkeypatch.setattr(paper_code, "_modules", lambda folder: made)
+    data = cast(LoadedDataset, None)  # only rollouts look at it
+
+    def curve(folder: str, fails_at: int = -1) -> list[Point]:
+        rollouts = NoRollouts(fails_at)
+        monkeypatch.setattr(measuring, "Rollouts", lambda plan, data: rollouts)
+        plan = replace(PLAN, updates=35, points=5, folder=tmp_path / folder)
+        return measure(plan, data, PaperLearner(Path(), plan, transitions()))
+
+    whole = curve("whole")
+    with pytest.raises(KeyboardInterrupt):
+        curve("interrupted", fails_at=21)
+    resumed = curve("interrupted")
+    assert [point.step for point in resumed] == [7, 14, 21, 28, 35]
+    assert [point.critic_loss for point in resumed] == [point.critic_loss for point in whole]
+    assert resumed[-1].cpu_seconds > resumed[1].cpu_seconds > 0
+    assert not list(tmp_path.glob("*/*"))
 
 
 def test_the_papers_agent_is_made_as_its_script_makes_it(learner: PaperLearner) -> None:
