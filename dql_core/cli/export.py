@@ -12,7 +12,7 @@ from dql_core.cli.terminal import Terminal
 from dql_core.errors import visible
 from dql_core.export.bundle import export_bundle
 from dql_core.runtime.policy import Selection
-from dql_core.training.run_files import CheckpointName
+from dql_core.training.run_files import CheckpointName, exported_by_default, read_best
 
 
 def export(
@@ -27,13 +27,14 @@ def export(
         Path, typer.Option("--out", help="Folder of the bundle; it must not exist yet.")
     ],
     which: Annotated[
-        CheckpointName,
+        CheckpointName | None,
         typer.Option(
             "--checkpoint",
             help="Which checkpoint of a run: the last, the best by its own rules, or the last "
-            "before its critics diverged.",
+            "before its critics diverged. Default: the best where its rule is validation.rule: "
+            "judge, else the last.",
         ),
-    ] = "last",
+    ] = None,
     candidates: Annotated[
         int | None,
         typer.Option(
@@ -71,6 +72,7 @@ def export(
     Example: dql export runs/arm --out runs/arm/bundle
     """
     console = Terminal()
+    name = which or exported_by_default(checkpoint)
     with console.status("exporting and comparing"):
         manifest = export_bundle(
             checkpoint,
@@ -78,7 +80,7 @@ def export(
             num_candidates=candidates,
             selection=selection,
             dataset=dataset,
-            which=which,
+            which=name,
         )
     parity = manifest.parity
     line = (
@@ -87,3 +89,6 @@ def export(
         f"{parity.action_error:.1e} of the action range on {parity.observations} {parity.source}"
     )
     console.print(Text.assemble(("exported", "green"), visible(line)), soft_wrap=True)
+    if which is None and name != "last":
+        why = read_best(checkpoint)[name]["criterion"]
+        console.print(visible(f"{name}: {why}; the last one: --checkpoint last"), soft_wrap=True)

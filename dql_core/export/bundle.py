@@ -34,7 +34,12 @@ from dql_core.runtime.policy import Choice, Decision, Noise, Selection, draw_noi
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
-from dql_core.training.run_files import CheckpointName, find_checkpoint, is_known_to_diverge
+from dql_core.training.run_files import (
+    CheckpointName,
+    exported_by_default,
+    find_checkpoint,
+    is_known_to_diverge,
+)
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "dql_ros")
 NUM_OBSERVATIONS = 64
@@ -50,7 +55,7 @@ def export_bundle(
     num_candidates: int | None = None,
     selection: Selection | None = None,
     dataset: str | None = None,
-    which: CheckpointName = "last",
+    which: CheckpointName | None = None,
 ) -> Manifest:
     """Export a trained policy and return its manifest; the bundle appears whole or not at all.
 
@@ -62,7 +67,7 @@ def export_bundle(
         selection: How it chooses one by default; likewise.
         dataset: Whose observations prove the parity; by default the training dataset's, or, where
             that is out of reach, observations drawn from the normaliser's statistics.
-        which: Which checkpoint of a run.
+        which: Which checkpoint of a run; by default `exported_by_default`.
 
     Raises:
         BundleError: If ``out`` exists or the exported graph is not the policy.
@@ -73,6 +78,7 @@ def export_bundle(
         SpecMismatchError: If ``dataset`` describes another robot.
     """
     require_free(out, BundleError)
+    which = which or exported_by_default(checkpoint_path)
     checkpoint = load_checkpoint(checkpoint_path, which=which)
     agent, config = checkpoint.agent, checkpoint.config
     folder = find_checkpoint(checkpoint_path, which)

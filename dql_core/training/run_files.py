@@ -86,6 +86,21 @@ def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:
     return checkpoint_folder(path, steps[-1])
 
 
+def exported_by_default(path: Path) -> CheckpointName:
+    """Return which checkpoint is exported unless another one is named.
+
+    ``best_offline`` where the checkpoints of a run were judged as `dql judge` does, else ``last``.
+
+    Args:
+        path: A run folder or a checkpoint folder.
+
+    Raises:
+        CheckpointError: If ``best.json`` is damaged.
+    """
+    is_judged = read_best(path).get("best_offline", {}).get("rule") == "judge"
+    return "best_offline" if is_judged else "last"
+
+
 def checkpoint_steps(run: Path) -> list[int]:
     """Return the steps of a run's checkpoints in their order.
 

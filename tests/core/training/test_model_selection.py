@@ -22,6 +22,7 @@ from dql_core.data.reward_transforms import RewardTransform
 from dql_core.errors import CheckpointError, DatasetError
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.normalize import Normalizer
+from dql_core.runtime.manifest import read_manifest
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
@@ -269,6 +270,27 @@ def test_a_run_tells_its_best_checkpoint_and_why(tmp_path: Path, dataset: Path) 
     folder = find_checkpoint(run, "best_offline")
     assert load_checkpoint(run, which="best_offline").step == smallest["step"]
     assert f"best_offline: {folder} (smallest error of the critics" in "\n".join(best_lines(run))
+
+
+@pytest.mark.parametrize(("rule", "step"), [("judge", 5), ("bc_loss", 20)])
+def test_what_the_judge_chose_is_exported_unless_another_is_named(
+    tmp_path: Path, dataset: Path, capsys: pytest.CaptureFixture[str], rule: str, step: int
+) -> None:
+    run = tmp_path / "run"
+    train(make_config(data={"dataset": str(dataset)}), run)
+    best = json.loads((run / "best.json").read_text())
+    chosen = {"checkpoint": "checkpoints/step-00000005", "step": 5, "rule": rule, "value": 1.0}
+    best["best_offline"] = {**chosen, "criterion": "largest value that one can count on"}
+    (run / "best.json").write_text(json.dumps(best))
+    export(run, tmp_path / "bundle")
+    assert read_manifest(tmp_path / "bundle").step == step
+    said = "best_offline: largest value that one can count on; the last one: --checkpoint last"
+    assert (said in capsys.readouterr().out) is (rule == "judge")
+    export(run, tmp_path / "named", which="last")
+    assert read_manifest(tmp_path / "named").step == 20
+    single = run / "checkpoints" / "step-00000010"
+    export(single, tmp_path / "single")
+    assert read_manifest(tmp_path / "single").step == 10
 
 
 def test_held_out_episodes_are_not_learned_from(dataset: Path) -> None:
