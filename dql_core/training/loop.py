@@ -110,11 +110,12 @@ def _train(
     ):
         forget_after(out, run.step)
         limits = _limit_values(out, run, data.learned) if agent.critics else None
-        monitor = Monitor(out, run, batches, log, limits)
+        monitor, is_measured = Monitor(out, run, batches, log, limits), True
         while not interruption.requested:
             if _is_due(config.run, agent.step, config.run.checkpoint_every):
                 monitor.save()
-                evaluator.evaluate(run, interruption)
+                if not (is_measured := evaluator.evaluate(run, interruption)):
+                    break
                 run.progress.since_checkpoint.reset()
             if agent.step == config.run.steps:
                 break
@@ -129,7 +130,8 @@ def _train(
                     monitor.stop_diverged()
         checkpoint = monitor.save()
         write_best(out, config)
-    return TrainingResult(out, checkpoint, agent.step, agent.step == config.run.steps)
+    finished = is_measured and agent.step == config.run.steps
+    return TrainingResult(out, checkpoint, agent.step, finished)
 
 
 @contextmanager

@@ -85,20 +85,23 @@ class CheckpointEvaluator:
         if self._rollouts:
             self._rollouts.close()
 
-    def evaluate(self, run: Checkpoint, interruption: Interruption) -> None:
+    def evaluate(self, run: Checkpoint, interruption: Interruption) -> bool:
         """Measure a checkpoint that was just saved, unless it was measured before.
 
         Args:
             run: The run at that checkpoint.
             interruption: If it is requested, the checkpoint is measured when the run goes on.
+
+        Returns:
+            Whether it is measured.
         """
         records = self._out / VALIDATION_FILE
         if any(record["step"] == run.step for record in read_records(records)):
-            return
+            return True
         with self._log.clock_stopped():
             record = self._measure(run, lambda: interruption.requested)
         if record is None:
-            return
+            return False
         append_record(records, record)
         write_best(self._out, run.config)
         curves = _curves(record)
@@ -107,6 +110,7 @@ class CheckpointEvaluator:
             line = ", ".join(f"{name} {value:.4g}" for name, value in curves.items())
             words = line.replace("_", " ").replace("held out", "held-out")
             _logger.info("step %d: %s", run.step, words)
+        return True
 
     def _measure(self, run: Checkpoint, stop: Callable[[], bool]) -> dict[str, Any] | None:
         sums = run.progress.since_checkpoint
@@ -115,7 +119,10 @@ class CheckpointEvaluator:
             record |= self._held_out.measure(run.agent)
             record["measured_on"] = self._held_out.size
         if self._judged_by:
-            record["judged"] = judge_checkpoint(run, self._judged_by)
+            judged = judge_checkpoint(run, self._judged_by, stop)
+            if judged is None:
+                return None
+            record["judged"] = judged
         record |= self._action_bounds.measure(run)
         if self._rollouts:
             result = self._rollouts.run(run.policy(), stop)
@@ -136,19 +143,31 @@ def _curves(record: dict[str, Any]) -> dict[str, float]:
     return curves | {name: record[name] for name in AT_BOUNDS if name in record}
 
 
-def judge_checkpoint(run: Checkpoint, held_out: LoadedDataset) -> dict[str, Any]:
+class _StopJudgingError(Exception):
+    """Somebody asked for the end meanwhile."""
+
+
+def judge_checkpoint(
+    run: Checkpoint, held_out: LoadedDataset, stop: Callable[[], bool] = lambda: False
+) -> dict[str, Any] | None:
     """Judge a checkpoint by fitted Q evaluation, as `dql judge` does with a longer fit.
 
     Args:
         run: The run at that checkpoint.
         held_out: Episodes that it did not learn from. All checkpoints are judged with equal
             networks and batches.
+        stop: Asked on the way; if it says yes, the judgement is given up.
 
     Returns:
         The ``verdict``, the ``value`` with its interval, its ``difference`` from what was
         recorded, the ``floor`` that one can count on of it, the ``far_share``, and the ``doubts``
-        for which there is none of these.
+        for which there is none of these. ``None`` if it was given up.
     """
+
+    def heed(_stage: str, _share: float) -> None:
+        if stop():
+            raise _StopJudgingError
+
     policy = run.policy()
     candidate = Candidate(
         name=checkpoint_name(run.step),
@@ -160,7 +179,11 @@ def judge_checkpoint(run: Checkpoint, held_out: LoadedDataset) -> dict[str, Any]
     )
     seed = RunSeeds.derive(run.config.run.seed).held_out
     discount = run.config.critic.discount
-    (worth,) = estimate_worths([candidate], held_out, discount, QUICK_FIT, seed).policies
+    try:
+        worths = estimate_worths([candidate], held_out, discount, QUICK_FIT, seed, heed)
+    except _StopJudgingError:
+        return None
+    (worth,) = worths.policies
     found = worth.to_json()
     kept = ("verdict", "value", "difference", "far_share", "doubts")
     judged: dict[str, Any] = finite({key: found[key] for key in kept} | {"floor": worth.floor})

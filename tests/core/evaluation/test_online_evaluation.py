@@ -201,11 +201,12 @@ def test_a_checkpoint_whose_rollouts_were_left_is_rolled_out_when_the_run_goes_o
     train(config, tmp_path / "whole")
     with monkeypatch.context() as patched:
         patched.setattr(ParallelRollouts, "run", lambda *_: None)  # as after a Ctrl-C
-        train(config, tmp_path / "left")
+        left = train(config, tmp_path / "left")
+    assert (left.finished, left.step) == (False, 4)
     assert not (tmp_path / "left" / "validation.jsonl").exists()
     train(config, tmp_path / "left", resume=True)
-    last = (tmp_path / "whole" / "validation.jsonl").read_text().splitlines()[-1]
-    assert (tmp_path / "left" / "validation.jsonl").read_text().splitlines() == [last]
+    whole = (tmp_path / "whole" / "validation.jsonl").read_text()
+    assert (tmp_path / "left" / "validation.jsonl").read_text() == whole
 
 
 def test_rollouts_can_be_left_at_any_step(dataset: Path) -> None:

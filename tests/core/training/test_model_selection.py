@@ -1,6 +1,8 @@
 """Which checkpoint is called the best, and what it is judged by."""
 
 import json
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.data.reward_transforms import RewardTransform
 from dql_core.errors import CheckpointError, DatasetError
+from dql_core.evaluation.offline.judging import Worths, estimate_worths
 from dql_core.evaluation.statistics import rank_correlation
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import read_manifest
@@ -383,6 +386,7 @@ def test_the_judge_prefers_what_has_learned_and_says_why(
     untrained = new_run(config, (data := load_training_data(config)).learned)
     assert data.held_out is not None
     early = judge_checkpoint(untrained, data.held_out)
+    assert early is not None
     train(config, tmp_path / "run")
     best = json.loads((tmp_path / "run" / "best.json").read_text())["best_offline"]
     records = read_records(tmp_path / "run" / VALIDATION_FILE)
@@ -395,6 +399,42 @@ def test_the_judge_prefers_what_has_learned_and_says_why(
         "by fitted Q evaluation on 18 held-out episodes, among 2 checkpoints"
         in (best["criterion"])
     )
+
+
+def test_a_judgement_is_given_up_when_asked_and_made_when_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dql_core.training.validation.QUICK_FIT", replace(QUICK_FIT, updates=20))
+    config = make_config(
+        agent="diffusion_bc",
+        data={"dataset": str(follow_dataset(tmp_path / "follow"))},
+        validation={"rule": "judge", "held_out": 0.3},
+    )
+    asked = 0
+
+    def report(_: str, __: float) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    def fit_and_interrupt(*arguments: Any) -> Any:
+        *others, heed = arguments
+
+        def both(stage: str, share: float) -> None:
+            report(stage, share)
+            heed(stage, share)
+
+        fit: Callable[..., Worths] = estimate_worths
+        return fit(*others, both)
+
+    monkeypatch.setattr("dql_core.training.validation.estimate_worths", fit_and_interrupt)
+    run = tmp_path / "run"
+    result = train(config, run)
+    assert (result.finished, result.step, asked) == (False, 5, 3)
+    assert read_records(run / VALIDATION_FILE) == []
+    assert train(config, run, resume=True).finished
+    assert [record["step"] for record in read_records(run / VALIDATION_FILE)] == [5, 10, 15, 20]
 
 
 def test_a_checkpoint_without_a_verdict_is_not_the_best() -> None:
