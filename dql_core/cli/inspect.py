@@ -51,7 +51,7 @@ def describe(path: Path) -> Group | None:
 
 def _dataset(path: Path) -> Group:
     from dql_core.data.dataset import load_dataset
-    from dql_core.data.metadata import has_rewards
+    from dql_core.data.metadata import LINEAGE_KEY, earlier_entries, has_rewards
 
     dataset = load_dataset(path)
     episodes = dataset.episodes
@@ -62,6 +62,9 @@ def _dataset(path: Path) -> Group:
         "episode length": _spread(np.array([len(episode) for episode in episodes])),
         "return": _spread(returns) if has_rewards(dataset.metadata) else "",
         "description": dataset.metadata.get("description", ""),
+        "lineage": "\n".join(
+            _made(entry) for entry in earlier_entries(dataset.metadata, LINEAGE_KEY, str(path))
+        ),
     }
     observations = np.concatenate([episode.observations for episode in episodes])
     actions = np.concatenate([episode.actions for episode in episodes])
@@ -69,6 +72,18 @@ def _dataset(path: Path) -> Group:
         facts_table(f"dataset {path}", facts),
         fields_table(dataset.spec, _columns(observations), _columns(actions)),
     )
+
+
+def _made(entry: Any) -> str:
+    """Say in a line what one step of curating did; what somebody else left there, as it is."""
+    try:
+        inputs = " and ".join(
+            f"{each['dataset']} ({each['episodes']})" for each in entry["inputs"]
+        )
+        options = ", ".join(f"{key}={value}" for key, value in entry["arguments"].items())
+        return f"{entry['operation']} of {inputs}" + (f", {options}" if options else "")
+    except (TypeError, KeyError, AttributeError):
+        return f"{entry!r:.80}"
 
 
 def _run(path: Path) -> Group:
@@ -93,6 +108,7 @@ def _trained(kind: str, path: Path, more: dict[str, object]) -> Group:
         "agent": config.agent,
         "updates": f"{checkpoint.step:,} of {config.run.steps:,}",
         "trained on": " and ".join(config.data.datasets),
+        "begun from": config.init.run,
         "sampling": _sampling(config.agent, config.policy.kind, config.diffusion),
         "configuration": config.hash()[:12],
         **more,

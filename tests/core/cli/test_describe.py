@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -8,11 +9,15 @@ import pytest
 from rich.console import Console
 
 from dql_core.cli.inspect import describe
+from dql_core.data.curation.operations import choose_episodes, merge_datasets
+from dql_core.data.curation.rules import Rules
 from dql_core.data.dataset import write_dataset
-from dql_core.data.metadata import NO_REWARDS_KEY, RELABEL_KEY
+from dql_core.data.metadata import LINEAGE_KEY, NO_REWARDS_KEY, RELABEL_KEY
+from dql_core.data_config import InitConfig
 from dql_core.errors import BundleError, CheckpointError
 from dql_core.export.bundle import export_bundle
 from dql_core.spec import CONTRACT_KEY
+from dql_core.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 from tests.printed import words
 
@@ -38,6 +43,19 @@ def test_dataset_shows_episodes_returns_rate_and_the_range_of_each_field(
     assert "0 elbow rad -3 to 3 0." in text
     assert "1 grip 0 to 0.1 0.0" in text
     assert shown(tiny_dataset / "data").split("robot")[1] == text.split("robot")[1]
+
+
+def test_a_curated_dataset_says_what_it_was_made_of(tiny_dataset: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(tiny_dataset, tmp_path / "other"))
+    merge_datasets([tiny_dataset, other], tmp_path / "both")
+    choose_episodes(tmp_path / "both", Rules(min_length=6), tmp_path / "long", drop=False)
+    text = shown(tmp_path / "long")
+    assert f"lineage merge of {tiny_dataset} (0-2) and {other} (0-2)" in text
+    assert re.search(rf"keep of {tmp_path}/both \([0-9,-]+\), min_length=6", text)
+    foreign = {LINEAGE_KEY: '[{"operation": 3}, "by hand"]'}
+    drawn = tiny_episode(np.random.default_rng(0), 5, terminated=False)
+    write_dataset(tmp_path / "foreign", [drawn], TINY_SPEC, extra_metadata=foreign)
+    assert "lineage {'operation': 3} 'by hand'" in shown(tmp_path / "foreign")
 
 
 SILENT, REWARDED = "robot: tiny\n", "robot: tiny\nreward: {topic: /reward}\n"
@@ -79,6 +97,16 @@ def test_run_and_checkpoint_show_agent_updates_and_dataset(
         assert f"trained on {tiny_dataset}" in text
         assert "sampling 5 steps, cosine, predicts epsilon, ddpm" in text
     assert "checkpoints step-00000000" in run
+
+
+def test_a_run_that_did_not_begin_at_random_says_from_what(
+    tiny_run_without_data: Path, tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(tiny_run_without_data)
+    config = checkpoint.config.model_copy(update={"init": InitConfig(run="/old/run")})
+    save_checkpoint(tmp_path / "later", dataclasses.replace(checkpoint, config=config))
+    assert "begun from /old/run" in shown(tmp_path / "later")
+    assert "begun from" not in shown(tiny_run_without_data)
 
 
 def test_run_shows_its_last_metrics(tiny_run_without_data: Path) -> None:
