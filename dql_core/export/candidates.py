@@ -29,6 +29,7 @@ from dql_core.runtime.manifest import MANIFEST_FILE, read_bundle
 from dql_core.runtime.policy import Choice
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import load_checkpoint
+from dql_core.training.initial import config_of
 from dql_core.training.preparation import load_training_data
 from dql_core.training.run_files import (
     CONFIG_FILE,
@@ -127,12 +128,13 @@ class Policies:
 
     def _overlap(self, config: TrainConfig, asked: list[str]) -> list[str]:
         """Say how many of the episodes were trained on, if any, or that nobody knows."""
-        key = f"{config.data.datasets} {config.validation.held_out} {config.run.seed}"
+        data = config.data.datasets, config.init.run
+        key = f"{data} {config.validation.held_out} {config.run.seed}"
         if key not in self._trained_on:
             self._trained_on[key] = _learned_episodes(config)
         learned = self._trained_on[key]
         if learned is None:
-            names = listed(config.data.datasets)
+            names = listed([each for each in (*config.data.datasets, config.init.run) if each])
             why = f"{names} cannot be read" if names else "it names no dataset"
             return [f"whether it was trained on these episodes is unknown: {why}"]
         if seen := sum(each in learned for each in asked):
@@ -205,17 +207,25 @@ def _facts(
     }
 
 
-def _learned_episodes(config: TrainConfig) -> frozenset[str] | None:
-    """Return keys of the episodes that a configuration learns from; None if they are not there."""
+def _learned_episodes(
+    config: TrainConfig, of: frozenset[str] = frozenset()
+) -> frozenset[str] | None:
+    """Return keys of the episodes that a configuration learns from; None if they are not there.
+
+    With those of the run that it began from; ``of`` are the runs that began from it.
+    """
     if not config.data.datasets:
         return None
     seed = RunSeeds.derive(config.run.seed).held_out
+    earlier: frozenset[str] | None = frozenset()
     try:
         recorded = load_datasets(config.data.datasets)
         learned, _ = split_episodes(recorded, config.validation.held_out, seed)
+        if (run := config.init.run) and run not in of:
+            earlier = _learned_episodes(config_of(Path(run)), of | {run})
     except DqlError:
         return None
-    return frozenset(map(_key, learned.episodes))
+    return None if earlier is None else earlier.union(map(_key, learned.episodes))
 
 
 def _key(episode: Episode) -> str:

@@ -1,14 +1,18 @@
+import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from dql_core.data.dataset import load_dataset
+from dql_core.data.dataset import load_dataset, write_dataset
+from dql_core.data_config import InitConfig
 from dql_core.errors import ConfigError
 from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import judge, meets
 from dql_core.export.candidates import Policies
-from tests.core.conftest import save_untrained
+from dql_core.training.checkpoint import load_checkpoint, save_checkpoint
+from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 
 QUICK = FittingSettings(members=3, width=8, warm_up=10, updates=100)
 
@@ -35,3 +39,25 @@ def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path, tiny_dataset: P
     run = save_untrained(tmp_path, tiny_dataset, "diffusion_bc")
     with pytest.raises(ConfigError, match=r"--checkpoints names '7': it must be all, last"):
         Policies([run], "7")
+
+
+def test_what_a_run_was_begun_from_has_learned_counts(tmp_path: Path, tiny_dataset: Path) -> None:
+    dataset, rng = load_dataset(tiny_dataset), np.random.default_rng(7)
+    write_dataset(tmp_path / "new", [tiny_episode(rng, 5, terminated=True)], TINY_SPEC)
+    first = save_untrained(tmp_path / "first", tiny_dataset, "diffusion_bc")
+    run = load_checkpoint(save_untrained(tmp_path / "on", tmp_path / "new", "diffusion_bc"))
+
+    def remarks(begun_from: str) -> tuple[str, ...]:
+        init = {"init": InitConfig(run=begun_from)}
+        later = dataclasses.replace(run, config=run.config.model_copy(update=init))
+        folder = tmp_path / f"begun from {begun_from.replace('/', ' ')}"
+        save_checkpoint(folder, later)
+        (found,) = Policies([folder]).for_episodes(dataset)
+        return found.remarks
+
+    assert remarks("") == ()
+    flattered = "it was trained on 3 of these 3 episodes, which flatters it"
+    assert remarks(str(first)) == (flattered,)
+    (unknown,) = remarks("/nowhere")
+    assert unknown.startswith("whether it was trained on these episodes is unknown: ")
+    assert "/nowhere" in unknown
