@@ -7,8 +7,9 @@ weighs episodes as often as a draw with replacement took them, the same draw for
 that differences between policies cancel what their members share.
 
 Networks that were fitted to what was recorded say nothing of other actions, and mostly too much:
-where a policy acts like nobody recorded nearby, what follows is worth no more than what the worse
-of the recorded steps nearby earned.
+where a policy acts like nobody recorded nearby, what follows is worth no more than what a recorded
+step nearby earned. Each member takes another one of these, from the worse to the better ones, so
+that they disagree where it matters, and the interval is as wide as nothing is known.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class PolicyActions:
         after_exits: How surely each of ``after`` leaves what was recorded, from 0 to 1, shape
             (P, S, L); the behaviour never does.
         first_exits: The same of ``first``, shape (P, D, E).
-        after_low: What is earned at most by leaving it after each transition, shape (L,).
-        first_low: The same in the first states, shape (E,).
+        after_limit: What each member grants at most to leaving it after each transition, shape
+            (m, L).
+        first_limit: The same in the first states, shape (m, E).
     """
 
     chosen: NDArray[np.int64]
@@ -80,8 +82,8 @@ class PolicyActions:
     first: NDArray[np.float32]
     after_exits: NDArray[np.float32]
     first_exits: NDArray[np.float32]
-    after_low: NDArray[np.float64]
-    first_low: NDArray[np.float64]
+    after_limit: NDArray[np.float64]
+    first_limit: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,8 @@ class _Fit:
         chosen = actions.chosen
         self._table = _Table.make(recording, chosen, (known - self._centre) / self._scale)
         self._weights = _bootstrap(recording, chosen, settings.members, seed)
-        self._after = self._places(actions.after, actions.after_exits, actions.after_low)
-        self._first = self._places(actions.first, actions.first_exits, actions.first_low)
+        self._after = self._places(actions.after, actions.after_exits, actions.after_limit)
+        self._first = self._places(actions.first, actions.first_exits, actions.first_limit)
         gamma = recording.discount
         self._rewards = torch.as_tensor(recording.rewards[chosen] / self._scale).float()
         self._discounts = gamma * self._table.continues
@@ -151,9 +153,9 @@ class _Fit:
         self,
         actions: NDArray[np.float32],
         exits: NDArray[np.float32],
-        low: NDArray[np.float64],
+        limit: NDArray[np.float64],
     ) -> _Places:
-        scaled = torch.as_tensor((low - self._centre) / self._scale).float()
+        scaled = torch.as_tensor((limit - self._centre) / self._scale).float()
         return _Places(torch.as_tensor(actions), torch.as_tensor(exits), scaled)
 
     def run(self, progress: Progress) -> FittedValues:
@@ -238,7 +240,8 @@ class _Fit:
         members = self._settings.members
         values = networks.each(observations, places.actions.repeat_interleave(members, dim=0))
         exits = places.exits.repeat_interleave(members, dim=0)
-        return values + exits * (torch.minimum(values, places.low) - values)
+        limit = places.limit.repeat(self._policies, 1)
+        return values + exits * (torch.minimum(values, limit) - values)
 
     @torch.no_grad()
     def _first_values(self, networks: CriticEnsemble) -> NDArray[np.float64]:
@@ -274,16 +277,16 @@ class _Places(NamedTuple):
     Attributes:
         actions: Shape (P, S, n, A), or (P, n, A) of one draw.
         exits: Shape (P, S, n), or (P, n).
-        low: In the networks' units, shape (n,).
+        limit: What each member grants at most to exits, in the networks' units, shape (m, n).
     """
 
     actions: Tensor
     exits: Tensor
-    low: Tensor
+    limit: Tensor
 
     def of(self, draw: int, rows: Tensor | slice = slice(None)) -> _Places:
         """Return one draw, in some of the states."""
-        return _Places(self.actions[:, draw, rows], self.exits[:, draw, rows], self.low[rows])
+        return _Places(self.actions[:, draw, rows], self.exits[:, draw, rows], self.limit[:, rows])
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ def estimate_worths(
     sampled = max(each.num_candidates for each in candidates)
     count = min(len(recording), settings.transitions, max(SAMPLED_AFTER // sampled, 1))
     chosen = np.sort(rng.permutation(len(recording))[:count])
-    actions = _actions(candidates, recording, chosen, sampled, seed, report)
+    actions = _actions(candidates, recording, chosen, settings.members, seed, report)
     fitted = fit_values(
         recording, actions, settings, seed, lambda share: report("fitting values", share)
     )
@@ -326,12 +326,12 @@ def _actions(
     candidates: Sequence[Candidate],
     recording: Recording,
     chosen: NDArray[np.int64],
-    sampled: int,
+    members: int,
     seed: int,
     report: Report,
 ) -> PolicyActions:
     """Let all policies act in the states after the chosen transitions and in the first ones."""
-    raw = recording.raw_observations()
+    raw, sampled = recording.raw_observations(), max(each.num_candidates for each in candidates)
     rows = np.concatenate([recording.rows[chosen] + 1, recording.rows[recording.firsts]])
     support = measure_support(recording, rows, seed)
     there, at_first = support.of(slice(len(chosen))), support.of(slice(len(chosen), None))
@@ -355,8 +355,8 @@ def _actions(
         first=np.stack(first),
         after_exits=_exits(there, after),
         first_exits=_exits(at_first, first),
-        after_low=there.low,
-        first_low=at_first.low,
+        after_limit=there.earned(members),
+        first_limit=at_first.earned(members),
     )
 
 

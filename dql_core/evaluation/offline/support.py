@@ -15,8 +15,6 @@ from dql_core.evaluation.offline.recording import Recording
 OWN_FAR_SHARE = 0.05
 NEIGHBOURS = 50
 MAX_RECORDED = 20_000
-# What a policy that leaves the recording may count on: this quantile of what was earned nearby.
-LOW_QUANTILE = 0.1
 # Where there is one episode only, so many steps around a state are not asked.
 _STEPS_APART = 25
 _ROWS_AT_ONCE = 256
@@ -28,21 +26,29 @@ class Support:
 
     Attributes:
         actions: Standardised, of the whole recording, shape (M, A).
+        returns: What was earned from each transition of the recording on, shape (M,).
         nearby: Numbers of the transitions near each state, shape (N, k), of other episodes where
             there are any.
-        low: Return that only a share `LOW_QUANTILE` of them stayed below, shape (N,).
         threshold: A distance beyond this is far: a share `OWN_FAR_SHARE` of the recorded actions
             is as far from all those recorded nearby.
     """
 
     actions: NDArray[np.float32]
+    returns: NDArray[np.float64]
     nearby: NDArray[np.int64]
-    low: NDArray[np.float64]
     threshold: float
 
     def of(self, states: slice) -> Support:
         """Return the support of some of the states."""
-        return replace(self, nearby=self.nearby[states], low=self.low[states])
+        return replace(self, nearby=self.nearby[states])
+
+    def earned(self, views: int) -> NDArray[np.float64]:
+        """Return what was earned near each state, from the worst view to the best, (views, N).
+
+        Of three views, these are the quantiles 1/6, 1/2 and 5/6, and so on.
+        """
+        levels = (np.arange(views) + 0.5) / views
+        return np.quantile(self.returns[self.nearby], levels, axis=1)
 
     def exits(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how surely each action leaves what was recorded, (..., N, A) -> (..., N).
@@ -80,14 +86,13 @@ def measure_support(recording: Recording, rows: NDArray[np.int64], seed: int) ->
     rng = np.random.default_rng(seed)
     recorded = np.sort(rng.permutation(len(recording))[:MAX_RECORDED])
     nearby = recorded[_nearest(recording, rows, recorded)]
-    low = np.quantile(recording.expected[nearby], LOW_QUANTILE, axis=1)
     here = np.searchsorted(recording.rows, rows)
     here[here == len(recording)] = 0
     acted = np.flatnonzero(recording.rows[here] == rows)
-    own = Support(recording.actions, nearby[acted], low[acted], 0.0)
+    own = Support(recording.actions, recording.expected, nearby[acted], 0.0)
     distances = own._distances(recording.actions[here[acted]])
     threshold = float(np.quantile(distances, 1.0 - OWN_FAR_SHARE))
-    return Support(recording.actions, nearby, low, threshold)
+    return replace(own, nearby=nearby, threshold=threshold)
 
 
 def _nearest(

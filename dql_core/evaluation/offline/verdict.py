@@ -39,7 +39,8 @@ class BehaviourWorth:
         value: Discounted return from the first states as recorded.
         fitted: The same by fitted Q evaluation of the recorded actions.
         error: By how much the second exceeds the first beyond what chance explains.
-        spread: Standard deviation of the recorded returns over all transitions.
+        spread: Standard deviation over all transitions of the recorded returns, with what truncated
+            episodes would have gone on to earn.
         tail: Mean weight of the value that a truncated episode lacks, in which ``value`` relies
             on the fit.
         doubts: What speaks against the fit; empty if it can be trusted.
@@ -104,7 +105,7 @@ class Worth:
 def judge_behaviour(recording: Recording, fitted: FittedValues) -> BehaviourWorth:
     """Compare the fit of the recorded behaviour with what it earned."""
     returns = _recorded_values(recording, fitted)
-    spread = float(recording.returns.std())
+    spread = float(recording.expected.std())
     errors = fitted.first[BEHAVIOUR].mean(axis=0) - returns
     chance = float(errors.std(ddof=1) / math.sqrt(len(errors))) if len(errors) > 1 else 0.0
     bias = float(errors.mean())

@@ -19,18 +19,14 @@ from dql_core.evaluation.offline.fitted_q import (
 )
 from dql_core.evaluation.offline.judging import recorded_after
 from dql_core.evaluation.offline.recording import Recording, lay_out
-from dql_core.evaluation.offline.support import (
-    LOW_QUANTILE,
-    NEIGHBOURS,
-    Support,
-    measure_support,
-)
+from dql_core.evaluation.offline.support import NEIGHBOURS, Support, measure_support
 from dql_core.evaluation.offline.verdict import judge_behaviour, judge_policy
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec("bandit", 10.0, (FieldSpec("context"),), (FieldSpec("arm", "", -1.0, 1.0),))
 STEPS = 3
 DISCOUNT = 0.9
+MEMBERS = 5
 
 
 def recording(terminated: bool) -> Recording:
@@ -70,8 +66,8 @@ def actions_of(
         first,
         there.exits(after) if there else np.zeros(after.shape[:-1], "f4"),
         at_first.exits(first) if at_first else np.zeros(first.shape[:-1], "f4"),
-        there.low if there else np.zeros(count),
-        at_first.low if at_first else np.zeros(len(rec.firsts)),
+        there.earned(MEMBERS) if there else np.zeros((MEMBERS, count)),
+        at_first.earned(MEMBERS) if at_first else np.zeros((MEMBERS, len(rec.firsts))),
     )
 
 
@@ -137,13 +133,15 @@ def fit_of(rec: Recording, difference: float, *, drift: float = 0.0) -> FittedVa
     return FittedValues(first, tails, trace, np.zeros(2))
 
 
-def test_what_nobody_recorded_is_worth_what_the_worse_earned_nearby() -> None:
+def test_what_nobody_recorded_is_worth_what_was_earned_nearby_which_members_see_differently() -> (
+    None
+):
     rec = recording(terminated=True)
     rows = np.concatenate([rec.rows + 1, rec.rows[rec.firsts]])
     support = measure_support(rec, rows, 0)
-    policies = [constant(rec, action) for action in (0.0, 0.9, 3.0)]
-    firsts = [each[rec.firsts] for each in policies]
-    settings = FittingSettings(updates=600, warm_up=300)
+    policies = [rec.actions[rec.following], *(constant(rec, action) for action in (0.9, 3.0))]
+    firsts = [rec.actions[rec.firsts], *(each[rec.firsts] for each in policies[1:])]
+    settings = FittingSettings(updates=1500, warm_up=300)
     believed, doubted = (
         fit_values(rec, actions_of(rec, policies, firsts, known), settings, 0)
         for known in (None, support)
@@ -151,10 +149,15 @@ def test_what_nobody_recorded_is_worth_what_the_worse_earned_nearby() -> None:
     near, far = 1, 2
     # Networks take what nobody did for as good as the best that was done.
     assert believed.first[far].mean() > believed.first[near].mean() - 0.1
-    low = support.low[len(rec) :].mean()
-    assert low < rec.returns[rec.firsts].mean() - 0.5
-    assert doubted.first[far].mean() == pytest.approx(low, abs=0.01)
+    limits = support.of(slice(len(rec), None)).earned(MEMBERS).mean(axis=1)
+    assert limits[0] < rec.returns[rec.firsts].mean() - 0.5
+    assert limits[-1] > rec.returns[rec.firsts].mean() + 0.5
+    np.testing.assert_allclose(doubted.first[far].mean(axis=1), limits, atol=0.02)
     np.testing.assert_allclose(doubted.first[near], believed.first[near], atol=0.1)
+    behaviour = judge_behaviour(rec, doubted)
+    assert judge_policy(rec, doubted, near, behaviour, 0.05).verdict == "better"
+    (doubt,) = judge_policy(rec, doubted, far, behaviour, 0.05).doubts
+    assert doubt.startswith("the fit contradicts itself")
 
 
 def test_support_compares_with_the_nearest_of_other_episodes() -> None:
@@ -182,8 +185,8 @@ def test_support_compares_with_the_nearest_of_other_episodes() -> None:
         ]
         nearest = [m for _, m in sorted(others)[:NEIGHBOURS]]
         expected[row] = min(abs(rec.actions[m, 0] - asked[row, 0]) for m in nearest)
-        low = np.quantile(rec.returns[nearest], LOW_QUANTILE)
-        assert support.low[row] == pytest.approx(low)
+        earned = np.quantile(rec.returns[nearest], [1 / 6, 1 / 2, 5 / 6])
+        np.testing.assert_allclose(support.earned(3)[:, row], earned)
     exits = np.clip(expected / support.threshold - 1.0, 0.0, 1.0)
     np.testing.assert_allclose(support.exits(asked), exits, atol=1e-5)
     assert support.far_share(asked) == np.mean(expected > support.threshold)
