@@ -39,8 +39,8 @@ class BehaviourWorth:
         value: Discounted return from the first states as recorded.
         fitted: The same by fitted Q evaluation of the recorded actions.
         error: By how much the second exceeds the first beyond what chance explains.
-        spread: Standard deviation over all transitions of the recorded returns, with what truncated
-            episodes would have gone on to earn.
+        spread: Standard deviation over all transitions of the recorded returns, with what a
+            truncated episode would have gone on to earn.
         tail: Mean weight of the value that a truncated episode lacks, in which ``value`` relies
             on the fit.
         doubts: What speaks against the fit; empty if it can be trusted.
