@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from dql_core.errors import DqlError
 from dql_core.runtime.controller import State
 from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
@@ -47,6 +46,7 @@ from dql_ros.nodes.control_topics import (
     require_unmixed,
     require_unremapped,
 )
+from dql_ros.nodes.readiness import await_arrival, await_readiness
 from dql_ros.nodes.start import END_REQUESTED
 from dql_ros.nodes.topics import QosConflicts, Rivals
 
@@ -57,9 +57,6 @@ _LOCKSTEP_DEPTH = 1000
 _TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
 # An action that is sent so many periods after its tick began is not that of any state.
 _OVERDUE_PERIODS = 2
-_POLL_PERIOD_S = 0.005
-_ARRIVAL_POLL_PERIOD_S = 0.0001
-_LOG_PERIOD_S = 2.0
 
 
 class ControlLoop:
@@ -448,52 +445,3 @@ class ControlLoop:
 
     def _ros_now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
-
-
-class NotReadyError(DqlError):
-    """A node was to become active, but does not hear all of its robot."""
-
-
-def await_readiness(
-    poll: Callable[[], None],
-    missing: Callable[[], str],
-    timeout_s: float,
-    log: Callable[[str], None],
-) -> None:
-    """Return once nothing is missing.
-
-    Args:
-        poll: Takes in what has arrived.
-        missing: Says what is missing, as a clause; empty if nothing is.
-        timeout_s: How long to wait.
-        log: Called every now and then with what is waited for.
-
-    Raises:
-        NotReadyError: If something is still missing after that time, or the process is to end.
-    """
-    begun_s = logged_s = time.monotonic()
-    while True:
-        poll()
-        reason = missing()
-        if not reason:
-            return
-        now_s = time.monotonic()
-        if now_s - begun_s >= timeout_s:
-            raise NotReadyError(f"gave up after {timeout_s:g} s: {reason}")
-        if now_s - logged_s >= _LOG_PERIOD_S:
-            logged_s = now_s
-            log(f"waiting: {reason}")
-        time.sleep(_POLL_PERIOD_S)
-        if END_REQUESTED.is_set:
-            raise NotReadyError(f"ended while waiting: {reason}")
-
-
-def await_arrival(
-    poll: Callable[[], None], newest: Callable[[], object], timeout_s: float
-) -> None:
-    """Return once ``poll`` has changed what ``newest`` says, or after ``timeout_s``."""
-    poll()
-    before, give_up_s = newest(), time.monotonic() + timeout_s
-    while newest() == before and time.monotonic() < give_up_s:
-        time.sleep(_ARRIVAL_POLL_PERIOD_S)
-        poll()
