@@ -29,7 +29,9 @@ _LIVE_ONLY: Any = {
     "on_fault": True,
     "takeover": True,
     "observation": {"__all__": {"max_ahead_s"}},
-    "action": {"__all__": {"max_ahead_s": True, "fields": {"__all__": {"max_rate"}}}},
+    "action": {
+        "__all__": {"max_ahead_s": True, "send_as": True, "fields": {"__all__": {"max_rate"}}}
+    },
 }
 
 
@@ -142,6 +144,9 @@ class Contract(StrictModel):
             )
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
+        yield from _twins(
+            [stream.send_as.action for stream in self.action if stream.send_as], "send_as.action"
+        )
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
         if self.takeover is not None:
             yield from self.takeover.problems(self.action)
@@ -221,7 +226,8 @@ class Contract(StrictModel):
         """SHA-256 of the contract's meaning.
 
         Comments, the order of keys, keys that repeat their default and keys that only the running
-        node obeys (``on_fault``, ``takeover``, ``max_ahead_s``, ``max_rate``) do not change it.
+        node obeys (``on_fault``, ``takeover``, ``send_as``, ``max_ahead_s``, ``max_rate``) do not
+        change it.
         """
         meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=_LIVE_ONLY)
         if not meaning.get("episode"):  # as with nothing but a rule that is not dumped

@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from dql_core.runtime.controller import State
+import numpy as np
+
+from dql_core.runtime.controller import Command, State
 from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Caller, Inference
@@ -43,15 +45,12 @@ from dql_ros.nodes.control_topics import (
     CommandOutputs,
     StreamInputs,
     SwitchInput,
-    require_unmixed,
-    require_unremapped,
 )
+from dql_ros.nodes.goals import GoalOutput
 from dql_ros.nodes.readiness import await_arrival, await_readiness
 from dql_ros.nodes.start import END_REQUESTED
-from dql_ros.nodes.topics import QosConflicts, Rivals
+from dql_ros.nodes.topics import QosConflicts, Rivals, require_unmixed, require_unremapped
 
-# Commands kept for readers that are slow to acknowledge; in real time the contract decides.
-_LOCKSTEP_DEPTH = 1000
 # The first tick's distance from an arrival: what taking in a message needs, and a share of the
 # period for messages that are late, since a state that is just missed costs a whole period.
 _TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
@@ -135,7 +134,6 @@ class ControlLoop:
         self._live = [stream.key for stream in contract.observation if not stream.latched]
         self._candidates: CandidatePublisher | None = None
         with ExitStack() as opened:
-            depth = _LOCKSTEP_DEPTH if settings.lockstep else 1
             streams = contract.action
             if settings.shadow:
                 streams = shadow_streams(streams)
@@ -145,9 +143,8 @@ class ControlLoop:
                 node,
                 streams,
                 self.conflicts,
-                depth,
+                settings,
                 None if takeover is None else takeover.flag,
-                flag_first=settings.lockstep,
             )
             opened.callback(self._outputs.close)
             if settings.shadow:
@@ -198,6 +195,11 @@ class ControlLoop:
         return State.PAUSED if self._interlock.paused else self.controller.state
 
     @property
+    def goals(self) -> Sequence[GoalOutput]:
+        """What sends commands as goals of actions."""
+        return self._outputs.goals
+
+    @property
     def missed_ticks(self) -> int:
         """Ticks that were left out since the loop was started."""
         return 0 if self._ticker is None else self._ticker.missed
@@ -208,7 +210,7 @@ class ControlLoop:
         return self._failure if self._ticker is None else self._ticker.failure
 
     def await_readiness(self) -> None:
-        """Wait until the robot is this node's alone and, in real time, every stream is fresh.
+        """Wait until the robot is this node's alone, and in real time takes goals and is heard.
 
         A lockstep simulator waits itself for the policy.
 
@@ -270,7 +272,8 @@ class ControlLoop:
         heard = self.agreement or self.person
         refusals = [] if heard is None else heard.refusals()
         conflicts = (self.conflicts.problem(topic) for topic in self.conflicts.counts)
-        return [*found, *refusals, *conflicts]
+        goals = (goal.problem(is_active=self.active) for goal in self.goals)
+        return [*found, *refusals, *conflicts, *filter(None, goals)]
 
     def notes(self) -> list[str]:
         """What of shadow mode is to be said and is nothing wrong, a clause each."""
@@ -285,9 +288,10 @@ class ControlLoop:
             return f"{problem}, or set on_rival to 'warn'"
         if self.settings.lockstep or self.settings.activation_timeout_s == 0:
             return ""
+        servers = list(filter(None, (goal.missing() for goal in self.goals)))
         observation = self.observer.at(self._ros_now_ns(), steady_ns())
         if not observation.missing:
-            return ""
+            return "; ".join(servers)
         return "; ".join([describe_missing(observation), *self.problems()])
 
     def _newest_ns(self) -> list[int]:
@@ -383,7 +387,11 @@ class ControlLoop:
             return is_overdue or ((is_running or is_persons) and END_REQUESTED.is_set)
 
         sent = command.values is not None and self._outputs.send(
-            command.values, lambda: now_ns, is_void, is_persons=command.state is State.TAKEOVER
+            command.values,
+            lambda: now_ns,
+            is_void,
+            is_persons=command.state is State.TAKEOVER,
+            is_safe=self._is_safe(command),
         )
         self.statistics.add(begun_ns, observation, command)
         if self.agreement is not None and in_force is not None:
@@ -418,11 +426,17 @@ class ControlLoop:
             return math.inf
         return tick_ns + _OVERDUE_PERIODS * self._period_ns
 
+    def _is_safe(self, command: Command) -> bool:
+        """Whether a command is the safe one, and nobody's wish."""
+        if command.values is None or command.state in {State.RUNNING, State.TAKEOVER}:
+            return False
+        return np.array_equal(command.values, self.controller.safe_command)
+
     def _send_safe_command(self) -> None:
         def stamp_ns() -> int:
             return self._outputs.last_stamp_ns if self.settings.lockstep else self._ros_now_ns()
 
-        self._outputs.send(self.controller.safe_command, stamp_ns)
+        self._outputs.send(self.controller.safe_command, stamp_ns, is_safe=True)
 
     def _note_clock(self, now_ns: int) -> int:
         """Begin anew where the clock was set back; return by how much."""

@@ -1,6 +1,7 @@
 """From the contract's words to rclpy's: publishers, QoS profiles, stamps.
 
-Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot.
+Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot;
+and that no remapping leads a topic to another one of the node.
 """
 
 from __future__ import annotations
@@ -23,11 +24,19 @@ from rclpy.qos import (
     qos_policy_name_from_kind,
 )
 
+from dql_core.errors import ConfigError
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.installed import message_class, new_element
 from dql_ros.codecs.message_path import MessagePath
-from dql_ros.contract import FlagStream, QualityOfService, SignalStream, Stream
+from dql_ros.contract import (
+    ActionStream,
+    Contract,
+    FlagStream,
+    QualityOfService,
+    SignalStream,
+    Stream,
+)
 
 _RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
@@ -42,7 +51,13 @@ _UNNAMED = "_NODE_NAME_UNKNOWN_"
 
 
 class StreamPublisher:
-    """Publishes one stream's part of a vector."""
+    """Publishes one stream's part of a vector.
+
+    Attributes:
+        publisher: Of the topic.
+        part: Where the stream's values are in the whole vector.
+        message: What was published last.
+    """
 
     def __init__(
         self,
@@ -65,16 +80,16 @@ class StreamPublisher:
         """
         self.publisher = publisher
         self._encoder = StreamEncoder(stream, joint_order, unknown)
-        self._message = message_class(stream.type)()
-        if frame_id and hasattr(self._message, "header"):
-            self._message.header.frame_id = frame_id
-        self._part = part
+        self.message = message_class(stream.type)()
+        if frame_id and hasattr(self.message, "header"):
+            self.message.header.frame_id = frame_id
+        self.part = part
 
     def publish(self, vector: NDArray[np.floating[Any]], stamp_ns: int) -> None:
         """Send this stream's part of ``vector``, stamped with ``stamp_ns``."""
-        values = vector[self._part]
-        self._encoder.encode(values, self._message, stamp_ns, new_element)
-        self.publisher.publish(self._message)
+        values = vector[self.part]
+        self._encoder.encode(values, self.message, stamp_ns, new_element)
+        self.publisher.publish(self.message)
 
 
 class SignalPublisher:
@@ -202,6 +217,55 @@ class Rivals:
         if self._is_commander and self._own_name not in names:
             names.append(self._own_name)  # not discovered yet
         return sorted(names)
+
+
+def require_unremapped(node: Node, shadows: Sequence[ActionStream]) -> None:
+    """See that shadow commands go where their name says.
+
+    Raises:
+        ConfigError: If a remapping leads one of them elsewhere, such as to the robot.
+    """
+    for stream in shadows:
+        own = node.resolve_topic_name(stream.topic, only_expand=True)
+        if (led_to := node.resolve_topic_name(stream.topic)) != own:
+            raise ConfigError(
+                f"'{own}' is remapped to '{led_to}', which may command a robot, but nothing may "
+                f"in shadow mode: leave that remapping out"
+            )
+
+
+def require_unmixed(node: Node, contract: Contract) -> None:
+    """See that no person's topic is one that the node itself sends on.
+
+    Raises:
+        ConfigError: If a remapping makes it one.
+    """
+    takeover = contract.takeover
+    if takeover is None:
+        return
+    sent = [*(stream.topic for stream in contract.action), takeover.intervention]
+    names = {node.resolve_topic_name(topic) for topic in sent}
+    for topic in takeover.heard_topics:
+        if node.resolve_topic_name(topic) in names:
+            raise ConfigError(
+                f"a remapping leads '{topic}', by which a person takes over, to "
+                f"'{node.resolve_topic_name(topic)}', on which this node sends: leave it out"
+            )
+
+
+def require_apart(node: Node, contract: Contract) -> None:
+    """See that nothing that ``node`` publishes is on a topic that commands the robot.
+
+    Raises:
+        ConfigError: If a remapping leads something there.
+    """
+    commands = {node.resolve_topic_name(stream.topic) for stream in contract.action}
+    for publisher in node.publishers:
+        if publisher.topic_name in commands:
+            raise ConfigError(
+                f"a remapping leads what this node publishes to '{publisher.topic_name}', which "
+                f"commands the robot, but nothing may in shadow mode: leave that remapping out"
+            )
 
 
 def _full_name(namespace: str, name: str) -> str:
