@@ -105,8 +105,7 @@ class ControlLoop:
         self._period_ns = settings.period_ns(contract)
         self.statistics = LoopStatistics(None if settings.lockstep else self._period_ns)
         self.conflicts = QosConflicts(node.get_logger().name)
-        commands = () if settings.shadow else [each.topic for each in contract.action]
-        self.rivals = Rivals(node, commands, is_commander=True)
+        self.rivals = _rivals(node, contract, settings)
         self.agreement: LiveAgreement | None = None
         self.person: PersonHeard | None = None
         self.observer = Observer(
@@ -459,3 +458,11 @@ class ControlLoop:
 
     def _ros_now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
+
+
+def _rivals(node: ManagedNode, contract: Contract, settings: LoopSettings) -> Rivals:
+    """What looks for others who command the robot; in shadow mode somebody else is to."""
+    streams = () if settings.shadow else contract.action
+    goals = [] if settings.lockstep else [each.send_as for each in streams if each.send_as]
+    topics, actions = [each.topic for each in streams], [each.action for each in goals]
+    return Rivals(node, topics, actions, is_commander=True)

@@ -23,6 +23,7 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_policy_name_from_kind,
 )
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from dql_core.errors import ConfigError
 from dql_core.streams import SECOND_NS
@@ -183,17 +184,31 @@ class QosConflicts:
 
 
 class Rivals:
-    """Looks for publishers beside a robot's one commander.
+    """Looks for publishers, and clients of actions, beside a robot's one commander.
 
-    DDS reports a publisher as soon as it is discovered, whether it has sent anything or not.
+    DDS reports them as soon as they are discovered, whether they have sent anything or not.
     """
 
-    def __init__(self, node: Node, topics: Sequence[str], *, is_commander: bool) -> None:
-        """Look on ``topics``; ``is_commander`` says whether the node itself publishes them."""
+    def __init__(
+        self,
+        node: Node,
+        topics: Sequence[str],
+        actions: Sequence[str] = (),
+        *,
+        is_commander: bool,
+    ) -> None:
+        """Look for others.
+
+        Args:
+            node: Looks.
+            topics: Where commands are published.
+            actions: Of which they are goals.
+            is_commander: Whether the node itself sends them.
+        """
         self._node = node
         self._is_commander = is_commander
         self._own_name = _full_name(node.get_namespace(), node.get_name())
-        self._topics = tuple(topics)
+        self._topics, self._actions = tuple(topics), tuple(actions)
 
     def problem(self) -> str:
         """Who commands the robot beside the one that may, and the remedy; empty if nobody."""
@@ -202,6 +217,10 @@ class Rivals:
             names = self._publishers(topic)
             if len(names) > 1:
                 found.append(f"'{topic}' has {len(names)} publishers: {', '.join(names)}")
+        for action in self._actions:
+            names = self._clients(action)
+            if len(names) > 1:
+                found.append(f"'{action}' has {len(names)} clients: {', '.join(names)}")
         return f"{'; '.join(found)}: stop the other node" if found else ""
 
     def are_commanded(self) -> bool:
@@ -210,10 +229,16 @@ class Rivals:
 
     def _publishers(self, topic: str) -> list[str]:
         # rclpy expands and remaps the name; one that is resolved already would be remapped twice.
-        names = [
-            _full_name(each.node_namespace, each.node_name)
-            for each in self._node.get_publishers_info_by_topic(topic)
-        ]
+        return self._names(self._node.get_publishers_info_by_topic(topic))
+
+    def _clients(self, action: str) -> list[str]:
+        # Each publishes its goals, and DDS knows on what, by the names that rmw gives services.
+        service = f"{self._node.resolve_service_name(action)}/_action/send_goal"
+        topic = f"rq{service}Request"
+        return self._names(self._node.get_publishers_info_by_topic(topic, no_mangle=True))
+
+    def _names(self, endpoints: Sequence[TopicEndpointInfo]) -> list[str]:
+        names = [_full_name(each.node_namespace, each.node_name) for each in endpoints]
         if self._is_commander and self._own_name not in names:
             names.append(self._own_name)  # not discovered yet
         return sorted(names)
