@@ -232,6 +232,8 @@ class ControlLoop:
         self.statistics.clear()
         if self.agreement is not None:
             self.agreement.clear()
+        for goal in self.goals:
+            goal.begin()
         self._trigger.clear()
         self._last_now_ns = 0
         self.active = True

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 from action_msgs.msg import GoalStatus
-from action_msgs.srv import CancelGoal
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.task import Future
@@ -40,6 +39,8 @@ _LOG_PERIOD_NS = SECOND_NS
 # Of the period of goals, so that a tick that is a little early does not cost one.
 _EARLY = 0.9
 _POLL_PERIOD_S = 0.005
+# A goal that was canceled and has not ended by then goes on.
+_CANCEL_NS = SECOND_NS // 2
 # Goals that were replaced and whose end was not heard: as many are canceled by a stop.
 _MOST_UNDER_WAY = 32
 _SUCCEEDED, _CANCELED, _ABORTED = (
@@ -61,10 +62,11 @@ class _Goal:
         is_safe: Whether it is the safe command, which ends all others.
         answer: Of the server: whether it accepts the goal.
         outcome: How the goal ended; asked for once it is accepted.
-        cancel: Answer to the request to cancel it.
-        is_unwanted: Whether it is to be canceled.
-        is_refused: Whether the server was heard to refuse to.
+        cancel: Answer to the request to cancel it; ``None`` as long as it is wanted.
+        cancel_ns: When that was asked for, on the steady clock.
+        goes_on: Whether it did not end all the same.
         is_lost: Whether no answer came in time; it may still come.
+        is_over: Whether the server was heard to refuse it, or to have ended it.
     """
 
     id: Any
@@ -74,9 +76,10 @@ class _Goal:
     answer: Future
     outcome: Future | None = None
     cancel: Future | None = None
-    is_unwanted: bool = False
-    is_refused: bool = False
+    cancel_ns: int = 0
+    goes_on: bool = False
     is_lost: bool = False
+    is_over: bool = False
 
     @property
     def is_accepted(self) -> bool:
@@ -86,18 +89,6 @@ class _Goal:
     def has_failed(self) -> bool:
         """Whether the server does not have it, so that its command is still to be sent."""
         return not self.is_accepted if self.answer.done() else self.is_lost
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the server does not work on it, or not any more."""
-        if self.outcome is not None and self.outcome.done():
-            return True
-        return self.answer.done() and not self.is_accepted
-
-    @property
-    def is_called_off(self) -> bool:
-        """Whether it needs no canceling, or the server has answered to that."""
-        return not self.is_unwanted or self.is_over or _is_done(self.cancel)
 
 
 class GoalOutput:
@@ -163,6 +154,11 @@ class GoalOutput:
         self._problem = ""
         self._said_ns = -_LOG_PERIOD_NS
 
+    def begin(self) -> None:
+        """Forget what was sent; the robot may have been moved since then."""
+        with self._lock:
+            self._newest = None
+
     def offer(self, vector: NDArray[np.float32], *, is_safe: bool) -> None:
         """Send a command if it is time for a goal.
 
@@ -176,13 +172,15 @@ class GoalOutput:
             newest = self._newest
             if is_safe and not (newest is not None and newest.is_safe):
                 for goal in self._under_way:
-                    self._call_off(goal)
+                    self._call_off(goal, now_ns)
                 self._send(values, now_ns, is_safe)
+                if absence := self.missing():
+                    self._complain(absence)
             elif now_ns >= self._due_ns and self._is_news(values):
+                self._due_ns = now_ns + self._min_period_ns
                 if not self.missing():
                     self._send(values, now_ns, is_safe)
                 else:
-                    self._due_ns = now_ns + self._min_period_ns
                     self._note_absence()
 
     def missing(self) -> str:
@@ -208,7 +206,7 @@ class GoalOutput:
             return self._problem
 
     def is_settled(self, safe_command: NDArray[np.float32]) -> bool:
-        """Whether the server has the safe command, and was told to end all other goals.
+        """Whether the server has the safe command, and has ended what was canceled.
 
         Args:
             safe_command: Shape (A,), published last; it is offered again if it was refused.
@@ -217,14 +215,14 @@ class GoalOutput:
             self.offer(safe_command, is_safe=True)
             newest = self._newest
             is_there = newest is not None and newest.is_safe and newest.is_accepted
-            return is_there and all(goal.is_called_off for goal in self._under_way)
+            return is_there and not any(goal.cancel for goal in self._under_way)
 
     def complain_of_end(self, waited_s: float) -> None:
         """Log that the server has not taken in the end of the work."""
         reason = self.missing() or self._problem or f"'{self.action}' is slow to answer"
         self._node.get_logger().error(
             f"the safe command was not accepted as a goal of '{self.action}', or its other goals "
-            f"were not canceled, within {waited_s:g} s: {reason}"
+            f"had not ended, within {waited_s:g} s: {reason}"
         )
 
     def close(self) -> None:
@@ -271,26 +269,27 @@ class GoalOutput:
                 goal.is_lost = True
                 self._count("unanswered", "does not answer: see that its server still runs")
         elif not goal.is_accepted:
+            goal.is_over = True
             self._count("refused", f"refuses goals: {_SEE_LOG}")
             if goal.is_safe:
                 self._due_ns = min(self._due_ns, goal.sent_ns + _INSIST_NS)
         elif goal.outcome is None:
-            self._note_acceptance(goal)
-        elif goal.outcome.done() and goal is self._newest:
-            self._judge(goal, goal.outcome.result())
-        if goal.cancel is not None and goal.cancel.done() and not goal.is_refused:
-            code = goal.cancel.result().return_code
-            goal.is_refused = code == CancelGoal.Response.ERROR_REJECTED
-            if goal.is_refused:
-                self._count("not canceled", f"does not cancel goals, which go on: {_SEE_LOG}")
+            self._note_acceptance(goal, now_ns)
+        elif goal.outcome.done():
+            goal.is_over = True
+            if goal is self._newest:
+                self._judge(goal, goal.outcome.result())
+        if goal.cancel and not (goal.is_over or goal.goes_on or goal.is_lost):
+            goal.goes_on = now_ns - goal.cancel_ns > _CANCEL_NS
+            if goal.goes_on:
+                self._count("not canceled", f"goes on with a goal that was canceled: {_SEE_LOG}")
 
-    def _note_acceptance(self, goal: _Goal) -> None:
+    def _note_acceptance(self, goal: _Goal, now_ns: int) -> None:
         """Ask how an accepted goal ends, and to end it where it is not wanted any more."""
         request = self._outcomes.srv_type.Request(goal_id=goal.id)
         goal.outcome = self._outcomes.call_async(request)
-        if goal.is_unwanted:
-            goal.cancel = None  # that request may have come before the goal
-            self._call_off(goal)
+        if goal.cancel is not None:  # that request may have come before the goal
+            self._call_off(goal, now_ns)
         if goal is self._newest:
             self._problem = ""
 
@@ -299,7 +298,7 @@ class GoalOutput:
         why = getattr(found.result, "error_string", "")
         if found.status == _ABORTED:
             self._count("aborted", f"aborted its last goal{why and f' ({why})'}: {_SEE_LOG}")
-        elif found.status == _CANCELED and not goal.is_unwanted:
+        elif found.status == _CANCELED and goal.cancel is None:
             self._count(
                 "canceled by others",
                 "canceled its last goal, which this node did not ask for: stop whoever else "
@@ -308,13 +307,12 @@ class GoalOutput:
         elif found.status not in {_SUCCEEDED, _CANCELED}:  # a server that knows no such goal
             self._newest = None
 
-    def _call_off(self, goal: _Goal) -> None:
+    def _call_off(self, goal: _Goal, now_ns: int) -> None:
         """Ask the server to cancel a goal."""
-        goal.is_unwanted = True
-        if goal.cancel is None:
-            request = self._cancels.srv_type.Request()
-            request.goal_info.goal_id = goal.id
-            goal.cancel = self._cancels.call_async(request)
+        _give_up(self._cancels, goal.cancel)
+        request = self._cancels.srv_type.Request()
+        request.goal_info.goal_id = goal.id
+        goal.cancel, goal.cancel_ns = self._cancels.call_async(request), now_ns
 
     def _look_for_server(self) -> None:
         """Begin anew where a server has gone or another one has come, which has no goal."""
@@ -342,18 +340,10 @@ class GoalOutput:
             self._node.get_logger().error(problem)
 
     def _forget(self, goal: _Goal) -> None:
-        """Wait for no answers any more."""
-        for client, future in (
-            (self._goals, goal.answer),
-            (self._outcomes, goal.outcome),
-            (self._cancels, goal.cancel),
-        ):
-            if future is not None and not future.done():
-                client.remove_pending_request(future)
-
-
-def _is_done(future: Future | None) -> bool:
-    return future is not None and future.done()
+        """Hear of a goal no more."""
+        _give_up(self._goals, goal.answer)
+        _give_up(self._outcomes, goal.outcome)
+        _give_up(self._cancels, goal.cancel)
 
 
 def _take_answers(client: Any) -> None:
@@ -364,6 +354,12 @@ def _take_answers(client: Any) -> None:
             return
         with suppress(KeyError):  # nobody waits for it any more
             client.get_pending_request(header.request_id.sequence_number).set_result(response)
+
+
+def _give_up(client: Any, answer: Future | None) -> None:
+    """Wait for an answer no more."""
+    if answer is not None and not answer.done():
+        client.remove_pending_request(answer)
 
 
 def flush_goals(
