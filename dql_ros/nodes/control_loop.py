@@ -273,8 +273,14 @@ class ControlLoop:
         heard = self.agreement or self.person
         refusals = [] if heard is None else heard.refusals()
         conflicts = (self.conflicts.problem(topic) for topic in self.conflicts.counts)
-        goals = (goal.problem(is_active=self.active) for goal in self.goals)
-        return [*found, *refusals, *conflicts, *filter(None, goals)]
+        return [*found, *refusals, *conflicts, *([] if self.active else self._absent_servers())]
+
+    def dangers(self) -> list[str]:
+        """What of the goals is an error in any state, also after a stop; a clause each."""
+        return [*filter(None, (goal.problem() for goal in self.goals))] if self.active else []
+
+    def _absent_servers(self) -> list[str]:
+        return [*filter(None, (goal.missing() for goal in self.goals))]
 
     def notes(self) -> list[str]:
         """What of shadow mode is to be said and is nothing wrong, a clause each."""
@@ -289,10 +295,9 @@ class ControlLoop:
             return f"{problem}, or set on_rival to 'warn'"
         if self.settings.lockstep or self.settings.activation_timeout_s == 0:
             return ""
-        servers = list(filter(None, (goal.missing() for goal in self.goals)))
         observation = self.observer.at(self._ros_now_ns(), steady_ns())
         if not observation.missing:
-            return "; ".join(servers)
+            return "; ".join(self._absent_servers())
         return "; ".join([describe_missing(observation), *self.problems()])
 
     def _newest_ns(self) -> list[int]:

@@ -170,7 +170,7 @@ class LoopMonitor:
             self._reason(),
             remarkable | incidents,
             loop.problems(),
-            danger=self._rivals,
+            danger="; ".join(filter(None, [self._rivals, *loop.dangers()])),
             notes=loop.notes(),
         )
         values = {

@@ -192,14 +192,8 @@ class GoalOutput:
             f"'send_as' in the contract; where there is none, as in a simulation, leave it out"
         )
 
-    def problem(self, *, is_active: bool) -> str:
-        """What is wrong with the goals, as a clause; empty if nothing is.
-
-        Args:
-            is_active: Whether the node acts.
-        """
-        if not is_active:
-            return self.missing()
+    def problem(self) -> str:
+        """What is wrong with the goals of a node that acts, as a clause; empty if nothing is."""
         with self._lock:
             self._look(steady_ns())
             self._look_for_server()
