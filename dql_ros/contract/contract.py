@@ -18,7 +18,13 @@ from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
-from dql_ros.contract.stream import ActionStream, ObservationStream, Stream, encoded_specs
+from dql_ros.contract.stream import (
+    ActionStream,
+    ObservationStream,
+    Stream,
+    encoded_specs,
+    resolve_topic,
+)
 from dql_ros.contract.takeover import Takeover
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 from dql_ros.contract.transforms import Observed
@@ -144,9 +150,8 @@ class Contract(StrictModel):
             )
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
-        yield from _twins(
-            [stream.send_as.action for stream in self.action if stream.send_as], "send_as.action"
-        )
+        goals = [stream.send_as for stream in self.action if stream.send_as]
+        yield from _twins([resolve_topic(each.action) for each in goals], "send_as.action")
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
         if self.takeover is not None:
             yield from self.takeover.problems(self.action)

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,7 @@ from tests.ros.nodes.action_server_node import TROUBLE
 from tests.ros.nodes.arm import NODE, Told, state_of, trigger
 from tests.ros.nodes.mirroring_policy_node import BROKEN
 from tests.ros.nodes.robot import Robot
+from tests.ros.nodes.test_node_reference import WITH_GOALS
 
 pytestmark = [
     pytest.mark.ros,
@@ -246,8 +249,9 @@ def test_a_gripper_gets_a_goal_where_the_command_changes(hand: Hand) -> None:
     hand.shows = 0.5
     hand.until(lambda: hand.last == 0.5, "the next goal")
     assert hand.sent == [1.0, 0.5]
-    assert not hand.told.said("refused")
-    assert not hand.told.said("action server")
+    assert {diagnostics.status[0].level for diagnostics in hand.told.diagnostics} == {b"\x00"}
+    told = {name for name in hand.told.values if name.startswith("goals ")}
+    assert told == {name.replace("ACTION", "hand/gripper") for name in WITH_GOALS}
 
 
 def test_goals_keep_their_period_and_the_topic_has_every_command(hand: Hand) -> None:
@@ -502,6 +506,39 @@ def test_a_person_commands_by_goals_too(hand: Hand) -> None:
 
     hand.until(is_obeyed, "the person's goal")
     hand.until(lambda: hand.last == 1.0, "the policy to drive again")
+
+
+@pytest.mark.parametrize(
+    ("send_as", "told"),
+    [
+        ({}, ""),
+        (
+            {"type": FOLLOW},
+            f"gripper/command: a goal of '{FOLLOW}' has no parts of the type "
+            f"'control_msgs/msg/GripperCommand', but must have one",
+        ),
+        (
+            {"type": "control_msgs/action/GripperComand"},
+            "gripper/command: action type 'control_msgs/action/GripperComand' is not installed",
+        ),
+    ],
+)
+def test_a_goal_without_such_a_part_is_found_before_anything_runs(
+    hand: Hand, send_as: dict[str, str], told: str
+) -> None:
+    contract = hand.write(GRIPPER, **send_as)
+    command = [sys.executable, "-m", "dql_ros.cli.main", "contract", "check", str(contract)]
+    check = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = " ".join((check.stdout + check.stderr).split())
+    assert check.returncode == 0, "a robot has what this machine has not"
+    assert told in said
+    assert ("the policy node refuses it" in said) == bool(told)
+    if told:
+        process = hand.start(contract)
+        while not process.wait(0.0):
+            hand.robot.probe.spin()
+        assert process.exit_code == 2
+        assert told.partition(": ")[2] in process.last_words
 
 
 def test_what_was_sent_as_goals_is_recorded_and_converted(hand: Hand, tmp_path: Path) -> None:
