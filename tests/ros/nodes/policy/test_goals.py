@@ -456,6 +456,8 @@ def test_a_server_that_hangs_delays_neither_the_topic_nor_the_end_for_long(hand:
     finally:
         hand.server.send_signal(signal.SIGCONT)
     assert process.exit_code == 0
+    words = "the safe command was not accepted as a goal of 'arm/follow'"
+    hand.until(lambda: hand.logged(words), "the log to say so")
     hand.until(lambda: hand.last == pytest.approx(SAFE), "the server to find the safe goal last")
 
 
