@@ -249,7 +249,7 @@ def test_a_gripper_gets_a_goal_where_the_command_changes(hand: Hand) -> None:
     hand.shows = 0.5
     hand.until(lambda: hand.last == 0.5, "the next goal")
     assert hand.sent == [1.0, 0.5]
-    assert {diagnostics.status[0].level for diagnostics in hand.told.diagnostics} == {b"\x00"}
+    assert not any(map(hand.told.said, ("refuses", "does not answer", "canceled", "aborted")))
     told = {name for name in hand.told.values if name.startswith("goals ")}
     assert told == {name.replace("ACTION", "hand/gripper") for name in WITH_GOALS}
 
@@ -458,7 +458,6 @@ def test_a_server_that_hangs_delays_neither_the_topic_nor_the_end_for_long(hand:
     assert process.exit_code == 0
     words = "the safe command was not accepted as a goal of 'arm/follow'"
     hand.until(lambda: hand.logged(words), "the log to say so")
-    hand.until(lambda: hand.last == pytest.approx(SAFE), "the server to find the safe goal last")
 
 
 def test_in_shadow_mode_there_is_no_client_of_any_action(hand: Hand) -> None:
