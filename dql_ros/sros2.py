@@ -29,6 +29,14 @@ _LIFECYCLE = (
     *("change_state", "get_available_states", "get_available_transitions", "get_state"),
     "get_transition_graph",
 )
+# What each right is a right to.
+_KINDS = {
+    "publish": "topic",
+    "subscribe": "topic",
+    "reply": "service",
+    "request": "service",
+    "call": "action",
+}
 
 
 @dataclass(frozen=True)
@@ -40,12 +48,14 @@ class Rights:
         subscribe: Topics.
         reply: Services that it offers.
         request: Services that it calls.
+        call: Actions that it sends goals of.
     """
 
     publish: tuple[str, ...] = ()
     subscribe: tuple[str, ...] = ()
     reply: tuple[str, ...] = ()
     request: tuple[str, ...] = ()
+    call: tuple[str, ...] = ()
 
 
 def policy_document(contract: Contract, namespace: str = "", topics: Sequence[str] = ()) -> str:
@@ -67,7 +77,7 @@ def policy_document(contract: Contract, namespace: str = "", topics: Sequence[st
         profiles = ElementTree.SubElement(enclave, "profiles")
         profile = ElementTree.SubElement(profiles, "profile", ns=prefix, node=node)
         for right, names in vars(rights).items():
-            kind = "topic" if right in {"publish", "subscribe"} else "service"
+            kind = _KINDS[right]
             if names:
                 allowed = ElementTree.SubElement(profile, f"{kind}s", {right: "ALLOW"})
                 for name in sorted(set(names)):
@@ -96,6 +106,7 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
         publish=(*commands, *flags, *shadows, "/diagnostics", "~/status", "~/candidates"),
         subscribe=(*states, *commands, *persons, "~/stop"),  # the commands in shadow mode
         reply=("~/pause", "~/resume", "~/reset_stop"),
+        call=_resolved([each.send_as.action for each in contract.action if each.send_as], prefix),
     )
     bridge = Rights(
         publish=(*simulated, "/clock", "/diagnostics", "~/episode"),
@@ -127,6 +138,7 @@ def _of_node(own: Rights, *, is_managed: bool = False) -> Rights:
         publish=(*own.publish, "/rosout", "/parameter_events", *events),
         subscribe=(*own.subscribe, "/clock"),
         reply=(*own.reply, *(f"~/{name}" for name in services)),
+        call=own.call,
     )
 
 

@@ -1,4 +1,4 @@
-"""The message types that are installed here: by a ROS installation, or as wheels."""
+"""The types of messages and actions installed here: by a ROS installation, or as wheels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rosbags.typesys.store import Typestore
 from dql_core.errors import ContractError
 
 _TYPE_NAME = re.compile(r"[a-zA-Z]\w*/(?:msg/\w+|srv/\w+_Event)", re.ASCII)
+_ACTION_NAME = re.compile(r"[a-zA-Z]\w*/action/\w+", re.ASCII)
 # How rosidl's classes write the type of a field (rosidl_generator_py, get_fields_and_field_types).
 _SEQUENCE = re.compile(r"sequence<(?P<element>[\w/]+(?:<\d+>)?)(?:, (?P<most>\d+))?>", re.ASCII)
 _ARRAY = re.compile(r"(?P<element>[\w/]+(?:<\d+>)?)\[(?P<length>\d+)\]", re.ASCII)
@@ -34,16 +35,44 @@ def message_class(type_name: str) -> Any:
         raise ContractError(
             f"'{type_name}' is no message type; write it as in 'std_msgs/msg/String'"
         )
-    package, kind, name = type_name.split("/")
-    try:
-        _require_interfaces(package, kind)
-        found = getattr(importlib.import_module(f"{package}.{kind}"), name.removesuffix("_Event"))
-        return found.Event if kind == "srv" else found
-    except (ModuleNotFoundError, AttributeError) as error:
+    _, kind, name = type_name.split("/")
+    found = _imported(type_name, name.removesuffix("_Event"))
+    return found.Event if kind == "srv" else found
+
+
+def action_class(type_name: str) -> Any:
+    """Return the class of ``package/action/Name``.
+
+    Raises:
+        ContractError: If the package is not installed or has no such action.
+    """
+    if not _ACTION_NAME.fullmatch(type_name):
         raise ContractError(
-            f"message type '{type_name}' is not installed here ({error}): install the ROS package "
-            f"'{package}' or correct the contract's 'type'"
-        ) from error
+            f"'{type_name}' is no action type; write it as in 'control_msgs/action/GripperCommand'"
+        )
+    return _imported(type_name, type_name.split("/")[2])
+
+
+def goal_part(goals_type: str, message_type: str) -> str:
+    """Return which field of an action's goal is a message of a type.
+
+    Args:
+        goals_type: The action's type.
+        message_type: The message's.
+
+    Raises:
+        ContractError: If there is none, or several, or the action is not installed.
+    """
+    fields: dict[str, str] = action_class(goals_type).Goal.get_fields_and_field_types()
+    found = [name for name, kind in fields.items() if "/" in kind and _full(kind) == message_type]
+    if len(found) == 1:
+        return found[0]
+    parts = ", ".join(f"{name} ({kind})" for name, kind in fields.items())
+    raise ContractError(
+        f"a goal of '{goals_type}' has {len(found) or 'no'} parts of the type '{message_type}', "
+        f"but must have one: it has {parts or 'none at all'}; correct 'type' of the stream, or of "
+        f"its 'send_as'"
+    )
 
 
 def new_element(message: Any, field: str) -> Any:
@@ -101,6 +130,20 @@ def _used(description: Any) -> list[str]:
 def _full(name: str) -> str:
     package, leaf = name.split("/")
     return f"{package}/msg/{leaf}"
+
+
+def _imported(type_name: str, name: str) -> Any:
+    """Return what ``name`` is in the package and the kind of interfaces that a type is of."""
+    package, kind, _ = type_name.split("/")
+    try:
+        _require_interfaces(package, kind)
+        return getattr(importlib.import_module(f"{package}.{kind}"), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        what = "action" if kind == "action" else "message"
+        raise ContractError(
+            f"{what} type '{type_name}' is not installed here ({error}): install the ROS package "
+            f"'{package}' or correct the contract's 'type'"
+        ) from error
 
 
 def _require_interfaces(package: str, kind: str) -> None:

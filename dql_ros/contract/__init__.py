@@ -9,6 +9,7 @@ from dql_ros.contract.contract import (
     load_contract,
 )
 from dql_ros.contract.field import Element, FieldSelection
+from dql_ros.contract.goals import Goals
 from dql_ros.contract.stream import (
     ActionStream,
     ObservationStream,
@@ -49,6 +50,7 @@ __all__ = [
     "FieldSelection",
     "FlagStream",
     "Frames",
+    "Goals",
     "ObservationStream",
     "Predicate",
     "QualityOfService",

@@ -18,7 +18,13 @@ from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
-from dql_ros.contract.stream import ActionStream, ObservationStream, Stream, encoded_specs
+from dql_ros.contract.stream import (
+    ActionStream,
+    ObservationStream,
+    Stream,
+    encoded_specs,
+    resolve_topic,
+)
 from dql_ros.contract.takeover import Takeover
 from dql_ros.contract.task import SIM_RESET, EpisodeRules, Event, FlagStream, Reward, SignalStream
 from dql_ros.contract.transforms import Observed
@@ -29,7 +35,9 @@ _LIVE_ONLY: Any = {
     "on_fault": True,
     "takeover": True,
     "observation": {"__all__": {"max_ahead_s"}},
-    "action": {"__all__": {"max_ahead_s": True, "fields": {"__all__": {"max_rate"}}}},
+    "action": {
+        "__all__": {"max_ahead_s": True, "send_as": True, "fields": {"__all__": {"max_rate"}}}
+    },
 }
 
 
@@ -142,6 +150,8 @@ class Contract(StrictModel):
             )
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
+        goals = [stream.send_as for stream in self.action if stream.send_as]
+        yield from _twins([resolve_topic(each.action) for each in goals], "send_as.action")
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
         if self.takeover is not None:
             yield from self.takeover.problems(self.action)
@@ -221,7 +231,8 @@ class Contract(StrictModel):
         """SHA-256 of the contract's meaning.
 
         Comments, the order of keys, keys that repeat their default and keys that only the running
-        node obeys (``on_fault``, ``takeover``, ``max_ahead_s``, ``max_rate``) do not change it.
+        node obeys (``on_fault``, ``takeover``, ``send_as``, ``max_ahead_s``, ``max_rate``) do not
+        change it.
         """
         meaning = self.model_dump(mode="json", exclude_defaults=True, exclude=_LIVE_ONLY)
         if not meaning.get("episode"):  # as with nothing but a rule that is not dumped

@@ -26,7 +26,7 @@ def shadow_topic(topic: str, node: str = "~") -> str:
 
 
 def shadow_streams(streams: Sequence[ActionStream], node: str = "~") -> tuple[ActionStream, ...]:
-    """The streams of the shadow commands: the action's, but for their topics.
+    """The streams of the shadow commands: the action's, but for their topics, and never as goals.
 
     A contract with these in place of its ``action`` reads out of a recording what the policy would
     have sent, as the contract itself reads what the robot was sent.
@@ -47,5 +47,5 @@ def shadow_streams(streams: Sequence[ActionStream], node: str = "~") -> tuple[Ac
                 f"the action topics '{first}' and '{stream.topic}' have one shadow topic, "
                 f"'{topic}': shadow mode needs names that differ by more than a leading slash"
             )
-        shadows[topic] = stream.model_copy(update={"topic": topic})
+        shadows[topic] = stream.model_copy(update={"topic": topic, "send_as": None})
     return tuple(shadows.values())

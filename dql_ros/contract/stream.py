@@ -13,6 +13,7 @@ from dql_core.spec import FieldSpec
 from dql_core.streams import SECOND_NS
 from dql_core.strict_yaml import StrictModel, written_like
 from dql_ros.contract.field import FieldSelection, selects_by_name
+from dql_ros.contract.goals import Goals
 
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
@@ -248,6 +249,8 @@ class ActionStream(Stream):
         frame_id: ``header.frame_id`` of stamped commands.
         time_from_start_s: When the single point of a JointTrajectory is to be reached, seconds.
         qos: Publisher QoS; reliable by default.
+        send_as: The action of which the robot takes commands as goals; ``None``: none, it hears
+            the topic.
     """
 
     stamp: Literal["header", "receive"] = "receive"
@@ -256,6 +259,7 @@ class ActionStream(Stream):
     frame_id: str = "base_link"
     time_from_start_s: float = Field(default=0.1, gt=0, le=MAX_S)
     qos: QualityOfService = QualityOfService(reliability="reliable")
+    send_as: Goals | None = None
 
     @property
     def max_age_ns(self) -> int:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from dql_core.errors import DqlError
-from dql_core.runtime.controller import State
+import numpy as np
+
+from dql_core.runtime.controller import Command, State
 from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Caller, Inference
@@ -44,22 +45,17 @@ from dql_ros.nodes.control_topics import (
     CommandOutputs,
     StreamInputs,
     SwitchInput,
-    require_unmixed,
-    require_unremapped,
 )
+from dql_ros.nodes.goals import GoalOutput
+from dql_ros.nodes.readiness import await_arrival, await_readiness
 from dql_ros.nodes.start import END_REQUESTED
-from dql_ros.nodes.topics import QosConflicts, Rivals
+from dql_ros.nodes.topics import QosConflicts, Rivals, require_unmixed, require_unremapped
 
-# Commands kept for readers that are slow to acknowledge; in real time the contract decides.
-_LOCKSTEP_DEPTH = 1000
 # The first tick's distance from an arrival: what taking in a message needs, and a share of the
 # period for messages that are late, since a state that is just missed costs a whole period.
 _TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
 # An action that is sent so many periods after its tick began is not that of any state.
 _OVERDUE_PERIODS = 2
-_POLL_PERIOD_S = 0.005
-_ARRIVAL_POLL_PERIOD_S = 0.0001
-_LOG_PERIOD_S = 2.0
 
 
 class ControlLoop:
@@ -109,8 +105,7 @@ class ControlLoop:
         self._period_ns = settings.period_ns(contract)
         self.statistics = LoopStatistics(None if settings.lockstep else self._period_ns)
         self.conflicts = QosConflicts(node.get_logger().name)
-        commands = () if settings.shadow else [each.topic for each in contract.action]
-        self.rivals = Rivals(node, commands, is_commander=True)
+        self.rivals = _rivals(node, contract, settings)
         self.agreement: LiveAgreement | None = None
         self.person: PersonHeard | None = None
         self.observer = Observer(
@@ -138,7 +133,6 @@ class ControlLoop:
         self._live = [stream.key for stream in contract.observation if not stream.latched]
         self._candidates: CandidatePublisher | None = None
         with ExitStack() as opened:
-            depth = _LOCKSTEP_DEPTH if settings.lockstep else 1
             streams = contract.action
             if settings.shadow:
                 streams = shadow_streams(streams)
@@ -148,9 +142,8 @@ class ControlLoop:
                 node,
                 streams,
                 self.conflicts,
-                depth,
+                settings,
                 None if takeover is None else takeover.flag,
-                flag_first=settings.lockstep,
             )
             opened.callback(self._outputs.close)
             if settings.shadow:
@@ -201,6 +194,11 @@ class ControlLoop:
         return State.PAUSED if self._interlock.paused else self.controller.state
 
     @property
+    def goals(self) -> Sequence[GoalOutput]:
+        """What sends commands as goals of actions."""
+        return self._outputs.goals
+
+    @property
     def missed_ticks(self) -> int:
         """Ticks that were left out since the loop was started."""
         return 0 if self._ticker is None else self._ticker.missed
@@ -211,7 +209,7 @@ class ControlLoop:
         return self._failure if self._ticker is None else self._ticker.failure
 
     def await_readiness(self) -> None:
-        """Wait until the robot is this node's alone and, in real time, every stream is fresh.
+        """Wait until the robot is this node's alone, and in real time takes goals and is heard.
 
         A lockstep simulator waits itself for the policy.
 
@@ -234,6 +232,8 @@ class ControlLoop:
         self.statistics.clear()
         if self.agreement is not None:
             self.agreement.clear()
+        for goal in self.goals:
+            goal.begin()
         self._trigger.clear()
         self._last_now_ns = 0
         self.active = True
@@ -273,7 +273,14 @@ class ControlLoop:
         heard = self.agreement or self.person
         refusals = [] if heard is None else heard.refusals()
         conflicts = (self.conflicts.problem(topic) for topic in self.conflicts.counts)
-        return [*found, *refusals, *conflicts]
+        return [*found, *refusals, *conflicts, *([] if self.active else self._absent_servers())]
+
+    def dangers(self) -> list[str]:
+        """What of the goals is an error in any state, also after a stop; a clause each."""
+        return [*filter(None, (goal.problem() for goal in self.goals))] if self.active else []
+
+    def _absent_servers(self) -> list[str]:
+        return [*filter(None, (goal.missing() for goal in self.goals))]
 
     def notes(self) -> list[str]:
         """What of shadow mode is to be said and is nothing wrong, a clause each."""
@@ -290,7 +297,7 @@ class ControlLoop:
             return ""
         observation = self.observer.at(self._ros_now_ns(), steady_ns())
         if not observation.missing:
-            return ""
+            return "; ".join(self._absent_servers())
         return "; ".join([describe_missing(observation), *self.problems()])
 
     def _newest_ns(self) -> list[int]:
@@ -386,7 +393,11 @@ class ControlLoop:
             return is_overdue or ((is_running or is_persons) and END_REQUESTED.is_set)
 
         sent = command.values is not None and self._outputs.send(
-            command.values, lambda: now_ns, is_void, is_persons=command.state is State.TAKEOVER
+            command.values,
+            lambda: now_ns,
+            is_void,
+            is_persons=command.state is State.TAKEOVER,
+            is_safe=self._is_safe(command),
         )
         self.statistics.add(begun_ns, observation, command)
         if self.agreement is not None and in_force is not None:
@@ -421,11 +432,17 @@ class ControlLoop:
             return math.inf
         return tick_ns + _OVERDUE_PERIODS * self._period_ns
 
+    def _is_safe(self, command: Command) -> bool:
+        """Whether a command is the safe one, and nobody's wish."""
+        if command.values is None or command.state in {State.RUNNING, State.TAKEOVER}:
+            return False
+        return np.array_equal(command.values, self.controller.safe_command)
+
     def _send_safe_command(self) -> None:
         def stamp_ns() -> int:
             return self._outputs.last_stamp_ns if self.settings.lockstep else self._ros_now_ns()
 
-        self._outputs.send(self.controller.safe_command, stamp_ns)
+        self._outputs.send(self.controller.safe_command, stamp_ns, is_safe=True)
 
     def _note_clock(self, now_ns: int) -> int:
         """Begin anew where the clock was set back; return by how much."""
@@ -450,50 +467,9 @@ class ControlLoop:
         return int(self._node.get_clock().now().nanoseconds)
 
 
-class NotReadyError(DqlError):
-    """A node was to become active, but does not hear all of its robot."""
-
-
-def await_readiness(
-    poll: Callable[[], None],
-    missing: Callable[[], str],
-    timeout_s: float,
-    log: Callable[[str], None],
-) -> None:
-    """Return once nothing is missing.
-
-    Args:
-        poll: Takes in what has arrived.
-        missing: Says what is missing, as a clause; empty if nothing is.
-        timeout_s: How long to wait.
-        log: Called every now and then with what is waited for.
-
-    Raises:
-        NotReadyError: If something is still missing after that time, or the process is to end.
-    """
-    begun_s = logged_s = time.monotonic()
-    while True:
-        poll()
-        reason = missing()
-        if not reason:
-            return
-        now_s = time.monotonic()
-        if now_s - begun_s >= timeout_s:
-            raise NotReadyError(f"gave up after {timeout_s:g} s: {reason}")
-        if now_s - logged_s >= _LOG_PERIOD_S:
-            logged_s = now_s
-            log(f"waiting: {reason}")
-        time.sleep(_POLL_PERIOD_S)
-        if END_REQUESTED.is_set:
-            raise NotReadyError(f"ended while waiting: {reason}")
-
-
-def await_arrival(
-    poll: Callable[[], None], newest: Callable[[], object], timeout_s: float
-) -> None:
-    """Return once ``poll`` has changed what ``newest`` says, or after ``timeout_s``."""
-    poll()
-    before, give_up_s = newest(), time.monotonic() + timeout_s
-    while newest() == before and time.monotonic() < give_up_s:
-        time.sleep(_ARRIVAL_POLL_PERIOD_S)
-        poll()
+def _rivals(node: ManagedNode, contract: Contract, settings: LoopSettings) -> Rivals:
+    """What looks for others who command the robot; in shadow mode somebody else is to."""
+    streams = () if settings.shadow else contract.action
+    goals = [] if settings.lockstep else [each.send_as for each in streams if each.send_as]
+    topics, actions = [each.topic for each in streams], [each.action for each in goals]
+    return Rivals(node, topics, actions, is_commander=True)

@@ -26,8 +26,8 @@ from dql_ros.control.ticking import (
     raise_priority_of_all_threads,
 )
 from dql_ros.nodes.base import ManagedNode
-from dql_ros.nodes.control_loop import ControlLoop, NotReadyError
-from dql_ros.nodes.control_topics import SafetyInputs, require_apart
+from dql_ros.nodes.control_loop import ControlLoop
+from dql_ros.nodes.control_topics import SafetyInputs
 from dql_ros.nodes.diagnostics import LoopMonitor
 from dql_ros.nodes.parameters import (
     CONTRACT,
@@ -37,7 +37,9 @@ from dql_ros.nodes.parameters import (
     require,
     value_of,
 )
+from dql_ros.nodes.readiness import NotReadyError
 from dql_ros.nodes.start import END_REQUESTED
+from dql_ros.nodes.topics import require_apart
 
 # How long a thread that computes may keep the others waiting; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005

@@ -23,17 +23,19 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Bool, Float64MultiArray, MultiArrayDimension
 from std_srvs.srv import Trigger
 
-from dql_core.errors import ConfigError, ContractError
+from dql_core.errors import ContractError
 from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
-from dql_ros.codecs.installed import installed_types, message_class
+from dql_ros.codecs.installed import goal_part, installed_types, message_class
 from dql_ros.codecs.sendable import left_out, require_room, require_sendable
-from dql_ros.contract import ActionStream, Contract, FlagStream, ObservationStream, parts
+from dql_ros.contract import ActionStream, Contract, FlagStream, Goals, ObservationStream, parts
 from dql_ros.control.health import TO_CONTINUE
 from dql_ros.control.heard import HeardCommands
 from dql_ros.control.observer import Observer
 from dql_ros.control.person import PersonHeard
+from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import steady_ns
+from dql_ros.nodes.goals import GoalOutput, flush_goals
 from dql_ros.nodes.topics import (
     QosConflicts,
     SignalPublisher,
@@ -48,6 +50,9 @@ _CLOCK_TOPIC = "/clock"
 # Called with each message that was taken in: its stream and its time in nanoseconds.
 OnArrival = Callable[[ObservationStream, int], None]
 _DELIVERY_TIMEOUT_S = 0.5
+_GOALS_TIMEOUT_S = 1.0
+# Commands kept for readers that are slow to acknowledge; in real time the contract decides.
+_LOCKSTEP_DEPTH = 1000
 # A button may repeat its state at 1 kHz, and the executor may be busy for as long as a second.
 _DEPTH = 1000
 # Of the commands that others send, the newest is enough.
@@ -126,9 +131,10 @@ def take_all(subscription: Any) -> None:
 
 
 class CommandOutputs:
-    """Publishes whole commands, from any thread.
+    """Publishes whole commands, from any thread, and sends as goals what the contract says.
 
     Attributes:
+        goals: What sends goals; nothing in lockstep, where a simulator takes commands by topics.
         last: The last command sent, shape (A,); ``None`` before the first.
         last_stamp_ns: Its stamp in nanoseconds.
         sent: How many were sent.
@@ -140,23 +146,20 @@ class CommandOutputs:
         node: LifecycleNode,
         streams: Sequence[ActionStream],
         conflicts: QosConflicts,
-        min_depth: int,
+        settings: LoopSettings,
         intervention: FlagStream | None = None,
-        *,
-        flag_first: bool = False,
     ) -> None:
-        """Open the topics; they are silent until the node is active.
+        """Open the topics, which are silent until the node is active, and the actions.
 
         Args:
             node: Publishes.
             streams: The contract's action or, in shadow mode, its `shadow_streams`.
             conflicts: Takes note of subscribers that cannot be met.
-            min_depth: Messages kept for slow readers, at least.
+            settings: How the node runs.
             intervention: Where each command is said to be a person's or not; ``None``: nowhere.
-            flag_first: Say it before the command, as where a simulator goes on at once.
 
         Raises:
-            ContractError: If a message type is not installed, or a message cannot be filled.
+            ContractError: If a type is not installed, or a message cannot be filled.
         """
         self.last: NDArray[np.float32] | None = None
         self.last_stamp_ns = 0
@@ -166,7 +169,8 @@ class CommandOutputs:
         self._lock = threading.Lock()
         self._outputs: list[StreamPublisher] = []
         self._flag: SignalPublisher | None = None
-        self._flag_first = flag_first
+        self._flag_first = settings.lockstep  # where a simulator goes on at once
+        self.goals: list[GoalOutput] = []
         for stream in streams:
             # What cannot be sent is refused before anything is opened.
             typestore = installed_types(stream.type)
@@ -174,6 +178,9 @@ class CommandOutputs:
             require_room(stream, typestore)
             if text := left_out(stream, typestore):
                 node.get_logger().warning(text)
+            if stream.send_as is not None:
+                goal_part(stream.send_as.type, stream.type)
+        min_depth = _LOCKSTEP_DEPTH if settings.lockstep else 1
         for stream, part in zip(streams, parts(streams), strict=True):
             publisher = node.create_lifecycle_publisher(
                 message_class(stream.type),
@@ -183,12 +190,27 @@ class CommandOutputs:
                     incompatible_qos=conflicts.listener(stream.topic)
                 ),
             )
-            self._outputs.append(StreamPublisher(publisher, stream, part))
+            output = StreamPublisher(publisher, stream, part)
+            self._outputs.append(output)
+            if stream.send_as is not None:
+                self._open_goals(stream, stream.send_as, output, settings)
         if intervention is not None:
             kind = message_class(intervention.type)
             quality = reliable(max(min_depth, _FLAG_DEPTH))
             publisher = node.create_lifecycle_publisher(kind, intervention.topic, quality)
             self._flag = SignalPublisher(publisher, intervention)
+
+    def _open_goals(
+        self, stream: ActionStream, goals: Goals, output: StreamPublisher, settings: LoopSettings
+    ) -> None:
+        if settings.lockstep:
+            self._node.get_logger().info(
+                f"in lockstep commands go out on '{stream.topic}' only, not as goals of "
+                f"'{goals.action}'"
+            )
+            return
+        min_period_ns = settings.steady_ns(goals.min_period_s)
+        self.goals.append(GoalOutput(self._node, stream, goals, output, min_period_ns))
 
     def send(
         self,
@@ -197,6 +219,7 @@ class CommandOutputs:
         is_void: Callable[[], bool] = lambda: False,
         *,
         is_persons: bool = False,
+        is_safe: bool = False,
     ) -> bool:
         """Publish a command, shape (A,), unless it is void by the time it would be; say whether.
 
@@ -205,6 +228,7 @@ class CommandOutputs:
             stamp_ns: Gives its stamp in nanoseconds; asked once nobody else can send any more.
             is_void: Asked then, too.
             is_persons: Whether it is a person's command.
+            is_safe: Whether it is the safe command, which replaces goals that are under way.
         """
         with self._lock:
             if is_void():
@@ -216,6 +240,8 @@ class CommandOutputs:
                 output.publish(values, stamp)
             if self._flag is not None and not self._flag_first:
                 self._flag.publish(is_persons)
+            for goal in self.goals:
+                goal.offer(values, is_safe=is_safe)
             self.last, self.last_stamp_ns, self.is_persons = values, stamp, is_persons
             self.sent += 1
         return True
@@ -228,11 +254,15 @@ class CommandOutputs:
         return all(publisher.get_subscription_count() >= count for publisher, count in wanted)
 
     def flush(self) -> None:
-        """Wait a while for reliable subscribers to acknowledge what was sent."""
+        """Wait a while for reliable subscribers and servers to have the last, safe command."""
         wait_for_delivery([output.publisher for output in self._outputs], _DELIVERY_TIMEOUT_S)
+        if self.last is not None:
+            flush_goals(self.goals, self.last, _GOALS_TIMEOUT_S)
 
     def close(self) -> None:
-        """Close the topics."""
+        """Close the topics and actions."""
+        for goal in self.goals:
+            goal.close()
         publishers = [output.publisher for output in self._outputs]
         for publisher in publishers + ([] if self._flag is None else [self._flag.publisher]):
             self._node.destroy_lifecycle_publisher(publisher)
@@ -328,55 +358,6 @@ class SwitchInput:
             self._person.receive_switch(message)
         except ContractError as error:
             self._node.get_logger().warning(str(error), throttle_duration_sec=_LOG_PERIOD_S)
-
-
-def require_unremapped(node: Node, shadows: Sequence[ActionStream]) -> None:
-    """See that shadow commands go where their name says.
-
-    Raises:
-        ConfigError: If a remapping leads one of them elsewhere, such as to the robot.
-    """
-    for stream in shadows:
-        own = node.resolve_topic_name(stream.topic, only_expand=True)
-        if (led_to := node.resolve_topic_name(stream.topic)) != own:
-            raise ConfigError(
-                f"'{own}' is remapped to '{led_to}', which may command a robot, but nothing may "
-                f"in shadow mode: leave that remapping out"
-            )
-
-
-def require_unmixed(node: Node, contract: Contract) -> None:
-    """See that no person's topic is one that the node itself sends on.
-
-    Raises:
-        ConfigError: If a remapping makes it one.
-    """
-    takeover = contract.takeover
-    if takeover is None:
-        return
-    sent = [*(stream.topic for stream in contract.action), takeover.intervention]
-    names = {node.resolve_topic_name(topic) for topic in sent}
-    for topic in takeover.heard_topics:
-        if node.resolve_topic_name(topic) in names:
-            raise ConfigError(
-                f"a remapping leads '{topic}', by which a person takes over, to "
-                f"'{node.resolve_topic_name(topic)}', on which this node sends: leave it out"
-            )
-
-
-def require_apart(node: Node, contract: Contract) -> None:
-    """See that nothing that ``node`` publishes is on a topic that commands the robot.
-
-    Raises:
-        ConfigError: If a remapping leads something there.
-    """
-    commands = {node.resolve_topic_name(stream.topic) for stream in contract.action}
-    for publisher in node.publishers:
-        if publisher.topic_name in commands:
-            raise ConfigError(
-                f"a remapping leads what this node publishes to '{publisher.topic_name}', which "
-                f"commands the robot, but nothing may in shadow mode: leave that remapping out"
-            )
 
 
 def _everyone(depth: int) -> QoSProfile:

@@ -162,6 +162,7 @@ class LoopMonitor:
             "overdue actions": loop.overdue,
             "log lines dropped": NodeLog.dropped,
             **self._arrival_counts(),
+            **self._goal_counts(),
         }
         remarkable = {name: n for name, n in counts.items() if name not in _UNREMARKABLE}
         status = self._health.status(
@@ -169,7 +170,7 @@ class LoopMonitor:
             self._reason(),
             remarkable | incidents,
             loop.problems(),
-            danger=self._rivals,
+            danger="; ".join(filter(None, [self._rivals, *loop.dangers()])),
             notes=loop.notes(),
         )
         values = {
@@ -181,6 +182,7 @@ class LoopMonitor:
                 for topic, arrivals in loop.observer.arrivals.items()
             },
             "QoS incompatibilities": str(loop.conflicts.total),
+            **{f"goals of {goal.action}": str(goal.counts["sent"]) for goal in loop.goals},
             **{f"guard {guard}": str(count) for guard, count in counts.items()},
             **{f"last {guard}": why for guard, why in loop.controller.last_reasons.items()},
             **({} if loop.agreement is None else loop.agreement.figures()),
@@ -241,6 +243,14 @@ class LoopMonitor:
         if person is None:
             return {}
         return {"commands of a person": str(self._loop.controller.obeyed), **person.figures()}
+
+    def _goal_counts(self) -> dict[str, int]:
+        return {
+            f"goals {what} of {goal.action}": count
+            for goal in self._loop.goals
+            for what, count in goal.counts.items()
+            if what != "sent"
+        }
 
     def _arrival_counts(self) -> dict[str, int]:
         counts: dict[str, int] = {}

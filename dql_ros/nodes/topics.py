@@ -1,6 +1,7 @@
 """From the contract's words to rclpy's: publishers, QoS profiles, stamps.
 
-Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot.
+Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot;
+and that no remapping leads a topic to another one of the node.
 """
 
 from __future__ import annotations
@@ -22,12 +23,21 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_policy_name_from_kind,
 )
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from dql_core.errors import ConfigError
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.installed import message_class, new_element
 from dql_ros.codecs.message_path import MessagePath
-from dql_ros.contract import FlagStream, QualityOfService, SignalStream, Stream
+from dql_ros.contract import (
+    ActionStream,
+    Contract,
+    FlagStream,
+    QualityOfService,
+    SignalStream,
+    Stream,
+)
 
 _RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
@@ -42,7 +52,13 @@ _UNNAMED = "_NODE_NAME_UNKNOWN_"
 
 
 class StreamPublisher:
-    """Publishes one stream's part of a vector."""
+    """Publishes one stream's part of a vector.
+
+    Attributes:
+        publisher: Of the topic.
+        part: Where the stream's values are in the whole vector.
+        message: What was published last.
+    """
 
     def __init__(
         self,
@@ -65,16 +81,16 @@ class StreamPublisher:
         """
         self.publisher = publisher
         self._encoder = StreamEncoder(stream, joint_order, unknown)
-        self._message = message_class(stream.type)()
-        if frame_id and hasattr(self._message, "header"):
-            self._message.header.frame_id = frame_id
-        self._part = part
+        self.message = message_class(stream.type)()
+        if frame_id and hasattr(self.message, "header"):
+            self.message.header.frame_id = frame_id
+        self.part = part
 
     def publish(self, vector: NDArray[np.floating[Any]], stamp_ns: int) -> None:
         """Send this stream's part of ``vector``, stamped with ``stamp_ns``."""
-        values = vector[self._part]
-        self._encoder.encode(values, self._message, stamp_ns, new_element)
-        self.publisher.publish(self._message)
+        values = vector[self.part]
+        self._encoder.encode(values, self.message, stamp_ns, new_element)
+        self.publisher.publish(self.message)
 
 
 class SignalPublisher:
@@ -168,17 +184,31 @@ class QosConflicts:
 
 
 class Rivals:
-    """Looks for publishers beside a robot's one commander.
+    """Looks for publishers, and clients of actions, beside a robot's one commander.
 
-    DDS reports a publisher as soon as it is discovered, whether it has sent anything or not.
+    DDS reports them as soon as they are discovered, whether they have sent anything or not.
     """
 
-    def __init__(self, node: Node, topics: Sequence[str], *, is_commander: bool) -> None:
-        """Look on ``topics``; ``is_commander`` says whether the node itself publishes them."""
+    def __init__(
+        self,
+        node: Node,
+        topics: Sequence[str],
+        actions: Sequence[str] = (),
+        *,
+        is_commander: bool,
+    ) -> None:
+        """Look for others.
+
+        Args:
+            node: Looks.
+            topics: Where commands are published.
+            actions: Of which they are goals.
+            is_commander: Whether the node itself sends them.
+        """
         self._node = node
         self._is_commander = is_commander
         self._own_name = _full_name(node.get_namespace(), node.get_name())
-        self._topics = tuple(topics)
+        self._topics, self._actions = tuple(topics), tuple(actions)
 
     def problem(self) -> str:
         """Who commands the robot beside the one that may, and the remedy; empty if nobody."""
@@ -187,6 +217,10 @@ class Rivals:
             names = self._publishers(topic)
             if len(names) > 1:
                 found.append(f"'{topic}' has {len(names)} publishers: {', '.join(names)}")
+        for action in self._actions:
+            names = self._clients(action)
+            if len(names) > 1:
+                found.append(f"'{action}' has {len(names)} clients: {', '.join(names)}")
         return f"{'; '.join(found)}: stop the other node" if found else ""
 
     def are_commanded(self) -> bool:
@@ -195,13 +229,68 @@ class Rivals:
 
     def _publishers(self, topic: str) -> list[str]:
         # rclpy expands and remaps the name; one that is resolved already would be remapped twice.
-        names = [
-            _full_name(each.node_namespace, each.node_name)
-            for each in self._node.get_publishers_info_by_topic(topic)
-        ]
+        return self._names(self._node.get_publishers_info_by_topic(topic))
+
+    def _clients(self, action: str) -> list[str]:
+        # Each publishes its goals, and DDS knows on what, by the names that rmw gives services.
+        service = f"{self._node.resolve_service_name(action)}/_action/send_goal"
+        topic = f"rq{service}Request"
+        return self._names(self._node.get_publishers_info_by_topic(topic, no_mangle=True))
+
+    def _names(self, endpoints: Sequence[TopicEndpointInfo]) -> list[str]:
+        names = [_full_name(each.node_namespace, each.node_name) for each in endpoints]
         if self._is_commander and self._own_name not in names:
             names.append(self._own_name)  # not discovered yet
         return sorted(names)
+
+
+def require_unremapped(node: Node, shadows: Sequence[ActionStream]) -> None:
+    """See that shadow commands go where their name says.
+
+    Raises:
+        ConfigError: If a remapping leads one of them elsewhere, such as to the robot.
+    """
+    for stream in shadows:
+        own = node.resolve_topic_name(stream.topic, only_expand=True)
+        if (led_to := node.resolve_topic_name(stream.topic)) != own:
+            raise ConfigError(
+                f"'{own}' is remapped to '{led_to}', which may command a robot, but nothing may "
+                f"in shadow mode: leave that remapping out"
+            )
+
+
+def require_unmixed(node: Node, contract: Contract) -> None:
+    """See that no person's topic is one that the node itself sends on.
+
+    Raises:
+        ConfigError: If a remapping makes it one.
+    """
+    takeover = contract.takeover
+    if takeover is None:
+        return
+    sent = [*(stream.topic for stream in contract.action), takeover.intervention]
+    names = {node.resolve_topic_name(topic) for topic in sent}
+    for topic in takeover.heard_topics:
+        if node.resolve_topic_name(topic) in names:
+            raise ConfigError(
+                f"a remapping leads '{topic}', by which a person takes over, to "
+                f"'{node.resolve_topic_name(topic)}', on which this node sends: leave it out"
+            )
+
+
+def require_apart(node: Node, contract: Contract) -> None:
+    """See that nothing that ``node`` publishes is on a topic that commands the robot.
+
+    Raises:
+        ConfigError: If a remapping leads something there.
+    """
+    commands = {node.resolve_topic_name(stream.topic) for stream in contract.action}
+    for publisher in node.publishers:
+        if publisher.topic_name in commands:
+            raise ConfigError(
+                f"a remapping leads what this node publishes to '{publisher.topic_name}', which "
+                f"commands the robot, but nothing may in shadow mode: leave that remapping out"
+            )
 
 
 def _full_name(namespace: str, name: str) -> str:

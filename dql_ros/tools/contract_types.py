@@ -13,6 +13,7 @@ from rosbags.typesys.store import Typestore
 
 from dql_core.errors import ContractError, did_you_mean
 from dql_ros.codecs import StreamEncoder
+from dql_ros.codecs.installed import goal_part
 from dql_ros.codecs.message_path import NAME_LISTS, is_name, name_list_paths
 from dql_ros.codecs.sendable import left_out, require_room, require_sendable
 from dql_ros.contract import (
@@ -115,6 +116,11 @@ def command_warnings(stream: ActionStream, typestore: Typestore) -> Iterator[str
         require_room(stream, typestore)
     except ContractError as cause:
         yield f"{cause}; the policy node refuses it"
+    if stream.send_as is not None:
+        try:
+            goal_part(stream.send_as.type, stream.type)
+        except ContractError as cause:
+            yield f"{stream.topic}: {cause}; the policy node refuses it"
     if text := left_out(stream, typestore):
         yield text
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from dql_core.errors import ConfigError
 from dql_ros.cli.sros2 import sros2
-from dql_ros.contract import Takeover, load_contract
+from dql_ros.contract import Contract, Takeover, load_contract
 from dql_ros.sros2 import (
     explain_refusal,
     policy_document,
@@ -86,6 +87,33 @@ def test_a_person_is_heard_and_what_is_said_of_it_too(namespace: str) -> None:
     assert {*heard, said} <= allowed(document, f"{prefix}/recorder", "subscribe")
     assert said in allowed(document, f"{prefix}/operator", "subscribe")
     assert not heard & allowed(document, f"{prefix}/operator", "publish")
+
+
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_goals_are_sent_by_those_who_may_command_alone(namespace: str) -> None:
+    document = yaml.safe_load((CONFIG / "contracts" / "scara.yaml").read_text())
+    kind = "control_msgs/action/GripperCommand"
+    document["action"][0]["send_as"] = {"action": "hand/gripper", "type": kind}
+    policy = policy_document(Contract.model_validate(document), namespace)
+    prefix = f"/{namespace}".rstrip("/")
+    callers = {
+        node: allowed(policy, f"{prefix}/{node}", "call")
+        for node in ("policy", "demonstrator", "sim_bridge", "recorder", "operator")
+    }
+    may = {f"{prefix}/hand/gripper"}
+    assert callers == {
+        "policy": may,
+        "demonstrator": may,
+        "sim_bridge": set(),
+        "recorder": set(),
+        "operator": set(),
+    }
+    (names,) = {
+        (names.tag, name.tag, name.text)
+        for names in ElementTree.fromstring(policy).iter("actions")
+        for name in names
+    }
+    assert names == ("actions", "action", f"{prefix}/hand/gripper")
 
 
 def test_the_operator_hears_all_and_calls_all() -> None:

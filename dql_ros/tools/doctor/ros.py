@@ -19,8 +19,8 @@ from dql_ros.tools.doctor.finding import (
     warning,
 )
 
-INSTALLATION = "dql_ros.nodes.installation"
-ECHO = "dql_ros.nodes.doctor_echo"
+INSTALLATION = "dql_ros.nodes.doctor.installation"
+ECHO = "dql_ros.nodes.doctor.echo"
 # The executor that the nodes use came with this release.
 _EVENTS_EXECUTOR = "7.1.4"
 _RMW = "rmw_fastrtps_cpp"

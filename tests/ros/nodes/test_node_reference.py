@@ -29,7 +29,7 @@ from tests.ros.nodes.robot import Robot
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
 # Of the names on the page, what stands for any.
-PLACEHOLDERS = {"TOPIC": r"\S+", "NAME": r"\w+", "FIELD": r"\S+", "UNIT": r".+"}
+PLACEHOLDERS = {"TOPIC": r"\S+", "ACTION": r"\S+", "NAME": r"\w+", "FIELD": r"\S+", "UNIT": r".+"}
 IN_SHADOW_MODE = {
     "heard commands of TOPIC",
     "refused commands of TOPIC",
@@ -40,6 +40,13 @@ WITH_TAKEOVER = {
     "commands of a person",
     "delayed commands of a person",
     "person's switch",
+}
+WITH_GOALS = {
+    "goals of ACTION",
+    *(
+        f"goals {what} of ACTION"
+        for what in ("refused", "unanswered", "aborted", "canceled by others", "not canceled")
+    ),
 }
 LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
@@ -234,9 +241,8 @@ def test_policy_and_simulation_are_as_documented(
     require_documented_graph(robot, "policy_node", "policy", scara)
     require_documented_graph(robot, "sim_bridge_node", "sim_bridge", scara)
     policy = last_values(told, "policy: control loop")
-    require_documented_values(
-        policy, "policy_node", left_out={"last NAME", *IN_SHADOW_MODE, *WITH_TAKEOVER}
-    )
+    left_out = {"last NAME", *IN_SHADOW_MODE, *WITH_TAKEOVER, *WITH_GOALS}
+    require_documented_values(policy, "policy_node", left_out=left_out)
     assert policy["contract"].startswith("scara ")
     bridge = last_values(told, "sim_bridge: simulation")
     require_documented_values(bridge, "sim_bridge_node", left_out={"video", "last failure"})
@@ -265,7 +271,8 @@ def test_shadow_mode_is_as_documented(robot: Robot, scara: Path, scara_bundle: P
     robot.probe.until(compares, "a comparison with the demonstrator")
     policy = last_values(told, "policy: control loop")
     assert policy["state"] == "running"
-    require_documented_values(policy, "policy_node", left_out={"last NAME", *WITH_TAKEOVER})
+    left_out = {"last NAME", *WITH_TAKEOVER, *WITH_GOALS}
+    require_documented_values(policy, "policy_node", left_out=left_out)
 
 
 @pytest.mark.ros
@@ -298,7 +305,8 @@ def test_takeover_is_as_documented(
     assert topics["/teleop"] == "std_msgs/msg/Float64MultiArray"
     policy = last_values(told, "policy: control loop")
     shadows = IN_SHADOW_MODE - {"heard commands of TOPIC", "refused commands of TOPIC"}
-    require_documented_values(policy, "policy_node", left_out={"last NAME", *shadows})
+    left_out = {"last NAME", *shadows, *WITH_GOALS}
+    require_documented_values(policy, "policy_node", left_out=left_out)
 
 
 @pytest.mark.ros

@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from dql_ros.nodes.control_loop import await_arrival
+from dql_ros.nodes.readiness import await_arrival
 
 
 def test_the_next_arrival_is_waited_for_and_not_the_last() -> None:

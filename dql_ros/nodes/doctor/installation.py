@@ -16,6 +16,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 
 # Interfaces that the nodes import, or that contracts usually name.
 INTERFACES = (
+    "action_msgs.srv",
     "builtin_interfaces.msg",
     "diagnostic_msgs.msg",
     "geometry_msgs.msg",

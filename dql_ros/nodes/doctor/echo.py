@@ -1,7 +1,7 @@
 """Both ends of `dql doctor`'s test of the transport, each in a process of its own.
 
-    python -m dql_ros.nodes.doctor_echo                      # sends back every message it gets
-    python -m dql_ros.nodes.doctor_echo call TIMEOUT_S       # calls it, and prints JSON
+    python -m dql_ros.nodes.doctor.echo                      # sends back every message it gets
+    python -m dql_ros.nodes.doctor.echo call TIMEOUT_S       # calls it, and prints JSON
 
 What is printed is how long the first answer took, and the median of some round trips.
 """

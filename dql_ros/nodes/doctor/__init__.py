@@ -1,0 +1,1 @@
+"""What `dql doctor` runs in processes of its own, since it imports rclpy."""
