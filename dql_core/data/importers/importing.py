@@ -17,7 +17,13 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from dql_core.data.dataset import Episode, find_dataset, load_dataset, write_dataset
+from dql_core.data.dataset import (
+    Episode,
+    find_dataset,
+    load_dataset,
+    require_outside,
+    write_dataset,
+)
 from dql_core.data.importers.files import FileContent
 from dql_core.data.importers.lerobot import read_lerobot
 from dql_core.data.importers.npz_files import read_npz_file
@@ -76,8 +82,10 @@ def import_file(
     Raises:
         ConfigError: If the options contradict each other or the data.
         DatasetError: If the file cannot be read or learned from, or ``directory`` holds a
-            dataset already.
+            dataset already or lies inside the one that is read.
     """
+    if file_format == "minari":
+        require_outside(directory.absolute(), find_dataset(path).absolute(), path)
     if len(set(observations)) < len(observations):
         raise ConfigError(f"--observations {','.join(observations)}: names one twice")
     if file_format in _CHOOSING_READERS:
