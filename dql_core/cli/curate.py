@@ -28,6 +28,7 @@ from dql_core.data.curation.operations import (
     trim_episodes,
 )
 from dql_core.data.curation.rules import Rules
+from dql_core.data.dataset import find_dataset, require_outside
 from dql_core.errors import ConfigError
 from dql_core.evaluation.episodes.measures import MEASURES, Measure
 from dql_core.evaluation.episodes.page import render
@@ -169,6 +170,7 @@ def score(
 
     Example: dql dataset score data/arm --out runs/arm-score
     """
+    require_outside(out.absolute(), find_dataset(dataset).absolute(), dataset)
     with atomic_directory(out, error=ConfigError) as folder:
         with _progress("Scoring") as progress:
             scores = score_episodes(dataset, by=by, seed=seed, progress=progress)

@@ -289,14 +289,15 @@ def require_outside(out: Path, data_path: Path, source: str | Path) -> None:
     """Refuse to write into a dataset that is only to be read.
 
     Args:
-        out: Where something is to appear, absolute.
-        data_path: The dataset's data folder, absolute.
+        out: Where something is to appear, absolute; links on the way are followed.
+        data_path: The dataset's data folder, absolute; likewise.
         source: The dataset's name, for the message.
 
     Raises:
         DatasetError: If ``out`` is the data folder, or lies in it.
     """
-    if data_path in (out, *out.parents):
+    place = out.resolve()
+    if data_path.resolve() in (place, *place.parents):
         raise DatasetError(f"{out}: lies inside the dataset {source}; name another --out folder")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
@@ -296,15 +297,42 @@ def arrow_reader(folder: Path, name: str, data_format: str, budget: MemoryBudget
 
 def _read_parquet(path: Path, budget: MemoryBudget, columns: tuple[str, ...] | None) -> pa.Table:
     with pa.parquet.ParquetFile(path) as file:
-        metadata = file.metadata
+        metadata, texts = file.metadata, set()
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
-            for part in map(group.column, range(group.num_columns)):
-                place = f"{part.path_in_schema}."
-                if columns is None or any(place.startswith(f"{name}.") for name in columns):
+            for index, part in enumerate(map(group.column, range(group.num_columns))):
+                place = part.path_in_schema
+                if columns is None or any(f"{place}.".startswith(f"{name}.") for name in columns):
                     values = max(part.num_values, group.num_rows)
-                    size = max(part.total_uncompressed_size, 8 * values)
-                    budget.spend(size, f"'{part.path_in_schema}'")
+                    width = max(
+                        8, metadata.schema.column(index).length
+                    )  # of bytes of a fixed number
+                    budget.spend(max(part.total_uncompressed_size, width * values), f"'{place}'")
+                    if part.physical_type == "BYTE_ARRAY":
+                        texts.add(place)
+        if texts:
+            _spend_texts(path, budget, sorted(texts))
         return file.read(columns=columns, use_threads=False)
+
+
+def _spend_texts(path: Path, budget: MemoryBudget, places: Sequence[str]) -> None:
+    """Count texts in, of which a file may hold one and name it in a million rows."""
+    with pa.parquet.ParquetFile(path, read_dictionary=places) as file:
+        table = file.read(columns=places, use_threads=False)
+    table.validate(full=True)
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        budget.spend(sum(map(_text_bytes, column.chunks)), f"'{name}'")
+
+
+def _text_bytes(column: pa.Array) -> int:
+    """How many bytes the texts in a column take that was read with its dictionary."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        lengths = pa.compute.binary_length(column.dictionary)
+        return int(pa.compute.sum(lengths.take(column.indices)).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(_text_bytes(column.field(index)) for index in range(kind.num_fields))
+    # Lists of any kind, and maps.
+    return _text_bytes(column.values) if hasattr(column, "values") else 0
 
 
 def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> pa.Table:

@@ -102,7 +102,7 @@ class Hdf5File:
         found = h5py.Dataset(dataset)
         if found.shape is None or found.dtype.kind not in NUMBERS:
             raise self._refused(where, "is not an array of numbers")
-        self._budget.spend(_bytes_to_read(found), f"'{where}'")
+        self._budget.spend(bytes_to_read(found), f"'{where}'")
         array: NDArray[Any] = found[()]
         return array
 
@@ -175,9 +175,9 @@ class Hdf5File:
         )
 
 
-def _bytes_to_read(dataset: h5py.Dataset) -> int:
+def bytes_to_read(dataset: h5py.Dataset) -> int:
     """How much memory reading takes: the array, and what HDF5 needs for its chunks."""
-    shape: tuple[int, ...] = dataset.shape
+    shape: tuple[int, ...] = dataset.shape or ()
     chunks: tuple[int, ...] = dataset.chunks or shape
     count = math.prod(
         -(-length // step) for length, step in zip(shape, chunks, strict=True) if step

@@ -19,7 +19,13 @@ import pyarrow.parquet
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from dql_core.data.dataset import Episode, LoadedDataset, find_dataset, load_dataset
+from dql_core.data.dataset import (
+    Episode,
+    LoadedDataset,
+    find_dataset,
+    load_dataset,
+    require_outside,
+)
 from dql_core.data.episode_reader import HDF5_FILE, episode_files, read_table
 from dql_core.data.hdf5_arrays import MemoryBudget, open_hdf5
 from dql_core.data.importers.lerobot import ACTION, DONE, NEXT_STATE, REWARD, STATE, TRUNCATED
@@ -27,7 +33,7 @@ from dql_core.data.importers.lerobot_meta import INFO_FILE
 from dql_core.data.metadata import has_rewards, read_metadata
 from dql_core.errors import ConfigError, DatasetError, counted, listed
 from dql_core.files import atomic_directory
-from dql_core.spec import FieldSpec
+from dql_core.spec import MAX_RATE_HZ, FieldSpec, PolicySpec
 
 VERSION = "v3.0"
 CHUNK_FILES, FILE_MB, VIDEO_MB = 1000, 100, 200
@@ -71,13 +77,16 @@ def write_lerobot(
         fps: Frames a second, where the dataset does not say its rate.
 
     Raises:
-        ConfigError: If the rate is unknown, or given although it is known.
-        DatasetError: If the dataset cannot be read, or ``directory`` holds something.
+        ConfigError: If the rate is unknown, or given although it is known; or a text is none.
+        DatasetError: If the dataset cannot be read, or ``directory`` holds something, or lies
+            inside the dataset.
         OutputError: If it cannot be written.
     """
     dataset = load_dataset(source, bounds_matter=False)
+    require_outside(directory.absolute(), find_dataset(source).absolute(), source)
     rate_hz = _rate(dataset, fps)
     task = task or dataset.spec.robot
+    _require_texts(task, dataset.spec)
     is_rewarded = has_rewards(dataset.metadata)
     features = _features(dataset, is_rewarded)
     with atomic_directory(directory, error=DatasetError) as folder:
@@ -87,7 +96,7 @@ def write_lerobot(
         _write_task(folder / "meta/tasks.parquet", task)
         _write_json(folder / "meta/stats.json", stats.of_all())
         _write_json(folder / INFO_FILE, _info(dataset, features, rate_hz))
-    left_out = tuple(_left_out(source, dataset))
+    left_out = (*_left_out(source, dataset), *stats.unknown())
     return LeRobotExport(len(dataset.episodes), dataset.num_transitions, rate_hz, task, left_out)
 
 
@@ -100,7 +109,22 @@ def _rate(dataset: LoadedDataset, fps: float | None) -> float:
             f"{dataset.source}: does not say its control rate, and LeRobot's format needs one; "
             f"give --fps"
         )
+    if fps is not None and not 0 < fps <= MAX_RATE_HZ:
+        raise ConfigError(f"--fps is {fps:g}; give a rate above 0, {MAX_RATE_HZ:g} at most")
     return known or float(fps or 0)
+
+
+def _require_texts(task: str, spec: PolicySpec) -> None:
+    """Refuse what no file of texts can hold, such as half of a pair of UTF-16."""
+    names = (field.name for field in (*spec.observation, *spec.action))
+    for text in (task, spec.robot, *names):
+        try:
+            text.encode()
+        except UnicodeEncodeError as cause:
+            raise ConfigError(
+                f"{text!r:.80} holds what is no character, and cannot be written as a task or "
+                f"name; give another --task, or convert with other names"
+            ) from cause
 
 
 def _features(dataset: LoadedDataset, is_rewarded: bool) -> dict[str, dict[str, Any]]:
@@ -190,7 +214,8 @@ def _write_frames(
                 chunk, file = (chunk, file + 1) if file + 1 < CHUNK_FILES else (chunk + 1, 0)
                 path = folder / "data" / _FILE.format(chunk=chunk, file=file)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                writer = files.enter_context(pa.parquet.ParquetWriter(path, schema))
+                file_object = files.enter_context(path.open("wb"))  # whatever its name is
+                writer = files.enter_context(pa.parquet.ParquetWriter(file_object, schema))
                 size = 0
             writer.write_table(table)
             size += table.nbytes
@@ -235,17 +260,29 @@ class _Statistics:
         """Return the statistics of all frames by column."""
         return {name: _summary(np.concatenate(parts)) for name, parts in self._columns.items()}
 
+    def unknown(self) -> list[str]:
+        """Say of which columns there are no statistics; without any, say nothing."""
+        names = [
+            name
+            for name, parts in self._columns.items()
+            if not all(np.isfinite(part).all() for part in parts)
+        ]
+        if not names:
+            return []
+        return [f"statistics of {listed(names)}: there are values that are NaN or infinite"]
+
 
 def _summary(column: NDArray[Any]) -> dict[str, list[float]]:
     rows = column.reshape(len(column), -1).astype(np.float64)
-    found = {
-        "min": rows.min(axis=0),
-        "max": rows.max(axis=0),
-        "mean": rows.mean(axis=0),
-        "std": rows.std(axis=0),
-        "count": np.array([len(rows)]),
-    }
-    quantiles = np.quantile(rows, list(_QUANTILES.values()), axis=0)
+    with np.errstate(invalid="ignore", over="ignore"):  # which `unknown` tells
+        found = {
+            "min": rows.min(axis=0),
+            "max": rows.max(axis=0),
+            "mean": rows.mean(axis=0),
+            "std": rows.std(axis=0),
+            "count": np.array([len(rows)]),
+        }
+        quantiles = np.quantile(rows, list(_QUANTILES.values()), axis=0)
     found |= dict(zip(_QUANTILES, quantiles, strict=True))
     return {name: value.tolist() for name, value in found.items()}
 
@@ -268,7 +305,7 @@ def _write_episodes(folder: Path, places: Sequence[_Place], task: str, stats: _S
     ]
     path = folder / "meta/episodes" / _FILE.format(chunk=0, file=0)
     path.parent.mkdir(parents=True)
-    pa.parquet.write_table(pa.Table.from_pylist(rows), path)
+    _write_table(path, pa.Table.from_pylist(rows))
 
 
 def _write_task(path: Path, task: str) -> None:
@@ -292,7 +329,12 @@ def _write_task(path: Path, task: str) -> None:
         "pandas_version": "2.0.0",
     }
     table = pa.table({"task_index": [0], "task": [task]})
-    pa.parquet.write_table(table.replace_schema_metadata({"pandas": json.dumps(about)}), path)
+    _write_table(path, table.replace_schema_metadata({"pandas": json.dumps(about)}))
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
+    with path.open("wb") as file:  # Arrow takes no name that is not UTF-8
+        pa.parquet.write_table(table, file)
 
 
 def _info(

@@ -2,7 +2,7 @@
 
 rclpy's classes and rosbags' differ here: a ``byte`` is a ``bytes`` of length 1 or a signed number,
 arrays are of ``array``, of NumPy or lists. Whole numbers are rounded to the nearest, and a flag is
-true from 0.5 on.
+true from 0.5 on. Beyond the largest float32 is infinity, as IEEE 754 has it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def in_type_of(owner: Any, field: str, value: Value) -> Any:
 
     Raises:
         TypeError: If the field takes something else; a clause without its name.
-        ValueError: If it is not finite, or beyond what the field can hold.
+        ValueError: If a whole number or a flag is not finite, or beyond what the field can hold.
     """
     present = getattr(owner, field)
     if isinstance(value, str) != isinstance(present, str):
@@ -36,7 +36,7 @@ def in_type_of(owner: Any, field: str, value: Value) -> Any:
         return value
     if isinstance(value, np.ndarray):
         return _array(owner, field, present, value)
-    return _number(present, float(value))
+    return _number(owner, field, present, float(value))
 
 
 def number_of(found: object) -> float | None:
@@ -72,13 +72,13 @@ def kind_of(found: Any) -> str:
     return f"a {type(found).__name__}"
 
 
-def _number(present: Any, value: float) -> Any:
+def _number(owner: Any, field: str, present: Any, value: float) -> Any:
     if isinstance(present, bool | np.bool_):
         return bool(_finite(value) >= 0.5)
     if isinstance(present, bytes):
         return _byte(_whole(value))
     if isinstance(present, int | np.integer):
-        return type(present)(_whole(value))
+        return type(present)(_within(_kind(owner, field), _whole(value)))
     if isinstance(present, float | np.floating):
         return type(present)(value)
     raise TypeError(_other(present, "one number"))
@@ -90,17 +90,35 @@ def _array(owner: Any, field: str, present: Any, values: NDArray[np.float64]) ->
         return array.array(present.typecode, numbers)
     if isinstance(present, np.ndarray):
         if present.dtype.kind == "f":
-            return values.astype(present.dtype)
+            with np.errstate(over="ignore"):
+                return values.astype(present.dtype)
         if present.dtype.kind == "b":
             return np.array([_finite(value) >= 0.5 for value in values.tolist()], bool)
         return np.array(_wholes(values), dtype=present.dtype)
     # Lists of rclpy say nothing of what they are of.
-    kinds: dict[str, str] = getattr(owner, "get_fields_and_field_types", dict)()
-    if "boolean" in kinds.get(field, ""):
+    if "boolean" in (kind := _kind(owner, field)):
         return [_finite(value) >= 0.5 for value in values.tolist()]
-    if "octet" in kinds.get(field, ""):
+    if "octet" in kind:
         return [_byte(number) for number in _wholes(values)]
     raise TypeError(_other(present, "an array of numbers"))
+
+
+def _kind(owner: Any, field: str) -> str:
+    """What a field of an rclpy message is of; empty for rosbags', which refuse when written.
+
+    rclpy does not: of a number that is too large it sends the lower bits, unless
+    ROS_PYTHON_CHECK_FIELDS is set.
+    """
+    kinds: dict[str, str] = getattr(owner, "get_fields_and_field_types", dict)()
+    return kinds.get(field, "")
+
+
+def _within(kind: str, value: int) -> int:
+    if kind:
+        limits = np.iinfo(kind)
+        if not limits.min <= value <= limits.max:
+            raise ValueError(f"the type {kind} has no {value}")
+    return value
 
 
 def _other(present: Any, wanted: str) -> str:

@@ -47,6 +47,13 @@ def require_sendable(stream: ActionStream, typestore: Typestore) -> None:
     Raises:
         ContractError: Naming the field that does not take what the contract gives it.
     """
+    texts = [stream.frame_id, *stream.joints]
+    texts += [each.constant for each in stream.fields if isinstance(each.constant, str)]
+    if cut := [text for text in texts if "\0" in text]:
+        raise ContractError(
+            f"{stream.topic}: {cut[0]!r:.80} has a zero byte, at which ROS 2 ends a text; take it "
+            f"out of the contract"
+        )
     command = _made(stream, typestore)
     for path, count, description in _lists(typestore, command.message):
         node, (_, limit) = description

@@ -21,6 +21,7 @@ from dql_core.data.episode_reader import FLAGS, HDF5_FILE, arrow_reader, read_ar
 from dql_core.data.hdf5_arrays import (
     UNREADABLE,
     MemoryBudget,
+    bytes_to_read,
     open_hdf5,
     replace_array,
 )
@@ -82,6 +83,8 @@ class EpisodeCopier:
             DatasetError: If it is damaged, or has anything that does not lie in its own files.
         """
         budget, waiting = MemoryBudget(), iter(picks)
+        if metadata.data_format == "hdf5":
+            budget.add_file(file_within(data_path, HDF5_FILE, DatasetError))
         # An open HDF5 file keeps what it knows of each episode in memory.
         while group := list(islice(waiting, EPISODES_AT_ONCE)):
             if metadata.data_format == "hdf5":
@@ -91,7 +94,7 @@ class EpisodeCopier:
                     self._convert(data_path, metadata, pick.episode, place, budget)
             with h5py.File(self._path, "r+", track_order=True) as target:
                 for place, pick in enumerate(group, start=self._episodes):
-                    _number_and_cut(target[f"episode_{place}"], place, pick)
+                    _number_and_cut(target[f"episode_{place}"], place, pick, budget)
             self._episodes += len(group)
             self._steps += sum(pick.kept for pick in group)
 
@@ -141,7 +144,8 @@ class EpisodeCopier:
         with h5py.File(self._path, "a", track_order=True) as target:
             group = target.create_group(f"episode_{place}")
             _write(group, tree)
-            group.attrs.update(attributes)
+            for name, value in attributes.items():
+                _set_attribute(group, name, value, path)
 
     def _require_room(self, size_bytes: int, episodes: int) -> None:
         """Refuse to go on where the disk is full, since HDF5 would end the whole process."""
@@ -149,7 +153,17 @@ class EpisodeCopier:
         require_room(self._folder, size, self._path.stat().st_size)
 
 
-def _number_and_cut(group: h5py.Group, place: int, pick: Pick) -> None:
+def _set_attribute(group: h5py.Group, name: str, value: Any, path: Path) -> None:
+    try:
+        group.attrs[name] = value
+    except UNREADABLE as cause:
+        raise DatasetError(
+            f"{path}: '{name:.80}' cannot be written as an attribute of HDF5: "
+            f"{one_line(cause):.200}; take it out of this file"
+        ) from cause
+
+
+def _number_and_cut(group: h5py.Group, place: int, pick: Pick, budget: MemoryBudget) -> None:
     """Give a copied episode its number, and cut it."""
     group.attrs["id"] = place
     group.attrs["total_steps"] = pick.kept
@@ -163,6 +177,7 @@ def _number_and_cut(group: h5py.Group, place: int, pick: Pick) -> None:
         # Rows are steps, or observations, of which there is one more; or not rows of time.
         more = shape[0] - pick.length if shape else -1
         if more in (0, 1):
+            budget.spend(bytes_to_read(parent[name]), f"'{name}' of episode {pick.episode}")
             rows = slice(pick.skipped, pick.skipped + pick.kept + more)
             replace_array(parent, name, parent[name][rows])
     if pick.dropped:

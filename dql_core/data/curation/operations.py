@@ -306,7 +306,8 @@ def _counts(shares: Sequence[float], total: int, where: str) -> list[int]:
             f"{where}: has {counted(total, 'episode')}, and whole episodes are split into "
             f"{len(shares)} parts; name fewer parts or record more"
         )
-    exact = np.array(shares) / sum(shares) * total
+    parts = np.array(shares) / max(shares)  # of which the sum is a number
+    exact = parts / parts.sum() * total
     counts = np.floor(exact).astype(int)
     for index in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
         counts[index] += 1
@@ -350,6 +351,11 @@ def _write(
     document: Mapping[str, Any],
 ) -> None:
     """Write a dataset into a folder: these episodes of these datasets."""
+    if not any(pick.kept for _, picks in parts for pick in picks):
+        raise DatasetError(
+            f"{parts[0][0].source}: nothing would be left but episodes without a transition; "
+            f"change what is chosen, or drop them first"
+        )
     (folder / DATA_FOLDER).mkdir()
     copier = EpisodeCopier(folder / DATA_FOLDER)
     for stored, picks in parts:

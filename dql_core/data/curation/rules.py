@@ -47,10 +47,12 @@ class EpisodeFacts:
     @classmethod
     def of(cls, stored: StoredEpisode) -> EpisodeFacts:
         """Read the facts off an episode."""
+        with np.errstate(over="ignore", invalid="ignore"):  # a return may be no number
+            earned = float(stored.rewards.sum(dtype=np.float64))
         return cls(
             number=stored.index,
             length=len(stored.rewards),
-            earned=float(stored.rewards.sum(dtype=np.float64)),
+            earned=earned,
             terminated=stored.episode.terminated,
             success=_last(stored.infos.get(SUCCESS)),
             intervention=_share(stored.infos.get(INTERVENTION), len(stored.rewards)),

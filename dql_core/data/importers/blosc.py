@@ -26,11 +26,27 @@ def _lz4(content: bytes, size: int) -> bytes:
     return unpacked
 
 
-def _zlib(content: bytes, size: int) -> bytes:
-    return zlib.decompressobj().decompress(content, size)
+def unpack_zlib(content: bytes, size: int) -> bytes:
+    """Unpack a stream of zlib to ``size`` bytes, which is above 0, and compare its checksum.
+
+    Raises:
+        ValueError: If it has more.
+        zlib.error: If it is damaged.
+    """
+    stream = zlib.decompressobj()
+    unpacked = stream.decompress(content, size)
+    if stream.decompress(stream.unconsumed_tail, 1) or not stream.eof:
+        raise ValueError(f"a part of it is damaged, or has more than {size} bytes")
+    return unpacked
 
 
-def _zstd(content: bytes, size: int) -> bytes:
+def unpack_zstd(content: bytes, size: int) -> bytes:
+    """Unpack a frame of Zstandard to at most ``size`` bytes.
+
+    Raises:
+        ValueError: If it says that it has another number of bytes.
+        zstandard.ZstdError: If it is damaged.
+    """
     parameters = zstandard.get_frame_parameters(content)
     if parameters.content_size not in {size, zstandard.CONTENTSIZE_UNKNOWN}:
         raise ValueError(f"a part of it has {parameters.content_size} bytes, not {size}")
@@ -38,7 +54,7 @@ def _zstd(content: bytes, size: int) -> bytes:
 
 
 # By their number in the header's flags.
-_CODECS: dict[int, Callable[[bytes, int], bytes]] = {1: _lz4, 3: _zlib, 4: _zstd}
+_CODECS: dict[int, Callable[[bytes, int], bytes]] = {1: _lz4, 3: unpack_zlib, 4: unpack_zstd}
 _NAMES = {0: "blosclz", 2: "snappy"}
 
 

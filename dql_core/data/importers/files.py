@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import os
 import tokenize
@@ -27,7 +28,8 @@ from dql_core.spec import FieldSpec, PolicySpec
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
 PICKLE_OPCODES = tuple(bytes([0x80, protocol]) for protocol in range(6))
 # What zipfile and NumPy raise for damaged and foreign members beside `UNREADABLE`.
-_NPZ_ERRORS = (EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+DAMAGED_ZIP = (EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+_NPZ_ERRORS = (*DAMAGED_ZIP, SyntaxError, tokenize.TokenError)
 # How a file begins that stands for one which Git LFS did not bring.
 _LFS = b"version https://git-lfs"
 Arrays = dict[str, NDArray[Any]]
@@ -237,6 +239,28 @@ def require_rows(path: Path, count: int, **arrays: NDArray[Any]) -> None:
             )
 
 
+def single_numbers(path: Path, count: int, **arrays: NDArray[Any]) -> Arrays:
+    """Return arrays of one number for each of ``count`` steps, shape (count,).
+
+    Args:
+        path: For the message.
+        count: Number of steps.
+        arrays: Of shape (count,), (count, 1) and so on.
+
+    Raises:
+        DatasetError: Naming the array that has more or fewer numbers for a step, as a reward of
+            several parts: which number belongs to which step would be a guess.
+    """
+    require_rows(path, count, **{name: np.atleast_1d(array) for name, array in arrays.items()})
+    for name, array in arrays.items():
+        if array.size != count:
+            raise DatasetError(
+                f"{path}: '{name}' has {array.size // count} numbers in each row, and one is "
+                f"needed; the file is damaged or of another format"
+            )
+    return {name: array.reshape(-1) for name, array in arrays.items()}
+
+
 def flags(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.bool_]:
     """Return an array of zeros and ones as flags.
 
@@ -278,9 +302,39 @@ def spec_of_parts(
     return PolicySpec(robot, 0.0, tuple(fields), tuple(numbered("action", actions.shape[1:])))
 
 
-def flat_rows(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Flatten all axes but the first; float32."""
-    return array.reshape(len(array), -1).astype(np.float32, copy=False)
+def flat_rows(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Flatten all axes but the first; float32.
+
+    Raises:
+        DatasetError: If a number is beyond what float32 can hold, and would become infinite.
+    """
+    rows = array.reshape(len(array), -1)
+    with np.errstate(over="ignore"):
+        rounded = rows.astype(np.float32, copy=False)
+    beyond = rows[np.isinf(rounded) & np.isfinite(rows)] if rounded is not rows else rows[:0]
+    if beyond.size:
+        raise DatasetError(
+            f"{path}: '{name}' has a {beyond.flat[0]:g}, beyond what float32 can hold, which "
+            f"datasets and networks are of; scale it, or leave it out"
+        )
+    return rounded
+
+
+def following_rows(
+    path: Path, name: str, array: NDArray[Any], observations: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return what followed each action, flat as the observations are, shape (N, O).
+
+    Raises:
+        DatasetError: If it is of another shape, or `flat_rows` refuses it.
+    """
+    rows = flat_rows(path, name, array) if array.ndim and len(array) else np.zeros((0, 0), "f4")
+    if rows.shape != observations.shape:
+        raise DatasetError(
+            f"{path}: '{name}' has the shape {array.shape}, and as flat rows the observations "
+            f"have {observations.shape}; the file is damaged or of another format"
+        )
+    return rows
 
 
 def _observation_space(observations: NDArray[Any]) -> Space[Any]:

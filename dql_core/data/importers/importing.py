@@ -17,7 +17,13 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from dql_core.data.dataset import Episode, find_dataset, load_dataset, write_dataset
+from dql_core.data.dataset import (
+    Episode,
+    find_dataset,
+    load_dataset,
+    require_outside,
+    write_dataset,
+)
 from dql_core.data.importers.files import FileContent
 from dql_core.data.importers.lerobot import read_lerobot
 from dql_core.data.importers.npz_files import read_npz_file
@@ -76,8 +82,10 @@ def import_file(
     Raises:
         ConfigError: If the options contradict each other or the data.
         DatasetError: If the file cannot be read or learned from, or ``directory`` holds a
-            dataset already.
+            dataset already or lies inside the one that is read.
     """
+    if file_format == "minari":
+        require_outside(directory.absolute(), find_dataset(path).absolute(), path)
     if len(set(observations)) < len(observations):
         raise ConfigError(f"--observations {','.join(observations)}: names one twice")
     if file_format in _CHOOSING_READERS:
@@ -100,6 +108,11 @@ def import_file(
             actions = np.concatenate([episode.actions for episode in content.episodes])
             # NaN, which training refuses with its place, says nothing on bounds.
             low, high = np.fmin.reduce(actions).tolist(), np.fmax.reduce(actions).tolist()
+            if np.isnan(low).any():
+                raise DatasetError(
+                    f"{path}: the actions hold no number in place {int(np.isnan(low).argmax())}, "
+                    f"but NaN only; correct the file"
+                )
             notes.append(
                 f"the action bounds are the extremes of the data, {_text(low)} to {_text(high)}: "
                 f"give --env, or --low and --high, if the real ones differ"
@@ -146,9 +159,10 @@ def _spec_of_content(
 ) -> PolicySpec:
     if low is None or high is None:
         raise ConfigError("--low and --high bound the actions together; give both or none")
-    action_space = Box(
-        _bounds("--low", low, content), _bounds("--high", high, content), dtype=np.float32
-    )
+    lows, highs = _bounds("--low", low, content), _bounds("--high", high, content)
+    if (wrong := lows > highs).any():
+        raise ConfigError(f"--low {lows[wrong][0]:g} is above --high {highs[wrong][0]:g}")
+    action_space = Box(lows, highs, dtype=np.float32)
     observation_space = Box(-np.inf, np.inf, content.observation_shape)
     spec = spec_from_spaces(observation_space, action_space, path.stem, str(path))
     if content.spec is None:
@@ -167,7 +181,10 @@ def _bounds(option: str, numbers: Sequence[float], content: FileContent) -> NDAr
             f"{option} has {len(numbers)} numbers and an action has {width}; give one for each, "
             f"or one for all"
         )
-    each = np.broadcast_to(np.array(numbers, dtype=np.float32), (width,))
+    if np.isnan(numbers).any():
+        raise ConfigError(f"{option} is nan; give numbers")
+    with np.errstate(over="ignore"):  # an infinite bound is refused as such
+        each = np.broadcast_to(np.array(numbers, dtype=np.float32), (width,))
     return each.reshape(content.action_shape)
 
 

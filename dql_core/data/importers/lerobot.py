@@ -24,6 +24,7 @@ from dql_core.data.importers.files import (
     FileContent,
     flags,
     flat_rows,
+    following_rows,
     numbered,
     require_continuous,
 )
@@ -74,20 +75,24 @@ def read_lerobot(
     action_name = _one_of(_ACTIONS, meta, path, "without actions nothing can be learned")
     action_feature = _numeric(action_name, meta, path)
     frames, files = _read_frames(path, meta, (*chosen, action_name), budget)
-    observed = np.concatenate([flat_rows(frames.columns[name]) for name in chosen], axis=1)
     actions = frames.columns[action_name]
     for name in chosen:
         require_continuous(path, frames.columns[name], actions)
+    observed = np.concatenate(
+        [flat_rows(path, name, frames.columns[name]) for name in chosen], axis=1
+    )
     ends, notes = _ends(frames, meta, path)
     following = frames.columns.get(NEXT_STATE) if chosen == (STATE,) else None
     rows = Rows(
         observations=observed,
-        actions=flat_rows(actions),
+        actions=flat_rows(path, action_name, actions),
         rewards=ends.rewards,
         terminals=ends.terminals,
         ends=frames.is_last,
         ends_name="episode_index",
-        next_observations=None if following is None else flat_rows(following),
+        next_observations=None
+        if following is None
+        else following_rows(path, NEXT_STATE, following, observed),
         of_one_episode=True,
     )
     rows, rest_notes = without_rests(rows)
@@ -188,9 +193,11 @@ def _read_frames(
 def _read_file(
     file: Path, meta: Meta, wanted: Sequence[str], budget: MemoryBudget
 ) -> dict[str, NDArray[Any]]:
-    """Read the wanted columns of a file that are there."""
+    """Read the wanted columns of a file that are there; a single number as an axis less."""
     try:
         names = pa.parquet.read_schema(file).names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"it has the column '{twice[0]:.80}' twice")
         chosen = [name for name in dict.fromkeys(wanted) if name in names]
         table = read_table(file, "parquet", budget, tuple(chosen))
         table.validate(full=True)  # else a damaged file leads out of its own memory
@@ -200,12 +207,19 @@ def _read_file(
     count = table.num_rows
     for name, column in columns.items():
         shape = meta.features[name].shape if name in meta.features else (1,)
-        if column.size != count * math.prod(shape):
+        width = math.prod(shape)
+        if column.size != count * width:
             raise DatasetError(
                 f"{file}: '{name}' has {column.size} numbers in {count} frames, and "
                 f"meta/info.json says {list(shape)} a frame"
             )
-        columns[name] = column.reshape(count, -1) if name not in _SCALARS else column.reshape(-1)
+        if name not in _SCALARS:
+            columns[name] = column.reshape(count, width)
+        elif width != 1:
+            raise DatasetError(
+                f"{file}: '{name}' has {width} numbers a frame, and one is needed; leave the "
+                f"feature out"
+            )
     if "episode_index" not in columns:  # a file an episode, whose name has the number
         digits = "".join(filter(str.isdigit, file.stem))[-9:]
         if not digits:

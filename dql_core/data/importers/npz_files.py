@@ -17,6 +17,7 @@ from dql_core.data.importers.files import (
     read_npz,
     require_continuous,
     require_rows,
+    single_numbers,
 )
 from dql_core.data.importers.rows import Rows, cut_episodes
 from dql_core.errors import DatasetError
@@ -42,9 +43,10 @@ def _read_stable_baselines(path: Path, time_limit: int | None) -> FileContent:
     arrays = read_npz(path, ["obs", "actions", "rewards", "episode_starts"])
     observations, actions = arrays["obs"], arrays["actions"]
     require_continuous(path, observations, actions)
-    rewards, starts = arrays["rewards"].reshape(-1), arrays["episode_starts"].reshape(-1)
-    require_rows(path, len(actions), obs=observations, rewards=rewards, episode_starts=starts)
-    ends = np.append(flags(path, "episode_starts", starts)[1:], True)
+    require_rows(path, len(actions), obs=observations)
+    named = {name: arrays[name] for name in ("rewards", "episode_starts")}
+    named = single_numbers(path, len(actions), **named)
+    ends = np.append(flags(path, "episode_starts", named["episode_starts"])[1:], True)
     lengths = np.diff(np.flatnonzero(ends), prepend=-1)
     terminals = np.zeros(len(actions), dtype=bool)
     if time_limit is not None:
@@ -59,9 +61,9 @@ def _read_stable_baselines(path: Path, time_limit: int | None) -> FileContent:
             "are shorter are terminated"
         )
     rows = Rows(
-        observations=flat_rows(observations),
-        actions=flat_rows(actions),
-        rewards=rewards.astype(np.float64),
+        observations=flat_rows(path, "obs", observations),
+        actions=flat_rows(path, "actions", actions),
+        rewards=named["rewards"].astype(np.float64),
         terminals=terminals,
         ends=ends,
         ends_name="episode_starts",
@@ -88,14 +90,14 @@ def _read_imitation(path: Path, time_limit: int | None = None) -> FileContent:
     notes = []
     if "rews" not in arrays:
         notes.append("the file holds no rewards ('rews'): all are 0, for agent: diffusion_bc")
-    rewards = arrays.get("rews", np.zeros(len(actions))).astype(np.float64).reshape(-1)
-    terminal = arrays["terminal"].reshape(-1)
     require_rows(path, len(actions) + len(stops), obs=observations)
-    require_rows(path, len(actions), rews=rewards)
-    require_rows(path, len(stops), terminal=terminal)
+    rewards = arrays.get("rews", np.zeros(len(actions)))
+    rewards = single_numbers(path, len(actions), rews=rewards)["rews"].astype(np.float64)
+    terminal = single_numbers(path, len(stops), terminal=arrays["terminal"])["terminal"]
     terminal = flags(path, "terminal", terminal)
     terminated = _terminated(terminal, np.diff(stops, prepend=0), time_limit, path)
-    flat_observations, flat_actions = flat_rows(observations), flat_rows(actions)
+    flat_observations = flat_rows(path, "obs", observations)
+    flat_actions = flat_rows(path, "acts", actions)
     episodes = tuple(
         Episode(
             # Each episode before has one more observation than actions.

@@ -13,6 +13,7 @@ from dql_core.data.importers.files import (
     flat_rows,
     require_continuous,
     require_rows,
+    single_numbers,
     spec_of_parts,
 )
 from dql_core.data.importers.rows import Rows, cut_episodes
@@ -45,15 +46,18 @@ def read_replay_buffer(
         actions = store.array(f"data/{ACTION}")
         stops = store.array(f"meta/{ENDS}")
         reward_name = next((name for name in _REWARDS if name in there), None)
-        rewards = store.array(f"data/{reward_name}").reshape(-1) if reward_name else None
+        rewards = store.array(f"data/{reward_name}") if reward_name else None
+        files = store.files
     for part in parts:
         require_continuous(path, part, actions)
     require_rows(path, len(actions), **dict(zip(chosen, parts, strict=True)))
     if rewards is not None:
-        require_rows(path, len(actions), reward=rewards)
+        rewards = single_numbers(path, len(actions), reward=rewards)["reward"]
     rows = Rows(
-        observations=np.concatenate([flat_rows(part) for part in parts], axis=1),
-        actions=flat_rows(actions),
+        observations=np.concatenate(
+            [flat_rows(path, name, part) for name, part in zip(chosen, parts, strict=True)], axis=1
+        ),
+        actions=flat_rows(path, ACTION, actions),
         rewards=np.zeros(len(actions)) if rewards is None else rewards.astype(np.float64),
         terminals=np.zeros(len(actions), dtype=bool),
         ends=_last_rows(path, stops, len(actions)),
@@ -74,7 +78,7 @@ def read_replay_buffer(
         (*ways, *notes),
         spec=spec_of_parts(path.name.partition(".")[0], observed, actions),
         has_rewards=rewards is not None,
-        files=tuple(sorted(filter(Path.is_file, path.rglob("*")))),
+        files=files,
     )
 
 

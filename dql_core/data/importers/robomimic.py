@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,14 @@ from dql_core.data.importers.files import (
     budget_of,
     flags,
     flat_rows,
+    following_rows,
     require_continuous,
     require_rows,
+    single_numbers,
     spec_of_parts,
 )
 from dql_core.data.importers.rows import Rows, cut_episodes, without_rests
-from dql_core.errors import DatasetError, did_you_mean, listed
+from dql_core.errors import DatasetError, counted, did_you_mean, listed
 
 _DEMO = re.compile(r"demo_(\d{1,9})")
 
@@ -60,39 +62,42 @@ def read_robomimic(
             raise DatasetError(
                 f"{path}: 'obs' has no rows of floats, but {listed(there)}: images are not read"
             )
-        read = [_demo(file, path, demo, chosen) for demo in demos]
-    arrays = {name: np.concatenate([each[name] for each in read]) for name in read[0]}
-    return _content(
-        path, arrays, [len(each["actions"]) for each in read], chosen, there, time_limit
-    )
+        read = {demo: _demo(file, path, demo, chosen) for demo in demos}
+    return _content(path, read, chosen, there, time_limit)
 
 
 def _content(
     path: Path,
-    arrays: Arrays,
-    lengths: Sequence[int],
+    read: Mapping[str, Arrays],
     chosen: Sequence[str],
     there: Sequence[str],
     time_limit: int | None,
 ) -> FileContent:
+    arrays, notes = _one_behind_the_other(path, read)
+    lengths = [len(each["actions"]) for each in read.values()]
     observed = [(name, arrays[f"obs/{name}"]) for name in chosen]
     actions = arrays["actions"]
+    single = {name: arrays[name] for name in ("rewards", "dones")}
+    single = single_numbers(path, len(actions), **single)
     for _, array in observed:
         require_continuous(path, array, actions)
-    following = [arrays[f"next_obs/{name}"] for name in chosen if f"next_obs/{name}" in arrays]
+    rows_of = [(f"obs/{name}", array) for name, array in observed]
+    following = [(name, array) for name, array in arrays.items() if name.startswith("next_obs/")]
+    observations = _joined(path, rows_of)
     ends = np.zeros(len(actions), dtype=bool)
     ends[np.cumsum(lengths) - 1] = True
     rows = Rows(
-        observations=_joined([array for _, array in observed]),
-        actions=flat_rows(actions),
-        rewards=arrays["rewards"].reshape(-1).astype(np.float64),
-        terminals=flags(path, "dones", arrays["dones"].reshape(-1)),
+        observations=observations,
+        actions=flat_rows(path, "actions", actions),
+        rewards=single["rewards"].astype(np.float64),
+        terminals=flags(path, "dones", single["dones"]),
         ends=ends,
         ends_name="dones",
-        next_observations=_joined(following) if len(following) == len(chosen) else None,
+        next_observations=following_rows(path, "next_obs", _joined(path, following), observations)
+        if following
+        else None,
         of_one_episode=True,
     )
-    notes = []
     if rows.terminals[ends].all():
         notes.append(
             f"all {len(lengths)} demonstrations end with a done: terminated, as robomimic takes "
@@ -142,5 +147,32 @@ def _demo(file: Hdf5File, path: Path, demo: str, chosen: Sequence[str]) -> Array
     return arrays
 
 
-def _joined(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
-    return np.concatenate([flat_rows(part) for part in parts], axis=1)
+def _one_behind_the_other(path: Path, read: Mapping[str, Arrays]) -> tuple[Arrays, list[str]]:
+    """Join the arrays of the demonstrations, with a note on those that some have not got."""
+    first, *others = read
+    for demo in others:
+        for name, array in read[demo].items():
+            row, needed = array.shape[1:], read[first].get(name, array).shape[1:]
+            if row != needed:
+                raise DatasetError(
+                    f"{path}: '{demo}/{name}' has rows of shape {row}, and '{first}/{name}' of "
+                    f"{needed}; leave one of them out, they are not of one robot"
+                )
+    with_next = sum(any(name.startswith("next_obs/") for name in each) for each in read.values())
+    notes = []
+    if with_next < len(read):
+        read = {
+            demo: {name: each[name] for name in each if not name.startswith("next_obs/")}
+            for demo, each in read.items()
+        }
+    if 0 < with_next < len(read):
+        notes.append(
+            f"{counted(len(read) - with_next, 'demonstration')} of {len(read)} without next_obs: "
+            f"those of the others are not used"
+        )
+    names = read[first]
+    return {name: np.concatenate([each[name] for each in read.values()]) for name in names}, notes
+
+
+def _joined(path: Path, parts: Sequence[tuple[str, NDArray[np.generic]]]) -> NDArray[np.float32]:
+    return np.concatenate([flat_rows(path, name, part) for name, part in parts], axis=1)

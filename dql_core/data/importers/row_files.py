@@ -11,10 +11,12 @@ from dql_core.data.importers.files import (
     FileContent,
     flags,
     flat_rows,
+    following_rows,
     hdf5_names,
     read_hdf5,
     require_continuous,
     require_rows,
+    single_numbers,
 )
 from dql_core.data.importers.rows import Rows, cut_episodes
 from dql_core.errors import DatasetError
@@ -71,19 +73,21 @@ def _read_rows(
             f"{path}: holds no 'timeouts', so that it does not say where one episode ends and "
             f"the next begins; give --time-limit with the environment's number of steps"
         )
-    for name in ("rewards", "terminals", ends):
-        if name in arrays:
-            arrays[name] = arrays[name].reshape(-1)
+    single = {name: arrays[name] for name in ("rewards", "terminals", ends) if name in arrays}
+    arrays |= single_numbers(path, len(actions), **single)
     require_rows(path, len(actions), **arrays)
-    following = arrays.get("next_observations")
+    observed = flat_rows(path, "observations", observations)
+    name = "next_observations"
     rows = Rows(
-        observations=flat_rows(observations),
-        actions=flat_rows(actions),
+        observations=observed,
+        actions=flat_rows(path, "actions", actions),
         rewards=arrays["rewards"].astype(np.float64),
         terminals=flags(path, "terminals", arrays["terminals"]),
         ends=flags(path, ends, arrays[ends]) if ends in arrays else None,
         ends_name=ends,
-        next_observations=None if following is None else flat_rows(following),
+        next_observations=following_rows(path, name, arrays[name], observed)
+        if name in arrays
+        else None,
     )
     episodes, notes = cut_episodes(rows, time_limit, path)
     return FileContent(episodes, observations.shape[1:], actions.shape[1:], notes)

@@ -1,32 +1,39 @@
 """Arrays of numbers out of a zarr v2 store, a folder or a zip of one; nothing in it is run.
 
-Source: version 2 of zarr's storage specification. Of compressors only those are read that the
-Diffusion Policy family uses: Blosc, zlib and none.
+Source: version 2 of zarr's storage specification. Of compressors those are read that the Diffusion
+Policy family uses, Blosc, zlib and none, and zstd, which zarr 3 takes by default.
 """
 
 from __future__ import annotations
 
 import math
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
 from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget
-from dql_core.data.importers.blosc import unpack_blosc
-from dql_core.data.importers.files import require_there
+from dql_core.data.importers.blosc import unpack_blosc, unpack_zlib, unpack_zstd
+from dql_core.data.importers.files import DAMAGED_ZIP, require_there
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json
 from dql_core.errors import DatasetError, did_you_mean, one_line
 
 _ARRAY = ".zarray"
+_UNPACKERS: dict[str, Callable[[bytes, int], bytes]] = {
+    "blosc": unpack_blosc,
+    "zlib": unpack_zlib,
+    "zstd": unpack_zstd,
+}
 
 
 class _Store(Protocol):
+    files: list[Path]
+
     def names(self) -> list[str]: ...
 
     def read(self, name: str, budget: MemoryBudget) -> bytes: ...
@@ -37,6 +44,7 @@ class _Folder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.files: list[Path] = []
 
     def names(self) -> list[str]:
         return [str(each.relative_to(self._path)) for each in self._path.rglob("*")]
@@ -45,14 +53,16 @@ class _Folder:
         path = file_within(self._path, name, DatasetError)
         budget.add_file(path)
         budget.spend(path.stat().st_size, f"'{name}'")
+        self.files.append(path)
         return path.read_bytes()
 
 
 class _Zip:
     """A store in a zip, at its top or in the one folder that is there."""
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._archive = archive
+        self.files = [path]
         names = archive.namelist()
         tops = {name.partition("/")[0] for name in names}
         only = f"{next(iter(tops))}/" if len(tops) == 1 else ""
@@ -76,12 +86,20 @@ class ZarrStore:
 
     def __init__(self, path: Path, store: _Store, budget: MemoryBudget) -> None:
         self._path, self._store, self._budget = path, store, budget
-        names = store.names()
+        self._names = set(store.names())
         self.arrays = sorted(
-            name.removesuffix(f"/{_ARRAY}") for name in names if name.endswith(f"/{_ARRAY}")
+            name.removesuffix(f"/{_ARRAY}") for name in self._names if name.endswith(f"/{_ARRAY}")
         )
-        if not self.arrays and any(name.endswith("zarr.json") for name in names):
-            raise DatasetError(f"{path}: is a store of zarr v3; save it with zarr_format=2")
+        if not self.arrays and any(name.endswith("zarr.json") for name in self._names):
+            raise DatasetError(
+                f"{path}: is a store of zarr v3; save it with zarr_format=2 and "
+                f"write_empty_chunks=True"
+            )
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of which anything was read."""
+        return tuple(self._store.files)
 
     def array(self, name: str) -> NDArray[Any]:
         """Read an array.
@@ -112,14 +130,14 @@ class ZarrStore:
         return np.concatenate(parts)[: shape[0]] if parts else np.zeros(shape, dtype)
 
     def _chunk(self, name: str, about: Mapping[str, Any], size: int) -> bytes:
-        content = self._store.read(name, self._budget)
-        compressor = about["compressor"]
-        if compressor is None:
-            unpacked = content
-        elif compressor["id"] == "blosc":
-            unpacked = unpack_blosc(content, size)
-        else:
-            unpacked = zlib.decompressobj().decompress(content, size)
+        if name not in self._names:
+            raise DatasetError(
+                f"{self._path}: the chunk '{name}' is missing: download the store again; if it "
+                f"was left out since all of it is the fill value, save the store with "
+                f"write_empty_chunks=True"
+            )
+        content, compressor = self._store.read(name, self._budget), about["compressor"]
+        unpacked = content if compressor is None else _UNPACKERS[compressor["id"]](content, size)
         if len(unpacked) != size:
             raise ValueError(f"'{name}' has {len(unpacked)} bytes, not {size}")
         return unpacked
@@ -133,8 +151,10 @@ def _layout(about: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...],
         raise ValueError("it is not a plain array of zarr v2 in C order without filters")
     if dtype.kind not in NUMBERS:
         raise ValueError(f"it is of {dtype}, not of numbers")
-    if compressor is not None and compressor["id"] not in {"blosc", "zlib"}:
-        raise ValueError(f"it is packed by {compressor['id']!r:.40}; blosc and zlib are read")
+    if compressor is not None and compressor["id"] not in _UNPACKERS:
+        raise ValueError(
+            f"it is packed by {compressor['id']!r:.40}; {', '.join(_UNPACKERS)} are read"
+        )
     sizes = (*shape, *chunk)
     if not shape or len(shape) != len(chunk) or not all(type(each) is int for each in sizes):
         raise ValueError(f"it has the shape {shape!r:.60} in chunks of {chunk!r:.60}")
@@ -163,8 +183,8 @@ def open_zarr(path: Path) -> Iterator[ZarrStore]:
         require_there(path)
         budget.add_file(path)
         with zipfile.ZipFile(path) as archive:
-            yield ZarrStore(path, _Zip(archive), budget)
-    except (*UNREADABLE, EOFError, zipfile.BadZipFile, zlib.error) as cause:
+            yield ZarrStore(path, _Zip(path, archive), budget)
+    except (*UNREADABLE, *DAMAGED_ZIP, zstandard.ZstdError) as cause:
         raise DatasetError(f"{path}: not a readable zarr store: {one_line(cause):.300}") from cause
 
 

@@ -160,12 +160,14 @@ def _require_finite(stored: Sequence[StoredEpisode], source: str) -> None:
             np.isfinite(values).all()
             for values in (each.episode.observations, each.episode.actions, each.rewards)
         )
+        or not np.isfinite(EpisodeFacts.of(each).earned)
     ]
     if bad:
         numbers = numbers_text(bad)
         raise DatasetError(
-            f"{source}: {counted(len(bad), 'episode')} hold values that are no numbers: leave "
-            f"them out first: dql dataset drop {source} --episode {numbers} --out DIR"
+            f"{source}: {counted(len(bad), 'episode')} hold values that are no numbers, or add "
+            f"up to none: leave them out first: dql dataset drop {source} --episode {numbers} "
+            f"--out DIR"
         )
 
 

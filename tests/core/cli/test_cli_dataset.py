@@ -101,12 +101,17 @@ def test_score_prints_the_ranking_and_leaves_page_and_json(place: Path) -> None:
         ("split one --parts a=x,b=1", "'a=x' is no part"),
         ("score one --show 4", "has no episode 4"),
         ("score one --by beauty", "beauty"),
+        ("score one --out one/data/score", "lies inside the dataset one"),
         ("polish one", "No such command"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(place: Path, command: str, text: str) -> None:
-    done = dql("dataset", *command.split(), "--out", "out", cwd=place)
+    done = dql("dataset", *command.split()[:2], "--out", "out", *command.split()[2:], cwd=place)
     assert done.returncode == 2
     assert text in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert sorted(path.name for path in place.iterdir()) == ["one", "two"]
+    assert sorted(path.name for path in (place / "one/data").iterdir()) == [
+        "main_data.hdf5",
+        "metadata.json",
+    ]

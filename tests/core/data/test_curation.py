@@ -24,6 +24,7 @@ from dql_core.data.curation.operations import (
 )
 from dql_core.data.curation.rules import Rules
 from dql_core.data.dataset import load_dataset, load_datasets, write_dataset
+from dql_core.data.hdf5_arrays import replace_array
 from dql_core.data.metadata import LINEAGE_KEY, NO_REWARDS_KEY
 from dql_core.data.relabel import relabel
 from dql_core.errors import ConfigError, DatasetError, DqlError, SpecMismatchError
@@ -382,6 +383,13 @@ def test_a_refusal_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_a_link_into_the_dataset_is_no_other_place(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "set")
+    (tmp_path / "link").symlink_to(source / "data")
+    with pytest.raises(DatasetError, match="link/x: lies inside the dataset"):
+        choose_episodes(source, Rules("1"), tmp_path / "link/x", drop=True)
+
+
 def test_a_damaged_input_is_refused_whole(tmp_path: Path) -> None:
     one, two = tiny(tmp_path / "one"), tiny(tmp_path / "two", seed=1)
     with h5py.File(two / "data/main_data.hdf5", "r+") as file:
@@ -411,6 +419,48 @@ def test_nothing_that_lies_elsewhere_is_copied(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"infos/deep/(x|y)"):
             choose_episodes(source, Rules("0"), tmp_path / "out", drop=False)
         assert not (tmp_path / "out").exists()
+
+
+def test_an_info_that_is_stored_nowhere_does_not_fill_the_memory(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "set")
+    with h5py.File(source / "data/main_data.hdf5", "r+") as file:
+        file.create_dataset("episode_0/infos/big", (5, 10**10), "f8", chunks=(1, 1024))
+    choose_episodes(source, Rules("0"), tmp_path / "whole", drop=False)
+    with pytest.raises(DatasetError, match=r"'big' of episode 0 is .* made to fill it"):
+        trim_episodes(source, Rules(), tmp_path / "out", begin=1)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", [[1, "a"], [[1], [1, 2]], 10**30, "a\0b", [None], [0] * 20_000])
+def test_what_is_no_attribute_of_hdf5_is_named(tmp_path: Path, value: Any) -> None:
+    source = foreign_dataset(tmp_path / "set", "arrow")
+    path = source / "data/1/metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"odd": value}))
+    with pytest.raises(
+        DatasetError, match=r"1/metadata.json: 'odd' cannot be written as an attri"
+    ):
+        choose_episodes(source, Rules("0-1"), tmp_path / "out", drop=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_without_a_transition_is_not_made(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "set")
+    with h5py.File(source / "data/main_data.hdf5", "r+") as file:
+        for name, keep in (("observations", 1), ("actions", 0), ("rewards", 0)):
+            replace_array(file["episode_0"], name, file[f"episode_0/{name}"][:keep])
+        for name in ("terminations", "truncations"):
+            replace_array(file["episode_0"], name, file[f"episode_0/{name}"][:0])
+    document = metadata_of(source)
+    (source / "data/metadata.json").write_text(json.dumps(document | {"total_steps": 7}))
+    with pytest.raises(DatasetError, match="nothing would be left but episodes without a trans"):
+        choose_episodes(source, Rules("0"), tmp_path / "out", drop=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_largest_shares_divide_all_episodes(tmp_path: Path) -> None:
+    source = tiny(tmp_path / "set", (3, 4, 5, 6))
+    made = split_dataset(source, {"a": 1.5e308, "b": 1.5e308}, tmp_path / "out")
+    assert [each.episodes for each in made] == [2, 2]
 
 
 def test_many_episodes_are_copied_in_their_order(tmp_path: Path) -> None:

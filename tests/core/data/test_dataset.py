@@ -307,6 +307,8 @@ def test_actions_without_bounds_are_given_some_by_an_import(
     assert (loaded.episodes[0].terminated, loaded.episodes[0].truncated) == (True, False)
     np.testing.assert_array_equal(loaded.episodes[0].actions, episodes[0].actions)
     np.testing.assert_array_equal(loaded.episodes[0].observations, episodes[0].observations)
+    with pytest.raises(DatasetError, match="lies inside the dataset"):
+        import_file(tmp_path / "free", "minari", tmp_path / "free/data/x", **options)
     measured = import_file(tmp_path / "free", "minari", tmp_path / "measured")
     assert measured.spec.action_high.tolist() == episodes[0].actions.max(axis=0).tolist()
 

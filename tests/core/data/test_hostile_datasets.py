@@ -15,6 +15,8 @@ from minari.dataset.minari_storage import MinariStorage
 
 from dql_core.data import hdf5_arrays
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
+from dql_core.data.episode_reader import read_table
+from dql_core.data.hdf5_arrays import MemoryBudget
 from dql_core.data.relabel import relabel
 from dql_core.errors import DatasetError
 from dql_core.rewards.call import RewardFunction
@@ -425,6 +427,25 @@ def test_a_parquet_file_that_grows_a_thousandfold_is_not_read(
     assert path.stat().st_size < 20_000
     with pytest.raises(DatasetError, match="made to fill it"):
         load_dataset(folder)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary(), pa.binary(1 << 16)])
+@pytest.mark.parametrize("nest", ["plain", "list", "struct"])
+def test_one_text_in_a_million_rows_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType, nest: str
+) -> None:
+    monkeypatch.setattr(hdf5_arrays, "ALWAYS_BYTES", 1 << 20)
+    size, rows, path = 1 << 16, 1000, tmp_path / "part-0.parquet"
+    texts = pa.array([b"x" * size] * rows, pa.binary(size)).cast(kind)
+    column = {
+        "plain": lambda: texts,
+        "list": lambda: pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32), texts),
+        "struct": lambda: pa.StructArray.from_arrays([texts], ["text"]),
+    }[nest]()
+    pa.parquet.write_table(pa.table({"infos": column}), path, compression="zstd")
+    assert path.stat().st_size < 8_000
+    with pytest.raises(DatasetError, match=r"is 65,536,000 bytes in memory: .* made to fill it"):
+        read_table(path, "parquet", MemoryBudget())
 
 
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow", "parquet"])

@@ -68,6 +68,22 @@ HDF5: dict[str, tuple[Edit, str]] = {
     "no flags": (replaced("terminals", data=np.full(ROWS, np.nan)), "'terminals' has a nan"),
     "texts": (replaced("rewards", data=[b"x"] * ROWS), "'rewards' is not an array of numbers"),
     "a group": (put("rewards", np.dtype("f8")), "'rewards' is not an array"),
+    "two rewards a step": (
+        replaced("rewards", data=np.ones((ROWS, 2))),
+        "'rewards' has 2 numbers in each row, and one is needed",
+    ),
+    "next of another width": (
+        lambda file: file.create_dataset("next_observations", data=np.ones((ROWS, 4))),
+        r"'next_observations' has the shape \(20, 4\), and as flat rows",
+    ),
+    "beyond float32": (
+        replaced("observations", data=np.full((ROWS, 3), 1e39)),
+        "'observations' has a 1e\\+39, beyond what float32 can hold",
+    ),
+    "nothing but NaN": (
+        replaced("actions", data=np.full((ROWS, 2), np.nan)),
+        "the actions hold no number in place 0, but NaN only",
+    ),
     "large numbers": (
         replaced("actions", data=np.full((ROWS, 1), 2**64 - 1, "u8")),
         "the action space is Discrete",
@@ -143,7 +159,7 @@ NPZ: dict[str, tuple[str, object, str]] = {
     "late split": ("indices", np.array([11]), "'indices' are not rising numbers"),
     "falling splits": ("indices", np.array([7, 3]), "'indices' are not rising numbers"),
     "half a split": ("indices", np.array([2.5]), "'indices' are not rising numbers"),
-    "table of flags": ("terminal", np.ones((2, 3), bool), "'terminal' has 6 rows where 2 are"),
+    "table of flags": ("terminal", np.ones((2, 3), bool), "'terminal' has 3 numbers in each row"),
     "no flags": ("terminal", np.array([0.5, 1.0]), "'terminal' has a 0.5 where only 0 and 1"),
 }
 
@@ -161,6 +177,20 @@ def test_an_archive_that_grows_a_thousandfold_is_not_unpacked(
     path = npz(tmp_path / "set.npz", obs=np.zeros((1_000_000, 3), "f4"))
     assert path.stat().st_size < 20_000
     refused(path, "npz", "'obs' is 12,000,000 bytes in memory: .* made to fill it")
+
+
+def test_damage_is_told_however_a_member_is_packed(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / "set.npz"
+        with zipfile.ZipFile(npz(tmp_path / "sound.npz")) as sound:
+            members = {name: sound.read(name) for name in sound.namelist()}
+        with zipfile.ZipFile(path, "w", method) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        damaged = bytearray(path.read_bytes())
+        damaged[60:90] = bytes(30)
+        path.write_bytes(damaged)
+        refused(path, "npz", "not a readable .npz file")
 
 
 def test_encrypted_members_are_refused(tmp_path: Path) -> None:

@@ -281,6 +281,12 @@ def changed(**keys: Any) -> Any:
     return change
 
 
+def doubled(folder: Path) -> None:
+    file = folder / "data/chunk-000/episode_000001.parquet"
+    table = pa.parquet.read_table(file)
+    pa.parquet.write_table(table.append_column("action", table["action"]), file)
+
+
 def linked(folder: Path) -> None:
     file = folder / "data/chunk-000/episode_000001.parquet"
     file.rename(folder.parent / "elsewhere.parquet")
@@ -325,6 +331,7 @@ STATES = np.ones((3, 4), np.float32)
             "has no feature 'observation.state'.*--observations",
         ),
         (linked, "is a link; only regular files"),
+        (doubled, "it has the column 'action' twice"),
         (rewritten(action=None), "a file has no column 'action'"),
         (rewritten(action=arrow(STATES)), "'action' has 12 numbers in 3 frames, and"),
         (rewritten(action=pa.array([[1.0, 2.0], [1.0], [2.0]])), "'action' is not as long in"),
@@ -350,6 +357,23 @@ def test_what_is_damaged_or_of_another_kind_is_refused(
         imported(folder)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["next.reward", "next.done", "next.success"])
+def test_two_numbers_a_frame_are_no_reward_and_no_flag(tmp_path: Path, name: str) -> None:
+    recorded = Recorded()
+    recorded.columns[name] = np.ones((12, 2), np.float32)
+    with pytest.raises(DatasetError, match=f"'{name}' has 2 numbers a frame, and one is"):
+        imported(recorded.write(tmp_path / "set"))
+
+
+def test_a_file_without_a_frame_changes_nothing(tmp_path: Path) -> None:
+    folder = Recorded().write(tmp_path / "set")
+    file = folder / "data/chunk-000/episode_000001.parquet"
+    pa.parquet.write_table(
+        pa.parquet.read_table(file).slice(0, 0), file.with_name("episode_000003.parquet")
+    )
+    assert [len(episode) for episode in imported(folder).episodes] == [4, 2, 3]
 
 
 def test_actions_of_whole_numbers_are_refused(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from numpy.typing import NDArray
 
+from dql_core.data.dataset import load_dataset
 from dql_core.data.importers.blosc import unpack_blosc
 from dql_core.data.importers.importing import ImportResult, import_file
 from dql_core.data.importers.zarr_arrays import open_zarr, read_zarr
@@ -93,6 +95,12 @@ def test_blosc_of_another_compressor_is_named() -> None:
         unpack_blosc(base64.b64decode(BLOSCLZ), 400)
 
 
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "zlib": zlib.compress,
+    "zstd": lambda content: zstandard.ZstdCompressor().compress(content),
+}
+
+
 def write_array(folder: Path, name: str, array: NDArray[Any], **about: Any) -> None:
     """Write an array of zarr v2 in chunks of five rows."""
     place = folder / name
@@ -113,9 +121,9 @@ def write_array(folder: Path, name: str, array: NDArray[Any], **about: Any) -> N
         rows = np.zeros(chunk, array.dtype)
         part = array[5 * index : 5 * index + 5]
         rows[: len(part)] = part
-        content = rows.tobytes()
-        if document["compressor"]:
-            content = zlib.compress(content)
+        content, compressor = rows.tobytes(), about.get("compressor")
+        if compressor:
+            content = PACKERS[compressor["id"]](content)
         (place / ".".join([str(index)] + ["0"] * (array.ndim - 1))).write_bytes(content)
 
 
@@ -150,7 +158,9 @@ def imported(path: Path, **options: Any) -> ImportResult:
 
 
 @pytest.mark.parametrize("top", [None, "", "set.zarr/"])
-@pytest.mark.parametrize("compressor", [None, {"id": "zlib", "level": 1}])
+@pytest.mark.parametrize(
+    "compressor", [None, {"id": "zlib", "level": 1}, {"id": "zstd", "level": 0}]
+)
 def test_rows_are_cut_where_episodes_end(tmp_path: Path, top: str | None, compressor: Any) -> None:
     folder = buffer(tmp_path / "set.zarr", compressor=compressor)
     result = imported(folder if top is None else zipped(folder, top))
@@ -222,14 +232,20 @@ def piped(folder: Path) -> None:
     [
         (without("data/action/.zarray"), "holds no array 'data/action'"),
         (without("data/state/.zarray"), "holds no 'data/state'.*with --observations"),
-        (without("data/state/1.0"), "1.0: no such file"),
+        (
+            without("data/state/1.0"),
+            "the chunk 'data/state/1.0' is missing: download .* write_empty_chunks=True",
+        ),
         (cut, "'data/state/1.0' has 4 bytes, not 60"),
         (linked, "is a link; only regular files"),
         (piped, "is a named pipe; only regular files"),
         (about("data/state", dtype="|O"), "it is of object, not of numbers"),
         (about("data/state", order="F"), "not a plain array of zarr v2 in C order"),
         (about("data/state", filters=[{"id": "pickle"}]), "in C order without filters"),
-        (about("data/state", compressor={"id": "pickle"}), "packed by 'pickle'; blosc and zlib"),
+        (
+            about("data/state", compressor={"id": "pickle"}),
+            "packed by 'pickle'; blosc, zlib, zstd",
+        ),
         (about("data/state", compressor={"id": "blosc"}), "a chunk of version"),
         (about("data/state", chunks=[5, 1]), r"chunks of \(5, 1\), and only whole rows"),
         (about("data/state", shape=[10**12, 3]), "bytes in memory: the file is damaged"),
@@ -248,6 +264,31 @@ def test_what_is_damaged_or_hostile_is_refused(
         imported(folder)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_zlib_packed_must_be_of_its_size_and_its_checksum(tmp_path: Path) -> None:
+    folder = buffer(tmp_path / "set.zarr", compressor={"id": "zlib"})
+    chunk = folder / "data/state/1.0"
+    sound = chunk.read_bytes()
+    for content in (sound[:-1] + bytes([sound[-1] ^ 1]), sound[:-2], zlib.compress(bytes(10**6))):
+        chunk.write_bytes(content)
+        with pytest.raises(DatasetError, match="not a readable zarr store"):
+            imported(folder)
+
+
+def test_only_files_that_were_read_are_hashed(tmp_path: Path) -> None:
+    folder = buffer(tmp_path / "set.zarr")
+    (folder / "data/link").symlink_to("/etc/passwd")
+    (folder / "data/img/note").write_text("x")
+    imported(folder)
+    hashes = json.loads(load_dataset(tmp_path / "out").metadata["dql_inputs"])
+    assert sorted(hashes) == sorted(
+        [
+            *(f"{name}/.zarray" for name in ("data/action", "data/state", "meta/episode_ends")),
+            *(f"data/{name}/{index}.0" for name in ("action", "state") for index in range(3)),
+            "meta/episode_ends/0",
+        ]
+    )
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:

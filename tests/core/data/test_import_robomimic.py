@@ -111,6 +111,19 @@ def test_without_a_done_a_demonstration_is_truncated(tmp_path: Path) -> None:
     assert [len(episode) for episode in result.episodes] == [4, 2, 5]
 
 
+@pytest.mark.parametrize("demo", ["demo_0", "demo_2"])
+def test_what_followed_in_some_demonstrations_only_is_not_used(tmp_path: Path, demo: str) -> None:
+    def edit(file: h5py.File) -> None:
+        del file[f"data/{demo}/next_obs"]
+        file["data/demo_10/dones"][:] = 0
+
+    result = imported(demos(tmp_path / "set.hdf5", edit))
+    assert [len(episode) for episode in result.episodes] == [4, 3, 4]
+    assert result.notes[0] == (
+        "1 demonstration of 3 without next_obs: those of the others are not used"
+    )
+
+
 def test_after_the_first_done_nothing_counts(tmp_path: Path) -> None:
     def early(file: h5py.File) -> None:
         file["data/demo_10/dones"][2] = 1
@@ -135,6 +148,28 @@ def shorter(file: h5py.File) -> None:
     file["data/demo_2/rewards"] = np.zeros(2)
 
 
+def wider(name: str) -> Edit:
+    def edit(file: h5py.File) -> None:
+        del file[f"data/demo_2/{name}"]
+        file[f"data/demo_2/{name}"] = np.zeros((3, 7))
+
+    return edit
+
+
+def in_two(name: str) -> Edit:
+    def change(demo: h5py.Group) -> None:
+        count = len(demo["actions"])
+        del demo[name]
+        demo[name] = np.zeros((count, 2))
+
+    return each("in_two", change)
+
+
+def wide_next(demo: h5py.Group) -> None:
+    demo.move("next_obs/gripper", "other")
+    demo["next_obs/gripper"] = np.zeros((len(demo["actions"]), 7))
+
+
 def linked(file: h5py.File) -> None:
     del file["data/demo_2"]
     file["data/demo_2"] = h5py.ExternalLink("other.hdf5", "/data/demo_0")
@@ -149,6 +184,11 @@ def linked(file: h5py.File) -> None:
         (drop("dones"), "'data/demo_0/dones' is missing"),
         (shorter, "'demo_2/rewards' has 2 rows where 3 are needed"),
         (linked, "is a link, which can lead anywhere"),
+        (wider("actions"), r"'demo_2/actions' has rows of shape \(7,\), and 'demo_0/actions' of"),
+        (wider("obs/gripper"), r"'demo_2/obs/gripper' has rows of shape \(7,\), and"),
+        (in_two("rewards"), "'rewards' has 2 numbers in each row, and one is needed"),
+        (in_two("dones"), "'dones' has 2 numbers in each row, and one is needed"),
+        (each("wide_next", wide_next), r"'next_obs' has the shape \(12, 10\), and as flat rows"),
     ],
 )
 def test_what_is_of_another_kind_is_refused(tmp_path: Path, edit: Edit, words: str) -> None:

@@ -249,6 +249,48 @@ def test_the_rate_must_be_known_once(tmp_path: Path, dataset: Path) -> None:
     assert write_lerobot(tmp_path / "unknown", tmp_path / "lerobot", fps=10.0).rate_hz == 10.0
 
 
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 1e7])
+def test_a_rate_that_nobody_has_is_refused(tmp_path: Path, fps: float) -> None:
+    unknown = PolicySpec("arm", 0.0, SPEC.observation, SPEC.action)
+    write_dataset(tmp_path / "unknown", made_episodes(), unknown)
+    with pytest.raises(ConfigError, match=r"--fps is .*; give a rate above 0, 1e\+06 at most"):
+        write_lerobot(tmp_path / "unknown", tmp_path / "lerobot", fps=fps)
+
+
+@pytest.mark.filterwarnings("error")
+def test_statistics_that_are_none_are_said(tmp_path: Path) -> None:
+    episodes = made_episodes()
+    episodes[0].observations[1, 0] = np.nan
+    episodes[2].rewards[1] = np.inf
+    write_dataset(tmp_path / "set", episodes, SPEC)
+    result = write_lerobot(tmp_path / "set", tmp_path / "lerobot")
+    assert result.left_out[-1] == (
+        "statistics of observation.state, next.observation.state, next.reward: there are values "
+        "that are NaN or infinite"
+    )
+    import_file(tmp_path / "lerobot", "lerobot", tmp_path / "back")
+    assert_same(tmp_path / "back", tmp_path / "set")
+
+
+def test_names_of_other_bytes_than_utf_8(tmp_path: Path, dataset: Path) -> None:
+    with pytest.raises(ConfigError, match="holds what is no character"):
+        write_lerobot(dataset, tmp_path / "lerobot", task="\udcff")
+    assert not (tmp_path / "lerobot").exists()
+    write_lerobot(dataset, tmp_path / "\udcff")
+    (tmp_path / "\udcff").rename(tmp_path / "lerobot")
+    import_file(tmp_path / "lerobot", "lerobot", tmp_path / "back")
+    assert_same(tmp_path / "back", dataset)
+
+
+def test_a_dataset_that_is_read_stays_as_it_is(tmp_path: Path, dataset: Path) -> None:
+    with pytest.raises(DatasetError, match="lies inside the dataset"):
+        write_lerobot(dataset, dataset / "data/lerobot")
+    assert sorted(file.name for file in (dataset / "data").iterdir()) == [
+        "main_data.hdf5",
+        "metadata.json",
+    ]
+
+
 def test_what_is_there_stays(tmp_path: Path, dataset: Path) -> None:
     (tmp_path / "lerobot").mkdir()
     (tmp_path / "lerobot/mine").write_text("mine")

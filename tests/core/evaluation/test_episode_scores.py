@@ -194,6 +194,16 @@ def test_curves_are_where_the_numbers_are(tmp_path: Path) -> None:
     assert abs(np.corrcoef(-points[:, 1], values)[0, 1]) > 0.999
 
 
+def test_returns_that_are_no_number_are_refused(tmp_path: Path) -> None:
+    source = dataset(tmp_path / "set")
+    with h5py.File(source / "data/main_data.hdf5", "r+") as file:
+        length = len(file["episode_1/rewards"])
+        del file["episode_1/rewards"]
+        file["episode_1/rewards"] = np.full(length, 1e308)
+    with pytest.raises(DatasetError, match=r"or add up to none: .* --episode 1 --out DIR"):
+        score_episodes(str(source))
+
+
 def test_intervention_and_labels_are_shown(tmp_path: Path) -> None:
     source = dataset(tmp_path / "set")
     with h5py.File(source / "data/main_data.hdf5", "r+") as file:

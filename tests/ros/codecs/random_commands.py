@@ -195,6 +195,8 @@ def _elements(
     if not has_numbers(store, element):
         return []
     every = [_groups(draw, store, element, f"{path}{step}.", ()) for step in steps]
+    if not all(every):  # its numbers are in lists that cannot be selected alone
+        return []
     return [[leaf for groups in every for leaf in groups[draw(st.integers(0, len(groups) - 1))]]]
 
 

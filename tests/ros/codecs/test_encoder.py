@@ -286,6 +286,34 @@ def test_constants_that_a_field_cannot_hold_are_refused(constant: float, problem
         require_room(stream, defined("float64 y\nuint8 x"))
 
 
+@pytest.mark.parametrize("place", ["frame_id", "joints", "constant"])
+def test_texts_that_ros_would_cut_are_refused(place: str) -> None:
+    joints = ["a\0b"] if place == "joints" else ["a"]
+    constant = {"path": "header.frame_id", "constant": "c\0d"}
+    stream = command(
+        "sensor_msgs/msg/JointState",
+        {"path": "position", "joints": joints},
+        *([constant] if place == "constant" else []),
+        frame_id="e\0f" if place == "frame_id" else "",
+    )
+    with pytest.raises(ContractError, match="has a zero byte, at which ROS 2 ends a text"):
+        require_sendable(stream, installed_types(stream.type))
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        *[("Int8", 127.5), ("Int8", -129), ("UInt8", -1), ("UInt16", 65_536), ("Char", 256)],
+        *[("Int32", 2.0**31), ("UInt64", 2.0**64), ("Int64", 2.0**63), ("Byte", 128)],
+    ],
+)
+def test_whole_numbers_do_not_lose_their_upper_bits(kind: str, number: float) -> None:
+    """Which rclpy would send without a word: 128 as -128."""
+    stream = command(f"std_msgs/msg/{kind}", {"path": "data"})
+    with pytest.raises(ContractError, match=r"c: 'data' cannot be sent: .* has no "):
+        StreamEncoder(stream).encode([number], message_class(stream.type)(), 0, new_element)
+
+
 def test_what_is_no_number_is_not_sent_as_a_whole_one(encode: Encode) -> None:
     for msgtype, path in [("std_msgs/msg/Int32", "data"), ("std_msgs/msg/Bool", "data")]:
         with pytest.raises(ContractError, match=r"c: 'data' cannot be sent: .* not nan"):
