@@ -319,9 +319,8 @@ class EpisodeAssembler:
         self._from_ns, self._from_is_instant = tick_ns, True
         if found.too_long[stop]:
             self._from_ns, self._from_is_instant = growing.last_ns + 1, False
-        if ended[stop]:
-            self._ended_ns = tick_ns
         if signalled[stop]:
+            self._ended_ns = tick_ns
             self._alignment.forget_episode(tick_ns)
 
     def _end(
@@ -337,8 +336,9 @@ class EpisodeAssembler:
             self._close(growing, None, bool(found.terminated[stop]), bool(found.truncated[stop]))
         else:
             self._close(growing, Reason(Cause.LABELLED))
+            self._ended_ns = int(found.ticks_ns[stop])
             if not self._alignment.window.has_opening:
-                self._labelled_ns = int(found.ticks_ns[stop])
+                self._labelled_ns = self._ended_ns
 
     def _idle(self, found: Transitions) -> int:
         """How many of the first transitions would each begin an episode and end it at once."""
