@@ -286,8 +286,9 @@ def _no_episode(result: BagResult) -> str:
         reasons = f"all of it is {Cause.BETWEEN.value}"
     set_back = FaultKind.SET_BACK.value
     wrong_stamps = [row.topic for row in result.clock_faults if row.what != set_back]
-    others = {span.reason for span in result.left_out}
-    if result.labels.discarded and others <= {Cause.DISCARDED.value, Cause.AFTER_LABEL.value}:
+    usual = {Cause.DISCARDED, Cause.AFTER_LABEL, Cause.RECORDING_STOPPED}
+    others = {span.reason for span in result.left_out} - {cause.value for cause in usual}
+    if result.labels.discarded and not others:
         count = counted(result.labels.discarded, "episode")
         return f"{result.bag}: no episode is left: {count} {Cause.DISCARDED.value}"
     text = no_episode(reasons, result.losses, wrong_stamps, result.unmatched)

@@ -17,6 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.errors import counted
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, Event, FlagStream, resolve_topic
 from dql_ros.contract.outcomes import DISCARD, LABEL_TYPE, LABELS, SUCCESS, Label, Outcomes
@@ -75,8 +76,8 @@ def outcome_notes(bag: Bag, contract: Contract, namespace: str) -> Iterator[str]
         found = bag.topics.get(name)
         if found is not None and found.msgtype == LABEL_TYPE and found.count:
             yield (
-                f"{found.count} labels on {name} do not matter, since the contract has no "
-                f"'outcomes': add 'outcomes: {{}}' if they are of episodes"
+                f"nobody reads the {counted(found.count, 'label')} on {name}, since the contract "
+                f"has no 'outcomes': add 'outcomes: {{}}' if they are of episodes"
             )
 
 

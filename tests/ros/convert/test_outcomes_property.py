@@ -1,4 +1,4 @@
-"""Random recordings with a person's labels: the converter against the rules, message by message."""
+"""Random recordings with a person's labels: the converter against plain rules."""
 
 from dataclasses import replace
 from typing import Any
