@@ -317,8 +317,8 @@ class LoggedEpisode:
         spec: Names the O and A fields, with their units and bounds.
         terminated: The task itself ended with the last transition (success, crash).
         truncated: Only the recording of the episode ended there.
-        success: What is known of the outcome: success, failure, or ``None`` for nothing, as of an
-            episode that nobody labelled.
+        success: Whether the task succeeded; ``None`` where nobody knows, as of an episode that
+            nobody labelled.
     """
 
     observations: NDArray[np.float32]

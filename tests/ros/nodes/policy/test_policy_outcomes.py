@@ -55,10 +55,9 @@ def test_labels_of_the_policy_node_are_recorded_and_change_no_command(
     record = probe.node.create_publisher(String, "record", reliable(10))
     arm.aim(arm.now_ns)
     assert probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
-    for topic, count in (("outcome", 1), ("velocity_controller/commands", 2), ("record", 1)):
-        probe.until(
-            lambda topic=topic, count=count: probe.node.count_subscribers(topic) >= count, topic
-        )
+    wanted = {"outcome": 1, "velocity_controller/commands": 2, "record": 1}
+    count = probe.node.count_subscribers
+    probe.until(lambda: all(count(each) >= wanted[each] for each in wanted), "the recorder")
     answer = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
     arm.live(answer.done, "the node to be active")
 
@@ -67,9 +66,9 @@ def test_labels_of_the_policy_node_are_recorded_and_change_no_command(
         seen = len(arm.commands)
         arm.live(lambda: len(arm.commands) > seen + 6, "commands")
 
-    for say in (lambda: label(robot, True), lambda: discard(robot), lambda: label(robot, False)):
+    for word in ("success", "discard", "failure"):
         drive("on")
-        done, text = say()
+        done, text = discard(robot) if word == "discard" else label(robot, word == "success")
         assert done, text
         drive("off")
     assert told.state == "running"
@@ -91,7 +90,7 @@ def test_labels_of_the_policy_node_are_recorded_and_change_no_command(
     assert [episode.rewards.sum() for episode in episodes] == [1.0, 0.0, 1.0]
     for episode in episodes[:2]:
         commands = {tuple(row) for row in episode.actions.tolist()}
-        assert commands == {tuple(np.float32(ACTION).tolist())}
+        assert commands == {tuple(np.array(ACTION, np.float32).tolist())}
 
 
 def test_a_label_that_nobody_hears_is_refused(robot: Robot, scara: Path, tmp_path: Path) -> None:
