@@ -65,9 +65,11 @@ def outcome_roles(bag: Bag, contract: Contract, namespace: str) -> list[TopicRol
 def outcome_notes(bag: Bag, contract: Contract, namespace: str) -> Iterator[str]:
     """Yield what of a bag's labels nobody hears, and which flags it has not got."""
     if contract.outcomes is not None:
+        raised: dict[str, list[str]] = {}
         for label, flag in contract.outcomes.flags.items():
-            if (topic := flag.resolved_topic(namespace)) not in bag.topics:
-                yield f"has no {topic}, on which the contract's outcomes.{label} is raised"
+            raised.setdefault(flag.resolved_topic(namespace), []).append(label)
+        for topic in sorted(raised.keys() - bag.topics.keys()):
+            yield f"has no {topic}, by which the contract labels {', '.join(raised[topic])}"
         return
     names = (Outcomes().topic, Outcomes().markers)
     rules = [*contract.signals.values(), *contract.events.values()]

@@ -299,7 +299,7 @@ def test_bags_without_what_the_contract_names_and_contracts_without_outcomes(
     )
     _, report = made(rules({"success": BUTTONS["success"]}), bag, tmp_path / "out")
     assert first_remark(report, "has no /joy").endswith(
-        "has no /joy, on which the contract's outcomes.success is raised"
+        "has no /joy, by which the contract labels success"
     )
 
 
@@ -323,6 +323,11 @@ def test_a_bag_of_discarded_episodes_alone_is_no_failure_beside_others(
     other.drive(0.0, 3.0)
     other.label(2.0, "success")
     bag = other.bag(tmp_path / "other")
+    checked = check_bag(alone, rules())
+    assert not checked.findings.problems
+    assert checked.rehearsal is not None
+    assert checked.rehearsal.discarded == 1
+    assert checked.rehearsal.usage.lost_ns[0][0] == "discarded by a person"
     with pytest.raises(BagError) as error:
         convert(Source(rules(), [alone]), tmp_path / "out")
     assert str(error.value) == f"{alone}: no episode is left: 1 episode discarded by a person"
