@@ -317,6 +317,8 @@ class LoggedEpisode:
         spec: Names the O and A fields, with their units and bounds.
         terminated: The task itself ended with the last transition (success, crash).
         truncated: Only the recording of the episode ended there.
+        success: Whether the task succeeded; ``None`` where nobody knows, as of an episode that
+            nobody labelled.
     """
 
     observations: NDArray[np.float32]
@@ -324,6 +326,7 @@ class LoggedEpisode:
     spec: PolicySpec
     terminated: bool = False
     truncated: bool = False
+    success: bool | None = None
 
     def __len__(self) -> int:
         """Number of transitions, T."""

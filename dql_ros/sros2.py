@@ -37,6 +37,7 @@ _KINDS = {
     "request": "service",
     "call": "action",
 }
+_LABELLING = ("~/label_episode", "~/discard_episode")
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,20 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
     takeover = contract.takeover
     persons = _resolved(takeover.heard_topics if takeover else (), prefix)
     flags = _resolved([takeover.intervention] if takeover else (), prefix)
+    outcomes = contract.outcomes
+    labels = _resolved((outcomes.topic,) if outcomes else (), prefix)
+    buttons = [flag.topic for flag in outcomes.flags.values()] if outcomes else []
     shadows, recorded = (
         tuple(shadow_topic(stream.topic, node) for stream in contract.action)
         for node in ("~", resolve_topic(POLICY_NODE, prefix))
     )
     control = Rights(
-        publish=(*commands, *flags, *shadows, "/diagnostics", "~/status", "~/candidates"),
+        publish=(
+            *(*commands, *flags, *shadows, *labels),
+            *("/diagnostics", "~/status", "~/candidates"),
+        ),
         subscribe=(*states, *commands, *persons, "~/stop"),  # the commands in shadow mode
-        reply=("~/pause", "~/resume", "~/reset_stop"),
+        reply=("~/pause", "~/resume", "~/reset_stop", *_LABELLING),
         call=_resolved([each.send_as.action for each in contract.action if each.send_as], prefix),
     )
     bridge = Rights(
@@ -117,9 +124,9 @@ def _rights(contract: Contract, prefix: str, topics: Sequence[str]) -> dict[str,
         publish=("/diagnostics", "~/episode", "~/status"),
         subscribe=(
             *(*simulated, *commands, *recorded, *events),
-            *(*persons, *flags, *_resolved(topics, prefix), "~/label"),
+            *(*persons, *flags, *labels, *_resolved([*buttons, *topics], prefix), "~/label"),
         ),
-        reply=("~/start", "~/stop", "~/label_episode"),
+        reply=("~/start", "~/stop", *_LABELLING),
     )
     nodes = {
         POLICY_NODE: _of_node(control, is_managed=True),

@@ -75,7 +75,13 @@ _KINDS: dict[Any, str] = {bool: "true, false", int: "integer", float: "number", 
 _KINDS[tuple[str, ...]] = "list of texts"
 _KINDS[tuple[Weight, ...]] = "list of numbers above 0"
 _KINDS[dict[InfoName, Weight]] = "mapping of names to numbers above 0"
-_YIELDS_REWARDS = ("distance_to_goal", "action_cost", "success_bonus", "joint_limit_penalty")
+_YIELDS_REWARDS = (
+    "distance_to_goal",
+    "action_cost",
+    "success_bonus",
+    "outcome",
+    "joint_limit_penalty",
+)
 _YIELDS_FLAGS = ("within_distance", "outside_bounds")
 
 

@@ -30,7 +30,7 @@ def relabel(
         typer.Option(
             metavar="MODULE:FUNCTION",
             help="Function of an episode that returns its rewards. Bundled ones are "
-            "dql_core.rewards:distance_to_goal, action_cost, success_bonus and "
+            "dql_core.rewards:distance_to_goal, action_cost, success_bonus, outcome and "
             "joint_limit_penalty.",
         ),
     ] = None,

@@ -21,6 +21,7 @@ from gymnasium.spaces import Box, Space
 from numpy.typing import NDArray
 
 from dql_core.data.hdf5_arrays import UNREADABLE, Hdf5File, MemoryBudget, open_hdf5
+from dql_core.data.infos import SUCCESS, last_of
 from dql_core.data.metadata import read_metadata
 from dql_core.data.spaces import Keys, join, leaves
 from dql_core.documents import file_within
@@ -67,7 +68,8 @@ class EpisodeReader:
         data_path: Its data folder, absolute.
         where: The dataset's name, for messages.
         bounds_matter: As for `read_metadata`.
-        infos: Names of infos, numbers each, to be read of the episodes that have them.
+        infos: Names of infos, numbers each, to be read of the episodes that have them; an
+            episode's `LoggedEpisode.success` is known if ``success`` is among them.
 
     Attributes:
         metadata: What is known of it beforehand.
@@ -146,6 +148,7 @@ class EpisodeReader:
             spec=self.metadata.spec,
             terminated=terminated,
             truncated=not terminated,
+            success=last_of(infos.get(SUCCESS)),
         )
         early_end = int(early[0]) if len(early) else None
         return StoredEpisode(index, episode, rewards, early_end, infos)

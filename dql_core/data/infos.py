@@ -23,3 +23,15 @@ def to_store(values: NDArray[Any]) -> NDArray[Any]:
 def of_steps(values: NDArray[Any], length: int) -> NDArray[Any]:
     """Return the rows that belong to the T steps; what has no row for the reset is as it was."""
     return values[1:] if values.ndim and len(values) == length + 1 else values
+
+
+def last_of(values: NDArray[Any] | None) -> bool | None:
+    """Return whether an info is true at the end of its episode; ``None`` if nobody knows.
+
+    Args:
+        values: As stored; ``None`` where the episode has no such info.
+    """
+    if values is None or not values.size or values.dtype.kind not in "biuf":
+        return None
+    last = values.reshape(-1)[-1]
+    return bool(last) if np.isfinite(last) else None

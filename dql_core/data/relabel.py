@@ -25,6 +25,7 @@ from dql_core.data.dataset import (
 )
 from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader, episode_files, read_table
 from dql_core.data.hdf5_arrays import MemoryBudget, replace_array
+from dql_core.data.infos import SUCCESS
 from dql_core.data.metadata import METADATA_FILE, RELABEL_KEY, earlier_entries, has_rewards
 from dql_core.documents import file_within
 from dql_core.errors import ContractError, DatasetError
@@ -102,7 +103,7 @@ def relabel(
     """
     rewards = load_rewards(functions)
     data_path = find_dataset(source).absolute()
-    reader = EpisodeReader(data_path, str(source))
+    reader = EpisodeReader(data_path, str(source), infos=(SUCCESS,))
     out = out.absolute()
     require_outside(out, data_path, source)
     with atomic_directory(out, error=DatasetError) as temporary:

@@ -82,6 +82,28 @@ def success_bonus(
     return within.astype(np.float64) * _number("bonus", bonus)
 
 
+def outcome(
+    episode: LoggedEpisode, *, success: float = 1.0, failure: float = 0.0
+) -> NDArray[np.float64]:
+    """A reward for the last step alone, by what is known of the outcome; 0 where nothing is.
+
+    That is what a person said while it was recorded (``outcomes`` of the contract), and of a
+    dataset its ``infos/success``.
+
+    Args:
+        episode: The episode.
+        success: Reward of a success.
+        failure: Reward of a failure.
+
+    Raises:
+        ContractError: If an argument is no finite number.
+    """
+    earned = {True: _number("success", success), False: _number("failure", failure), None: 0.0}
+    rewards = np.zeros(len(episode))
+    rewards[-1:] = earned[episode.success]
+    return rewards
+
+
 def joint_limit_penalty(
     episode: LoggedEpisode,
     *,

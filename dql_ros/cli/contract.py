@@ -250,7 +250,7 @@ def _print(file: Path, findings: Findings, fits: dict[Path, BagCheck], unseen: i
     for warning in findings.warnings:
         print_line(f"warning: {warning}")
     for bag, fit in fits.items():
-        if fit.rehearsal is not None and fit.episodes:
+        if fit.rehearsal is not None and (fit.episodes or fit.rehearsal.discarded):
             episodes = counted(fit.episodes, "episode")
             transitions = counted(fit.transitions, "transition")
             print_line(f"{bag}: fits: {episodes}, {transitions}: {fit.rehearsal.usage}")

@@ -95,9 +95,10 @@ def _summary(report: dict[str, Any], out: Path, dry_run: bool) -> str:
     episodes = f"{totals['episodes']} episode{'' if totals['episodes'] == 1 else 's'}"
     remarks = len(report["remarks"])
     mean_return = totals["mean_return"]
+    discarded = f"; {totals['discarded']} more discarded" if totals["discarded"] else ""
     return (
         f"{'would make ' if dry_run else ''}{out}: {episodes} "
-        f"({totals['terminated']} terminated), {totals['transitions']} transitions at "
+        f"({totals['terminated']} terminated{discarded}), {totals['transitions']} transitions at "
         f"{report['rate_hz']:g} Hz"
         + ("" if mean_return is None else f", mean return {mean_return:.4g}")
         + (f"; {remarks} remark{'' if remarks == 1 else 's'}" if remarks else "")

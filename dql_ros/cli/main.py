@@ -38,6 +38,7 @@ VERBS = {
     "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),
     "bench": ("dql_core.cli.bench", "Measure how fast a bundle chooses actions on this machine."),
     "inspect": ("dql_ros.cli.inspect", "Show what a bag, dataset, checkpoint or bundle holds."),
+    "label": ("dql_ros.cli.label", "Label episodes by keys while they are recorded."),
     "replay": ("dql_ros.cli.replay", "Show what a bundle would have commanded in recordings."),
     "closed-loop": ("dql_ros.cli.closed_loop", "Drive the simulated robot over ROS 2 topics."),
     "layout": ("dql_ros.cli.layout", "Make a Foxglove or PlotJuggler layout for a contract."),

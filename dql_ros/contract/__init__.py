@@ -10,6 +10,7 @@ from dql_ros.contract.contract import (
 )
 from dql_ros.contract.field import Element, FieldSelection
 from dql_ros.contract.goals import Goals
+from dql_ros.contract.outcomes import Label, Outcomes
 from dql_ros.contract.stream import (
     ActionStream,
     ObservationStream,
@@ -51,7 +52,9 @@ __all__ = [
     "FlagStream",
     "Frames",
     "Goals",
+    "Label",
     "ObservationStream",
+    "Outcomes",
     "Predicate",
     "QualityOfService",
     "Reward",

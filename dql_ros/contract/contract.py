@@ -18,6 +18,7 @@ from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
+from dql_ros.contract.outcomes import Outcomes
 from dql_ros.contract.stream import (
     ActionStream,
     ObservationStream,
@@ -110,6 +111,7 @@ class Contract(StrictModel):
             other: it is refused, or the episode is split there.
         on_fault: What the robot is sent when no action can be sampled.
         takeover: How a person takes over from the policy; ``None`` if nobody can.
+        outcomes: How a person labels episodes; ``None``: labels do not matter.
     """
 
     robot: str
@@ -124,6 +126,7 @@ class Contract(StrictModel):
     clock: Literal["refuse", "split"] = "refuse"
     on_fault: FaultRules = FaultRules()
     takeover: Takeover | None = None
+    outcomes: Outcomes | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -155,6 +158,9 @@ class Contract(StrictModel):
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
         if self.takeover is not None:
             yield from self.takeover.problems(self.action)
+        if self.outcomes is not None:
+            streams = (*self.observation, *self.action)
+            yield from self.outcomes.problems([stream.topic for stream in streams])
 
     @property
     def period_ns(self) -> int:

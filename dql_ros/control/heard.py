@@ -1,4 +1,4 @@
-"""The commands that others send, as they are heard; knows no ROS."""
+"""The commands that others send, and flags that people raise, as they are heard; knows no ROS."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs import CommandEndedError, StreamDecoder
-from dql_ros.codecs.message_path import AbsentError
-from dql_ros.contract import ActionStream, parts
+from dql_ros.codecs.field_values import kind_of, number_of
+from dql_ros.codecs.message_path import AbsentError, MessagePath, with_remedy
+from dql_ros.contract import ActionStream, FlagStream, matches, parts
 
 
 @dataclass
@@ -154,3 +155,51 @@ class HeardCommands:
 
     def _age_ns(self, at_ns: int, now_ns: int) -> int:
         return round((now_ns - at_ns) * self._factor)
+
+
+class HeardFlag:
+    """A flag that a person raises, such as a switch or a button.
+
+    Attributes:
+        is_raised: Whether the newest message that could be read raises it.
+        refusal: Why the newest message cannot be read; empty if it can.
+
+    Args:
+        rule: What the contract says of it.
+        key: The contract's key, for messages.
+    """
+
+    def __init__(self, rule: FlagStream, key: str) -> None:
+        self.is_raised = False
+        self.refusal = ""
+        self._rule, self._key = rule, key
+        self._path = MessagePath(rule.path, rule.topic)
+
+    def receive(self, message: Any) -> bool:
+        """Hear a message, and say whether it raises what was not raised before.
+
+        One that cannot be read changes nothing, and neither does one that has nothing at the path
+        where the contract allows that.
+
+        Raises:
+            ContractError: If it cannot be read.
+        """
+        rule = self._rule
+        try:
+            found = self._path.get(message)
+            number = number_of(found)
+            is_finite = number is not None and np.isfinite(number)
+            if not (is_finite or isinstance(found, str)):
+                what = kind_of(found) if number is None else str(number)
+                raise ContractError(
+                    f"{rule.topic}: '{rule.path}' is {what}, no flag; correct 'path' of the "
+                    f"contract's {self._key}"
+                )
+        except ContractError as error:
+            if isinstance(error, AbsentError) and rule.skips_absent:
+                return False
+            self.refusal = visible(with_remedy(error))[:MAX_LINE]
+            raise ContractError(self.refusal) from error
+        was_raised, self.is_raised = self.is_raised, matches(found, rule.equals)
+        self.refusal = ""
+        return self.is_raised and not was_raised

@@ -6,12 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.runtime.takeover import Commander, Person, who_commands
-from dql_ros.codecs.field_values import kind_of, number_of
-from dql_ros.codecs.message_path import AbsentError, MessagePath, with_remedy
-from dql_ros.contract import Contract, FlagStream, Takeover, matches
-from dql_ros.control.heard import HeardCommands
+from dql_ros.contract import Contract, Takeover
+from dql_ros.control.heard import HeardCommands, HeardFlag
 
 
 class PersonHeard(HeardCommands):
@@ -34,7 +31,9 @@ class PersonHeard(HeardCommands):
         super().__init__(streams, "a person's command is not followed", real_time_factor)
         self.delayed = 0
         self._silence_hands_back = takeover.silence_hands_back
-        self._switch = None if takeover.switch is None else _Switch(takeover.switch)
+        self._switch = (
+            None if takeover.switch is None else HeardFlag(takeover.switch, "takeover.switch")
+        )
 
     def receive_switch(self, message: Any) -> None:
         """Hear the switch; one that cannot be read changes nothing.
@@ -91,33 +90,3 @@ class PersonHeard(HeardCommands):
         if self._switch is not None:
             figures["person's switch"] = "on" if self._switch.is_raised else "off"
         return figures
-
-
-class _Switch:
-    """A flag that a person raises to command."""
-
-    def __init__(self, rule: FlagStream) -> None:
-        self.is_raised = False
-        self.refusal = ""
-        self._rule = rule
-        self._path = MessagePath(rule.path, rule.topic)
-
-    def receive(self, message: Any) -> None:
-        rule = self._rule
-        try:
-            found = self._path.get(message)
-            number = number_of(found)
-            is_finite = number is not None and np.isfinite(number)
-            if not (is_finite or isinstance(found, str)):
-                what = kind_of(found) if number is None else str(number)
-                raise ContractError(
-                    f"{rule.topic}: '{rule.path}' is {what}, no flag; correct 'path' of the "
-                    f"contract's takeover.switch"
-                )
-        except ContractError as error:
-            if isinstance(error, AbsentError) and rule.skips_absent:
-                return
-            self.refusal = visible(with_remedy(error))[:MAX_LINE]
-            raise ContractError(self.refusal) from error
-        self.refusal = ""
-        self.is_raised = matches(found, rule.equals)

@@ -23,6 +23,7 @@ from dql_ros.contract import (
     TransformStream,
 )
 from dql_ros.convert.columns import Backlog, TimedColumn, Times, are_numbers, different, total
+from dql_ros.convert.outcomes import Labels
 from dql_ros.convert.transforms import HeldTransforms
 
 # How long a header-stamped command may take to arrive where the contract sets no limit.
@@ -70,6 +71,7 @@ class Alignment:
 
     Attributes:
         window: Says when an episode may run.
+        labels: What a person said of episodes.
         instants_ns: When something arrived, ascending and different; shape (n,).
         last_arrival_ns: The last of these; ``None`` before the first.
         longest_delay_ns: How long after its time a command arrived at most.
@@ -104,6 +106,7 @@ class Alignment:
         self._half_period_ns = contract.period_ns // 2
         self._backlogs: dict[tuple[str, str], Backlog] = {}
         self.window = EpisodeWindow(contract.episode)
+        self.labels = Labels()
         self.instants_ns: Times = np.empty(0, np.int64)
         self.last_arrival_ns: int | None = None
         self.longest_delay_ns = 0
@@ -120,8 +123,9 @@ class Alignment:
         """Take in messages that arrived at ascending times.
 
         Args:
-            kind: ``observation``, ``action``, ``signal``, ``event`` or ``info``.
-            name: The stream's topic as in the contract, or the name of the signal, event or info.
+            kind: ``observation``, ``action``, ``signal``, ``event``, ``info`` or ``outcome``.
+            name: The stream's topic as in the contract, or the name of the signal, event or info,
+                or of labels as `Labels.extend` has it.
             arrived_ns: Shape (n,).
             columns: For streams times (n,) and values (n, width), else values (n,).
         """
@@ -136,7 +140,7 @@ class Alignment:
                 arrived_ns, *columns = released
                 self._extend(kind, name, arrived_ns, *columns)
                 self._on_arrivals(kind, name, arrived_ns, tuple(columns))
-                if kind != "info":  # which changes nothing but itself
+                if kind not in {"info", "outcome"}:  # which say nothing of what the robot did
                     arrivals.append(arrived_ns)
         if len(arrivals) > 1:
             self.instants_ns = different(*arrivals)
@@ -282,6 +286,8 @@ class Alignment:
             self._commanded[name].extend(*(column[first:] for column in columns))
         elif kind == "info" and self._interventions is not None:
             self._interventions.extend(arrived_ns, *columns)
+        elif kind == "outcome":
+            self.labels.extend(name, arrived_ns, *columns)
         elif kind == "signal":
             self._signals.setdefault(name, TimedColumn()).extend(arrived_ns, *columns)
         else:

@@ -27,6 +27,7 @@ from dql_ros.convert.alignment import OnArrivals
 from dql_ros.convert.clock import ClockError, ClockFault, StreamClock, set_back, set_back_limit_ns
 from dql_ros.convert.columns import Times, different
 from dql_ros.convert.episodes import EpisodeAssembler
+from dql_ros.convert.outcomes import LabelCounts, outcome_roles
 from dql_ros.convert.recorded_episode import (
     Cause,
     Interruption,
@@ -64,6 +65,7 @@ class BagSummary:
         by_index: Messages without joint names that were read in the contract's order.
         clock_faults: Where times could not be right, and the episode was split.
         unmatched: Flags and events that no message raised, and what the messages had instead.
+        labels: What became of a person's labels.
     """
 
     topics: tuple[TopicStatistics, ...]
@@ -73,6 +75,7 @@ class BagSummary:
     by_index: int
     clock_faults: tuple[ClockFault, ...]
     unmatched: tuple[Unmatched, ...]
+    labels: LabelCounts
 
 
 def require_topic(bag: Bag, role: TopicRole) -> None:
@@ -91,6 +94,7 @@ def require_topics(bag: Bag, contract: Contract, namespace: str) -> None:
     for role in present_roles(bag, contract, namespace):
         require_topic(bag, role)
     takeover_roles(bag, contract, namespace)
+    outcome_roles(bag, contract, namespace)
 
 
 def read_bag_episodes(
@@ -118,6 +122,7 @@ def read_bag_episodes(
     require_topics(bag, contract, namespace)
     roles = present_roles(bag, contract, namespace) + reset_roles(bag, contract, namespace)
     roles += takeover_roles(bag, contract, namespace)
+    roles += outcome_roles(bag, contract, namespace)
     rules = {(role.kind, role.name): role.rule for role in roles}
     statistics = {
         (role.kind, role.name): TopicStatistics(
@@ -161,6 +166,7 @@ def read_bag_episodes(
         unmatched=tuple(
             decoder.unmatched for _, decoder in decoders if decoder.unmatched is not None
         ),
+        labels=assembler.labelled.counts,
     )
 
 

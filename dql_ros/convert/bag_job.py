@@ -10,7 +10,7 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
-from dql_core.data.infos import INTERVENTION
+from dql_core.data.infos import INTERVENTION, SUCCESS
 from dql_core.documents import file_sha256
 from dql_core.errors import BagError, DatasetError, DqlError
 from dql_core.files import write_text
@@ -29,10 +29,12 @@ from dql_ros.convert.bag_result import (
     BagResult,
     ClockRow,
     EpisodeRow,
+    LabelRow,
     SkippedRow,
     SkippedTopic,
 )
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
+from dql_ros.convert.outcomes import outcome_notes
 from dql_ros.convert.recorded_episode import (
     LACKS,
     RecordedEpisode,
@@ -41,6 +43,7 @@ from dql_ros.convert.recorded_episode import (
 
 EPISODES = "episodes.npy"
 RESULT = "result.json"
+_INFOS = (INTERVENTION, SUCCESS)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class _Conversion:
     def __init__(self, job: BagJob, bag: Bag, file: IO[bytes]) -> None:
         self._bag = bag
         self._file = file
+        self._label_notes = outcome_notes(bag, job.contract, job.namespace)
         self._converter = EpisodeConverter(job.contract)
         self._rows: list[EpisodeRow] = []
         self._skipped: list[SkippedSpan] = []
@@ -139,6 +143,7 @@ class _Conversion:
                 truncated=episode.truncated,
                 ending=str(recorded.ending),
                 lacked=recorded.ending.cause in LACKS,
+                outcome=recorded.outcome,
                 interventions=_count(recorded.interventions, 1),
                 unattributed=_count(recorded.interventions, -1),
             )
@@ -182,7 +187,7 @@ class _Conversion:
                 sum(span.end_ns - span.start_ns for span in skipped if span.is_between)
             ),
             losses=bag.losses,
-            notes=bag.notes,
+            notes=(*bag.notes, *self._label_notes),
             dropped_ticks=summary.dropped_ticks,
             split_nonfinite=summary.split_nonfinite,
             clipped=tuple(sum(beyond).tolist()) if beyond else (),
@@ -192,6 +197,7 @@ class _Conversion:
             commanded=self._converter.commanded.rows(),
             by_index_warnings=summary.by_index,
             unmatched=summary.unmatched,
+            labels=LabelRow(**asdict(summary.labels)),
             clock_faults=tuple(
                 ClockRow(
                     topic=fault.topic,
@@ -268,10 +274,10 @@ def without_worker(job: BagJob, reason: str) -> Outcome:
 
 
 def write_episode(file: IO[bytes], episode: Episode) -> None:
-    """Append an episode: five arrays in NumPy's own format, the last empty without infos."""
+    """Append an episode: arrays in NumPy's own format, those of infos that it lacks empty."""
     ended = np.array([episode.terminated, episode.truncated])
-    persons = episode.infos.get(INTERVENTION, np.empty(0, bool))
-    for array in (episode.observations, episode.actions, episode.rewards, ended, persons):
+    infos = [episode.infos.get(name, np.empty(0, bool)) for name in _INFOS]
+    for array in (episode.observations, episode.actions, episode.rewards, ended, *infos):
         np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
 
 
@@ -285,13 +291,13 @@ def read_episodes(path: Path) -> Iterator[Episode]:
     with path.open("rb") as file:
         while file.tell() < size:
             try:
-                arrays = [_read_array(file, size) for _ in range(5)]
-                observations, actions, rewards, (terminated, truncated), persons = arrays
+                arrays = [_read_array(file, size) for _ in range(4 + len(_INFOS))]
+                observations, actions, rewards, (terminated, truncated), *given = arrays
             except (ValueError, TypeError, SyntaxError, RecursionError) as cause:
                 raise DatasetError(
                     f"{path}: damaged: {cause}; convert again without --resume"
                 ) from cause
-            infos = {INTERVENTION: persons} if len(persons) else {}
+            infos = {n: values for n, values in zip(_INFOS, given, strict=True) if len(values)}
             ends = bool(terminated), bool(truncated)
             yield Episode(observations, actions, rewards, *ends, infos)
 

@@ -11,6 +11,7 @@ from dql_core.errors import BagError
 from dql_core.strict_yaml import StrictModel, parse
 from dql_ros.bag.reader import Loss
 from dql_ros.bag.storage.storage import lost_words
+from dql_ros.contract import Label
 from dql_ros.convert.precision import PrecisionRow
 from dql_ros.convert.values_seen import OPENINGS, Unmatched
 
@@ -105,6 +106,7 @@ class EpisodeRow(StrictModel):
         truncated: Whether a signal, a gap or the end of the recording ended it.
         ending: How it ended, in words.
         lacked: Whether it ended where something that the contract needs was missing.
+        outcome: ``success`` or ``failure``, if a person said so.
         interventions: How many of its commands are a person's.
         unattributed: Of how many nobody said whose they are, where the contract has a takeover.
     """
@@ -119,6 +121,7 @@ class EpisodeRow(StrictModel):
     truncated: bool
     ending: str
     lacked: bool = False
+    outcome: str | None = None
     interventions: int = 0
     unattributed: int = 0
 
@@ -141,6 +144,16 @@ class ClockRow(GapRow):
     topic: str
     count: int
     what: str
+
+
+class LabelRow(StrictModel):
+    """What became of a person's labels; see `LabelCounts`."""
+
+    discarded: int = 0
+    changed: int = 0
+    unused: int = 0
+    unseen: int = 0
+    stuck: tuple[Label, ...] = ()
 
 
 class SkippedTopic(StrictModel):
@@ -179,6 +192,7 @@ class BagResult(StrictModel):
         by_index_warnings: Messages without joint names that were read by position.
         clock_faults: Where times cannot be right.
         unmatched: Flags and events that no message raised, and what the messages had instead.
+        labels: What became of a person's labels.
         error: Why the bag could not be converted; ``None`` if it was.
     """
 
@@ -205,6 +219,7 @@ class BagResult(StrictModel):
     by_index_warnings: int = 0
     clock_faults: tuple[ClockRow, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()
+    labels: LabelRow = LabelRow()
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:

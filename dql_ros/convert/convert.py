@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from dql_core.data.dataset import Episode, write_dataset
-from dql_core.errors import BagError, ConfigError, DatasetError, DqlError, OutputError
+from dql_core.errors import (
+    BagError,
+    ConfigError,
+    DatasetError,
+    DqlError,
+    OutputError,
+    counted,
+)
 from dql_core.files import atomic_directory, require_free, write_text, writing
 from dql_core.spec import CONTRACT_KEY, PolicySpec
 from dql_ros.bag.reader import Bag
@@ -279,5 +286,10 @@ def _no_episode(result: BagResult) -> str:
         reasons = f"all of it is {Cause.BETWEEN.value}"
     set_back = FaultKind.SET_BACK.value
     wrong_stamps = [row.topic for row in result.clock_faults if row.what != set_back]
+    usual = {Cause.DISCARDED, Cause.AFTER_LABEL, Cause.RECORDING_STOPPED}
+    others = {span.reason for span in result.left_out} - {cause.value for cause in usual}
+    if result.labels.discarded and not others:
+        count = counted(result.labels.discarded, "episode")
+        return f"{result.bag}: no episode is left: {count} {Cause.DISCARDED.value}"
     text = no_episode(reasons, result.losses, wrong_stamps, result.unmatched)
     return f"{result.bag}: {text}"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
-from dql_core.data.infos import INTERVENTION
+from dql_core.data.infos import INTERVENTION, SUCCESS
 from dql_core.errors import BagError
 from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_predicate, load_rewards
@@ -175,13 +175,19 @@ class EpisodeConverter:
         observations: NDArray[np.float32],
         actions: NDArray[np.float32],
     ) -> LoggedEpisode:
-        return LoggedEpisode(
-            observations, actions, self._spec, recorded.terminated, recorded.truncated
-        )
+        ends = recorded.terminated, recorded.truncated
+        return LoggedEpisode(observations, actions, self._spec, *ends, recorded.success)
 
 
 def _infos(recorded: RecordedEpisode) -> dict[str, NDArray[np.bool_]]:
-    """What else the dataset says of each step; what nobody said of a command counts as no."""
-    if recorded.interventions is None:
-        return {}
-    return {INTERVENTION: recorded.interventions == 1}
+    """What else the dataset says of each step; what nobody said of a command counts as no.
+
+    A success is one with the last step.
+    """
+    infos = {}
+    if recorded.interventions is not None:
+        infos[INTERVENTION] = recorded.interventions == 1
+    if recorded.success is not None:
+        infos[SUCCESS] = np.zeros(len(recorded), bool)
+        infos[SUCCESS][-1] = recorded.success
+    return infos

@@ -11,7 +11,8 @@ observation stream is available:
 * The action is a person's if the contract's takeover says so of the command.
 * The reward of tick t is the sum of the reward messages that arrived in (t, t + dt], or in
   [t, t + dt) with ``tick: begun``.
-* A terminated or truncated signal in (t, t + dt] makes the transition from t the episode's last.
+* A terminated or truncated signal in (t, t + dt] makes the transition from t the episode's last,
+  and so does a person's label (`dql_ros.convert.outcomes`).
 * Where something is missing, the episode ends (truncated) with the last whole transition and the
   next one begins as soon as everything is available again. Nothing is filled in.
 * Start and stop events, or a state, say when an episode may run; what they end is truncated.
@@ -37,13 +38,13 @@ from numpy.typing import NDArray
 from dql_ros.contract import Contract
 from dql_ros.convert.alignment import AlignedRows, Alignment, Flags, OnArrivals
 from dql_ros.convert.columns import Times
+from dql_ros.convert.outcomes import LabelledEpisodes
 from dql_ros.convert.recorded_episode import (
     Cause,
     Interruption,
     Reason,
     RecordedEpisode,
     SkippedSpan,
-    too_short,
 )
 from dql_ros.convert.transitions import (
     END_OF_TIME_NS,
@@ -68,6 +69,7 @@ class _Growing:
     rewards: list[NDArray[np.float64]] = field(default_factory=list)
     interventions: list[NDArray[np.int8]] = field(default_factory=list)
     length: int = 0
+    follows_label: bool = False  # so that it is in no episode
 
     def recorded(self, terminated: bool, truncated: bool, ending: Reason) -> RecordedEpisode:
         """Return the episode, now that it is whole."""
@@ -90,6 +92,7 @@ class EpisodeAssembler:
         skipped: What is in no episode so far.
         dropped_ticks: Ticks that were left out of episodes for a value that is no number.
         split_nonfinite: Episodes that such a value ended.
+        labelled: Keeps each episode until it is known what a person says of it.
 
     Args:
         contract: What is needed, at which rate, and where episodes end.
@@ -111,14 +114,18 @@ class EpisodeAssembler:
         self.dropped_ticks = 0
         self.split_nonfinite = 0
         self._contract = contract
-        self._on_episode, self._on_ages = on_episode, on_ages
+        self._on_ages = on_ages
         self._alignment = Alignment(contract, on_arrivals)
+        self.labelled = LabelledEpisodes(
+            contract, self._alignment.labels, on_episode, self.skipped.append
+        )
         self._lag_ns = self._alignment.lag_ns
         self._ticks = Ticks(contract, self._alignment)
         self._look = FEW_TICKS  # how many ticks are looked at next
         self._interruptions: list[Interruption] = []  # to come, ascending
         self._growing: _Growing | None = None
-        self._ended_ns: int | None = None  # a signal ended the last episode then
+        self._ended_ns: int | None = None  # a signal or a label ended the last episode then
+        self._labelled_ns: int | None = None  # a label did, and nothing has happened since
         self._cut_ns: int | None = None  # since then something is lost, and none has begun
         self._from_ns = 0  # the next episode begins at or after this
         self._from_is_instant = False
@@ -154,9 +161,11 @@ class EpisodeAssembler:
                 self._settle(now_ns + 1, is_finished=True)
                 if self._growing is not None:
                     self._stop(self._growing, now_ns, interruption.reason)
+        self.labelled.settle(interruption.start_ns)
         self._wait(interruption.reason)
         self._alignment.forget_all_before(interruption.end_ns, interruption.unheard)
         self._from_ns, self._from_is_instant = max(interruption.end_ns, self._from_ns), False
+        self._labelled_ns = None
         if any(("signal", name) in interruption.unheard for name in ("terminated", "truncated")):
             self._ended_ns = interruption.end_ns
 
@@ -174,10 +183,12 @@ class EpisodeAssembler:
         self.advance(END_OF_TIME_NS)
         now_ns = self._alignment.last_arrival_ns
         if now_ns is None:
+            self.labelled.settle(END_OF_TIME_NS)
             return
         self._settle(now_ns + 1, is_finished=True)
         if self._growing is not None:
             self._stop(self._growing, now_ns, Reason(Cause.RECORDING_STOPPED))
+        self.labelled.settle(END_OF_TIME_NS)
         self._note_skipped(now_ns)
 
     def _settle(self, horizon_ns: int, *, is_finished: bool) -> None:
@@ -225,6 +236,7 @@ class EpisodeAssembler:
             return is_open
         if self._ended_ns is not None:
             is_open &= ticks >= self._opening_after(self._ended_ns)
+        self._alignment.labels.close(is_open, ticks, self._opening_after)
         after_ns = self._cut_ns
         while after_ns is not None:
             ended_ns = self._alignment.next_end(after_ns)
@@ -259,7 +271,8 @@ class EpisodeAssembler:
         ages = {topic: age[row : row + 1] for topic, age in observed.ages_ns.items()}
         first = observed.values[row : row + 1]
         self._growing = _Growing(tick_ns, tick_ns, [observed_at[row : row + 1]], ages, [first])
-        self._ended_ns = self._cut_ns = None
+        self._growing.follows_label = tick_ns == self._labelled_ns
+        self._ended_ns = self._cut_ns = self._labelled_ns = None
         return self._growing
 
     def _grow(self, growing: _Growing, horizon_ns: int, *, is_finished: bool) -> bool:
@@ -286,7 +299,10 @@ class EpisodeAssembler:
 
     def _append(self, growing: _Growing, found: Transitions) -> None:
         """Append the transitions up to the first that ends the episode."""
-        ended = (found.terminated | found.truncated) & ~found.too_long
+        signalled = (found.terminated | found.truncated) & ~found.too_long
+        ended = signalled
+        if not growing.follows_label:  # else a label is of the episode before
+            ended = signalled | (found.labelled & ~found.too_long)
         halts = ended | ~found.usable
         stop = int(np.argmax(halts)) if halts.any() else len(halts)
         count = stop + int(stop < len(halts) and found.usable[stop])
@@ -299,18 +315,30 @@ class EpisodeAssembler:
             self._close_idle(found, idle)
             return
         tick_ns = int(found.ticks_ns[stop])
-        if found.usable[stop]:
-            self._close(growing, None, bool(found.terminated[stop]), bool(found.truncated[stop]))
-        else:
-            lack = found.lack(stop)
-            self.split_nonfinite += lack.cause is Cause.NOT_FINITE and growing.length > 0
-            self._close(growing, lack)
+        self._end(growing, found, stop, is_signalled=bool(signalled[stop]))
         self._from_ns, self._from_is_instant = tick_ns, True
         if found.too_long[stop]:
             self._from_ns, self._from_is_instant = growing.last_ns + 1, False
-        if ended[stop]:
+        if signalled[stop]:
             self._ended_ns = tick_ns
             self._alignment.forget_episode(tick_ns)
+
+    def _end(
+        self, growing: _Growing, found: Transitions, stop: int, *, is_signalled: bool
+    ) -> None:
+        """End the episode with, or before, a transition: for what it lacks, or what was said."""
+        if not found.usable[stop]:
+            lack = found.lack(stop)
+            is_counted = growing.length > 0 and not growing.follows_label
+            self.split_nonfinite += lack.cause is Cause.NOT_FINITE and is_counted
+            self._close(growing, lack)
+        elif is_signalled:
+            self._close(growing, None, bool(found.terminated[stop]), bool(found.truncated[stop]))
+        else:
+            self._close(growing, Reason(Cause.LABELLED))
+            self._ended_ns = int(found.ticks_ns[stop])
+            if not self._alignment.window.has_opening:
+                self._labelled_ns = self._ended_ns
 
     def _idle(self, found: Transitions) -> int:
         """How many of the first transitions would each begin an episode and end it at once."""
@@ -326,7 +354,12 @@ class EpisodeAssembler:
         self._look_at(more=count == len(found.ticks_ns))
 
     def _append_rows(self, growing: _Growing, found: Transitions, count: int) -> None:
+        if growing.follows_label:
+            growing.length += count
+            growing.last_ns = int(found.ticks_ns[count - 1])
+            return
         if growing.length == 0:
+            self.labelled.settle(growing.start_ns)
             self._note_skipped(growing.start_ns)
             for topic, ages in growing.first_ages_ns.items():
                 self._on_ages("observation", topic, ages)
@@ -365,17 +398,18 @@ class EpisodeAssembler:
     ) -> None:
         """End the episode: for what is lacking, or because a signal says so."""
         self._growing = None
-        length, minimum = growing.length, self._contract.episode.min_length
-        if lack is not None and length == 0:
+        if lack is not None and growing.length == 0:
             self._wait(lack)
             return
         self._idle_since_ns = growing.last_ns
-        self._idle_reasons = [lack or Reason(Cause.BETWEEN)]
-        if length < minimum:
-            self.skipped.append(too_short(growing.start_ns, growing.last_ns, length, minimum))
+        is_labelled = lack is not None and lack.cause is Cause.LABELLED
+        self._idle_reasons = [Reason(Cause.BETWEEN) if lack is None or is_labelled else lack]
+        if growing.follows_label:
+            reason = (Reason(Cause.AFTER_LABEL),)
+            self.skipped.append(SkippedSpan(growing.start_ns, growing.last_ns, reason))
             return
         signal = Reason(Cause.TERMINATED if terminated else Cause.TRUNCATED)
-        self._on_episode(growing.recorded(terminated, truncated, lack or signal))
+        self.labelled.add(growing.recorded(terminated, truncated, lack or signal))
 
     def _wait_for(self, observed: AlignedRows, is_open: Flags, count: int) -> None:
         """Note why no episode began at the first ``count`` candidates."""

@@ -8,6 +8,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_ros.contract.outcomes import SUCCESS, Label
+
 
 class Cause(Enum):
     """Why an episode ended or a span is in no episode; the value is its text."""
@@ -27,6 +29,9 @@ class Cause(Enum):
     NONE_FINITE = "no finite value"
     TOO_SHORT = "episode of {}"
     AFTER_THE_END = "after the end of the task"
+    LABELLED = "labelled by a person"
+    DISCARDED = "discarded by a person"
+    AFTER_LABEL = "after a person's label"
     BETWEEN = "between episodes"
 
 
@@ -106,6 +111,7 @@ class RecordedEpisode:
         ending: How it ended.
         interventions: Of each action 1 if it is a person's, 0 if not, and -1 if nobody said so,
             shape (T,); ``None`` if the contract has no takeover.
+        outcome: ``success`` or ``failure``, if a person said so by the contract's ``outcomes``.
     """
 
     ticks_ns: NDArray[np.int64]
@@ -116,6 +122,7 @@ class RecordedEpisode:
     truncated: bool
     ending: Reason
     interventions: NDArray[np.int8] | None = None
+    outcome: Label | None = None
 
     @property
     def start_ns(self) -> int:
@@ -126,6 +133,11 @@ class RecordedEpisode:
     def end_ns(self) -> int:
         """Time of its last observation."""
         return int(self.ticks_ns[-1])
+
+    @property
+    def success(self) -> bool | None:
+        """Whether a person called it a success; ``None`` where nobody said anything."""
+        return None if self.outcome is None else self.outcome == SUCCESS
 
     def __len__(self) -> int:
         """Number of transitions, T."""

@@ -33,6 +33,7 @@ from dql_ros.contract import (
     is_text,
     matches,
 )
+from dql_ros.contract.outcomes import LABELS
 from dql_ros.convert.clock import StreamClock
 from dql_ros.convert.columns import Times, are_numbers
 from dql_ros.convert.transforms import TransformJudge, TransformTopicDecoder
@@ -48,9 +49,9 @@ class TopicRole:
     Attributes:
         topic: Absolute topic name.
         rule: What the contract says of it.
-        kind: As `Alignment.push` names it: ``observation``, ``action``, ``signal``, ``event`` or
-            ``info``; or of what a person takes over by, ``person`` or ``switch``.
-        name: The stream's key (its topic, or its name), or the name of the signal, event or info.
+        kind: As `Alignment.push` names it: ``observation``, ``action``, ``signal``, ``event``,
+            ``info`` or ``outcome``; or of what a person takes over by, ``person`` or ``switch``.
+        name: The stream's key (its topic, or its name), or as `Alignment.push` has it.
     """
 
     topic: str
@@ -61,13 +62,14 @@ class TopicRole:
     @property
     def label(self) -> str:
         """The role in one word: ``observation``, ``action``, or the signal's or event's name."""
-        return self.name if self.kind in {"signal", "event", "info"} else self.kind
+        of_one_value = {"signal", "event", "info", "outcome"}
+        return self.name if self.kind in of_one_value else self.kind
 
     @property
     def may_be_silent(self) -> bool:
         """Whether the bag may have the topic without a message: a flag was never raised."""
         is_transform = isinstance(self.rule, TransformStream)  # all may move, or none
-        return is_transform or self.label in _MAY_BE_SILENT
+        return is_transform or self.kind == "outcome" or self.label in _MAY_BE_SILENT
 
     @property
     def limit_ns(self) -> int | None:
@@ -198,7 +200,10 @@ def topic_decoder(
     assert not isinstance(clock, TransformJudge)
     if isinstance(role.rule, Stream):
         return StreamTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, clock)
-    return SignalTopicDecoder(role.topic, role.rule, typestore, refuse_nonfinite, role.label)
+    kind = SignalTopicDecoder
+    if role.kind == "outcome" and isinstance(role.rule, Event):
+        kind = LabelTopicDecoder
+    return kind(role.topic, role.rule, typestore, refuse_nonfinite, role.label)
 
 
 class StreamTopicDecoder:
@@ -398,6 +403,22 @@ class SignalTopicDecoder:
             for each in objects
         ]
         return np.array(raised, np.float64)
+
+
+class LabelTopicDecoder(SignalTopicDecoder):
+    """Decodes words into numbers (n,): the position of a label in `LABELS`, from 1, else 0.
+
+    A topic of words may have others, too: none of them is wrong.
+    """
+
+    @property
+    def unmatched(self) -> Unmatched | None:
+        """See `TopicDecoder.unmatched`."""
+        return None
+
+    def _matching(self, objects: list[Any]) -> NDArray[np.float64]:
+        codes = {label: float(number) for number, label in enumerate(LABELS, start=1)}
+        return np.array([codes.get(found, 0.0) for found in objects], np.float64)
 
 
 def _require_all(

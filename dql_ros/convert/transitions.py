@@ -118,6 +118,7 @@ class Transitions:
         too_long: Whether its ticks are too far apart.
         terminated: Whether the task ended in it.
         truncated: Whether the recording of the episode ended in it.
+        labelled: Whether a person labelled the episode in it.
         interventions: As `Alignment.interventions_in` says.
         usable: Whether it is whole.
     """
@@ -129,6 +130,7 @@ class Transitions:
     too_long: Flags
     terminated: Flags
     truncated: Flags
+    labelled: Flags
     interventions: NDArray[np.int8] | None
     usable: Flags
 
@@ -194,6 +196,7 @@ def transitions(
         usable &= ~rewards[1]
     terminated = alignment.ends_in("terminated", starts, ticks_ns)
     truncated = alignment.ends_in("truncated", starts, ticks_ns)
+    labelled = alignment.labels.are_in(starts, ticks_ns)
     interventions = alignment.interventions_in(starts, ends)
     return Transitions(
         ticks_ns,
@@ -203,6 +206,7 @@ def transitions(
         too_long,
         terminated,
         truncated,
+        labelled,
         interventions,
         usable,
     )

@@ -27,9 +27,11 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import get_rmw_implementation_identifier, try_shutdown
+from std_srvs.srv import SetBool, Trigger
 
 from dql_core.errors import DqlError, SimulationError
 from dql_core.process import is_orphan
+from dql_ros.contract.outcomes import DISCARD, FAILURE, SUCCESS, Label
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
 from dql_ros.nodes.start import END_REQUESTED, handle_signals, ignore_signals
 from dql_ros.nodes.topics import reliable
@@ -292,6 +294,32 @@ def _describe(transitions: Iterable[tuple[int, str, int, str, int, str]], respon
         for number, label, start, start_label, goal, goal_label in transitions
     ]
     return response
+
+
+class OutcomeServices:
+    """``~/label_episode`` and ``~/discard_episode``, by which a person labels an episode."""
+
+    def __init__(self, node: Node, label: Callable[[Label], str]) -> None:
+        """Serve them.
+
+        Args:
+            node: The node.
+            label: Labels the present, and returns what is wrong with that; empty if nothing is.
+        """
+        self._label = label
+        node.create_service(SetBool, "~/label_episode", self._on_label)
+        node.create_service(Trigger, "~/discard_episode", self._on_discard)
+
+    def _on_label(self, request: Any, response: Any) -> Any:
+        return self._answer(SUCCESS if request.data else FAILURE, response)
+
+    def _on_discard(self, _request: Any, response: Any) -> Any:
+        return self._answer(DISCARD, response)
+
+    def _answer(self, label: Label, response: Any) -> Any:
+        problem = self._label(label)
+        response.success, response.message = not problem, problem or f"labelled '{label}'"
+        return response
 
 
 class ClientNode:

@@ -11,13 +11,15 @@ from functools import partial
 
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.publisher import Publisher
+from std_msgs.msg import String
 
 from dql_core.errors import ConfigError
 from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import GuardLimits
 from dql_core.runtime.inference import Caller, SameThread, WorkerThread
 from dql_core.spec import PolicySpec
-from dql_ros.contract import Contract, contract_path, load_contract
+from dql_ros.contract import Contract, Label, contract_path, load_contract
 from dql_ros.control.loaded_policy import LoadedPolicy, fit_to_limit
 from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import (
@@ -25,7 +27,7 @@ from dql_ros.control.ticking import (
     lower_priority_of_this_thread,
     raise_priority_of_all_threads,
 )
-from dql_ros.nodes.base import ManagedNode
+from dql_ros.nodes.base import ManagedNode, OutcomeServices
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.control_topics import SafetyInputs
 from dql_ros.nodes.diagnostics import LoopMonitor
@@ -39,10 +41,13 @@ from dql_ros.nodes.parameters import (
 )
 from dql_ros.nodes.readiness import NotReadyError
 from dql_ros.nodes.start import END_REQUESTED
-from dql_ros.nodes.topics import require_apart
+from dql_ros.nodes.topics import reliable, require_apart
 
 # How long a thread that computes may keep the others waiting; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
+_LABEL_DEPTH = 10
+_NOT_CONFIGURED = "the node is not configured"
+_NO_OUTCOMES = "the contract has no 'outcomes': add 'outcomes: {}' to it"
 
 PARAMETERS = (
     CONTRACT,
@@ -181,6 +186,9 @@ class ControlNode(ManagedNode):
         declare(self, self._declared)
         self._interlock = Interlock()
         self._safety = SafetyInputs(self, self._interlock, self._on_safety_change)
+        self._labels: Publisher | None = None
+        self._unlabelled = _NOT_CONFIGURED
+        OutcomeServices(self, self._label)
 
     @classmethod
     def started(
@@ -234,6 +242,10 @@ class ControlNode(ManagedNode):
             "thread priority": str(settings.thread_priority),
         }
         self._monitor = LoopMonitor(self, self._loop, facts | dict(loaded.facts))
+        self._unlabelled = _NO_OUTCOMES
+        if contract.outcomes is not None:
+            topic, quality = contract.outcomes.topic, reliable(_LABEL_DEPTH)
+            self._labels = self.create_publisher(String, topic, quality)
         mode = ""
         if settings.shadow:
             require_apart(self, contract)
@@ -260,6 +272,10 @@ class ControlNode(ManagedNode):
 
     def release(self) -> None:
         """Close the topics and let the policy go."""
+        self._unlabelled = _NOT_CONFIGURED
+        if self._labels is not None:
+            self.destroy_publisher(self._labels)
+            self._labels = None
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
@@ -328,6 +344,16 @@ class ControlNode(ManagedNode):
         period_ms = settings.period_ns(contract) / 1e6
         logger.info(f"inference time: {times}; the period is {period_ms:.1f} ms")
         return loaded
+
+    def _label(self, label: Label) -> str:
+        """Say a person's label where recorders hear it; return what is wrong with that."""
+        problem = self._unlabelled
+        if self._labels is not None:
+            self._labels.publish(String(data=label))
+            problem = ""
+            if not self._labels.get_subscription_count():
+                problem = f"nobody hears '{self._labels.topic_name}': start a recorder"
+        return problem and f"'{label}' labels nothing: {problem}"
 
     def _on_safety_change(self) -> None:
         # The monitor, which looks often, reports it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,14 +18,15 @@ from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import String
-from std_srvs.srv import SetBool, Trigger
+from std_srvs.srv import Trigger
 
-from dql_core.errors import BagError
+from dql_core.errors import BagError, ContractError
 from dql_core.streams import SECOND_NS
 from dql_ros.bag.mcap_output import COMPRESSIONS
 from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.recorder import FinishedBag, Recorder, RecorderOptions
 from dql_ros.bag.sim_time import SimTimeOrder
+from dql_ros.codecs.installed import message_class
 from dql_ros.contract import (
     Contract,
     Event,
@@ -35,9 +37,11 @@ from dql_ros.contract import (
     load_contract,
     resolve_topic,
 )
+from dql_ros.contract.outcomes import LABEL_TYPE, LABELS
 from dql_ros.contract.shadow import POLICY_NODE, shadow_topic
+from dql_ros.control.outcomes import HeardOutcomes
 from dql_ros.diagnostics import Level, Status
-from dql_ros.nodes.base import run
+from dql_ros.nodes.base import OutcomeServices, run
 from dql_ros.nodes.diagnostics import StatusReporter
 from dql_ros.nodes.parameters import (
     CONTRACT,
@@ -54,6 +58,7 @@ _DISCOVERY_PERIOD_S = 0.05
 _ADAPTATION_PERIOD_S = 0.2
 _WRITE_PERIOD_S = 0.1
 _REPORT_PERIOD_S = 1.0
+_LOG_PERIOD_S = 1.0
 # Messages still on their way when the recording is asked to end arrive within this silence, or,
 # from a robot that goes on and so is never silent, within this time.
 _SILENCE_S = 0.2
@@ -95,7 +100,6 @@ PARAMETERS = (
         "min_free_mb", 100.0, "finish the recording when the disk has less MB free", (0.0, 1e9)
     ),
 )
-SUCCESS, FAILURE = "success", "failure"
 
 
 class RecorderNode(Node):
@@ -133,6 +137,9 @@ class RecorderNode(Node):
             else None
         )
         self._recorder = Recorder(self._options(path.read_text()), self._order)
+        self._outcomes = self._heard_outcomes(contract)
+        self._outcome_topics: dict[str, str] = {}  # by the labels that they are recorded under
+        self._said: Counter[str] = Counter()
         wanted, optional = self._wanted(contract), self._sent_by_some(contract)
         self._optional = optional.keys() - wanted.keys()
         wanted |= optional
@@ -148,7 +155,7 @@ class RecorderNode(Node):
         self._labels = self.create_publisher(String, "~/episode", reliable(10))
         self.create_service(Trigger, "~/start", self._on_start)
         self.create_service(Trigger, "~/stop", self._on_stop)
-        self.create_service(SetBool, "~/label_episode", self._on_label_episode)
+        OutcomeServices(self, self._label)
         self.create_subscription(String, "~/label", self._on_label, reliable(10))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
@@ -192,6 +199,8 @@ class RecorderNode(Node):
             *contract.action,
         ]
         streams += [*contract.signals.values(), *contract.events.values()]
+        if contract.outcomes is not None:
+            streams += contract.outcomes.flags.values()
         wanted = {_CLOCK_TOPIC: ""}
         wanted |= {self.resolve_topic_name(name): "" for name in value_of(self, "topics") if name}
         wanted |= {self.resolve_topic_name(stream.topic): stream.type for stream in streams}
@@ -213,7 +222,21 @@ class RecorderNode(Node):
         if takeover := contract.takeover:
             types = takeover.types(contract.action)
             found |= {self.resolve_topic_name(topic): kind for topic, kind in types.items()}
+        if outcomes := contract.outcomes:
+            found[self.resolve_topic_name(outcomes.topic)] = LABEL_TYPE
         return found
+
+    def _heard_outcomes(self, contract: Contract) -> HeardOutcomes | None:
+        """What tells a person's labels from other messages, if the contract has outcomes."""
+        if contract.outcomes is None:
+            return None
+        read = self.resolve_topic_name(contract.outcomes.markers)
+        if read != self._marker_topic:
+            self.get_logger().warning(
+                f"labels that this node is given are recorded on '{self._marker_topic}', but the "
+                f"contract's outcomes.markers is '{read}': a conversion will not see them"
+            )
+        return HeardOutcomes(contract.outcomes, self.resolve_topic_name)
 
     def _announce(self, found: FoundTopic) -> str:
         topic = _described(found)
@@ -224,6 +247,9 @@ class RecorderNode(Node):
             )
         latching = all(quality.durability == "transient_local" for quality in found.offered)
         self._recorder.announce(topic, latched=latching or found.label in self._latched)
+        types = {} if self._outcomes is None else self._outcomes.types
+        if found.msgtype == types.get(found.name):
+            self._outcome_topics[found.label] = found.name
         return topic.type_hash
 
     def _receive(self, topic: str, data: bytes, info: Mapping[str, Any]) -> None:
@@ -232,6 +258,27 @@ class RecorderNode(Node):
             clock = deserialize_message(data, ClockMessage).clock
             self._recorder.receive_clock(clock.sec * SECOND_NS + clock.nanosec, source_ns)
         self._recorder.receive(topic, data, info["received_timestamp"], source_ns)
+        if self._outcomes is not None and topic in self._outcome_topics:
+            self._hear_outcome(self._outcomes, self._outcome_topics[topic], data)
+
+    def _hear_outcome(self, outcomes: HeardOutcomes, topic: str, data: bytes) -> None:
+        """Say what a person's label does; a conversion reads it from the message itself."""
+        message = deserialize_message(data, message_class(outcomes.types[topic]))
+        try:
+            labels = outcomes.receive(topic, message)
+        except ContractError as error:
+            self.get_logger().warning(
+                f"a label cannot be read: {error}", throttle_duration_sec=_LOG_PERIOD_S
+            )
+            return
+        for label in labels:
+            if self._recorder.is_recording:
+                self._said[label] += 1
+                self.get_logger().info(f"'{label}' by {topic}")
+            else:
+                self.get_logger().warning(
+                    f"'{label}' by {topic} labels nothing: nothing is being recorded"
+                )
 
     def _write(self) -> None:
         now_ns = time.time_ns()  # Before taking: what is sent later is not waited for.
@@ -262,6 +309,7 @@ class RecorderNode(Node):
             "messages lost": str(sum(lost.values())),
             "messages late": str(late),
             "messages dropped before the first clock": str(dropped),
+            "labels": ", ".join(f"{self._said[each]} {each}" for each in LABELS),
             "topics without a publisher": ", ".join(
                 topic for topic in topics.unheard if topic not in self._optional
             ),
@@ -306,6 +354,7 @@ class RecorderNode(Node):
             response.message = str(error)
             return response
         self._lost_before, self._received_before = self._topics.lost, self._topics.received
+        self._said.clear()
         self._report()
         response.success, response.message = True, f"recording into {self._bag}"
         return response
@@ -322,11 +371,6 @@ class RecorderNode(Node):
         )
         return response
 
-    def _on_label_episode(self, request: Any, response: Any) -> Any:
-        response.message = self._label(SUCCESS if request.data else FAILURE)
-        response.success = not response.message
-        return response
-
     def _on_label(self, message: Any) -> None:
         if problem := self._label(message.data):
             self.get_logger().warning(problem)
@@ -337,6 +381,8 @@ class RecorderNode(Node):
             self._recorder.label(text, time.time_ns())
         except BagError as error:
             return str(error)
+        if text in LABELS:
+            self._said[text] += 1
         self._labels.publish(String(data=text))
         return ""
 

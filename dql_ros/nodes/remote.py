@@ -1,4 +1,4 @@
-"""Nodes of other processes, as seen from this one: their lifecycle, reports and episodes."""
+"""Nodes of other processes, as seen from this one: lifecycle, reports, episodes and labels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.utilities import get_rmw_implementation_identifier
 from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
 
-from dql_core.errors import SimulationError
+from dql_core.errors import ConfigError, SimulationError
+from dql_ros.contract.outcomes import DISCARD, SUCCESS, Label
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.base import ClientNode
 from dql_ros.nodes.topics import reliable
 from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.transport import share_no_memory
 
 # Reports that may wait while nobody listens.
 _DEPTH = 100
@@ -153,3 +157,47 @@ class Supervisor(ClientNode):
             report = Report(status.name, time_s, level, status.message, values)
             self.log.reports.append(report)
             self._on_report(report)
+
+
+class Labeller(ClientNode):
+    """Labels episodes by the services of a recorder or a policy node, in this process's domain."""
+
+    def __init__(self, node: str) -> None:
+        """Look for the node, of which ``node`` is the full name."""
+        share_no_memory(get_rmw_implementation_identifier())
+        super().__init__(None, "labeller")
+        self._name = node
+        self._label = self.node.create_client(SetBool, f"{node}/label_episode")
+        self._discard = self.node.create_client(Trigger, f"{node}/discard_episode")
+
+    def await_node(self, timeout_s: float) -> None:
+        """Wait until it is there.
+
+        Raises:
+            ConfigError: If it is not in time.
+        """
+        clients = (self._label, self._discard)
+        self._wait(lambda: all(each.service_is_ready() for each in clients), timeout_s)
+
+    def label(self, label: Label, timeout_s: float) -> tuple[bool, str]:
+        """Label the present; return whether the node did it, and what it says.
+
+        Raises:
+            ConfigError: If it does not answer in time.
+        """
+        if label == DISCARD:
+            answer = self._discard.call_async(Trigger.Request())
+        else:
+            answer = self._label.call_async(SetBool.Request(data=label == SUCCESS))
+        self._wait(answer.done, timeout_s)
+        return answer.result().success, answer.result().message
+
+    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline_s:
+                raise ConfigError(
+                    f"no node '{self._name}' answers that labels episodes: start it in this ROS "
+                    f"domain, or name another one (ros2 node list)"
+                )
+            self.spin_once(_SPIN_S)

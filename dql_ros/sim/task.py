@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ class ContractTask:
         """Return the sum of the rewards; ``None`` if the contract has no function for them."""
         if self._rewards is None:
             return None
-        return float(self._rewards(self._episode(terminated, truncated)).sum())
+        success = self.is_success(terminated=terminated, truncated=truncated)
+        episode = replace(self._episode(terminated, truncated), success=success)
+        return float(self._rewards(episode).sum())
 
     def is_success(self, *, terminated: bool, truncated: bool) -> bool | None:
         """Say whether the task succeeded at any step; ``None`` if the contract does not say.

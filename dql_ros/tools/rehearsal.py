@@ -17,6 +17,7 @@ from dql_ros.convert.bag_result import no_episode
 from dql_ros.convert.clock import FaultKind
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
+from dql_ros.convert.outcomes import outcome_notes
 from dql_ros.convert.precision import blurred
 from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 from dql_ros.convert.values_seen import Unmatched
@@ -37,6 +38,7 @@ class Rehearsal:
         warnings: What of them is perhaps not as it was meant, a sentence each.
         wrong_stamps: Topics whose header stamps cannot be right.
         unmatched: Flags and events that no message raised.
+        discarded: Episodes that a person discarded.
     """
 
     lengths: tuple[int, ...]
@@ -44,10 +46,11 @@ class Rehearsal:
     warnings: tuple[str, ...] = ()
     wrong_stamps: tuple[str, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()
+    discarded: int = 0
 
     def problems(self, losses: Sequence[Loss] = ()) -> Iterator[str]:
         """Yield why nothing came of it, where something of the bag is lost also by that."""
-        if not self.lengths:
+        if not (self.lengths or self.discarded):
             yield no_episode(str(self.usage), losses, self.wrong_stamps, self.unmatched)
 
 
@@ -111,9 +114,15 @@ def rehearse_bag(
             {key: coverage.spans() for key, coverage in streams.items()},
             [*summary.skipped, *skipped],
         ),
-        (*_absences(summary), *_blurs(contract, converter), *steps.warnings()),
+        (
+            *_absences(summary),
+            *outcome_notes(bag, contract, namespace),
+            *_blurs(contract, converter),
+            *steps.warnings(),
+        ),
         tuple(f.topic for f in summary.clock_faults if f.kind is not FaultKind.SET_BACK),
         summary.unmatched,
+        summary.labels.discarded,
     )
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from dql_core.errors import ConfigError
 from dql_ros.cli.sros2 import sros2
-from dql_ros.contract import Contract, Takeover, load_contract
+from dql_ros.contract import Contract, Outcomes, Takeover, load_contract
 from dql_ros.sros2 import (
     explain_refusal,
     policy_document,
@@ -114,6 +114,22 @@ def test_goals_are_sent_by_those_who_may_command_alone(namespace: str) -> None:
         for name in names
     }
     assert names == ("actions", "action", f"{prefix}/hand/gripper")
+
+
+@pytest.mark.parametrize("namespace", ["", "left"])
+def test_labels_of_episodes_are_heard_by_the_recorder(namespace: str) -> None:
+    plain = load_contract(CONFIG / "contracts" / "scara.yaml")
+    button = {"topic": "/joy", "type": "sensor_msgs/msg/Joy", "path": "buttons.0"}
+    outcomes = Outcomes.model_validate({"success": button})
+    document = policy_document(plain.model_copy(update={"outcomes": outcomes}), namespace)
+    prefix = f"/{namespace}".rstrip("/")
+    assert {f"{prefix}/outcome", "/joy"} <= allowed(document, f"{prefix}/recorder", "subscribe")
+    for node in ("policy", "demonstrator", "recorder"):
+        services = {f"{prefix}/{node}/{name}_episode" for name in ("label", "discard")}
+        assert services <= allowed(document, f"{prefix}/{node}", "reply")
+        assert services <= allowed(document, f"{prefix}/operator", "request")
+    assert f"{prefix}/outcome" in allowed(document, f"{prefix}/policy", "publish")
+    assert "/joy" not in allowed(document, f"{prefix}/policy", "subscribe")
 
 
 def test_the_operator_hears_all_and_calls_all() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.episode_reader import StoredEpisode
-from dql_core.data.infos import INTERVENTION, SUCCESS, of_steps
+from dql_core.data.infos import INTERVENTION, SUCCESS, last_of, of_steps
 from dql_core.errors import ConfigError, DatasetError
 
 # Infos by which episodes are chosen where a dataset has them.
@@ -54,7 +54,7 @@ class EpisodeFacts:
             length=len(stored.rewards),
             earned=earned,
             terminated=stored.episode.terminated,
-            success=_last(stored.infos.get(SUCCESS)),
+            success=last_of(stored.infos.get(SUCCESS)),
             intervention=_share(stored.infos.get(INTERVENTION), len(stored.rewards)),
         )
 
@@ -78,12 +78,6 @@ def of_each_step(values: NDArray[Any], length: int) -> NDArray[Any]:
     """
     rows = of_steps(values, length)
     return rows if rows.ndim and len(rows) == length else np.full(length, values.reshape(-1)[-1])
-
-
-def _last(values: NDArray[Any] | None) -> bool | None:
-    if values is None or not values.size or not np.isfinite(last := values.reshape(-1)[-1]):
-        return None
-    return bool(last)
 
 
 def _share(values: NDArray[Any] | None, length: int) -> float | None:

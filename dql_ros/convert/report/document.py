@@ -15,9 +15,11 @@ from dql_core.errors import listed
 from dql_ros import __version__
 from dql_ros.bag.reader import unreadable_remarks
 from dql_ros.contract import Contract
+from dql_ros.contract.outcomes import FAILURE, SUCCESS
 from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.clock import displacement
 from dql_ros.convert.precision import PrecisionRow, blurred, merged, to_json
+from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.values_seen import OPENINGS, Unmatched
 from dql_ros.convert.values_seen import merged as merged_values
@@ -77,6 +79,7 @@ def make_report(
     notes = [
         *remarks(report, contract, lacked),
         *_about_takeover(converted, contract),
+        *_about_outcomes(converted, contract),
         *_about_rounding(converted, contract),
     ]
     return {**report, "remarks": list(dict.fromkeys(notes))}
@@ -105,6 +108,9 @@ def _totals(results: Sequence[BagResult], *, has_reward: bool) -> dict[str, Any]
         "transitions": sum(lengths),
         "terminated": sum(row.terminated for row in episodes),
         "truncated": sum(row.truncated for row in episodes),
+        "success": sum(row.outcome == SUCCESS for row in episodes),
+        "failure": sum(row.outcome == FAILURE for row in episodes),
+        "discarded": sum(result.labels.discarded for result in converted),
         "mean_length": float(np.mean(lengths)) if lengths else None,
         "mean_return": float(np.mean(returns)) if returns and has_reward else None,
         "gaps": sum(topic.gaps for result in converted for topic in result.topics),
@@ -170,6 +176,51 @@ def _about_takeover(results: Sequence[BagResult], contract: Contract) -> Iterato
         yield (
             f"Of {unknown} of {steps} actions nobody said on '{takeover.intervention}' whose they "
             f"are: they count as not a person's."
+        )
+
+
+def _about_outcomes(results: Sequence[BagResult], contract: Contract) -> Iterator[str]:
+    """Sentences on what a person said of the episodes, and on labels that count for nothing."""
+    outcomes = contract.outcomes
+    if outcomes is None:
+        return
+    rows = [row for result in results for row in result.episodes]
+    told = Counter(row.outcome for row in rows)
+    success, failure, rest = (told[each] for each in (SUCCESS, FAILURE, None))
+    discarded, changed, unused, unseen = (
+        sum(getattr(result.labels, key) for result in results)
+        for key in ("discarded", "changed", "unused", "unseen")
+    )
+    yield (
+        f"By a person's labels, {success} of {_many(len(rows), 'episode', 'episodes')} are a "
+        f"success and {failure} a failure (infos/success); {rest} have no label, and "
+        f"{discarded} were discarded and left out."
+    )
+    if changed:
+        yield f"{_many(changed, 'label', 'labels')} changed an earlier one: the last one counts."
+    if unused:
+        yield f"{_many(unused, 'label', 'labels')} belong to no episode of the dataset."
+    if unseen:
+        yield (
+            f"{_many(unseen, 'label', 'labels')} of success or failure do not count, since what "
+            f"the contract needs was missing when the episode ended."
+        )
+    for label in dict.fromkeys(label for result in results for label in result.labels.stuck):
+        flag = outcomes.flags[label]
+        yield (
+            f"outcomes.{label}: each message of {flag.topic} raises it, so that it counts once a "
+            f"bag: let it be lowered between, or say '{label}' on '{outcomes.topic}'."
+        )
+    after = [
+        row
+        for result in results
+        for row in result.left_out
+        if row.reason == Cause.AFTER_LABEL.value
+    ]
+    if after:
+        yield (
+            f"{sum(row.to_s - row.from_s for row in after):.1f} s after a label are left out, "
+            f"since nothing began another episode; if there is one, give 'start' or 'during'."
         )
 
 

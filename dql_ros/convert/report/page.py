@@ -23,12 +23,15 @@ TOTALS = {
     "transitions": "transitions",
     "terminated": "terminated",
     "truncated": "truncated",
+    "success": "labelled success",
+    "failure": "labelled failure",
     "mean_length": "mean length",
     "mean_return": "mean return",
 }
 # Totals that ask for attention, shown only where they are not 0.
 WARNINGS = {
     "failed_bags": "bags failed",
+    "discarded": "episodes discarded",
     "gaps": "gaps in topics",
     "losses": "losses in files",
     "dropped_ticks": "ticks dropped",
@@ -55,6 +58,7 @@ def render(report: Row) -> str:
         totals=TOTALS,
         # There is none where the contract names no reward, or there is no episode.
         has_rewards=report["totals"]["mean_return"] is not None,
+        has_labels=any(row["outcome"] for row in report["episodes"]),
         warnings=WARNINGS,
         episodes_of={bag: list(rows) for bag, rows in episodes},
         inputs=[

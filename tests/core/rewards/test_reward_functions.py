@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dql_core.rewards import (
     action_cost,
     distance_to_goal,
     joint_limit_penalty,
+    outcome,
     outside_bounds,
     success_bonus,
     within_distance,
@@ -70,6 +72,13 @@ def rewards_of(function: str, weight: float = 1.0, **arguments: Any) -> list[flo
     named = RewardFunction(function=function, arguments=arguments, weight=weight)
     values: list[float] = load_rewards([named])(EPISODE).tolist()
     return values
+
+
+@pytest.mark.parametrize(("success", "earned"), [(True, 5.0), (False, -2.0), (None, 0.0)])
+def test_an_outcome_is_earned_by_the_last_step(success: bool | None, earned: float) -> None:
+    told = replace(EPISODE, success=success)
+    assert outcome(told, success=5, failure=-2).tolist() == [0, 0, 0, earned]
+    assert outcome(told).tolist() == [0, 0, 0, float(success is True)]
 
 
 def test_fields_are_found_by_name() -> None:
@@ -208,6 +217,8 @@ def test_bundled_functions_have_a_short_name_and_neither_change_nor_keep_the_epi
         ("distance_to_goal", {"goal": "goal_x"}, "'goal' is 'goal_x'; give a list"),
         ("distance_to_goal", {"goal": [1, None]}, "'goal' is None, not a number"),
         ("distance_to_goal", {"position": "xy"}, "'position' is 'xy'; give a list"),
+        ("outcome", {"success": "1e1"}, "'success' is '1e1', not a number .*write 0.01"),
+        ("outcome", {"failure": np.nan}, "'failure' is nan; it must be finite"),
         ("success_bonus", {"radius": "1e-2"}, "'radius' is '1e-2', not a number .*write 0.01"),
         ("success_bonus", {"radius": 0}, "'radius' is 0; it must be positive"),
         ("success_bonus", {"radius": 1, "bonus": np.inf}, "'bonus' is inf; it must be finite"),
@@ -232,9 +243,8 @@ def test_bundled_functions_have_a_short_name_and_neither_change_nor_keep_the_epi
 def test_wrong_arguments_are_told_with_function_and_value(
     function: str, arguments: dict[str, Any], error: str
 ) -> None:
-    with_place = (
-        arguments if "fields" in arguments or function == "action_cost" else (PLACE | arguments)
-    )
+    has_place = function not in {"action_cost", "outcome"} and "fields" not in arguments
+    with_place = (PLACE | arguments) if has_place else arguments
     named = NamedFunction(function=f"dql_core.rewards:{function}", arguments=with_place)
     with pytest.raises(ContractError, match=rf"^end: dql_core.rewards:{function}: .*{error}"):
         load_predicate(named, "end")(EPISODE)

@@ -19,6 +19,7 @@ from dql_ros.contract import (
     FlagStream,
     Goals,
     ObservationStream,
+    Outcomes,
     Predicate,
     QualityOfService,
     RewardFunction,
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[StrictModel]] = {
     "Predicate": Predicate,
     "Fault rules": FaultRules,
     "Takeover": Takeover,
+    "Outcomes": Outcomes,
 }
 
 

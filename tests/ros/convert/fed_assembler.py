@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from dql_ros.convert.episodes import EpisodeAssembler
 from dql_ros.convert.recorded_episode import Interruption, RecordedEpisode, SkippedSpan
 from dql_ros.convert.transitions import END_OF_TIME_NS
 from tests.ros.convert.naive_episodes import NaiveAssembler
+
+Plain = TypeVar("Plain", bound=NaiveAssembler)
 
 
 class Arrival(NamedTuple):
@@ -69,7 +71,11 @@ class Fed:
 
 def naive(rules: Contract, arrivals: Sequence[Arrival]) -> NaiveAssembler:
     """Give the same to the plain assembler."""
-    assembler = NaiveAssembler(rules)
+    return fill(NaiveAssembler(rules), arrivals)
+
+
+def fill(assembler: Plain, arrivals: Sequence[Arrival]) -> Plain:
+    """Give all to a plain assembler, and close the recording."""
     for each in arrivals:
         if each.kind == "observation":
             value = np.array([each.value])

@@ -39,6 +39,7 @@ def test_an_episode_row_has_the_keys_of_the_report() -> None:
         "terminated",
         "truncated",
         "ending",
+        "outcome",
     ]
 
 
@@ -63,6 +64,9 @@ def test_totals_are_sums_over_the_bags_that_were_converted() -> None:
         "clipped_actions": 7,
         "by_index_messages": 60,
         "absent_messages": 0,
+        "success": 0,
+        "failure": 0,
+        "discarded": 0,
     }
     assert made["failed"] == [{"bag": FAILED.bag, "error": FAILED.error}]
     assert [bag["bag"] for bag in made["bags"]] == ["bags/a", "bags/eventful", "bags/b"]
