@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from dql_core.data.precision import PrecisionRow
 from dql_core.errors import BagError
 from dql_core.strict_yaml import StrictModel, parse
 from dql_ros.bag.reader import Loss
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.contract import Label
-from dql_ros.convert.precision import PrecisionRow
 from dql_ros.convert.values_seen import OPENINGS, Unmatched
 
 

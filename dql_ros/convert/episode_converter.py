@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from dql_core.data.dataset import Episode
 from dql_core.data.infos import INTERVENTION, SUCCESS
+from dql_core.data.precision import Precision
 from dql_core.errors import BagError
 from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_ros.contract import Contract, Predicate
-from dql_ros.convert.precision import Precision
 from dql_ros.convert.recorded_episode import (
     Cause,
     Reason,

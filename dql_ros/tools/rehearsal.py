@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.data.precision import blurred
 from dql_ros.bag.reader import Bag, Loss
 from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import Contract, ObservationStream, TransformStream
@@ -18,7 +19,6 @@ from dql_ros.convert.clock import FaultKind
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
 from dql_ros.convert.outcomes import outcome_notes
-from dql_ros.convert.precision import blurred
 from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 from dql_ros.convert.values_seen import Unmatched
 from dql_ros.tools.coverage import Coverage, PoseCoverage, Usage, usage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import math
 import os
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode
 from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget, open_hdf5
 from dql_core.data.metadata import MAX_FIELDS
+from dql_core.data.precision import Precision
 from dql_core.data.spaces import spec_from_spaces
 from dql_core.errors import DatasetError, did_you_mean, one_line
 from dql_core.spec import FieldSpec, PolicySpec
@@ -33,6 +35,7 @@ _NPZ_ERRORS = (*DAMAGED_ZIP, SyntaxError, tokenize.TokenError)
 # How a file begins that stands for one which Git LFS did not bring.
 _LFS = b"version https://git-lfs"
 Arrays = dict[str, NDArray[Any]]
+_logger = logging.getLogger(__name__)
 
 
 def read_hdf5(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> Arrays:
@@ -317,7 +320,25 @@ def flat_rows(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float32]
             f"{path}: '{name}' has a {beyond.flat[0]:g}, beyond what float32 can hold, which "
             f"datasets and networks are of; scale it, or leave it out"
         )
+    is_exact = np.can_cast(rows.dtype, np.float32)
+    if not is_exact and len(rows) and np.isfinite(rounded).all():
+        _warn_of_blur(f"{path}: '{name}'", rows.astype(np.float64, copy=False), rounded)
     return rounded
+
+
+def _warn_of_blur(where: str, rows: NDArray[np.float64], rounded: NDArray[np.float32]) -> None:
+    precision = Precision(rows.shape[1])
+    precision.add(rows, rounded)
+    for index, row in enumerate(precision.rows()):
+        if row.blur:
+            _logger.warning(
+                "%s, number %d: %s; count it from a value nearby in the file, as by subtracting "
+                "%.10g",
+                where,
+                index,
+                row.blur,
+                row.low,
+            )
 
 
 def following_rows(

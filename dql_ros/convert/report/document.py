@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dql_core.data.precision import PrecisionRow, blurred, merged, to_json
 from dql_core.errors import listed
 from dql_ros import __version__
 from dql_ros.bag.reader import unreadable_remarks
@@ -18,7 +19,6 @@ from dql_ros.contract import Contract
 from dql_ros.contract.outcomes import FAILURE, SUCCESS
 from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.clock import displacement
-from dql_ros.convert.precision import PrecisionRow, blurred, merged, to_json
 from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.values_seen import OPENINGS, Unmatched

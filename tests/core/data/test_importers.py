@@ -371,6 +371,22 @@ def test_a_file_without_rewards_can_be_imitated(tmp_path: Path) -> None:
     assert not result.episodes[0].rewards.any()
 
 
+def test_what_float32_blurs_is_said_and_no_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = recorded(40, [39], [])
+    east = 500_000.0 + 0.002 * np.arange(40)  # metres, as of a receiver of positions
+    rows["observations"] = np.stack([east, east - 500_000.0], axis=1)
+    imported(d3rlpy_file(tmp_path, rows), "d3rlpy", tmp_path / "d")
+    (record,) = [each for each in caplog.records if "float32" in each.message]
+    assert "'observations', number 0: float32 blurs it: at 500000.078 its" in record.message
+    assert record.message.endswith("as by subtracting 500000")
+    caplog.clear()
+    rows["observations"] -= 500_000.0 * np.array([1.0, 0.0])
+    imported(d3rlpy_file(tmp_path, rows), "d3rlpy", tmp_path / "again")
+    assert not [each for each in caplog.records if "float32" in each.message]
+
+
 def test_where_it_came_from_is_kept(tmp_path: Path) -> None:
     imported(d3rlpy_file(tmp_path, ROWS), "d3rlpy", tmp_path)
     metadata = load_dataset(tmp_path / "out").metadata

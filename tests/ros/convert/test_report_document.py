@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from dql_core.data.dataset import Episode
+from dql_core.data.precision import Precision, PrecisionRow
 from dql_core.errors import BagError
 from dql_ros.convert.bag_result import BagResult
-from dql_ros.convert.precision import Precision, PrecisionRow
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from tests.ros.convert.report_sample import arm, episodes, eventful, part, report

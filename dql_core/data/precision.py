@@ -85,6 +85,18 @@ class PrecisionRow(StrictModel):
             return self.kept < SMALLEST_KEPT * self.changes
         return self.sum_of_errors / self.count > LARGEST_SHARE * self.mean_change
 
+    @property
+    def blur(self) -> str:
+        """What rounding takes away, as a clause; empty if it is not blurred."""
+        if not self.is_blurred:
+            return ""
+        return (
+            f"float32 blurs it: at {self.farthest:.10g} its resolution is {self.resolution:.2g}, "
+            f"the field changes by {self.mean_change:.2g} at a time and "
+            f"{self.high - self.low:.2g} in all, and {self.kept:,} of {self.changes:,} changes "
+            f"are left"
+        )
+
 
 class Precision:
     """Measures what rounding takes away from the F fields of a vector, episode by episode.
@@ -163,10 +175,8 @@ def blurred(
         are_observed: Whether they are observed, so that they may be counted from the first value.
     """
     return [
-        f"{spec.name}: float32 blurs it: at {row.farthest:.10g} its resolution is "
-        f"{row.resolution:.2g}, the field changes by {row.mean_change:.2g} at a time and "
-        f"{row.high - row.low:.2g} in all, and {row.kept:,} of {row.changes:,} changes are left"
-        f"{_of_integers(row)}; set {_remedy(row, are_observed)} for it in the contract"
+        f"{spec.name}: {row.blur}{_of_integers(row)}; set {_remedy(row, are_observed)} for it in "
+        f"the contract"
         for row, spec in zip(rows, specs, strict=False)
         if row.is_blurred
     ]
