@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Caller, Inference
 from dql_core.streams import Observation
+from dql_ros.codecs import stamp_ns
 from dql_ros.contract import Contract, ObservationStream, Takeover
 from dql_ros.contract.shadow import shadow_streams
 from dql_ros.control.agreement import LiveAgreement
@@ -30,7 +33,7 @@ from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
 from dql_ros.control.person import PersonHeard
 from dql_ros.control.safety_chain import make_controller
-from dql_ros.control.settings import LoopSettings, triggering_streams
+from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import (
     Answer,
     DeadlineTicker,
@@ -119,8 +122,7 @@ class ControlLoop:
         self._interlock = interlock
         self._look_for_stop = look_for_stop
         self._max_ages_ns = {s.key: s.max_age_ns for s in contract.observation}
-        triggers = triggering_streams(contract) if settings.lockstep else []
-        self._trigger_topics = frozenset(stream.key for stream in triggers)
+        self._trigger_topics = settings.triggering_topics(contract)
         self._trigger = LockstepTrigger(self._trigger_topics)
         self._inference = Inference(
             loaded.policy, caller, settings.inference_limit_ns(contract), steady_ns
@@ -172,7 +174,9 @@ class ControlLoop:
         inputs = CommanderInputs(self._node, streams, person, self._clock_ns, self._is_late)
         opened.callback(inputs.close)
         if takeover.switch is not None:
-            opened.callback(SwitchInput(self._node, takeover.switch, person).close)
+            on_heard = partial(self._on_switch, takeover.switch.topic)
+            switch = SwitchInput(self._node, takeover.switch, person, on_heard)
+            opened.callback(switch.close)
         return person
 
     def _clock_ns(self) -> int:
@@ -308,9 +312,16 @@ class ControlLoop:
         if stream.latched:
             # What is sent once an episode says that a new one begins.
             self._episode_begins.set()
-        if self.active and stream.key in self._trigger_topics:
+        self._note_instant(stream.key, stamp_ns)
+
+    def _on_switch(self, topic: str, message: Any) -> None:
+        if topic in self._trigger_topics:
+            self._note_instant(topic, stamp_ns(message))
+
+    def _note_instant(self, topic: str, stamp_ns: int) -> None:
+        if self.active and topic in self._trigger_topics:
             try:
-                self._answer(stream.key, stamp_ns)
+                self._answer(topic, stamp_ns)
             except BaseException as error:
                 self._failure = error
                 raise

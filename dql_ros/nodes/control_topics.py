@@ -327,13 +327,15 @@ class SwitchInput:
     again: its driver would warn of a subscriber that wants it latched.
     """
 
-    def __init__(self, node: Node, switch: FlagStream, person: PersonHeard) -> None:
-        """Subscribe.
+    def __init__(
+        self, node: Node, switch: FlagStream, person: PersonHeard, on_heard: Callable[[Any], None]
+    ) -> None:
+        """Subscribe; ``on_heard`` is called with each message that ``person`` could read.
 
         Raises:
             ContractError: If the message type is not installed.
         """
-        self._node, self._person = node, person
+        self._node, self._person, self._on_heard = node, person, on_heard
         qualities = [_everyone(_DEPTH)]
         if switch.type != _JOYSTICK:
             qualities.append(reliable(1, latched=True))
@@ -358,6 +360,8 @@ class SwitchInput:
             self._person.receive_switch(message)
         except ContractError as error:
             self._node.get_logger().warning(str(error), throttle_duration_sec=_LOG_PERIOD_S)
+        else:
+            self._on_heard(message)
 
 
 def _everyone(depth: int) -> QoSProfile:
