@@ -24,11 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.machine import Line, keep, machine, markdown_table, show, where
+from benchmarks.machine import RESULTS, Line, keep, machine, markdown_table, show, where
 from dql_core.data.dataset import load_dataset
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorials" / "the-wheel.md"
+RESULTS_PAGE = RESULTS / "wheel.md"
 COMMAND = "python -m benchmarks.wheel --keep"
 SEEDS = (0, 1, 2)
 SEEDS_A_RUN = 100_000
