@@ -14,8 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +22,6 @@ from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
 from dql_core.runtime.inference import Caller, Inference
 from dql_core.streams import Observation
-from dql_ros.codecs import stamp_ns
 from dql_ros.contract import Contract, ObservationStream, Takeover
 from dql_ros.contract.shadow import shadow_streams
 from dql_ros.control.agreement import LiveAgreement
@@ -122,8 +119,7 @@ class ControlLoop:
         self._interlock = interlock
         self._look_for_stop = look_for_stop
         self._max_ages_ns = {s.key: s.max_age_ns for s in contract.observation}
-        self._trigger_topics = settings.triggering_topics(contract)
-        self._trigger = LockstepTrigger(self._trigger_topics)
+        self._trigger = LockstepTrigger(settings.triggering_topics(contract))
         self._inference = Inference(
             loaded.policy, caller, settings.inference_limit_ns(contract), steady_ns
         )
@@ -173,10 +169,8 @@ class ControlLoop:
         streams = takeover.streams(contract.action)
         inputs = CommanderInputs(self._node, streams, person, self._clock_ns, self._is_late)
         opened.callback(inputs.close)
-        if takeover.switch is not None:
-            on_heard = partial(self._on_switch, takeover.switch.topic)
-            switch = SwitchInput(self._node, takeover.switch, person, on_heard)
-            opened.callback(switch.close)
+        if (switch := takeover.switch) is not None:
+            opened.callback(SwitchInput(self._node, switch, person, self._note_instant).close)
         return person
 
     def _clock_ns(self) -> int:
@@ -314,12 +308,8 @@ class ControlLoop:
             self._episode_begins.set()
         self._note_instant(stream.key, stamp_ns)
 
-    def _on_switch(self, topic: str, message: Any) -> None:
-        if topic in self._trigger_topics:
-            self._note_instant(topic, stamp_ns(message))
-
     def _note_instant(self, topic: str, stamp_ns: int) -> None:
-        if self.active and topic in self._trigger_topics:
+        if self.active and topic in self._trigger.streams:
             try:
                 self._answer(topic, stamp_ns)
             except BaseException as error:
