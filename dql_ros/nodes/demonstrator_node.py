@@ -10,6 +10,7 @@ import sys
 
 from rclpy.node import Node
 
+from dql_core.errors import ConfigError
 from dql_core.sim.scara_demonstrator import ScaraDemonstrator
 from dql_core.sim.scara_watcher import ScaraWatcher
 from dql_core.spec import PolicySpec
@@ -20,6 +21,8 @@ from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import Parameter, value_of
 
+# Of both joints' angles and of the target's place.
+_OBSERVED_UNITS = ("rad", "rad", "m", "m")
 PARAMETERS = (
     Parameter(
         "watch",
@@ -40,7 +43,17 @@ class DemonstratorNode(ControlNode):
 
 
 def load_demonstrator(node: Node, spec: PolicySpec) -> LoadedPolicy:
-    """Make the operator of the demo robot."""
+    """Make the operator of the demo robot.
+
+    Raises:
+        ConfigError: If the robot is another.
+    """
+    units = tuple(field.unit for field in spec.observation)
+    if units != _OBSERVED_UNITS:
+        raise ConfigError(
+            f"'{spec.robot}' is no robot for the scripted operator, who knows the simulated arm "
+            f"and observes {_OBSERVED_UNITS}, not {units}: give a contract like scara.yaml"
+        )
     if value_of(node, "watch"):
         return LoadedPolicy(ScaraWatcher(spec), None, "the scripted operator, who watches")
     return LoadedPolicy(ScaraDemonstrator(spec), None, "the scripted operator")

@@ -144,6 +144,15 @@ def test_one_drives_and_one_may_watch(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_operator_drives_no_other_robot(pendulum: Path, tmp_path: Path) -> None:
+    options = ("--operator", "drives", "--env", "Pendulum-v1", "--out", tmp_path / "out")
+    done = dql("closed-loop", "--contract", pendulum, *options)
+    assert done.returncode == 2
+    told = "'pendulum' is no robot for the scripted operator, who knows the simulated arm and"
+    assert told in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_operator_drives_in_a_policys_place(scara: Path, tmp_path: Path) -> None:
     options = ("--operator", "drives", "--episodes", 2, "--seed", 1, "--out", tmp_path / "out")
     done = dql("closed-loop", "--contract", scara, *options)
