@@ -134,7 +134,7 @@ def closed_loop(
     config/contracts/scara.yaml
     """
     injected = parse_faults(faults)
-    _require_one_driver(bundle, operator)
+    _require_one_driver(bundle, operator, candidates)
     folder = out or new_folder("closed_loop")
     run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog(), operator)
     console = Terminal()
@@ -156,11 +156,11 @@ def closed_loop(
         raise typer.Exit(INCOMPLETE)
 
 
-def _require_one_driver(bundle: Path | None, operator: Operator) -> None:
+def _require_one_driver(bundle: Path | None, operator: Operator, candidates: int | None) -> None:
     """See that either a policy drives or the operator does.
 
     Raises:
-        ConfigError: If both are to, or neither.
+        ConfigError: If both are to, or neither, or the operator is to choose among candidates.
     """
     if bundle is None and operator != "drives":
         raise ConfigError("nobody drives: name a policy bundle, or give --operator drives")
@@ -169,6 +169,8 @@ def _require_one_driver(bundle: Path | None, operator: Operator) -> None:
             f"{bundle}: with --operator drives no policy does: leave the bundle out, or give "
             f"--operator watches"
         )
+    if bundle is None and candidates is not None:
+        raise ConfigError("--candidates is for a policy, and the operator drives: leave it out")
 
 
 def _drive(

@@ -129,6 +129,10 @@ def test_a_mistake_is_told_before_anything_starts(
             "--operator watches",
         ),
         (
+            ("--operator", "drives", "--candidates", "4"),
+            "--candidates is for a policy, and the operator drives: leave it out",
+        ),
+        (
             ("BUNDLE", "--operator", "watches"),
             "the contract of 'scara' has no 'takeover', by which an operator who watches takes "
             "over: give it a takeover with a switch",
