@@ -8,7 +8,7 @@ import pytest
 from dql_core.errors import ContractError
 from dql_ros.codecs import StreamDecoder, StreamEncoder, stamp_ns
 from dql_ros.codecs.installed import message_class
-from dql_ros.contract import Contract, matches
+from dql_ros.contract import Contract, Goals, matches
 from dql_ros.contract.watching import watching
 from dql_ros.control.person import PersonHeard
 
@@ -60,6 +60,15 @@ def test_what_it_sends_is_heard_as_the_persons(switch: dict[str, Any]) -> None:
         assert stamp_ns(sent[1]) == 7
         assert list(sent[1].buttons) == [0, 0, 0]
     assert not matches(StreamDecoder(rules.action[1])(sent[1])[0], None)
+
+
+def test_what_the_person_says_is_never_sent_as_goals() -> None:
+    """The robot takes goals of the policy node alone."""
+    robots = contract({"topics": ["mine"], "switch": FLAG})
+    goals = Goals(action="grip", type="control_msgs/action/GripperCommand")
+    action = (robots.action[0].model_copy(update={"send_as": goals}),)
+    rules = watching(robots.model_copy(update={"action": action}))
+    assert [stream.send_as for stream in rules.action] == [None, None]
 
 
 @pytest.mark.parametrize(
