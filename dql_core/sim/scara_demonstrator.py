@@ -82,8 +82,8 @@ class ScaraDemonstrator:
         if self._plan is None or not np.array_equal(self._plan.target, target):
             self._plan = _make_plan(tip, target, rng)
             self._tremble = np.zeros(2)
-        velocity = _follow(self._plan, tip) + self._next_tremble(rng)
-        action = _joint_velocities(joints, velocity, self.spec)
+        velocity = follow(self._plan, tip) + self._next_tremble(rng)
+        action = joint_velocities(joints, velocity, self.spec.action_high)
         return Decision(action, np.zeros(1, dtype=np.float32), action[None])
 
     def _next_tremble(self, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -100,8 +100,6 @@ def _make_plan(
     """Choose a way from the tool to the target, a clearance, a speed and where to stop."""
     side = -1.0 if rng.random() < INNER_SHARE else 1.0  # inner way: nearer to the base
     clearance = rng.normal(CLEARANCE_M, CLEARANCE_SPREAD_M)
-    beside = POST_CENTRE[0] + side * (POST_RADIUS + PEG_RADIUS + clearance)
-    before, after = (beside, POST_CENTRE[1] - POST_RADIUS), (beside, POST_CENTRE[1] + POST_RADIUS)
     speed = SPEED_M_S * np.exp(SPEED_SPREAD * rng.standard_normal())
     if rng.random() < DAWDLING_SHARE:
         speed = DAWDLING_SPEED_M_S
@@ -109,10 +107,21 @@ def _make_plan(
     if rng.random() < MISSING_SHARE:
         angle = rng.uniform(0.0, 2.0 * np.pi)
         stop = target + MISS_M * np.array([np.cos(angle), np.sin(angle)])
-    return Plan(target, np.array([tip, before, after, stop]), float(speed))
+    return Plan(target, np.array([tip, *corners_past_post(side, clearance), stop]), float(speed))
 
 
-def _follow(plan: Plan, tip: NDArray[np.float64]) -> NDArray[np.float64]:
+def corners_past_post(side: float, clearance: float) -> list[tuple[float, float]]:
+    """The corners of the way past the post, x and y in m, in the order in which they come.
+
+    Args:
+        side: -1 between base and post, 1 beyond the post.
+        clearance: Distance between peg and post, in m.
+    """
+    beside = float(POST_CENTRE[0] + side * (POST_RADIUS + PEG_RADIUS + clearance))
+    return [(beside, float(POST_CENTRE[1]) + POST_RADIUS * end) for end in (-1, 1)]
+
+
+def follow(plan: Plan, tip: NDArray[np.float64]) -> NDArray[np.float64]:
     """Velocity towards a point a little ahead on the intended path, shape (2,), in m/s."""
     segments = np.diff(plan.corners, axis=0)  # (n - 1, 2)
     lengths = np.linalg.norm(segments, axis=1)
@@ -129,15 +138,20 @@ def _follow(plan: Plan, tip: NDArray[np.float64]) -> NDArray[np.float64]:
     return velocity
 
 
-def _joint_velocities(
-    joints: NDArray[np.float64], velocity: NDArray[np.float64], spec: PolicySpec
+def joint_velocities(
+    joints: NDArray[np.float64], velocity: NDArray[np.float64], limits: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Joint velocities that move the tool so, within the bounds of ``spec``, (2,) in rad/s.
+    """Joint velocities that move the tool so, shape (2,) in rad/s.
 
     Both joints are slowed alike, so that the direction is kept.
+
+    Args:
+        joints: Shoulder and elbow angle in rad, shape (2,).
+        velocity: Of the tool, shape (2,), in m/s.
+        limits: Largest velocity of each joint, shape (2,), in rad/s.
     """
     jacobian = tip_jacobian(joints)
     damped = jacobian @ jacobian.T + DAMPING * np.eye(2)
     wanted = jacobian.T @ np.linalg.solve(damped, velocity)
-    excess = float(np.max(np.abs(wanted) / spec.action_high))
+    excess = float(np.max(np.abs(wanted) / limits))
     return (wanted / max(excess, 1.0)).astype(np.float32)

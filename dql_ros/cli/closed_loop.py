@@ -15,16 +15,18 @@ from dql_core.cli.terminal import TaskText, Terminal
 from dql_core.errors import ConfigError
 from dql_core.files import atomic_directory, write_text
 from dql_core.process import INCOMPLETE, INTERRUPTED
-from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
+from dql_ros.cli.closed_loop_report import ClosedLoop, Operator, draw_closed_loop
 from dql_ros.contract import contract_path
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.closed_loop import (
     BRIDGE,
     DRIVER,
     MODEL_EPISODE_STEPS,
+    demonstrator,
     policy_driver,
     run_closed_loop,
 )
+from dql_ros.processes import NodeCommand
 from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 from dql_ros.sim.faults import FAULTS_HELP, parse_faults
 
@@ -33,7 +35,6 @@ _LINE_PERIOD_S = 10.0
 
 
 def closed_loop(
-    bundle: Annotated[Path, typer.Argument(help="Folder of the policy bundle.")],
     contract: Annotated[
         Path,
         typer.Option(
@@ -42,6 +43,18 @@ def closed_loop(
             "path, or the name of one of this package's.",
         ),
     ],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of the policy bundle; none where the operator drives."),
+    ] = None,
+    operator: Annotated[
+        Operator,
+        typer.Option(
+            "--operator",
+            help="The scripted operator of the simulated arm: drives in a policy's place, or "
+            "watches and takes over where the policy goes wrong, by the contract's takeover.",
+        ),
+    ] = "none",
     episodes: Annotated[int, typer.Option("--episodes", min=1, help="Number of episodes.")] = 20,
     real_time: Annotated[
         bool,
@@ -112,6 +125,8 @@ def closed_loop(
     that of 'dql evaluate'. In real time the policy meets the deadlines of the robot or does not.
     An episode in which MuJoCo loses the physics ends as failed, with the reason.
 
+    With --operator watches the figures are those of policy and operator together.
+
     Exits with 0 if all episodes were driven to their ends, whether they succeeded or not; 2 on a
     mistake that it names, or if a process failed; 3 if an episode failed; and 130 after Ctrl-C.
 
@@ -119,8 +134,9 @@ def closed_loop(
     config/contracts/scara.yaml
     """
     injected = parse_faults(faults)
+    _require_one_driver(bundle, operator, candidates)
     folder = out or new_folder("closed_loop")
-    run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog())
+    run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog(), operator)
     console = Terminal()
     try:
         with atomic_directory(folder, error=ConfigError) as unfinished:
@@ -132,12 +148,29 @@ def closed_loop(
         done = len(run.results)
         console.print(f"interrupted after {done} of {episodes} episodes; every process is ended")
         raise typer.Exit(INTERRUPTED) from None
-    console.print(evaluation_table(f"{bundle} over topics", run.outcome))
+    console.print(evaluation_table(f"{run.driver} over topics", run.outcome))
     console.print(facts_table("the policy node", run.policy_facts()))
     console.print(facts_table("the simulation", run.simulation_facts()))
     console.print(f"figures and picture: {folder}", soft_wrap=True, highlight=False)
     if run.outcome.failures:
         raise typer.Exit(INCOMPLETE)
+
+
+def _require_one_driver(bundle: Path | None, operator: Operator, candidates: int | None) -> None:
+    """See that either a policy drives or the operator does.
+
+    Raises:
+        ConfigError: If both are to, or neither, or the operator is to choose among candidates.
+    """
+    if bundle is None and operator != "drives":
+        raise ConfigError("nobody drives: name a policy bundle, or give --operator drives")
+    if bundle is not None and operator == "drives":
+        raise ConfigError(
+            f"{bundle}: with --operator drives no policy does: leave the bundle out, or give "
+            f"--operator watches"
+        )
+    if bundle is None and candidates is not None:
+        raise ConfigError("--candidates is for a policy, and the operator drives: leave it out")
 
 
 def _drive(
@@ -154,16 +187,24 @@ def _drive(
     with RunProgress(console, run, episodes) as progress:
         run_closed_loop(
             contract_path(contract),
-            policy_driver(run.bundle, seed=run.seed, num_candidates=candidates),
+            _driver(run, candidates),
             episodes=episodes,
             env=run.env,
             seed=run.seed,
             real_time=run.real_time,
+            watched=run.operator == "watches",
             bridge_parameters={**run.faults, **filmed},
             on_episode=progress.note_episode,
             on_report=progress.note_report,
             **options,
         )
+
+
+def _driver(run: ClosedLoop, candidates: int | None) -> NodeCommand:
+    """Return the command for the node that drives."""
+    if run.bundle is None:
+        return demonstrator(seed=run.seed)
+    return policy_driver(run.bundle, seed=run.seed, num_candidates=candidates)
 
 
 class RunProgress(Progress):

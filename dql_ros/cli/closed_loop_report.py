@@ -6,10 +6,10 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ from dql_ros.nodes.closed_loop import BRIDGE, DRIVER
 from dql_ros.sim.episodes import EpisodeResult
 from dql_ros.tools.layouts import COLORS
 
+Operator = Literal["none", "drives", "watches"]
 _GUARD = "guard "
 # Shown elsewhere, or only of interest where it is not 0.
 _OMITTED = ("mode", "bundle", "episode", _GUARD)
@@ -36,22 +37,32 @@ class ClosedLoop:
     """One run of `dql closed-loop`.
 
     Attributes:
-        bundle: Folder of the policy bundle.
+        bundle: Folder of the policy bundle; ``None`` where the operator drives.
         env: Gymnasium id of the environment, or the path of an MJCF file.
         seed: Episode i was reset with ``seed + i``.
         real_time: Whether the simulation ran with the clock.
         faults: What the bridge injected, by parameter.
         results: How the episodes ended.
         log: What the nodes reported.
+        operator: What the scripted operator does: nothing, drive, or watch and take over.
     """
 
-    bundle: Path
+    bundle: Path | None
     env: str
     seed: int
     real_time: bool
     faults: Mapping[str, float | int]
     results: list[EpisodeResult]
     log: DiagnosticsLog
+    operator: Operator = "none"
+
+    @property
+    def driver(self) -> str:
+        """Who drove, in words."""
+        if self.bundle is None:
+            return "the scripted operator"
+        watched = ", watched by the operator," if self.operator == "watches" else ""
+        return f"{self.bundle}{watched}"
 
     @property
     def outcome(self) -> EvaluationResult:
@@ -97,7 +108,8 @@ class ClosedLoop:
         """Return everything in a JSON-ready form."""
         nodes = {name: report.to_json() for name, report in sorted(self.log.last.items())}
         return {
-            "policy": str(self.bundle),
+            "policy": None if self.bundle is None else str(self.bundle),
+            "operator": self.operator,
             "env": self.env,
             "seed": self.seed,
             "mode": "real_time" if self.real_time else "lockstep",
@@ -142,7 +154,8 @@ def draw_closed_loop(run: ClosedLoop, path: Path) -> None:
     faults = "".join(
         f", {name}\N{NO-BREAK SPACE}{amount:g}" for name, amount in run.faults.items()
     )
-    title = f"{'/'.join(run.bundle.parts[-3:])} in {run.env}, {mode}{faults}"
+    short = None if run.bundle is None else Path(*run.bundle.parts[-3:])
+    title = f"{replace(run, bundle=short).driver} in {run.env}, {mode}{faults}"
     figure.suptitle(textwrap.fill(title, _TITLE_WIDTH))
     figure.savefig(path, dpi=_DPI)
 

@@ -60,9 +60,10 @@ class Takeover(StrictModel):
         return types | {flag.topic: flag.type for flag in flags}
 
     def streams(self, action: Sequence[ActionStream]) -> tuple[ActionStream, ...]:
-        """The streams of the person's commands: the action's, but for topics and ages."""
+        """The streams of the person's commands: the action's, but for topics, ages and goals."""
+        own = {"max_age_s": self.max_age_s, "send_as": None}
         return tuple(
-            stream.model_copy(update={"topic": topic, "max_age_s": self.max_age_s})
+            stream.model_copy(update={"topic": topic, **own})
             for stream, topic in zip(action, self.topics, strict=True)
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dql_core.errors import ConfigError, ContractError
 from dql_core.runtime.guard import GuardLimits
 from dql_core.streams import SECOND_NS
+from dql_ros.codecs.installed import message_class
 from dql_ros.contract import Contract, ObservationStream, TransformStream
 from dql_ros.control.loaded_policy import TooSlow
 
@@ -30,6 +31,7 @@ class LoopSettings:
         real_time_factor: In real time, simulated over wall seconds; 1 for a robot.
         rivals_stop: Whether another node that can command the robot ends the work.
         shadow: Whether commands go beside the robot's topics, while somebody else drives.
+        await_person: In lockstep, whether the switch of who may take over belongs to each instant.
     """
 
     lockstep: bool
@@ -45,6 +47,7 @@ class LoopSettings:
     real_time_factor: float = 1.0
     rivals_stop: bool = True
     shadow: bool = False
+    await_person: bool = False
 
     def steady_ns(self, seconds: float) -> int:
         """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""
@@ -70,6 +73,32 @@ class LoopSettings:
                 f"period of {period_ns / SECOND_NS:g} s: give at most that, or 0"
             )
         return limit_ns
+
+    def triggering_topics(self, contract: Contract) -> frozenset[str]:
+        """What must have reached a new stamp before a tick in lockstep; in real time nothing.
+
+        Raises:
+            ContractError: If nothing says what a simulator asks about, or a person is to be
+                awaited whose switch says it neither.
+        """
+        if not self.lockstep:
+            return frozenset()
+        topics = [stream.key for stream in triggering_streams(contract)]
+        if self.await_person:
+            if contract.takeover is None or contract.takeover.switch is None:
+                raise ContractError(
+                    f"await_person is true, and the contract of '{contract.robot}' has no "
+                    f"takeover with a switch: give it one, or set await_person to false"
+                )
+            switch = contract.takeover.switch
+            if not hasattr(message_class(switch.type), "header"):
+                raise ContractError(
+                    f"await_person is true, and the takeover's switch is a {switch.type}, which "
+                    f"has no header to say of which state it is: take a sensor_msgs/msg/Joy, or "
+                    f"set await_person to false"
+                )
+            topics.append(switch.topic)
+        return frozenset(topics)
 
     @property
     def _factor(self) -> float:

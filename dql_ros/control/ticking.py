@@ -104,11 +104,15 @@ class LockstepTrigger:
     A tick is due when every stream has reached a stamp that was not answered yet. A simulator that
     missed the answer sends the same stamps again; then the last command is sent again, so that it
     is never computed twice.
+
+    Attributes:
+        streams: What is waited for.
     """
 
     def __init__(self, streams: Iterable[str], repeat_after_ns: int = REPEAT_AFTER_NS) -> None:
         """Wait for all of ``streams``; repeat no answer younger than ``repeat_after_ns``."""
-        self._newest_ns: dict[str, int | None] = dict.fromkeys(streams)
+        self.streams = frozenset(streams)
+        self._newest_ns: dict[str, int | None] = dict.fromkeys(self.streams)
         self._repeat_after_ns = repeat_after_ns
         self._answered_stamp_ns: int | None = None
         self._answered_at_ns = 0

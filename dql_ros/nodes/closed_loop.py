@@ -14,6 +14,7 @@ from typing import Any
 from dql_core.errors import SimulationError
 from dql_core.sim import is_model_file
 from dql_ros.contract import load_contract
+from dql_ros.contract.watching import watching
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.remote import RefusedTransitionError, Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
@@ -22,8 +23,10 @@ from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 logger = logging.getLogger(__name__)
 BRIDGE = "sim_bridge"
 DRIVER = "policy"
+WATCHER = "operator"
 # As most of Gymnasium's MuJoCo environments have it.
 MODEL_EPISODE_STEPS = 1000
+_DEMONSTRATOR = "dql_ros.nodes.demonstrator_node"
 _START_TIMEOUT_S = 60.0
 # An episode may take as long as it likes, but not without a tick of the driver.
 _STALL_TIMEOUT_S = 60.0
@@ -44,7 +47,7 @@ def policy_driver(bundle: Path, *, seed: int, num_candidates: int | None = None)
 
 def demonstrator(*, seed: int) -> NodeCommand:
     """Return the command for a node in which the scripted operator drives the demo robot."""
-    return NodeCommand("dql_ros.nodes.demonstrator_node", DRIVER, {"seed": seed})
+    return NodeCommand(_DEMONSTRATOR, DRIVER, {"seed": seed})
 
 
 def run_closed_loop(
@@ -55,6 +58,7 @@ def run_closed_loop(
     env: str = BUNDLED_ENVIRONMENT,
     seed: int = 0,
     real_time: bool = False,
+    watched: bool = False,
     max_episode_steps: int = 0,
     bridge_parameters: Mapping[str, Any] = MappingProxyType({}),
     record: Path | None = None,
@@ -74,6 +78,8 @@ def run_closed_loop(
         env: Gymnasium id of the environment, or the path of an MJCF file.
         seed: Episode i is reset with ``seed + i``.
         real_time: Let the simulation run with the clock, instead of waiting for each command.
+        watched: Let the scripted operator watch the driver and take over where it goes wrong, by
+            the contract's ``takeover``; in lockstep each state then waits for the operator, too.
         max_episode_steps: Truncate episodes after so many steps; 0 for the environment's own
             limit, or for `MODEL_EPISODE_STEPS` with an MJCF file, which has none.
         bridge_parameters: Further parameters of the bridge, such as faults to inject.
@@ -86,14 +92,16 @@ def run_closed_loop(
         DqlError: If the contract is wrong.
         SimulationError: If a process fails; the message ends with the last line that it wrote.
     """
-    load_contract(contract)
+    rules = load_contract(contract)
+    if watched:
+        watching(rules)
     path, recorders = str(contract.resolve()), int(record is not None)
     mode = "real_time" if real_time else "lockstep"
     common = {"contract": path, "mode": mode, "recorders": recorders}
     # In lockstep the driver ticks by the states' stamps and asks no clock.
-    driving = replace(
-        driver, parameters={**driver.parameters, **common, "use_sim_time": real_time}
-    )
+    common_control = {**common, "use_sim_time": real_time}
+    awaited = {"await_person": True} if watched and not real_time else {}
+    driving = replace(driver, parameters={**driver.parameters, **common_control, **awaited})
     limit = max_episode_steps or (MODEL_EPISODE_STEPS if is_model_file(env) else 0)
     simulation = {**common, "env": env, "episodes": episodes, "seed": seed}
     simulation |= {"max_episode_steps": limit, **bridge_parameters}
@@ -105,6 +113,9 @@ def run_closed_loop(
         recorder = processes.start(_recorder(path, record)) if record is not None else None
         bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", BRIDGE, simulation))
         driven = processes.start(replace(driving, node=DRIVER))
+        if watched:
+            alone = {"watch": True, "autostart": True}
+            processes.start(NodeCommand(_DEMONSTRATOR, WATCHER, {**common_control, **alone}))
         # Its reports come only after its topic was found, and a short run may be over before.
         supervisor.wait_until(
             lambda: bool(supervisor.log.of_node(BRIDGE)), _START_TIMEOUT_S, "the simulation bridge"

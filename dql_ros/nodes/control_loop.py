@@ -30,7 +30,7 @@ from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
 from dql_ros.control.person import PersonHeard
 from dql_ros.control.safety_chain import make_controller
-from dql_ros.control.settings import LoopSettings, triggering_streams
+from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import (
     Answer,
     DeadlineTicker,
@@ -119,9 +119,7 @@ class ControlLoop:
         self._interlock = interlock
         self._look_for_stop = look_for_stop
         self._max_ages_ns = {s.key: s.max_age_ns for s in contract.observation}
-        triggers = triggering_streams(contract) if settings.lockstep else []
-        self._trigger_topics = frozenset(stream.key for stream in triggers)
-        self._trigger = LockstepTrigger(self._trigger_topics)
+        self._trigger = LockstepTrigger(settings.triggering_topics(contract))
         self._inference = Inference(
             loaded.policy, caller, settings.inference_limit_ns(contract), steady_ns
         )
@@ -171,8 +169,8 @@ class ControlLoop:
         streams = takeover.streams(contract.action)
         inputs = CommanderInputs(self._node, streams, person, self._clock_ns, self._is_late)
         opened.callback(inputs.close)
-        if takeover.switch is not None:
-            opened.callback(SwitchInput(self._node, takeover.switch, person).close)
+        if (switch := takeover.switch) is not None:
+            opened.callback(SwitchInput(self._node, switch, person, self._note_instant).close)
         return person
 
     def _clock_ns(self) -> int:
@@ -308,9 +306,12 @@ class ControlLoop:
         if stream.latched:
             # What is sent once an episode says that a new one begins.
             self._episode_begins.set()
-        if self.active and stream.key in self._trigger_topics:
+        self._note_instant(stream.key, stamp_ns)
+
+    def _note_instant(self, topic: str, stamp_ns: int) -> None:
+        if self.active and topic in self._trigger.streams:
             try:
-                self._answer(stream.key, stamp_ns)
+                self._answer(topic, stamp_ns)
             except BaseException as error:
                 self._failure = error
                 raise

@@ -157,6 +157,12 @@ PARAMETERS = (
         "sent",
         (0, 100),
     ),
+    Parameter(
+        "await_person",
+        False,
+        "in lockstep: answer a state only once the person's switch was heard with its stamp, as "
+        "where a program stands in for the person; the switch needs a header",
+    ),
 )
 
 # Settings that are parameters of the same name, with the same values.
@@ -217,7 +223,7 @@ class ControlNode(ManagedNode):
                 policy is too slow, or the parameters do not agree.
         """
         require(self, self._declared)
-        contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
+        contract = self.load_contract()
         settings = self._settings()
         _require_agreeing(settings, is_simulated=value_of(self, "use_sim_time"))
         settings.inference_limit_ns(contract)
@@ -251,6 +257,14 @@ class ControlNode(ManagedNode):
             require_apart(self, contract)
             mode = ", in shadow mode: the robot is sent nothing"
         self.get_logger().info(f"configured for '{contract.robot}' with {loaded.source}{mode}")
+
+    def load_contract(self) -> Contract:
+        """Read the contract that the parameters name.
+
+        Raises:
+            ContractError: If it is none.
+        """
+        return load_contract(contract_path(path_of(self, CONTRACT.name)))
 
     def activate(self) -> None:
         """Begin to act, once every stream is fresh.
@@ -372,6 +386,11 @@ def _require_agreeing(settings: LoopSettings, *, is_simulated: bool) -> None:
         raise ConfigError(
             "shadow is true, but mode is 'lockstep', in which the simulator waits for commands "
             "that it is not sent: set mode to 'real_time', or shadow to false"
+        )
+    if settings.await_person and not settings.lockstep:
+        raise ConfigError(
+            "await_person is true, but mode is 'real_time', in which no tick waits for anybody: "
+            "set mode to 'lockstep', or await_person to false"
         )
 
 

@@ -26,6 +26,7 @@ from std_srvs.srv import Trigger
 from dql_core.errors import ContractError
 from dql_core.runtime.fallback import Interlock, StillStoppedError
 from dql_core.runtime.policy import Decision
+from dql_ros.codecs import stamp_ns
 from dql_ros.codecs.installed import goal_part, installed_types, message_class
 from dql_ros.codecs.sendable import left_out, require_room, require_sendable
 from dql_ros.contract import ActionStream, Contract, FlagStream, Goals, ObservationStream, parts
@@ -327,13 +328,20 @@ class SwitchInput:
     again: its driver would warn of a subscriber that wants it latched.
     """
 
-    def __init__(self, node: Node, switch: FlagStream, person: PersonHeard) -> None:
-        """Subscribe.
+    def __init__(
+        self,
+        node: Node,
+        switch: FlagStream,
+        person: PersonHeard,
+        on_stamp: Callable[[str, int], None],
+    ) -> None:
+        """Subscribe; ``on_stamp`` is told topic and header stamp of what ``person`` could read.
 
         Raises:
             ContractError: If the message type is not installed.
         """
-        self._node, self._person = node, person
+        self._node, self._person, self._topic = node, person, switch.topic
+        self._on_stamp = on_stamp
         qualities = [_everyone(_DEPTH)]
         if switch.type != _JOYSTICK:
             qualities.append(reliable(1, latched=True))
@@ -358,6 +366,9 @@ class SwitchInput:
             self._person.receive_switch(message)
         except ContractError as error:
             self._node.get_logger().warning(str(error), throttle_duration_sec=_LOG_PERIOD_S)
+            return
+        if hasattr(message, "header"):
+            self._on_stamp(self._topic, stamp_ns(message))
 
 
 def _everyone(depth: int) -> QoSProfile:

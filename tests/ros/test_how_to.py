@@ -1,4 +1,4 @@
-"""What the how-to pages tell to type exists: verbs, options, launch arguments, files, names."""
+"""What how-to pages and tutorials tell to type exists: verbs, options, launch arguments, names."""
 
 import ast
 import re
@@ -16,7 +16,9 @@ from dql_ros.cli.main import VERBS, app
 from dql_ros.contract import FaultRules
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+PAGES = sorted(
+    page for kind in ("how-to", "tutorials") for page in (ROOT / "docs" / kind).glob("*.md")
+)
 REFERENCE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NODES = {"policy": "policy_node", "sim_bridge": "sim_bridge_node", "recorder": "recorder_node"}

@@ -40,6 +40,34 @@ def test_lockstep_needs_a_stream_whose_stamps_are_the_simulators() -> None:
         triggering_streams(contract(stamp="receive"))
 
 
+def test_a_person_who_is_awaited_is_part_of_each_instant_in_lockstep() -> None:
+    joy = {"topic": "joy", "type": "sensor_msgs/msg/Joy", "path": "buttons.0"}
+    rules = with_takeover(switch=joy)
+    assert LoopSettings(True, 0).triggering_topics(rules) == {"x"}
+    assert LoopSettings(True, 0, await_person=True).triggering_topics(rules) == {"x", "joy"}
+    assert LoopSettings(False, 0).triggering_topics(rules) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("takeover", "told"),
+    [
+        ({}, "await_person is true, and the contract of 'x' has no takeover with a switch"),
+        (
+            {"switch": {"topic": "take", "type": "std_msgs/msg/Bool"}},
+            "the takeover's switch is a std_msgs/msg/Bool, which has no header",
+        ),
+    ],
+)
+def test_nobody_is_awaited_who_cannot_say_when(takeover: dict[str, Any], told: str) -> None:
+    with pytest.raises(ContractError, match=told):
+        LoopSettings(True, 0, await_person=True).triggering_topics(with_takeover(**takeover))
+
+
+def with_takeover(**takeover: Any) -> Contract:
+    document = contract().model_dump() | {"takeover": {"topics": ["mine"]} | takeover}
+    return Contract.model_validate(document)
+
+
 def test_a_slow_simulators_times_are_longer_on_the_steady_clock() -> None:
     settings = LoopSettings(False, 0, inference_limit_s=0.03, real_time_factor=0.5)
     assert settings.period_ns(contract()) == 40_000_000

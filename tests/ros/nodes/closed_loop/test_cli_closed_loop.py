@@ -15,6 +15,8 @@ import pytest
 from dql_core.evaluation.rollout import evaluate
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.sim import SCARA_ID
+from dql_core.sim.scara_demonstrator import ScaraDemonstrator
+from dql_ros.contract import load_contract
 from tests.cli_process import dql
 from tests.ros.nodes.process_marks import processes_with
 
@@ -115,6 +117,56 @@ def test_a_mistake_is_told_before_anything_starts(
     done = run(scara_bundle, scara, *arguments)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [f"dql: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "nobody drives: name a policy bundle, or give --operator drives"),
+        (
+            ("BUNDLE", "--operator", "drives"),
+            "BUNDLE: with --operator drives no policy does: leave the bundle out, or give "
+            "--operator watches",
+        ),
+        (
+            ("--operator", "drives", "--candidates", "4"),
+            "--candidates is for a policy, and the operator drives: leave it out",
+        ),
+        (
+            ("BUNDLE", "--operator", "watches"),
+            "the contract of 'scara' has no 'takeover', by which an operator who watches takes "
+            "over: give it a takeover with a switch",
+        ),
+    ],
+)
+def test_one_drives_and_one_may_watch(
+    arguments: tuple[str, ...], told: str, scara: Path, tmp_path: Path
+) -> None:
+    done = dql("closed-loop", *arguments, "--contract", scara, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [f"dql: {told}"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_operator_drives_no_other_robot(pendulum: Path, tmp_path: Path) -> None:
+    options = ("--operator", "drives", "--env", "Pendulum-v1", "--out", tmp_path / "out")
+    done = dql("closed-loop", "--contract", pendulum, *options)
+    assert done.returncode == 2
+    told = "'pendulum' is no robot for the scripted operator, who knows the simulated arm and"
+    assert told in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_operator_drives_in_a_policys_place(scara: Path, tmp_path: Path) -> None:
+    options = ("--operator", "drives", "--episodes", 2, "--seed", 1, "--out", tmp_path / "out")
+    done = dql("closed-loop", "--contract", scara, *options)
+    assert done.returncode == 0, done.stderr
+    assert "the scripted operator over topics" in done.stdout
+    operator = ScaraDemonstrator(load_contract(scara).policy_spec())
+    expected = evaluate(operator, SCARA_ID, 2, seed=1).to_json()
+    document = figures_in(tmp_path / "out")
+    assert {key: document[key] for key in expected} == expected
+    assert (document["policy"], document["operator"]) == (None, "drives")
 
 
 def test_faults_reach_the_robot_and_are_told(
