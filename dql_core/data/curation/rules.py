@@ -1,4 +1,4 @@
-"""Which episodes of a dataset are selected: by number, outcome, return, length and intervention."""
+"""Which episodes of a dataset are selected: by number, outcome, return, length, intervention."""
 
 from __future__ import annotations
 
