@@ -30,13 +30,14 @@ def new_folder(name: str) -> Path:
 
 
 def facts_table(title: str, facts: Mapping[str, object]) -> Table:
-    """Show labelled facts, one a line; an empty one is left out."""
+    """Show labelled facts, one a line and a tuple's lines one below the other; no empty one."""
     table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     for label, value in facts.items():
-        if value != "":
-            table.add_row(label, str(value))
+        lines = value if isinstance(value, tuple) else (value,)
+        for place, line in enumerate(line for line in lines if line != ""):
+            table.add_row("" if place else label, str(line))
     return table
 
 

@@ -72,7 +72,7 @@ def keep(
     dataset: DatasetArgument,
     out: OutOption,
 ) -> None:
-    """Copy the episodes that all of the given rules mean, limits included.
+    """Copy the episodes that all of the given rules select, limits included.
 
     Example: dql dataset keep data/arm --outcome success --max-length 400
     --out data/arm-good
@@ -88,7 +88,7 @@ def drop(
     dataset: DatasetArgument,
     out: OutOption,
 ) -> None:
-    """Copy all episodes but those that all of the given rules mean, limits included.
+    """Copy all episodes but those that all of the given rules select, limits included.
 
     Example: dql dataset drop data/arm --episode 3,17-19 --out data/arm-good
     """
@@ -107,7 +107,7 @@ def trim(
     ] = 0,
     end: Annotated[int, typer.Option("--end", min=0, help="Steps to cut off at the end.")] = 0,
 ) -> None:
-    """Cut steps off the episodes that all of the given rules mean, or off all.
+    """Cut steps off the episodes that all of the given rules select, or off all.
 
     The other episodes stay whole. An episode that is cut at its end is
     truncated, not terminated: its value goes on.

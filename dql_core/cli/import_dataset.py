@@ -60,7 +60,8 @@ def import_(
         str | None,
         typer.Option(
             metavar="NAME[,NAME...]",
-            help="lerobot: the features that make an observation, by default observation.state.",
+            help="lerobot, robomimic, zarr: what makes an observation, in this order; by default "
+            "observation.state, all rows of floats in obs, or data/state or data/obs.",
         ),
     ] = None,
 ) -> None:

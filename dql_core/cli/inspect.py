@@ -62,7 +62,7 @@ def _dataset(path: Path) -> Group:
         "episode length": _spread(np.array([len(episode) for episode in episodes])),
         "return": _spread(returns) if has_rewards(dataset.metadata) else "",
         "description": dataset.metadata.get("description", ""),
-        "lineage": "\n".join(
+        "lineage": tuple(
             _made(entry) for entry in earlier_entries(dataset.metadata, LINEAGE_KEY, str(path))
         ),
     }

@@ -139,13 +139,13 @@ def _merge(sources: Sequence[str | Path], out: Path, folder: Path, progress: Pro
 def choose_episodes(
     source: str | Path, rules: Rules, out: Path, *, drop: bool, progress: Progress = _SILENT
 ) -> Made:
-    """Copy the episodes that are meant by rules, or all others.
+    """Copy the episodes that rules select, or all others.
 
     Args:
         source: See `open_stored`.
         rules: At least one is given.
         out: As for `merge_datasets`.
-        drop: Leave those out that are meant, instead of the others.
+        drop: Leave those out that are selected, instead of the others.
         progress: As for `open_stored`.
 
     Raises:
@@ -161,12 +161,12 @@ def choose_episodes(
         )
     with _new_folder(out, [source]) as folder:
         stored = open_stored(source, progress)
-        meant = set(rules.choose(stored.episodes, stored.source))
-        numbers = [each.number for each in stored.episodes if (each.number in meant) != drop]
+        selected = set(rules.choose(stored.episodes, stored.source))
+        numbers = [each.number for each in stored.episodes if (each.number in selected) != drop]
         if not numbers:
             raise DatasetError(
                 f"{stored.source}: {'every' if drop else 'no'} episode of "
-                f"{len(stored.episodes):,} is meant by {rules_text(rules)}, so that nothing "
+                f"{len(stored.episodes):,} is selected by {rules_text(rules)}, so that nothing "
                 f"would be left; change the rules"
             )
         parts = [(stored, stored.picks(numbers))]
@@ -205,15 +205,15 @@ def trim_episodes(
         raise ConfigError("trim needs --begin or --end, a number of steps to cut off")
     with _new_folder(out, [source]) as folder:
         stored = open_stored(source, progress)
-        meant = rules.choose(stored.episodes, stored.source)
-        picks = _cut(stored, set(meant), begin, end)
+        selected = rules.choose(stored.episodes, stored.source)
+        picks = _cut(stored, set(selected), begin, end)
         arguments = {**rules.given(), "begin": begin, "end": end}
         _write(folder, "trim", arguments, [(stored, picks)], stored.metadata.document)
     notes = [
-        f"cut: {counted(len(meant), 'episode')} of {len(picks):,}",
+        f"cut: {counted(len(selected), 'episode')} of {len(picks):,}",
         *_unknown(stored.episodes, rules),
     ]
-    ended = [number for number in meant if stored.episodes[number].terminated]
+    ended = [number for number in selected if stored.episodes[number].terminated]
     if end and ended:
         notes.append(
             f"{counted(len(ended), 'episode')} terminated before and now count as truncated"
@@ -221,9 +221,9 @@ def trim_episodes(
     return _made(out, [(stored, picks)], notes)
 
 
-def _cut(stored: StoredDataset, meant: set[int], begin: int, end: int) -> list[Pick]:
-    """Return all episodes, those that are meant without their first and last steps."""
-    short = [number for number in meant if stored.episodes[number].length <= begin + end]
+def _cut(stored: StoredDataset, selected: set[int], begin: int, end: int) -> list[Pick]:
+    """Return all episodes, those that are selected without their first and last steps."""
+    short = [number for number in selected if stored.episodes[number].length <= begin + end]
     if short:
         raise DatasetError(
             f"{stored.source}: nothing would be left of {counted(len(short), 'episode')} of "
@@ -231,7 +231,7 @@ def _cut(stored: StoredDataset, meant: set[int], begin: int, end: int) -> list[P
             f"dql dataset drop {stored.source} --max-length {begin + end} --out DIR"
         )
     return [
-        Pick(each.number, each.length, *((begin, end) if each.number in meant else (0, 0)))
+        Pick(each.number, each.length, *((begin, end) if each.number in selected else (0, 0)))
         for each in stored.episodes
     ]
 
@@ -318,18 +318,20 @@ def _counts(shares: Sequence[float], total: int, where: str) -> list[int]:
 
 
 def _unknown(episodes: Sequence[EpisodeFacts], rules: Rules) -> list[str]:
-    """Say of how many episodes a rule could not know whether they are meant."""
+    """Say of how many episodes a rule could not know whether they are selected."""
     notes = []
     unlabelled = sum(each.success is None for each in episodes)
     if rules.outcome in ("success", "failure") and unlabelled:
-        notes.append(f"{counted(unlabelled, 'episode')} without a labelled outcome: not meant")
+        notes.append(f"{counted(unlabelled, 'episode')} without a labelled outcome: not selected")
     unsaid = sum(each.intervention is None for each in episodes)
     given = rules.given()
     if {"min_intervention", "max_intervention"} & given.keys() and unsaid:
-        notes.append(f"{counted(unsaid, 'episode')} without the info 'intervention': not meant")
+        notes.append(f"{counted(unsaid, 'episode')} without the info 'intervention': not selected")
     unclear = sum(bool(np.isnan(each.earned)) for each in episodes)
     if {"min_return", "max_return"} & given.keys() and unclear:
-        notes.append(f"{counted(unclear, 'episode')} with a return that is no number: not meant")
+        notes.append(
+            f"{counted(unclear, 'episode')} with a return that is no number: not selected"
+        )
     return notes
 
 

@@ -1,4 +1,4 @@
-"""Which episodes of a dataset are meant: by number, outcome, return, length and intervention."""
+"""Which episodes of a dataset are selected: by number, outcome, return, length, intervention."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _share(values: NDArray[Any] | None, length: int) -> float | None:
 
 @dataclass(frozen=True)
 class Rules:
-    """What an episode must be to be meant; all that are given must hold, limits included.
+    """What an episode must be to be selected; all that are given must hold, limits included.
 
     Attributes:
         episodes: Numbers and ranges, as ``0-4,7``.
@@ -101,7 +101,7 @@ class Rules:
         max_intervention: Likewise.
 
     Raises:
-        ConfigError: If nothing can be meant by them.
+        ConfigError: If nothing can be selected by them.
     """
 
     episodes: str | None = None
@@ -134,7 +134,7 @@ class Rules:
         return None if self.episodes is None else parse_numbers(self.episodes)
 
     def choose(self, episodes: Sequence[EpisodeFacts], where: str) -> list[int]:
-        """Return the numbers of the episodes that are meant, in their order.
+        """Return the numbers of the episodes that are selected, in their order.
 
         Args:
             episodes: All of a dataset.

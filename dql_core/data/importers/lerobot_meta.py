@@ -85,6 +85,10 @@ def read_meta(folder: Path, budget: MemoryBudget) -> Meta:
         DatasetError: If one is missing, empty, damaged, or a pointer of Git LFS; or the dataset
             is of another version.
     """
+    if folder.is_file():
+        raise DatasetError(
+            f"{folder}: a file; name the folder that holds {INFO_FILE}, or is --format wrong?"
+        )
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; name the one that holds {INFO_FILE}")
     info_path = file_within(folder, INFO_FILE, DatasetError)

@@ -66,10 +66,10 @@ def test_labels_choose_where_there_are_some(place: Path) -> None:
         file["episode_2/infos/intervention"] = [True, False, False, False, False, True]
     done = dql("dataset", "keep", "one", "--outcome", "success", "--out", "good", cwd=place)
     assert lengths(place / "good") == [8]
-    assert "note: 2 episodes without a labelled outcome: not meant" in done.stdout
+    assert "note: 2 episodes without a labelled outcome: not selected" in done.stdout
     done = dql("dataset", "drop", "one", "--min-intervention", "0.3", "--out", "own", cwd=place)
     assert lengths(place / "own") == [5, 8, 7]
-    assert "note: 3 episodes without the info 'intervention': not meant" in done.stdout
+    assert "note: 3 episodes without the info 'intervention': not selected" in done.stdout
 
 
 def test_score_prints_the_ranking_and_leaves_page_and_json(place: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from dql_core.cli.inspect import describe
+from dql_core.cli.terminal import Terminal
 from dql_core.data.curation.operations import choose_episodes, merge_datasets
 from dql_core.data.curation.rules import Rules
 from dql_core.data.dataset import write_dataset
@@ -56,6 +57,19 @@ def test_a_curated_dataset_says_what_it_was_made_of(tiny_dataset: Path, tmp_path
     drawn = tiny_episode(np.random.default_rng(0), 5, terminated=False)
     write_dataset(tmp_path / "foreign", [drawn], TINY_SPEC, extra_metadata=foreign)
     assert "lineage {'operation': 3} 'by hand'" in shown(tmp_path / "foreign")
+
+
+def test_each_step_of_the_lineage_has_a_line(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choose_episodes(tiny_dataset, Rules(min_length=6), tmp_path / "long", drop=False)
+    choose_episodes(tmp_path / "long", Rules(episodes="0"), tmp_path / "one", drop=False)
+    # A string is one line to the terminal: a line end in it would be shown as \n.
+    Terminal().print(describe(tmp_path / "one"))
+    steps = [line for line in capsys.readouterr().out.splitlines() if "keep of " in line]
+    assert len(steps) == 2
+    assert f"keep of {tiny_dataset}" in steps[0]
+    assert f"keep of {tmp_path}/long (0), episodes=0" in steps[1]
 
 
 SILENT, REWARDED = "robot: tiny\n", "robot: tiny\nreward: {topic: /reward}\n"

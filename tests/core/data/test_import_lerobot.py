@@ -422,6 +422,9 @@ def test_damaged_bytes_are_told_in_one_line(tmp_path: Path, version: str) -> Non
 def test_no_folder_and_no_dataset_are_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nothing: no such folder; name the one that"):
         imported(tmp_path / "nothing")
+    (tmp_path / "file.zip").write_bytes(b"PK")
+    with pytest.raises(DatasetError, match="a file; name the folder that holds meta/"):
+        imported(tmp_path / "file.zip")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DatasetError, match="pipe: no such folder"):
         imported(tmp_path / "pipe")
