@@ -61,7 +61,7 @@ def write_judgement(folder: Path, document: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _bar(console: Terminal) -> Iterator[Report]:
-    """Show how far the judgement is; each stage has a bar of its own."""
+    """Show how far the judgement is: a bar for each stage, or its name where nobody watches."""
     columns = (TaskText(), BarColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
@@ -71,6 +71,8 @@ def _bar(console: Terminal) -> Iterator[Report]:
         def report(stage: str, share: float) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=1.0)
+                if not console.is_terminal:
+                    console.print(stage)
             bars.update(tasks[stage], completed=share)
 
         yield report

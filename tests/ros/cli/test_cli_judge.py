@@ -73,11 +73,15 @@ def test_without_held_out_episodes_a_dataset_is_asked_for(tmp_path: Path) -> Non
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unmet_requirement_ends_with_1(tmp_path: Path, driven: Path, quick: None) -> None:
+def test_an_unmet_requirement_ends_with_1(
+    tmp_path: Path, driven: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = untrained_bundle(tmp_path, ARM).parent / "run"
     with pytest.raises(typer.Exit) as ended:
         verb.judge(tmp_path / "out", [run], dataset=[str(driven)], require="better")
     assert ended.value.exit_code == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("asking policies\nfitting values\ncomparing actions\n")
     assert json.loads((tmp_path / "out/judge.json").read_text())["format_version"] == 1
     page = (tmp_path / "out/judge.html").read_text()
     assert_loads_nothing(page, Page(page))
