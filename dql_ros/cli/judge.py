@@ -114,7 +114,8 @@ def judge(
 
     Writes DIR/judge.json and the page DIR/judge.html. Without simulator and
     robot this is an estimate: it does not see what happens where nobody has
-    been. It is young: no benchmark says yet how often it is right.
+    been. How often it is right is measured on one simulated robot only so
+    far: benchmarks/results/judge.md.
 
     Example: dql judge runs/arm --out runs/arm/judge
     """
