@@ -252,8 +252,10 @@ class ControlLoop:
                 self._ticker.stop()
         finally:
             if was_active:
-                self._send_safe_command()
-                self._outputs.flush()
+                try:
+                    self._send_safe_command()
+                finally:
+                    self._outputs.flush()
 
     def close(self) -> None:
         """Close the topics."""

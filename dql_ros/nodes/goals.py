@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.task import Future
 
+from dql_core.errors import MAX_LINE, visible
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs.installed import action_class, goal_part
 from dql_ros.contract import ActionStream, Goals
@@ -297,7 +298,7 @@ class GoalOutput:
 
     def _judge(self, goal: _Goal, found: Any) -> None:
         """Say how the newest goal ended, if not well."""
-        why = getattr(found.result, "error_string", "")
+        why = visible(str(getattr(found.result, "error_string", "")))[:MAX_LINE]
         if found.status == _ABORTED:
             self._count("aborted", f"aborted its last goal{why and f' ({why})'}: {_SEE_LOG}")
         elif found.status == _CANCELED and not goal.is_unwanted:

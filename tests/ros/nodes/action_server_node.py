@@ -28,7 +28,7 @@ from dql_ros.codecs.installed import action_class
 from dql_ros.nodes.base import run
 from dql_ros.nodes.topics import reliable
 
-TROUBLE = "joint 'a' is stuck"
+TROUBLE = "joint 'a' is\nstuck\x1b[2J"
 
 
 class Controller(Node):

@@ -21,6 +21,7 @@ from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from dql_core.data.dataset import load_dataset
+from dql_core.errors import visible
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.topics import reliable
@@ -391,7 +392,9 @@ def test_a_goal_that_fails_is_told_of_with_its_reason(hand: Hand) -> None:
     hand.begin(ARM)
     hand.behave("failing")
     hand.shows = 0.5
-    words = f"'arm/follow' ({FOLLOW}) aborted its last goal ({TROUBLE}): see its server's log"
+    words = (
+        f"'arm/follow' ({FOLLOW}) aborted its last goal ({visible(TROUBLE)}): see its server's log"
+    )
     hand.until(lambda: hand.told.said(words), "the diagnostics to say so")
     hand.until(lambda: hand.logged(words), "the log to say so")
     hand.go_on(0.5)
