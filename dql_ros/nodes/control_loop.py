@@ -233,6 +233,8 @@ class ControlLoop:
         for goal in self.goals:
             goal.begin()
         self._trigger.clear()
+        if self.settings.lockstep and self.person is not None:
+            self.person.clear()  # by whose clock what was heard may lie ahead of a new simulation
         self._last_now_ns = 0
         self.active = True
         if not self.settings.lockstep:
