@@ -14,7 +14,7 @@ from typing import Any
 from rosbags.typesys import Stores, get_typestore
 
 from dql_core.documents import parse_json
-from dql_core.errors import BagError
+from dql_core.errors import BagError, visible
 from dql_ros.bag.metadata import TopicMetadata, describe
 from dql_ros.bag.sim_time import SimTimeOrder, StampedMessage
 from dql_ros.bag.writer import BagWriter
@@ -244,7 +244,7 @@ class Recorder:
             BagError: If nothing is being recorded.
         """
         if not self.is_recording:
-            raise BagError(f"'{text}' labels nothing: nothing is being recorded")
+            raise BagError(f"'{visible(text[:80])}' labels nothing: nothing is being recorded")
         message = self._typestore.types[MARKER_TYPE](data=text)
         data = bytes(self._typestore.serialize_cdr(message, MARKER_TYPE))
         self._pending_labels.append(text)

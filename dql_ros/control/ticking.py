@@ -101,7 +101,8 @@ class Answer(Enum):
 class LockstepTrigger:
     """Turns arriving observations into ticks.
 
-    A tick is due when every stream has reached a stamp that was not answered yet. A simulator that
+    A tick is due when every stream has reached a stamp that was not answered yet. Where a
+    simulator began anew, every stream must have gone back: one alone is late. A simulator that
     missed the answer sends the same stamps again; then the last command is sent again, so that it
     is never computed twice.
 
@@ -132,9 +133,11 @@ class LockstepTrigger:
         stamps = [stamp for stamp in self._newest_ns.values() if stamp is not None]
         if len(stamps) < len(self._newest_ns):
             return Answer.NOTHING, stamp_ns
-        reached_ns = min(stamps)
-        if reached_ns != self._answered_stamp_ns:
+        reached_ns, answered_ns = min(stamps), self._answered_stamp_ns
+        if answered_ns is None or reached_ns > answered_ns or max(stamps) < answered_ns:
             return Answer.ACT, reached_ns
+        if reached_ns < answered_ns:
+            return Answer.NOTHING, reached_ns
         asked_again = steady_ns - self._answered_at_ns >= self._repeat_after_ns
         # While the streams of a new instant come in, the slowest still shows the answered one.
         in_step = reached_ns == max(stamps)

@@ -21,7 +21,7 @@ from dql_core.errors import counted
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract, Event, FlagStream, resolve_topic
 from dql_ros.contract.outcomes import DISCARD, LABEL_TYPE, LABELS, SUCCESS, Label, Outcomes
-from dql_ros.convert.columns import Times, different
+from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import (
     LACKS,
     Cause,
@@ -152,10 +152,16 @@ class Labels:
         ticks_ns: Times,
         opening_after: Callable[[int], int],
     ) -> None:
-        """Let no tick be open that follows a label, until another opening; shape (m,) each."""
-        for time_ns in different(self.times_ns).tolist():
-            if time_ns <= ticks_ns[-1]:
-                is_open &= (ticks_ns < time_ns) | (ticks_ns >= opening_after(time_ns))
+        """Let no tick be open that follows a label, until another opening; shape (m,) each.
+
+        Of each tick the label before it says that, since no label waits for an earlier opening
+        than one before it; a recording may have far more labels than ticks.
+        """
+        after = np.searchsorted(self.times_ns, ticks_ns, side="right")
+        follows = after > 0
+        last_ns, which = np.unique(self.times_ns[after[follows] - 1], return_inverse=True)
+        openings_ns = np.array([opening_after(each) for each in last_ns.tolist()], np.int64)
+        is_open[follows] &= ticks_ns[follows] >= openings_ns[which]
 
 
 @dataclass

@@ -233,6 +233,8 @@ class ControlLoop:
         for goal in self.goals:
             goal.begin()
         self._trigger.clear()
+        if self.settings.lockstep and self.person is not None:
+            self.person.clear()  # by whose clock what was heard may lie ahead of a new simulation
         self._last_now_ns = 0
         self.active = True
         if not self.settings.lockstep:
@@ -252,8 +254,10 @@ class ControlLoop:
                 self._ticker.stop()
         finally:
             if was_active:
-                self._send_safe_command()
-                self._outputs.flush()
+                try:
+                    self._send_safe_command()
+                finally:
+                    self._outputs.flush()
 
     def close(self) -> None:
         """Close the topics."""

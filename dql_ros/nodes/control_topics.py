@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -230,21 +232,25 @@ class CommandOutputs:
             is_void: Asked then, too.
             is_persons: Whether it is a person's command.
             is_safe: Whether it is the safe command, which replaces goals that are under way.
+
+        Raises:
+            Exception: What a topic or an action raised; the command went out on all others.
         """
         with self._lock:
             if is_void():
                 return False
             stamp = stamp_ns()
-            if self._flag is not None and self._flag_first:
-                self._flag.publish(is_persons)
-            for output in self._outputs:
-                output.publish(values, stamp)
-            if self._flag is not None and not self._flag_first:
-                self._flag.publish(is_persons)
-            for goal in self.goals:
-                goal.offer(values, is_safe=is_safe)
+            # First of all, since a part may go out although another one raises.
             self.last, self.last_stamp_ns, self.is_persons = values, stamp, is_persons
             self.sent += 1
+            steps: list[Callable[[], object]] = [
+                partial(output.publish, values, stamp) for output in self._outputs
+            ]
+            if self._flag is not None:
+                place = 0 if self._flag_first else len(steps)
+                steps.insert(place, partial(self._flag.publish, is_persons))
+            steps += [partial(goal.offer, values, is_safe=is_safe) for goal in self.goals]
+            _do_all(steps)
         return True
 
     def are_heard_by(self, robots: int, recorders: int) -> bool:
@@ -267,6 +273,13 @@ class CommandOutputs:
         publishers = [output.publisher for output in self._outputs]
         for publisher in publishers + ([] if self._flag is None else [self._flag.publisher]):
             self._node.destroy_lifecycle_publisher(publisher)
+
+
+def _do_all(steps: Sequence[Callable[[], object]]) -> None:
+    """Take all steps, in their order; one that raises keeps none from being taken."""
+    with ExitStack() as left:
+        for step in reversed(steps):
+            left.callback(step)
 
 
 class CommanderInputs:

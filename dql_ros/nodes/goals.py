@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.task import Future
 
+from dql_core.errors import MAX_LINE, visible
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs.installed import action_class, goal_part
 from dql_ros.contract import ActionStream, Goals
@@ -43,6 +44,9 @@ _POLL_PERIOD_S = 0.005
 _CANCEL_NS = SECOND_NS // 2
 # Goals that were replaced and whose end was not heard: as many are canceled by a stop.
 _MOST_UNDER_WAY = 32
+# Requests to cancel that may be unanswered: a server's queue has room for ten, and what comes
+# when it is full is lost (rmw_qos_profile_services_default).
+_MOST_CANCELS = 8
 _SUCCEEDED, _CANCELED, _ABORTED = (
     GoalStatus.STATUS_SUCCEEDED,
     GoalStatus.STATUS_CANCELED,
@@ -62,7 +66,8 @@ class _Goal:
         is_safe: Whether it is the safe command, which ends all others.
         answer: Of the server: whether it accepts the goal.
         outcome: How the goal ended; asked for once it is accepted.
-        cancel: Answer to the request to cancel it; ``None`` as long as it is wanted.
+        is_unwanted: Whether it is to be canceled.
+        cancel: Answer to the request to cancel it; ``None`` before it is sent.
         cancel_ns: When that was asked for, on the steady clock.
         goes_on: Whether it did not end all the same.
         is_lost: Whether no answer came in time; it may still come.
@@ -75,6 +80,7 @@ class _Goal:
     is_safe: bool
     answer: Future
     outcome: Future | None = None
+    is_unwanted: bool = False
     cancel: Future | None = None
     cancel_ns: int = 0
     goes_on: bool = False
@@ -172,7 +178,9 @@ class GoalOutput:
             newest = self._newest
             if is_safe and not (newest is not None and newest.is_safe):
                 for goal in self._under_way:
-                    self._call_off(goal, now_ns)
+                    _give_up(self._cancels, goal.cancel)
+                    goal.is_unwanted, goal.cancel = True, None
+                self._call_off_some(now_ns)
                 self._send(values, now_ns, is_safe)
                 if absence := self.missing():
                     self._complain(absence)
@@ -209,7 +217,7 @@ class GoalOutput:
             self.offer(safe_command, is_safe=True)
             newest = self._newest
             is_there = newest is not None and newest.is_safe and newest.is_accepted
-            return is_there and not any(goal.cancel for goal in self._under_way)
+            return is_there and not any(goal.is_unwanted for goal in self._under_way)
 
     def complain_of_end(self, waited_s: float) -> None:
         """Log that the server has not taken in the end of the work."""
@@ -255,6 +263,7 @@ class GoalOutput:
         for goal in open_goals[:-_MOST_UNDER_WAY]:
             self._forget(goal)
         self._under_way = open_goals[-_MOST_UNDER_WAY:]
+        self._call_off_some(now_ns)
 
     def _follow(self, goal: _Goal, now_ns: int) -> None:
         """See what has become of a goal that was not over."""
@@ -289,10 +298,10 @@ class GoalOutput:
 
     def _judge(self, goal: _Goal, found: Any) -> None:
         """Say how the newest goal ended, if not well."""
-        why = getattr(found.result, "error_string", "")
+        why = visible(str(getattr(found.result, "error_string", "")))[:MAX_LINE]
         if found.status == _ABORTED:
             self._count("aborted", f"aborted its last goal{why and f' ({why})'}: {_SEE_LOG}")
-        elif found.status == _CANCELED and goal.cancel is None:
+        elif found.status == _CANCELED and not goal.is_unwanted:
             self._count(
                 "canceled by others",
                 "canceled its last goal, which this node did not ask for: stop whoever else "
@@ -300,6 +309,15 @@ class GoalOutput:
             )
         elif found.status not in {_SUCCEEDED, _CANCELED}:  # a server that knows no such goal
             self._newest = None
+
+    def _call_off_some(self, now_ns: int) -> None:
+        """Ask the server to cancel what is not wanted, the newest first, as far as it has room."""
+        unasked = [goal for goal in self._under_way if goal.is_unwanted and goal.cancel is None]
+        if unasked:
+            asked = [goal for goal in self._under_way if goal.cancel and not goal.cancel.done()]
+            busy = sum(not (goal.goes_on or goal.is_lost) for goal in asked)
+            for goal in unasked[::-1][: max(0, _MOST_CANCELS - busy)]:
+                self._call_off(goal, now_ns)
 
     def _call_off(self, goal: _Goal, now_ns: int) -> None:
         """Ask the server to cancel a goal."""

@@ -13,6 +13,7 @@ from typing import Any
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rosbags.typesys import Stores, get_typestore
@@ -64,6 +65,7 @@ _LOG_PERIOD_S = 1.0
 _SILENCE_S = 0.2
 _END_S = 1.0
 _CLOCK_TOPIC = "/clock"
+RMWError = rclpy_implementation.RMWError
 _TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 _EXPLAINED = "see 'Diagnostics of recorder_node' in docs/reference/nodes.md"
 STOPPED, RECORDING, FAILED = "stopped", "recording", "failed"
@@ -254,8 +256,9 @@ class RecorderNode(Node):
 
     def _receive(self, topic: str, data: bytes, info: Mapping[str, Any]) -> None:
         source_ns = info["source_timestamp"]
-        if topic == _CLOCK_TOPIC and self._order is not None:
-            clock = deserialize_message(data, ClockMessage).clock
+        is_clock = topic == _CLOCK_TOPIC and self._order is not None
+        if is_clock and (message := self._read(topic, data, ClockMessage)) is not None:
+            clock = message.clock
             self._recorder.receive_clock(clock.sec * SECOND_NS + clock.nanosec, source_ns)
         self._recorder.receive(topic, data, info["received_timestamp"], source_ns)
         if self._outcomes is not None and topic in self._outcome_topics:
@@ -263,7 +266,9 @@ class RecorderNode(Node):
 
     def _hear_outcome(self, outcomes: HeardOutcomes, topic: str, data: bytes) -> None:
         """Say what a person's label does; a conversion reads it from the message itself."""
-        message = deserialize_message(data, message_class(outcomes.types[topic]))
+        message = self._read(topic, data, message_class(outcomes.types[topic]))
+        if message is None:
+            return
         try:
             labels = outcomes.receive(topic, message)
         except ContractError as error:
@@ -279,6 +284,17 @@ class RecorderNode(Node):
                 self.get_logger().warning(
                     f"'{label}' by {topic} labels nothing: nothing is being recorded"
                 )
+
+    def _read(self, topic: str, data: bytes, kind: type[Any]) -> Any:
+        """Return a message; ``None`` if its bytes are none of its type, which are recorded too."""
+        try:
+            return deserialize_message(data, kind)
+        except RMWError as error:
+            self.get_logger().warning(
+                f"{topic}: a message cannot be read: {error}; see who publishes it",
+                throttle_duration_sec=_LOG_PERIOD_S,
+            )
+            return None
 
     def _write(self) -> None:
         now_ns = time.time_ns()  # Before taking: what is sent later is not waited for.

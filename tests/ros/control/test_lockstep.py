@@ -67,6 +67,28 @@ def test_a_simulator_that_began_anew_is_answered() -> None:
     assert answers(trigger, [("state", 10 * PERIOD_NS), ("state", 0)]) == [10 * PERIOD_NS, 0]
 
 
+@given(st.lists(st.permutations(["a", "b", "c"]), min_size=2, max_size=2), st.integers(1, 9))
+def test_a_simulator_that_began_anew_is_answered_once_all_streams_did(
+    orders: list[list[str]], back: int
+) -> None:
+    before, after = (
+        [(name, stamp) for name in order]
+        for order, stamp in zip(orders, (9, 9 - back), strict=True)
+    )
+    trigger = LockstepTrigger(["a", "b", "c"])
+    assert answers(trigger, before) == [9]
+    assert answers(trigger, after[:2]) == []
+    assert answers(trigger, after[2:]) == [9 - back]
+
+
+def test_a_message_that_is_late_does_not_set_the_clock_back() -> None:
+    """Such as the latched one of a person's switch, which is subscribed to twice."""
+    trigger = LockstepTrigger(["state", "switch"])
+    assert answers(trigger, [("state", 5), ("switch", 5), ("switch", 2)]) == [5]
+    assert answers(trigger, [("state", 6), ("switch", 3)]) == []
+    assert answers(trigger, [("switch", 6)]) == [6]
+
+
 def test_after_clear_the_same_instant_is_answered_again() -> None:
     trigger = LockstepTrigger(["state"])
     assert answers(trigger, [("state", 0)]) == [0]

@@ -17,6 +17,7 @@ from dql_core.rewards.call import RewardFunction
 from dql_ros.cli.main import main
 from dql_ros.contract import Contract
 from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Source, convert
+from dql_ros.convert.outcomes import Labels
 from dql_ros.tools.contract_check import check_bag
 
 FLOAT, BOOL, TEXT = "std_msgs/msg/Float64", "std_msgs/msg/Bool", "std_msgs/msg/String"
@@ -410,3 +411,22 @@ def test_the_report_is_json_of_plain_values(lever: Lever, tmp_path: Path) -> Non
     stored = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [row["outcome"] for row in stored["episodes"]] == ["failure"]
     assert stored["bags"][0]["labels"] == report["bags"][0]["labels"]
+
+
+def test_far_more_labels_than_ticks_close_the_same_ticks() -> None:
+    """A flag on a number that trembles labels at every message."""
+    labels = Labels()
+    asked: list[int] = []
+    for times_ns in np.array_split(np.arange(1_000_000, dtype=np.int64) * 1000, 10):
+        labels.extend("words", times_ns, np.ones(len(times_ns)))
+
+    def opening_after(time_ns: int) -> int:
+        asked.append(time_ns)
+        return (time_ns // 100_000_000 + 1) * 100_000_000
+
+    ticks_ns = np.arange(-20_000_000, 1_200_000_000, 50_000_500, dtype=np.int64)
+    is_open = np.ones(len(ticks_ns), bool)
+    labels.close(is_open, ticks_ns, opening_after)
+    last_opening_ns = 1_000_000_000
+    assert is_open.tolist() == [not 0 <= tick < last_opening_ns for tick in ticks_ns.tolist()]
+    assert len(asked) <= len(ticks_ns), "a label that no tick follows next is not looked at"

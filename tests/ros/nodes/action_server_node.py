@@ -7,6 +7,7 @@ to which goal, and that goal's numbers. ``~/mood`` says how it is to behave from
 - ``refusing``: it accepts no goal;
 - ``busy``: it accepts no goal while it works on one;
 - ``failing``: it aborts every goal;
+- ``parallel``: it works on all goals at once;
 - ``stubborn``: it neither cancels a goal nor lets it make way for another one.
 """
 
@@ -27,7 +28,7 @@ from dql_ros.codecs.installed import action_class
 from dql_ros.nodes.base import run
 from dql_ros.nodes.topics import reliable
 
-TROUBLE = "joint 'a' is stuck"
+TROUBLE = "joint 'a' is\nstuck\x1b[2J"
 
 
 class Controller(Node):
@@ -48,6 +49,7 @@ class Controller(Node):
         self._events = self.create_publisher(String, "~/events", reliable(1000, latched=True))
         self.create_subscription(String, "~/mood", self._set_mood, reliable(10))
         self._active: ServerGoalHandle | None = None
+        self._others: list[ServerGoalHandle] = []  # what it works on besides
         self._ends: dict[str, Future] = {}
         self._server = ActionServer(
             self,
@@ -84,7 +86,9 @@ class Controller(Node):
         self._ends[name(handle)] = Future(executor=self.executor)
         before, self._active = self._active, handle
         self._until_s = time.monotonic() + self._takes_s
-        if before is not None and self._mood != "stubborn":
+        if self._mood == "parallel":
+            self._others.append(handle)
+        elif before is not None and self._mood != "stubborn":
             self._end(before, "replaced")
         handle.execute()
         if self._mood == "failing":
@@ -99,6 +103,9 @@ class Controller(Node):
 
     def _look(self) -> None:
         """End the goal that is worked on, if it is time for that."""
+        for other in self._others:
+            if other.is_active and other.is_cancel_requested:
+                self._end(other, "canceled")
         handle = self._active
         if handle is None:
             return

@@ -21,6 +21,7 @@ from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from dql_core.data.dataset import load_dataset
+from dql_core.errors import visible
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.topics import reliable
@@ -308,6 +309,25 @@ def test_a_stop_cancels_and_the_safe_command_is_the_last_goal(hand: Hand) -> Non
     assert len(hand.all("cancel")) == 1, "the safe goal gives way as any"
 
 
+def test_a_stop_cancels_all_of_many_goals_that_are_under_way_at_once(hand: Hand) -> None:
+    hand.begin(min_period_s=0.05, min_change=None)
+    hand.behave("parallel")
+    begun = len(hand.sent)
+    hand.until(lambda: len(hand.sent) >= begun + 30, "many goals")
+    assert trigger(hand.robot, "pause")[0]
+    hand.until(lambda: hand.last == pytest.approx(SAFE), "the safe goal")
+    goals = [event["goal"] for event in hand.all("goal")[begun:] if event["values"][0] == 1.0]
+    newest = set(goals[-31:])  # one that was begun before may be under way, too
+
+    def canceled() -> set[str]:
+        return {event["goal"] for event in hand.all("canceled")}
+
+    hand.until(lambda: newest <= canceled(), "all of them to be canceled")
+    hand.until(lambda: hand.told.state == "paused", "word of it")
+    assert hand.told.count("goals not canceled of hand/gripper") == 0
+    assert hand.all("canceled")[-1]["at_s"] - hand.all("cancel")[0]["at_s"] < 2.0
+
+
 def test_a_pause_and_a_lost_stream_lead_to_the_safe_goal(hand: Hand) -> None:
     hand.begin()
     assert trigger(hand.robot, "pause")[0]
@@ -372,7 +392,9 @@ def test_a_goal_that_fails_is_told_of_with_its_reason(hand: Hand) -> None:
     hand.begin(ARM)
     hand.behave("failing")
     hand.shows = 0.5
-    words = f"'arm/follow' ({FOLLOW}) aborted its last goal ({TROUBLE}): see its server's log"
+    words = (
+        f"'arm/follow' ({FOLLOW}) aborted its last goal ({visible(TROUBLE)}): see its server's log"
+    )
     hand.until(lambda: hand.told.said(words), "the diagnostics to say so")
     hand.until(lambda: hand.logged(words), "the log to say so")
     hand.go_on(0.5)

@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from geometry_msgs.msg import Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.msg import Log
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from dql_ros.nodes.topics import reliable, time_message
+from dql_ros.contract import Contract
+from dql_ros.control.settings import LoopSettings
+from dql_ros.nodes.control_topics import CommandOutputs
+from dql_ros.nodes.topics import QosConflicts, reliable, time_message
 from dql_ros.processes import NodeProcess, environment_of
 from tests.ros.nodes import scripted_policy_node as scripted
 from tests.ros.nodes.arm import NODE
@@ -165,3 +171,29 @@ def test_what_a_command_leaves_out_is_told(robot: Robot, tmp_path: Path) -> None
     assert robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
     words = "odd: each command has nothing in 'ns', 'id', 'type', 'action', "
     robot.probe.until(lambda: any(words in each for each in told), "the warning")
+
+
+def test_what_one_topic_raises_keeps_the_safe_command_from_no_other(robot: Robot) -> None:
+    field = {"path": "data", "indices": [0], "low": -9, "high": 9}
+    streams = [
+        {"topic": topic, "type": "std_msgs/msg/Float64MultiArray", "fields": [field | names]}
+        for topic, names in (("broken", {"names": ["one"]}), ("whole", {"names": ["two"]}))
+    ]
+    document = yaml.safe_load(CONTRACT) | {"action": streams, "on_fault": {"command": [1, 2]}}
+    contract = Contract.model_validate(document)
+    node = LifecycleNode(
+        "sender", context=robot.probe.node.context, enable_communication_interface=False
+    )
+    settings = LoopSettings(lockstep=False, seed=0)
+    outputs = CommandOutputs(node, contract.action, QosConflicts("sender"), settings)
+    node.trigger_configure()
+    node.trigger_activate()
+    heard = robot.probe.collect(Float64MultiArray, "whole")
+    robot.probe.until(lambda: node.count_subscribers("whole"), "the topic to be heard")
+    (broken,) = (each for each in node.publishers if each.topic_name == "/broken")
+    node.destroy_publisher(broken)
+    with pytest.raises(rclpy_implementation.InvalidHandle):
+        outputs.send(np.array([1, 2], np.float32), lambda: STAMP_NS, is_safe=True)
+    robot.probe.until(lambda: [list(each.data) for each in heard] == [[2.0]], "the command")
+    assert (outputs.sent, outputs.last_stamp_ns) == (1, STAMP_NS), "others are overtaken by it"
+    node.destroy_node()

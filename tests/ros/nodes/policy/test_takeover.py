@@ -394,6 +394,38 @@ def test_in_lockstep_the_next_command_is_the_persons(robot: Robot, write: Write)
     assert arm.answered(next(stamps)) == SAFE
 
 
+def test_in_lockstep_no_command_outlives_a_simulation_that_is_over(
+    robot: Robot, write: Write
+) -> None:
+    start(robot, write(switch=SWITCH), mode="lockstep")
+    arm, told = Arm(robot), Told(robot)
+    arm.aim(0)
+    person = robot.probe.node.create_publisher(Float64MultiArray, TOPIC, reliable(1))
+    switch = robot.probe.node.create_publisher(Bool, "take", reliable(1))
+    listeners = (person.get_subscription_count, switch.get_subscription_count)
+    robot.probe.until(lambda: all(count() for count in listeners), "a listener")
+    assert arm.answered(10_000_000_000) == ACTION
+    person.publish(Float64MultiArray(data=PERSONS))
+    robot.probe.until(lambda: told.count("heard commands of teleop/commands") == 1, "to be heard")
+    switch.publish(Bool(data=True))
+    robot.probe.until(lambda: told.values.get("person's switch") == "on", "the switch")
+    assert arm.answered(10_100_000_000) == PERSONS
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+        assert robot.probe.change_state(NODE, transition)
+    arm.aim(0)
+    robot.probe.until(lambda: arm.last == SAFE, "the end of the simulation before")
+    seen, end_s = len(arm.commands), time.monotonic() + 1.0
+
+    def has_waited() -> bool:
+        arm.show(100_000_000)
+        return time.monotonic() > end_s
+
+    robot.probe.until(has_waited, "some time")
+    assert not arm.commands[seen:], "the person has the switch and has said nothing yet"
+    switch.publish(Bool(data=False))
+    assert arm.answered(200_000_000) == ACTION
+
+
 def test_a_recording_says_of_each_action_whose_it_is(
     robot: Robot, write: Write, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from sensor_msgs.msg import Joy
 from std_msgs.msg import Bool, String
 from std_srvs.srv import SetBool, Trigger
 
+from dql_core.errors import BagError
 from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.nodes.topics import reliable
@@ -149,6 +150,28 @@ def test_services_buttons_and_words_label_episodes(person: Person, tmp_path: Pat
     assert answer[0], answer[1]
     expected = [result for _, result in ways if result is not None]
     assert outcomes_of(person, tmp_path / "out") == expected
+
+
+def test_bytes_that_are_no_label_and_long_labels_do_not_end_the_recording(
+    person: Person, tmp_path: Path
+) -> None:
+    person.lever.record()
+    person.lever.move_until(person.hears, "the recorder to hear all")
+    log = person.lever.robot.probe.collect(Log, "/rosout")
+    person.begin()
+    person.words.publish(b"\0\1\0\0\xff\xff\xff\x7f")
+    person.lever.move_until(
+        lambda: any("/outcome: a message cannot be read" in each.msg for each in log), "word of it"
+    )
+    person.label.publish(String(data="\x1b[2J" * 100_000))
+    person.words.publish(String(data="success"))
+    person.drive(0.3)
+    assert call(person, Trigger, "stop")[0]
+    person.label.publish(String(data="\x1b[2J" * 100_000))
+    shown = "'" + "\\x1b[2J" * 20 + "' labels nothing: nothing is being recorded"
+    person.lever.move_until(lambda: any(shown == each.msg for each in log), "the refusal")
+    with pytest.raises(BagError, match="/outcome: a message is no std_msgs/msg/String"):
+        outcomes_of(person, tmp_path / "out")
 
 
 class Keys:
