@@ -60,8 +60,12 @@ def test_a_curated_dataset_says_what_it_was_made_of(tiny_dataset: Path, tmp_path
 
 
 def test_each_step_of_the_lineage_has_a_line(
-    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
     choose_episodes(tiny_dataset, Rules(min_length=6), tmp_path / "long", drop=False)
     choose_episodes(tmp_path / "long", Rules(episodes="0"), tmp_path / "one", drop=False)
     # A string is one line to the terminal: a line end in it would be shown as \n.
