@@ -208,11 +208,11 @@ def _facts(
 
 
 def _learned_episodes(
-    config: TrainConfig, of: frozenset[str] = frozenset()
+    config: TrainConfig, later: frozenset[str] = frozenset()
 ) -> frozenset[str] | None:
     """Return keys of the episodes that a configuration learns from; None if they are not there.
 
-    With those of the run that it began from; ``of`` are the runs that began from it.
+    With those of the run that it began from; ``later`` are the runs that lead to it.
     """
     if not config.data.datasets:
         return None
@@ -221,8 +221,8 @@ def _learned_episodes(
     try:
         recorded = load_datasets(config.data.datasets)
         learned, _ = split_episodes(recorded, config.validation.held_out, seed)
-        if (run := config.init.run) and run not in of:
-            earlier = _learned_episodes(config_of(Path(run)), of | {run})
+        if (run := config.init.run) and run not in later:
+            earlier = _learned_episodes(config_of(Path(run)), later | {run})
     except DqlError:
         return None
     return None if earlier is None else earlier.union(map(_key, learned.episodes))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dql_core.strict_yaml import StrictModel, written_like
+from dql_core.strict_yaml import Name, StrictModel, written_like
 
 ActionType = Annotated[str, written_like(r"\w+/action/\w+", "must be like package/action/Name")]
 
@@ -22,7 +22,7 @@ class Goals(StrictModel):
             range, from ``low`` to ``high``, of the last goal; ``None``: each is one.
     """
 
-    action: Annotated[str, Field(min_length=1)]
+    action: Name
     type: ActionType
     min_period_s: float = Field(default=0.1, ge=0, le=3600)
     min_change: float | None = Field(default=0.0, ge=0, le=1)

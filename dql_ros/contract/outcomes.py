@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from dql_core.strict_yaml import StrictModel
+from dql_core.strict_yaml import Name, StrictModel
 from dql_ros.contract.stream import resolve_topic
 from dql_ros.contract.task import Event, FlagStream
 
-Name = Annotated[str, Field(min_length=1)]
 Label = Literal["success", "failure", "discard"]
 SUCCESS: Label = "success"
 FAILURE: Label = "failure"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from dql_core.strict_yaml import StrictModel
+from dql_core.strict_yaml import Name, StrictModel
 from dql_ros.contract.stream import MAX_S, ActionStream, resolve_topic
 from dql_ros.contract.task import FlagStream
-
-Name = Annotated[str, Field(min_length=1)]
 
 
 class Takeover(StrictModel):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -45,6 +46,8 @@ except ImportError:  # before Jazzy's rclpy 7.1.4
 RCLError = rclpy_implementation.RCLError
 # Bounds how long a signal waits for the executor, which Python cannot interrupt; in seconds.
 _SPIN_TIMEOUT_S = 0.1
+# How long a client waits for an event before it looks whether it waits still.
+SPIN_S = 0.02
 # As many as the services of parameters keep (rmw_qos_profile_parameters).
 _QUEUE_DEPTH = 1000
 _LOG_PERIOD_S = 1.0
@@ -356,6 +359,19 @@ class ClientNode:
     def spin_once(self, timeout_s: float) -> None:
         """Handle one event, if one comes within so many seconds."""
         self._executor.spin_once(timeout_sec=timeout_s)
+
+    def spin_until(self, condition: Callable[[], bool], deadline_s: float) -> bool:
+        """Handle events until a condition holds; say whether it did by a time on the steady clock.
+
+        Args:
+            condition: Asked after each event.
+            deadline_s: As of `time.monotonic`.
+        """
+        while not condition():
+            if time.monotonic() > deadline_s:
+                return False
+            self.spin_once(SPIN_S)
+        return True
 
     def close(self) -> None:
         """Leave the domain."""

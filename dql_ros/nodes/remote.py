@@ -16,14 +16,13 @@ from std_srvs.srv import SetBool, Trigger
 from dql_core.errors import ConfigError, SimulationError
 from dql_ros.contract.outcomes import DISCARD, SUCCESS, Label
 from dql_ros.diagnostics import DiagnosticsLog, Report
-from dql_ros.nodes.base import ClientNode
+from dql_ros.nodes.base import SPIN_S, ClientNode
 from dql_ros.nodes.topics import reliable
 from dql_ros.sim.episodes import EpisodeResult
 from dql_ros.transport import share_no_memory
 
 # Reports that may wait while nobody listens.
 _DEPTH = 100
-_SPIN_S = 0.02
 
 
 class RefusedTransitionError(SimulationError):
@@ -103,7 +102,7 @@ class Supervisor(ClientNode):
                     f"with 'dql doctor'"
                 )
             self._watch()
-            self.spin_once(_SPIN_S)
+            self.spin_once(SPIN_S)
 
     def deactivate(self, timeout_s: float) -> bool:
         """Ask the driver to stop, and receive its last report; say whether it did.
@@ -111,33 +110,26 @@ class Supervisor(ClientNode):
         One that does not answer in time is left to whoever ends its process.
         """
         deadline_s = time.monotonic() + timeout_s
-        if not self._until(self._client.service_is_ready, deadline_s):
+        if not self.spin_until(self._client.service_is_ready, deadline_s):
             return False
         answer = self._request(Transition.TRANSITION_DEACTIVATE)
-        if not self._until(answer.done, deadline_s):
+        if not self.spin_until(answer.done, deadline_s):
             return False
         # It reported its last state before it answered, but on another channel.
-        return self._until(self._is_inactive, deadline_s) and bool(answer.result().success)
+        return self.spin_until(self._is_inactive, deadline_s) and bool(answer.result().success)
 
     def take_all(self) -> None:
         """Handle all messages that have come, as when their senders have ended."""
         heard, since_s = len(self.log.reports), time.monotonic()
         # An event may be something else than a report.
-        while time.monotonic() - since_s < _SPIN_S:
-            self.spin_once(_SPIN_S)
+        while time.monotonic() - since_s < SPIN_S:
+            self.spin_once(SPIN_S)
             if len(self.log.reports) > heard:
                 heard, since_s = len(self.log.reports), time.monotonic()
 
     def _request(self, transition: int) -> Any:
         request = ChangeState.Request(transition=Transition(id=transition))
         return self._client.call_async(request)
-
-    def _until(self, condition: Callable[[], bool], deadline_s: float) -> bool:
-        while not condition():
-            if time.monotonic() > deadline_s:
-                return False
-            self.spin_once(_SPIN_S)
-        return True
 
     def _hears_episodes(self) -> bool:
         return bool(self._episodes.get_publisher_count() > 0)
@@ -193,11 +185,8 @@ class Labeller(ClientNode):
         return answer.result().success, answer.result().message
 
     def _wait(self, condition: Callable[[], bool], timeout_s: float) -> None:
-        deadline_s = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline_s:
-                raise ConfigError(
-                    f"no node '{self._name}' answers that labels episodes: start it in this ROS "
-                    f"domain, or name another one (ros2 node list)"
-                )
-            self.spin_once(_SPIN_S)
+        if not self.spin_until(condition, time.monotonic() + timeout_s):
+            raise ConfigError(
+                f"no node '{self._name}' answers that labels episodes: start it in this ROS "
+                f"domain, or name another one (ros2 node list)"
+            )

@@ -24,7 +24,7 @@ from dql_core.data.hdf5_arrays import NUMBERS, UNREADABLE, MemoryBudget, open_hd
 from dql_core.data.metadata import MAX_FIELDS
 from dql_core.data.precision import Precision
 from dql_core.data.spaces import spec_from_spaces
-from dql_core.errors import DatasetError, did_you_mean, one_line
+from dql_core.errors import DatasetError, counted, did_you_mean, one_line
 from dql_core.spec import FieldSpec, PolicySpec
 
 PICKLE_SUFFIXES = {".pkl", ".pickle", ".pck", ".joblib"}
@@ -329,16 +329,18 @@ def flat_rows(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float32]
 def _warn_of_blur(where: str, rows: NDArray[np.float64], rounded: NDArray[np.float32]) -> None:
     precision = Precision(rows.shape[1])
     precision.add(rows, rounded)
-    for index, row in enumerate(precision.rows()):
-        if row.blur:
-            _logger.warning(
-                "%s, number %d: %s; count it from a value nearby in the file, as by subtracting "
-                "%.10g",
-                where,
-                index,
-                row.blur,
-                row.low,
-            )
+    found = [(index, row) for index, row in enumerate(precision.rows()) if row.blur]
+    if found:
+        index, row = found[0]
+        _logger.warning(
+            "%s, number %d: %s; count it from a value nearby in the file, as by subtracting "
+            "%.10g%s",
+            where,
+            index,
+            row.blur,
+            row.low,
+            f"; likewise {counted(len(found) - 1, 'more number')}" if found[1:] else "",
+        )
 
 
 def following_rows(

@@ -43,7 +43,7 @@ class Support:
         return replace(self, nearby=self.nearby[states])
 
     def earned(self, views: int) -> NDArray[np.float64]:
-        """Return what was earned near each state, from the worst view to the best, (views, N).
+        """Return what was earned near each state, from a low view to a high one, (views, N).
 
         Of three views, these are the quantiles 1/6, 1/2 and 5/6, and so on.
         """

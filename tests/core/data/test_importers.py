@@ -376,13 +376,13 @@ def test_what_float32_blurs_is_said_and_no_more(
 ) -> None:
     rows = recorded(40, [39], [])
     east = 500_000.0 + 0.002 * np.arange(40)  # metres, as of a receiver of positions
-    rows["observations"] = np.stack([east, east - 500_000.0], axis=1)
+    rows["observations"] = np.stack([east, east - 500_000.0, east], axis=1)
     imported(d3rlpy_file(tmp_path, rows), "d3rlpy", tmp_path / "d")
     (record,) = [each for each in caplog.records if "float32" in each.message]
     assert "'observations', number 0: float32 blurs it: at 500000.078 its" in record.message
-    assert record.message.endswith("as by subtracting 500000")
+    assert record.message.endswith("as by subtracting 500000; likewise 1 more number")
     caplog.clear()
-    rows["observations"] -= 500_000.0 * np.array([1.0, 0.0])
+    rows["observations"] -= 500_000.0 * np.array([1.0, 0.0, 1.0])
     imported(d3rlpy_file(tmp_path, rows), "d3rlpy", tmp_path / "again")
     assert not [each for each in caplog.records if "float32" in each.message]
 
