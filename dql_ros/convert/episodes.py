@@ -342,7 +342,7 @@ class EpisodeAssembler:
 
     def _idle(self, found: Transitions) -> int:
         """How many of the first transitions would each begin an episode and end it at once."""
-        idle = found.idle() & self._alignment.window.is_open(found.ticks_ns)
+        idle = found.idle() & self._may_begin(found.ticks_ns)
         return len(idle) if idle.all() else int(np.argmin(idle))
 
     def _close_idle(self, found: Transitions, count: int) -> None:

@@ -21,7 +21,15 @@ from dql_ros.convert.recorded_episode import (
 )
 from tests.ros.convert.fed_assembler import Arrival, Fed, fill
 from tests.ros.convert.naive_episodes import NaiveAssembler, _Growing, _recorded
-from tests.ros.convert.test_episodes_property import STEP_NS, contracts, recordings
+from tests.ros.convert.test_episodes_property import (
+    COMMAND,
+    FIELD,
+    FLAG,
+    FLOAT,
+    STEP_NS,
+    contracts,
+    recordings,
+)
 
 pytestmark = pytest.mark.slow
 NEVER = 1 << 62
@@ -161,12 +169,47 @@ def test_labels_do_what_the_rules_say(data: st.DataObject) -> None:
     rules = able(plain, failure_is=data.draw(st.sampled_from(["terminated", "truncated"])))
     arrivals = data.draw(recordings(plain))
     said = data.draw(labels(arrivals))
+    cuts = data.draw(st.lists(st.integers(0, len(arrivals) + len(said)), max_size=6))
+    require_as_the_rules_say(rules, arrivals, said, cuts)
+
+
+def test_what_is_missing_after_a_label_is_not_why_nothing_runs() -> None:
+    plain = Contract.model_validate(
+        {
+            "robot": "r",
+            "rate_hz": 50.0,
+            "observation": [{"topic": "fast", "max_age_s": 0.05, **FIELD}],
+            "action": [
+                {"topic": "command", "max_age_s": 0.04, **COMMAND},
+                {"topic": "gripper", "max_age_s": 0.2, **COMMAND},
+            ],
+            "reward": {"topic": "reward", "type": FLOAT},
+            "episode": {"start": {"topic": "start", "type": FLAG, "path": "data"}},
+        }
+    )
+    begun_ns = 5_000_000_000
+    arrivals = [
+        Arrival(begun_ns + round(1e6 * ms), kind, name, 1.0)
+        for ms, kind, name in (
+            (0, "observation", "fast"),
+            (0, "action", "command"),
+            (0, "event", "start"),
+            (30, "action", "command"),
+            (37.5, "action", "gripper"),
+            (45, "observation", "fast"),
+        )
+    ]
+    require_as_the_rules_say(able(plain), arrivals, [(begun_ns + 2_500_000, "success")], [])
+
+
+def require_as_the_rules_say(
+    rules: Contract, arrivals: list[Arrival], said: list[tuple[int, str]], cuts: list[int]
+) -> None:
     words = [
         Arrival(time_ns, "outcome", f"labels on {index % 2}", LABELS.index(label) + 1.0)
         for index, (time_ns, label) in enumerate(said)
     ]
     both = sorted([*arrivals, *words], key=lambda each: each.arrived_ns)
-    cuts = data.draw(st.lists(st.integers(0, len(both)), max_size=6))
     expected = fill(LabelledNaive(rules, said), arrivals)
     for fed in (Fed(rules, both), Fed(rules, both, cuts)):
         require_same(fed.episodes, expected.episodes)
