@@ -92,6 +92,7 @@ def write_dataset(
     *,
     description: str = "",
     extra_metadata: Mapping[str, Any] | None = None,
+    may_be_empty: bool = False,
 ) -> None:
     """Write episodes as a Minari dataset in ``directory/data``; it appears whole or not at all.
 
@@ -101,6 +102,8 @@ def write_dataset(
         spec: What the vectors mean; stored under the metadata key ``dql_policy_spec``.
         description: One sentence for the dataset's metadata.
         extra_metadata: Further JSON-ready metadata.
+        may_be_empty: Whether there may be no episode: nothing but a part of a dataset, since
+            `load_dataset` refuses it.
 
     Raises:
         DatasetError: If there is no episode, a shape disagrees with ``spec``, or a dataset is
@@ -123,7 +126,7 @@ def write_dataset(
             data_format="hdf5",
         )
         storage.update_metadata(metadata)
-        buffers = _buffers(directory, episodes, spec)
+        buffers = _buffers(directory, episodes, spec, may_be_empty=may_be_empty)
         # An open HDF5 file keeps what it knows of each episode in memory.
         while group := list(islice(buffers, EPISODES_AT_ONCE)):
             _require_room(temporary, group)
@@ -150,7 +153,7 @@ def load_dataset(
     reader = EpisodeReader(
         find_dataset(source).absolute(), where, bounds_matter=bounds_matter, infos=infos
     )
-    stored = [_episode(each, where) for each in reader]
+    stored = [episode_of(each, where) for each in reader]
     episodes = tuple(episode for episode in stored if len(episode))
     if not episodes:
         raise DatasetError(_empty(where, 0))
@@ -195,7 +198,16 @@ def load_datasets(sources: Sequence[str | Path], infos: Sequence[str] = ()) -> L
     return whole
 
 
-def _episode(stored: StoredEpisode, where: str) -> Episode:
+def episode_of(stored: StoredEpisode, where: str) -> Episode:
+    """Return an episode as it is written, of one that was read.
+
+    Args:
+        stored: What was read.
+        where: The dataset's name, for messages.
+
+    Raises:
+        DatasetError: If a step before the last one is marked as an end.
+    """
     logged, length = stored.episode, len(stored.episode)
     if stored.early_end is not None:
         raise DatasetError(
@@ -228,7 +240,7 @@ def _box(fields: tuple[FieldSpec, ...]) -> Box:
 
 
 def _buffers(
-    where: Path, episodes: Iterable[Episode], spec: PolicySpec
+    where: Path, episodes: Iterable[Episode], spec: PolicySpec, *, may_be_empty: bool
 ) -> Iterator[EpisodeBuffer]:
     index = -1
     for index, episode in enumerate(episodes):
@@ -243,7 +255,7 @@ def _buffers(
             truncations=ended[1],
             infos={name: to_store(values) for name, values in episode.infos.items()} or None,
         )
-    if index < 0:
+    if index < 0 and not may_be_empty:
         raise DatasetError(f"{where}: no episode to write; check the episode rules and the bags")
 
 

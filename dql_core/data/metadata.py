@@ -29,6 +29,10 @@ SPEC_KEY = "dql_policy_spec"
 RELABEL_KEY = "dql_relabelled"
 # What curating did, as JSON: one entry each time, the last one at the end.
 LINEAGE_KEY = "dql_lineage"
+# What was read, as JSON: SHA-256 of each file.
+INPUTS_KEY = "dql_inputs"
+# Which part of a conversion this is, as JSON.
+SHARD_KEY = "dql_shard"
 # True where a file without rewards was imported.
 NO_REWARDS_KEY = "dql_no_rewards"
 FORMATS = ("hdf5", "arrow", "parquet")
@@ -71,6 +75,18 @@ class DatasetMetadata:
     document: dict[str, Any]
 
 
+def metadata_of(data_path: Path) -> dict[str, Any]:
+    """Return a dataset's ``metadata.json`` as it is, nothing of it checked.
+
+    Args:
+        data_path: Its data folder.
+
+    Raises:
+        DatasetError: If it is missing, a link, or no JSON mapping.
+    """
+    return read_json(file_within(data_path, METADATA_FILE, DatasetError), DatasetError)
+
+
 def read_metadata(data_path: Path, where: str, *, bounds_matter: bool = True) -> DatasetMetadata:
     """Read and check a dataset's ``metadata.json``.
 
@@ -83,8 +99,7 @@ def read_metadata(data_path: Path, where: str, *, bounds_matter: bool = True) ->
         DatasetError: If it is damaged, has no episode, or its spaces do not fit (see
             `spec_from_spaces`).
     """
-    path = file_within(data_path, METADATA_FILE, DatasetError)
-    document = read_json(path, DatasetError)
+    document = metadata_of(data_path)
     for key, kind in _TYPES.items():
         if key not in document:
             raise _unreadable(where, f"'{key}' is missing in {METADATA_FILE}{_advice(key)}")

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from dql_core.cli.terminal import print_json, print_line
+from dql_core.data.curation.shards import Shard
 from dql_core.process import INCOMPLETE, INTERRUPTED
 from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path, load_contract
@@ -44,6 +45,11 @@ def convert(
         help="Convert on a Ray cluster: host:port, auto, or local for one on this machine alone. "
         "Bags, OUT and the working folder must lie on a file system that its machines share.",
     ),
+    shard: str | None = typer.Option(
+        None,
+        metavar="I/N",
+        help="Convert the I-th of N parts of the bags only; 'dql dataset merge' joins the parts.",
+    ),
     msgs: MsgsOption = None,
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Do everything but write: show what would come out."
@@ -54,7 +60,8 @@ def convert(
 
     Each observation is made of what had arrived by its tick; nothing is interpolated or filled
     in. Where something the contract needs is missing, the episode ends and the report says so.
-    The dataset is the same whatever the number of workers and wherever they are.
+    The dataset is the same whatever the number of workers and wherever they are, and so is the
+    one that 'dql dataset merge' makes of all shards. Name all bags to each shard, in one order.
 
     Exits with 0 if all went well, 2 on a mistake that it names, 3 if --keep-going left out a bag,
     and 130 after Ctrl-C.
@@ -69,7 +76,16 @@ def convert(
         contract_name=contract.name,
         contract_text=contract.read_text(),
     )
-    options = ConvertOptions(salvage, keep_going, resume, dry_run, workers, ray, tuple(msgs or ()))
+    options = ConvertOptions(
+        salvage,
+        keep_going,
+        resume,
+        dry_run,
+        workers,
+        ray,
+        tuple(msgs or ()),
+        None if shard is None else Shard.parse(shard),
+    )
     report = _convert(source, out, options)
     if as_json:
         print_json(report)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from dql_core.data.curation.shards import Shard
 from dql_core.data.dataset import Episode, write_dataset
+from dql_core.data.metadata import INPUTS_KEY
 from dql_core.errors import (
     BagError,
     ConfigError,
@@ -77,6 +79,7 @@ class ConvertOptions:
             many as it has room for.
         ray: Address of a Ray cluster to convert on, see `outcomes_of_cluster`.
         msgs: Folders with definitions of types that bags do not define.
+        shard: Convert this part of the bags only, to be joined by ``dql dataset merge``.
     """
 
     salvage: bool = False
@@ -86,6 +89,7 @@ class ConvertOptions:
     workers: int | None = None
     ray: str | None = None
     msgs: tuple[Path, ...] = ()
+    shard: Shard | None = None
 
 
 DEFAULT_OPTIONS = ConvertOptions()
@@ -122,6 +126,7 @@ def convert(
     """
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run and --resume cannot be used together")
+    source, of_shard = _own_part(source, options.shard)
     source = replace(source, namespace=absolute_namespace(source.namespace))
     require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
@@ -145,7 +150,8 @@ def convert(
                 for bag in source.bags
             ]
             converted = _convert_jobs(jobs, options, work, progress)
-            report = _assemble(source, work, jobs, converted, None if options.dry_run else target)
+            to = None if options.dry_run else target
+            report = _assemble(source, work, jobs, converted, to, of_shard)
             work.discard()
     except KeyboardInterrupt as cause:
         raise Interrupted(work.kept) from cause
@@ -159,6 +165,20 @@ def convert(
             f"{out}: cannot be written: {cause}; free some room, or name another place{work.kept}"
         ) from cause
     return report
+
+
+def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, str]]:
+    """Return the source with a shard's own bags, and what its dataset says of being one."""
+    if shard is None:
+        return source, {}
+    if shard.of > len(source.bags):
+        raise ConfigError(
+            f"--shard {shard}: there {'is' if len(source.bags) == 1 else 'are'} only "
+            f"{counted(len(source.bags), 'bag')}; divide into as many shards at most, and name "
+            f"all bags to each"
+        )
+    names = [bag.name for bag in source.bags]
+    return replace(source, bags=shard.part(source.bags)), shard.metadata(names)
 
 
 def _convert_jobs(
@@ -208,9 +228,10 @@ def _assemble(
     jobs: Sequence[BagJob],
     converted: Sequence[BagResult],
     out: Path | None,
+    of_shard: dict[str, str],
 ) -> dict[str, Any]:
     """Write the dataset and the report into ``out``, if it is given, and return the report."""
-    if not any(result.episodes for result in converted):
+    if not of_shard and not any(result.episodes for result in converted):
         work.discard()  # to resume would end here again
         raise BagError(_nothing(converted))
     spec = _spec(source.contract, converted)
@@ -224,7 +245,7 @@ def _assemble(
     )
     if out is not None:
         with atomic_directory(out, error=DatasetError) as directory:
-            _write(directory, source, spec, work.episodes(jobs, converted), report)
+            _write(directory, source, spec, work.episodes(jobs, converted), report, of_shard)
     return report
 
 
@@ -234,6 +255,7 @@ def _write(
     spec: PolicySpec,
     episodes: Iterable[Episode],
     report: dict[str, Any],
+    of_shard: dict[str, str],
 ) -> None:
     write_dataset(
         directory,
@@ -242,8 +264,10 @@ def _write(
         description=f"Recorded from {source.contract.robot} and converted by dql convert.",
         extra_metadata={
             CONTRACT_KEY: source.contract_text,
-            "dql_inputs": json.dumps(report["bags_sha256"]),
+            INPUTS_KEY: json.dumps(report["bags_sha256"]),
+            **of_shard,
         },
+        may_be_empty=bool(of_shard),
     )
     write_text(directory / REPORT_JSON, json.dumps(report, indent=2) + "\n")
     write_text(directory / REPORT_HTML, render(report))
@@ -252,7 +276,7 @@ def _write(
 def _spec(contract: Contract, results: Sequence[BagResult]) -> PolicySpec:
     """What the dataset's vectors mean: the contract's, with the bounds widened if it says so."""
     spec = contract.policy_spec()
-    if contract.beyond_bounds != "widen":
+    if contract.beyond_bounds != "widen" or not any(result.action_min for result in results):
         return spec
     low = np.min([result.action_min for result in results if result.action_min], axis=0)
     high = np.max([result.action_max for result in results if result.action_max], axis=0)

@@ -16,14 +16,16 @@ from dql_core.data.curation.copying import EpisodeCopier, Pick
 from dql_core.data.curation.joining import joined_metadata
 from dql_core.data.curation.lineage import Ingredient, dataset_sha256, lineage
 from dql_core.data.curation.rules import CHOSEN_BY, EpisodeFacts, Rules, numbers_text
+from dql_core.data.curation.shards import Division, find_division, join_shards
 from dql_core.data.dataset import DATA_FOLDER, find_dataset, require_outside
 from dql_core.data.episode_reader import EpisodeReader
-from dql_core.data.metadata import LINEAGE_KEY, DatasetMetadata
-from dql_core.errors import ConfigError, DatasetError, counted
+from dql_core.data.metadata import LINEAGE_KEY, DatasetMetadata, metadata_of
+from dql_core.errors import ConfigError, DatasetError, counted, listed
 from dql_core.files import atomic_directory
 
 Progress = Callable[[int, int], None]
 _SILENT: Progress = lambda done, total: None  # noqa: E731
+_JOINED = "these are all shards of one conversion: the dataset is the one of a single process"
 _PART_NAME = re.compile(r"[A-Za-z0-9][-_A-Za-z0-9]{0,63}")
 
 
@@ -103,7 +105,8 @@ def open_stored(
 def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress = _SILENT) -> Made:
     """Join datasets whose numbers mean the same, one behind the other.
 
-    Limits may differ, of which the looser ones hold, as in a training on several datasets.
+    Limits may differ, of which the looser ones hold, as in a training on several datasets. All
+    shards of one conversion, in any order, give the dataset that one process makes, to the byte.
 
     Args:
         sources: At least two; see `open_stored`.
@@ -120,17 +123,32 @@ def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress 
             raise DatasetError(f"{source}: named twice; name each dataset once")
     if len(sources) < 2:
         raise ConfigError("merge joins two datasets or more; name another one")
+    documents = [metadata_of(place) for place in places]
+    division = find_division(documents)
     with _new_folder(out, sources) as folder:
-        return _merge(sources, out, folder, progress)
+        if division is None or division.missing:
+            return _merge(sources, out, folder, progress, division)
+        ordered = [places[division.places[number]] for number in sorted(division.places)]
+        counts = join_shards(ordered, folder, progress)
+    return Made(out, *counts, *counts, (_JOINED,))
 
 
-def _merge(sources: Sequence[str | Path], out: Path, folder: Path, progress: Progress) -> Made:
+def _merge(
+    sources: Sequence[str | Path],
+    out: Path,
+    folder: Path,
+    progress: Progress,
+    division: Division | None,
+) -> Made:
     stored = [open_stored(source, progress, bounds_matter=True) for source in sources]
     document, notes = joined_metadata([(each.source, each.metadata) for each in stored])
     first_of: dict[str, StoredDataset] = {}
     for each in stored:
         if (same := first_of.setdefault(each.sha256, each)) is not each:
             notes.append(f"{same.source} and {each.source} are equal: its episodes count twice")
+    if division is not None:
+        lacking = listed([str(number) for number in division.missing], 8)
+        notes.append(f"of the conversion's {division.of} shards not here: {lacking}")
     parts = [(each, each.picks(range(len(each.episodes)))) for each in stored]
     _write(folder, "merge", {}, parts, document)
     return _made(out, parts, notes)

@@ -30,7 +30,7 @@ from dql_core.data.importers.npz_files import read_npz_file
 from dql_core.data.importers.replay_buffer import read_replay_buffer
 from dql_core.data.importers.robomimic import read_robomimic
 from dql_core.data.importers.row_files import read_d3rlpy, read_d4rl
-from dql_core.data.metadata import NO_REWARDS_KEY, has_rewards
+from dql_core.data.metadata import INPUTS_KEY, NO_REWARDS_KEY, has_rewards
 from dql_core.data.spaces import make_env, spec_from_spaces
 from dql_core.documents import file_sha256
 from dql_core.errors import ConfigError, DatasetError
@@ -125,7 +125,7 @@ def import_file(
         spec,
         description=f"Imported from {path.name} by dql import --format {file_format}.",
         extra_metadata={
-            "dql_inputs": json.dumps(_hashes(content.files or (path,))),
+            INPUTS_KEY: json.dumps(_hashes(content.files or (path,))),
             "dql_import_notes": json.dumps(result.notes),
             **({} if content.has_rewards else {NO_REWARDS_KEY: True}),
         },

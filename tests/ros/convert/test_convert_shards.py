@@ -1,0 +1,178 @@
+"""Shards of a conversion: what is merged of them is what one process makes."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dql_core.data.curation.operations import choose_episodes, merge_datasets
+from dql_core.data.curation.rules import Rules
+from dql_core.data.curation.shards import Shard
+from dql_core.data.dataset import load_dataset
+from dql_core.errors import ConfigError, DatasetError
+from dql_ros.contract import load_contract
+from dql_ros.convert.convert import ConvertOptions, Source, convert
+from tests.ros.convert.held_conversion import contents
+from tests.ros.convert.test_convert import ARM, COMMANDS, Robot, run_dql
+from tests.ros.convert.test_outcomes import Lever, rules
+
+LENGTHS = (4, 6, 3, 5, 2)
+WIDENING = ARM.read_text() + "\nbeyond_bounds: widen\n"
+
+
+@pytest.fixture
+def bags(tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path]) -> list[Path]:
+    """Five bags, of which the fourth has no episode and the last commands beyond the bounds."""
+    robot, made = Robot(blank), []
+    for seed, length in enumerate(LENGTHS):
+        messages = robot.run({"terminated": length, "truncated": length + 1}, seed)
+        if seed == 3:
+            messages = [each for each in messages if each[1] != COMMANDS] + [
+                robot.command(60 * 10**9, np.zeros(2))
+            ]
+            messages.sort(key=lambda message: message[2])
+        if seed == 4:
+            next(each for each in messages if each[1] == COMMANDS)[3].data = np.array([5.0, -7.0])
+        made.append(record(tmp_path / f"bag{seed}", messages))
+    return made
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    path = tmp_path / "contract.yaml"
+    path.write_text(WIDENING)
+    return path
+
+
+def shard(contract: Path, bags: list[Path], out: Path, number: int, of: int) -> dict[str, Any]:
+    source = Source(load_contract(contract), bags, contract_text=contract.read_text())
+    return convert(source, out, ConvertOptions(shard=Shard(number, of)))
+
+
+@pytest.mark.parametrize("of", range(2, 6))
+def test_all_shards_merged_are_what_one_process_makes(
+    tmp_path: Path, bags: list[Path], contract: Path, of: int
+) -> None:
+    source = Source(load_contract(contract), bags, contract_text=contract.read_text())
+    convert(source, tmp_path / "whole")
+    parts = [tmp_path / f"part{number}" for number in range(1, of + 1)]
+    counts = [
+        shard(contract, bags, part, number, of)["totals"]["bags"]
+        for number, part in enumerate(parts, start=1)
+    ]
+    assert sum(counts) == len(bags)
+    assert max(counts) - min(counts) <= 1
+    # In any order: the numbers say how they belong together.
+    made = merge_datasets([*parts[1:], parts[0]], tmp_path / "merged")
+    assert contents(tmp_path / "merged" / "data") == contents(tmp_path / "whole" / "data")
+    assert (made.episodes, made.transitions) == (8, sum(2 * each + 1 for each in (4, 6, 3, 2)))
+    assert load_dataset(tmp_path / "merged").spec.action[0].high == 5.0
+
+
+def test_what_people_said_is_in_the_shards_too(
+    tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path]
+) -> None:
+    bags = []
+    for word in ("success", "failure"):
+        lever = Lever(blank, record)
+        lever.drive(0.0, 4.0)
+        lever.label(2.0, word)
+        bags.append(lever.bag(tmp_path / word))
+    source = Source(rules(), bags)
+    convert(source, tmp_path / "whole")
+    for number in (1, 2):
+        convert(source, tmp_path / str(number), ConvertOptions(shard=Shard(number, 2)))
+    merge_datasets([tmp_path / "1", tmp_path / "2"], tmp_path / "merged")
+    assert contents(tmp_path / "merged" / "data") == contents(tmp_path / "whole" / "data")
+    episodes = load_dataset(tmp_path / "merged", infos=("success",)).episodes
+    assert [bool(each.infos["success"][-1]) for each in episodes] == [True, False]
+
+
+def test_a_shard_is_an_ordinary_dataset_and_the_report_is_of_it_alone(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    report = shard(contract, bags, tmp_path / "part", 2, 2)
+    assert [Path(row["bag"]).name for row in report["bags"]] == ["bag2", "bag3", "bag4"]
+    assert report == json.loads((tmp_path / "part" / "report.json").read_text())
+    assert [len(each) for each in load_dataset(tmp_path / "part").episodes] == [3, 4, 2, 3]
+
+
+def test_a_shard_without_an_episode_is_a_part_that_cannot_be_learned_from(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    report = shard(contract, bags, tmp_path / "part", 4, 5)
+    assert report["totals"]["episodes"] == 0
+    assert (tmp_path / "part" / "report.html").is_file()
+    with pytest.raises(DatasetError, match="holds no episode"):
+        load_dataset(tmp_path / "part")
+
+
+def test_what_are_not_all_shards_as_they_were_is_merged_as_anything_else(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    """And says what is missing."""
+    parts = [tmp_path / f"part{number}" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, start=1):
+        shard(contract, bags, part, number, 3)
+    made = merge_datasets(parts[1:], tmp_path / "two")
+    assert "of the conversion's 3 shards not here: 1" in made.notes
+    document = json.loads((tmp_path / "two" / "data" / "metadata.json").read_text())
+    assert len(json.loads(document["dql_lineage"])) == 1
+
+    choose_episodes(parts[0], Rules(episodes="0"), tmp_path / "kept", drop=True)
+    made = merge_datasets([tmp_path / "kept", *parts[1:]], tmp_path / "curated")
+    document = json.loads((tmp_path / "curated" / "data" / "metadata.json").read_text())
+    assert [each["operation"] for each in json.loads(document["dql_lineage"])] == ["drop", "merge"]
+
+
+def test_shards_of_lists_in_another_order_do_not_belong_together(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    """The third bag would be in both, and the second in none."""
+    shard(contract, bags, tmp_path / "one", 1, 2)
+    shard(contract, bags[::-1], tmp_path / "two", 2, 2)
+    made = merge_datasets([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    assert not any("single process" in note for note in made.notes)
+    assert any("dql_shard" in note for note in made.notes), made.notes
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "0/2", "3/2", "1/2/3", "-1/2", "a/b", "1/0", "\u00b2/2"]
+)
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--shard .*: is not NUMBER/OF"):
+        Shard.parse(text)
+
+
+def test_every_item_is_in_one_shard() -> None:
+    for count, of in itertools.product(range(1, 12), range(1, 12)):
+        items = list(range(count))
+        parts = [Shard(number, of).part(items) for number in range(1, of + 1)]
+        assert list(itertools.chain(*parts)) == items
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_the_commands_make_one_dataset_of_shards(
+    tmp_path: Path,
+    bags: list[Path],
+    contract: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = [tmp_path / f"part{number}" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        command = ("convert", contract, *bags, "--shard", f"{number}/2", "--out", part)
+        assert run_dql(monkeypatch, *command) == 0
+    assert run_dql(monkeypatch, "dataset", "merge", *parts, "--out", tmp_path / "merged") == 0
+    assert "all shards of one conversion" in " ".join(capsys.readouterr().out.split())
+    command = ("convert", contract, *bags, "--shard", "1/6", "--out", tmp_path / "none")
+    assert run_dql(monkeypatch, *command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "dql: --shard 1/6: there are only 5 bags; divide into as many shards at most, and name "
+        "all bags to each"
+    )
