@@ -78,6 +78,8 @@ class BaseAgent(ABC, Generic[LossesT_co]):
     def update(self, batch: Batch, noise: UpdateNoise | None = None) -> LossesT_co:
         """Learn from one batch.
 
+        Of several processes each learns from its share of the batch, and all end alike.
+
         Args:
             batch: B transitions.
             noise: Everything random in the update; drawn from `noise` by default.
@@ -85,9 +87,12 @@ class BaseAgent(ABC, Generic[LossesT_co]):
         if noise is None:
             noise = self.noise.draw(len(batch.reward))
         self._schedule()
-        losses = self._learn(batch, noise)
+        ranks = self.execution.ranks
+        rows = len(batch.reward)
+        noise = ranks.share(noise, rows, time=0, imitation=0, policy=1, target=1)
+        losses = self._learn(ranks.share(batch, rows, **dict.fromkeys(vars(batch), 0)), noise)
         self.step += 1
-        return losses
+        return ranks.mean_fields(losses)
 
     @abstractmethod
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:

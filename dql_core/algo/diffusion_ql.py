@@ -143,7 +143,7 @@ class DiffusionQL(GenerativeAgent[QLLosses]):
         with self.execution.precision():
             loss = self.policy.imitate(batch, noise, self.limit.imitator).loss
         self.limit.optimizer.step(loss)
-        self.limit.follow(imitation, loss.detach())
+        self.limit.follow(*self.execution.ranks.mean_of_each([imitation, loss.detach()]))
         return loss.detach()
 
     def _policy_losses(self, batch: Batch, noise: UpdateNoise) -> tuple[Tensor, Tensor]:
@@ -156,7 +156,7 @@ class DiffusionQL(GenerativeAgent[QLLosses]):
                 if action is None:
                     action = self.policy.sample(batch.observation, noise.policy)
                 guiding, other = self._guidance(batch.observation, action, noise.guide)
-        return imitation.loss, improvement_loss(guiding, other)
+        return imitation.loss, improvement_loss(guiding, other, self.execution.ranks.mean)
 
     def _guidance(
         self, observation: Tensor, action: Tensor, guide: Tensor

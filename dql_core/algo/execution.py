@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from dql_core.algo.ranks import Ranks, own_device
 from dql_core.config import RunConfig
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,12 +40,16 @@ class Execution:
     Attributes:
         compiles: Whether functions are compiled.
         captures: Whether whole updates are captured.
+        ranks: The processes that share each batch.
     """
 
     def __init__(self, run: RunConfig, device: torch.device) -> None:
-        self.captures = device.type == "cuda" and run.execution != "eager"
+        self.ranks = Ranks.current()
+        alone = self.ranks.size == 1  # what is exchanged within an update can be in no graph
+        self.captures = alone and device.type == "cuda" and run.execution != "eager"
         is_long = run.execution == "auto" and run.steps >= WORTH_COMPILING
-        self.compiles = device.type == "cpu" and (run.execution == "compiled" or is_long)
+        wanted = run.execution == "compiled" or is_long
+        self.compiles = alone and device.type == "cpu" and wanted
         if self.compiles and (reason := compiler_missing() or _compiled_code_unsafe()):
             self.compiles = False
             if run.execution == "compiled":
@@ -66,10 +71,13 @@ class Execution:
 
 
 def resolve_device(device: str) -> str:
-    """Return ``cuda`` or ``cpu`` for ``auto``, anything else unchanged."""
+    """Return ``cuda`` or ``cpu`` for ``auto``, anything else unchanged.
+
+    Where torchrun started several processes, each has a GPU of its own.
+    """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return own_device(device)
 
 
 def compiler_missing() -> str | None:

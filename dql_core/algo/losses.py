@@ -2,12 +2,19 @@ r"""The losses of Diffusion-QL as pure functions (arXiv 2208.06193, sections 3 a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 # Where critics agree to below its root, they count as agreeing: the root has a slope there.
 MIN_VARIANCE = 1e-12
+Mean = Callable[[Tensor], Tensor]
+
+
+def _alone(mean: Tensor) -> Tensor:
+    return mean
 
 
 def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -46,7 +53,7 @@ def mean_flow_target(velocity: Tensor, rate: Tensor, span: Tensor) -> Tensor:
     return velocity - (span[:, 1:] - span[:, :1]) * rate
 
 
-def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
+def improvement_loss(guiding: Tensor, other: Tensor, over_ranks: Mean = _alone) -> Tensor:
     r"""Policy improvement, :math:`L_q` (equation 3), a scalar: the scale of values is divided out.
 
     One critic guides and the other one's mean magnitude divides, as in the paper's code; which is
@@ -55,8 +62,9 @@ def improvement_loss(guiding: Tensor, other: Tensor) -> Tensor:
     Args:
         guiding: The guiding critic on actions of the policy, shape (B,).
         other: The other critic on the same actions, shape (B,).
+        over_ranks: Makes the mean over a batch of those over the shares of several processes.
     """
-    return -guiding.mean() / other.detach().abs().mean()
+    return -guiding.mean() / over_ranks(other.detach().abs().mean())
 
 
 def pessimistic(q_values: Tensor, lower_bound: float | None = None) -> Tensor:
@@ -125,7 +133,11 @@ def expectile_loss(value: Tensor, q_values: Tensor, expectile: float) -> Tensor:
 
 
 def td3_bc_loss(
-    action: Tensor, data_action: Tensor, q_values: Tensor, alpha: float
+    action: Tensor,
+    data_action: Tensor,
+    q_values: Tensor,
+    alpha: float,
+    over_ranks: Mean = _alone,
 ) -> tuple[Tensor, Tensor]:
     r"""Policy loss of TD3+BC (arXiv 2106.06860, equations 4 and 5).
 
@@ -137,10 +149,12 @@ def td3_bc_loss(
         data_action: Of the data, shape (B, A).
         q_values: The critics on `action`, shape (E, B); the first counts.
         alpha: Weight of the values.
+        over_ranks: As in `improvement_loss`.
 
     Returns:
         The loss and its imitation part, scalars.
     """
     first = q_values[0]
     imitation = functional.mse_loss(action, data_action)
-    return imitation - alpha * first.mean() / first.detach().abs().mean(), imitation
+    magnitude = over_ranks(first.detach().abs().mean())
+    return imitation - alpha * first.mean() / magnitude, imitation

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.adam import adam
 
+from dql_core.algo.ranks import Ranks
 from dql_core.config import CriticConfig, PolicyConfig, RunConfig
 
 # The paper's code moves its schedule once an evaluation, but counts it in epochs.
@@ -30,6 +31,7 @@ class Optimizer:
 
     Attributes:
         parameters: What it moves.
+        ranks: The processes whose gradients are averaged.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Optimizer:
         self._learning_rate = network.learning_rate
         self._gradient_clip = network.gradient_clip
         self._run = run
+        self.ranks = Ranks.current()
 
     def schedule(self, step: int) -> None:
         """Set the learning rate of the step number ``step`` (from 0)."""
@@ -52,7 +55,7 @@ class Optimizer:
 
     def step(self, loss: Tensor) -> None:
         """Take one step down the gradient of ``loss``, a scalar."""
-        self.apply(torch.autograd.grad(loss, self.parameters))
+        self.apply(self.ranks.mean_of_each(torch.autograd.grad(loss, self.parameters)))
 
     def apply(self, gradients: Sequence[Tensor]) -> None:
         """Take one step down the given gradients, one for each of the parameters."""

@@ -122,9 +122,10 @@ class TD3BC(BaseAgent[TD3BCLosses]):
             q_values = self.critics.online(batch.observation, action).float()
         if self.critics.lower_bound is not None:
             q_values = self.critics.estimate(q_values)[None]
-        loss, imitation = td3_bc_loss(action, batch.action, q_values, self._config.td3.alpha)
+        alpha, mean = self._config.td3.alpha, self.execution.ranks.mean
+        loss, imitation = td3_bc_loss(action, batch.action, q_values, alpha, mean)
         self.optimizers["policy"].step(loss)
-        self._last.imitation.copy_(imitation.detach())
+        self._last.imitation.copy_(mean(imitation.detach()))
         self._average.move()
         self.critics.average.move()
 

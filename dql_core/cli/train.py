@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+from dql_core.algo.ranks import is_follower, starts_several
 from dql_core.cli.console import new_folder, plain_table
 from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
 from dql_core.config import TrainConfig, changed_config, load_config, stated_config
@@ -134,14 +135,17 @@ def train(
     from the last checkpoint after a crash.
 
     'tensorboard --logdir OUT' shows the curves.
+
+    Under torchrun, all processes train one run together.
     """
     said = config, tuple(dataset or ()), eval_env, tuple(overrides or ())
     request = Request(*said, init_from)
-    console = Terminal()
+    console = Terminal(quiet=is_follower())
     if resume is not None:
         if out is not None:
             raise ConfigError(f"--out {out}: --resume continues {resume}; leave --out away")
         if seeds is not None or is_seed_folder(resume):
+            _require_alone()
             began, wanted = _continued_seeds(resume, request, seeds)
             train_seeds(resume, seed_runs(resume, began, wanted), console)
         else:
@@ -154,10 +158,15 @@ def train(
 def _train_new(request: Request, out: Path | None, seeds: str | None, console: Terminal) -> None:
     wanted = None if seeds is None else parse_seeds(seeds)
     config, files = settings(request), dict[str, str]()
+    if wanted is not None:
+        _require_alone()
+    elif out is None and starts_several():
+        raise ConfigError("torchrun's processes need one folder: name it with --out RUN")
     folder = out or new_folder(
         request.config.stem if request.config else Path(config.data.datasets[0]).name
     )
-    require_new(folder)
+    if not is_follower():
+        require_new(folder)
     dataset = None
     if request.config is None and request.init_from is None:
         # Several seeds load it again, each in a process of its own, and report then.
@@ -170,6 +179,15 @@ def _train_new(request: Request, out: Path | None, seeds: str | None, console: T
         del dataset  # each run holds its own
         create_seed_folder(folder, config, wanted, files)
         train_seeds(folder, seed_runs(folder, config, wanted), console)
+
+
+def _require_alone() -> None:
+    """Refuse several seeds where several processes are to train one run together."""
+    if starts_several():
+        raise ConfigError(
+            "torchrun's processes train one run together: start 'dql train' without torchrun for "
+            "several seeds, each of which gets a process of its own"
+        )
 
 
 def _derived(

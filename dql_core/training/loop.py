@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dql_core.algo.execution import resolve_device
+from dql_core.algo.ranks import Ranks, joined
 from dql_core.config import RunConfig, TrainConfig
 from dql_core.data.dataset import LoadedDataset
-from dql_core.data.return_range import Horizon, possible_returns, recorded_returns
+from dql_core.data.return_range import (
+    Horizon,
+    ReturnRange,
+    possible_returns,
+    recorded_returns,
+)
 from dql_core.data.spaces import require_environment
-from dql_core.errors import OutputError
+from dql_core.errors import DqlError, OutputError
 from dql_core.evaluation.offline.recording import lay_out
 from dql_core.files import writing
 from dql_core.process import Interruption
@@ -28,7 +35,12 @@ from dql_core.training.preparation import (
     new_run,
     require_meaningful_split,
 )
-from dql_core.training.run_files import CONFIG_FILE, checkpoint_steps, update_run_info
+from dql_core.training.run_files import (
+    CONFIG_FILE,
+    checkpoint_folder,
+    checkpoint_steps,
+    update_run_info,
+)
 from dql_core.training.run_folder import (
     create_run_folder,
     exclusive_lock,
@@ -92,18 +104,48 @@ def train(
             critics diverge.
         OutputError: If ``out`` cannot be written.
     """
-    with _resumable(out):
-        begun = _resume(config, out) if resume else _start(config, out, files or {}, dataset)
-        return _train(config, out, begun, report)
+    with joined(resolve_device(config.run.device)) as ranks:
+        ranks.require_divisible(config.run.batch_size)
+        if ranks.rank:
+            return _follow(config, out, ranks, dataset, resume=resume)
+        with _resumable(out):
+            begun = _resume(config, out) if resume else _start(config, out, files or {}, dataset)
+            return _train(config, out, begun, report, ranks)
+
+
+def _follow(
+    config: TrainConfig, out: Path, ranks: Ranks, dataset: LoadedDataset | None, *, resume: bool
+) -> TrainingResult:
+    """Take part in the updates of a run that another process leads, and write nothing."""
+    data = load_training_data(config, dataset)
+    if resume:
+        run = load_run(out, config, data.learned)
+    else:
+        run = new_run(config, data.learned)
+        run = trained_on(run)[0] if config.init.run else run
+    agent, batches = run.agent, make_batches(run, data.learned)
+    _bound_values(run, data.learned)
+    ranks.require_same(run.step, "the checkpoint that they go on from")
+    with Interruption():  # the leader says when it ends
+        while ranks.all_go_on(False):
+            agent.update(batches.draw())
+    finished = agent.step == config.run.steps
+    return TrainingResult(out, checkpoint_folder(out, agent.step), agent.step, finished)
 
 
 def _train(
-    config: TrainConfig, out: Path, begun: tuple[Checkpoint, TrainingData], report: Report | None
+    config: TrainConfig,
+    out: Path,
+    begun: tuple[Checkpoint, TrainingData],
+    report: Report | None,
+    ranks: Ranks,
 ) -> TrainingResult:
     run, data = begun
     agent, batches = run.agent, make_batches(run, data.learned)
+    ranks.require_same(run.step, "the checkpoint that they go on from")
     with (
         exclusive_lock(out),
+        _leading(ranks),
         Interruption() as interruption,
         closing(MetricsLog(out, run.step)) as log,
         closing(CheckpointEvaluator(out, run, data, log)) as evaluator,
@@ -119,6 +161,7 @@ def _train(
                 run.progress.since_checkpoint.reset()
             if agent.step == config.run.steps:
                 break
+            ranks.all_go_on(True)
             monitor.add(agent.update(batches.draw()))
             if _is_due(config.run, agent.step, config.run.log_every):
                 metrics = monitor.read()
@@ -132,6 +175,16 @@ def _train(
         write_best(out, config)
     finished = is_measured and agent.step == config.run.steps
     return TrainingResult(out, checkpoint, agent.step, finished)
+
+
+@contextmanager
+def _leading(ranks: Ranks) -> Iterator[None]:
+    """Let the others end with this process, also where it fails."""
+    try:
+        yield
+    finally:
+        with suppress(DqlError):  # they have ended
+            ranks.all_go_on(False)
 
 
 @contextmanager
@@ -178,12 +231,10 @@ def _resume(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
 
 def _limit_values(out: Path, run: Checkpoint, learned: LoadedDataset) -> ValueLimits:
     """Bound the critics' targets by what the rewards allow, and say which values are sound."""
-    config, critics = run.config, run.agent.critics
+    config = run.config
+    possible = _bound_values(run, learned)
     rewards, discount = learned_rewards(config, learned), config.critic.discount
-    possible = possible_returns(learned, rewards, discount)
     recorded = recorded_returns(learned, rewards, discount)
-    if critics:
-        critics.bound_targets(possible.low, possible.high)
     bounded = config.critic.bound_targets
     _logger.info(
         "values: the rewards allow discounted returns of %s (%s), to which targets are %sclipped; "
@@ -196,6 +247,15 @@ def _limit_values(out: Path, run: Checkpoint, learned: LoadedDataset) -> ValueLi
     values = {"possible": vars(possible), "recorded": vars(recorded), "targets_bounded": bounded}
     update_run_info(out, returns=values)
     return ValueLimits(recorded, config.validation.divergence_factor)
+
+
+def _bound_values(run: Checkpoint, learned: LoadedDataset) -> ReturnRange:
+    """Bound the critics' targets, if there are critics, by what the rewards allow; return that."""
+    config, critics = run.config, run.agent.critics
+    possible = possible_returns(learned, learned_rewards(config, learned), config.critic.discount)
+    if critics:
+        critics.bound_targets(possible.low, possible.high)
+    return possible
 
 
 def _is_due(config: RunConfig, step: int, every: int) -> bool:

@@ -422,7 +422,7 @@ def _by_imitation(records: Sequence[Record], config: ValidationConfig) -> Best |
     place = "smallest" if rank == 0 else f"number {rank + 1} from the smallest"
     criterion = (
         f"{place} imitation loss on the training data, the mean of the updates since the "
-        f"checkpoint before, {_among(records)}; no held-out data"
+        f"checkpoint before, {_among(records)}; held-out data do not count"
     )
     if config.bc_loss_ranking == "paper_code":
         index = int(np.flatnonzero(order == rank)[0])

@@ -115,7 +115,7 @@ def test_the_choice_says_that_it_rests_on_training_data(
     best = best_offline(records(*losses), ValidationConfig(bc_loss_rank=rank))
     assert best is not None
     assert best.criterion.startswith(f"{begin} on the training data")
-    assert best.criterion.endswith(f"{among}; no held-out data")
+    assert best.criterion.endswith(f"{among}; held-out data do not count")
 
 
 def test_both_rankings_agree_where_the_loss_only_falls() -> None:
