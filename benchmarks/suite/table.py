@@ -2,7 +2,8 @@
 
     python -m benchmarks.suite.table --rows runs/suite/rows.jsonl
 
-Leaves results/suite.jsonl (the rows), results/suite.md and the learning curves in docs/images.
+Leaves results/suite.jsonl (the rows), results/suite.md, the table in README.md and the learning
+curves in docs/images.
 Rows with another number of updates than `--updates` are left out.
 """
 
@@ -25,6 +26,7 @@ from dql_core.files import write_text
 
 CLOCKS = {"wall": "by the clock on the wall", "cpu": "of computing, one thread"}
 IMAGES = RESULTS.parents[1] / "docs" / "images"
+README = RESULTS.parents[1] / "README.md"
 
 
 @exit_on_mistake
@@ -52,7 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     lines = [json.dumps(asdict(row)) for row in sorted(rows, key=lambda row: row.key)]
     write_text(options.out / "suite.jsonl", "".join(f"{line}\n" for line in lines))
     write_text(options.out / "suite.md", report(findings, rows))
+    if options.out == RESULTS:
+        write_text(README, with_overview(README.read_text(), overview(findings)))
     print("\n".join(findings.verdicts()))
+
+
+def with_overview(page: str, table: str) -> str:
+    """Return a page with a new table in place of the one with the same headings."""
+    headings, *_ = table.splitlines()
+    before, _, rest = page.partition(f"{headings}\n")
+    _, _, after = rest.partition("\n\n")
+    return f"{before}{table.strip()}\n\n{after}"
 
 
 def report(findings: Findings, rows: Sequence[Row]) -> str:
@@ -104,6 +116,8 @@ def overview(findings: Findings) -> str:
         means = {each: cell.score.mean for each in BASELINES if (cell := cells[each])}
         best = max(means, key=lambda each: means[each], default=None)
         strongest = f"{label(best)} {texts[best]}" if best else "not run"
+        if 0 < len(means) < len(BASELINES):
+            strongest += f" ({len(means)} of {len(BASELINES)} run)"
         data = f"{findings.data_score(name):.1f}"
         rows.append([name, data, texts[PAPER], strongest, texts[DEFAULT]])
     headings = ["set", "the data", label(PAPER), "best of BC, TD3+BC and IQL", label(DEFAULT)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.machine import RESULTS
 from benchmarks.suite import run as running
 from benchmarks.suite.data import main as make_data
 from benchmarks.suite.findings import Findings, bootstrap
@@ -15,8 +16,8 @@ from benchmarks.suite.methods import METHODS, configuration, find_method
 from benchmarks.suite.our_training import Stopwatch
 from benchmarks.suite.rows import ROWS_FILE, add_row, claim, read_rows
 from benchmarks.suite.sets import SETS, find_set
+from benchmarks.suite.table import README, overview, scores, times, with_overview
 from benchmarks.suite.table import main as make_tables
-from benchmarks.suite.table import overview, scores, times
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import ConfigError
@@ -338,7 +339,19 @@ def test_the_best_baseline_stands_beside_ours_and_the_papers() -> None:
         made_row(NAME, method, 0, score)
         for method, score in (("default", 3.0), ("td3_bc", 2.0), ("diffusion_bc", 1.0))
     ]
-    assert "not run | TD3+BC 2.0 [2.0, 2.0] | 3.0 [3.0, 3.0] |" in overview(Findings(rows))
+    assert "not run | TD3+BC 2.0 [2.0, 2.0] (2 of 4 run) | 3.0 [3.0, 3.0] |" in overview(
+        Findings(rows)
+    )
+
+
+def test_the_readme_has_the_table_of_the_rows_that_are_kept() -> None:
+    rows = [row for row in read_rows(RESULTS / "suite.jsonl").values() if row.updates == 30_000]
+    table = overview(Findings(rows, "cpu"))
+    assert table.strip() in README.read_text()
+    assert table.strip() in (RESULTS / "suite.md").read_text()
+    headings, *_ = table.splitlines()
+    stale = f"# A page\n\n{headings}\n| --- |\n| old |\n\nmore\n"
+    assert with_overview(stale, table) == f"# A page\n\n{table.strip()}\n\nmore\n"
 
 
 @pytest.mark.parametrize("survivors", [0, 1])
