@@ -49,6 +49,7 @@ from dql_core.training.multi_seed import (
 from dql_core.training.run_files import checkpoint_steps, read_best
 from dql_core.training.run_folder import require_new
 from dql_core.training.saved_config import require_equal, saved_config
+from dql_core.training.seeds_on_ray import run_seeds_on_cluster
 
 SPEED = "updates_per_s"
 SHOWN = ("imitation", "improvement", "critic", "q_data")
@@ -115,6 +116,15 @@ def train(
             "new.",
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="With several seeds: train them on a Ray cluster, host:port, auto, or local for "
+            "one on this machine alone. Data and OUT must lie on a file system that its machines "
+            "share.",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -147,15 +157,28 @@ def train(
         if seeds is not None or is_seed_folder(resume):
             _require_alone()
             began, wanted = _continued_seeds(resume, request, seeds)
-            train_seeds(resume, seed_runs(resume, began, wanted), console)
+            train_seeds(resume, seed_runs(resume, began, wanted), console, ray)
         else:
+            _require_seeds(ray)
             unchanged = _unchanged(resume, saved_config(resume), request)
             _train_one(unchanged, resume, console, resume=True)
         return
-    _train_new(request, out, seeds, console)
+    if seeds is None:
+        _require_seeds(ray)
+    _train_new(request, out, seeds, console, ray)
 
 
-def _train_new(request: Request, out: Path | None, seeds: str | None, console: Terminal) -> None:
+def _require_seeds(ray: str | None) -> None:
+    """Refuse a cluster for a single run."""
+    if ray is not None:
+        raise ConfigError(
+            f"--ray {ray}: a single run is trained here; give --seeds 0,1,2 to train several there"
+        )
+
+
+def _train_new(
+    request: Request, out: Path | None, seeds: str | None, console: Terminal, ray: str | None
+) -> None:
     wanted = None if seeds is None else parse_seeds(seeds)
     config, files = settings(request), dict[str, str]()
     if wanted is not None:
@@ -178,7 +201,7 @@ def _train_new(request: Request, out: Path | None, seeds: str | None, console: T
     else:
         del dataset  # each run holds its own
         create_seed_folder(folder, config, wanted, files)
-        train_seeds(folder, seed_runs(folder, config, wanted), console)
+        train_seeds(folder, seed_runs(folder, config, wanted), console, ray)
 
 
 def _require_alone() -> None:
@@ -347,17 +370,26 @@ def best_lines(run: Path) -> Iterator[str]:
         yield f"{name}: {run / chosen['checkpoint']}{why}"
 
 
-def train_seeds(folder: Path, runs: Sequence[SeedRun], console: Console) -> None:
-    """Run all, at most one a core; show their figures and write them to ``summary.json``.
+def train_seeds(
+    folder: Path, runs: Sequence[SeedRun], console: Console, ray: str | None = None
+) -> None:
+    """Run all, here or on a Ray cluster; show their figures and write them to ``summary.json``.
 
     Raises:
         DqlError: Naming the seeds that failed, after the figures of the others.
         typer.Exit: After a Ctrl-C.
     """
     with TrainingBars(runs[0].config.run.steps, console) as bars:
-        failures = run_seeds(runs, _SeedLines(runs, bars, console), cores())
+        lines = _SeedLines(runs, bars, console)
+        if ray is None:
+            failures = run_seeds(runs, lines, cores())
+        else:
+            failures = run_seeds_on_cluster(runs, lines, ray)
     if len(failures) < len(runs):
-        console.print(f"interrupted; resume with: dql train --resume {folder}", soft_wrap=True)
+        again = "" if ray is None else f" --ray {ray}"
+        console.print(
+            f"interrupted; resume with: dql train --resume {folder}{again}", soft_wrap=True
+        )
         raise typer.Exit(INTERRUPTED)
     failed = {seed: failure for seed, failure in failures.items() if failure}
     figures = summarize({run.seed: run.out for run in runs if run.seed not in failed})

@@ -1,92 +1,31 @@
 import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dql_core.ray_cluster import Surroundings
 from dql_ros import __version__
 from dql_ros.contract import load_contract
 from dql_ros.convert.bag_job import BagJob
 from dql_ros.convert.ray_cluster import attempt_there
+from tests.ray_nodes import Cluster, cluster, needs_ray
 from tests.ros.convert.held_conversion import (
     HELD,
     KILLED,
-    MARK,
     Workplace,
     contents,
-    marked_processes,
     wait_for,
 )
 from tests.ros.convert.test_convert import ARM, Robot
 from tests.ros.offline import is_possible, listening, run_offline
 
+__all__ = ["cluster"]
 pytestmark = pytest.mark.slow
-
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is not installed")
-# Two nodes of one processor each on the loopback interface, until standard input ends.
-CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-
-node = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "object_store_memory": 80_000_000}
-cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-cluster.add_node(**node)
-print(cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    address: str
-    surroundings: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    # A socket's path must be short, and Ray keeps a token of its own in the home folder.
-    folder = tempfile.mkdtemp(prefix="dql_ray_")
-    surroundings = {
-        "HOME": folder,
-        "RAY_TMPDIR": folder,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way to stay on the loopback interface
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
-        cwd=folder,
-        env={**os.environ, **surroundings, MARK: folder},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        # Ray writes lines of its own.
-        lines = iter(process.stdout.readline, "")
-        address = next(line.strip() for line in lines if line.startswith("127.0.0.1:"))
-        yield Cluster(address, surroundings)
-        process.stdin.close()
-        process.wait(timeout=30)
-    finally:
-        for pid in marked_processes(folder):
-            os.kill(pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -198,7 +137,7 @@ def test_machines_that_differ_are_told_of(
     job = BagJob(Path("bag"), load_contract(ARM), tmp_path / "there" / ".out.parts" / "0")
     if seen:
         job.folder.mkdir(parents=True)
-    outcome = attempt_there(job, str(tmp_path), [], version)
+    outcome = attempt_there(job, Surroundings(str(tmp_path), (), version))
     assert re.search(told, str(outcome.error))
 
 
