@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from dql_ros.contract import FaultRules
-from tests.docs.shell_blocks import ROOT
+from tests.docs.shell_blocks import ROOT, blocks
+from tests.ros.untrained import untrained_bundle
 
 PAGES = sorted(
     page for kind in ("how-to", "tutorials") for page in (ROOT / "docs" / kind).glob("*.md")
@@ -45,3 +46,15 @@ def test_every_test_that_the_safety_case_names_exists() -> None:
                 source = file.read_text()
             elif name.startswith("test_"):
                 assert f"def {name}(" in source, f"{name} is not where the row says: {row}"
+
+
+def test_a_policy_acts_as_the_page_of_python_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = untrained_bundle(tmp_path, ROOT / "config" / "contracts" / "scara.yaml")
+    (tmp_path / "runs" / "arm").mkdir(parents=True)
+    bundle.rename(tmp_path / "runs" / "arm" / "bundle")
+    monkeypatch.chdir(tmp_path)
+    (code,) = (text for kind, text in blocks(ROOT / "docs/reference/api.md") if kind == "python")
+    exec(compile(code, "api.md", "exec"), {})
+    assert "shoulder_velocity" in capsys.readouterr().out

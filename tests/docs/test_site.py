@@ -10,6 +10,7 @@ import pytest
 
 from tests.html_page import BROWSER, FLAGS, needs_browser
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
 # What the theme's script fetches by itself: for diagrams, and for browsers of before 2020.
@@ -95,7 +96,6 @@ def test_docstrings_are_shown_without_importing_anything(site: Path) -> None:
 
 
 @needs_browser
-@pytest.mark.slow
 def test_the_search_finds_something_in_a_folder_without_a_network(
     site: Path, tmp_path: Path
 ) -> None:
