@@ -2,11 +2,7 @@
 
 The front page is README.md. Everything that a page links to is on the site as well: pages outside
 of docs/, files of code and configuration as pages that show them, others as they are. A link to
-what is not there ends a strict build. Where a page has the comment
-
-    <!-- site: FILE "HEADING" -->
-
-the site shows that section of another page, which is written in one place only.
+what is not there ends a strict build.
 """
 
 from __future__ import annotations
@@ -18,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pymdownx.slugs import slugify
@@ -26,7 +21,6 @@ from pymdownx.slugs import slugify
 FRONT = "README.md"
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s#]+)")
-SECTION = re.compile(r'^<!-- site: (\S+) "(.+)" -->$', re.MULTILINE)
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".xml": "xml"}
 CHANGELOG_TITLE = re.compile(r"\A\^+\n(.*)\n\^+\n")
 
@@ -62,10 +56,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Show the sections of other pages for which a page asks."""
+    """Let the front page do without a list of pages beside it: it is alone in its section."""
     if page.file.src_uri == FRONT:
-        page.meta["hide"] = ["navigation"]  # it is alone in its section
-    return with_sections(_root(config), page.file.src_uri, markdown)
+        page.meta["hide"] = ["navigation"]
+    return markdown
 
 
 def _root(config: MkDocsConfig) -> Path:
@@ -105,30 +99,8 @@ def _listed(entry: dict[str, Any], known: list[str]) -> dict[str, Any]:
 def _linked_by(root: Path, uri: str) -> Iterator[str]:
     """Yield the files of the repository to which a page links."""
     if uri.endswith(".md"):
-        text = with_sections(root, uri, (root / uri).read_text(encoding="utf-8"))
-        for target in LINK.findall(FENCE.sub("", text)):
+        text = FENCE.sub("", (root / uri).read_text(encoding="utf-8"))
+        for target in LINK.findall(text):
             path = os.path.normpath(Path(uri).parent / target)
             if (root / path).is_file():
                 yield path
-
-
-def with_sections(root: Path, uri: str, markdown: str) -> str:
-    """Return a page's text with the sections of other pages in it."""
-    return SECTION.sub(lambda found: _section(root, uri, found[1], found[2]), markdown)
-
-
-def _section(root: Path, uri: str, source: str, heading: str) -> str:
-    """Return what is below a heading of another page, with its links as ``uri`` needs them."""
-    head = rf"^#+ {re.escape(heading)}\n"
-    text = (root / source).read_text(encoding="utf-8")
-    found = re.search(rf"{head}(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise PluginError(f"{uri}: {source} has no heading '{heading}'")
-
-    def as_seen_from_here(link: re.Match[str]) -> str:
-        if ":" in link[1]:
-            return link[0]
-        target = os.path.normpath(Path(source).parent / link[1])
-        return f"]({os.path.relpath(target, Path(uri).parent)}"
-
-    return LINK.sub(as_seen_from_here, found[1].strip())

@@ -19,7 +19,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 def shell(page: Path) -> list[str]:
     """The blocks that are to be typed."""
-    return [text for language, text in blocks(page) if language == "sh"]
+    return [text for language, text in blocks(page) if language in ("sh", "bash")]
 
 
 def inline(page: Path) -> list[str]:
@@ -29,7 +29,8 @@ def inline(page: Path) -> list[str]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each command of a shell block; of a redirection, its target as ``>FILE``."""
-    text = _COMMENT.sub("", _HEREDOC.sub(r"\1", text).replace("\\\n", " "))
+    text = _HEREDOC.sub(_script_within, text)
+    text = _COMMENT.sub("", text.replace("\\\n", " "))
     lexer = shlex.shlex(text, posix=True, punctuation_chars=_SEPARATORS)
     lexer.whitespace, lexer.commenters, lexer.whitespace_split = " \t", "", True
     words: list[str] = []
@@ -45,3 +46,8 @@ def commands(text: str) -> Iterator[list[str]]:
             words = []
     if words:
         yield words
+
+
+def _script_within(document: re.Match[str]) -> str:
+    """Leave of a document that the shell writes what is typed there, if it is a script."""
+    return document[1] + (document[3] if document[3].startswith("#!/bin/bash\n") else "")

@@ -23,7 +23,7 @@ PAGES = [
 ]
 REFERENCE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
 NODES = {"policy": "policy_node", "sim_bridge": "sim_bridge_node", "recorder": "recorder_node"}
-LANGUAGES = {"sh", "text", "yaml", "python", "mermaid"}
+LANGUAGES = {"sh", "bash", "text", "yaml", "python", "mermaid"}
 # What a page takes for granted: what the reader has, or what another page has made.
 GIVEN = {
     "README": ["my_bag", "bags", "data/other", "runs/demo", "scara.yaml", "bundle"],
@@ -38,6 +38,7 @@ GIVEN = {
     "label-episodes": ["arm.yaml", "bags", "data/arm"],
     "look-at-a-recording": ["arm.yaml", "bags"],
     "run-it-on-my-robot": ["arm.yaml", "bags/tuesday"],
+    "scale": ["runs/demo", "robot.yaml", "bags"],
     "secure-with-sros2": ["arm.yaml", "runs/arm/bundle"],
     "take-over-from-the-policy": ["arm.yaml", "runs/arm/bundle"],
     "test-a-policy-in-simulation": ["runs/arm/bundle", "runs/hopper/bundle"],
@@ -45,7 +46,7 @@ GIVEN = {
 # What is no command of ours is taken as it is.
 OTHERS = {
     *("cd", "chmod", "cp", "docker", "echo", "export", "for", "jobs", "kill", "less", "mkdir"),
-    *("plotjuggler", "source", "sudo", "wait"),
+    *("plotjuggler", "sbatch", "source", "sudo", "wait"),
 }
 OUTPUTS = {"out", "record", "video", "json_file"}
 # Of type text, since a name of Minari's will do as well as a path.
@@ -232,6 +233,14 @@ def require_other(words: Sequence[str], desk: Desk) -> None:
     elif words[0] == "cp":
         desk.require(words[-2])
         desk.make(words[-1])
+    elif "--wrap" in words:
+        require_all(words[words.index("--wrap") + 1], desk)
+
+
+def require_torchrun(words: Sequence[str], desk: Desk) -> None:
+    """Check what each of several processes is to run."""
+    (place,) = (index for index, word in enumerate(words) if word.endswith("/dql"))
+    require_dql(words[place:], desk)
 
 
 CHECKS: dict[str, Callable[[Sequence[str], Desk], None]] = {
@@ -239,6 +248,7 @@ CHECKS: dict[str, Callable[[Sequence[str], Desk], None]] = {
     "ros2": require_ros2,
     "make": require_make,
     "python": require_python,
+    "torchrun": require_torchrun,
     **dict.fromkeys(OTHERS, require_other),
 }
 
@@ -256,7 +266,7 @@ def require_all(text: str, desk: Desk) -> int:
 
 def require(words: Sequence[str], desk: Desk) -> None:
     """Check a command that a page tells to type."""
-    if words[0] in ("do", "done"):
+    if words[0] in ("do", "done") or re.match(r"\w+=", words[0]):
         words = words[1:]
     if not words:
         return
@@ -330,6 +340,8 @@ def test_what_is_named_in_a_sentence_exists(page: Path) -> None:
         ("make tests", "make has no tests"),
         ("python drive.py", "nobody made drive.py"),
         ("cat > drive.py <<'END'\nx = '1\nEND\npython drive.py\npython driv.py", "made driv.py"),
+        ("cat > x.sh <<'END'\n#!/bin/bash\ndql convrt a b\nEND", "convrt is no verb"),
+        ('sbatch --wrap "dql dataset murge data/a --out b"', "dataset has no murge"),
         ("cd nowhere", "nobody made nowhere"),
         ("dqll doctor", "dqll is not known"),
     ],
