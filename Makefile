@@ -10,7 +10,7 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check lint fmt bench clean
+.PHONY: help setup demo test test-fast check lint fmt bench site clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ BENCHMARKS := update selection data_memory convert.speed convert.memory convert.
 
 bench: $(STAMP)  ## run the benchmarks that take minutes, and print what they measure
 	@set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name; done
+
+site: $(STAMP)  ## the documentation as a site that needs no network: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/mkdocs build --quiet
 
 clean:  ## remove the environment and all that was produced
 	rm -rf $(VENV) runs build install log

@@ -65,6 +65,8 @@ setup(
         # PushT of the benchmark suite.
         "suite": ["gym-pusht>=0.1.8", "pymunk<7"],
         "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
+        # The site of the documentation: `make site`.
+        "docs": ["mkdocs", "mkdocs-material", "mkdocstrings[python]"],
         "dev": [
             "colcon-core",
             "colcon-python-setup-py",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+IMAGES = RESULTS.parents[1] / "docs" / "images"
 
 Line = dict[str, Any]
 

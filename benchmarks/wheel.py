@@ -35,7 +35,7 @@ SEEDS = (0, 1, 2)
 SEEDS_A_RUN = 100_000
 ROUNDS = (1, 2)
 POLICIES = {"0": "demonstrations", "1": "first round", "2": "second round", "control": "control"}
-# What is typed is of no language; other blocks show what is printed.
+# What is typed is sh; other blocks show what is printed.
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Runs the command line with these words after ``dql`` in a folder.
 Run = Callable[[Sequence[str], Path], None]
@@ -57,7 +57,7 @@ class Tutorial:
     def read(cls) -> Tutorial:
         """Read the page."""
         blocks = _BLOCK.findall(PAGE.read_text())
-        first, *others = (text for language, text in blocks if not language)
+        first, *others = (text for language, text in blocks if language == "sh")
         lines = "".join(others).replace("\\\n", " ").splitlines()
         words = [shlex.split(line) for line in lines]
         assert all(each[0] == "dql" for each in words), words

@@ -11,6 +11,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # alternates with what computes.
 LONGEST = (
     "test_demo",
+    "test_first_hour",
     "test_bandit",
     "test_policy_attacks",
     "test_convert_property",

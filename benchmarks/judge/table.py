@@ -2,7 +2,7 @@
 
     python -m benchmarks.judge.table --rows runs/judge/rows.jsonl
 
-Leaves results/judge.jsonl (the rows) and results/judge.md.
+Leaves results/judge.jsonl (the rows), results/judge.md and docs/images/judge.svg.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.judge.figure import draw
 from benchmarks.judge.findings import (
     DISTANCE,
     FITTED,
@@ -27,7 +28,7 @@ from benchmarks.judge.findings import (
     verdicts,
 )
 from benchmarks.judge.rows import Row
-from benchmarks.machine import RESULTS, markdown_table
+from benchmarks.machine import IMAGES, RESULTS, markdown_table
 from benchmarks.suite.command import Options, exit_on_mistake
 from benchmarks.suite.rows import read_rows_of
 from dql_core.errors import ConfigError
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Options(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=Path, nargs="+", default=[RESULTS / "judge.jsonl"])
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of rows and table")
+    parser.add_argument("--images", type=Path, default=IMAGES)
     options = parser.parse_args(arguments)
     rows: dict[str, Row] = {}
     for path in options.rows:
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ConfigError(f"--rows: {', '.join(map(str, options.rows))}: holds no row")
     sets = group(rows.values())
     _require_whole(sets)
+    draw(sets, options.images / "judge.svg")
     lines = [json.dumps(asdict(row)) for one in sets for row in one.rows]
     write_text(options.out / "judge.jsonl", "".join(f"{line}\n" for line in lines))
     write_text(options.out / "judge.md", report(sets))
@@ -91,6 +94,8 @@ def report(sets: Sequence[OfSet]) -> str:
             *(f"* {verdict}." for verdict in verdicts(sets)),
             "",
             "## All policies",
+            "",
+            "![Judged and true values](../../docs/images/judge.svg)",
             "",
             *(line for one in sets for line in _policies(one)),
         ]

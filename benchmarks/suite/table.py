@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.machine import RESULTS, markdown_table
+from benchmarks.machine import IMAGES, RESULTS, markdown_table
 from benchmarks.suite.command import Options, exit_on_mistake
 from benchmarks.suite.curves import draw
 from benchmarks.suite.findings import BASELINES, DEFAULT, PAPER, Cell, Findings, label, trains
@@ -25,7 +25,6 @@ from dql_core.errors import ConfigError
 from dql_core.files import write_text
 
 CLOCKS = {"wall": "by the clock on the wall", "cpu": "of computing, one thread"}
-IMAGES = RESULTS.parents[1] / "docs" / "images"
 README = RESULTS.parents[1] / "README.md"
 
 

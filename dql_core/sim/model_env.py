@@ -15,13 +15,14 @@ from dql_core.errors import SimulationError, did_you_mean, one_line
 from dql_core.sim.physics import log_warnings
 
 Vector = NDArray[np.float64]
+_SCALAR_JOINTS = [int(mujoco.mjtJoint.mjJNT_HINGE), int(mujoco.mjtJoint.mjJNT_SLIDE)]
 
 
 class ModelEnv(gymnasium.Env[Vector, Vector]):
     """Steps a model; its rewards are 0 and its episodes end only by a time limit.
 
     An episode begins in the model's own start, or with ``reset(options={"keyframe": name})`` in
-    one of its keyframes.
+    one of its keyframes; where there is ``reset_noise_scale``, that far from it at most.
 
     Attributes:
         model: The ``mujoco.MjModel``.
@@ -37,6 +38,8 @@ class ModelEnv(gymnasium.Env[Vector, Vector]):
         action_low: Smallest action, shape (A,).
         action_high: Largest action, shape (A,).
         period_s: Control period in seconds.
+        reset_noise_scale: Each hinge and slide joint begins up to so many rad or m from its
+            start, drawn evenly by the seed of the reset and kept within the joint's range.
 
     Raises:
         SimulationError: If the control period is not a multiple of the model's time step.
@@ -52,6 +55,7 @@ class ModelEnv(gymnasium.Env[Vector, Vector]):
         action_low: NDArray[Any],
         action_high: NDArray[Any],
         period_s: float,
+        reset_noise_scale: float = 0.0,
     ) -> None:
         self.model = model
         self.data = mujoco.MjData(model)
@@ -63,6 +67,7 @@ class ModelEnv(gymnasium.Env[Vector, Vector]):
         self._observe = observe
         self._control = control
         self._actuators = np.array(actuators, dtype=np.intp)
+        self._reset_noise_scale = reset_noise_scale
         self._substeps = _substeps(period_s, float(model.opt.timestep))
 
     def reset(
@@ -77,8 +82,19 @@ class ModelEnv(gymnasium.Env[Vector, Vector]):
             )
         else:
             mujoco.mj_resetData(self.model, self.data)
+        if self._reset_noise_scale:
+            self._move_joints()
         mujoco.mj_forward(self.model, self.data)
         return self._observe(self.data), {}
+
+    def _move_joints(self) -> None:
+        model, scale = self.model, self._reset_noise_scale
+        moving = np.isin(model.jnt_type, _SCALAR_JOINTS)
+        places = model.jnt_qposadr[moving]
+        moved = self.data.qpos[places] + self.np_random.uniform(-scale, scale, len(places))
+        low, high = model.jnt_range[moving].T
+        limited = model.jnt_limited[moving].astype(bool)
+        self.data.qpos[places] = np.where(limited, np.clip(moved, low, high), moved)
 
     def step(self, action: Vector) -> tuple[Vector, float, bool, bool, dict[str, Any]]:
         """Hold an action, shape (A,), for one control period."""

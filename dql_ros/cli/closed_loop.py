@@ -83,6 +83,15 @@ def closed_loop(
             f"limit; with an MJCF file, which has none, after {MODEL_EPISODE_STEPS}.",
         ),
     ] = None,
+    reset_noise_scale: Annotated[
+        float,
+        typer.Option(
+            "--reset-noise-scale",
+            min=0.0,
+            help="With an MJCF file: begin each hinge and slide joint up to so many rad or m from "
+            "its start, drawn by the episode's seed.",
+        ),
+    ] = 0.0,
     faults: Annotated[str, typer.Option("--faults", help=FAULTS_HELP)] = "",
     seed: Annotated[
         int,
@@ -136,7 +145,8 @@ def closed_loop(
     injected = parse_faults(faults)
     _require_one_driver(bundle, operator, candidates)
     folder = out or new_folder("closed_loop")
-    run = ClosedLoop(bundle, env, seed, real_time, injected, [], DiagnosticsLog(), operator)
+    noise, log = reset_noise_scale, DiagnosticsLog()
+    run = ClosedLoop(bundle, env, seed, real_time, injected, [], log, operator, noise)
     console = Terminal()
     try:
         with atomic_directory(folder, error=ConfigError) as unfinished:
@@ -183,7 +193,9 @@ def _drive(
     **options: Any,
 ) -> None:
     """Fill ``run``, showing how far it is; ``options`` are those of `run_closed_loop`."""
-    filmed = {} if video is None else {"video": str(video.resolve())}
+    simulated: dict[str, Any] = {"reset_noise_scale": run.reset_noise_scale, **run.faults}
+    if video is not None:
+        simulated["video"] = str(video.resolve())
     with RunProgress(console, run, episodes) as progress:
         run_closed_loop(
             contract_path(contract),
@@ -193,7 +205,7 @@ def _drive(
             seed=run.seed,
             real_time=run.real_time,
             watched=run.operator == "watches",
-            bridge_parameters={**run.faults, **filmed},
+            bridge_parameters=simulated,
             on_episode=progress.note_episode,
             on_report=progress.note_report,
             **options,

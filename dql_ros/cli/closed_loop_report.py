@@ -45,6 +45,7 @@ class ClosedLoop:
         results: How the episodes ended.
         log: What the nodes reported.
         operator: What the scripted operator does: nothing, drive, or watch and take over.
+        reset_noise_scale: How far from its start each joint of an MJCF file began at most.
     """
 
     bundle: Path | None
@@ -55,6 +56,7 @@ class ClosedLoop:
     results: list[EpisodeResult]
     log: DiagnosticsLog
     operator: Operator = "none"
+    reset_noise_scale: float = 0.0
 
     @property
     def driver(self) -> str:
@@ -114,6 +116,7 @@ class ClosedLoop:
             "seed": self.seed,
             "mode": "real_time" if self.real_time else "lockstep",
             "faults": dict(self.faults),
+            "reset_noise_scale": self.reset_noise_scale,
             **self.outcome.to_json(),
             "guards": self.guards,
             "nodes": nodes,

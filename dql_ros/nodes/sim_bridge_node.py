@@ -78,7 +78,10 @@ class SimBridgeNode(Node):
         contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
         lockstep = value_of(self, "mode") == "lockstep"
         environment = open_environment(
-            value_of(self, "env"), contract, value_of(self, "max_episode_steps")
+            value_of(self, "env"),
+            contract,
+            value_of(self, "max_episode_steps"),
+            value_of(self, "reset_noise_scale"),
         )
         self._video: SimVideo | None = None
         if value_of(self, "video"):
@@ -267,6 +270,13 @@ PARAMETERS = (
         "truncate episodes after this many steps; 0: the environment's own limit, of which an "
         "MJCF file has none",
         (0, _MAX_INTEGER),
+    ),
+    Parameter(
+        "reset_noise_scale",
+        0.0,
+        "of an MJCF file: each hinge and slide joint begins up to so many rad or m from its "
+        "start, drawn by the episode's seed",
+        (0.0, 1e3),
     ),
     Parameter("seed", 0, "episode i is reset with seed + i", (0, _MAX_INTEGER)),
     Parameter(

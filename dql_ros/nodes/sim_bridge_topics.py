@@ -130,11 +130,15 @@ class BridgeOutputs:
                 latched = [output.publisher for output in self._latched]
                 wait_for_delivery(latched, _DELIVERY_TIMEOUT_S)
         else:
+            # Where nothing says that the task has ended, a recording would hold the next episode
+            # for what followed in this one.
+            is_known = frame.transition.terminated and "terminated" in self._signals
+            ends = frame.result is not None and not is_known
             for name, signal in self._signals.items():
-                signal.publish(getattr(frame.transition, name))
+                said = getattr(frame.transition, name)
+                signal.publish(ends or said if name == "truncated" else said)
             if self._resets is not None:
-                is_known = frame.transition.terminated and "terminated" in self._signals
-                self._resets.publish(frame.result is not None and not is_known)
+                self._resets.publish(ends)
         for link, _ in self._links:
             link.send(frame.observation, frame.stamp_ns, now_ns)
         sent = self.deliver(now_ns)

@@ -227,7 +227,9 @@ class EpisodeRunner:
         )
 
 
-def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -> Environment:
+def open_environment(
+    env: str, contract: Contract, max_episode_steps: int = 0, reset_noise_scale: float = 0.0
+) -> Environment:
     """Open an environment and check that it is the robot of ``contract``.
 
     Args:
@@ -236,14 +238,24 @@ def open_environment(env: str, contract: Contract, max_episode_steps: int = 0) -
         contract: What its vectors are to be.
         max_episode_steps: Episodes are truncated after so many steps; 0 for the environment's own
             limit, of which an MJCF file has none.
+        reset_noise_scale: How far from its start each joint of an MJCF file begins at most, in
+            rad or m.
 
     Raises:
-        DqlError: If there is no such environment, or it is not the contract's.
+        DqlError: If there is no such environment, it is not the contract's, or it draws its starts
+            by itself.
     """
     _require_topics(contract)
     if is_model_file(env):
-        environment: Environment = watch_physics(open_model(Path(env).expanduser(), contract))
+        environment: Environment = watch_physics(
+            open_model(Path(env).expanduser(), contract, reset_noise_scale)
+        )
         return TimeLimit(environment, max_episode_steps) if max_episode_steps else environment
+    if reset_noise_scale:
+        raise SimulationError(
+            f"'reset_noise_scale' {reset_noise_scale:g} is for an MJCF file, and environment "
+            f"'{env}' draws its starts by itself: leave it out"
+        )
     environment = make_environment(env, contract.policy_spec(), max_episode_steps or None)
     try:
         _require_rate(env, environment, contract)

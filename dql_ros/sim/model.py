@@ -53,8 +53,10 @@ _MEASURED = {
 Servo = Literal["position", "velocity", "effort"]
 
 
-def open_model(path: Path, contract: Contract) -> ModelEnv:
+def open_model(path: Path, contract: Contract, reset_noise_scale: float = 0.0) -> ModelEnv:
     """Make the environment of an MJCF file that has the vectors of ``contract``.
+
+    ``reset_noise_scale`` is that of `ModelEnv`.
 
     Raises:
         SimulationError: If the model lacks what the contract names, with the nearest names.
@@ -72,6 +74,7 @@ def open_model(path: Path, contract: Contract) -> ModelEnv:
         spec.action_low,
         spec.action_high,
         contract.period_ns / 1e9,
+        reset_noise_scale,
     )
 
 

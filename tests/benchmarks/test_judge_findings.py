@@ -137,12 +137,14 @@ def test_a_page_is_made_of_whole_sets_only(
     assert "lacks 1 of 6 policies" in capsys.readouterr().err
     add_row(tmp_path, CHANGED)
     (tmp_path / "results").mkdir()
-    make_table(command)
+    make_table([*command, "--images", str(tmp_path)])
     assert capsys.readouterr().out.splitlines() == verdicts([ALL])
     page = (tmp_path / "results/judge.md").read_text()
     assert "| hopper-mixed | 6 | 0.90 [" in page
     assert "| hopper-mixed | each run | 50% | 0% | 100% |" in page
     assert "| ql@30 | 7.5 [1.147, 13.85] | 7.5 | 12 [10, 14] | better | 0% | -7.5 | 1 |" in page
+    drawn = (tmp_path / "judge.svg").read_text()
+    assert all(f"{row.policy.name}: {row.estimated.verdict}" in drawn for row in ALL.rows)
     kept = tmp_path / "results/judge.jsonl"
     assert read_rows_of(Row, kept) == {row.key: row for row in ALL.rows}
 

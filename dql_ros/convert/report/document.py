@@ -338,6 +338,7 @@ def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> 
             "The contract says what ends the task, and it never happened: no episode is "
             f"terminated{never and f'; {never}'}."
         )
+    yield from _about_what_follows(report)
     if lacked:
         ends = _many(lacked, "episode ends", "episodes end")
         yield f"{ends} because a topic or value was missing (see the table of episodes)."
@@ -350,6 +351,22 @@ def _about_episodes(report: dict[str, Any], contract: Contract, lacked: int) -> 
         yield (
             f"{_many(totals['dropped_ticks'], 'tick was', 'ticks were')} dropped because a needed "
             f"number was not finite."
+        )
+
+
+def _about_what_follows(report: dict[str, Any]) -> Iterator[str]:
+    """Tell of attempts after the end of a task, where nobody said that they begin."""
+    rows = (row for bag in report["bags"] for row in bag["left_out"])
+    after_s = sum(
+        row["to_s"] - row["from_s"] for row in rows if row["reason"] == Cause.AFTER_THE_END.value
+    )
+    kept_s = report["totals"]["transitions"] / report["rate_hz"]
+    if after_s > kept_s:
+        yield (
+            f"{after_s:.1f} s after the end of the task are left out, and the episodes have "
+            f"{kept_s:.1f} s: nothing said that another attempt began; if there are some, record "
+            f"a topic that says so where each ends or begins, and name it as 'truncated', 'start' "
+            f"or 'during'."
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 from dql_core.data.dataset import Episode
 from dql_core.data.precision import Precision, PrecisionRow
 from dql_core.errors import BagError
-from dql_ros.convert.bag_result import BagResult
+from dql_ros.convert.bag_result import BagResult, SkippedRow
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from tests.ros.convert.report_sample import arm, episodes, eventful, part, report
@@ -274,3 +274,17 @@ def test_the_report_carries_contract_and_versions() -> None:
     assert made["contract_hash"] == contract.hash()
     assert "robot:" in made["contract_text"]
     assert {"dql_ros", "rosbags", "mcap", "minari", "numpy", "python"} == set(made["versions"])
+
+
+@pytest.mark.parametrize(("lost_s", "is_told"), [(2.4, False), (9.0, True)])
+def test_much_that_follows_the_end_of_a_task_is_told(lost_s: float, is_told: bool) -> None:
+    after = SkippedRow(from_s=5.0, to_s=5.0 + lost_s, reason="after the end of the task")
+    told = [
+        text
+        for text in report([part("bags/a", left_out=(after,))])["remarks"]
+        if "after the end of the task" in text
+    ]
+    assert bool(told) == is_told
+    for text in told:
+        assert text.startswith("9.0 s after the end of the task are left out, and the episodes ")
+        assert "have 2.5 s: nothing said that another attempt began" in text

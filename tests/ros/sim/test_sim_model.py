@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from dql_core.errors import SimulationError
+from dql_core.sim import SCARA_ID
 from dql_core.sim.scara import MODEL_FILE
 from dql_ros.contract import Contract, load_contract
 from dql_ros.sim.episodes import EpisodeRunner, open_environment
@@ -176,6 +177,36 @@ def test_episodes_begin_at_the_keyframe_that_was_asked_for(model: Path) -> None:
     assert (result.length, result.truncated) == (2, True)
     with pytest.raises(SimulationError, match=r"no keyframe 'tiltet' \(did you mean 'tilted'\?\)"):
         runner.set_next_start(seed=None, keyframe="tiltet")
+
+
+def test_joints_begin_within_the_noise_and_their_range_drawn_by_the_seed(tmp_path: Path) -> None:
+    model = tmp_path / "cart.xml"
+    model.write_text(MODEL.replace('type="slide"', 'type="slide" range="-0.1 0.3"'))
+    environment = open_environment(str(model), contract(), reset_noise_scale=0.5)
+    bare: Any = environment.unwrapped
+    places = []
+    for seed in range(200):
+        environment.reset(seed=seed)
+        places.append(bare.data.qpos.copy())
+    ball, moved = np.array(places)[:, :7], np.array(places)[:, 7:]  # then rail and hinge
+    np.testing.assert_array_equal(ball, [[0, 1, 0.5, 1, 0, 0, 0]] * 200)
+    np.testing.assert_array_less(np.abs(moved), 0.5)
+    assert moved[:, 0].min() == -0.1
+    assert moved[:, 0].max() == 0.3
+    assert moved[:, 1].min() < -0.45
+    assert moved[:, 1].max() > 0.45
+    assert abs(np.corrcoef(moved.T)[0, 1]) < 0.3
+    assert not bare.data.qvel.any()
+    environment.reset(seed=7)
+    np.testing.assert_array_equal(bare.data.qpos, places[7])
+    environment.reset(seed=7, options={"keyframe": "tilted"})
+    np.testing.assert_allclose(bare.data.qpos[8] - 0.5, places[7][8])
+
+
+def test_an_environment_with_starts_of_its_own_takes_no_noise() -> None:
+    rules = load_contract(CONTRACTS / "scara.yaml")
+    with pytest.raises(SimulationError, match=r"'reset_noise_scale' 0.5 is for an MJCF file"):
+        open_environment(SCARA_ID, rules, reset_noise_scale=0.5)
 
 
 def test_the_demo_robots_own_model_fits_its_contract() -> None:

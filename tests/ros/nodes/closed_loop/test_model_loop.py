@@ -53,6 +53,33 @@ def test_a_recording_has_no_transition_over_a_reset(
         assert result.return_ < 0
 
 
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("has_topic", [True, False])
+def test_a_recording_knows_the_next_episode_after_one_that_the_contract_ends(
+    sled: tuple[Path, Path, Path], tmp_path: Path, has_topic: bool
+) -> None:
+    """Whether or not the contract has a topic that says so."""
+    path, bundle, model = sled
+    soon = "{function: dql_core.rewards:outside_bounds, arguments: {fields: [x], high: 0.02}}"
+    topic = "truncated: {topic: truncated, type: std_msgs/msg/Bool}" if has_topic else ""
+    path.write_text(f"{CONTRACT}episode:\n  terminated: {soon}\n  {topic}\n")
+    results = run_closed_loop(
+        path,
+        policy_driver(bundle, seed=0),
+        episodes=EPISODES,
+        env=str(model),
+        max_episode_steps=STEPS,
+        bridge_parameters={"reset_noise_scale": 0.04},
+        record=tmp_path / "bag",
+    )
+    assert any(result.terminated for result in results)
+    convert(Source(load_contract(path), [tmp_path / "bag"]), tmp_path / "out")
+    episodes = load_dataset(tmp_path / "out").episodes
+    assert [(len(each), each.terminated) for each in episodes] == [
+        (result.length, result.terminated) for result in results
+    ]
+
+
 def test_lost_physics_ends_episodes_as_failed(
     sled: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:

@@ -1,0 +1,47 @@
+"""What the judge says beside what is true: a line for each policy, the best one on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.judge.findings import OfSet
+from dql_core.evaluation.statistics import estimate_mean
+
+WIDTH, LINE, MARGIN = 7.5, 0.2, 1.1  # inches
+JUDGED, TRUE, DATA = "tab:blue", "black", "tab:orange"
+
+
+def draw(sets: Sequence[OfSet], path: Path) -> None:
+    """Draw judged and true values with their 95 % intervals, a panel for each set."""
+    heights = [MARGIN + LINE * len(one.rows) for one in sets]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(sets), height_ratios=heights, squeeze=False)[:, 0]
+    for one, panel in zip(sets, panels, strict=True):
+        _panel(one, panel)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context({"svg.hashsalt": "judge"}):  # equal figures are equal files
+        figure.savefig(path, metadata={"Date": None})
+
+
+def _panel(one: OfSet, panel: Axes) -> None:
+    rows = sorted(one.rows, key=lambda row: row.true_value)
+    for line, row in enumerate(rows):
+        truth, own = estimate_mean(row.truth.discounted), row.estimated
+        panel.plot([truth.low, truth.high], [line + 0.15] * 2, color=TRUE)
+        panel.plot(truth.mean, line + 0.15, "o", ms=4, color=TRUE, label="true, by rollouts")
+        if own.value is not None and own.low is not None and own.high is not None:
+            panel.plot([own.low, own.high], [line - 0.15] * 2, color=JUDGED)
+            panel.plot(own.value, line - 0.15, "o", ms=4, color=JUDGED, label="by the judge")
+    panel.axvline(rows[0].behaviour, color=DATA, ls="--", label="what was recorded")
+    texts = [f"{row.policy.name}: {row.estimated.verdict}" for row in rows]
+    panel.set_yticks(range(len(rows)), texts, size=7)
+    panel.set_title(one.name, size=9)
+    panel.set_xlabel("discounted return, with 95 % intervals", size=8)
+    panel.tick_params(axis="x", labelsize=8)
+    handles = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    panel.legend(handles.values(), handles.keys(), loc="upper left", frameon=False, fontsize=8)
