@@ -1,5 +1,6 @@
 """The site builds without a warning, needs no network, and its search works from a folder."""
 
+import os
 import re
 import subprocess
 import sys
@@ -20,8 +21,15 @@ FETCHED = {"unpkg.com/mermaid@11/dist/mermaid.min.js", "unpkg.com/resize-observe
 
 def mkdocs(config: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mkdocs", "build", "-f", str(config), "--site-dir", str(out)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(
-        command, cwd=config.parent, capture_output=True, text=True, timeout=300, check=False
+        command,
+        cwd=config.parent,
+        env=quiet,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
