@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from string import Template
 
 import numpy as np
@@ -19,7 +20,7 @@ from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.mode import SHIFTS, SMALLEST
 from dql_core.runtime.onnx_check import require_policy_graph
 from dql_core.runtime.onnx_file import read_graph
-from dql_core.runtime.policy import FEWEST_TO_AGREE, MIN_SPREAD, draws_selection
+from dql_core.runtime.policy import FEWEST_TO_AGREE, MIN_SPREAD, Choice, draws_selection
 from dql_core.spec import FieldSpec
 
 FILES = ("policy.h", "policy.c", "noise.h", "noise.c", "check.c", "example.c", "README.md")
@@ -29,19 +30,41 @@ TILE = 4
 MAX_MODE_CANDIDATES = 256
 # Of an action's range, or of a value's size.
 TOLERANCE = 1e-5
+# Compares a policy with ONNX Runtime, where it is to run.
+CHECK = "gcc -std=c99 -pedantic -O2 -o check check.c policy.c -lm && ./check"
 _LARGEST = float(np.finfo(np.float32).max)
 
 Words = dict[str, object]
 
 
-def c_folder(
-    manifest: Manifest, contents: Mapping[str, bytes], prefix: str | None = None
-) -> dict[str, str]:
-    """Return the files of a policy in C, by name; equal bundles give equal ones.
+@dataclass(frozen=True)
+class CPolicy:
+    """A policy in C.
+
+    Attributes:
+        files: Text of each file, by its name.
+        prefix: What all names in C begin with.
+        choice: How many candidates there are, and how one is chosen.
+        weight_bytes: Size of the arrays that the robot's memory must hold all the time.
+        memory_bytes: Of what the caller lends for a decision: noise, scratch and decision.
+    """
+
+    files: dict[str, str]
+    prefix: str
+    choice: Choice
+    weight_bytes: int
+    memory_bytes: int
+
+
+def write_c(
+    manifest: Manifest, contents: Mapping[str, bytes], choice: Choice, prefix: str | None = None
+) -> CPolicy:
+    """Return a bundle's policy in C; equal bundles give equal files.
 
     Args:
-        manifest: The bundle's; the number of candidates and the selection of the C are its own.
-        contents: The bundle's other files, by name.
+        manifest: The bundle's.
+        contents: Its other files, by name.
+        choice: How many candidates the C has, and how it chooses one.
         prefix: What all names in C begin with; by default made of the robot's name.
 
     Raises:
@@ -49,10 +72,11 @@ def c_folder(
         ConfigError: If ``prefix`` is none, or the choice among the candidates takes too long.
     """
     prefix = _prefix(manifest, prefix)
+    wanted = manifest.model_copy(update=vars(choice))
     if GRAPH_FILE not in contents:
         raise BundleError(f"the manifest lists no {GRAPH_FILE}; export the bundle again")
-    require_policy_graph(contents[GRAPH_FILE], manifest)
-    count, selection = manifest.num_candidates, manifest.selection
+    require_policy_graph(contents[GRAPH_FILE], wanted)
+    count, selection = choice.num_candidates, choice.selection
     if selection == "mode" and count > MAX_MODE_CANDIDATES:
         raise ConfigError(
             f"num_candidates is {count}, and in C selection 'mode' looks at "
@@ -63,11 +87,19 @@ def c_folder(
     program = Program.of(read_graph(contents[GRAPH_FILE]), unused)
     source = Source(program, count, draws_selection(count, selection))
     words: Words = {"prefix": prefix, "PREFIX": prefix.upper(), "version": __version__}
-    words |= _sizes(manifest, source) | _texts(manifest, prefix)
-    words |= _noise_parts(manifest, words)
-    words |= _computation(manifest, source, words)
-    words |= _vector_arrays(check_vectors(manifest, contents), prefix)
-    return {name: Template(template(name)).substitute(words) for name in FILES}
+    words |= _sizes(wanted, source) | _texts(wanted, prefix)
+    words |= {"sha256": manifest.sha256, "selection": selection, "check": CHECK}
+    words |= _noise_parts(words)
+    words |= _computation(wanted, source, words)
+    words |= _vector_arrays(check_vectors(wanted, contents))
+    weight_bytes, memory_bytes = 4 * source.num_weights, _memory_bytes(wanted, source)
+    words |= {"weight_kib": _kib(weight_bytes), "memory_kib": _kib(memory_bytes)}
+    files = {name: Template(template(name)).substitute(words) for name in FILES}
+    return CPolicy(files, prefix, choice, weight_bytes, memory_bytes)
+
+
+def _kib(num_bytes: int) -> str:
+    return f"{num_bytes / 1024:,.0f} KiB" if num_bytes >= 10240 else f"{num_bytes / 1024:.1f} KiB"
 
 
 def _prefix(manifest: Manifest, prefix: str | None) -> str:
@@ -84,18 +116,10 @@ def _prefix(manifest: Manifest, prefix: str | None) -> str:
 def _sizes(manifest: Manifest, source: Source) -> Words:
     spec, count = manifest.policy_spec, manifest.num_candidates
     draws = draws_selection(count, manifest.selection)
-    more = ""
-    if manifest.selection == "mode":
-        lengths = {
-            "points": count * len(spec.action),
-            "weights": count,
-            "widths": count,
-            "nearest": count // FEWEST_TO_AGREE + 1,
-        }
-        more = "".join(f"    double {name}[{length}];\n" for name, length in lengths.items())
+    doubles = _doubles(manifest)
+    more = "".join(f"    double {name}[{length}];\n" for name, length in doubles.items())
     arenas = {stage: max(1, arena.size) for stage, arena in source.arenas.items()}
     return {
-        "sha256": manifest.sha256,
         "observation_size": len(spec.observation),
         "action_size": len(spec.action),
         "num_candidates": count,
@@ -109,6 +133,29 @@ def _sizes(manifest: Manifest, source: Source) -> Words:
         "choice_size": arenas[Stage.CHOICE],
         "more_scratch": more,
     }
+
+
+def _doubles(manifest: Manifest) -> dict[str, int]:
+    """Return the lengths of the arrays in which the rule ``mode`` works."""
+    count = manifest.num_candidates
+    if manifest.selection != "mode":
+        return {}
+    return {
+        "points": count * len(manifest.policy_spec.action),
+        "weights": count,
+        "widths": count,
+        "nearest": count // FEWEST_TO_AGREE + 1,
+    }
+
+
+def _memory_bytes(manifest: Manifest, source: Source) -> int:
+    count, width = manifest.num_candidates, len(manifest.policy_spec.action)
+    noise = manifest.sampler.num_noises * count * width + count
+    decision = width + count + count * width
+    arenas = source.arenas
+    scratch = arenas[Stage.SHARED].size + TILE * arenas[Stage.CANDIDATE].size
+    floats = noise + decision + scratch + arenas[Stage.CHOICE].size
+    return 4 * floats + 8 * sum(_doubles(manifest).values())
 
 
 def _texts(manifest: Manifest, prefix: str) -> Words:
@@ -162,7 +209,7 @@ def _array(declaration: str, values: ArrayLike) -> str:
     return constant_array(declaration, np.clip(np.asarray(values, float), -_LARGEST, _LARGEST))
 
 
-def _noise_parts(manifest: Manifest, words: Words) -> Words:
+def _noise_parts(words: Words) -> Words:
     """Return what depends on the noise that is used."""
     checks = []
     if words["uses_steps"]:
@@ -226,7 +273,7 @@ def _computation(manifest: Manifest, source: Source, words: Words) -> Words:
     }
 
 
-def _vector_arrays(vectors: list[Vector], prefix: str) -> Words:
+def _vector_arrays(vectors: list[Vector]) -> Words:
     """Return the decisions by which the compiled policy is checked."""
 
     def joined(name: str, values: Iterable[ArrayLike]) -> str:

@@ -215,17 +215,20 @@ def _is_separate(node: Node, dims: Mapping[str, Dims], graph: Graph) -> bool:
     if node.operator == "Split":
         return _growing(output).count == 1
     growing = [each for each in (output, *inputs) if size(each).grows]
-    if any(_growing(each).count > 1 for each in growing):
-        return False
+    is_one_each = all(_growing(each).count == 1 for each in growing)
+    return is_one_each and _keeps_its_rows(node, inputs, output)
+
+
+def _keeps_its_rows(node: Node, inputs: list[Dims], output: Dims) -> bool:
     if node.operator == "Gemm":
-        first, second, added = inputs
+        growing = [size(each).grows for each in inputs[:2]]
         if node.attributes.get("transB"):
-            return second[0].grows and len(growing) == 2
-        return first[0].grows and not size(second).grows
+            return inputs[1][0].grows and not growing[0] and not size(inputs[2]).grows
+        return inputs[0][0].grows and not growing[1]
     if node.operator == "LayerNormalization":
         return output[0].grows and len(output) == 2
     # What grows is as far from the last length as in the output.
-    return len({_from_the_end(each) for each in growing}) == 1
+    return len({_from_the_end(each) for each in (output, *inputs) if size(each).grows}) == 1
 
 
 def _keeps_apart(node: Node, before: Dims, after: Dims, graph: Graph) -> bool:

@@ -45,6 +45,7 @@ class Source:
     Attributes:
         uses_noise: Whether the candidates depend on noise.
         arenas: Memory of each stage; that of `Stage.CANDIDATE` is for one candidate.
+        num_weights: Numbers in its arrays of constants.
 
     Raises:
         BundleError: If the program is too large, or computes what the kernels cannot.
@@ -58,7 +59,7 @@ class Source:
         self._draws_selection = draws_selection
         self._weights: dict[str, str] = {}
         self._arrays: list[str] = []
-        self._num_weights = 0
+        self.num_weights = 0
         self._functions: dict[tuple[object, ...], str] = {}
         self._kernels: set[str] = set()
         self._calls: dict[Stage, list[str]] = {stage: [] for stage in Stage}
@@ -163,8 +164,8 @@ class Source:
             return "noise->selection"
         if name not in self._weights:
             values = self._program.constants.get(name, np.zeros(self._count, np.float32))
-            self._num_weights += values.size
-            if self._num_weights > MAX_WEIGHTS:
+            self.num_weights += values.size
+            if self.num_weights > MAX_WEIGHTS:
                 raise BundleError(
                     f"the policy has more than {MAX_WEIGHTS:,} weights, and C is written of no "
                     f"more: train it with a smaller policy.width or critic.width"

@@ -1,6 +1,6 @@
 /* Whether policy.c computes here what the bundle does in ONNX Runtime:
 
-       gcc -std=c99 -pedantic -O2 -o check check.c policy.c -lm && ./check
+       $check
 
    It ends with 0 if all numbers agree, and with 1 otherwise. */
 #include "policy.h"
