@@ -14,7 +14,7 @@ from dql_core.export.c.folder import CHECK, write_c
 from dql_core.export.c.names import distinct, identifier, string
 from dql_core.runtime.policy import Choice
 from dql_core.spec import FieldSpec
-from tests.core.export.compiled_policy import SANITIZERS, compile_c
+from tests.core.export.compiled_policy import SANITIZERS, compile_c, require_gcc
 from tests.core.export.random_policies import SPEC, Made, make
 
 HOSTILE = (
@@ -30,7 +30,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def write(made: Made, folder: Path) -> Path:
-    """Write the files as `dql export` does."""
+    """Write the files as `dql export` does, to compile them."""
+    require_gcc()
     for name, text in made.c.files.items():
         (folder / name).write_text(text)
     return folder

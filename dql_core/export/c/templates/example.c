@@ -2,9 +2,7 @@
    microcontroller, would do. Nothing here allocates or waits.
 
        gcc -std=c99 -pedantic -O2 -o example example.c policy.c noise.c -lm && ./example */
-#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "noise.h"
 #include "policy.h"
