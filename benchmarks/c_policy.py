@@ -6,7 +6,7 @@
 Sizes are the paper's: 3 x 256 Mish, N = 5; observation 17 and action 6 wide, random weights. Both
 are given the same observations and noise, on one thread, in turns, so that whatever else the
 machine does falls on both. The longest of all decisions is the machine's as much as the code's:
-neither has a loop whose length depends on what goes in (the C's rule mode, not measured here, has).
+neither has a loop here whose length depends on what goes in.
 """
 
 from __future__ import annotations

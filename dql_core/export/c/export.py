@@ -10,7 +10,7 @@ from pathlib import Path
 from dql_core.errors import BundleError, ConfigError
 from dql_core.export.bundle import bundle_files, make_bundle
 from dql_core.export.c.folder import CPolicy, write_c
-from dql_core.files import atomic_directory, require_free
+from dql_core.files import atomic_directory, is_free, require_free
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, read_bundle
 from dql_core.runtime.policy import Choice, Selection, resolve_choice
 from dql_core.training.run_files import CheckpointName
@@ -53,9 +53,10 @@ def export_policy(
         OutputError: If a folder cannot be written.
         DqlError: As `make_bundle` does.
     """
-    folders = [each for each in (out, c) if each is not None]
-    for folder in folders:
-        require_free(folder, BundleError)
+    if out is not None:
+        require_free(out, BundleError)
+    if c is not None and not is_free(c):
+        raise BundleError(f"{c}: already exists; name another --c folder or remove it")
     if out is not None and c is not None and _is_within(out, c):
         raise ConfigError(f"{out} and {c}: one lies in the other; name two folders side by side")
     if is_bundle(source):

@@ -114,7 +114,7 @@ def test_what_c_cannot_be_written_of_leaves_no_bundle_either(
         ({"c": "c", "candidates": 10**8}, "num_candidates is 100000000, .*: choose among fewer"),
         ({"c": "c", "candidates": 1, "selection": "mode"}, "sample at least 5"),
         ({"c": "c", "out": "c/b"}, "one lies in the other; name two folders side by side"),
-        ({"c": "."}, "already exists"),
+        ({"c": "."}, "already exists; name another --c folder or remove it"),
     ],
     ids=str,
 )
