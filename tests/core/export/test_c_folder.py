@@ -192,3 +192,19 @@ def test_mode_among_too_many_candidates_is_refused(
     monkeypatch.setattr(folder_module, "MAX_MODE_CANDIDATES", 20)
     with pytest.raises(ConfigError, match="num_candidates is 21, and in C selection 'mode' looks"):
         write_c(made.manifest, made.contents, Choice(21, "mode"))
+
+
+def test_a_policy_that_uses_no_noise_needs_none(tmp_path: Path) -> None:
+    made = make(tmp_path, agent="td3_bc")
+    folder = write(made, tmp_path)
+    assert "The noise is not used and may be NULL." in made.c.files["policy.h"]
+    text = (
+        '#include "policy.h"\n#include <stddef.h>\nint main(void) {\n'
+        "    static tiny_arm_scratch scratch;\n    static tiny_arm_decision decision;\n"
+        "    const float *at = tiny_arm_observation_mean;\n"
+        "    return (int)tiny_arm_decide(at, NULL, &scratch, &decision);\n}\n"
+    )
+    (folder / "no_noise.c").write_text(text)
+    flags = "-std=c99", "-pedantic", "-O1", *SANITIZERS
+    program = compile_c(folder, ["no_noise.c", "policy.c"], flags, "no_noise")
+    assert subprocess.run([program], check=False).returncode == 0
