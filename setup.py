@@ -14,7 +14,13 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["dql_core", "dql_core.*", "dql_ros", "dql_ros.*"]),
     package_data={
-        "dql_core": ["py.typed", "page.html", "evaluation/*/page.html", "sim/models/*.xml"],
+        "dql_core": [
+            "py.typed",
+            "page.html",
+            "evaluation/*/page.html",
+            "export/c/templates/*",
+            "sim/models/*.xml",
+        ],
         "dql_ros": [
             "py.typed",
             "bag/messages/*.msg",

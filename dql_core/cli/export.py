@@ -1,4 +1,4 @@
-"""`dql export`: turn a checkpoint into a policy bundle for the robot."""
+"""`dql export`: turn a checkpoint into a policy bundle for the robot, or into C."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import typer
 from rich.text import Text
 
 from dql_core.cli.terminal import Terminal
-from dql_core.errors import visible
-from dql_core.export.bundle import export_bundle
+from dql_core.errors import ConfigError, visible
+from dql_core.export.c.export import export_policy, is_bundle
+from dql_core.export.c.folder import CHECK, CPolicy
+from dql_core.runtime.manifest import Manifest
 from dql_core.runtime.policy import Selection
 from dql_core.training.run_files import CheckpointName, exported_by_default, read_best
 
@@ -20,12 +22,12 @@ def export(
         Path,
         typer.Argument(
             metavar="CHECKPOINT",
-            help="A run folder or one checkpoint's folder.",
+            help="A run folder or one checkpoint's folder; with --c also a bundle's.",
         ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of the bundle; it must not exist yet.")
-    ],
+        Path | None, typer.Option("--out", help="Folder of the bundle; it must not exist yet.")
+    ] = None,
     which: Annotated[
         CheckpointName | None,
         typer.Option(
@@ -61,34 +63,85 @@ def export(
             "compared with the checkpoint. Default: the one it was trained on.",
         ),
     ] = None,
+    c: Annotated[
+        Path | None,
+        typer.Option(
+            "--c",
+            metavar="DIR",
+            help="Folder for the same policy as plain C99, which needs no library but libm; it "
+            "must not exist yet. The number of candidates and the selection are fixed in it.",
+        ),
+    ] = None,
+    c_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--c-prefix",
+            help="What all names in the C begin with, such as left_arm. Default: made of the "
+            "robot's name.",
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a policy bundle that a robot runs without torch.
 
     The bundle holds the whole choice of an action as one ONNX graph, the
     weights, and a manifest with the spec, the normaliser, the hash of every
     file and the measured difference between graph and checkpoint. A graph
-    that differs by more than 1e-4 of the action range is refused.
+    that differs by more than 1e-4 of the action range is refused. With --c
+    the graph is written as C, too, or, of a bundle, C alone.
 
     Example: dql export runs/arm --out runs/arm/bundle
+
+    Example: dql export runs/arm/bundle --c firmware/policy
     """
+    _require_folder(checkpoint, out, c, c_prefix)
     console = Terminal()
-    name = which or exported_by_default(checkpoint)
+    source_is_bundle = is_bundle(checkpoint)
+    name = which if source_is_bundle else which or exported_by_default(checkpoint)
     with console.status("exporting and comparing"):
-        manifest = export_bundle(
+        manifest, written = export_policy(
             checkpoint,
-            out,
+            out=out,
+            c=c,
+            prefix=c_prefix,
             num_candidates=candidates,
             selection=selection,
             dataset=dataset,
             which=name,
         )
+    if out is not None:
+        console.print(_exported(out, manifest), soft_wrap=True)
+    if written is not None:
+        console.print(_written(c, written), soft_wrap=True)
+    if which is None and name is not None and name != "last":
+        why = read_best(checkpoint)[name]["criterion"]
+        console.print(visible(f"{name}: {why}; the last one: --checkpoint last"), soft_wrap=True)
+
+
+def _require_folder(source: Path, out: Path | None, c: Path | None, prefix: str | None) -> None:
+    if out is None and c is None:
+        raise ConfigError(
+            f"dql export {source}: name a folder, by --out for a bundle or by --c for C"
+        )
+    if c is None and prefix is not None:
+        raise ConfigError(f"--c-prefix is '{prefix}', but no C is written: name its folder by --c")
+
+
+def _exported(out: Path, manifest: Manifest) -> Text:
     parity = manifest.parity
     line = (
         f" {out}: {manifest.agent} after {manifest.step:,} updates, {manifest.num_candidates} "
         f"candidates, {manifest.selection}; differs from the checkpoint by at most "
         f"{parity.action_error:.1e} of the action range on {parity.observations} {parity.source}"
     )
-    console.print(Text.assemble(("exported", "green"), visible(line)), soft_wrap=True)
-    if which is None and name != "last":
-        why = read_best(checkpoint)[name]["criterion"]
-        console.print(visible(f"{name}: {why}; the last one: --checkpoint last"), soft_wrap=True)
+    return Text.assemble(("exported", "green"), visible(line))
+
+
+def _written(c: Path | None, written: CPolicy) -> Text:
+    choice = written.choice
+    line = (
+        f" {c}: C99, {written.prefix}_decide, {choice.num_candidates} candidates, "
+        f"{choice.selection}; {written.weight_bytes / 1024:,.0f} KiB of weights, "
+        f"{written.memory_bytes / 1024:,.1f} KiB of memory; compare it with ONNX Runtime where it "
+        f"is to run: cd {c} && {CHECK}"
+    )
+    return Text.assemble(("written", "green"), visible(line))

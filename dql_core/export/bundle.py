@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -60,8 +60,49 @@ def export_bundle(
     """Export a trained policy and return its manifest; the bundle appears whole or not at all.
 
     Args:
-        checkpoint_path: A run folder or checkpoint.
+        checkpoint_path: As in `make_bundle`, like the rest.
         out: The bundle's folder, which must not exist yet.
+        num_candidates: K.
+        selection: How one is chosen.
+        dataset: Whose observations prove the parity.
+        which: Which checkpoint of a run.
+
+    Raises:
+        BundleError: If ``out`` exists or the exported graph is not the policy.
+        OutputError: If ``out`` cannot be written.
+        DqlError: As `make_bundle` does.
+    """
+    require_free(out, BundleError)
+    manifest, contents = make_bundle(
+        checkpoint_path,
+        num_candidates=num_candidates,
+        selection=selection,
+        dataset=dataset,
+        which=which,
+    )
+    with atomic_directory(out, error=BundleError) as folder:
+        for name, content in bundle_files(manifest, contents).items():
+            (folder / name).write_bytes(content)
+    return manifest
+
+
+def bundle_files(manifest: Manifest, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the content of all files of a bundle, by name."""
+    return {**contents, MANIFEST_FILE: manifest.to_text().encode()}
+
+
+def make_bundle(
+    checkpoint_path: Path,
+    *,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+    dataset: str | None = None,
+    which: CheckpointName | None = None,
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Make a bundle of a trained policy: its manifest, and its other files by name.
+
+    Args:
+        checkpoint_path: A run folder or checkpoint.
         num_candidates: Candidates K that the bundle samples by default; from the training
             configuration if not given.
         selection: How it chooses one by default; likewise.
@@ -70,14 +111,12 @@ def export_bundle(
         which: Which checkpoint of a run; by default `exported_by_default`.
 
     Raises:
-        BundleError: If ``out`` exists or the exported graph is not the policy.
-        OutputError: If ``out`` cannot be written.
+        BundleError: If the exported graph is not the policy.
         CheckpointError: If there is no readable checkpoint.
         ConfigError: If the policy cannot choose in the wanted way.
         DatasetError: If ``dataset`` is given and cannot be read.
         SpecMismatchError: If ``dataset`` describes another robot.
     """
-    require_free(out, BundleError)
     which = which or exported_by_default(checkpoint_path)
     checkpoint = load_checkpoint(checkpoint_path, which=which)
     agent, config = checkpoint.agent, checkpoint.config
@@ -102,16 +141,11 @@ def export_bundle(
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
     require_parity(parity, str(checkpoint_path))
     contents = {GRAPH_FILE: model, WEIGHTS_FILE: safetensors.torch.save(graph.state_dict())}
-    manifest = _manifest(out, checkpoint, graph, choice, parity, contents)
-    with atomic_directory(out, error=BundleError) as folder:
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-        (folder / MANIFEST_FILE).write_text(manifest.to_text())
-    return manifest
+    return _manifest(checkpoint_path, checkpoint, graph, choice, parity, contents), contents
 
 
 def _manifest(
-    out: Path,
+    where: Path,
     checkpoint: Checkpoint,
     graph: PolicyGraph,
     choice: Choice,
@@ -144,11 +178,11 @@ def _manifest(
         | {"python": platform.python_version()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     }
-    manifest = parse(document, Manifest, str(out), ConfigError)
+    manifest = parse(document, Manifest, str(where), ConfigError)
     try:
         manifest.require_possible()
     except ValueError as cause:
-        raise ConfigError(f"{out}: {cause}") from cause
+        raise ConfigError(f"{where}: {cause}") from cause
     return manifest
 
 

@@ -19,7 +19,7 @@ from dql_core.spec import PolicySpec
 
 SHIFTS = 4
 # In squares of [-1, 1] units: candidates closer than its root are the same.
-_SMALLEST = 1e-12
+SMALLEST = 1e-12
 
 Array = NDArray[np.float64]
 
@@ -86,7 +86,7 @@ def seek_mode(candidates: Array, weights: Array) -> Array:
     # One in so many is within the kernel's width: ways that as many take stay apart.
     rank = candidates.shape[-2] // FEWEST_TO_AGREE
     width = np.median(np.partition(distances, rank, axis=-1)[..., rank], axis=-1)[..., None]
-    doubled = 2.0 * np.maximum(width, _SMALLEST)  # width is squared, (..., 1)
+    doubled = 2.0 * np.maximum(width, SMALLEST)  # width is squared, (..., 1)
     density = (np.exp(-distances / doubled[..., None]) * weights[..., None, :]).sum(axis=-1)
     densest = density.argmax(axis=-1)[..., None, None]
     mode = np.take_along_axis(centred, densest, axis=-2)  # (..., 1, A)

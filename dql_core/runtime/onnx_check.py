@@ -84,11 +84,25 @@ def _require_bounded(graph: Graph, num_candidates: int) -> None:
         )
 
 
-def _costs(graph: Graph, num_candidates: int) -> tuple[dict[str, int], int]:
-    """Size in bytes of every value of a decision by its name, and its multiplications."""
+def shapes_of(graph: Graph, num_candidates: int) -> dict[str, Sizes]:
+    """Return the shape of every value of a decision among ``num_candidates``, by its name.
+
+    Raises:
+        OnnxError: If the graph has an operator that no policy needs, or values that do not fit it.
+    """
+    return dict(_shapes(graph, num_candidates).known)
+
+
+def _shapes(graph: Graph, num_candidates: int) -> _Shapes:
     shapes = _Shapes(graph, num_candidates)
     for node in graph.nodes:
         shapes.follow(node)
+    return shapes
+
+
+def _costs(graph: Graph, num_candidates: int) -> tuple[dict[str, int], int]:
+    """Size in bytes of every value of a decision by its name, and its multiplications."""
+    shapes = _shapes(graph, num_candidates)
     for name, shape in graph.outputs.items():
         if shapes.of(name) != _fixed(shape, num_candidates):
             raise OnnxError(f"has an output '{name}' of shape {shapes.of(name)}")
@@ -102,11 +116,12 @@ class _Shapes:
 
     Attributes:
         products: Multiplications in the matrix products so far.
+        known: The shapes found so far, by the name of the value.
     """
 
     def __init__(self, graph: Graph, num_candidates: int) -> None:
         self.products = 0
-        self._known: dict[str, Sizes] = {
+        self.known: dict[str, Sizes] = {
             name: constant.shape for name, constant in graph.constants.items()
         }
         # The content of those values that are shapes themselves.
@@ -116,15 +131,15 @@ class _Shapes:
             if constant.dtype == INT64 and len(constant.shape) == 1 and constant.shape[0] < 9
         }
         for name, shape in graph.inputs.items():
-            if name in self._known:
+            if name in self.known:
                 raise OnnxError(f"has a constant and an input '{name:.80}'")
-            self._known[name] = _fixed(shape, num_candidates)
+            self.known[name] = _fixed(shape, num_candidates)
 
     def of(self, name: str) -> Sizes:
         """Return the shape of a value that was computed before."""
-        if name not in self._known:
+        if name not in self.known:
             raise OnnxError(f"uses '{name:.80}' before it is computed")
-        return self._known[name]
+        return self.known[name]
 
     def follow(self, node: Node) -> None:
         """Find the shapes of what a node computes."""
@@ -142,9 +157,9 @@ class _Shapes:
         if len(shapes) != len(node.outputs):
             raise OnnxError(f"uses the operator '{node.operator}' as no policy needs it")
         for name, shape in zip(node.outputs, shapes, strict=True):
-            if not name or name in self._known or any(length < 0 for length in shape):
+            if not name or name in self.known or any(length < 0 for length in shape):
                 raise OnnxError(f"computes '{name:.80}' twice, or of no size")
-            self._known[name] = shape
+            self.known[name] = shape
 
     def inputs(self, node: Node) -> list[Sizes]:
         """Return the shapes of a node's inputs."""

@@ -23,7 +23,7 @@ PAGES = [
 ]
 REFERENCE = (ROOT / "docs" / "reference" / "nodes.md").read_text()
 NODES = {"policy": "policy_node", "sim_bridge": "sim_bridge_node", "recorder": "recorder_node"}
-LANGUAGES = {"sh", "bash", "text", "yaml", "python", "mermaid"}
+LANGUAGES = {"sh", "bash", "text", "yaml", "python", "mermaid", "c"}
 # What a page takes for granted: what the reader has, or what another page has made.
 GIVEN = {
     "README": ["my_bag", "bags", "data/other", "runs/demo", "scara.yaml", "bundle"],
@@ -37,6 +37,7 @@ GIVEN = {
     ],
     "label-episodes": ["arm.yaml", "bags", "data/arm"],
     "look-at-a-recording": ["arm.yaml", "bags"],
+    "run-a-policy-in-c": ["runs/arm", "runs/arm/bundle"],
     "run-it-on-my-robot": ["arm.yaml", "bags/tuesday"],
     "scale": ["runs/demo", "robot.yaml", "bags"],
     "secure-with-sros2": ["arm.yaml", "runs/arm/bundle"],
@@ -48,7 +49,7 @@ OTHERS = {
     *("cd", "chmod", "cp", "docker", "echo", "export", "for", "jobs", "kill", "less", "mkdir"),
     *("plotjuggler", "sbatch", "source", "sudo", "wait"),
 }
-OUTPUTS = {"out", "record", "video", "json_file"}
+OUTPUTS = {"out", "record", "video", "json_file", "c"}
 # Of type text, since a name of Minari's will do as well as a path.
 INPUTS = {"dataset", "datasets"}
 NODE_PARAMETERS = ("contract", "policy", "env", "params_file")

@@ -1,0 +1,3 @@
+    for (i = 0; i < ${PREFIX}_OBSERVATION_SIZE; i++) {
+        ($target)[i] = observation[i];
+    }
