@@ -1,16 +1,42 @@
 """Package of the dql_ros nodes and the dql command, for colcon (ament_python) and for pip."""
 
 from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 PACKAGE = "dql_ros"
+DATA = ["gymnasium>=1.0", "h5py", "jinja2", "minari[arrow,hdf5]>=0.5.3", "pyarrow"]
+CONVERT = [*DATA, "matplotlib"]
+TRAIN = [*DATA, "onnx", "safetensors", "scipy", "tensorboard", "torch>=2.5"]
+SIM = [
+    "gymnasium>=1.0",
+    "imageio",
+    "imageio-ffmpeg",
+    "matplotlib",
+    "mujoco>=3.2",
+    "pillow",
+    "scipy",
+]
+TEST = ["hypothesis", "pytest", "pytest-randomly", "pytest-rerunfailures", "pytest-xdist"]
 
 setup(
     name=PACKAGE,
     version="0.1.0",
     description="From rosbags to a Diffusion-QL policy that drives a robot from a ROS 2 node.",
+    long_description=Path(__file__).resolve().with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="dql_ros maintainers",
+    maintainer="dql_ros maintainers",
+    maintainer_email="maintainers@example.org",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["dql_core", "dql_core.*", "dql_ros", "dql_ros.*"]),
     package_data={
@@ -42,47 +68,38 @@ setup(
         (f"share/{PACKAGE}/config/nodes", glob("config/nodes/*.yaml")),
     ],
     zip_safe=False,
+    # What a robot needs: to run, replay and record. `dql_core.extras` has what the others bring.
     install_requires=[
-        "gymnasium>=1.0",
-        "imageio",
-        "imageio-ffmpeg",
-        "jinja2",
         "lz4",
-        "matplotlib",
         "mcap>=1.6",
-        "minari[arrow,hdf5]>=0.5.3",
-        "mujoco>=3.2",
         "numpy",
-        "onnx",
         "onnxruntime",
         "pydantic>=2",
         "pyyaml",
         "rich",
         "rosbags>=0.11",
-        "safetensors",
-        "scipy",
-        "tensorboard",
-        "torch>=2.5",
         "typer",
         "zstandard",
     ],
     extras_require={
+        "convert": CONVERT,
+        "train": TRAIN,
+        "sim": SIM,
+        "all": sorted({*CONVERT, *TRAIN, *SIM}),
         "ray": ["ray"],
         # PushT of the benchmark suite.
         "suite": ["gym-pusht>=0.1.8", "pymunk<7"],
         "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
         # The site of the documentation: `make site`.
         "docs": ["mkdocs", "mkdocs-material", "mkdocstrings[python]"],
+        # By this name `colcon test` knows that the tests are pytest's.
+        "test": TEST,
         "dev": [
+            *TEST,
             "colcon-core",
             "colcon-python-setup-py",
             "colcon-ros",
-            "hypothesis",
             "mypy",
-            "pytest",
-            "pytest-randomly",
-            "pytest-rerunfailures",
-            "pytest-xdist",
             "ray",
             "ruff",
             "types-PyYAML",

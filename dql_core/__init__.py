@@ -9,12 +9,15 @@ Shapes are written with one letter an axis, the same everywhere:
        for a target                episode                  Z  noise draws of a reverse chain
 
 Importing it switches the telemetry of libraries off, in this process and in those that it starts:
-see `docs/explanation/security.md`.
+see `docs/explanation/security.md`. A library that is not installed is named with the extra that
+brings it: see `dql_core.extras`.
 """
 
 import os
 import sys
 import warnings
+
+from dql_core.extras import name_missing
 
 __version__ = "0.1.0"
 
@@ -43,3 +46,4 @@ def _keep_libraries_silent() -> None:
 
 
 _keep_libraries_silent()
+name_missing()

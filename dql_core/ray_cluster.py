@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dql_core
-from dql_core.errors import ConfigError, one_line
+from dql_core.errors import ConfigError, DqlError, one_line
 from dql_core.leftovers import temporary_folder
 
 # A cluster on this machine for one command alone.
@@ -100,6 +100,8 @@ def _ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError as cause:
+        if isinstance(cause, DqlError):  # which says how to install it
+            raise
         raise ConfigError(
             f"--ray needs Ray ({cause}); install it with: pip install 'dql_ros[ray]'"
         ) from cause

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin
 
@@ -278,8 +279,19 @@ def load_yaml(text: str, *, max_values: int = MAX_VALUES, doubled: list[str] | N
         yaml.YAMLError: If it is no yaml, has a key twice, contains itself, expands to too much, is
             nested more than `MAX_DEPTH` deep, or asks for another object.
     """
-    try:
+    with _in_our_words():
         return _PlainLoader(text, max_values, doubled).get_single_data()
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """Say what the parser finds wrong as we do, whichever release of it and of libyaml it is."""
+    try:
+        yield
+    except yaml.MarkedYAMLError as cause:
+        if "nesting depth" not in str(cause.problem):  # which libyaml counts from 0.2.6 on
+            raise
+        raise yaml.YAMLError(f"is nested more than {MAX_DEPTH} deep") from cause
     except _NO_VALUE as cause:
         raise yaml.YAMLError(f"a value is not valid: {cause}") from cause
 
@@ -311,10 +323,8 @@ def compose_yaml(text: str) -> Node | None:
     Raises:
         yaml.YAMLError: As `load_yaml`.
     """
-    try:
+    with _in_our_words():
         node: Node | None = _PlainLoader(text, MAX_VALUES, None).get_single_node()
-    except _NO_VALUE as cause:
-        raise yaml.YAMLError(f"a value is not valid: {cause}") from cause
     return node
 
 

@@ -26,10 +26,10 @@ if [ "$ros" = wheels ]; then python=$(find_python 11); fi
 [ -n "${python:-}" ] || fail "needs Python 3.11 or 3.12 with venv (on Debian and Ubuntu: apt install python3-venv), or PYTHON=/path/to/one"
 
 constraints=constraints.txt
-extras=dev,docs,ros
+extras=all,dev,docs,ros
 if [ "$ros" = sourced ]; then
   echo "setup: ROS 2 $ROS_DISTRO is sourced, using its rclpy ($("$python" --version))"
-  extras=dev,docs
+  extras=all,dev,docs
   # ROS binaries load only the major numpy that they were built with, which is the system's.
   constraints=$(mktemp)
   trap 'rm -f "$constraints"' EXIT

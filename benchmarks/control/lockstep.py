@@ -27,7 +27,7 @@ from benchmarks.control.robot import NUM_CANDIDATES, SCARA, export_untrained
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 from dql_core.runtime.bundle_policy import load_policy
 from dql_ros.nodes.closed_loop import policy_driver, run_closed_loop
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 
 CANDIDATES = (1, NUM_CANDIDATES)
 SECONDS, TURNS = 10.0, 5

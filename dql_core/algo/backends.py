@@ -32,7 +32,9 @@ def named_backend(name: BackendName = "auto", device: str = "cpu") -> Backend:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ConfigError(f"device is '{device}': it must be cpu, cuda or cuda:0, cuda:1, …")
     if name == "torch" and not _has_torch():
-        raise ConfigError("backend is 'torch', which is not installed: use onnx, or install torch")
+        raise ConfigError(
+            "backend is 'torch', which is not installed: use onnx, or pip install 'dql_ros[train]'"
+        )
     if name == "onnx" or (name == "auto" and (device == "cpu" or not torch_has_cuda())):
         return OnnxBackend(device)
     from dql_core.algo.torch_backend import TorchBackend

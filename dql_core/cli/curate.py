@@ -1,8 +1,7 @@
-"""`dql dataset merge|keep|drop|trim|split|score`: new datasets out of finished ones."""
+"""`dql dataset merge|keep|drop|trim|split`: new datasets out of finished ones."""
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,33 +10,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
 
 from dql_core.cli.console import facts_table
 from dql_core.cli.episode_rules import with_rules
 from dql_core.cli.terminal import TaskText, Terminal, print_message
-from dql_core.data.curation.operations import (
-    Made,
-    Progress,
-    choose_episodes,
-    merge_datasets,
-    split_dataset,
-    trim_episodes,
-)
 from dql_core.data.curation.rules import Rules
-from dql_core.data.dataset import find_dataset, require_outside
 from dql_core.errors import ConfigError
-from dql_core.evaluation.episodes.measures import MEASURES, Measure
-from dql_core.evaluation.episodes.page import render
-from dql_core.evaluation.episodes.scoring import Scores, score_episodes
-from dql_core.files import atomic_directory
-from dql_core.page import short
+from dql_core.extras import needing
 
-SCORE_FILE, PAGE_FILE = "score.json", "score.html"
-MOST_PRINTED = 10
+with needing("convert", __name__):
+    from dql_core.data.curation.operations import (
+        Made,
+        Progress,
+        choose_episodes,
+        merge_datasets,
+        split_dataset,
+        trim_episodes,
+    )
 
 DatasetArgument = Annotated[
     str, typer.Argument(metavar="DATASET", help="A dataset's folder, or a local Minari id.")
@@ -61,7 +52,7 @@ def merge(
 
     Example: dql dataset merge data/monday data/tuesday --out data/both
     """
-    with _progress("Reading") as progress:
+    with episodes_bar("Reading") as progress:
         made = merge_datasets(datasets, out, progress)
     _show([made])
 
@@ -77,7 +68,7 @@ def keep(
     Example: dql dataset keep data/arm --outcome success --max-length 400
     --out data/arm-good
     """
-    with _progress("Reading") as progress:
+    with episodes_bar("Reading") as progress:
         made = choose_episodes(dataset, rules, out, drop=False, progress=progress)
     _show([made])
 
@@ -92,7 +83,7 @@ def drop(
 
     Example: dql dataset drop data/arm --episode 3,17-19 --out data/arm-good
     """
-    with _progress("Reading") as progress:
+    with episodes_bar("Reading") as progress:
         made = choose_episodes(dataset, rules, out, drop=True, progress=progress)
     _show([made])
 
@@ -114,7 +105,7 @@ def trim(
 
     Example: dql dataset trim data/arm --begin 20 --end 5 --out data/arm-cut
     """
-    with _progress("Reading") as progress:
+    with episodes_bar("Reading") as progress:
         made = trim_episodes(dataset, rules, out, begin=begin, end=end, progress=progress)
     _show([made])
 
@@ -135,52 +126,12 @@ def split(
     Example: dql dataset split data/arm --parts train=0.8,test=0.2
     --out data/arm-split
     """
-    with _progress("Reading") as progress:
+    with episodes_bar("Reading") as progress:
         made = split_dataset(dataset, _shares(parts), out, seed=seed, progress=progress)
     _show(made)
 
 
-def score(
-    dataset: DatasetArgument,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder for score.json and score.html. New or empty.")
-    ],
-    by: Annotated[
-        Measure | None, typer.Option(help="Rank by this measure alone. Default: by all.")
-    ] = None,
-    show: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N[-M][,...]",
-            help="Episodes whose curves the page shows. Default: the first of the ranking.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int, typer.Option(min=0, help="Seeds the draw of compared steps, where there are many.")
-    ] = 0,
-) -> None:
-    """Rank the episodes of a dataset, those to look at first.
-
-    By jerk, standstill, time at the action bounds, outliers, and how far the
-    actions are from those of other episodes in like states. Nothing is
-    changed: it says what is unlike the rest, which may be the best there is.
-
-    Writes DIR/score.json and the page DIR/score.html, on which the curves of
-    the episodes are side by side.
-
-    Example: dql dataset score data/arm --out runs/arm-score
-    """
-    require_outside(out.absolute(), find_dataset(dataset).absolute(), dataset)
-    with atomic_directory(out, error=ConfigError) as folder:
-        with _progress("Scoring") as progress:
-            scores = score_episodes(dataset, by=by, seed=seed, progress=progress)
-        text = json.dumps(scores.to_json(), allow_nan=False)
-        (folder / SCORE_FILE).write_text(text + "\n", encoding="utf-8")
-        (folder / PAGE_FILE).write_text(render(scores, show), encoding="utf-8")
-    _show_scores(scores, out)
-
-
-COMMANDS = (merge, keep, drop, trim, split, score)
+COMMANDS = (merge, keep, drop, trim, split)
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -204,7 +155,8 @@ def _shares(text: str) -> dict[str, float]:
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Progress]:
+def episodes_bar(what: str) -> Iterator[Progress]:
+    """Show, on a terminal, how many of the episodes are done; yields what is told so."""
     columns = TaskText(), BarColumn(), MofNCompleteColumn()
     is_shown = sys.stderr.isatty()
     with Bar(*columns, console=Terminal(stderr=True), transient=True, disable=not is_shown) as bar:
@@ -222,27 +174,3 @@ def _show(made: Sequence[Made]) -> None:
         console.print(facts_table(f"dataset {each.out}", facts))
         for note in each.notes:
             print_message(console, logging.WARNING, f"note: {note}")
-
-
-def _show_scores(scores: Scores, out: Path) -> None:
-    console = Terminal()
-    # Without lines between the columns, for a terminal of 80.
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("episode", "score", "length", "return", *MEASURES):
-        table.add_column(heading.replace("_", " "), justify="right", overflow="fold")
-    for each in scores.ranking[:MOST_PRINTED]:
-        facts = each.facts
-        figures = (each.values[measure] for measure in MEASURES)
-        table.add_row(
-            str(facts.number),
-            f"{each.score:.2f}",
-            f"{facts.length:,}",
-            short(facts.earned),
-            *(short(value, 3) for value in figures),
-        )
-    console.print(table)
-    for remark in scores.remarks:
-        print_message(console, logging.WARNING, f"note: {remark}")
-    more = len(scores.ranking) - MOST_PRINTED
-    rest = f"the other {more:,} and " if more > 0 else ""
-    console.print(f"{rest}all curves: {out / PAGE_FILE}", soft_wrap=True)

@@ -6,6 +6,7 @@ import typer
 
 from dql_core.cli import curate
 from dql_core.cli.export_dataset import export
+from dql_core.cli.score import score
 
 dataset = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -15,5 +16,5 @@ def _dataset() -> None:
     """Join, choose, cut, split, score and export datasets."""
 
 
-for command in (*curate.COMMANDS, export):
+for command in (*curate.COMMANDS, score, export):
     dataset.command()(command)

@@ -66,5 +66,6 @@ def with_rules(command: Callable[..., None]) -> Callable[..., None]:
     ]
     # By which typer knows the parameters of a function.
     vars(run)["__signature__"] = own.replace(parameters=[*kept, *_PARAMETERS])
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    for name in ("__name__", "__doc__", "__module__"):
+        setattr(run, name, getattr(command, name))
     return run

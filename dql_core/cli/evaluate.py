@@ -11,11 +11,14 @@ from rich.progress import Progress
 
 from dql_core.cli.console import evaluation_table
 from dql_core.cli.terminal import Terminal
-from dql_core.evaluation.rollout import evaluate as roll_out
-from dql_core.export.policy_source import load_any_policy
+from dql_core.extras import needing
 from dql_core.files import write_text
 from dql_core.process import INCOMPLETE
 from dql_core.training.run_files import CHECKPOINTS_FOLDER, CheckpointName
+
+with needing("train", __name__):
+    from dql_core.evaluation.rollout import evaluate as roll_out
+    from dql_core.export.policy_source import load_any_policy
 
 
 def evaluate(

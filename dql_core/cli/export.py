@@ -10,11 +10,14 @@ from rich.text import Text
 
 from dql_core.cli.terminal import Terminal
 from dql_core.errors import ConfigError, visible
-from dql_core.export.c.export import export_policy, is_bundle
-from dql_core.export.c.folder import CHECK, CPolicy
+from dql_core.extras import needing
 from dql_core.runtime.manifest import Manifest
 from dql_core.runtime.policy import Selection
 from dql_core.training.run_files import CheckpointName, exported_by_default, read_best
+
+with needing("train", __name__):
+    from dql_core.export.c.export import export_policy, is_bundle
+    from dql_core.export.c.folder import CHECK, CPolicy
 
 
 def export(

@@ -10,7 +10,10 @@ import typer
 
 from dql_core.cli.console import facts_table
 from dql_core.cli.terminal import Terminal, print_message
-from dql_core.data.lerobot_writer import write_lerobot
+from dql_core.extras import needing
+
+with needing("convert", __name__):
+    from dql_core.data.lerobot_writer import write_lerobot
 
 
 def export(

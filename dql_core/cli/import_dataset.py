@@ -11,8 +11,12 @@ import typer
 
 from dql_core.cli.console import episodes_facts, facts_table, fields_table
 from dql_core.cli.terminal import Terminal, print_message
-from dql_core.data.importers.importing import FileFormat, ImportResult, import_file
+from dql_core.data.importers.formats import FileFormat
 from dql_core.errors import ConfigError
+from dql_core.extras import needing
+
+with needing("convert", __name__):
+    from dql_core.data.importers.importing import ImportResult, import_file
 
 
 def import_(

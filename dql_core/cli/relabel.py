@@ -13,11 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from dql_core.cli.console import facts_table, plain_table
 from dql_core.cli.terminal import TaskText, Terminal, print_json
-from dql_core.data.relabel import RelabelResult
-from dql_core.data.relabel import relabel as relabel_dataset
 from dql_core.errors import ConfigError, did_you_mean
+from dql_core.extras import needing
 from dql_core.rewards.call import RewardFunction
 from dql_core.strict_yaml import parse, parse_assignment, read_yaml
+
+with needing("convert", __name__):
+    from dql_core.data.relabel import RelabelResult
+    from dql_core.data.relabel import relabel as relabel_dataset
 
 
 def relabel(

@@ -21,35 +21,38 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-from dql_core.algo.ranks import is_follower, starts_several
 from dql_core.cli.console import new_folder, plain_table
 from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
 from dql_core.config import TrainConfig, changed_config, load_config, stated_config
-from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.data_config import DataConfig, InitConfig
 from dql_core.errors import ConfigError, DqlError
+from dql_core.extras import needing
 from dql_core.files import write_text
 from dql_core.process import INTERRUPTED, log_lines
-from dql_core.training.derived import DERIVED_FILE, derive
-from dql_core.training.initial import config_of
-from dql_core.training.loop import train as run_training
-from dql_core.training.multi_seed import (
-    SUMMARY_FILE,
-    Figure,
-    SeedRun,
-    cores,
-    create_seed_folder,
-    is_seed_folder,
-    parse_seeds,
-    read_seed_folder,
-    run_seeds,
-    seed_runs,
-    summarize,
-)
 from dql_core.training.run_files import checkpoint_steps, read_best
-from dql_core.training.run_folder import require_new
-from dql_core.training.saved_config import require_equal, saved_config
-from dql_core.training.seeds_on_ray import run_seeds_on_cluster
+
+with needing("train", __name__):
+    from dql_core.algo.ranks import is_follower, starts_several
+    from dql_core.data.dataset import LoadedDataset, load_datasets
+    from dql_core.training.derived import DERIVED_FILE, derive
+    from dql_core.training.initial import config_of
+    from dql_core.training.loop import train as run_training
+    from dql_core.training.multi_seed import (
+        SUMMARY_FILE,
+        Figure,
+        SeedRun,
+        cores,
+        create_seed_folder,
+        is_seed_folder,
+        parse_seeds,
+        read_seed_folder,
+        run_seeds,
+        seed_runs,
+        summarize,
+    )
+    from dql_core.training.run_folder import require_new
+    from dql_core.training.saved_config import require_equal, saved_config
+    from dql_core.training.seeds_on_ray import run_seeds_on_cluster
 
 SPEED = "updates_per_s"
 SHOWN = ("imitation", "improvement", "critic", "q_data")

@@ -32,6 +32,7 @@ from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.initial import config_of
 from dql_core.training.preparation import load_training_data
 from dql_core.training.run_files import (
+    ALL,
     CONFIG_FILE,
     DOCUMENT_FILE,
     CheckpointName,
@@ -43,8 +44,6 @@ from dql_core.training.run_files import (
 )
 from dql_core.training.run_folder import fingerprint
 from dql_core.training.saved_config import saved_config
-
-ALL = "all"
 
 
 class Policies:

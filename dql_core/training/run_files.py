@@ -31,6 +31,8 @@ RESTORE = "restore the file from a copy, or train again"
 
 # The latest, the best by the data alone, the best by rollouts in an environment.
 # The latest before the critics diverged.
+# Of the checkpoints of a run, each.
+ALL = "all"
 CheckpointName = Literal["last", "best_offline", "best_online", "last_healthy"]
 
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -13,22 +13,26 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemaining
 from dql_core.cli.console import evaluation_table, facts_table, new_folder
 from dql_core.cli.terminal import TaskText, Terminal
 from dql_core.errors import ConfigError
+from dql_core.extras import needing
 from dql_core.files import atomic_directory, write_text
 from dql_core.process import INCOMPLETE, INTERRUPTED
-from dql_ros.cli.closed_loop_report import ClosedLoop, Operator, draw_closed_loop
 from dql_ros.contract import contract_path
 from dql_ros.diagnostics import DiagnosticsLog, Report
-from dql_ros.nodes.closed_loop import (
-    BRIDGE,
-    DRIVER,
-    MODEL_EPISODE_STEPS,
-    demonstrator,
-    policy_driver,
-    run_closed_loop,
-)
 from dql_ros.processes import NodeCommand
-from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
 from dql_ros.sim.faults import FAULTS_HELP, parse_faults
+from dql_ros.sim.options import MODEL_EPISODE_STEPS, Operator
+
+with needing("sim", __name__):
+    from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop
+    from dql_ros.nodes.closed_loop import (
+        BRIDGE,
+        DRIVER,
+        demonstrator,
+        policy_driver,
+        run_closed_loop,
+    )
+    from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT
+    from dql_ros.sim.result import EpisodeResult
 
 FIGURES, PICTURE = "closed_loop.json", "closed_loop.png"
 _LINE_PERIOD_S = 10.0
@@ -65,15 +69,16 @@ def closed_loop(
         ),
     ] = False,
     env: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--env",
             help="Gymnasium id of the simulated robot, whose observation and action vectors must "
             "be the contract's; module:id imports a module that registers it. Or an MJCF file "
             "(.xml), which is stepped through the contract: its joints, sites, sensors and "
-            "actuators by name, its rewards, ends and success by the contract's functions.",
+            "actuators by name, its rewards, ends and success by the contract's functions. "
+            "By default the simulated arm of the demo.",
         ),
-    ] = BUNDLED_ENVIRONMENT,
+    ] = None,
     max_episode_steps: Annotated[
         int | None,
         typer.Option(
@@ -145,8 +150,8 @@ def closed_loop(
     injected = parse_faults(faults)
     _require_one_driver(bundle, operator, candidates)
     folder = out or new_folder("closed_loop")
-    noise, log = reset_noise_scale, DiagnosticsLog()
-    run = ClosedLoop(bundle, env, seed, real_time, injected, [], log, operator, noise)
+    noise, log, where = reset_noise_scale, DiagnosticsLog(), env or BUNDLED_ENVIRONMENT
+    run = ClosedLoop(bundle, where, seed, real_time, injected, [], log, operator, noise)
     console = Terminal()
     try:
         with atomic_directory(folder, error=ConfigError) as unfinished:

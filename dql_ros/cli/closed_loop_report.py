@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,10 +18,10 @@ from matplotlib.ticker import MaxNLocator
 from dql_core.evaluation.rollout import EvaluationResult, numbered_failures
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.closed_loop import BRIDGE, DRIVER
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.options import Operator
+from dql_ros.sim.result import EpisodeResult
 from dql_ros.tools.layouts import COLORS
 
-Operator = Literal["none", "drives", "watches"]
 _GUARD = "guard "
 # Shown elsewhere, or only of interest where it is not 0.
 _OMITTED = ("mode", "bundle", "episode", _GUARD)

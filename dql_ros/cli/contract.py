@@ -13,23 +13,26 @@ import typer
 
 from dql_core.cli.terminal import print_json, print_line
 from dql_core.errors import ContractError, counted
+from dql_core.extras import needing
 from dql_core.files import write_text
 from dql_core.spec import CONTRACT_KEY
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag
 from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path
-from dql_ros.tools.contract_check import (
-    BagCheck,
-    check_bag,
-    check_file,
-    check_types,
-)
-from dql_ros.tools.contract_draft.carried import without_code
-from dql_ros.tools.contract_draft.draft import Draft
-from dql_ros.tools.contract_draft.roles import assign
-from dql_ros.tools.contract_draft.topic_profile import Profiler
-from dql_ros.tools.contract_draft.trial import fitting_draft
-from dql_ros.tools.findings import Findings, once
+
+with needing("convert", __name__):
+    from dql_ros.tools.contract_check import (
+        BagCheck,
+        check_bag,
+        check_file,
+        check_types,
+    )
+    from dql_ros.tools.contract_draft.carried import without_code
+    from dql_ros.tools.contract_draft.draft import Draft
+    from dql_ros.tools.contract_draft.roles import assign
+    from dql_ros.tools.contract_draft.topic_profile import Profiler
+    from dql_ros.tools.contract_draft.trial import fitting_draft
+    from dql_ros.tools.findings import Findings, once
 
 UNFIT = 2
 MOST_NAMED = 3

@@ -8,12 +8,15 @@ from typing import Any
 import typer
 
 from dql_core.cli.terminal import print_json, print_line
-from dql_core.data.curation.shards import Shard
+from dql_core.extras import needing
 from dql_core.process import INCOMPLETE, INTERRUPTED
 from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path, load_contract
-from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
-from dql_ros.convert.convert import convert as convert_bags
+
+with needing("convert", __name__):
+    from dql_core.data.curation.shards import Shard
+    from dql_ros.convert.convert import REPORT_HTML, ConvertOptions, Interrupted, Source
+    from dql_ros.convert.convert import convert as convert_bags
 
 
 def convert(

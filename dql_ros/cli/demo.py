@@ -10,11 +10,14 @@ import typer
 from rich.table import Table
 
 from dql_core.cli.terminal import Terminal
-from dql_core.evaluation.statistics import Estimate
+from dql_core.extras import needing
 from dql_core.process import INTERRUPTED
-from dql_ros.demo.pipeline import STAGES, DemoSettings, run_demo
 from dql_ros.demo.progress import DemoProgress
-from dql_ros.demo.rollouts import Rollouts
+
+with needing("all", __name__):
+    from dql_core.evaluation.statistics import Estimate
+    from dql_ros.demo.pipeline import STAGES, DemoSettings, run_demo
+    from dql_ros.demo.rollouts import Rollouts
 
 
 def demo(

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from dql_core.cli.judgement import (
-    PAGE_FILE,
-    judge_policies,
-    show_judgement,
-    show_shadow,
-    write_judgement,
-)
 from dql_core.cli.terminal import Terminal
-from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.errors import BagError, ConfigError, visible
-from dql_core.evaluation.offline.judging import Judgement, RequiredVerdict, meets
-from dql_core.evaluation.offline.shadow import ShadowFindings, compare_shadow, document_of
-from dql_core.export.candidates import ALL, Policies, held_out_episodes
+from dql_core.extras import needing
 from dql_core.files import atomic_directory
 from dql_core.process import CHECK_FAILED
+from dql_core.training.run_files import ALL
 from dql_ros.bag.reader import Bag
 from dql_ros.cli.inspect import MsgsOption, reading_bar
 from dql_ros.contract import contract_path, load_contract, resolve_topic
 from dql_ros.contract.shadow import POLICY_NODE
-from dql_ros.tools.shadow import ShadowSource, read_shadow
+
+with needing("train", __name__):
+    from dql_core.cli.judgement import (
+        PAGE_FILE,
+        judge_policies,
+        show_judgement,
+        show_shadow,
+        write_judgement,
+    )
+    from dql_core.data.dataset import LoadedDataset, load_datasets
+    from dql_core.evaluation.offline.judging import Judgement, meets
+    from dql_core.evaluation.offline.shadow import ShadowFindings, compare_shadow, document_of
+    from dql_core.export.candidates import Policies, held_out_episodes
+    from dql_ros.tools.shadow import ShadowSource, read_shadow
+
+RequiredVerdict = Literal["better", "not-worse"]
 
 
 def judge(
@@ -144,7 +150,7 @@ def judge(
     if judgement is not None:
         show_judgement(console, judgement)
     console.print(Text.assemble(("judged", "green"), visible(f" {out / PAGE_FILE}")))
-    if require and not (judgement and meets(judgement, require)):
+    if require and not (judgement and meets(judgement, better=require == "better")):
         raise typer.Exit(CHECK_FAILED)
 
 

@@ -13,9 +13,12 @@ import typer
 
 from dql_core.cli.terminal import print_line
 from dql_core.errors import ConfigError
+from dql_core.extras import needing
 from dql_ros.contract.outcomes import DISCARD, FAILURE, SUCCESS, Label
 from dql_ros.contract.stream import absolute_namespace
-from dql_ros.nodes.remote import Labeller
+
+with needing("ros", __name__):
+    from dql_ros.nodes.remote import Labeller
 
 KEYS: dict[str, Label] = {"s": SUCCESS, "f": FAILURE, "d": DISCARD}
 _HELP = "s success, f failure, d discard, q end"

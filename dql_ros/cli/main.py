@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import keyword
 import logging
@@ -19,6 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from dql_core.cli.terminal import PlainFormatter, print_line
 from dql_core.errors import DqlError, is_system_error, one_line, system_error_text
+from dql_core.extras import require_complete
 
 # Verb -> module that holds a function of the verb's name (with `_` after it if Python keeps the
 # name for itself), or a group of such functions, and what `dql --help` says of it.
@@ -183,10 +185,24 @@ def _load(verb: str) -> Any:
         group: Any = typer.main.get_command(found)
         for command in group.commands.values():
             command.help = _flowing(command.help)
+            command.callback = _complete(command.callback)
         return group
     single = typer.Typer(add_completion=False)
     single.command(verb, help=_flowing(found.__doc__))(found)
-    return typer.main.get_command(single)
+    command = typer.main.get_command(single)
+    command.callback = _complete(command.callback)
+    return command
+
+
+def _complete(run: Any) -> Any:
+    """Return what runs a verb, or says which extra it lacks; its help needs none."""
+
+    @functools.wraps(run)
+    def complete(*args: Any, **options: Any) -> Any:
+        require_complete(run.__module__)
+        return run(*args, **options)
+
+    return complete
 
 
 def _flowing(text: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from dql_core.cli.console import facts_table
 from dql_core.cli.terminal import Terminal, print_line
 from dql_core.errors import ConfigError, counted
+from dql_core.extras import needing
 from dql_core.files import atomic_directory
 from dql_core.spec import PolicySpec
 from dql_ros.bag.reader import Bag
@@ -18,8 +19,11 @@ from dql_ros.codecs import StreamEncoder
 from dql_ros.contract import contract_path, load_contract
 from dql_ros.control.loaded_policy import load_bundle
 from dql_ros.control.settings import LoopSettings
-from dql_ros.tools.replay.outputs import FIGURES, TABLE, write_outputs
+from dql_ros.tools.replay import FIGURES, TABLE
 from dql_ros.tools.replay.replayed_bag import ReplayedBag, replay_bag
+
+with needing("convert", __name__):
+    from dql_ros.tools.replay.outputs import write_outputs
 
 
 def replay(

@@ -151,4 +151,4 @@ def _require_interfaces(package: str, kind: str) -> None:
     found = importlib.util.find_spec(package)
     folders = (found and found.submodule_search_locations) or ()
     if not any((Path(folder) / kind / "__init__.py").is_file() for folder in folders):
-        raise ModuleNotFoundError(f"No module named '{package}.{kind}'")
+        raise ModuleNotFoundError(f"No module named '{package}.{kind}'", name=package)

@@ -29,7 +29,7 @@ from dql_ros.demo.training import (
 )
 from dql_ros.nodes.closed_loop import demonstrator, policy_driver, run_closed_loop
 from dql_ros.processes import NodeCommand
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 
 STAGES = ("record", "convert", "train", "export", "drive", "show")
 LABELS = {

@@ -15,7 +15,7 @@ from dql_core.data.dataset import Episode
 from dql_core.errors import SimulationError
 from dql_core.evaluation.statistics import Estimate, estimate_mean, estimate_rate
 from dql_core.sim.scara import SUCCESS_RADIUS, Way, tip_position, way_past_post
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 
 Outcome = Literal["success", "collision", "timeout"]
 OUTCOMES: tuple[Outcome, ...] = ("success", "collision", "timeout")

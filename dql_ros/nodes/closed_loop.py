@@ -18,14 +18,14 @@ from dql_ros.contract.watching import watching
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.remote import RefusedTransitionError, Supervisor
 from dql_ros.processes import NodeCommand, NodeProcess, NodeProcesses, own_domain
-from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, EpisodeResult
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT
+from dql_ros.sim.options import MODEL_EPISODE_STEPS
+from dql_ros.sim.result import EpisodeResult
 
 logger = logging.getLogger(__name__)
 BRIDGE = "sim_bridge"
 DRIVER = "policy"
 WATCHER = "operator"
-# As most of Gymnasium's MuJoCo environments have it.
-MODEL_EPISODE_STEPS = 1000
 _DEMONSTRATOR = "dql_ros.nodes.demonstrator_node"
 _START_TIMEOUT_S = 60.0
 # An episode may take as long as it likes, but not without a tick of the driver.

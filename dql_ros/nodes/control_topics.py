@@ -16,9 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -40,11 +37,14 @@ from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import steady_ns
 from dql_ros.nodes.goals import GoalOutput, flush_goals
 from dql_ros.nodes.topics import (
+    PublisherEvents,
     QosConflicts,
     SignalPublisher,
     StreamPublisher,
+    SubscriptionEvents,
     qos_profile,
     reliable,
+    steady_clock,
     wait_for_delivery,
 )
 
@@ -121,7 +121,7 @@ class StreamInputs:
             stream.topic,
             receive,
             qos_profile(stream.qos),
-            event_callbacks=SubscriptionEventCallbacks(
+            event_callbacks=SubscriptionEvents(
                 incompatible_qos=self._conflicts.listener(stream.topic)
             ),
         )
@@ -189,9 +189,7 @@ class CommandOutputs:
                 message_class(stream.type),
                 stream.topic,
                 qos_profile(stream.qos, min_depth=min_depth),
-                event_callbacks=PublisherEventCallbacks(
-                    incompatible_qos=conflicts.listener(stream.topic)
-                ),
+                event_callbacks=PublisherEvents(incompatible_qos=conflicts.listener(stream.topic)),
             )
             output = StreamPublisher(publisher, stream, part)
             self._outputs.append(output)
@@ -364,7 +362,7 @@ class SwitchInput:
                 switch.topic,
                 self._receive,
                 qos,
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                event_callbacks=SubscriptionEvents(use_default_callbacks=False),
             )
             for qos in qualities
         ]
@@ -413,7 +411,7 @@ class SafetyInputs:
                 self._on_stop,
                 qos,
                 # That publishers are not latched is nothing to warn of.
-                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                event_callbacks=SubscriptionEvents(use_default_callbacks=False),
             )
             for qos in (reliable(_DEPTH, latched=True), _everyone(_DEPTH))
         ]
@@ -471,7 +469,7 @@ class CandidatePublisher:
         self.newest: Decision | None = None
         self._node = node
         self._publisher = node.create_publisher(Float64MultiArray, "~/candidates", reliable(1))
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        steady = steady_clock()
         self._timer = node.create_timer(1.0 / rate_hz, self._publish, clock=steady)
 
     def close(self) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from std_msgs.msg import String
 
@@ -24,7 +22,7 @@ from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.node_log import NodeLog
-from dql_ros.nodes.topics import reliable, wait_for_delivery
+from dql_ros.nodes.topics import reliable, steady_clock, wait_for_delivery
 
 # A state that comes and goes is logged no more often; in seconds.
 _LOG_PERIOD_S = 1.0
@@ -139,7 +137,7 @@ class LoopMonitor:
         self._rivals = self._reported_rivals = ""
         self._health = LoopHealth()
         self._reporter = StatusReporter(node, "control loop")
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        steady = steady_clock()
         self._timers: list[Any] = [
             node.create_timer(_HEARTBEAT_PERIOD_S, self._heartbeat, clock=steady),
             node.create_timer(_WATCH_PERIOD_S, self._watch, clock=steady),

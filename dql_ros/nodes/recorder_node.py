@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
@@ -53,7 +51,7 @@ from dql_ros.nodes.parameters import (
     value_of,
 )
 from dql_ros.nodes.recorder_topics import FoundTopic, RecorderTopics, type_definition
-from dql_ros.nodes.topics import reliable
+from dql_ros.nodes.topics import reliable, steady_clock
 
 _DISCOVERY_PERIOD_S = 0.05
 _ADAPTATION_PERIOD_S = 0.2
@@ -159,7 +157,7 @@ class RecorderNode(Node):
         self.create_service(Trigger, "~/stop", self._on_stop)
         OutcomeServices(self, self._label)
         self.create_subscription(String, "~/label", self._on_label, reliable(10))
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        steady = steady_clock()
         self.create_timer(_DISCOVERY_PERIOD_S, self._topics.discover, clock=steady)
         self.create_timer(_ADAPTATION_PERIOD_S, self._topics.adapt, clock=steady)
         self.create_timer(_WRITE_PERIOD_S, self._write, clock=steady)

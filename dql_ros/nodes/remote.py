@@ -18,7 +18,7 @@ from dql_ros.contract.outcomes import DISCARD, SUCCESS, Label
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.base import SPIN_S, ClientNode
 from dql_ros.nodes.topics import reliable
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 from dql_ros.transport import share_no_memory
 
 # Reports that may wait while nobody listens.

@@ -11,8 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 
-from rclpy.clock import Clock
-from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from dql_core.errors import ConfigError
@@ -33,7 +31,7 @@ from dql_ros.nodes.sim_bridge_topics import (
     BridgeServices,
     CommandInputs,
 )
-from dql_ros.nodes.topics import wait_for_delivery
+from dql_ros.nodes.topics import steady_clock, wait_for_delivery
 from dql_ros.sim.episodes import (
     BUNDLED_ENVIRONMENT,
     EpisodeRunner,
@@ -141,7 +139,7 @@ class SimBridgeNode(Node):
             timers.append((period_ns / 1e9 / self._run.factor, self._on_period))
             if is_delayed:
                 timers.append((_LINK_PERIOD_S, self._on_link))
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        steady = steady_clock()
         for period_s, act in timers:
             self.create_timer(period_s, act, clock=steady)
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import signal
+import sys
+
+from dql_core.extras import MissingExtraError
 
 _FAULTS = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _HARMLESS = (signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN)
@@ -43,7 +46,12 @@ def recorder_node() -> None:
 
 def _start(name: str) -> None:
     handle_signals()
-    importlib.import_module(f"dql_ros.nodes.{name}").main()
+    try:
+        node = importlib.import_module(f"dql_ros.nodes.{name}")
+    except MissingExtraError as missing:
+        sys.stderr.write(f"{name}: {missing}\n")
+        sys.exit(2)
+    node.main()
 
 
 class EndRequest:

@@ -1,4 +1,4 @@
-"""From the contract's words to rclpy's: publishers, QoS profiles, stamps.
+"""From the contract's words to rclpy's: publishers, QoS profiles, stamps, clocks.
 
 Also who else is on a topic: endpoints of incompatible QoS, and other nodes that command the robot;
 and that no remapping leads a topic to another one of the node.
@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # as below
 from rclpy.duration import Duration
 from rclpy.logging import get_logger
 from rclpy.node import Node
-from rclpy.publisher import Publisher
+from rclpy.publisher import (  # type: ignore[attr-defined]
+    Publisher,
+    PublisherEventCallbacks,
+)
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -23,6 +27,7 @@ from rclpy.qos import (
     ReliabilityPolicy,
     qos_policy_name_from_kind,
 )
+from rclpy.subscription import SubscriptionEventCallbacks  # type: ignore[attr-defined]
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from dql_core.errors import ConfigError
@@ -39,6 +44,9 @@ from dql_ros.contract import (
     Stream,
 )
 
+# Imported from where Humble has them, too: it has neither `rclpy.clock_type` nor
+# `rclpy.event_handler`.
+PublisherEvents, SubscriptionEvents = PublisherEventCallbacks, SubscriptionEventCallbacks
 _RELIABILITY = {
     "best_effort": ReliabilityPolicy.BEST_EFFORT,
     "reliable": ReliabilityPolicy.RELIABLE,
@@ -49,6 +57,11 @@ _DURABILITY = {
 }
 # A node of another middleware, or one that discovery has not named yet.
 _UNNAMED = "_NODE_NAME_UNKNOWN_"
+
+
+def steady_clock() -> Clock:
+    """Return a clock that nobody sets, for timers that go on while simulated time stands."""
+    return Clock(clock_type=ClockType.STEADY_TIME)
 
 
 class StreamPublisher:

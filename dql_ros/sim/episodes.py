@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,47 +22,12 @@ from dql_core.sim.model_env import ModelEnv, keyframe_index
 from dql_core.sim.physics import watch_physics
 from dql_ros.contract import Contract, TransformStream
 from dql_ros.sim.model import open_model
+from dql_ros.sim.result import EpisodeResult
 from dql_ros.sim.task import ContractTask
 
 Environment = gymnasium.Env[Any, NDArray[Any]]
 BUNDLED_ENVIRONMENT = SCARA_ID
 _RATE_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What became of one episode.
-
-    Attributes:
-        episode: Its number, from 0.
-        seed: What the environment was reset with.
-        return_: Undiscounted sum of its rewards.
-        length: Number of transitions.
-        terminated: Whether the task itself ended it.
-        truncated: Whether a time limit or a reset ended it.
-        success: Whether the environment calls it a success (``info["is_success"]``), or the
-            contract does where the environment has no task; ``None`` if neither says.
-        failure: Why the simulation could not go on, as when the physics is lost; else empty.
-    """
-
-    episode: int
-    seed: int
-    return_: float
-    length: int
-    terminated: bool
-    truncated: bool
-    success: bool | None
-    failure: str = ""
-
-    def to_json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps({key.rstrip("_"): value for key, value in vars(self).items()})
-
-    @classmethod
-    def from_json(cls, line: str) -> EpisodeResult:
-        """Rebuild the result that `to_json` wrote."""
-        document = json.loads(line)
-        return cls(return_=document.pop("return"), **document)
 
 
 @dataclass(frozen=True)

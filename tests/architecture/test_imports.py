@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 # A module imports from layers below its own and from its own room, never sideways or upwards.
 CORE_LAYERS = (
     {"errors", "leftovers", "streams"},
-    {"documents", "process", "ray_cluster", "spec"},
+    {"documents", "extras", "process", "ray_cluster", "spec"},
     {"files", "normalize", "page", "presets", "strict_yaml"},
     {"data_config", "models", "rewards", "runtime"},
     {"config", "sim"},

@@ -1,22 +1,22 @@
 """A tiny robot, its dataset, an untrained checkpoint and the bundle made from it."""
 
+# ruff: noqa: PLC0415 - what needs none of this is tested where torch is not installed, too.
+
+from __future__ import annotations
+
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-import torch
 
-from dql_core.algo.registry import make_agent
 from dql_core.config import AgentName, TrainConfig
-from dql_core.data.dataset import Episode, write_dataset
-from dql_core.export.bundle import export_bundle
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
-from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 
-# The networks of the tests are too small to share among threads.
-torch.set_num_threads(1)
+if TYPE_CHECKING:
+    from dql_core.data.dataset import Episode
 
 TINY_SPEC = PolicySpec(
     robot="tiny",
@@ -31,6 +31,13 @@ TINY_SPEC = PolicySpec(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Networks of the tests are too small to share among threads."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_spec() -> PolicySpec:
     return TINY_SPEC
@@ -39,6 +46,8 @@ def tiny_spec() -> PolicySpec:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a dataset with three episodes."""
+    from dql_core.data.dataset import write_dataset
+
     folder = tmp_path_factory.mktemp("tiny") / "dataset"
     rng = np.random.default_rng(0)
     episodes = [tiny_episode(rng, length, terminated=length == 8) for length in (5, 8, 6)]
@@ -48,6 +57,8 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny_episode(rng: np.random.Generator, length: int, terminated: bool) -> Episode:
     """Draw an episode of random numbers."""
+    from dql_core.data.dataset import Episode
+
     return Episode(
         observations=rng.normal([0.5, 0.0, 3.0], [0.1, 2.0, 1.0], (length + 1, 3)).astype("f4"),
         actions=rng.uniform(TINY_SPEC.action_low, TINY_SPEC.action_high, (length, 2)).astype("f4"),
@@ -59,6 +70,11 @@ def tiny_episode(rng: np.random.Generator, length: int, terminated: bool) -> Epi
 
 def save_untrained(parent: Path, dataset: Path, agent: AgentName) -> Path:
     """Save a checkpoint with random weights, equal at each call, and return the run's folder."""
+    import torch
+
+    from dql_core.algo.registry import make_agent
+    from dql_core.training.checkpoint import Checkpoint, save_checkpoint
+
     network: dict[str, Any] = {"width": 16, "depth": 2}
     config = TrainConfig.model_validate(
         {
@@ -112,6 +128,8 @@ def tiny_run_without_data(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path) -> Path:
     """Return the folder of the bundle exported from `tiny_run`."""
+    from dql_core.export.bundle import export_bundle
+
     folder = tmp_path_factory.mktemp("tiny") / "bundle"
     export_bundle(tiny_run, folder)
     return folder

@@ -1,9 +1,11 @@
 """The package as a ROS workspace builds it."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from lifecycle_msgs.msg import State
@@ -11,7 +13,7 @@ from lifecycle_msgs.srv import GetState
 
 from dql_ros.processes import NodeProcess, environment_of, own_domain
 from tests.ros.nodes.robot import Robot
-from tests.ros.workspace import Workspace, build
+from tests.ros.workspace import ROOT, Workspace, build, run
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +76,14 @@ def test_the_installed_policy_node_comes_up_and_ends(workspace: Workspace, robot
     finally:
         node.stop()
     assert node.exit_code == 0, node.last_words
+
+
+def test_colcon_runs_the_tests(workspace: Workspace) -> None:
+    source = workspace.prefix.parents[1] / "src/dql_ros"
+    shutil.copytree(ROOT / "tests", source / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    chosen = ["--pytest-args", "tests/core/test_errors.py", "-p", "no:cacheprovider"]
+    run(workspace.prefix.parents[1], "test", *chosen)
+    result = ElementTree.parse(workspace.prefix.parents[1] / "build/dql_ros/pytest.xml").getroot()
+    (suite,) = result.iter("testsuite")
+    assert int(suite.attrib["tests"]) > 0
+    assert (suite.attrib["failures"], suite.attrib["errors"]) == ("0", "0")

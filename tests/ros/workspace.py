@@ -9,7 +9,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = "dql_ros"
-SOURCES = ("package.xml", "setup.py", "setup.cfg", "pyproject.toml", "resource")
+SOURCES = (
+    "LICENSE",
+    "README.md",
+    "package.xml",
+    "pyproject.toml",
+    "resource",
+    "setup.cfg",
+    "setup.py",
+)
 FOLDERS = ("dql_core", "dql_ros", "launch", "config")
 
 
@@ -48,21 +56,31 @@ class Workspace:
 
 def build(folder: Path) -> Workspace:
     """Copy the package into a workspace in ``folder`` and build it with colcon."""
-    source = folder / "src" / PACKAGE
-    source.mkdir(parents=True)
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_sources(folder / "src" / PACKAGE)
+    log = run(folder, "build")
+    return Workspace(folder / "install" / PACKAGE, log)
+
+
+def run(folder: Path, verb: str, *options: str) -> str:
+    """Run colcon in a workspace; return what it said."""
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     colcon = shutil.which("colcon", path=here)
     assert colcon, "colcon is not installed: pip install colcon-core colcon-ros"
-    result = subprocess.run(
-        [colcon, "build"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    command = [colcon, verb, *options]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    return Workspace(folder / "install" / PACKAGE, result.stdout + result.stderr)
+    return result.stdout + result.stderr
+
+
+def copy_sources(target: Path) -> Path:
+    """Copy what the package is built from into a new folder, and return that."""
+    target.mkdir(parents=True)
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, target / name)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
 
 
 def _present(first: str, variable: str) -> list[str]:

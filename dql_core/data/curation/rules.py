@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.data.episode_reader import StoredEpisode
 from dql_core.data.infos import INTERVENTION, SUCCESS, last_of, of_steps
 from dql_core.errors import ConfigError, DatasetError
+
+if TYPE_CHECKING:  # rules are made of options, before anything is read
+    from dql_core.data.episode_reader import StoredEpisode
 
 # Infos by which episodes are chosen where a dataset has them.
 CHOSEN_BY = (SUCCESS, INTERVENTION)

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -25,6 +24,7 @@ from dql_core.data.dataset import (
     write_dataset,
 )
 from dql_core.data.importers.files import FileContent
+from dql_core.data.importers.formats import FileFormat
 from dql_core.data.importers.lerobot import read_lerobot
 from dql_core.data.importers.npz_files import read_npz_file
 from dql_core.data.importers.replay_buffer import read_replay_buffer
@@ -35,8 +35,6 @@ from dql_core.data.spaces import make_env, spec_from_spaces
 from dql_core.documents import file_sha256
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.spec import PolicySpec
-
-FileFormat = Literal["d3rlpy", "d4rl", "lerobot", "minari", "npz", "robomimic", "zarr"]
 
 
 @dataclass(frozen=True)

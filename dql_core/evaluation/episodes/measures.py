@@ -1,19 +1,21 @@
 """What may be wrong with an episode, in figures: each is larger the worse it looks."""
 
+# ruff: noqa: PLC0415 - the names of the measures, which are options of a verb, need no torch.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.data.dataset import Episode
-from dql_core.evaluation.offline.recording import SMALLEST_ACTION_STD
-from dql_core.evaluation.offline.support import MAX_RECORDED, nearest_rows
 from dql_core.normalize import Normalizer
 from dql_core.spec import PolicySpec
+
+if TYPE_CHECKING:
+    from dql_core.data.dataset import Episode
 
 Measure = Literal["jerk", "standstill", "at_bounds", "outliers", "disagreement"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
@@ -134,12 +136,15 @@ def disagreement(
     Args:
         episodes: All of a dataset.
         spec: Of their vectors.
-        seed: Of the draw of recorded steps, where there are more than `MAX_RECORDED`.
+        seed: Of the draw of recorded steps, where there are more than `MAX_RECORDED` of them.
 
     Returns:
         The figures, NaN for a single episode; how many steps were asked; and with how many they
         were compared.
     """
+    from dql_core.evaluation.offline.recording import SMALLEST_ACTION_STD
+    from dql_core.evaluation.offline.support import MAX_RECORDED, nearest_rows
+
     if len(episodes) < 2:
         return np.full(len(episodes), np.nan), 0, 0
     rows = np.concatenate([each.observations[:-1] for each in episodes])

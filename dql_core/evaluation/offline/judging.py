@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -384,12 +384,9 @@ def _exits(support: Support, actions: Sequence[NDArray[np.float32]]) -> NDArray[
     )
 
 
-RequiredVerdict = Literal["better", "not-worse"]
-
-
-def meets(judgement: Judgement, required: RequiredVerdict) -> bool:
-    """Whether the candidate to take is as good as is required."""
+def meets(judgement: Judgement, *, better: bool) -> bool:
+    """Whether there is a candidate to take that is better than the data, or at least not worse."""
     if judgement.best is None:
         return False
     verdict = judgement.best.worth.verdict
-    return verdict == "better" or (required == "not-worse" and verdict != "worse")
+    return verdict == "better" or (not better and verdict != "worse")

@@ -225,9 +225,12 @@ def _chunk(
     file: BoundedFile, offset: int, length: int, *, partly: bool
 ) -> tuple[bytes | memoryview, Exception | None]:
     """Return a chunk's records, and why they are not all, which is raised if not ``partly``."""
-    raw = BytesIO(file.read(offset, length))
+    data = file.read(offset, length)
+    raw = BytesIO(data)
     header = Header.read(raw, RecordType.CHUNK)
-    compression, compressed = header.get_string("compression"), raw.getbuffer()[raw.tell() + 4 :]
+    # Not of `BytesIO.getbuffer`: an error that is kept holds this frame, and Python 3.12 crashes
+    # when it collects such a view in a cycle.
+    compression, compressed = header.get_string("compression"), memoryview(data)[raw.tell() + 4 :]
     size = header.get_uint32("size")
     try:
         return decompress(compression, compressed, size), None

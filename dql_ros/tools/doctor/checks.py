@@ -6,6 +6,7 @@ the GPU; those of ROS 2 itself are in `dql_ros.tools.doctor.ros`.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import sys
@@ -38,7 +39,7 @@ from dql_ros.tools.doctor.finding import (
 from dql_ros.tools.doctor.ros import check_ros
 from dql_ros.transport import PROFILE_VARIABLES
 
-# Humble's to Jazzy's; the wheels of Jazzy exist for the last two.
+# Humble's to Jazzy's and Kilted's; the wheels of these two exist for the last two.
 PYTHONS = ((3, 10), (3, 12))
 # docs.ros.org, "Improved Dynamic Discovery".
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
@@ -65,24 +66,24 @@ class Library:
         name: What it is imported as.
         minimum: Oldest version that will do; empty for any.
         needed_for: Without it, what does not work.
-        on_robot: Whether the policy node needs it.
+        extra: The extra that brings it; empty for what a robot needs.
     """
 
     name: str
     minimum: str
     needed_for: str
-    on_robot: bool
+    extra: str = ""
 
 
 LIBRARIES = (
-    Library("numpy", "", "everything", on_robot=True),
-    Library("onnxruntime", "", "running a policy on the CPU", on_robot=True),
-    Library("torch", "2.5", "training, and running a policy on a GPU", on_robot=False),
-    Library("gymnasium", "1.0", "simulation", on_robot=False),
-    Library("mujoco", "3.2", "simulation", on_robot=False),
-    Library("minari", "0.5.3", "datasets", on_robot=False),
-    Library("rosbags", "0.11", "converting bags", on_robot=False),
-    Library("mcap", "1.6", "recording and converting bags", on_robot=False),
+    Library("numpy", "", "everything"),
+    Library("onnxruntime", "", "running a policy on the CPU"),
+    Library("rosbags", "0.11", "the nodes, and reading bags"),
+    Library("mcap", "1.6", "recording and reading bags"),
+    Library("torch", "2.5", "training, and running a policy on a GPU", "train"),
+    Library("gymnasium", "1.0", "simulation and datasets", "sim"),
+    Library("mujoco", "3.2", "simulation", "sim"),
+    Library("minari", "0.5.3", "datasets", "convert"),
 )
 
 # Imports, because an installed library may be built for another numpy or another Python.
@@ -110,7 +111,10 @@ def check_libraries() -> Iterator[Finding]:
 
 
 def _check(library: Library) -> Finding:
-    complain = failure if library.on_robot else warning
+    if library.extra and importlib.util.find_spec(library.name) is None:
+        remedy = f"pip install 'dql_ros[{library.extra}]'"
+        return fine(library.name, f"not installed; {library.needed_for}: {remedy}")
+    complain = warning if library.extra else failure
     package = f"{library.name}>={library.minimum}" if library.minimum else library.name
     try:
         version = str(run_python(["-c", _VERSION_CODE, library.name]))
@@ -235,7 +239,9 @@ def check_gpu(device: Path = Path("/dev/nvidia0")) -> Finding:
         if not present:
             return fine(check, f"none; {_NOT_NEEDED}")
         return warning(
-            check, f"there is one, but torch does not load ({error})", "pip install torch"
+            check,
+            f"there is one, but torch does not load ({error})",
+            "pip install 'dql_ros[train]'",
         )
     if seen["name"]:
         return fine(check, f"{seen['name']} (CUDA {seen['cuda']})")

@@ -24,7 +24,13 @@ ECHO = "dql_ros.nodes.doctor.echo"
 # The executor that the nodes use came with this release.
 _EVENTS_EXECUTOR = "7.1.4"
 _RMW = "rmw_fastrtps_cpp"
-_DISTROS = ("jazzy", "humble")
+# What was run with each distribution: docs/reference/platforms.md.
+_TESTED = "jazzy"
+_PARTLY_TESTED = {"kilted": "the nodes were tested with it, launch files and SROS 2 were not"}
+_READ = {
+    "humble": "that nodes import with it was read off its sources; none was run",
+    "lyrical": "nothing of this package was run with it",
+}
 _WHEELS = "pip install 'dql_ros[ros]'"
 _SOURCE = f"source /opt/ros/jazzy/setup.bash, or {_WHEELS} (Python 3.11 or 3.12 on x86-64)"
 _INSTALL_RMW = f"sudo apt install ros-jazzy-rmw-fastrtps-cpp, or {_WHEELS}"
@@ -49,8 +55,11 @@ def judge_installation(installation: Mapping[str, Any]) -> Iterator[Finding]:
     """Say which ROS 2 and RMW it is, what is missing, and whether launch files can be started."""
     distro = installation["distro"] or "unknown distribution"
     found = f"{distro}, rclpy {installation['rclpy']} in {installation['place']}"
-    if distro not in _DISTROS:
-        yield warning("ros", found, f"the nodes are tested with Jazzy only: {_SOURCE}")
+    if distro in _PARTLY_TESTED:
+        yield fine("ros", f"{found}; {_PARTLY_TESTED[distro]}")
+    elif distro != _TESTED:
+        untested = _READ.get(distro, "no node was run with it")
+        yield warning("ros", f"{found}; {untested}", f"the nodes are tested with Jazzy: {_SOURCE}")
     elif not installation["events_executor"]:
         yield warning(
             "ros",
@@ -116,8 +125,9 @@ def _explain(error: str, environment: Mapping[str, str]) -> Finding:
         chosen = environment.get("RMW_IMPLEMENTATION", "")
         remedy = f"install {chosen} or unset RMW_IMPLEMENTATION" if chosen else _INSTALL_RMW
         return failure("ros", error, remedy)
-    if "No module named 'rclpy'" in error and Path("/opt/ros").is_dir():
-        return failure("ros", "installed, but not sourced in this shell", _SOURCE)
+    if (absent := "rclpy is not installed") in error:
+        found = "installed, but not sourced in this shell" if Path("/opt/ros").is_dir() else absent
+        return failure("ros", found, _SOURCE)
     if "_rclpy_pybind11" in error or "cannot import" in error:
         return failure(
             "ros",

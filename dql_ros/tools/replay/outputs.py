@@ -22,10 +22,10 @@ from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.blank import blank_element, blank_message
 from dql_ros.contract import Contract
 from dql_ros.tools.layouts import COLORS
+from dql_ros.tools.replay import FIGURES, TABLE
 from dql_ros.tools.replay.recorded import RecordedMessage
 from dql_ros.tools.replay.replayed_bag import ReplayedBag, trips
 
-TABLE, FIGURES = "replay.csv", "replay.json"
 # Before the name of a command topic: what the node of the usual name would have sent.
 REPLAYED = "/policy/replay"
 _DPI = 120

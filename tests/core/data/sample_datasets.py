@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dql_core.data.importers.importing import FileFormat, import_file
+from dql_core.data.importers.formats import FileFormat
+from dql_core.data.importers.importing import import_file
 from dql_core.errors import DqlError
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "offline"

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from dql_core.data import hdf5_arrays
-from dql_core.data.importers.importing import FileFormat, import_file
+from dql_core.data.importers.formats import FileFormat
+from dql_core.data.importers.importing import import_file
 from dql_core.errors import DatasetError
 from tests.core.data.hostile_hdf5 import SECRET, Edit, put, replaced
 

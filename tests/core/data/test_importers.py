@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dql_core.data.checks import require_finite
 from dql_core.data.dataset import load_dataset
-from dql_core.data.importers.importing import FileFormat, ImportResult, import_file
+from dql_core.data.importers.formats import FileFormat
+from dql_core.data.importers.importing import ImportResult, import_file
 from dql_core.errors import ConfigError, DatasetError
 
 ROOT = Path(__file__).parents[3]

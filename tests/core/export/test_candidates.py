@@ -32,7 +32,7 @@ def test_a_run_is_judged_and_told_that_it_was_trained_on_the_episodes(
     nearest, chosen = policy["agreement"]["nearest"], policy["agreement"]["chosen"]
     assert nearest < chosen  # the best of 8 candidates is nearer than one of them
     assert policy["worth"]["verdict"] != "better"
-    assert not meets(found, "better")
+    assert not meets(found, better=True)
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path, tiny_dataset: Path) -> None:

@@ -12,7 +12,7 @@ from dql_core.cli.terminal import Terminal
 from dql_ros.cli.closed_loop import RunProgress
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop, summarize
 from dql_ros.diagnostics import DiagnosticsLog, Report
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 
 POLICY, BRIDGE = "policy: control loop", "sim_bridge: simulation"
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dql_core.data.dataset import Episode
 from dql_core.sim.scara import POST_CENTRE, START_CENTRE, TARGET_CENTRE, joints_at
 from dql_ros.demo.rollouts import Outcome, Rollouts
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 
 LABELS = {
     "demonstrator": "demonstrator",

@@ -4,6 +4,9 @@ One process for the session, single-threaded, has imported what the nodes need b
 nothing of ROS, and forks for each node. From there on all is as in ``python -m MODULE``: the
 arguments, the environment, a session of its own, signals, output, and an end of the interpreter
 itself. What depends on imports or on the first half second of a process is not tested so.
+
+The server may be another interpreter, with another ROS 2 distribution or without torch, which
+``DQL_NODES_PYTHON`` names in the environment: the tests then drive its nodes over topics.
 """
 
 from __future__ import annotations
@@ -43,6 +46,9 @@ PRELOADED = (
     "dql_ros.nodes.recorder_node",
     "dql_ros.nodes.sim_bridge_node",
 )
+PYTHON = os.environ.get("DQL_NODES_PYTHON", sys.executable)
+# With them, the wheels of ROS 2 have started this interpreter anew.
+OF_WHEELS = ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH")
 _MOST_BYTES = 1 << 16
 _POLL_S = 0.005
 
@@ -130,8 +136,8 @@ def _server() -> socket.socket:
         code = f"import {__name__} as server; server.serve({theirs.fileno()})"
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", code],
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+                [PYTHON, "-c", code],
+                env=_environment() | {"OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
@@ -141,6 +147,13 @@ def _server() -> socket.socket:
         atexit.register(process.wait)
         atexit.register(ours.close)  # runs first: the server ends with it
     return _connections[0]
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, for another interpreter without what ROS's wheels put there."""
+    if sys.executable == PYTHON:
+        return dict(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in OF_WHEELS}
 
 
 def serve(connection: int) -> None:

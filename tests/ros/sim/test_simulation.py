@@ -6,7 +6,8 @@ import pytest
 
 from dql_core.errors import ConfigError, SimulationError, SpecMismatchError
 from dql_ros.contract import Contract
-from dql_ros.sim.episodes import EpisodeResult, EpisodeRunner, Frame, open_environment
+from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
+from dql_ros.sim.result import EpisodeResult
 
 PERIOD_NS = 50_000_000
 

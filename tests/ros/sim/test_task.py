@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dql_core.errors import ContractError
 from dql_core.rewards import LoggedEpisode, distance_to_goal
 from dql_ros.contract import Contract, load_contract
-from dql_ros.sim.episodes import EpisodeResult, EpisodeRunner, open_environment, task_of
+from dql_ros.sim.episodes import EpisodeRunner, open_environment, task_of
+from dql_ros.sim.result import EpisodeResult
 
 FAULTS = Path(__file__).parents[4] / "shared" / "data" / "faults"
 # Moves along x as it is told.

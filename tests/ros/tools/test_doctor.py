@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from dql_ros.cli.doctor import line_of, summary_of
 from dql_ros.tools.doctor import checks
@@ -29,8 +30,8 @@ from dql_ros.tools.doctor.finding import (
     warning,
 )
 from dql_ros.tools.doctor.ros import check_ros, judge_installation
+from tests.linked_environment import ROOT, LinkedEnvironment, required, setup_arguments
 
-ROOT = Path(__file__).parents[3]
 JAZZY = {
     "rclpy": "7.1.6",
     "place": "/opt/ros/jazzy",
@@ -81,14 +82,12 @@ def test_python_must_be_one_that_ros_is_built_for(version: tuple[int, ...], verd
 
 
 def test_the_versions_asked_for_are_those_of_the_package() -> None:
-    wanted = dict(
-        re.findall(
-            r'"(\w+)(?:\[[\w,]+\])?(?:>=([\d.]+))?",', ROOT.joinpath("setup.py").read_text()
-        )
-    )
-    assert {library.name: library.minimum for library in LIBRARIES} == {
-        library.name: wanted[library.name] for library in LIBRARIES
-    }
+    arguments = setup_arguments()
+    for library in LIBRARIES:
+        extras = arguments["extras_require"]
+        wanted = extras[library.extra] if library.extra else arguments["install_requires"]
+        (found,) = (each for each in map(Requirement, wanted) if each.name == library.name)
+        assert str(found.specifier) == (f">={library.minimum}" if library.minimum else "")
 
 
 def test_versions_compare_as_numbers() -> None:
@@ -182,7 +181,7 @@ def test_timing_is_measured_here() -> None:
         ({"name": "", "cuda": ""}, False, Verdict.FINE, ""),
         ({"name": "", "cuda": ""}, True, Verdict.WARNING, "CUDA index"),
         ({"name": "", "cuda": "12.8"}, True, Verdict.WARNING, "nvidia-smi"),
-        (ProcessError("no torch"), True, Verdict.WARNING, "pip install torch"),
+        (ProcessError("no torch"), True, Verdict.WARNING, "pip install 'dql_ros[train]'"),
         (ProcessError("no torch"), False, Verdict.FINE, ""),
     ],
 )
@@ -215,9 +214,11 @@ def test_an_installation_that_is_whole_is_fine() -> None:
 
 
 def test_an_installation_that_is_not_is_told_with_its_remedy() -> None:
-    rolling, *_ = judge_installation({**JAZZY, "distro": "rolling"})
-    assert (rolling.verdict, rolling.check) == (Verdict.WARNING, "ros")
-    old, *_ = judge_installation({**JAZZY, "distro": "humble", "events_executor": False})
+    for untested in ("rolling", "humble", "lyrical", ""):
+        found, *_ = judge_installation({**JAZZY, "distro": untested})
+        assert (found.verdict, found.check) == (Verdict.WARNING, "ros")
+        assert re.search(r"none was run|was run with it", found.found)
+    old, *_ = judge_installation({**JAZZY, "events_executor": False})
     assert "EventsExecutor" in old.found
     _, cyclone, *_ = judge_installation({**JAZZY, "rmw": "rmw_cyclonedds_cpp"})
     assert cyclone.verdict is Verdict.WARNING
@@ -244,15 +245,31 @@ def test_a_missing_default_rmw_is_told_with_its_package(tmp_path: Path) -> None:
     assert finding.remedy.startswith("sudo apt install ros-jazzy-rmw-fastrtps-cpp, or ")
 
 
-def test_a_machine_without_ros_is_told_how_to_get_it(tmp_path: Path) -> None:
-    package = tmp_path / "rclpy"
-    package.mkdir()
-    package.joinpath("__init__.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'rclpy'\")"
-    )
-    (finding,) = check_ros({**os.environ, "PYTHONPATH": str(tmp_path)})
-    assert finding.verdict is Verdict.FAILURE
+def test_a_distribution_with_which_less_was_run_is_told_so() -> None:
+    kilted, *_ = judge_installation({**JAZZY, "distro": "kilted"})
+    assert kilted.verdict is Verdict.FINE
+    assert kilted.found.endswith("launch files and SROS 2 were not")
+
+
+def test_a_machine_without_ros_is_told_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = LinkedEnvironment(tmp_path, required())
+    monkeypatch.setattr("sys.executable", str(machine.python))
+    (finding,) = check_ros(machine.environment({"PYTHONPATH": str(ROOT)}))
+    assert (finding.verdict, finding.found) == (Verdict.FAILURE, "rclpy is not installed")
     assert "source /opt/ros/jazzy/setup.bash" in finding.remedy
+
+
+def test_what_only_other_machines_need_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    findings = list(checks.check_libraries())
+    assert {finding.verdict for finding in findings} == {Verdict.FINE}
+    lacking = [finding.found for finding in findings if "not installed" in finding.found]
+    assert len(lacking) == sum(bool(library.extra) for library in LIBRARIES)
+    assert lacking[0].endswith(": pip install 'dql_ros[train]'")
 
 
 def test_lines_name_check_finding_and_remedy() -> None:

@@ -27,7 +27,7 @@ from dql_ros.codecs import StreamDecoder, stamp_ns
 from dql_ros.contract import load_contract
 from dql_ros.diagnostics import DiagnosticsLog
 from dql_ros.nodes.closed_loop import DRIVER, demonstrator, policy_driver, run_closed_loop
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.process_marks import processes_with
 from tests.ros.nodes.robot import SCARA

@@ -10,7 +10,7 @@ from dql_core.errors import SimulationError
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes import closed_loop
 from dql_ros.nodes.closed_loop import BRIDGE, DRIVER, policy_driver, run_closed_loop
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 from tests.ros.nodes.process_marks import processes_with
 
 pytestmark = pytest.mark.ros

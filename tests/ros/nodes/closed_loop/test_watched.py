@@ -14,7 +14,7 @@ from dql_ros.contract.watching import watching
 from dql_ros.convert.convert import Source, convert
 from dql_ros.diagnostics import Report
 from dql_ros.nodes.closed_loop import WATCHER, policy_driver, run_closed_loop
-from dql_ros.sim.episodes import EpisodeResult
+from dql_ros.sim.result import EpisodeResult
 
 pytestmark = pytest.mark.ros
 TAKEOVER = """
