@@ -56,6 +56,7 @@ LONGEST = (
     "test_sim_bridge_control",
     "test_python_312",
     "test_wheel",
+    "test_built_wheel",
     "test_missing_extras",
 )
 

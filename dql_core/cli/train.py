@@ -4,42 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column, Table
 
-from dql_core.cli.console import new_folder, plain_table
-from dql_core.cli.terminal import ConsoleLines, TaskText, Terminal, print_message
-from dql_core.config import TrainConfig, changed_config, load_config, stated_config
-from dql_core.data_config import DataConfig, InitConfig
+from dql_core.cli.console import new_folder
+from dql_core.cli.terminal import ConsoleLines, Terminal
+from dql_core.cli.training_bars import SeedLines, TrainingBars, best_lines, figures_table
+from dql_core.cli.training_settings import Request, settings
+from dql_core.config import TrainConfig
 from dql_core.errors import ConfigError, DqlError
 from dql_core.extras import needing
 from dql_core.files import write_text
 from dql_core.process import INTERRUPTED, log_lines
-from dql_core.training.run_files import checkpoint_steps, read_best
 
 with needing("train", __name__):
     from dql_core.algo.ranks import is_follower, starts_several
     from dql_core.data.dataset import LoadedDataset, load_datasets
     from dql_core.training.derived import DERIVED_FILE, derive
-    from dql_core.training.initial import config_of
     from dql_core.training.loop import train as run_training
     from dql_core.training.multi_seed import (
         SUMMARY_FILE,
-        Figure,
         SeedRun,
         cores,
         create_seed_folder,
@@ -53,9 +41,6 @@ with needing("train", __name__):
     from dql_core.training.run_folder import require_new
     from dql_core.training.saved_config import require_equal, saved_config
     from dql_core.training.seeds_on_ray import run_seeds_on_cluster
-
-SPEED = "updates_per_s"
-SHOWN = ("imitation", "improvement", "critic", "q_data")
 
 
 def train(
@@ -249,82 +234,6 @@ def _train_one(
         raise typer.Exit(INTERRUPTED)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line says of the configuration.
-
-    Attributes:
-        config: Configuration file.
-        datasets: Folders or Minari ids, instead of the file's.
-        eval_env: Gymnasium id, instead of the file's.
-        overrides: ``section.key=value`` each.
-        init_from: Run to begin with, instead of the file's.
-    """
-
-    config: Path | None = None
-    datasets: tuple[str, ...] = ()
-    eval_env: str | None = None
-    overrides: tuple[str, ...] = ()
-    init_from: Path | None = None
-
-
-def settings(request: Request) -> TrainConfig:
-    """Return the configuration of a new run; without a file, what the command line states.
-
-    Where that names a run to begin with, the rest is as it was there.
-
-    Raises:
-        CheckpointError: If there is no such run.
-        ConfigError: If it is wrong, or neither a file nor a dataset is named.
-    """
-    if request.config is not None:
-        config = load_config(request.config, request.overrides)
-    elif request.init_from is not None:
-        if any(each.startswith("preset=") for each in request.overrides):
-            raise ConfigError(
-                f"--set preset: {request.init_from} has settled its keys: set them one by one, or "
-                f"give a CONFIG"
-            )
-        config = changed_config(_but_for_data(config_of(request.init_from)), request.overrides)
-    else:
-        config = stated_config(request.overrides)
-    sources = [_found_again(source) for source in request.datasets or config.data.datasets]
-    if request.config is None and not sources:
-        raise ConfigError(
-            "name a dataset: --dataset DIR; or a configuration, or a run to resume: --resume RUN"
-        )
-    data = config.data.model_copy(update={"dataset": _one_or_several(sources)})
-    config = config.model_copy(update={"data": data})
-    if begins_with := str(request.init_from or config.init.run):
-        init = config.init.model_copy(update={"run": _found_again(begins_with)})
-        config = config.model_copy(update={"init": init})
-    if request.eval_env is None:
-        return config
-    evaluation = config.evaluation.model_copy(update={"env": request.eval_env})
-    return config.model_copy(update={"evaluation": evaluation})
-
-
-def _but_for_data(config: TrainConfig) -> TrainConfig:
-    """Return the settings of another run, without what they were for.
-
-    It may be somebody else's: its environment, which may name code, is left out as well.
-    """
-    usual = DataConfig()
-    data = {name: getattr(usual, name) for name in ("dataset", "ratio", "weights")}
-    parts = {"data": config.data.model_copy(update=data), "init": InitConfig()}
-    evaluation = config.evaluation.model_copy(update={"env": ""})
-    return config.model_copy(update={**parts, "evaluation": evaluation})
-
-
-def _found_again(source: str) -> str:
-    """Name a dataset or run so that the run finds it again from any other folder."""
-    return str(Path(source).resolve()) if Path(source).is_dir() else source
-
-
-def _one_or_several(sources: Sequence[str]) -> str | tuple[str, ...]:
-    return tuple(sources) if len(sources) > 1 else "".join(sources)
-
-
 def _continued_seeds(
     folder: Path, request: Request, seeds: str | None
 ) -> tuple[TrainConfig, tuple[int, ...]]:
@@ -356,23 +265,6 @@ def _unchanged(folder: Path, began: TrainConfig, request: Request) -> TrainConfi
     return began
 
 
-def best_lines(run: Path) -> Iterator[str]:
-    """Yield a line for the last checkpoint of a run, and for its best ones and why they are.
-
-    One for the last before its critics diverged, too, if they did.
-    """
-    best = read_best(run)
-    for name, chosen in best.items():
-        if name == "last_healthy" and chosen["step"] == best.get("last", {}).get("step"):
-            continue
-        why = ""
-        if name == "last_healthy":
-            why = " (before the critics diverged)"
-        elif name != "last":
-            why = f" ({chosen['criterion']}: {chosen['value']:.4g})"
-        yield f"{name}: {run / chosen['checkpoint']}{why}"
-
-
 def train_seeds(
     folder: Path, runs: Sequence[SeedRun], console: Console, ray: str | None = None
 ) -> None:
@@ -383,7 +275,7 @@ def train_seeds(
         typer.Exit: After a Ctrl-C.
     """
     with TrainingBars(runs[0].config.run.steps, console) as bars:
-        lines = _SeedLines(runs, bars, console)
+        lines = SeedLines(runs, bars, console)
         if ray is None:
             failures = run_seeds(runs, lines, cores())
         else:
@@ -407,93 +299,3 @@ def train_seeds(
     if failed:
         reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in failed.items())
         raise DqlError(f"{len(failed)} of {len(runs)} seeds failed: {reasons}")
-
-
-def figures_table(title: str, figures: Mapping[str, Figure]) -> Table:
-    """Show each figure's mean and 95 % interval over the seeds, and its values."""
-    seeds = list(dict.fromkeys(seed for figure in figures.values() for seed in figure.values))
-    table = plain_table("", "mean ± 95 %", *(f"seed {seed}" for seed in seeds))
-    table.title, table.title_justify, table.title_style = title, "left", "bold"
-    for name, figure in figures.items():
-        estimate = figure.estimate
-        values = (f"{figure.values[seed]:.4g}" if seed in figure.values else "" for seed in seeds)
-        table.add_row(name, f"{estimate.mean:.4g} ± {estimate.high - estimate.mean:.2g}", *values)
-    return table
-
-
-class _SeedLines:
-    """Shows several runs; a message that they all have is shown once."""
-
-    def __init__(self, runs: Sequence[SeedRun], bars: TrainingBars, console: Console) -> None:
-        self._reports = {run.seed: bars.add(f"seed {run.seed}", run.out) for run in runs}
-        self._console = console
-        self._said: set[str] = set()
-
-    def report(self, seed: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Show a reading."""
-        self._reports[seed](step, metrics)
-
-    def log(self, seed: int, level: int, text: str) -> None:
-        """Show a message, unless another run said the same."""
-        if text not in self._said:
-            self._said.add(text)
-            print_message(self._console, level, f"seed {seed}: {text}")
-
-
-class TrainingBars(Progress):
-    """Shows the readings of runs; on a terminal as a bar each, elsewhere as a line a tenth.
-
-    Args:
-        total: Updates of each run.
-        console: Where they are shown.
-    """
-
-    def __init__(self, total: int, console: Console) -> None:
-        uncut = Column(no_wrap=True)
-        super().__init__(
-            TaskText("bold"),
-            BarColumn(bar_width=12),
-            MofNCompleteColumn(table_column=uncut),
-            TimeRemainingColumn(table_column=uncut),
-            TextColumn("left"),
-            # What a narrow terminal has no room for is cut from the losses.
-            TextColumn(
-                "{task.fields[metrics]}", markup=False, table_column=Column(no_wrap=True, ratio=1)
-            ),
-            console=console,
-            disable=not console.is_terminal,
-            expand=True,
-        )
-        self._total = total
-
-    def add(self, label: str, run: Path) -> Callable[[int, Mapping[str, float]], None]:
-        """Add a run, new or not, and return what shows a reading of it: its step and metrics."""
-        done = (checkpoint_steps(run) or [0])[-1]
-        task = self.add_task(label, total=self._total, completed=done, metrics="")
-        tenths = 0
-
-        def report(step: int, metrics: Mapping[str, float]) -> None:
-            nonlocal tenths
-            text = metrics_text(metrics)
-            self.update(task, completed=step, metrics=text)
-            if not self.console.is_terminal and 10 * step >= tenths * self._total:
-                text += time_left(self._total - step, metrics)
-                self.console.print(f"{label}: {step}/{self._total} {text}", soft_wrap=True)
-                tenths = 10 * step // self._total + 1
-
-        return report
-
-
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Return whether the critics diverge, the speed and the losses as one line."""
-    speed = f"{metrics[SPEED]:.0f}/s " if SPEED in metrics else ""
-    alarm = "DIVERGES " if metrics.get("q_alarm") else ""
-    losses = (f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
-    return alarm + speed + " ".join(losses)
-
-
-def time_left(steps_left: int, metrics: Mapping[str, float]) -> str:
-    """Return how long the rest takes at the speed of the last updates, if that is known."""
-    if not steps_left or not metrics.get(SPEED):
-        return ""
-    return f" ({timedelta(seconds=round(steps_left / metrics[SPEED]))} left)"

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dql_core.cli.train import Request, settings, train
+from dql_core.cli.train import train
+from dql_core.cli.training_settings import Request, settings
 from dql_core.config import TrainConfig, load_config
 from dql_core.data.dataset import write_dataset
 from dql_core.errors import CheckpointError, ConfigError

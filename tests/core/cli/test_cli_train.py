@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import dql_core.data.dataset as dataset_module
-from dql_core.cli.train import metrics_text, time_left, train
+from dql_core.cli.train import train
+from dql_core.cli.training_bars import metrics_text, time_left
 from dql_core.config import load_config
 from dql_core.data.dataset import write_dataset
 from dql_core.data.episode_reader import EpisodeReader

@@ -13,7 +13,7 @@ import torch
 
 from dql_core.algo.bc import BCLosses, DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL, QLLosses
-from dql_core.cli.train import metrics_text
+from dql_core.cli.training_bars import metrics_text
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.data.return_range import ReturnRange

@@ -17,7 +17,7 @@ from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
 from dql_core.cli.evaluate import evaluate
 from dql_core.cli.export import export
-from dql_core.cli.train import best_lines
+from dql_core.cli.training_bars import best_lines
 from dql_core.config import TrainConfig, ValidationConfig
 from dql_core.data.dataset import Episode, LoadedDataset, write_dataset
 from dql_core.data.reward_transforms import RewardTransform

@@ -14,7 +14,9 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from dql_core.cli.train import Request, figures_table, settings, train, train_seeds
+from dql_core.cli.train import train, train_seeds
+from dql_core.cli.training_bars import figures_table
+from dql_core.cli.training_settings import Request, settings
 from dql_core.config import load_config
 from dql_core.data.dataset import write_dataset
 from dql_core.errors import CheckpointError, ConfigError, DqlError
