@@ -23,10 +23,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 LONGEST = (
     "test_demo",
     "test_first_hour",
-    "test_c_policy",
-    "test_seeds_on_ray",
     "test_bandit",
-    "test_ranks",
     "test_policy_attacks",
     "test_convert_property",
     "test_convert_ray",
