@@ -46,6 +46,10 @@ class Execution:
     def __init__(self, run: RunConfig, device: torch.device) -> None:
         self.ranks = Ranks.current()
         alone = self.ranks.size == 1  # what is exchanged within an update can be in no graph
+        if run.execution == "compiled" and not alone:
+            _logger.warning(
+                "updates of several processes are neither compiled nor captured and take longer"
+            )
         self.captures = alone and device.type == "cuda" and run.execution != "eager"
         is_long = run.execution == "auto" and run.steps >= WORTH_COMPILING
         wanted = run.execution == "compiled" or is_long

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
 
@@ -80,10 +81,22 @@ def export_bundle(
         dataset=dataset,
         which=which,
     )
-    with atomic_directory(out, error=BundleError) as folder:
-        for name, content in bundle_files(manifest, contents).items():
-            (folder / name).write_bytes(content)
+    write_folders({out: bundle_files(manifest, contents)})
     return manifest
+
+
+def write_folders(files: Mapping[Path, Mapping[str, bytes]]) -> None:
+    """Write folders with their files by name; none appears before all are written.
+
+    Raises:
+        BundleError: If one holds something already.
+        OutputError: If one cannot be written.
+    """
+    with ExitStack() as stack:
+        for target, contents in files.items():
+            folder = stack.enter_context(atomic_directory(target, error=BundleError))
+            for name, content in contents.items():
+                (folder / name).write_bytes(content)
 
 
 def bundle_files(manifest: Manifest, contents: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from dql_core.data.return_range import (
     possible_returns,
     recorded_returns,
 )
+from dql_core.data.reward_transforms import RewardTransform
 from dql_core.data.spaces import require_environment
 from dql_core.errors import DqlError, OutputError
 from dql_core.evaluation.offline.recording import lay_out
@@ -124,7 +125,7 @@ def _follow(
         run = new_run(config, data.learned)
         run = trained_on(run)[0] if config.init.run else run
     agent, batches = run.agent, make_batches(run, data.learned)
-    _bound_values(run, data.learned)
+    _bound_values(run, data.learned, learned_rewards(config, data.learned))
     ranks.require_same(run.step, "the checkpoint that they go on from")
     with Interruption():  # the leader says when it ends
         while ranks.all_go_on(False):
@@ -232,8 +233,8 @@ def _resume(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
 def _limit_values(out: Path, run: Checkpoint, learned: LoadedDataset) -> ValueLimits:
     """Bound the critics' targets by what the rewards allow, and say which values are sound."""
     config = run.config
-    possible = _bound_values(run, learned)
     rewards, discount = learned_rewards(config, learned), config.critic.discount
+    possible = _bound_values(run, learned, rewards)
     recorded = recorded_returns(learned, rewards, discount)
     bounded = config.critic.bound_targets
     _logger.info(
@@ -249,10 +250,12 @@ def _limit_values(out: Path, run: Checkpoint, learned: LoadedDataset) -> ValueLi
     return ValueLimits(recorded, config.validation.divergence_factor)
 
 
-def _bound_values(run: Checkpoint, learned: LoadedDataset) -> ReturnRange:
+def _bound_values(
+    run: Checkpoint, learned: LoadedDataset, rewards: RewardTransform
+) -> ReturnRange:
     """Bound the critics' targets, if there are critics, by what the rewards allow; return that."""
-    config, critics = run.config, run.agent.critics
-    possible = possible_returns(learned, learned_rewards(config, learned), config.critic.discount)
+    critics = run.agent.critics
+    possible = possible_returns(learned, rewards, run.config.critic.discount)
     if critics:
         critics.bound_targets(possible.low, possible.high)
     return possible

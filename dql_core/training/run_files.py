@@ -29,10 +29,10 @@ RUN_FILE = "run.json"
 MAX_RECORDS_BYTES = 1 << 28
 RESTORE = "restore the file from a copy, or train again"
 
+# Each checkpoint of a run, where one could be named.
+ALL = "all"
 # The latest, the best by the data alone, the best by rollouts in an environment.
 # The latest before the critics diverged.
-# Of the checkpoints of a run, each.
-ALL = "all"
 CheckpointName = Literal["last", "best_offline", "best_online", "last_healthy"]
 
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -55,16 +54,15 @@ def outcomes_of_cluster(
 
 def attempt_there(job: BagJob, surroundings: Surroundings) -> Outcome:
     """Convert a bag on a machine of the cluster, as it would be on the user's own."""
-    if not (job.folder.is_dir() and os.path.isdir(surroundings.folder)):
-        return Outcome(
-            error=BagError(
-                f"{job.bag}: {socket.gethostname()} cannot access {job.folder.parent.parent} or "
-                f"{surroundings.folder}; put bags, --out and the working folder on a disk that "
-                f"all machines share"
-            )
-        )
     if refusal := surroundings.enter():
         return Outcome(error=ConfigError(refusal))
+    if not job.folder.is_dir():
+        return Outcome(
+            error=BagError(
+                f"{job.bag}: {socket.gethostname()} cannot access {job.folder.parent.parent}; put "
+                f"bags, --out and the working folder on a disk that all machines share"
+            )
+        )
     return attempt(job)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 from dql_core.errors import BundleError, ConfigError
-from dql_core.export.bundle import bundle_files, make_bundle
+from dql_core.export.bundle import bundle_files, make_bundle, write_folders
 from dql_core.export.c.folder import CPolicy, write_c
-from dql_core.files import atomic_directory, is_free, require_free
+from dql_core.files import is_free, require_free
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, read_bundle
 from dql_core.runtime.policy import Choice, Selection, resolve_choice
 from dql_core.training.run_files import CheckpointName
@@ -84,16 +83,8 @@ def export_policy(
         except BundleError as cause:
             raise BundleError(f"{source}: {cause}") from cause
         files[c] = {name: text.encode() for name, text in written.files.items()}
-    _write(files)
+    write_folders(files)
     return manifest, written
-
-
-def _write(files: Mapping[Path, Mapping[str, bytes]]) -> None:
-    with ExitStack() as stack:
-        for target, contents in files.items():
-            folder = stack.enter_context(atomic_directory(target, error=BundleError))
-            for name, content in contents.items():
-                (folder / name).write_bytes(content)
 
 
 def _require_none(bundle: Path, options: Mapping[str, object]) -> None:
