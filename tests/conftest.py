@@ -5,8 +5,9 @@ interpreter that has no torch or no ROS; without it, they fail.
 """
 
 import importlib.util
+import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.import_graph import ROOT, third_party
 
 # nohup and some runners have it ignored; what the tests start would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# Nor is output broken at the width of the terminal that the tests were started from.
+os.environ.pop("COLUMNS", None)
 
 # What takes longest begins first, so that no process works alone in the end; what waits for nodes
 # alternates with what computes.
@@ -65,6 +68,16 @@ LONGEST = (
 MESSAGES = {"geometry_msgs", "nav_msgs", "sensor_msgs", "trajectory_msgs"}
 # Library that is not installed -> how many test modules were left out for it.
 _left_out: dict[str, int] = {}
+
+
+@pytest.fixture(autouse=True)
+def _working_folder() -> Iterator[None]:
+    """A test that leaves the process in another folder fails, and not those behind it."""
+    folder = os.getcwd()
+    yield
+    left_in = os.getcwd()
+    os.chdir(folder)
+    assert left_in == folder, f"the test left its process in {left_in}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -136,8 +136,9 @@ def test_a_cluster_of_its_own_is_heard_on_this_machine_only(
     ],
 )
 def test_machines_that_differ_are_told_of(
-    tmp_path: Path, seen: bool, version: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: bool, version: str, told: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     job = BagJob(Path("bag"), load_contract(ARM), tmp_path / "there" / ".out.parts" / "0")
     if seen:
         job.folder.mkdir(parents=True)
