@@ -3,7 +3,7 @@
     python -m benchmarks.convert.workers           # prints lines
     python -m benchmarks.convert.workers --keep    # and writes them to benchmarks/results
 
-Sixteen bags with JointState(7) at 500 Hz and Twist at 50 Hz are converted by ``dql convert
+A hundred bags with JointState(7) at 500 Hz and Twist at 50 Hz are converted by ``dql convert
 --workers N``: the whole command, with its start. The numbers of workers take turns; the ratio is
 the median over the turns. The datasets are compared byte by byte.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.convert.bags import message_count, write_bag, write_contract
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 
-BAGS, SECONDS, ROUNDS, WORKERS = 16, 100, 5, (1, 2)
+BAGS, SECONDS, ROUNDS, WORKERS = 100, 20, 5, (1, 2)
 COMMAND = "python -m benchmarks.convert.workers --keep"
 
 
