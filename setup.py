@@ -43,6 +43,7 @@ setup(
         "dql_core": [
             "py.typed",
             "page.html",
+            "live_page.html",
             "evaluation/*/page.html",
             "export/c/templates/*",
             "sim/models/*.xml",

@@ -22,7 +22,7 @@ FLAGS = (
     "--no-first-run",
     "--log-level=0",
     "--enable-logging=stderr",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--virtual-time-budget=5000",
     "--dump-dom",
 )
@@ -95,7 +95,6 @@ def look(
 
     ``asked`` are selectors of which what is visible is counted.
     """
-    assert BROWSER is not None
     shown = "".join(
         f"<iframe width={width} height=900 srcdoc='{escape(text)}'></iframe>"
         for width, text in frames
@@ -105,16 +104,22 @@ def look(
         f"<!doctype html><meta charset=utf-8><style>iframe {{ border: 0 }}</style>"
         f"<body>{shown}<script>const ASKED = {json.dumps(asked)};{LOOK}</script></body>"
     )
+    shown_by_then, console = browse(folder, page.as_uri())
+    _, begun, rest = shown_by_then.partition("<body>[")
+    found, ended, _ = rest.partition("]</body>")
+    assert begun, shown_by_then[-2000:]
+    assert ended, shown_by_then[-2000:]
+    return json.loads(f"[{found}]"), console
+
+
+def browse(folder: Path, address: str) -> tuple[str, list[str]]:
+    """Return what a page is after five seconds of its time, and what the console says."""
+    assert BROWSER is not None
     done = subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", page.as_uri()],
+        [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", address],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    _, begun, rest = done.stdout.partition("<body>[")
-    found, ended, _ = rest.partition("]</body>")
-    assert begun, done.stdout[-2000:]
-    assert ended, done.stdout[-2000:]
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(f"[{found}]"), console
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

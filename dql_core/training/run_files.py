@@ -17,7 +17,8 @@ from dql_core.config import TrainConfig
 from dql_core.documents import file_within, parse_json, read_bounded, read_json
 from dql_core.errors import CheckpointError, ConfigError, OutputError, system_error_text
 from dql_core.files import write_text
-from dql_core.strict_yaml import MAX_YAML_BYTES
+from dql_core.presets import as_saved
+from dql_core.strict_yaml import MAX_YAML_BYTES, parse, read_yaml
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -189,6 +190,15 @@ def write_run_info(run: Path, info: dict[str, Any]) -> None:
 def update_run_info(run: Path, **info: Any) -> None:
     """Add to ``run.json``, or replace what it says of the same names."""
     write_run_info(run, read_run_info(run) | info)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read the configuration that a run has kept, as it was meant then.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
+    return parse(as_saved(read_yaml(path, ConfigError)), TrainConfig, str(path), ConfigError)
 
 
 def config_hashes(file: Path, config: TrainConfig) -> dict[str, str]:

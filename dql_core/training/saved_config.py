@@ -12,13 +12,14 @@ from dql_core.config import TrainConfig
 from dql_core.documents import file_within
 from dql_core.errors import CheckpointError, ConfigError, DqlError
 from dql_core.presets import as_saved
-from dql_core.strict_yaml import parse, read_yaml
+from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint_files import read_document
 from dql_core.training.run_files import (
     CONFIG_FILE,
     checkpoint_folder,
     checkpoint_steps,
     config_hashes,
+    read_config,
     read_run_info,
 )
 
@@ -35,7 +36,7 @@ def saved_config(run: Path) -> TrainConfig:
     if not os.path.lexists(run / CONFIG_FILE):
         raise CheckpointError(f"{run}: not a run of 'dql train': it has no {CONFIG_FILE}")
     path = file_within(run, CONFIG_FILE, CheckpointError)
-    config = _read(path)
+    config = read_config(path)
     if _is_edited(path, config):
         raise ConfigError(
             f"{path}: was edited since the run began{_edit(run, config)}: change it back, or "
@@ -48,7 +49,7 @@ def warn_if_edited(run: Path) -> None:
     """Warn that a run's configuration was edited, where its checkpoints' own one counts."""
     path = run / CONFIG_FILE
     try:
-        edited = path.is_file() and _is_edited(path, _read(path))
+        edited = path.is_file() and _is_edited(path, read_config(path))
     except DqlError:
         edited = True
     if edited:
@@ -71,10 +72,6 @@ def require_equal(where: Path, began: TrainConfig, wanted: TrainConfig) -> None:
             f"{where}: began with {key}={before} and cannot continue with {key}={now}: a "
             f"resumed run must keep its configuration; train a new one in another --out folder"
         )
-
-
-def _read(path: Path) -> TrainConfig:
-    return parse(as_saved(read_yaml(path, ConfigError)), TrainConfig, str(path), ConfigError)
 
 
 def _is_edited(path: Path, config: TrainConfig) -> bool:

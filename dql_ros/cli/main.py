@@ -36,6 +36,10 @@ VERBS = {
     "relabel": ("dql_core.cli.relabel", "Give a dataset other rewards."),
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),
+    "watch": (
+        "dql_ros.cli.watch",
+        "Show a training or a driving node as a page, while it goes on.",
+    ),
     "judge": ("dql_ros.cli.judge", "Say by held-out episodes which policy is worth taking."),
     "export": ("dql_core.cli.export", "Turn a checkpoint into a policy bundle for the robot."),
     "bench": ("dql_core.cli.bench", "Measure how fast a bundle chooses actions on this machine."),

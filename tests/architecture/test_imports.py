@@ -13,7 +13,7 @@ CORE_LAYERS = (
     {"errors", "leftovers", "streams"},
     {"documents", "extras", "process", "ray_cluster", "spec"},
     {"files", "normalize", "page", "presets", "strict_yaml"},
-    {"data_config", "models", "rewards", "runtime"},
+    {"data_config", "live_page", "models", "rewards", "runtime"},
     {"config", "sim"},
     {"data"},
     {"algo", "evaluation"},

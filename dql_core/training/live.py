@@ -1,0 +1,246 @@
+"""What `dql watch` shows of runs while they train, read from files that it never writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dql_core.config import TrainConfig
+from dql_core.documents import file_within
+from dql_core.errors import CheckpointError, counted
+from dql_core.live_page import Chart, Level, Line, View
+from dql_core.training.run_files import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    VALIDATION_FILE,
+    checkpoint_steps,
+    read_best,
+    read_config,
+    read_records,
+    read_run_info,
+)
+
+ALONG = "updates"
+Record = dict[str, Any]
+# Parts of a record of a checkpoint whose numbers are shown, and how that is told; its own first.
+_PARTS = {"": "", "judged": " (judged)", "online": " (in the environment)"}
+_SPEED = "updates_per_s"
+
+
+class RunView:
+    """Looks at a run, or at the runs in a folder, as those of several seeds."""
+
+    def __init__(self, folder: Path) -> None:
+        """Find the runs.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        self._folder = folder
+        self._runs: dict[str, _Run] = {}
+        if not self._found():
+            raise CheckpointError(
+                f"{folder}: holds no run of 'dql train' (no {RUN_FILE}, nor a folder with one)"
+            )
+
+    def __call__(self) -> View:
+        """Return how they go now.
+
+        Raises:
+            DqlError: If a file of theirs is damaged.
+        """
+        runs = self._found()
+        states = {name: run.state() for name, run in runs.items()}
+        worst = max((level for _, level in states.values()), key=_LEVELS.index)
+        said = [state for state, _ in states.values()]
+        return View(
+            title=str(self._folder),
+            state=said[0] if len(said) == 1 else _together(said),
+            level=worst,
+            remarks=[
+                f"{name}: {text}" if name else text
+                for name, run in runs.items()
+                for text in (*([states[name][0]] if name else []), *run.remarks())
+            ],
+            facts=[fact for name, run in runs.items() for fact in run.facts(name)],
+            charts=list(_charts(runs)),
+        )
+
+    def _found(self) -> Mapping[str, _Run]:
+        """Return the runs by name; one alone needs none. A run may begin while one looks."""
+        paths = [self._folder / RUN_FILE, *sorted(self._folder.glob(f"*/{RUN_FILE}"))]
+        is_run = paths[0].is_file()
+        for path in paths[:1] if is_run else paths[1:]:
+            name = "" if is_run else path.parent.name
+            self._runs.setdefault(name, _Run(path.parent))
+        return self._runs
+
+
+@dataclass
+class _Run:
+    folder: Path
+    _read: dict[str, tuple[tuple[int, int], list[Record]]] = field(default_factory=dict)
+    _config: TrainConfig | None = None
+
+    @property
+    def metrics(self) -> Sequence[Record]:
+        """The readings, one a step."""
+        return self._records(METRICS_FILE)
+
+    @property
+    def checkpoints(self) -> Sequence[Record]:
+        """What was measured of checkpoints."""
+        return self._records(VALIDATION_FILE)
+
+    @property
+    def config(self) -> TrainConfig:
+        """What it was started with."""
+        if self._config is None:
+            path = file_within(self.folder, CONFIG_FILE, CheckpointError)
+            self._config = read_config(path)
+        return self._config
+
+    def state(self) -> tuple[str, Level]:
+        """Return how it goes, and how bad that is."""
+        info, step, steps = read_run_info(self.folder), self._step(), self.config.run.steps
+        if info.get("failure"):
+            return f"failed: {info['failure']}", "error"
+        done = f"{step:,} of {steps:,} updates"
+        if any(alarm.get("until") is None for alarm in info["q_alarms"]):
+            return (
+                f"the critics diverge since update {info['q_alarms'][-1]['step']:,}; {done}",
+                "warn",
+            )
+        if checkpoint_steps(self.folder)[-1:] == [steps]:
+            return f"finished: {done}", "ok"
+        return f"{done}; last reading {self._silence()} ago", "ok"
+
+    def remarks(self) -> list[str]:
+        """Say which checkpoint is the best so far, and why."""
+        best = read_best(self.folder)
+        return [
+            f"{name}: update {chosen['step']:,}: {chosen['criterion']}"
+            for name, chosen in best.items()
+            if {"step", "criterion"} <= chosen.keys()
+        ]
+
+    def facts(self, name: str) -> list[tuple[str, str | float | None]]:
+        """Return the numbers in figures, each with the name of the run if it has one."""
+        before = f"{name}: " if name else ""
+        speed = self.metrics[-1].get(_SPEED) if self.metrics else None
+        left = self.config.run.steps - self._step()
+        found: list[tuple[str, str | float | None]] = [(f"{before}updates", self._step())]
+        if speed and left:
+            found += [(f"{before}updates per second", float(speed))]
+            found += [(f"{before}left, without measuring", _duration(left / speed))]
+        return [*found, (f"{before}checkpoints", len(checkpoint_steps(self.folder)))]
+
+    def _step(self) -> int:
+        return max(
+            (each[-1]["step"] for each in (self.metrics, self.checkpoints) if each), default=0
+        )
+
+    def _silence(self) -> str:
+        paths = [self.folder / name for name in (METRICS_FILE, RUN_FILE)]
+        newest = max(path.stat().st_mtime for path in paths if path.is_file())
+        return _duration(max(0.0, time.time() - newest))
+
+    def _records(self, name: str) -> Sequence[Record]:
+        """Read a file of records, if it has changed."""
+        path = self.folder / name
+        if not path.is_file():
+            return ()
+        found = path.stat()
+        stamp = (found.st_mtime_ns, found.st_size)
+        if self._read.get(name, (None,))[0] != stamp:
+            self._read[name] = (stamp, read_records(path))
+        return self._read[name][1]
+
+
+_LEVELS: tuple[Level, ...] = ("ok", "warn", "error")
+
+
+def _charts(runs: Mapping[str, _Run]) -> Iterator[Chart]:
+    """Yield what was measured of checkpoints, and then what was read in between."""
+    for kind in (_checkpoint_values, _reading_values):
+        values = {name: kind(run) for name, run in runs.items()}
+        titles = dict.fromkeys(title for found in values.values() for title in found)
+        for title in titles:
+            lines = [
+                _line(name, found[title]).thinned()
+                for name, found in values.items()
+                if title in found
+            ]
+            marks = _marks(runs) if kind is _checkpoint_values else ()
+            yield Chart(title, ALONG, lines, marks=marks)
+
+
+Point = tuple[int, float | None, float | None, float | None]
+
+
+def _line(name: str, points: Sequence[Point]) -> Line:
+    x, y, low, high = zip(*points, strict=True)
+    has_interval = any(each is not None for each in (*low, *high))
+    return Line(name, x, y, low if has_interval else (), high if has_interval else ())
+
+
+def _reading_values(run: _Run) -> dict[str, list[Point]]:
+    return _points((record["step"], record, "") for record in run.metrics)
+
+
+def _checkpoint_values(run: _Run) -> dict[str, list[Point]]:
+    return _points(
+        (record["step"], record.get(part) if part else record, f"{word} of checkpoints")
+        for record in run.checkpoints
+        for part, word in _PARTS.items()
+    )
+
+
+def _points(parts: Iterable[tuple[int, Any, str]]) -> dict[str, list[Point]]:
+    """Collect the numbers of steps by the titles of their charts, of which a part is given."""
+    found: dict[str, list[Point]] = {}
+    for step, part, word in parts:
+        for key, (value, ends) in _numbers(part).items():
+            found.setdefault(f"{_words(key)}{word}", []).append((step, value, *ends))
+    return found
+
+
+def _numbers(record: Any) -> dict[str, tuple[float, tuple[float | None, float | None]]]:
+    """Return the numbers of a record, each with its interval if it has one."""
+    found: dict[str, tuple[float, tuple[float | None, float | None]]] = {}
+    for key, value in record.items() if isinstance(record, dict) else ():
+        estimate = value if isinstance(value, dict) else {"mean": value}
+        mean = estimate.get("mean")
+        low, high = estimate.get("ci95") or record.get(f"{key}_ci95") or (None, None)
+        if key != "step" and isinstance(mean, (int, float)) and not isinstance(mean, bool):
+            found[key] = (mean, (low, high))
+    return found
+
+
+def _marks(runs: Mapping[str, _Run]) -> list[tuple[float, str]]:
+    """Return where the best checkpoint of a single run is."""
+    if len(runs) > 1:
+        return []
+    best = {name: each for run in runs.values() for name, each in read_best(run.folder).items()}
+    return [(best[name]["step"], name) for name in ("best_offline", "best_online") if name in best]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _together(states: Sequence[str]) -> str:
+    finished = sum(state.startswith("finished") for state in states)
+    failed = sum(state.startswith("failed") for state in states)
+    told = f"{counted(len(states), 'run')}: {finished} finished"
+    return f"{told}, {failed} failed" if failed else told
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,224 @@
+"""What `dql watch` shows of a node: its reports on /diagnostics, and a policy's candidates."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
+from std_msgs.msg import Float64MultiArray
+
+from dql_core.live_page import Chart, Level, Line, Table, View
+from dql_ros.diagnostics import Level as Reported
+from dql_ros.nodes.base import SPIN_S, ClientNode
+from dql_ros.nodes.topics import reliable
+
+ALONG = "s"
+# How much of the past is shown.
+WINDOW_S = 300.0
+# A node reports once a second.
+SILENT_S = 3.0
+_DEPTH = 100
+_REPORTS, _ANSWERS = 1000, 3000
+_GUARD, _LAST = "guard ", "last "
+# ``inference p99 (ms)``: what, of which one of several numbers, in which unit.
+_MEASURED = re.compile(r"(?P<what>.+?)(?: (?P<which>p50|p99|max))? \((?P<unit>[^()]+)\)")
+_OF_TOPIC = re.compile(r"(?P<what>[^/]+?) of (?P<which>.+)")
+
+
+class NodeView(ClientNode):
+    """Hears a node; it asks it for nothing, and sends it nothing."""
+
+    def __init__(self, name: str) -> None:
+        """Join the environment's ROS domain.
+
+        Args:
+            name: Full name of the node, such as ``/policy``.
+
+        Raises:
+            SimulationError: If ROS 2's security does not let it.
+        """
+        super().__init__(None, "dql_watch")
+        self._name = name
+        self._begun_s = time.monotonic()
+        # Messages come on the thread that spins, the page asks on another one.
+        self._lock = threading.Lock()
+        self._others: set[str] = set()
+        self._level, self._message = 0, ""
+        self._values: Mapping[str, str] = {}
+        self._heard: deque[tuple[float, Mapping[str, str]]] = deque(maxlen=_REPORTS)
+        self._candidates: deque[tuple[float, NDArray[np.float64]]] = deque(maxlen=_ANSWERS)
+        self.node.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_report, reliable(_DEPTH)
+        )
+        self.node.create_subscription(
+            Float64MultiArray, f"{name}/candidates", self._on_candidates, reliable(1)
+        )
+
+    def spin(self) -> None:
+        """Hear what comes, until a signal ends it."""
+        while True:
+            self.spin_once(SPIN_S)
+
+    def __call__(self) -> View:
+        """Return what is known now."""
+        now_s = time.monotonic()
+        with self._lock:
+            for past in (self._heard, self._candidates):
+                while past and past[0][0] < now_s - WINDOW_S:
+                    past.popleft()
+            state, level = self._state(now_s)
+            return View(
+                title=self._name,
+                state=state,
+                level=level,
+                remarks=self._remarks(),
+                facts=[(key, self._values[key]) for key in _FACTS if key in self._values],
+                charts=[*self._candidate_charts(now_s), *_measured_charts(self._heard, now_s)],
+                tables=self._tables(),
+            )
+
+    def _on_report(self, message: Any) -> None:
+        with self._lock:
+            for status in message.status:
+                if status.hardware_id != self._name:
+                    self._others.add(status.hardware_id or status.name)
+                    continue
+                level = status.level
+                self._level = level[0] if isinstance(level, bytes) else int(level)
+                self._message = status.message
+                self._values = {each.key: each.value for each in status.values}
+                self._heard.append((time.monotonic(), self._values))
+
+    def _on_candidates(self, message: Any) -> None:
+        rows = message.layout.dim[0].size if message.layout.dim else 0
+        if rows and len(message.data) % rows == 0:
+            table = np.asarray(message.data, dtype=np.float64).reshape(rows, -1)
+            with self._lock:
+                self._candidates.append((time.monotonic(), table))
+
+    def _state(self, now_s: float) -> tuple[str, Level]:
+        last_s = self._heard[-1][0] if self._heard else self._begun_s
+        if now_s - last_s > SILENT_S:
+            return f"no report for {now_s - last_s:.0f} s", "error"
+        if not self._heard:
+            return "waiting for a report", "warn"
+        known: dict[int, Level] = {Reported.OK: "ok", Reported.WARN: "warn"}
+        return self._message, known.get(self._level, "error")
+
+    def _remarks(self) -> list[str]:
+        if not self._values and self._others:
+            return [f"Others report: {', '.join(sorted(self._others))}."]
+        if "num_candidates" in self._values and not self._candidates:
+            return [
+                "Candidates and Q are shown if the node is started with "
+                "--ros-args -p candidates_hz:=2"
+            ]
+        return []
+
+    def _candidate_charts(self, now_s: float) -> Iterator[Chart]:
+        """Yield Q by each number of the newest candidates, and Q over time."""
+        if not self._candidates:
+            return
+        at_s, newest = self._candidates[-1]
+        q = newest[:, -1].tolist()
+        yield Chart(
+            "Q of the candidates",
+            ALONG,
+            [
+                Line(name, [each_s - now_s for each_s, _ in self._candidates], values).thinned()
+                for name, values in (
+                    ("best", [float(table[:, -1].max()) for _, table in self._candidates]),
+                    ("mean", [float(table[:, -1].mean()) for _, table in self._candidates]),
+                    ("worst", [float(table[:, -1].min()) for _, table in self._candidates]),
+                )
+            ],
+        )
+        for column in range(newest.shape[1] - 1):
+            yield Chart(
+                f"Q by action[{column}]",
+                f"action[{column}]",
+                [
+                    Line(
+                        f"{len(q)} candidates, {now_s - at_s:.0f} s ago",
+                        newest[:, column].tolist(),
+                        q,
+                    )
+                ],
+                dots=True,
+            )
+
+    def _tables(self) -> list[Table]:
+        """Return the guards, and all values that no chart shows."""
+        values = self._values
+        before = self._heard[0][1] if self._heard else {}
+        guards = [key.removeprefix(_GUARD) for key in values if key.startswith(_GUARD)]
+        since = f"in the last {WINDOW_S / 60:.0f} min"
+        rows = [
+            (
+                name,
+                _integer(values[_GUARD + name]),
+                _more(values[_GUARD + name], before.get(_GUARD + name, "")),
+                values.get(_LAST + name, ""),
+            )
+            for name in guards
+        ]
+        shown = {_GUARD + name for name in guards} | {_LAST + name for name in guards}
+        others = [
+            (key, value)
+            for key, value in values.items()
+            if key not in shown and not _MEASURED.fullmatch(key)
+        ]
+        found = [
+            Table("Guards", ("guard", "tripped", since, "what it saw last"), rows),
+            Table("Report", ("key", "value"), others),
+        ]
+        return [table for table in found if table.rows]
+
+
+_FACTS = ("state", "ticks", "missed ticks", "num_candidates", "back end", "mode")
+
+
+def _measured_charts(
+    heard: Sequence[tuple[float, Mapping[str, str]]], now_s: float
+) -> Iterator[Chart]:
+    """Yield a chart for what has a unit; numbers of one kind share it."""
+    charts: dict[str, dict[str, list[tuple[float, float | None]]]] = {}
+    for at_s, values in heard:
+        for key, value in values.items():
+            if match := _MEASURED.fullmatch(key):
+                what, which = match["what"], match["which"] or ""
+                if not which and (of := _OF_TOPIC.fullmatch(what)):
+                    what, which = of["what"], of["which"]
+                lines = charts.setdefault(f"{what} ({match['unit']})", {})
+                lines.setdefault(which, []).append((at_s - now_s, _number(value)))
+    for title, lines in charts.items():
+        yield Chart(
+            title,
+            ALONG,
+            [
+                Line(name, [x for x, _ in points], [y for _, y in points]).thinned()
+                for name, points in lines.items()
+            ],
+        )
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _integer(value: str) -> int | str:
+    return int(value) if value.isdecimal() else value
+
+
+def _more(now: str, before: str) -> int | None:
+    return int(now) - int(before) if now.isdecimal() and before.isdecimal() else None
