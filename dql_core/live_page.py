@@ -187,6 +187,9 @@ class PageServer:
                 return self._view().to_json()
             except DqlError as error:
                 return View("", one_line(error), "error").to_json()
+            except Exception as error:  # noqa: BLE001  # the page is the place where it is seen
+                reason = f"{type(error).__name__}: {one_line(error)}"
+                return View("", f"this cannot be shown: {reason}", "error").to_json()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         answer, headers = self._answer, self._headers

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes of one processor each, on the loopback interface."""
+"""A Ray cluster of two nodes of one processor each: on the loopback interface, or apart."""
 
 import os
 import shutil
@@ -6,15 +6,18 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import IO
 
 import pytest
 
+from tests.ray_machines import ADDRESS, APART
 from tests.ros.convert.held_conversion import MARK, marked_processes
+from tests.ros.offline import is_possible
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is not installed")
 # It runs until standard input ends, and does what it says.
@@ -47,18 +50,64 @@ class Cluster:
         assert next(line for line in self.answers if line.startswith("killed"))
 
 
-@contextmanager
-def started() -> Iterator[Cluster]:
-    """Start a cluster; nothing of it is left behind."""
-    # A socket's path must be short, and Ray keeps a token of its own in the home folder.
-    folder = tempfile.mkdtemp(prefix="dql_ray_")
-    surroundings = {
-        "HOME": folder,
+def surroundings_in(folder: str) -> dict[str, str]:
+    """Return what Ray is told; a socket's path must be short, so that the folder's must be."""
+    return {
+        "HOME": folder,  # where Ray keeps a token of its own
         "RAY_TMPDIR": folder,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray's way to stay on the loopback interface
         "RAY_worker_niceness": "0",  # else whatever else runs goes before
     }
+
+
+@contextmanager
+def with_a_cluster(*command: str) -> Iterator[tuple["subprocess.Popen[str]", Callable[[], None]]]:
+    """Run a command that is given ``--ray ADDRESS``; yield it, and what kills the second node.
+
+    The nodes are in network namespaces of their own where that is permitted.
+    """
+    if is_possible() and shutil.which("ip"):
+        folder = tempfile.mkdtemp(prefix="dql_ray_")
+        command = (*APART, *command, "--ray", ADDRESS)
+        environment = {**os.environ, **surroundings_in(folder)}
+        environment.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+        try:
+            with _running(command, environment) as process:
+                assert process.stdin is not None
+                yield process, partial(print, "kill", file=process.stdin, flush=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    with started() as one:
+        environment = {**os.environ, **one.surroundings}
+        with _running((*command, "--ray", one.address), environment) as process:
+            yield process, one.kill_second
+
+
+@contextmanager
+def _running(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        ["nice", "-n", "5", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def started() -> Iterator[Cluster]:
+    """Start a cluster; nothing of it is left behind."""
+    folder = tempfile.mkdtemp(prefix="dql_ray_")
+    surroundings = surroundings_in(folder)
     process = subprocess.Popen(
         # What computes yields to the tests of nodes beside it, which wait for the clock.
         ["nice", "-n", "5", sys.executable, "-c", SCRIPT],

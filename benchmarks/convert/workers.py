@@ -1,11 +1,12 @@
-"""How much faster several workers convert many bags: one JSON line for each number of workers.
+"""How much faster several workers convert many bags: a JSON line for each length and number.
 
     python -m benchmarks.convert.workers           # prints lines
     python -m benchmarks.convert.workers --keep    # and writes them to benchmarks/results
 
 A hundred bags with JointState(7) at 500 Hz and Twist at 50 Hz are converted by ``dql convert
---workers N``: the whole command, with its start. The numbers of workers take turns; the ratio is
-the median over the turns. The datasets are compared byte by byte.
+--workers N``: the whole command, with its start, once for short bags and once for longer ones. The
+numbers of workers take turns; the ratio is the median over the turns. The datasets are compared
+byte by byte.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from benchmarks.convert.bags import message_count, write_bag, write_contract
 from benchmarks.machine import Line, keep, machine, markdown_table, show, where
 
-BAGS, SECONDS, ROUNDS, WORKERS = 100, 20, 5, (1, 2)
+BAGS, SECONDS, ROUNDS, WORKERS = 100, (20, 100), 3, (1, 2)
 COMMAND = "python -m benchmarks.convert.workers --keep"
 
 
@@ -31,15 +32,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     parser.add_argument("--bags", type=int, default=BAGS)
-    parser.add_argument("--seconds", type=int, default=SECONDS, help="length of each bag")
+    parser.add_argument("--seconds", type=int, nargs="+", default=SECONDS, help="of each bag")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     arguments = parser.parse_args()
+    lines = [line for seconds in arguments.seconds for line in measured(arguments, seconds)]
+    if arguments.keep:
+        keep("convert_workers", lines, table(lines))
+
+
+def measured(arguments: argparse.Namespace, seconds: int) -> list[Line]:
+    """Convert bags of a length again and again; return a line for each number of workers."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         contract = write_contract(folder)
         bags = [
-            write_bag(folder / f"bag_{index:02}", "mcap", seconds=arguments.seconds, seed=index)
+            write_bag(folder / f"bag_{index:02}", "mcap", seconds=seconds, seed=index)
             for index in range(arguments.bags)
         ]
         times: dict[int, list[float]] = {workers: [] for workers in arguments.workers}
@@ -49,10 +57,9 @@ def main() -> None:
                 out = folder / f"out-{turn}-{workers}"
                 taken.append(convert(contract, bags, out, workers))
                 digests.add(digest(out / "data"))
-    messages = arguments.bags * message_count(arguments.seconds)
-    lines = [show(line) for line in told(times, messages, len(digests) == 1, arguments.bags)]
-    if arguments.keep:
-        keep("convert_workers", lines, table(lines))
+    size = {"bags": arguments.bags, "bag_s": seconds}
+    messages = arguments.bags * message_count(seconds)
+    return [show(line) for line in told(times, messages, len(digests) == 1, size)]
 
 
 def convert(contract: Path, bags: list[Path], out: Path, workers: int) -> float:
@@ -72,7 +79,9 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def told(times: dict[int, list[float]], messages: int, same: bool, bags: int) -> list[Line]:
+def told(
+    times: dict[int, list[float]], messages: int, same: bool, size: dict[str, int]
+) -> list[Line]:
     """Return a line for each number of workers."""
     first = next(iter(times.values()))
     lines = []
@@ -82,7 +91,7 @@ def told(times: dict[int, list[float]], messages: int, same: bool, bags: int) ->
             {
                 "benchmark": "convert_workers",
                 "workers": workers,
-                "bags": bags,
+                **size,
                 "messages": messages,
                 "seconds": round(statistics.median(taken), 2),
                 "messages_per_s": round(messages / statistics.median(taken)),
@@ -97,9 +106,11 @@ def told(times: dict[int, list[float]], messages: int, same: bool, bags: int) ->
 
 def table(lines: list[Line]) -> str:
     """Return the page of the results."""
-    headings = ("workers", "median", "messages/s", "times as fast")
+    headings = ("bags", "messages", "workers", "median", "messages/s", "times as fast")
     rows = [
         (
+            f"{line['bags']} of {line['bag_s']} s",
+            f"{line['messages']:,}",
             line["workers"],
             f"{line['seconds']} s",
             f"{line['messages_per_s']:,}",
@@ -107,14 +118,15 @@ def table(lines: list[Line]) -> str:
         )
         for line in lines
     ]
-    same = "the same to the byte" if lines[0]["same_dataset"] else "**not** the same"
+    same = all(line["same_dataset"] for line in lines)
+    told_same = "the same to the byte" if same else "**not** the same"
     return (
         f"# Many bags by several workers\n\n    {COMMAND}\n\n{where(lines)}\n"
-        f"The lines as printed are in [convert_workers.jsonl](convert_workers.jsonl). "
-        f"{lines[0]['bags']} bags, {lines[0]['messages']:,} messages\nin all: JointState(7) at "
-        f"500 Hz and Twist at 50 Hz, MCAP. The whole command\n`dql convert --workers N` is timed, "
-        f"in turns; the ratio is the median over the turns, in brackets its\nrange. The datasets "
-        f"are {same}.\n\n{markdown_table(headings, rows)}"
+        "The lines as printed are in [convert_workers.jsonl](convert_workers.jsonl). JointState(7)"
+        "\nat 500 Hz and Twist at 50 Hz, MCAP. The whole command `dql convert --workers N` is "
+        "timed, in turns; the ratio is the median over the turns, in brackets its range.\n"
+        "The datasets are "
+        f"{told_same}.\n\n{markdown_table(headings, rows)}"
     )
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from dql_core.config import TrainConfig
 from dql_core.documents import file_within
@@ -125,17 +125,17 @@ class _Run:
         return [
             f"{name}: update {chosen['step']:,}: {chosen['criterion']}"
             for name, chosen in best.items()
-            if {"step", "criterion"} <= chosen.keys()
+            if _is_number(chosen.get("step")) and "criterion" in chosen
         ]
 
     def facts(self, name: str) -> list[tuple[str, str | float | None]]:
         """Return the numbers in figures, each with the name of the run if it has one."""
         before = f"{name}: " if name else ""
-        speed = self.metrics[-1].get(_SPEED) if self.metrics else None
+        speed = self.metrics[-1].get(_SPEED, 0.0) if self.metrics else 0.0
         left = self.config.run.steps - self._step()
         found: list[tuple[str, str | float | None]] = [(f"{before}updates", self._step())]
-        if speed and left:
-            found += [(f"{before}updates per second", float(speed))]
+        if _is_number(speed) and speed > 0 and left > 0:
+            found += [(f"{before}updates per second", speed)]
             found += [(f"{before}left, without measuring", _duration(left / speed))]
         return [*found, (f"{before}checkpoints", len(checkpoint_steps(self.folder)))]
 
@@ -214,11 +214,16 @@ def _numbers(record: Any) -> dict[str, tuple[float, tuple[float | None, float | 
     found: dict[str, tuple[float, tuple[float | None, float | None]]] = {}
     for key, value in record.items() if isinstance(record, dict) else ():
         estimate = value if isinstance(value, dict) else {"mean": value}
-        mean = estimate.get("mean")
-        low, high = estimate.get("ci95") or record.get(f"{key}_ci95") or (None, None)
-        if key != "step" and isinstance(mean, (int, float)) and not isinstance(mean, bool):
-            found[key] = (mean, (low, high))
+        if key != "step" and _is_number(mean := estimate.get("mean")):
+            found[key] = (mean, _ends(estimate.get("ci95", record.get(f"{key}_ci95"))))
     return found
+
+
+def _ends(interval: object) -> tuple[float | None, float | None]:
+    if not (isinstance(interval, list) and len(interval) == 2):
+        return None, None
+    low, high = (each if _is_number(each) else None for each in interval)
+    return low, high
 
 
 def _marks(runs: Mapping[str, _Run]) -> list[tuple[float, str]]:
@@ -226,7 +231,12 @@ def _marks(runs: Mapping[str, _Run]) -> list[tuple[float, str]]:
     if len(runs) > 1:
         return []
     best = {name: each for run in runs.values() for name, each in read_best(run.folder).items()}
-    return [(best[name]["step"], name) for name in ("best_offline", "best_online") if name in best]
+    steps = [(best.get(name, {}).get("step"), name) for name in ("best_offline", "best_online")]
+    return [(step, name) for step, name in steps if _is_number(step)]
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _words(key: str) -> str:

@@ -39,7 +39,7 @@ def demo(
         ),
     ] = 0,
 ) -> None:
-    """Record, convert, train, export and drive: the whole way, over ROS 2, in one command.
+    """Record, convert, train, export, judge and drive: the whole way, over ROS 2, in one command.
 
     A simulated arm is driven past a post by a scripted operator, who often fails. Diffusion-BC and
     Diffusion-QL learn from the recording and drive in turn. OUT then holds index.html with table,

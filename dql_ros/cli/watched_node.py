@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from numpy.typing import NDArray
 from std_msgs.msg import Float64MultiArray
 
 from dql_core.live_page import Chart, Level, Line, Table, View
@@ -25,7 +24,7 @@ WINDOW_S = 300.0
 # A node reports once a second.
 SILENT_S = 3.0
 _DEPTH = 100
-_REPORTS, _ANSWERS = 1000, 3000
+_REPORTS, _ANSWERS, _OTHERS = 1000, 3000, 20
 _GUARD, _LAST = "guard ", "last "
 # ``inference p99 (ms)``: what, of which one of several numbers, in which unit.
 _MEASURED = re.compile(r"(?P<what>.+?)(?: (?P<which>p50|p99|max))? \((?P<unit>[^()]+)\)")
@@ -53,7 +52,9 @@ class NodeView(ClientNode):
         self._level, self._message = 0, ""
         self._values: Mapping[str, str] = {}
         self._heard: deque[tuple[float, Mapping[str, str]]] = deque(maxlen=_REPORTS)
-        self._candidates: deque[tuple[float, NDArray[np.float64]]] = deque(maxlen=_ANSWERS)
+        # When candidates came, and their largest, mean and smallest Q.
+        self._q: deque[tuple[float, tuple[float, float, float]]] = deque(maxlen=_ANSWERS)
+        self._newest = np.empty((0, 1))
         self.node.create_subscription(
             DiagnosticArray, "/diagnostics", self._on_report, reliable(_DEPTH)
         )
@@ -70,7 +71,7 @@ class NodeView(ClientNode):
         """Return what is known now."""
         now_s = time.monotonic()
         with self._lock:
-            for past in (self._heard, self._candidates):
+            for past in (self._heard, self._q):
                 while past and past[0][0] < now_s - WINDOW_S:
                     past.popleft()
             state, level = self._state(now_s)
@@ -88,7 +89,8 @@ class NodeView(ClientNode):
         with self._lock:
             for status in message.status:
                 if status.hardware_id != self._name:
-                    self._others.add(status.hardware_id or status.name)
+                    if len(self._others) < _OTHERS:
+                        self._others.add(status.hardware_id or status.name)
                     continue
                 level = status.level
                 self._level = level[0] if isinstance(level, bytes) else int(level)
@@ -100,8 +102,12 @@ class NodeView(ClientNode):
         rows = message.layout.dim[0].size if message.layout.dim else 0
         if rows and len(message.data) % rows == 0:
             table = np.asarray(message.data, dtype=np.float64).reshape(rows, -1)
+            q = table[:, -1]
             with self._lock:
-                self._candidates.append((time.monotonic(), table))
+                self._newest = table
+                self._q.append(
+                    (time.monotonic(), (float(q.max()), float(q.mean()), float(q.min())))
+                )
 
     def _state(self, now_s: float) -> tuple[str, Level]:
         last_s = self._heard[-1][0] if self._heard else self._begun_s
@@ -115,7 +121,7 @@ class NodeView(ClientNode):
     def _remarks(self) -> list[str]:
         if not self._values and self._others:
             return [f"Others report: {', '.join(sorted(self._others))}."]
-        if "num_candidates" in self._values and not self._candidates:
+        if "num_candidates" in self._values and not self._q:
             return [
                 "Candidates and Q are shown if the node is started with "
                 "--ros-args -p candidates_hz:=2"
@@ -124,22 +130,16 @@ class NodeView(ClientNode):
 
     def _candidate_charts(self, now_s: float) -> Iterator[Chart]:
         """Yield Q by each number of the newest candidates, and Q over time."""
-        if not self._candidates:
+        if not self._q:
             return
-        at_s, newest = self._candidates[-1]
+        (at_s, _), newest = self._q[-1], self._newest
+        times = [each_s - now_s for each_s, _ in self._q]
+        lines = [
+            Line(name, times, [values[index] for _, values in self._q]).thinned()
+            for index, name in enumerate(("best", "mean", "worst"))
+        ]
+        yield Chart("Q of the candidates", ALONG, lines)
         q = newest[:, -1].tolist()
-        yield Chart(
-            "Q of the candidates",
-            ALONG,
-            [
-                Line(name, [each_s - now_s for each_s, _ in self._candidates], values).thinned()
-                for name, values in (
-                    ("best", [float(table[:, -1].max()) for _, table in self._candidates]),
-                    ("mean", [float(table[:, -1].mean()) for _, table in self._candidates]),
-                    ("worst", [float(table[:, -1].min()) for _, table in self._candidates]),
-                )
-            ],
-        )
         for column in range(newest.shape[1] - 1):
             yield Chart(
                 f"Q by action[{column}]",

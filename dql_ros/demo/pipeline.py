@@ -1,9 +1,9 @@
-"""The whole demo: record, convert, train, export, drive, show."""
+"""The whole demo: record, convert, train, export, judge, drive, show."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
 from dql_ros.demo.film import make_video
+from dql_ros.demo.judging import Foreseen, foreseen, judge_bundles, look_at_shadow, write_page
 from dql_ros.demo.progress import DemoProgress
 from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_results
 from dql_ros.demo.rollouts import Rollouts, require_same_episodes
@@ -31,7 +32,7 @@ from dql_ros.nodes.closed_loop import demonstrator, policy_driver, run_closed_lo
 from dql_ros.processes import NodeCommand
 from dql_ros.sim.result import EpisodeResult
 
-STAGES = ("record", "convert", "train", "export", "drive", "show")
+STAGES = ("record", "convert", "train", "export", "judge", "drive", "show")
 LABELS = {
     "demonstrator": "demonstrator",
     "diffusion_bc": "Diffusion-BC",
@@ -41,7 +42,10 @@ EPISODES_A_BAG = 100
 FILM_EPISODES = 4
 # Episodes begin with seeds of their own, so that no policy is tried on what it was trained on.
 _SEEDS_A_RUN = 100_000
-_DRIVE_SEED, _CURVE_SEED = 50_000, 75_000
+_JUDGE_SEED, _SHADOW_SEED, _DRIVE_SEED, _CURVE_SEED = 25_000, 40_000, 50_000, 75_000
+# The policies are judged by so many demonstrations for each that they learned from.
+JUDGED_BY, MIN_JUDGED_BY = 0.2, 10
+SHADOW_EPISODES = 6
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,9 @@ class Demo:
         episodes = self.convert(bags, results)
         self.train()
         self.export()
+        foreseen = self.judge()
         rollouts = [_rollouts("demonstrator", results, episodes), *self.drive()]
-        self.show(rollouts)
+        self.show(rollouts, foreseen)
         return rollouts
 
     def record(self) -> tuple[list[EpisodeResult], list[Path]]:
@@ -163,6 +168,40 @@ class Demo:
                 f"2 ONNX bundles, at most {max(errors):.0e} of the action range from the networks"
             )
 
+    def judge(self) -> dict[str, Foreseen]:
+        """Judge both policies by further demonstrations, and let them look on in shadow mode."""
+        settings, folder = self._settings, self._root / "judge"
+        count = max(MIN_JUDGED_BY, round(JUDGED_BY * settings.demonstrations))
+        looking = min(SHADOW_EPISODES, settings.demonstrations)
+        seed, shadow_seed = (settings.first_seed + each for each in (_JUDGE_SEED, _SHADOW_SEED))
+        bundles = {key: self._bundle(key) for key in CONFIGS}
+        with self._progress.stage("judge") as stage:
+            bar = stage.bar("demonstrations to judge by", count)
+            held_out, shadow = folder / "held_out", folder / "shadow"
+            results = self._record(demonstrator(seed=seed), count, seed, held_out / "bag", bar)
+            convert_bags(self._contract, [held_out / "bag"], held_out / "dataset", results)
+            bar = stage.bar("policies in shadow mode", looking)
+            driver = demonstrator(seed=shadow_seed)
+            self._record(
+                driver, looking, shadow_seed, shadow, bar, real_time=True, shadows=bundles
+            )
+            shadows = {
+                key: look_at_shadow(self._contract, shadow, f"/{key}", settings.seed)
+                for key in CONFIGS
+            }
+            bar = stage.bar("values", 100)
+            judgement = judge_bundles(
+                bundles,
+                load_dataset(held_out / "dataset"),
+                settings.seed,
+                lambda _stage, share: bar(completed=round(100 * share)),
+            )
+            write_page(folder, judgement)
+            found = foreseen(judgement, shadows)
+            stage.text = ", ".join(f"{LABELS[key]} {each.verdict}" for key, each in found.items())
+            stage.text += f", by {count} demonstrations that neither learned from"
+        return found
+
     def drive(self) -> list[Rollouts]:
         """Let both policies drive from the same starts."""
         episodes, seed = self._settings.episodes, self._settings.first_seed + _DRIVE_SEED
@@ -180,7 +219,7 @@ class Demo:
             stage.text = f"{episodes} episodes each over ROS 2 in lockstep"
         return rollouts
 
-    def show(self, rollouts: Sequence[Rollouts]) -> None:
+    def show(self, rollouts: Sequence[Rollouts], foreseen: Mapping[str, Foreseen]) -> None:
         """Write table, figures, film and page."""
         root, progress = self._root, self._progress
         with progress.stage("show") as stage:
@@ -194,10 +233,16 @@ class Demo:
                 f"figures and page, no video: {no_film}" if no_film else "figures, video and page"
             )
         command = self._settings.command
-        write_results(root, rollouts, progress.stages, command=command, no_film=no_film)
+        write_results(root, rollouts, foreseen, progress.stages, command=command, no_film=no_film)
 
     def _record(
-        self, driver: NodeCommand, episodes: int, seed: int, bag: Path, bar: Callable[..., None]
+        self,
+        driver: NodeCommand,
+        episodes: int,
+        seed: int,
+        bag: Path,
+        bar: Callable[..., None],
+        **how: Any,
     ) -> list[EpisodeResult]:
         """Let a node drive the simulated robot, and record it."""
         bag.parent.mkdir(parents=True, exist_ok=True)
@@ -208,6 +253,7 @@ class Demo:
             seed=seed,
             record=bag,
             on_episode=lambda _: bar(advance=1),
+            **how,
         )
 
     def _bundle(self, key: str) -> Path:

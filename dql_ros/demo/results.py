@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dql_core.files import MARKER
 from dql_core.page import fill
 from dql_ros.demo.figures import POLICY_COLOURS
+from dql_ros.demo.judging import Foreseen
 from dql_ros.demo.progress import FinishedStage
 from dql_ros.demo.rollouts import Rollouts
 
@@ -21,6 +22,7 @@ FILM_FILE, POSTER_FILE = "robot.mp4", "robot.png"
 def write_results(
     root: Path,
     rollouts: Sequence[Rollouts],
+    foreseen: Mapping[str, Foreseen],
     stages: Sequence[FinishedStage],
     *,
     command: str,
@@ -28,10 +30,11 @@ def write_results(
 ) -> None:
     """Write ``summary.json``, ``details.json`` and ``index.html`` into ``root``."""
     _write_json(root / MARKER, summary(rollouts))
-    _write_json(root / DETAILS_FILE, details(rollouts, stages, command))
+    _write_json(root / DETAILS_FILE, details(rollouts, foreseen, stages, command))
     page = fill(
         Path(__file__).with_name("page.html"),
         rollouts=rollouts,
+        foreseen=foreseen,
         colours=POLICY_COLOURS,
         stages=stages,
         no_film=no_film,
@@ -58,13 +61,17 @@ def summary(rollouts: Sequence[Rollouts]) -> dict[str, Any]:
 
 
 def details(
-    rollouts: Sequence[Rollouts], stages: Sequence[FinishedStage], command: str
+    rollouts: Sequence[Rollouts],
+    foreseen: Mapping[str, Foreseen],
+    stages: Sequence[FinishedStage],
+    command: str,
 ) -> dict[str, Any]:
     """What else is worth knowing of a demo."""
     return {
         "command": command,
         "stages": [vars(stage) for stage in stages],
         "policies": {one.key: _episode_details(one) for one in rollouts},
+        "foreseen": {key: each.to_json() for key, each in foreseen.items()},
     }
 
 
@@ -91,5 +98,6 @@ _LINKS = (
     ("dataset/", "the Minari dataset"),
     ("training/", "run folders; tensorboard --logdir shows them"),
     ("bundles/", "the exported policies, ready for a policy node"),
+    ("judge/judge.html", "what was foreseen of the policies, in full"),
     ("closed_loop/", "bags and datasets of the policies' own episodes"),
 )

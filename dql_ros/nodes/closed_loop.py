@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +14,7 @@ from typing import Any
 from dql_core.errors import SimulationError
 from dql_core.sim import is_model_file
 from dql_ros.contract import load_contract
+from dql_ros.contract.shadow import shadow_topic
 from dql_ros.contract.watching import watching
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.nodes.remote import RefusedTransitionError, Supervisor
@@ -59,6 +60,7 @@ def run_closed_loop(
     seed: int = 0,
     real_time: bool = False,
     watched: bool = False,
+    shadows: Mapping[str, Path] = MappingProxyType({}),
     max_episode_steps: int = 0,
     bridge_parameters: Mapping[str, Any] = MappingProxyType({}),
     record: Path | None = None,
@@ -80,6 +82,8 @@ def run_closed_loop(
         real_time: Let the simulation run with the clock, instead of waiting for each command.
         watched: Let the scripted operator watch the driver and take over where it goes wrong, by
             the contract's ``takeover``; in lockstep each state then waits for the operator, too.
+        shadows: Bundles that look on in shadow mode while the driver drives, by the names of
+            their nodes; only in real time. A recording has what they would have sent.
         max_episode_steps: Truncate episodes after so many steps; 0 for the environment's own
             limit, or for `MODEL_EPISODE_STEPS` with an MJCF file, which has none.
         bridge_parameters: Further parameters of the bridge, such as faults to inject.
@@ -110,9 +114,20 @@ def run_closed_loop(
         NodeProcesses(domain) as processes,
         Supervisor(domain, BRIDGE, DRIVER, processes.check, on_report) as supervisor,
     ):
-        recorder = processes.start(_recorder(path, record)) if record is not None else None
+        recorder = None
+        if record is not None:
+            topics = [
+                shadow_topic(stream.topic, f"/{name}")
+                for name in shadows
+                for stream in rules.action
+            ]
+            recorder = processes.start(_recorder(path, record, topics))
         bridge = processes.start(NodeCommand("dql_ros.nodes.sim_bridge_node", BRIDGE, simulation))
         driven = processes.start(replace(driving, node=DRIVER))
+        for name, bundle in shadows.items():
+            looking = policy_driver(bundle, seed=seed)
+            own = {**looking.parameters, **common_control, "shadow": True, "autostart": True}
+            processes.start(replace(looking, node=name, parameters=own))
         if watched:
             alone = {"watch": True, "autostart": True}
             processes.start(NodeCommand(_DEMONSTRATOR, WATCHER, {**common_control, **alone}))
@@ -135,11 +150,11 @@ def run_closed_loop(
     return supervisor.results
 
 
-def _recorder(contract: str, folder: Path) -> NodeCommand:
+def _recorder(contract: str, folder: Path, topics: Sequence[str]) -> NodeCommand:
     parameters = {
         "contract": contract,
         "out": str(folder.resolve()),
-        "topics": ["/diagnostics"],
+        "topics": ["/diagnostics", *topics],
         "use_sim_time": True,
     }
     return NodeCommand("dql_ros.nodes.recorder_node", "recorder", parameters)

@@ -83,6 +83,16 @@ def test_a_line_is_joined_and_its_interval_is_a_band(tmp_path: Path) -> None:
     assert 'points="44,88.5 182,33.5 320,61"' in page
 
 
+def test_a_fault_of_ours_is_shown_too() -> None:
+    def broken() -> View:
+        raise ZeroDivisionError("in our code")
+
+    with PageServer(broken) as server:
+        shown = json.loads(get(server, "/view.json")[2])
+    assert shown["level"] == "error"
+    assert shown["state"] == "this cannot be shown: ZeroDivisionError: in our code"
+
+
 @needs_browser
 def test_a_mistake_is_shown_and_not_a_dead_page(tmp_path: Path) -> None:
     def broken() -> View:

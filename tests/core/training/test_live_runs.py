@@ -134,6 +134,27 @@ def test_damage_is_told_and_over_when_it_is(run: Path) -> None:
     assert look().level == "ok"
 
 
+def test_files_of_somebody_else_break_nothing(run: Path) -> None:
+    odd = {"step": 15, "<b>": 1.0, "critic": "low", "imitation": True, "q_data": None}
+    odd |= {
+        "updates_per_s": [1],
+        "improvement": {"mean": 2.0, "ci95": ["a", 3]},
+        "x": {"mean": []},
+    }
+    odd |= {"held": {"mean": 1.0, "ci95": 3}, "online": [1], "judged": {"floor": {}}}
+    for name in (METRICS_FILE, VALIDATION_FILE):
+        append_record(run / name, odd)
+    best = {"best_offline": {"checkpoint": "", "step": "7"}, "best_online": {"checkpoint": ""}}
+    (run / "best.json").write_text(json.dumps(best))
+    view = RunView(run)()
+    json.loads(view.to_json())
+    assert list(chart(view, "<b>").lines[0].y) == [1.0]
+    assert list(chart(view, "critic").lines[0].x) == [3, 6, 9, 12]
+    assert list(chart(view, "improvement").lines[0].high)[-1] == 3
+    assert list(chart(view, "held").lines[0].low) == []
+    assert view.remarks == []
+
+
 def test_runs_of_several_seeds_share_their_charts(
     tmp_path: Path,
     tiny_dataset: Path,  # noqa: F811

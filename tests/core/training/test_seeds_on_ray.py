@@ -20,7 +20,7 @@ from dql_core.training.multi_seed import create_seed_folder, read_seed_folder, s
 from dql_core.training.run_files import METRICS_FILE, checkpoint_steps, read_records
 from dql_core.training.seeds_on_ray import train_there
 from tests.core.training.test_seeds import CONFIG, tiny_dataset
-from tests.ray_nodes import Cluster, cluster, needs_ray, started
+from tests.ray_nodes import Cluster, cluster, needs_ray, with_a_cluster
 
 __all__ = ["cluster", "tiny_dataset"]
 pytestmark = pytest.mark.slow
@@ -59,23 +59,12 @@ def test_where_a_machine_dies_its_run_goes_on_elsewhere_with_the_same_bits(
 ) -> None:
     out, alone = tmp_path / "seeds", tmp_path / "alone"
     words = (config, "--dataset", tiny_dataset, "--seeds", "3,5", "--out", out)
-    with started() as ray:
-        environment = {**os.environ, **ray.surroundings}
-        with subprocess.Popen(
-            command(*words, "--ray", ray.address, **LONG),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment,
-        ) as process:
-            try:
-                runs = [out / "seed-3", out / "seed-5"]
-                until(process, lambda: all(map(checkpoint_steps, runs)), "both to be under way")
-                before = [checkpoint_steps(run)[-1] for run in runs]
-                ray.kill_second()
-                said, _ = process.communicate(timeout=240)
-            finally:
-                process.kill()
+    with with_a_cluster(*command(*words, **LONG)) as (process, kill_second):
+        runs = [out / "seed-3", out / "seed-5"]
+        until(process, lambda: all(map(checkpoint_steps, runs)), "both to be under way")
+        before = [checkpoint_steps(run)[-1] for run in runs]
+        kill_second()
+        said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert max(before) < STEPS
     assert (out / "summary.json").is_file()

@@ -103,7 +103,7 @@ def test_learning_curves_are_drawn_of_what_an_agent_has(
 def test_the_page_shows_the_results_by_relative_links(
     policies: list[Rollouts], tmp_path: Path
 ) -> None:
-    write_results(tmp_path, policies, STAGES, command="dql demo --out <x>", no_film="")
+    write_results(tmp_path, policies, {}, STAGES, command="dql demo --out <x>", no_film="")
     text = (tmp_path / "index.html").read_text()
     page = Page(text)
     assert page.open_tags == []
@@ -122,7 +122,7 @@ def test_the_page_shows_the_results_by_relative_links(
 
 
 def test_without_a_film_the_page_says_why(policies: list[Rollouts], tmp_path: Path) -> None:
-    write_results(tmp_path, policies, STAGES, command="dql demo", no_film="no EGL device")
+    write_results(tmp_path, policies, {}, STAGES, command="dql demo", no_film="no EGL device")
     text = (tmp_path / "index.html").read_text()
     assert "There is no video: no EGL device" in text
     assert "<video" not in text

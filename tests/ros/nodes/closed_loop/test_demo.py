@@ -88,16 +88,31 @@ def run_here(folder: Path, surroundings: Mapping[str, str]) -> subprocess.Comple
 
 def test_the_demo_goes_the_whole_way(demo: Done) -> None:
     out, lines = demo.folder / "demo", demo.output.splitlines()
-    stages = ("record", "convert", "train", "export", "drive", "show")
+    stages = ("record", "convert", "train", "export", "judge", "drive", "show")
     for number, stage in enumerate(stages, start=1):
-        begun = [line for line in lines if line.startswith(f"{number}/6 {stage}")]
+        begun = [line for line in lines if line.startswith(f"{number}/7 {stage}")]
         assert len(begun) == 1, demo.output
     assert "no video" in demo.output
     policies = json.loads((out / "summary.json").read_text())["policies"]
     assert set(policies) == {"demonstrator", "diffusion_bc", "diffusion_ql"}
     assert len(load_dataset(str(out / "dataset")).episodes) == 4
     assert load_policy(out / "bundles" / "diffusion_ql").spec.robot == "scara"
-    for name in ("index.html", "paths.png", "learning_curves.png", "bags/session_0/metadata.yaml"):
+    page = (out / "index.html").read_text()
+    details = json.loads((out / "details.json").read_text())
+    for key in ("diffusion_bc", "diffusion_ql"):
+        before = details["foreseen"][key]
+        assert f"<b>{before['verdict']}</b>" in page
+        assert before["shadow"]["steps"] > 0
+        assert before["shadow"]["missed_ticks"].isdecimal()
+    judged = json.loads((out / "judge" / "judge.json").read_text())
+    assert judged["dataset"]["episodes"] == 10
+    for name in (
+        "index.html",
+        "judge/judge.html",
+        "paths.png",
+        "learning_curves.png",
+        "bags/session_0/metadata.yaml",
+    ):
         assert (out / name).is_file()
     assert list(demo.folder.iterdir()) == [out]
     assert descendants(demo.folder) == []
@@ -124,7 +139,7 @@ def test_whoever_reaches_out_is_heard(tmp_path: Path, how: str) -> None:
     assert is_heard(how, tmp_path)
 
 
-@pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, ""), (signal.SIGINT, "2/6")])
+@pytest.mark.parametrize(("number", "after"), [(signal.SIGTERM, ""), (signal.SIGINT, "2/7")])
 def test_an_interrupted_demo_leaves_no_process_and_no_file(
     tmp_path: Path, number: signal.Signals, after: str
 ) -> None:
