@@ -6,6 +6,7 @@ of its standard input, and ends as the command does.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +19,22 @@ FIRST, SECOND, PORT = "10.77.0.1", "10.77.0.2", 6379
 ADDRESS = f"{FIRST}:{PORT}"
 TIMEOUT_S = 90.0
 # All that is started within ends with the first process.
-APART = [
+_ENTER = (
     *("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc"),
-    *("--kill-child", sys.executable, __file__),
-]
+    "--kill-child",
+)
+APART = [*_ENTER, sys.executable, __file__]
 START = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1")
 SMALL = ("--object-store-memory=80000000", "--disable-usage-stats")
 Before = Sequence[str]
+
+
+def is_permitted() -> bool:
+    """Whether this user may have such machines, and has what lays the cable."""
+    cable = ("ip", "link", "add", "one", "type", "veth", "peer", "name", "two")
+    return all(map(shutil.which, ("unshare", "nsenter", "ip"))) and not subprocess.call(
+        [*_ENTER, *cable], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def main() -> int:

@@ -15,9 +15,8 @@ from typing import IO
 
 import pytest
 
-from tests.ray_machines import ADDRESS, APART
+from tests.ray_machines import ADDRESS, APART, is_permitted
 from tests.ros.convert.held_conversion import MARK, marked_processes
-from tests.ros.offline import is_possible
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="the extra 'ray' is not installed")
 # It runs until standard input ends, and does what it says.
@@ -67,7 +66,7 @@ def with_a_cluster(*command: str) -> Iterator[tuple["subprocess.Popen[str]", Cal
 
     The nodes are in network namespaces of their own where that is permitted.
     """
-    if is_possible() and shutil.which("ip"):
+    if is_permitted():
         folder = tempfile.mkdtemp(prefix="dql_ray_")
         command = (*APART, *command, "--ray", ADDRESS)
         environment = {**os.environ, **surroundings_in(folder)}
