@@ -6,6 +6,7 @@ Nothing that Ray keeps is read again: what is known of earlier trials is in thei
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -158,6 +159,7 @@ def run_trials(sweep: Sweep, shown: Callable[[Trial], None]) -> bool:
                 max_concurrent_trials=sweep.at_once or max(room, 1),
                 search_alg=_searcher(sweep, known, missing, shown),
                 scheduler=_scheduler(sweep, known),
+                reuse_actors=True,  # a process takes seconds to import torch
             ),
             run_config=tune.RunConfig(
                 name="sweep",
@@ -202,6 +204,8 @@ def _trainable(sweep: Sweep) -> Callable[[dict[str, Any]], None]:
     base, out, surroundings = sweep.base, sweep.out.absolute(), Surroundings.here()
 
     def run_trial(parameters: dict[str, Any]) -> None:
+        # How long Ray waits for this thread, once told to end, before the process's next trial.
+        os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = "60"
         if refusal := surroundings.enter():
             raise RuntimeError(refusal)
         run_there(base, out, parameters, import_module("ray.tune").report)
@@ -416,7 +420,7 @@ def _watcher(
 ) -> Any:
     """Return Ray's callback that shows each trial that has ended, and hears Ctrl-C."""
 
-    class Watcher(_Unkept, tune.Callback):  # type: ignore[misc,name-defined]  # known at run time only
+    class Watcher(_Unkept, tune.Callback):  # type: ignore[misc]  # known at run time only
         def on_step_end(self, iteration: int, trials: Any, **_: Any) -> None:
             if interruption.requested:
                 raise KeyboardInterrupt

@@ -105,7 +105,9 @@ def _mark(trial: Trial, place: float, up: Scale, *, is_best: bool) -> Iterator[s
 
 
 def _interval(trial: Trial) -> tuple[float | None, float, float | None] | None:
-    return trial.best and (trial.interval[0], trial.best.value, trial.interval[1])
+    if trial.best is None:
+        return None
+    return trial.interval[0], trial.best.value, trial.interval[1]
 
 
 class _Across:

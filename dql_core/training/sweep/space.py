@@ -10,7 +10,14 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    StrictFloat,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dql_core.config import TrainConfig, changed_config
 from dql_core.errors import ConfigError
@@ -67,10 +74,10 @@ class Range(StrictModel):
         step: Distance between two of them; any number within the ends without it.
     """
 
-    low: int | float = Field(union_mode="left_to_right", strict=True)
-    high: int | float = Field(union_mode="left_to_right", strict=True)
+    low: StrictInt | StrictFloat
+    high: StrictInt | StrictFloat
     log: bool = False
-    step: int | float | None = Field(default=None, union_mode="left_to_right", gt=0)
+    step: StrictInt | StrictFloat | None = None
 
     @field_validator("low", "high", "step", mode="before")
     @classmethod
@@ -84,6 +91,8 @@ class Range(StrictModel):
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs a low above 0, and no step")
         if self.step is not None:
+            if not self.step > 0:
+                raise ValueError("step must be above 0")
             steps = (self.high - self.low) / self.step
             if abs(steps - round(steps)) > 1e-6 * steps:
                 raise ValueError("high must be a number of steps above low")

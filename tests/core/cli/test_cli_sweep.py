@@ -37,7 +37,7 @@ NEW = "sweep space.yaml --config config.yaml --dataset {data} --out out"
     [
         (f"{NEW} --trials 1", SPACE, "--trials"),
         ("sweep --dataset {data} --out out", SPACE, "name a space to search: dql sweep SPACE"),
-        (NEW.replace("space.", "spase."), SPACE, "no such file; did you mean 'space.yaml'"),
+        (NEW.replace("space.", "spase."), SPACE, "no such file (did you mean 'space.yaml'?)"),
         (NEW, "policy.etta: [0.5, 1.0]\n", "policy.etta"),
         (NEW, "policy.eta: [0.5, -1.0]\n", "policy.eta=-1.0"),
         (f"{NEW} --set validation.rule=bc_loss", SPACE, "set it to judge, td_error or"),
@@ -77,9 +77,9 @@ def sweep_folder(place: Path, **keys: object) -> Path:
     ("text", "wrong"),
     [
         ("{", "begun/sweep.json: damaged"),
-        ("{}", "begun/sweep.json: damaged: config"),
-        ('{"config": {}, "trials": 2, "prune": 1.5, "seed": 0}', "sweep.json: damaged: prune"),
-        ('{"config": 3, "trials": 2, "prune": true, "seed": 0}', "sweep.json: damaged: config"),
+        ("{}", "begun/sweep.json: damaged: key 'config'"),
+        ('{"config": {}, "trials": 2, "prune": 1.5, "seed": 0}', "sweep.json: damaged: key 'prune'"),
+        ('{"config": 3, "trials": 2, "prune": true, "seed": 0}', "sweep.json: damaged: key 'config'"),
     ],
 )
 def test_a_damaged_sweep_is_named(place: Path, dataset: Path, text: str, wrong: str) -> None:

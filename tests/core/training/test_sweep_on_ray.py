@@ -90,7 +90,7 @@ class Workplace:
 
 
 def until(process: "subprocess.Popen[str]", condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         assert process.poll() is None, process.communicate()

@@ -61,7 +61,7 @@ def test_a_small_space_has_so_many_configurations(tmp_path: Path) -> None:
     [
         ("{}", "names no key; write, for example: policy.eta:"),
         ("policy.etta: [0.1, 1.0]", r"space\.yaml: policy\.etta=0\.1: .*etta"),
-        ("policy.eta: [0.1, -1.0]", r"policy\.eta=-1\.0: policy\.eta"),
+        ("policy.eta: [0.1, -1.0]", r"policy\.eta=-1\.0: key .policy\.eta. is -1\.0"),
         ("policy.eta: 0.1", "must be|should be"),
         ("policy.eta: [0.1]", "policy.eta: must be different values, two or more"),
         ("policy.eta: [0.1, 0.1]", "must be different values"),
