@@ -78,8 +78,8 @@ def sweep_folder(place: Path, **keys: object) -> Path:
     [
         ("{", "begun/sweep.json: damaged"),
         ("{}", "begun/sweep.json: damaged: key 'config'"),
-        ('{"config": {}, "trials": 2, "prune": 1.5, "seed": 0}', "sweep.json: damaged: key 'prune'"),
-        ('{"config": 3, "trials": 2, "prune": true, "seed": 0}', "sweep.json: damaged: key 'config'"),
+        ('{"config": {}, "trials": 2, "prune": 1.5, "seed": 0}', "damaged: key 'prune'"),
+        ('{"config": 3, "trials": 2, "prune": true, "seed": 0}', "damaged: key 'config'"),
     ],
 )
 def test_a_damaged_sweep_is_named(place: Path, dataset: Path, text: str, wrong: str) -> None:
