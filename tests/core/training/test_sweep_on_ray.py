@@ -103,7 +103,7 @@ def event_files(run: Path) -> int:
 
 
 def command_lines(mark: str) -> list[str]:
-    """Of the processes that a sweep has started; two agents of Ray outlive its kill by a minute."""
+    """Of the processes that a sweep has started; two of Ray outlive its kill by a minute."""
     lines = []
     for pid in marked_processes(mark):
         with suppress(OSError):
