@@ -18,6 +18,8 @@ SIM = [
     "pillow",
     "scipy",
 ]
+# Ray Tune and Optuna, whose sampler proposes what it runs; what trains comes along.
+SWEEP = [*TRAIN, "optuna>=4", "pandas", "ray[tune]"]
 TEST = ["hypothesis", "pytest", "pytest-randomly", "pytest-rerunfailures", "pytest-xdist"]
 
 setup(
@@ -88,6 +90,7 @@ setup(
         "sim": SIM,
         "all": sorted({*CONVERT, *TRAIN, *SIM}),
         "ray": ["ray"],
+        "sweep": SWEEP,
         # PushT of the benchmark suite.
         "suite": ["gym-pusht>=0.1.8", "pymunk<7"],
         "ros": ["ros-jazzy-rclpy[fastrtps]", "ros-jazzy-common-interfaces"],
@@ -101,7 +104,8 @@ setup(
             "colcon-python-setup-py",
             "colcon-ros",
             "mypy",
-            "ray",
+            "optuna>=4",
+            "ray[tune]",
             "ruff",
             "types-PyYAML",
         ],

@@ -22,6 +22,7 @@ EXTRAS = {
     "train": {*_DATA, "onnx", "safetensors", "scipy", "tensorboard", "torch"},
     "sim": {"PIL", "gymnasium", "imageio", "imageio_ffmpeg", "matplotlib", "mujoco", "scipy"},
     "ray": {"ray"},
+    "sweep": {"optuna", "pandas"},
     "ros": {
         "rclpy",
         "action_msgs",
@@ -34,8 +35,9 @@ EXTRAS = {
         "std_srvs",
     },
 }
-# The extra that is these together; ROS 2 is often there already, and not from a wheel.
-ALL, _PARTS = "all", ("convert", "train", "sim")
+ALL = "all"
+# Extras that bring those of others; ROS 2 is often there already, and not from a wheel.
+_PARTS = {ALL: ("convert", "train", "sim"), "sweep": ("train", "ray")}
 OURS = ("dql_core", "dql_ros")
 # Module of a verb -> what it cannot do without and does not have.
 _lacking: dict[str, MissingExtraError] = {}
@@ -43,7 +45,8 @@ _lacking: dict[str, MissingExtraError] = {}
 
 def libraries(extra: str) -> set[str]:
     """Return what the libraries of an extra are imported as."""
-    return set().union(*(EXTRAS[part] for part in _PARTS)) if extra == ALL else EXTRAS[extra]
+    own = EXTRAS.get(extra, set())
+    return own.union(*(EXTRAS[part] for part in _PARTS.get(extra, ())))
 
 
 class MissingExtraError(DqlError, ImportError):

@@ -82,7 +82,7 @@ def connected(address: str, processors: int | None = None) -> Iterator[Any]:
         ConfigError: If Ray is not installed, or no cluster answers.
     """
     with ExitStack() as stack:
-        with _added_to_environment(LOCAL_ENVIRONMENT if address == LOCAL else {}):
+        with added_to_environment(LOCAL_ENVIRONMENT if address == LOCAL else {}):
             ray = _ray()
             if not ray.is_initialized():  # else it is a program's that uses Ray itself
                 _connect(ray, address, processors, stack)
@@ -131,7 +131,8 @@ def _connect(ray: Any, address: str, processors: int | None, stack: ExitStack) -
 
 
 @contextmanager
-def _added_to_environment(variables: Mapping[str, str]) -> Iterator[None]:
+def added_to_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Have these environment variables during the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

@@ -25,6 +25,7 @@ PRELOADED = (
     "dql_core.cli.import_dataset",
     "dql_core.cli.inspect",
     "dql_core.cli.relabel",
+    "dql_core.cli.sweep",
     "dql_core.cli.train",
     "dql_core.cli.evaluate",
     "dql_ros.cli.closed_loop",

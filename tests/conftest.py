@@ -37,6 +37,7 @@ LONGEST = (
     "test_divergence",
     "test_blocked_log",
     "test_resume",
+    "test_sweep_on_ray",
     "test_fuzz_live",
     "test_closed_loop_end",
     "test_learning",

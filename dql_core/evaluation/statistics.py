@@ -51,6 +51,32 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half_width, mean + half_width)
 
 
+def estimate_mean_of_clusters(
+    values: NDArray[np.float64], clusters: NDArray[np.int64]
+) -> Estimate:
+    """Estimate a mean of values that come in independent clusters, as steps come in episodes.
+
+    The mean is a ratio of sums over clusters (Cochran, Sampling Techniques, 1977, section 6.4),
+    its quantile Student's.
+
+    Args:
+        values: Shape (n,).
+        clusters: The cluster of each, shape (n,); with a single one the interval is the whole
+            line.
+    """
+    mean = float(values.mean())
+    _, which = np.unique(clusters, return_inverse=True)
+    errors = np.bincount(which, weights=values - mean)
+    if len(errors) < 2:
+        return Estimate(mean, -math.inf, math.inf)
+    from scipy import stats
+
+    count = len(errors)
+    deviation = math.sqrt(count / (count - 1) * float(np.square(errors).sum())) / len(values)
+    half_width = float(stats.t.ppf(0.5 + LEVEL / 2, count - 1)) * deviation
+    return Estimate(mean, mean - half_width, mean + half_width)
+
+
 def estimate_rate(successes: Sequence[bool]) -> Estimate:
     """Estimate a probability by Wilson's score interval, which never leaves [0, 1].
 

@@ -19,9 +19,7 @@ from dql_core.data.return_range import (
     recorded_returns,
 )
 from dql_core.data.reward_transforms import RewardTransform
-from dql_core.data.spaces import require_environment
 from dql_core.errors import DqlError, OutputError
-from dql_core.evaluation.offline.recording import lay_out
 from dql_core.files import writing
 from dql_core.process import Interruption
 from dql_core.training.checkpoint import Checkpoint
@@ -34,7 +32,7 @@ from dql_core.training.preparation import (
     load_training_data,
     make_batches,
     new_run,
-    require_meaningful_split,
+    require_measurable,
 )
 from dql_core.training.run_files import (
     CONFIG_FILE,
@@ -82,6 +80,7 @@ def train(
     resume: bool = False,
     files: Mapping[str, str] | None = None,
     dataset: LoadedDataset | None = None,
+    measured: Callable[[], None] | None = None,
 ) -> TrainingResult:
     """Train an agent and leave its metrics and checkpoints in ``out``.
 
@@ -93,6 +92,7 @@ def train(
             the same bits as one that never stopped.
         files: Further texts for the folder of a new run, by the name of their file.
         dataset: What ``config`` names, where it is loaded already; a resumed run loads its own.
+        measured: Called after each checkpoint but the last, once it is saved and measured.
 
     Raises:
         ConfigError: If ``out`` holds something already, or, to resume, a run that began with
@@ -111,7 +111,7 @@ def train(
             return _follow(config, out, ranks, dataset, resume=resume)
         with _resumable(out):
             begun = _resume(config, out) if resume else _start(config, out, files or {}, dataset)
-            return _train(config, out, begun, report, ranks)
+            return _train(config, out, begun, report, measured, ranks)
 
 
 def _follow(
@@ -139,6 +139,7 @@ def _train(
     out: Path,
     begun: tuple[Checkpoint, TrainingData],
     report: Report | None,
+    measured: Callable[[], None] | None,
     ranks: Ranks,
 ) -> TrainingResult:
     run, data = begun
@@ -160,6 +161,8 @@ def _train(
                 if not (is_measured := evaluator.evaluate(run, interruption)):
                     break
                 run.progress.since_checkpoint.reset()
+                if measured and agent.step < config.run.steps:
+                    measured()
             if agent.step == config.run.steps:
                 break
             ranks.all_go_on(True)
@@ -209,11 +212,7 @@ def _start(
 ) -> tuple[Checkpoint, TrainingData]:
     require_new(out)
     data = load_training_data(config, dataset)
-    require_meaningful_split(data, config.validation.held_out)
-    if data.held_out and config.validation.rule == "judge":
-        lay_out(data.held_out, config.critic.discount)  # refuses what nothing can be judged by
-    if config.evaluation.env:
-        require_environment(config.evaluation.env, data.recorded.spec)
+    require_measurable(data, config)
     run = new_run(config, data.learned)
     if not config.init.run:
         create_run_folder(out, config, data, files)

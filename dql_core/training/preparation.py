@@ -16,8 +16,10 @@ from dql_core.data.checks import Finding, check_dataset
 from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.data.reward_transforms import RewardTransform, fit_rewards
 from dql_core.data.sampling import make_strata, ratio_text, require_ratio
+from dql_core.data.spaces import require_environment
 from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
 from dql_core.errors import ConfigError, DatasetError
+from dql_core.evaluation.offline.recording import lay_out
 from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import Checkpoint
 
@@ -70,6 +72,21 @@ def load_training_data(config: TrainConfig, dataset: LoadedDataset | None = None
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
     make_strata(learned, config.data, config.run.batch_size)  # before anything is written
     return TrainingData(dataset, learned, held_out, findings)
+
+
+def require_measurable(data: TrainingData, config: TrainConfig) -> None:
+    """Refuse what a new run could not measure its checkpoints by.
+
+    Raises:
+        ConfigError: If there is no such environment.
+        DatasetError: If nothing can be judged by the held-out episodes.
+        SpecMismatchError: If the environment's numbers are not those of the data.
+    """
+    require_meaningful_split(data, config.validation.held_out)
+    if data.held_out and config.validation.rule == "judge":
+        lay_out(data.held_out, config.critic.discount)
+    if config.evaluation.env:
+        require_environment(config.evaluation.env, data.recorded.spec)
 
 
 def require_meaningful_split(data: TrainingData, share: float) -> None:

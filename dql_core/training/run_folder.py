@@ -101,20 +101,31 @@ def package_versions() -> dict[str, str]:
     return versions | {"dql": __version__, "python": platform.python_version()}
 
 
+class InUseError(ConfigError):
+    """Another process works in the folder."""
+
+
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
+def exclusive_lock(
+    folder: Path, name: str = CONFIG_FILE, work: str = "training this run"
+) -> Iterator[None]:
     """Let no other process train in ``folder`` as long as this one does.
 
+    Args:
+        folder: Of a run, or of several.
+        name: The file in it that is locked.
+        work: What the other process is doing, for the message.
+
     Raises:
-        ConfigError: If one does already.
+        InUseError: If one does already.
     """
-    with file_within(folder, CONFIG_FILE, CheckpointError).open() as file:
+    with file_within(folder, name, CheckpointError).open() as file:
         try:
             # The lock ends with the process, however that ends.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as cause:
-            raise ConfigError(
-                f"{folder}: another process is training this run; wait until it ends, or stop it"
+            raise InUseError(
+                f"{folder}: another process is {work}; wait until it ends, or stop it"
             ) from cause
         except OSError:  # a file system without locks
             pass

@@ -27,7 +27,7 @@ from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import Candidate, estimate_worths, finite
 from dql_core.evaluation.offline.verdict import WORDS
 from dql_core.evaluation.rollout import ParallelRollouts
-from dql_core.evaluation.statistics import rank_correlation
+from dql_core.evaluation.statistics import estimate_mean_of_clusters, rank_correlation
 from dql_core.files import write_text
 from dql_core.normalize import Normalizer
 from dql_core.process import Interruption
@@ -118,6 +118,8 @@ class CheckpointEvaluator:
         if self._held_out:
             record |= self._held_out.measure(run.agent)
             record["measured_on"] = self._held_out.size
+            if self._held_out.intervals:
+                record["errors_ci95"] = self._held_out.intervals
         if self._judged_by:
             judged = judge_checkpoint(run, self._judged_by, stop)
             if judged is None:
@@ -202,6 +204,8 @@ class HeldOut:
 
     Attributes:
         size: How many ``transitions`` of how many ``episodes`` they are.
+        intervals: 95 % intervals of the errors that were measured last, by their names: what
+            other episodes could have given. An end that is not known is ``None``.
     """
 
     def __init__(
@@ -225,6 +229,7 @@ class HeldOut:
         self._returns, self._tail_weights = _returns(dataset, rewards, discount, chosen)
         self._tails, ends = _ends(dataset, chosen)
         self.size = {"transitions": len(chosen), "episodes": len(ends)}
+        self.intervals: dict[str, list[float | None]] = {}
         self._end_observations = torch.as_tensor(table.observations[ends], device=device)
 
     @torch.no_grad()
@@ -244,7 +249,7 @@ class HeldOut:
             agent.noise, generator=make_generator(self._seed, self._device)
         )
         sums: dict[str, Tensor] = {}
-        values = []
+        values, td_errors = [], []
         for batch in _split(self._batch):
             drawn = noise.draw(len(batch.reward))
             errors = {"held_out_imitation": agent.imitation_loss(batch, drawn)}
@@ -254,14 +259,22 @@ class HeldOut:
                 sample = agent.target_sampler
                 target, _ = agent.critics.targets(batch, sample, drawn.target)
                 q_values = agent.critics.online(batch.observation, batch.action)  # (E, B)
-                errors["held_out_td_error"] = (q_values - target).square().mean()
+                squared = (q_values - target).square()
+                errors["held_out_td_error"] = squared.mean()
+                td_errors.append(squared.mean(dim=0))
                 values.append(agent.critics.estimate(q_values))
             for name, error in errors.items():
                 sums[name] = sums.get(name, 0.0) + error * len(batch.reward)
         measures = {name: total.item() / len(self._returns) for name, total in sums.items()}
         if agent.critics:
+            self._note_interval("held_out_td_error", torch.cat(td_errors).cpu().double().numpy())
             measures |= self._value_errors(agent, agent.critics, noise, torch.cat(values))
         return measures
+
+    def _note_interval(self, name: str, errors: NDArray[np.float64]) -> None:
+        """Note how far the mean of errors, one of each transition, could be another one."""
+        low, high = estimate_mean_of_clusters(errors, self._tails).to_json()["ci95"]
+        self.intervals[name] = [low and max(low, 0.0), high]
 
     def _value_errors(
         self, agent: Agent, critics: Critics, noise: NoiseSource, values: Tensor
@@ -271,8 +284,10 @@ class HeldOut:
         ends = critics.state_values(self._end_observations, sample, drawn.policy)
         returns = self._returns + self._tail_weights * ends.cpu().double().numpy()[self._tails]
         estimates = values.cpu().double().numpy()
+        errors = np.abs(estimates - returns)
+        self._note_interval("held_out_value_error", errors)
         return {
-            "held_out_value_error": float(np.abs(estimates - returns).mean()),
+            "held_out_value_error": float(errors.mean()),
             "held_out_value_rank": rank_correlation(estimates, returns),
         }
 

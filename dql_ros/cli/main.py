@@ -35,6 +35,7 @@ VERBS = {
     "dataset": ("dql_core.cli.dataset", "Join, choose, cut, split, score and export datasets."),
     "relabel": ("dql_core.cli.relabel", "Give a dataset other rewards."),
     "train": ("dql_core.cli.train", "Train a policy on a dataset."),
+    "sweep": ("dql_core.cli.sweep", "Try many configurations, and say which trains best."),
     "evaluate": ("dql_core.cli.evaluate", "Roll a policy out in a Gymnasium environment."),
     "watch": (
         "dql_ros.cli.watch",

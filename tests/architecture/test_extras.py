@@ -108,7 +108,7 @@ def test_setup_and_the_messages_know_the_same_extras() -> None:
         if extra not in OTHER_EXTRAS
     }
     assert set(stated) == {ALL, *EXTRAS}
-    for extra in ("convert", "train", "sim", "ray", ALL):
+    for extra in ("convert", "train", "sim", "ray", "sweep", ALL):
         assert stated[extra] == libraries(extra), extra
     assert libraries("ros") <= ROS
     assert "rclpy" in stated["ros"]

@@ -55,6 +55,7 @@ LACKING = {
     "relabel A --out OUT": "convert",
     "replay BUNDLE BAG --contract scara.yaml --out OUT": "convert",
     "train --dataset A": "train",
+    "sweep SPACE --dataset A": "sweep",
     "evaluate RUN --env Pendulum-v1": "train",
     "judge RUN --out OUT": "train",
     "export RUN --out OUT": "train",

@@ -26,7 +26,7 @@ NODES = {"policy": "policy_node", "sim_bridge": "sim_bridge_node", "recorder": "
 LANGUAGES = {"sh", "bash", "text", "yaml", "python", "mermaid", "c"}
 # What a page takes for granted: what the reader has, or what another page has made.
 GIVEN = {
-    "README": ["my_bag", "bags", "data/other", "runs/demo", "scara.yaml", "bundle"],
+    "README": ["my_bag", "bags", "data/other", "runs/demo", "scara.yaml", "bundle", "space.yaml"],
     "training": ["runs/arm", "data/old", "data/takeovers"],
     "choose-a-checkpoint": ["arm.yaml", "data", "runs/bc", "runs/arm/bundle", "bags/shadow"],
     "convert-my-robots-bags": ["flights", "my_bag", "src/px4_msgs", "/opt/ros/humble/share"],
@@ -35,6 +35,7 @@ GIVEN = {
         *("my_set", "low_dim.hdf5", "pusht.zarr.zip", "expert.npz", "hopper_medium-v2.hdf5"),
         *("dataset.h5", "data/arm"),
     ],
+    "find-settings": ["data/arm"],
     "label-episodes": ["arm.yaml", "bags", "data/arm"],
     "look-at-a-recording": ["arm.yaml", "bags"],
     "run-a-policy-in-c": ["runs/arm", "runs/arm/bundle"],

@@ -3,7 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from dql_core.evaluation.statistics import estimate_mean, estimate_rate
+from dql_core.evaluation.statistics import (
+    estimate_mean,
+    estimate_mean_of_clusters,
+    estimate_rate,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +49,26 @@ def test_wilsons_interval_has_its_known_values(
     assert estimate.mean == hits / count
     assert estimate.low == pytest.approx(low, abs=5e-5)
     assert estimate.high == pytest.approx(high, abs=5e-5)
+
+
+def test_steps_of_equal_episodes_are_as_sure_as_the_episodes_means() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 12)) + rng.normal(size=(5, 1))
+    found = estimate_mean_of_clusters(values.ravel(), np.repeat(np.arange(5), 12))
+    expected = estimate_mean(list(values.mean(axis=1)))
+    assert vars(found) == pytest.approx(vars(expected))
+    alone = estimate_mean_of_clusters(values.ravel(), np.zeros(60, dtype=np.int64))
+    assert alone.to_json()["ci95"] == [None, None]
+
+
+def test_the_interval_of_steps_in_episodes_covers_as_often_as_it_says() -> None:
+    """Of episodes of different lengths, whose steps are alike."""
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(400):
+        lengths = rng.integers(5, 30, size=20)
+        clusters = np.repeat(np.arange(20), lengths)
+        values = rng.normal(size=20)[clusters] + rng.normal(size=len(clusters))
+        found = estimate_mean_of_clusters(values, clusters)
+        hits += found.low <= 0.0 <= found.high
+    assert 0.90 < hits / 400 < 0.98
