@@ -147,7 +147,7 @@ class EpisodeReader:
             actions=actions,
             spec=self.metadata.spec,
             terminated=terminated,
-            truncated=not terminated,
+            truncated=not terminated or bool(truncations[-1]),
             success=last_of(infos.get(SUCCESS)),
         )
         early_end = int(early[0]) if len(early) else None

@@ -16,7 +16,12 @@ from dql_core.data.curation.copying import EpisodeCopier, Pick
 from dql_core.data.curation.joining import joined_metadata
 from dql_core.data.curation.lineage import Ingredient, dataset_sha256, lineage
 from dql_core.data.curation.rules import CHOSEN_BY, EpisodeFacts, Rules, numbers_text
-from dql_core.data.curation.shards import Division, find_division, join_shards
+from dql_core.data.curation.shards import (
+    Division,
+    find_division,
+    join_shards,
+    recorded_twice,
+)
 from dql_core.data.dataset import DATA_FOLDER, find_dataset, require_outside
 from dql_core.data.episode_reader import EpisodeReader
 from dql_core.data.metadata import LINEAGE_KEY, DatasetMetadata, metadata_of
@@ -146,6 +151,7 @@ def _merge(
     for each in stored:
         if (same := first_of.setdefault(each.sha256, each)) is not each:
             notes.append(f"{same.source} and {each.source} are equal: its episodes count twice")
+    notes += recorded_twice([(each.source, each.metadata.document) for each in stored])
     if division is not None:
         lacking = listed([str(number) for number in division.missing], 8)
         notes.append(f"of the conversion's {division.of} shards not here: {lacking}")

@@ -120,6 +120,24 @@ def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]
     return number, (of, names, document.get(CONTRACT_KEY), document.get("description"))
 
 
+def recorded_twice(datasets: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Name the bags that two conversions have both read, as shards of different divisions do.
+
+    Args:
+        datasets: The name and the metadata of each.
+    """
+    found, first_of = [], dict[str, str]()
+    for name, document in datasets:
+        text = document.get(INPUTS_KEY)
+        if not isinstance(text, str) or LINEAGE_KEY in document:  # may have a part of a bag
+            continue
+        for bag, files in parse_json(text, _INPUTS, DatasetError).items():
+            first = first_of.setdefault(json.dumps([bag, files], sort_keys=True), name)
+            if first != name:
+                found.append(f"{bag} is in {first} and in {name}: its episodes count twice")
+    return found
+
+
 def join_shards(
     data_paths: Sequence[Path], folder: Path, progress: Callable[[int, int], None]
 ) -> tuple[int, int]:

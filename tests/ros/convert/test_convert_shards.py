@@ -29,7 +29,9 @@ def bags(tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path
     """Five bags, of which the fourth has no episode and the last commands beyond the bounds."""
     robot, made = Robot(blank), []
     for seed, length in enumerate(LENGTHS):
-        messages = robot.run({"terminated": length, "truncated": length + 1}, seed)
+        # The episodes of the first are terminated and truncated in one step.
+        truncated = length + (seed > 0)
+        messages = robot.run({"terminated": length, "truncated": truncated}, seed)
         if seed == 3:
             messages = [each for each in messages if each[1] != COMMANDS] + [
                 robot.command(60 * 10**9, np.zeros(2))
@@ -69,7 +71,7 @@ def test_all_shards_merged_are_what_one_process_makes(
     # In any order: the numbers say how they belong together.
     made = merge_datasets([*parts[1:], parts[0]], tmp_path / "merged")
     assert contents(tmp_path / "merged" / "data") == contents(tmp_path / "whole" / "data")
-    assert (made.episodes, made.transitions) == (8, sum(2 * each + 1 for each in (4, 6, 3, 2)))
+    assert (made.episodes, made.transitions) == (8, sum(2 * each + 1 for each in (4, 6, 3, 2)) - 1)
     assert load_dataset(tmp_path / "merged").spec.action[0].high == 5.0
 
 
@@ -127,6 +129,17 @@ def test_what_are_not_all_shards_as_they_were_is_merged_as_anything_else(
     made = merge_datasets([tmp_path / "kept", *parts[1:]], tmp_path / "curated")
     document = json.loads((tmp_path / "curated" / "data" / "metadata.json").read_text())
     assert [each["operation"] for each in json.loads(document["dql_lineage"])] == ["drop", "merge"]
+
+
+def test_a_bag_that_two_divisions_have_is_named(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    shard(contract, bags, tmp_path / "half", 1, 2)
+    shard(contract, bags, tmp_path / "fifth", 2, 5)
+    made = merge_datasets([tmp_path / "half", tmp_path / "fifth"], tmp_path / "out")
+    twice = [note for note in made.notes if "count twice" in note]
+    (note,) = twice
+    assert "bag1 is in " in note
 
 
 def test_shards_of_lists_in_another_order_do_not_belong_together(
