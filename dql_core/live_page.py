@@ -10,12 +10,14 @@ import json
 import math
 import secrets
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from dql_core.errors import DqlError, OutputError, one_line, system_error_text
 from dql_core.page import fill
@@ -25,8 +27,10 @@ HOST = "127.0.0.1"
 _OWN_NAMES = (HOST, "localhost")
 _TEMPLATE = Path(__file__).with_name("live_page.html")
 _REQUEST_TIMEOUT_S = 10.0
-# More points than this are no more to see.
-MAX_POINTS = 400
+# More points than this are no more to see, nor more charts.
+MAX_POINTS, MAX_CHARTS = 400, 100
+# The page asks once a second.
+_KEPT_S = 0.5
 Level = Literal["ok", "warn", "error"]
 
 
@@ -119,8 +123,12 @@ class View:
     tables: Sequence[Table] = ()
 
     def to_json(self) -> bytes:
-        """Return it as JSON; what is not finite becomes null."""
-        return json.dumps(_finite(asdict(self)), allow_nan=False).encode("ascii")
+        """Return it as JSON; what is not finite becomes null, and too many charts are left out."""
+        content = asdict(self)
+        if (left := len(self.charts) - MAX_CHARTS) > 0:
+            content["charts"] = content["charts"][:MAX_CHARTS]
+            content["remarks"] = [*self.remarks, f"{left:,} more charts are not shown."]
+        return json.dumps(_finite(content), allow_nan=False).encode("ascii")
 
 
 class PageServer:
@@ -142,6 +150,7 @@ class PageServer:
         """
         self._lock = threading.Lock()
         self._view = view
+        self._last = -math.inf, b""
         nonce = secrets.token_urlsafe(16)
         self._page = fill(_TEMPLATE, nonce=nonce).encode()
         self._headers = {
@@ -182,14 +191,22 @@ class PageServer:
         return None
 
     def _shown(self) -> bytes:
+        """Return the view, the same for all who ask within a short time."""
         with self._lock:
-            try:
-                return self._view().to_json()
-            except DqlError as error:
-                return View("", one_line(error), "error").to_json()
-            except Exception as error:  # noqa: BLE001  # the page is the place where it is seen
-                reason = f"{type(error).__name__}: {one_line(error)}"
-                return View("", f"this cannot be shown: {reason}", "error").to_json()
+            shown_s, shown = self._last
+            if time.monotonic() - shown_s > _KEPT_S:
+                shown = self._look()
+                self._last = time.monotonic(), shown
+            return shown
+
+    def _look(self) -> bytes:
+        try:
+            return self._view().to_json()
+        except DqlError as error:
+            return View("", one_line(error), "error").to_json()
+        except Exception as error:  # noqa: BLE001  # the page is the place where it is seen
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            return View("", f"this cannot be shown: {reason}", "error").to_json()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         answer, headers = self._answer, self._headers
@@ -200,7 +217,7 @@ class PageServer:
 
             def do_GET(self) -> None:
                 """Answer, unless it was asked for by a name that is not this machine's."""
-                if self.headers.get("Host", "").rpartition(":")[0] not in _OWN_NAMES:
+                if _host_of(self.headers.get("Host", "")) not in _OWN_NAMES:
                     self.send_error(HTTPStatus.FORBIDDEN)
                 elif (found := answer(self.path)) is None:
                     self.send_error(HTTPStatus.NOT_FOUND)
@@ -223,6 +240,14 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A page that was closed meanwhile is nobody's mistake.
     handle_error = staticmethod(lambda *_: None)  # type: ignore[assignment]
+
+
+def _host_of(header: str) -> str | None:
+    """Return the name in a Host header, without the port, which is left out if it is 80."""
+    try:
+        return urlsplit(f"//{header}").hostname
+    except ValueError:
+        return None
 
 
 def _finite(value: Any) -> Any:

@@ -8,7 +8,9 @@ writes.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
+import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -130,6 +132,18 @@ class Ranks:
                 f"the {self.size} processes differ in {what} ({-int(ends[1])} to {int(ends[0])}): "
                 f"start all with one command line, on one file system"
             )
+
+    def require_same_text(self, text: str, what: str) -> None:
+        """Refuse to go on where a text, however long, differs among the processes.
+
+        Raises:
+            DqlError: If it does.
+        """
+        number = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
+        try:
+            self.require_same(number, what)
+        except DqlError as cause:
+            raise DqlError(re.sub(r" \(-?\d+ to -?\d+\)", "", str(cause))) from cause
 
 
 def is_follower() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any, TypeGuard
 
 from dql_core.config import TrainConfig
 from dql_core.documents import file_within
-from dql_core.errors import CheckpointError, counted
+from dql_core.errors import CheckpointError, DqlError, counted, one_line
 from dql_core.live_page import Chart, Level, Line, View
 from dql_core.training.run_files import (
     CONFIG_FILE,
@@ -29,6 +30,10 @@ Record = dict[str, Any]
 # Parts of a record of a checkpoint whose numbers are shown, and how that is told; its own first.
 _PARTS = {"": "", "judged": " (judged)", "online": " (in the environment)"}
 _SPEED = "updates_per_s"
+# Compiling, and measuring a checkpoint, may take so long.
+SILENT_S = 900.0
+# Whether a file is another one: inode, time of its last change, size.
+Stamp = tuple[int, int, int]
 
 
 class RunView:
@@ -53,18 +58,34 @@ class RunView:
         Raises:
             DqlError: If a file of theirs is damaged.
         """
-        runs = self._found()
+        broken: dict[str, str] = {}
+        runs = {}
+        for name, run in self._found().items():
+            try:
+                run.state()
+                run.remarks()
+                runs[name] = run
+            except DqlError as error:
+                if not name:
+                    raise
+                broken[name] = one_line(error)
+        if not runs:
+            reason = "; ".join(broken.values()) or "no run is left"
+            raise CheckpointError(f"{self._folder}: {reason}")
         states = {name: run.state() for name, run in runs.items()}
         worst = max((level for _, level in states.values()), key=_LEVELS.index)
         said = [state for state, _ in states.values()]
         return View(
             title=str(self._folder),
             state=said[0] if len(said) == 1 else _together(said),
-            level=worst,
+            level="error" if broken else worst,
             remarks=[
-                f"{name}: {text}" if name else text
-                for name, run in runs.items()
-                for text in (*([states[name][0]] if name else []), *run.remarks())
+                *broken.values(),
+                *(
+                    f"{name}: {text}" if name else text
+                    for name, run in runs.items()
+                    for text in (*([states[name][0]] if name else []), *run.remarks())
+                ),
             ],
             facts=[fact for name, run in runs.items() for fact in run.facts(name)],
             charts=list(_charts(runs)),
@@ -72,19 +93,18 @@ class RunView:
 
     def _found(self) -> Mapping[str, _Run]:
         """Return the runs by name; one alone needs none. A run may begin while one looks."""
-        paths = [self._folder / RUN_FILE, *sorted(self._folder.glob(f"*/{RUN_FILE}"))]
-        is_run = paths[0].is_file()
-        for path in paths[:1] if is_run else paths[1:]:
-            name = "" if is_run else path.parent.name
-            self._runs.setdefault(name, _Run(path.parent))
+        own = self._folder / RUN_FILE
+        paths = [own] if own.is_file() else sorted(self._folder.glob(f"*/{RUN_FILE}"))
+        names = {"" if path == own else path.parent.name: path.parent for path in paths}
+        self._runs = {name: self._runs.get(name) or _Run(folder) for name, folder in names.items()}
         return self._runs
 
 
 @dataclass
 class _Run:
     folder: Path
-    _read: dict[str, tuple[tuple[int, int], list[Record]]] = field(default_factory=dict)
-    _config: TrainConfig | None = None
+    _read: dict[str, tuple[Stamp, list[Record]]] = field(default_factory=dict)
+    _config: tuple[Stamp, TrainConfig] | None = None
 
     @property
     def metrics(self) -> Sequence[Record]:
@@ -99,10 +119,11 @@ class _Run:
     @property
     def config(self) -> TrainConfig:
         """What it was started with."""
-        if self._config is None:
-            path = file_within(self.folder, CONFIG_FILE, CheckpointError)
-            self._config = read_config(path)
-        return self._config
+        path = file_within(self.folder, CONFIG_FILE, CheckpointError)
+        stamp = _stamp(path)
+        if self._config is None or self._config[0] != stamp:
+            self._config = stamp, read_config(path)
+        return self._config[1]
 
     def state(self) -> tuple[str, Level]:
         """Return how it goes, and how bad that is."""
@@ -117,7 +138,10 @@ class _Run:
             )
         if checkpoint_steps(self.folder)[-1:] == [steps]:
             return f"finished: {done}", "ok"
-        return f"{done}; last reading {self._silence()} ago", "ok"
+        silent_s = self._silent_s()
+        told = f"{done}; last reading {_duration(silent_s)} ago"
+        # Between two readings a checkpoint may be measured.
+        return told, "warn" if silent_s > SILENT_S + 10 * self._usual_s() else "ok"
 
     def remarks(self) -> list[str]:
         """Say which checkpoint is the best so far, and why."""
@@ -144,18 +168,22 @@ class _Run:
             (each[-1]["step"] for each in (self.metrics, self.checkpoints) if each), default=0
         )
 
-    def _silence(self) -> str:
-        paths = [self.folder / name for name in (METRICS_FILE, RUN_FILE)]
-        newest = max(path.stat().st_mtime for path in paths if path.is_file())
-        return _duration(max(0.0, time.time() - newest))
+    def _silent_s(self) -> float:
+        paths = [self.folder / name for name in (METRICS_FILE, VALIDATION_FILE, RUN_FILE)]
+        newest = max((path.lstat().st_mtime for path in paths if path.is_file()), default=0.0)
+        return max(0.0, time.time() - newest)
+
+    def _usual_s(self) -> float:
+        """How long it is from one reading to the next."""
+        speed = self.metrics[-1].get(_SPEED) if self.metrics else None
+        return self.config.run.log_every / speed if _is_number(speed) and speed > 0 else 0.0
 
     def _records(self, name: str) -> Sequence[Record]:
         """Read a file of records, if it has changed."""
         path = self.folder / name
-        if not path.is_file():
+        if not os.path.lexists(path):
             return ()
-        found = path.stat()
-        stamp = (found.st_mtime_ns, found.st_size)
+        stamp = _stamp(path)
         if self._read.get(name, (None,))[0] != stamp:
             self._read[name] = (stamp, read_records(path))
         return self._read[name][1]
@@ -237,6 +265,11 @@ def _marks(runs: Mapping[str, _Run]) -> list[tuple[float, str]]:
 
 def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _stamp(path: Path) -> Stamp:
+    found = path.lstat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _words(key: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dql_core import __version__
 from dql_core.algo.execution import resolve_device
 from dql_core.algo.ranks import Ranks, joined
 from dql_core.config import RunConfig, TrainConfig
@@ -43,6 +44,7 @@ from dql_core.training.run_files import (
 from dql_core.training.run_folder import (
     create_run_folder,
     exclusive_lock,
+    fingerprint,
     forget_after,
     load_run,
     require_new,
@@ -107,6 +109,7 @@ def train(
     """
     with joined(resolve_device(config.run.device)) as ranks:
         ranks.require_divisible(config.run.batch_size)
+        ranks.require_same_text(f"{__version__} {config.hash()}", "their configuration or version")
         if ranks.rank:
             return _follow(config, out, ranks, dataset, resume=resume)
         with _resumable(out):
@@ -127,6 +130,7 @@ def _follow(
     agent, batches = run.agent, make_batches(run, data.learned)
     _bound_values(run, data.learned, learned_rewards(config, data.learned))
     ranks.require_same(run.step, "the checkpoint that they go on from")
+    ranks.require_same_text(fingerprint(data.learned), "the episodes that they learn from")
     with Interruption():  # the leader says when it ends
         while ranks.all_go_on(False):
             agent.update(batches.draw())
@@ -145,6 +149,7 @@ def _train(
     run, data = begun
     agent, batches = run.agent, make_batches(run, data.learned)
     ranks.require_same(run.step, "the checkpoint that they go on from")
+    ranks.require_same_text(fingerprint(data.learned), "the episodes that they learn from")
     with (
         exclusive_lock(out),
         _leading(ranks),

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.exceptions import InvalidTopicNameException
+from rclpy.validate_full_topic_name import validate_full_topic_name
 from std_msgs.msg import Float64MultiArray
 
+from dql_core.errors import ConfigError
 from dql_core.live_page import Chart, Level, Line, Table, View
 from dql_ros.diagnostics import Level as Reported
 from dql_ros.nodes.base import SPIN_S, ClientNode
@@ -24,6 +27,7 @@ WINDOW_S = 300.0
 # A node reports once a second.
 SILENT_S = 3.0
 _DEPTH = 100
+_DIGITS = 19  # of the largest count of 64 bits
 _REPORTS, _ANSWERS, _OTHERS = 1000, 3000, 20
 _GUARD, _LAST = "guard ", "last "
 # ``inference p99 (ms)``: what, of which one of several numbers, in which unit.
@@ -41,8 +45,16 @@ class NodeView(ClientNode):
             name: Full name of the node, such as ``/policy``.
 
         Raises:
+            ConfigError: If no node can have that name.
             SimulationError: If ROS 2's security does not let it.
         """
+        try:
+            validate_full_topic_name(name)
+        except InvalidTopicNameException as cause:
+            raise ConfigError(
+                f"{name}: is no folder, nor can a node have that name; name the folder of a run, "
+                f"or a node such as /policy"
+            ) from cause
         super().__init__(None, "dql_watch")
         self._name = name
         self._begun_s = time.monotonic()
@@ -79,7 +91,7 @@ class NodeView(ClientNode):
                 title=self._name,
                 state=state,
                 level=level,
-                remarks=self._remarks(),
+                remarks=self._remarks(now_s),
                 facts=[(key, self._values[key]) for key in _FACTS if key in self._values],
                 charts=[*self._candidate_charts(now_s), *_measured_charts(self._heard, now_s)],
                 tables=self._tables(),
@@ -100,9 +112,11 @@ class NodeView(ClientNode):
 
     def _on_candidates(self, message: Any) -> None:
         rows = message.layout.dim[0].size if message.layout.dim else 0
-        if rows and len(message.data) % rows == 0:
+        if rows and message.data and len(message.data) % rows == 0:
             table = np.asarray(message.data, dtype=np.float64).reshape(rows, -1)
-            q = table[:, -1]
+            q = table[np.isfinite(table[:, -1]), -1]
+            if not q.size:
+                return
             with self._lock:
                 self._newest = table
                 self._q.append(
@@ -118,9 +132,11 @@ class NodeView(ClientNode):
         known: dict[int, Level] = {Reported.OK: "ok", Reported.WARN: "warn"}
         return self._message, known.get(self._level, "error")
 
-    def _remarks(self) -> list[str]:
+    def _remarks(self, now_s: float) -> list[str]:
         if not self._values and self._others:
             return [f"Others report: {', '.join(sorted(self._others))}."]
+        if not self._values and now_s - self._begun_s > SILENT_S:
+            return [f"There is no folder {self._name}; it is taken as the name of a node."]
         if "num_candidates" in self._values and not self._q:
             return [
                 "Candidates and Q are shown if the node is started with "
@@ -217,8 +233,10 @@ def _number(value: str) -> float | None:
 
 
 def _integer(value: str) -> int | str:
-    return int(value) if value.isdecimal() else value
+    return int(value) if value.isdecimal() and len(value) < _DIGITS else value
 
 
 def _more(now: str, before: str) -> int | None:
-    return int(now) - int(before) if now.isdecimal() and before.isdecimal() else None
+    counts = [_integer(now), _integer(before)]
+    last, first = (count if isinstance(count, int) else None for count in counts)
+    return None if last is None or first is None else last - first

@@ -177,8 +177,14 @@ def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, st
             f"{counted(len(source.bags), 'bag')}; divide into as many shards at most, and name "
             f"all bags to each"
         )
-    names = [bag.name for bag in source.bags]
+    # Another bag at the same place is another list; each shard can look at all of them.
+    names = [f"{bag} {_size(bag)}" for bag in source.bags]
     return replace(source, bags=shard.part(source.bags)), shard.metadata(names)
+
+
+def _size(bag: Path) -> int:
+    files = bag.rglob("*") if bag.is_dir() else [bag]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _convert_jobs(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dql_core.errors import CheckpointError, OutputError
-from dql_core.live_page import HOST, MAX_POINTS, Chart, Line, PageServer, Table, View
+from dql_core.live_page import HOST, MAX_CHARTS, MAX_POINTS, Chart, Line, PageServer, Table, View
 from tests.html_page import browse, needs_browser
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -136,7 +136,8 @@ def test_only_this_machine_may_ask_and_only_for_the_page() -> None:
         nonce = policy.partition("'nonce-")[2].partition("'")[0]
         assert f'<script nonce="{nonce}">'.encode() in page
         assert "default-src 'none'" in policy
-        assert get(server, "/", f"localhost:{port}")[0] == 200
+        for own in (f"localhost:{port}", HOST, "LOCALHOST"):  # port 80 is left out
+            assert get(server, "/", own)[0] == 200
         # A page of another site that has its name lead here, and the like.
         for host in (f"evil.example:{port}", "evil.example", f"{HOST}.evil.example:{port}", ""):
             assert get(server, "/view.json", host or " ")[0] in (400, 403)
@@ -144,9 +145,18 @@ def test_only_this_machine_may_ask_and_only_for_the_page() -> None:
         assert get(server, "/view.json?", None)[0] == 404
         assert get(server, "/view.json", method="POST")[0] == 501
         assert asked == 0
+        get(server, "/view.json")
         assert json.loads(get(server, "/view.json")[2])["state"] == SAMPLE.state
+        assert asked == 1  # at once asked, once looked
     with pytest.raises(ConnectionRefusedError):
         get(server, "/")
+
+
+def test_of_very_many_charts_some_are_left_out_and_told_of() -> None:
+    charts = [Chart(str(number), "s", [Line("", [0], [0])]) for number in range(MAX_CHARTS + 7)]
+    shown = json.loads(View("a", "b", charts=charts).to_json())
+    assert len(shown["charts"]) == MAX_CHARTS
+    assert shown["remarks"] == ["7 more charts are not shown."]
 
 
 def test_it_listens_on_the_loopback_interface_alone(

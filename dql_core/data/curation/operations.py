@@ -18,6 +18,7 @@ from dql_core.data.curation.lineage import Ingredient, dataset_sha256, lineage
 from dql_core.data.curation.rules import CHOSEN_BY, EpisodeFacts, Rules, numbers_text
 from dql_core.data.curation.shards import (
     Division,
+    are_of_several,
     find_division,
     join_shards,
     recorded_twice,
@@ -151,6 +152,11 @@ def _merge(
     for each in stored:
         if (same := first_of.setdefault(each.sha256, each)) is not each:
             notes.append(f"{same.source} and {each.source} are equal: its episodes count twice")
+    if are_of_several([each.metadata.document for each in stored]):
+        notes.append(
+            "these are shards of several conversions (other bags or paths, another order, "
+            "contract or number of shards): they are joined as any other datasets"
+        )
     notes += recorded_twice([(each.source, each.metadata.document) for each in stored])
     if division is not None:
         lacking = listed([str(number) for number in division.missing], 8)

@@ -27,6 +27,7 @@ from dql_core.spec import CONTRACT_KEY, PolicySpec
 
 Item = TypeVar("Item")
 _INPUTS = f"'{INPUTS_KEY}' in {METADATA_FILE}"
+MAX_SHARDS = 1_000_000
 _REMEDY = "convert all shards with one contract"
 
 
@@ -53,10 +54,12 @@ class Shard:
             ConfigError: If it is not a number from 1 on, a slash, and how many there are.
         """
         number, _, of = text.partition("/")
-        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        digits = len(str(MAX_SHARDS))
+        are_numbers = all(each.isdecimal() and len(each) <= digits for each in (number, of))
+        if not (are_numbers and 1 <= int(number) <= int(of) <= MAX_SHARDS):
             raise ConfigError(
-                f"--shard {text}: is not NUMBER/OF with a number from 1 to OF; the second of four "
-                f"is 2/4"
+                f"--shard {text:.40}: is not NUMBER/OF with a number from 1 to OF, which is at "
+                f"most {MAX_SHARDS:,}; the second of four is 2/4"
             )
         return cls(int(number), int(of))
 
@@ -69,7 +72,8 @@ class Shard:
         """Return what a dataset says of being a shard.
 
         Args:
-            names: Of all that was divided, in the order in which it was.
+            names: Of all that was divided, in the order in which it was, with what tells it from
+                others of that name.
         """
         # Shards of lists in another order would have some bags twice, and others not at all.
         sha256 = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
@@ -108,6 +112,12 @@ def find_division(documents: Sequence[Mapping[str, Any]]) -> Division | None:
     return Division(of, places) if set(places) <= set(range(1, of + 1)) else None
 
 
+def are_of_several(documents: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether datasets are shards as they came out of conversions, of which there are several."""
+    numbers, conversions = zip(*(_shard_of(each) for each in documents), strict=True)
+    return None not in numbers and len(set(conversions)) > 1
+
+
 def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]:
     """Return a shard's number, and what all shards of its conversion have in common."""
     text = document.get(SHARD_KEY)
@@ -115,7 +125,7 @@ def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]
         return None, ()
     facts = parse_json(text, f"'{SHARD_KEY}' in {METADATA_FILE}", DatasetError)
     number, of, names = (facts.get(key) for key in ("number", "of", "list"))
-    if type(number) is not int or type(of) is not int:
+    if type(number) is not int or type(of) is not int or not 1 <= number <= of <= MAX_SHARDS:
         return None, ()
     return number, (of, names, document.get(CONTRACT_KEY), document.get("description"))
 

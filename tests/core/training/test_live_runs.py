@@ -1,8 +1,10 @@
 """What is shown of runs, beside what their files say."""
 
 import json
+import os
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from dql_core.config import load_config
 from dql_core.errors import CheckpointError, DqlError
 from dql_core.live_page import Chart, View
-from dql_core.training.live import RunView
+from dql_core.training.live import SILENT_S, RunView
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
     METRICS_FILE,
@@ -164,10 +166,36 @@ def test_runs_of_several_seeds_share_their_charts(
         assignments = [f"data.dataset={tiny_dataset}", f"run.seed={seed}"]
         config = load_config(tmp_path / "config.yaml", assignments)
         assert train(config, tmp_path / "runs" / f"seed-{seed}").finished
-    view = RunView(tmp_path / "runs")()
+    look = RunView(tmp_path / "runs")
+    view = look()
     assert view.state == "2 runs: 2 finished"
     assert [line.name for line in chart(view, "imitation").lines] == ["seed-0", "seed-1"]
     assert dict(view.facts)["seed-1: updates"] == 12
+    (tmp_path / "runs/seed-1" / RUN_FILE).write_text("{")
+    view = look()
+    assert view.level == "error"
+    assert "seed-1" in view.remarks[0]
+    assert dict(view.facts)["seed-0: updates"] == 12
+    shutil.rmtree(tmp_path / "runs/seed-1")
+    assert (look().level, look().state) == ("ok", "finished: 12 of 12 updates")
+
+
+def test_another_run_in_its_place_is_seen(run: Path) -> None:
+    look = RunView(run)
+    assert look().state == "finished: 12 of 12 updates"
+    text = (run / "config.yaml").read_text()
+    assert "steps: 12" in text
+    (run / "config.yaml").write_text(text.replace("steps: 12", "steps: 99"))
+    assert look().state.startswith("12 of 99 updates; last reading")
+
+
+def test_a_run_that_fell_silent_is_told_of(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    assert RunView(run)().level == "ok"
+    for name in (METRICS_FILE, VALIDATION_FILE, RUN_FILE):
+        os.utime(run / name, (0, time.time() - SILENT_S - 3600))
+    view = RunView(run)()
+    assert (view.level, view.state) == ("warn", "12 of 12 updates; last reading 75 min ago")
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -193,3 +194,16 @@ def test_one_process_under_torchrun_is_as_without_it(
         monkeypatch.setenv(name, value)
     train(config, [str(tiny_dataset)], tmp_path / "run")
     assert len(records(tmp_path / "run", "metrics.jsonl")) == 4
+
+
+def test_processes_that_were_told_different_things_are_refused(
+    tmp_path: Path, config: Path, tiny_dataset: Path
+) -> None:
+    """As where the configuration on one of several machines is an older one."""
+    out = tmp_path / "run"
+    words = (*DQL, str(config), "--dataset", str(tiny_dataset), "--out", str(out))
+    script = f'exec {shlex.join([sys.executable, *words])} --set "critic.width=$((8 + RANK))"'
+    code, output = run(2, "--no-python", "sh", "-c", script)
+    assert code != 0
+    assert "the 2 processes differ in their configuration or version: start all with" in output
+    assert not out.exists()

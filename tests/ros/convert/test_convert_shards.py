@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,28 @@ def test_shards_of_lists_in_another_order_do_not_belong_together(
     shard(contract, bags[::-1], tmp_path / "two", 2, 2)
     made = merge_datasets([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
     assert not any("single process" in note for note in made.notes)
-    assert any("dql_shard" in note for note in made.notes), made.notes
+    assert any("shards of several conversions" in note for note in made.notes), made.notes
+
+
+def test_bags_of_the_same_names_elsewhere_are_another_list(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    other = tmp_path / "other"
+    for bag, twin in zip(bags, reversed(bags), strict=True):
+        shutil.copytree(twin, other / bag.name)
+    shard(contract, bags, tmp_path / "one", 1, 2)
+    for number, twins in enumerate(([other / bag.name for bag in bags], bags)):
+        shard(contract, twins, tmp_path / f"two{number}", 2, 2)
+        made = merge_datasets(
+            [tmp_path / "one", tmp_path / f"two{number}"], tmp_path / f"m{number}"
+        )
+        assert any("single process" in note for note in made.notes) == (twins is bags)
+    # And so are other bags at the same place, as on another machine.
+    shutil.rmtree(bags[0])
+    shutil.copytree(bags[1], bags[0])
+    shard(contract, bags, tmp_path / "three", 2, 2)
+    made = merge_datasets([tmp_path / "one", tmp_path / "three"], tmp_path / "m3")
+    assert any("shards of several conversions" in note for note in made.notes), made.notes
 
 
 @pytest.mark.parametrize(

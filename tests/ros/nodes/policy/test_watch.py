@@ -1,6 +1,7 @@
 """`dql watch` beside a policy that drives, and beside a training."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout
 
+from dql_ros.nodes.topics import reliable
 from dql_ros.processes import environment_of
 from tests.cli_process import dql
 from tests.html_page import browse, needs_browser
@@ -112,11 +116,38 @@ def test_a_policy_that_drives_is_seen(
         assert said.splitlines() == ["dql: ended by SIGINT; nothing unfinished is left behind"]
 
 
+def test_odd_messages_neither_end_it_nor_hide_what_else_is_said(robot: Robot) -> None:
+    node = robot.probe.node
+    reports = node.create_publisher(DiagnosticArray, "/diagnostics", reliable(10))
+    candidates = node.create_publisher(Float64MultiArray, "/policy/candidates", reliable(10))
+    status = DiagnosticStatus(name="policy: x", hardware_id="/policy", message="all is well")
+    values = {"guard a": "9" * 5000, "guard b": "3", "rate (Hz)": "nan", "age of t (s)": ""}
+    status.values = [KeyValue(key=key, value=value) for key, value in values.items()]
+    with watching(robot, "/policy") as (_, address):
+
+        def seen() -> Any:
+            reports.publish(DiagnosticArray(status=[status]))
+            for rows, data in ((4, []), (3, [1.0, 2.0]), (0, [1.0]), (2, [1.0, math.nan] * 2)):
+                layout = MultiArrayLayout(dim=[MultiArrayDimension(size=rows)])
+                candidates.publish(Float64MultiArray(layout=layout, data=data))
+            view = view_at(address)
+            return view["tables"] and view
+
+        view = robot.probe.until(seen, "the report")
+        view = robot.probe.until(seen, "the report again")
+    assert view["state"] == "all is well"
+    guards = {row[0]: row[1:3] for row in view["tables"][0]["rows"]}
+    assert guards["b"] == [3, 0]
+    assert guards["a"][1] is None
+    assert [chart["title"] for chart in view["charts"]] == ["rate (Hz)", "age (s)"]
+
+
 def test_a_node_that_is_not_there_is_told_with_those_that_are(robot: Robot, scara: Path) -> None:
     with watching(robot, "/nobody") as (_, address):
         robot.start("recorder", contract=str(scara), out="unused", record_at_start=False)
-        view = robot.probe.until(lambda: (found := view_at(address))["remarks"] and found, "it")
-        assert view["remarks"] == ["Others report: /recorder."]
+        robot.probe.until(
+            lambda: view_at(address)["remarks"] == ["Others report: /recorder."], "the others"
+        )
         view = robot.probe.until(
             lambda: (found := view_at(address))["level"] == "error" and found, "silence"
         )
@@ -130,6 +161,7 @@ def test_a_node_that_is_not_there_is_told_with_those_that_are(robot: Robot, scar
             ["runs/none"],
             "runs/none: there is no such folder; name that of a run, or a node by its",
         ),
+        (["/runs/arm-1"], "/runs/arm-1: is no folder, nor can a node have that name; name the"),
         (["."], ".: holds no run of 'dql train' (no run.json, nor a folder with one)"),
     ],
 )
