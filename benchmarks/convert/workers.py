@@ -122,10 +122,10 @@ def table(lines: list[Line]) -> str:
     told_same = "the same to the byte" if same else "**not** the same"
     return (
         f"# Many bags by several workers\n\n    {COMMAND}\n\n{where(lines)}\n"
-        "The lines as printed are in [convert_workers.jsonl](convert_workers.jsonl). JointState(7)"
-        "\nat 500 Hz and Twist at 50 Hz, MCAP. The whole command `dql convert --workers N` is "
-        "timed, in turns; the ratio is the median over the turns, in brackets its range.\n"
-        "The datasets are "
+        "The lines as printed are in [convert_workers.jsonl](convert_workers.jsonl).\n"
+        "JointState(7) at 500 Hz and Twist at 50 Hz, MCAP. The whole command\n"
+        "`dql convert --workers N` is timed, in turns; the ratio is the median over the turns,\n"
+        "in brackets its range. The datasets are "
         f"{told_same}.\n\n{markdown_table(headings, rows)}"
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -116,34 +115,29 @@ class Ranks:
             dist.broadcast(flag, src=0)
         return bool(flag)
 
-    def require_same(self, number: int, what: str) -> None:
-        """Refuse to go on where a number differs among the processes.
+    def require_same(self, value: int | str, what: str) -> None:
+        """Refuse to go on where a number, or a text of any length, differs among the processes.
 
         Raises:
             DqlError: If it does.
         """
         if self.size == 1:
             return
+        number = value if isinstance(value, int) else _number_of(value)
         ends = torch.tensor([number, -number])
         with _exchange():
             dist.all_reduce(ends, dist.ReduceOp.MAX)
         if int(ends[0]) != -int(ends[1]):
+            told = f" ({-int(ends[1])} to {int(ends[0])})" if isinstance(value, int) else ""
             raise DqlError(
-                f"the {self.size} processes differ in {what} ({-int(ends[1])} to {int(ends[0])}): "
-                f"start all with one command line, on one file system"
+                f"the {self.size} processes differ in {what}{told}: start all with one command "
+                f"line, on one file system"
             )
 
-    def require_same_text(self, text: str, what: str) -> None:
-        """Refuse to go on where a text, however long, differs among the processes.
 
-        Raises:
-            DqlError: If it does.
-        """
-        number = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
-        try:
-            self.require_same(number, what)
-        except DqlError as cause:
-            raise DqlError(re.sub(r" \(-?\d+ to -?\d+\)", "", str(cause))) from cause
+def _number_of(text: str) -> int:
+    """Return a number of 60 bits that no other text is likely to have."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
 
 
 def is_follower() -> bool:

@@ -58,35 +58,29 @@ class RunView:
         Raises:
             DqlError: If a file of theirs is damaged.
         """
-        broken: dict[str, str] = {}
-        runs = {}
-        for name, run in self._found().items():
+        runs = dict(self._found())
+        broken: list[str] = []
+        states: list[tuple[str, Level]] = []
+        remarks: list[str] = []
+        for name, run in list(runs.items()):
             try:
-                run.state()
-                run.remarks()
-                runs[name] = run
+                state, found = run.state(), run.remarks()
             except DqlError as error:
                 if not name:
                     raise
-                broken[name] = one_line(error)
+                broken.append(one_line(error))
+                del runs[name]
+                continue
+            states.append(state)
+            remarks += [f"{name}: {each}" for each in (state[0], *found)] if name else found
         if not runs:
-            reason = "; ".join(broken.values()) or "no run is left"
-            raise CheckpointError(f"{self._folder}: {reason}")
-        states = {name: run.state() for name, run in runs.items()}
-        worst = max((level for _, level in states.values()), key=_LEVELS.index)
-        said = [state for state, _ in states.values()]
+            raise CheckpointError(f"{self._folder}: {'; '.join(broken) or 'no run is left'}")
+        words, levels = zip(*states, strict=True)
         return View(
             title=str(self._folder),
-            state=said[0] if len(said) == 1 else _together(said),
-            level="error" if broken else worst,
-            remarks=[
-                *broken.values(),
-                *(
-                    f"{name}: {text}" if name else text
-                    for name, run in runs.items()
-                    for text in (*([states[name][0]] if name else []), *run.remarks())
-                ),
-            ],
+            state=words[0] if len(words) == 1 else _together(words),
+            level="error" if broken else max(levels, key=_LEVELS.index),
+            remarks=[*broken, *remarks],
             facts=[fact for name, run in runs.items() for fact in run.facts(name)],
             charts=list(_charts(runs)),
         )

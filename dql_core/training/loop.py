@@ -109,11 +109,14 @@ def train(
     """
     with joined(resolve_device(config.run.device)) as ranks:
         ranks.require_divisible(config.run.batch_size)
-        ranks.require_same_text(f"{__version__} {config.hash()}", "their configuration or version")
+        ranks.require_same(f"{__version__} {config.hash()}", "their configuration or version")
         if ranks.rank:
             return _follow(config, out, ranks, dataset, resume=resume)
         with _resumable(out):
-            begun = _resume(config, out) if resume else _start(config, out, files or {}, dataset)
+            if resume:
+                begun = _resume(config, out, ranks)
+            else:
+                begun = _start(config, out, files or {}, dataset, ranks)
             return _train(config, out, begun, report, measured, ranks)
 
 
@@ -121,7 +124,7 @@ def _follow(
     config: TrainConfig, out: Path, ranks: Ranks, dataset: LoadedDataset | None, *, resume: bool
 ) -> TrainingResult:
     """Take part in the updates of a run that another process leads, and write nothing."""
-    data = load_training_data(config, dataset)
+    data = _loaded(config, dataset, ranks)
     if resume:
         run = load_run(out, config, data.learned)
     else:
@@ -130,12 +133,19 @@ def _follow(
     agent, batches = run.agent, make_batches(run, data.learned)
     _bound_values(run, data.learned, learned_rewards(config, data.learned))
     ranks.require_same(run.step, "the checkpoint that they go on from")
-    ranks.require_same_text(fingerprint(data.learned), "the episodes that they learn from")
     with Interruption():  # the leader says when it ends
         while ranks.all_go_on(False):
             agent.update(batches.draw())
     finished = agent.step == config.run.steps
     return TrainingResult(out, checkpoint_folder(out, agent.step), agent.step, finished)
+
+
+def _loaded(config: TrainConfig, dataset: LoadedDataset | None, ranks: Ranks) -> TrainingData:
+    """Load what is learned from; all processes must have the same."""
+    data = load_training_data(config, dataset)
+    if ranks.size > 1:  # it goes through all of them
+        ranks.require_same(fingerprint(data.learned), "the episodes that they learn from")
+    return data
 
 
 def _train(
@@ -149,7 +159,6 @@ def _train(
     run, data = begun
     agent, batches = run.agent, make_batches(run, data.learned)
     ranks.require_same(run.step, "the checkpoint that they go on from")
-    ranks.require_same_text(fingerprint(data.learned), "the episodes that they learn from")
     with (
         exclusive_lock(out),
         _leading(ranks),
@@ -213,10 +222,14 @@ def _resumable(out: Path) -> Iterator[None]:
 
 
 def _start(
-    config: TrainConfig, out: Path, files: Mapping[str, str], dataset: LoadedDataset | None
+    config: TrainConfig,
+    out: Path,
+    files: Mapping[str, str],
+    dataset: LoadedDataset | None,
+    ranks: Ranks,
 ) -> tuple[Checkpoint, TrainingData]:
     require_new(out)
-    data = load_training_data(config, dataset)
+    data = _loaded(config, dataset, ranks)
     require_measurable(data, config)
     run = new_run(config, data.learned)
     if not config.init.run:
@@ -227,9 +240,9 @@ def _start(
     return run, data
 
 
-def _resume(config: TrainConfig, out: Path) -> tuple[Checkpoint, TrainingData]:
+def _resume(config: TrainConfig, out: Path, ranks: Ranks) -> tuple[Checkpoint, TrainingData]:
     require_equal(out, saved_config(out), config)
-    data = load_training_data(config)
+    data = _loaded(config, None, ranks)
     require_same_data(out, data.recorded)
     return load_run(out, config, data.learned), data
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.exceptions import InvalidTopicNameException
+from rclpy.qos import qos_profile_sensor_data  # a watcher keeps no publisher waiting
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from std_msgs.msg import Float64MultiArray
 
@@ -71,7 +72,7 @@ class NodeView(ClientNode):
             DiagnosticArray, "/diagnostics", self._on_report, reliable(_DEPTH)
         )
         self.node.create_subscription(
-            Float64MultiArray, f"{name}/candidates", self._on_candidates, reliable(1)
+            Float64MultiArray, f"{name}/candidates", self._on_candidates, qos_profile_sensor_data
         )
 
     def spin(self) -> None:

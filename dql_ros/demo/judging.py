@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 from dql_core.data.dataset import LoadedDataset
 from dql_core.errors import SimulationError
 from dql_core.evaluation.offline.judging import Judgement, judge
-from dql_core.evaluation.offline.page import render
 from dql_core.evaluation.offline.shadow import ShadowFindings, compare_shadow
 from dql_core.evaluation.offline.verdict import WORDS
 from dql_core.evaluation.statistics import Estimate
@@ -20,8 +18,6 @@ from dql_core.training.validation import QUICK_FIT
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import load_contract
 from dql_ros.tools.shadow import ShadowSource, read_shadow
-
-JUDGE_FILE, PAGE_FILE = "judge.json", "judge.html"
 
 
 @dataclass(frozen=True)
@@ -90,15 +86,6 @@ def judge_bundles(
         seed=seed,
         report=report,
     )
-
-
-def write_page(folder: Path, judgement: Judgement) -> None:
-    """Write ``judge.json`` and ``judge.html``."""
-    document = judgement.to_json()
-    (folder / JUDGE_FILE).write_text(
-        json.dumps(document, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    (folder / PAGE_FILE).write_text(render(document), encoding="utf-8")
 
 
 def look_at_shadow(contract: Path, bag: Path, node: str, seed: int) -> ShadowFindings:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dql_core.cli.judgement import write_judgement
 from dql_core.data.dataset import Episode, load_dataset
 from dql_core.export.bundle import export_bundle
 from dql_core.files import replacing_directory
@@ -18,7 +19,7 @@ from dql_ros.contract import load_contract
 from dql_ros.convert.convert import Source, convert
 from dql_ros.demo.figures import LearningCurve, draw_learning_curves, draw_paths
 from dql_ros.demo.film import make_video
-from dql_ros.demo.judging import Foreseen, foreseen, judge_bundles, look_at_shadow, write_page
+from dql_ros.demo.judging import Foreseen, foreseen, judge_bundles, look_at_shadow
 from dql_ros.demo.progress import DemoProgress
 from dql_ros.demo.results import CURVES_FILE, FILM_FILE, PATHS_FILE, write_results
 from dql_ros.demo.rollouts import Rollouts, require_same_episodes
@@ -196,7 +197,7 @@ class Demo:
                 settings.seed,
                 lambda _stage, share: bar(completed=round(100 * share)),
             )
-            write_page(folder, judgement)
+            write_judgement(folder, judgement.to_json())
             found = foreseen(judgement, shadows)
             stage.text = ", ".join(f"{LABELS[key]} {each.verdict}" for key, each in found.items())
             stage.text += f", by {count} demonstrations that neither learned from"

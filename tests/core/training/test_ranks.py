@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -196,14 +195,36 @@ def test_one_process_under_torchrun_is_as_without_it(
     assert len(records(tmp_path / "run", "metrics.jsonl")) == 4
 
 
+UNEQUAL = """
+import os
+from dataclasses import replace
+from pathlib import Path
+from dql_core.config import load_config
+from dql_core.data.dataset import load_dataset
+from dql_core.training.loop import train
+rank = int(os.environ["RANK"])
+config = load_config(Path({config!r}), ["data.dataset={dataset}", f"critic.width={width}"])
+data = load_dataset({dataset!r})
+train(config, Path({out!r}), dataset=replace(data, episodes=data.episodes[:{episodes}]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("width", "episodes", "told"),
+    [
+        ("{8 + rank}", "3", "their configuration or version"),
+        ("8", "2 + rank", "the episodes that they learn from"),
+    ],
+)
 def test_processes_that_were_told_different_things_are_refused(
-    tmp_path: Path, config: Path, tiny_dataset: Path
+    tmp_path: Path, config: Path, tiny_dataset: Path, width: str, episodes: str, told: str
 ) -> None:
-    """As where the configuration on one of several machines is an older one."""
+    """As where a file on one of several machines is an older one."""
     out = tmp_path / "run"
-    words = (*DQL, str(config), "--dataset", str(tiny_dataset), "--out", str(out))
-    script = f'exec {shlex.join([sys.executable, *words])} --set "critic.width=$((8 + RANK))"'
-    code, output = run(2, "--no-python", "sh", "-c", script)
-    assert code != 0
-    assert "the 2 processes differ in their configuration or version: start all with" in output
+    code = UNEQUAL.format(
+        config=str(config), dataset=str(tiny_dataset), out=str(out), width=width, episodes=episodes
+    )
+    status, output = run(2, "--no-python", sys.executable, "-c", code)
+    assert status != 0
+    assert f"the 2 processes differ in {told}: start all with" in output
     assert not out.exists()

@@ -45,8 +45,13 @@ def tensors(run: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(last / "state.safetensors")
 
 
-def until(process: "subprocess.Popen[str]", condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 120
+def until(
+    process: "subprocess.Popen[str]",
+    condition: Callable[[], object],
+    what: str,
+    timeout_s: float = 120.0,
+) -> None:
+    deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
         assert process.poll() is None, process.communicate()

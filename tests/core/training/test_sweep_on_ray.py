@@ -6,13 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from dql_core.cli.train import train
@@ -23,6 +22,7 @@ from dql_core.training.saved_config import saved_config
 from dql_core.training.sweep.on_ray import WORK_FOLDER
 from dql_core.training.sweep.trials import read_trials
 from tests.core.conftest import TINY_SPEC, tiny_episode
+from tests.core.training.test_seeds_on_ray import tensors, until
 from tests.ray_nodes import needs_ray, started
 from tests.ros.convert.held_conversion import MARK, marked_processes
 
@@ -33,6 +33,7 @@ policy: {width: 8}
 critic: {width: 8}
 validation: {held_out: 0.4, rule: td_error}
 """
+TIMEOUT_S = 240.0
 LONG = {"run.steps": 600, "run.checkpoint_every": 30, "run.log_every": 200}
 
 
@@ -89,14 +90,6 @@ class Workplace:
         }
 
 
-def until(process: "subprocess.Popen[str]", condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 240
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.1)
-
-
 def event_files(run: Path) -> int:
     """How many processes have written curves of a run."""
     return len(list(run.glob("events.out.tfevents.*")))
@@ -109,11 +102,6 @@ def command_lines(mark: str) -> list[str]:
         with suppress(OSError):
             lines.append(Path(f"/proc/{pid}/cmdline").read_text())
     return lines
-
-
-def tensors(run: Path) -> dict[str, torch.Tensor]:
-    (last,) = (run / "checkpoints").glob(f"step-{checkpoint_steps(run)[-1]:08d}")
-    return safetensors.torch.load_file(last / "state.safetensors")
 
 
 def test_a_sweep_ends_with_a_table_a_picture_and_settings(tmp_path: Path, dataset: Path) -> None:
@@ -154,7 +142,12 @@ def test_a_sweep_ends_with_a_table_a_picture_and_settings(tmp_path: Path, datase
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(tmp_path: Path, dataset: Path) -> None:
     place = Workplace(tmp_path, dataset, "policy.learning_rate: {low: 1e-4, high: 1e-2}\n")
     with place.running(*place.words("--at-once", 1, "--trials", 3, **LONG)) as process:
-        until(process, lambda: any(0 < step < 400 for step in place.steps().values()), "a trial")
+        until(
+            process,
+            lambda: any(0 < step < 400 for step in place.steps().values()),
+            "a trial",
+            TIMEOUT_S,
+        )
         process.send_signal(signal.SIGINT)
         asked = time.monotonic()
         said, _ = process.communicate(timeout=60)
@@ -170,7 +163,12 @@ def test_after_a_kill_9_a_sweep_goes_on_as_if_nothing_had_been(
     place = Workplace(tmp_path, dataset, "policy.learning_rate: {low: 1e-4, high: 1e-2}\n")
     options = ("--at-once", "1", "--no-prune", "--trials", "2")
     with place.running(*place.words(*options, **LONG)) as process:
-        until(process, lambda: len([s for s in place.steps().values() if s]) == 2, "the second")
+        until(
+            process,
+            lambda: len([step for step in place.steps().values() if step]) == 2,
+            "the second",
+            TIMEOUT_S,
+        )
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         deadline = time.monotonic() + 60
@@ -206,6 +204,7 @@ def test_where_a_machine_dies_its_trials_go_on_elsewhere(tmp_path: Path, dataset
                 process,
                 lambda: len([step for step in place.steps().values() if step]) == 2,
                 "both to be under way",
+                TIMEOUT_S,
             )
             before = place.steps()
             ray.kill_second()
