@@ -21,7 +21,7 @@ from dql_core.training.run_files import (
     checkpoint_steps,
     read_best,
     read_config,
-    read_records,
+    read_records_from,
     read_run_info,
 )
 
@@ -32,6 +32,8 @@ _PARTS = {"": "", "judged": " (judged)", "online": " (in the environment)"}
 _SPEED = "updates_per_s"
 # Compiling, and measuring a checkpoint, may take so long.
 SILENT_S = 900.0
+# More records of a file than this are not kept; a chart shows fewer points.
+MOST_KEPT = 4096
 # Whether a file is another one: inode, time of its last change, size.
 Stamp = tuple[int, int, int]
 
@@ -97,12 +99,12 @@ class RunView:
 @dataclass
 class _Run:
     folder: Path
-    _read: dict[str, tuple[Stamp, list[Record]]] = field(default_factory=dict)
+    _read: dict[str, _Records] = field(default_factory=dict)
     _config: tuple[Stamp, TrainConfig] | None = None
 
     @property
     def metrics(self) -> Sequence[Record]:
-        """The readings, one a step."""
+        """The readings, one a step, thinned evenly if they are many."""
         return self._records(METRICS_FILE)
 
     @property
@@ -173,14 +175,59 @@ class _Run:
         return self.config.run.log_every / speed if _is_number(speed) and speed > 0 else 0.0
 
     def _records(self, name: str) -> Sequence[Record]:
-        """Read a file of records, if it has changed."""
+        """Read what is new in a file of records."""
         path = self.folder / name
         if not os.path.lexists(path):
             return ()
-        stamp = _stamp(path)
-        if self._read.get(name, (None,))[0] != stamp:
-            self._read[name] = (stamp, read_records(path))
-        return self._read[name][1]
+        known = self._read.get(name)
+        if known is None or not known.goes_on(path):
+            known = _Records()
+            known.goes_on(path)
+        self._read[name] = known
+        return known.records
+
+
+@dataclass
+class _Records:
+    """Some records of a file that grows: every n-th, and the last."""
+
+    _kept: list[Record] = field(default_factory=list)
+    _last: list[Record] = field(default_factory=list)
+    _begin: int = 0  # of the last, in bytes
+    _count: int = 0
+    _stride: int = 1
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Those that are kept, in their order."""
+        return self._kept if self._is_kept(self._count - 1) else [*self._kept, *self._last]
+
+    def goes_on(self, path: Path) -> bool:
+        """Read what was added; return whether it was, to the same file.
+
+        Raises:
+            CheckpointError: If it is damaged, when it is read for the first time.
+        """
+        try:
+            records, begin = read_records_from(path, self._begin)
+        except CheckpointError:
+            if not self._count:
+                raise
+            return False
+        if records[: len(self._last)] != self._last:
+            return False
+        for record in records[len(self._last) :]:
+            if self._is_kept(self._count):
+                self._kept.append(record)
+            self._count += 1
+            if len(self._kept) > MOST_KEPT:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+        self._last, self._begin = records[-1:], begin
+        return True
+
+    def _is_kept(self, number: int) -> bool:
+        return number % self._stride == 0
 
 
 _LEVELS: tuple[Level, ...] = ("ok", "warn", "error")

@@ -273,18 +273,31 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     Raises:
         CheckpointError: If the file is damaged, naming the line.
     """
-    if not os.path.lexists(path):
-        return []
+    return read_records_from(path, 0)[0] if os.path.lexists(path) else []
+
+
+def read_records_from(path: Path, begin: int) -> tuple[list[dict[str, Any]], int]:
+    """Read as `read_records` from a line on; return the byte at which the last one begins, too.
+
+    Args:
+        path: The file.
+        begin: The byte at which the line begins.
+
+    Raises:
+        CheckpointError: If the file is missing or damaged, naming the line.
+    """
     file = file_within(path.parent, path.name, CheckpointError)
-    lines = read_bounded(file, MAX_RECORDS_BYTES, CheckpointError).splitlines(keepends=True)
+    content = read_bounded(file, MAX_RECORDS_BYTES, CheckpointError)
+    end = content.rfind(b"\n") + 1  # of the last whole line
+    last = content.rfind(b"\n", 0, max(end - 1, 0)) + 1
     records = []
-    for number, line in enumerate(lines, start=1):
-        if line.endswith(b"\n"):
-            record = parse_json(line, f"{path}: line {number}", CheckpointError)
-            if not _is_record(record):
-                raise CheckpointError(f"{path}: line {number}: damaged: has no step; {RESTORE}")
-            records.append(record)
-    return records
+    first = content.count(b"\n", 0, begin) + 1
+    for number, line in enumerate(content[begin:end].splitlines(), start=first):
+        record = parse_json(line, f"{path}: line {number}", CheckpointError)
+        if not _is_record(record):
+            raise CheckpointError(f"{path}: line {number}: damaged: has no step; {RESTORE}")
+        records.append(record)
+    return records, last
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:

@@ -7,11 +7,12 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dql_core.config import load_config
 from dql_core.errors import CheckpointError, DqlError
-from dql_core.live_page import Chart, View
+from dql_core.live_page import MAX_POINTS, Chart, View
 from dql_core.training.live import SILENT_S, RunView
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
@@ -112,6 +113,31 @@ def test_it_grows_with_the_run(run: Path) -> None:
     assert view.state.startswith("9 of 12 updates")
     assert list(chart(view, "imitation").lines[0].x) == [3, 6, 9]
     assert "left, without measuring" in dict(view.facts)
+
+
+def test_a_long_run_is_thinned_and_read_only_once(run: Path) -> None:
+    file = run / METRICS_FILE
+    lines = [json.dumps({"step": step, "critic": step / 7}) + "\n" for step in range(20_001)]
+    file.write_text("".join(lines[:9_000]))
+    look = RunView(run)
+    look()
+    file.write_text("".join(["x" * (len(lines[0]) - 1) + "\n", *lines[1:9_000]]))
+    (line,) = chart(look(), "critic").lines  # what was read is not read again
+    assert line.x[0] == 0
+    for count in (9_001, 15_000, 20_001):
+        file.write_text("".join(lines[:count]))
+        (line,) = chart(look(), "critic").lines
+        assert line.x[-1] == count - 1
+        assert len(line.x) <= MAX_POINTS + 2
+        assert list(line.y) == [step / 7 for step in line.x]
+        assert max(np.diff(line.x[:-1])) == min(np.diff(line.x[:-1]))
+    file.write_text("".join([*lines, "{}\n"]))
+    with pytest.raises(DqlError, match="line 20002: damaged"):
+        look()
+    other = [json.dumps({"step": step, "critic": 1.0}) + "\n" for step in range(1, 30_000)]
+    file.write_text("".join(other))
+    (line,) = chart(look(), "critic").lines
+    assert set(line.y) == {1.0}
 
 
 def test_what_is_wrong_is_said_first(run: Path) -> None:
