@@ -20,7 +20,15 @@ from dql_core.models.actors import ActionSampler
 from dql_core.models.critic import CriticEnsemble
 from dql_core.normalize import Normalizer
 from dql_core.runtime.mode import ModeSeeker
-from dql_core.runtime.policy import MIN_SPREAD, Choice, Decision, Noise, draw_noise, resolve_choice
+from dql_core.runtime.policy import (
+    MIN_SPREAD,
+    Choice,
+    Committed,
+    Decision,
+    Noise,
+    draw_noise,
+    resolve_choice,
+)
 from dql_core.spec import PolicySpec
 
 
@@ -135,7 +143,10 @@ class TorchPolicy:
     Attributes:
         spec: What observation and action mean.
         choice: How many candidates it samples and how it chooses one.
+        horizon: Actions of a decision, H.
     """
+
+    horizon = 1
 
     def __init__(
         self, graph: PolicyGraph, spec: PolicySpec, choice: Choice, normalizer: Normalizer
@@ -151,7 +162,12 @@ class TorchPolicy:
     def reset(self) -> None:
         """Begin a new episode; nothing is carried from one to the next."""
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Sample an action for a raw observation, shape (O,)."""
         return self._decide(observation, self._draw(rng))
 

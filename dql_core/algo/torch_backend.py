@@ -18,7 +18,7 @@ from dql_core.algo.registry import make_agent
 from dql_core.config import CriticConfig, TrainConfig
 from dql_core.errors import BundleError, ConfigError, one_line
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
-from dql_core.runtime.policy import Decision, Noise
+from dql_core.runtime.policy import Committed, Decision, Noise
 from dql_core.strict_yaml import parse
 
 
@@ -111,7 +111,12 @@ class TorchGraph:
         self._device = device
         self._selections: dict[tuple[int, ...], CapturedUpdate[_Outputs]] = {}
 
-    def __call__(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+    def __call__(
+        self,
+        observation: NDArray[np.float32],
+        noise: Noise,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Choose an action for a raw observation, shape (O,)."""
         shape = noise.steps.shape
         if shape not in self._selections:

@@ -30,6 +30,7 @@ MAX_FILE_BYTES = {GRAPH_FILE: 1 << 28, WEIGHTS_FILE: 1 << 29}
 MAX_STEPS = 10_000
 MAX_CANDIDATES = 1_000_000
 MAX_COUNT = 1 << 53
+MAX_HORIZON = 1_000
 # Random numbers of a decision, of which 50 candidates in five steps need some thousand.
 MAX_NOISE = 1 << 24
 
@@ -99,6 +100,8 @@ class Manifest(StrictModel):
         files: SHA-256 of every other file of the bundle, by name.
         statistics: `Normalizer.to_json` of the training data, where ``normalizer`` leaves
             observations as they are.
+        horizon: Actions of a decision, H: more than 1 if the policy samples chunks. The spec, the
+            normaliser and the parity are those of one action.
     """
 
     format_version: int
@@ -118,6 +121,7 @@ class Manifest(StrictModel):
     versions: dict[str, str]
     files: dict[str, str]
     statistics: dict[str, Any] | None = None
+    horizon: int = Field(default=1, ge=1, le=MAX_HORIZON)
 
     @field_validator("files")
     @classmethod
@@ -164,15 +168,18 @@ class Manifest(StrictModel):
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)
         self.data_statistics.require_fits(spec)
-        require_draws(self.sampler.num_noises, self.num_candidates, len(spec.action))
+        width = self.horizon * len(spec.action)
+        require_draws(self.sampler.num_noises, self.num_candidates, width)
 
     def to_text(self) -> str:
         """Return the file's text: the content and its hash."""
         return json.dumps(self._content() | {"sha256": self.sha256}, indent=2) + "\n"
 
     def _content(self) -> dict[str, Any]:
-        # Bundles from before there were statistics and kinds are hashed without them.
-        content = self.model_dump(mode="json", exclude=None if self.statistics else {"statistics"})
+        # Bundles from before there were statistics, kinds and horizons are hashed without them.
+        unused = set() if self.statistics else {"statistics"}
+        unused |= {"horizon"} if self.horizon == 1 else set()
+        content = self.model_dump(mode="json", exclude=unused)
         if self.sampler.kind == "diffusion":
             del content["sampler"]["kind"]
         return content

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dql_core.errors import BundleError, ConfigError, one_line
 from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.onnx_check import require_policy_graph
-from dql_core.runtime.policy import Decision, Noise
+from dql_core.runtime.policy import Committed, Decision, Noise
 
 Array = NDArray[np.float32]
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -66,7 +66,9 @@ class OnnxGraph:
             ) from cause
         self._bound: _BoundArrays | None = None
 
-    def __call__(self, observation: Array, noise: Noise) -> Decision:
+    def __call__(
+        self, observation: Array, noise: Noise, committed: Committed | None = None
+    ) -> Decision:
         """Choose an action for a raw observation, shape (O,)."""
         if self._bound is None or self._bound.noise.shape != noise.steps.shape:
             self._bound = _BoundArrays(self._session, observation.shape, noise.steps.shape)
