@@ -57,6 +57,11 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
         raise BundleError(f"the manifest lists no {WEIGHTS_FILE}; export the bundle again")
     config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
     weights = contents[WEIGHTS_FILE]
+    if config.policy.horizon != manifest.horizon:
+        raise BundleError(
+            f"{MANIFEST_FILE}: horizon is {manifest.horizon}, and policy.horizon of its config is "
+            f"{config.policy.horizon}: export the bundle again"
+        )
     try:
         tensors = safetensors.torch.load(weights)
         spec = manifest.policy_spec

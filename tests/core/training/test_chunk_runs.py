@@ -18,7 +18,7 @@ from dql_core.algo.execution import compiler_missing
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, load_dataset, write_dataset
 from dql_core.data.spaces import spec_from_spaces
-from dql_core.errors import BundleError, ConfigError
+from dql_core.errors import BundleError, ConfigError, SpecMismatchError
 from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import judge
 from dql_core.evaluation.rollout import ParallelRollouts, evaluate
@@ -150,6 +150,8 @@ def test_a_manifest_of_other_chunks_is_refused(bundle: Path, tmp_path: Path) -> 
         (tmp_path / MANIFEST_FILE).write_text(other.to_text())
         with pytest.raises(BundleError, match=f"needs .*{needed}"):
             load_policy(tmp_path)
+        with pytest.raises(BundleError, match=r"policy.horizon of its config is 3: export"):
+            load_policy(tmp_path, backend=named_backend("torch"))
 
 
 def test_both_back_ends_act_as_the_run_does(run: Path, bundle: Path) -> None:
@@ -167,6 +169,14 @@ def test_both_back_ends_act_as_the_run_does(run: Path, bundle: Path) -> None:
             np.testing.assert_allclose(made.chunk, expected.chunk, atol=1e-5)
             np.testing.assert_allclose(made.candidates, expected.candidates, atol=1e-5)
         np.testing.assert_allclose(made.chunk[0], sent[0], atol=1e-6)
+
+
+def test_what_is_committed_must_have_the_shape_of_a_chunk(bundle: Path) -> None:
+    policy, rng = load_policy(bundle), np.random.default_rng(0)
+    observation = np.array([0.5, 0.0, 3.0], np.float32)
+    short = Committed(np.zeros((1, 2), np.float32), np.zeros(1, np.float32))
+    with pytest.raises(SpecMismatchError, match=r"shapes \(1, 2\) and \(1,\), .* \(3, 2\) and"):
+        policy.act(observation, rng, short)
 
 
 def test_a_chunk_resembles_the_one_before_with_a_warm_start(bundle: Path) -> None:
