@@ -132,7 +132,7 @@ def derive(dataset: LoadedDataset, stated: TrainConfig) -> Derivation:
     document = stated.model_dump(mode="json", exclude_unset=True)
     given = _flat(document)
     if stated.policy.horizon > 1:
-        del given["data.n_step"]  # whose only possible value came with the horizon
+        given.pop("data.n_step", None)  # whose only possible value came with the horizon
     choices: dict[str, Choice] = {}
     for rule in RULES:
         config = parse(document, TrainConfig, "--set", ConfigError)
