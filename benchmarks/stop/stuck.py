@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.runtime.bundle_policy import BundlePolicy
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_ros.nodes import policy_node
 
 _STUCK_S, _TURNS = 0.5, 10
@@ -20,14 +20,17 @@ def get_stuck() -> None:
     decide, turns = BundlePolicy.act, itertools.count(1)
 
     def act(
-        policy: BundlePolicy, observation: NDArray[np.float32], rng: np.random.Generator
+        policy: BundlePolicy,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
     ) -> Decision:
         # At start it is timed on zeros.
         if observation.any() and next(turns) % _TURNS == 0:
             until_s = time.monotonic() + _STUCK_S
             while time.monotonic() < until_s:
                 pass
-        return decide(policy, observation, rng)
+        return decide(policy, observation, rng, committed)
 
     setattr(BundlePolicy, "act", act)  # noqa: B010 - mypy minds an assignment
 

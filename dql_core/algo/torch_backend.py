@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from dql_core.algo.registry import make_agent
 from dql_core.config import CriticConfig, TrainConfig
 from dql_core.errors import BundleError, ConfigError, one_line
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
-from dql_core.runtime.policy import Decision, Noise
+from dql_core.runtime.policy import Committed, Decision, Noise
 from dql_core.strict_yaml import parse
 
 
@@ -57,10 +57,16 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
         raise BundleError(f"the manifest lists no {WEIGHTS_FILE}; export the bundle again")
     config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
     weights = contents[WEIGHTS_FILE]
+    if config.policy.horizon != manifest.horizon:
+        raise BundleError(
+            f"{MANIFEST_FILE}: horizon is {manifest.horizon}, and policy.horizon of its config is "
+            f"{config.policy.horizon}: export the bundle again"
+        )
     try:
         tensors = safetensors.torch.load(weights)
-        size = len(manifest.policy_spec.observation)
-        config.require_room(size, len(weights), with_critics=manifest.has_critic)
+        spec = manifest.policy_spec
+        sizes = len(spec.observation), len(spec.action)
+        config.require_room(*sizes, len(weights), with_critics=manifest.has_critic)
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as cause:
         raise _foreign(cause) from cause
     # Nothing is trained, so nothing is compiled, and critics that do not rank are not needed.
@@ -93,6 +99,12 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
+class _Committed:
+    actions: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
 class _Outputs:
     action: Tensor
     q_values: Tensor
@@ -111,18 +123,30 @@ class TorchGraph:
         self._device = device
         self._selections: dict[tuple[int, ...], CapturedUpdate[_Outputs]] = {}
 
-    def __call__(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+    def __call__(
+        self,
+        observation: NDArray[np.float32],
+        noise: Noise,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Choose an action for a raw observation, shape (O,)."""
         shape = noise.steps.shape
         if shape not in self._selections:
             self._selections[shape] = CapturedUpdate(
                 self._select, capture=self._device.type == "cuda"
             )
-        arrays = (observation, *noise)
-        inputs = _Inputs(*(torch.tensor(array, device=self._device) for array in arrays))
-        outputs = self._selections[shape](inputs)
-        return Decision(*(values.cpu().numpy() for values in vars(outputs).values()))
+        inputs: list[_Inputs | _Committed] = [_Inputs(*self._tensors(observation, *noise))]
+        if (horizon := self._graph.horizon) > 1:
+            free = Committed.nothing(horizon, len(self._graph.action_low))
+            inputs.append(_Committed(*self._tensors(*(committed or free))))
+        outputs = self._selections[shape](*inputs)
+        arrays = (values.cpu().numpy() for values in vars(outputs).values())
+        return Decision(*arrays) if horizon == 1 else Decision.of_chunk(*arrays)
+
+    def _tensors(self, *arrays: NDArray[np.float32]) -> Iterator[Tensor]:
+        return (torch.tensor(array, device=self._device) for array in arrays)
 
     @torch.no_grad()
-    def _select(self, inputs: _Inputs) -> _Outputs:
-        return _Outputs(*self._graph(inputs.observation, inputs.noise, inputs.selection_noise))
+    def _select(self, inputs: _Inputs, committed: _Committed | None = None) -> _Outputs:
+        held = () if committed is None else vars(committed).values()
+        return _Outputs(*self._graph(*vars(inputs).values(), *held))

@@ -84,6 +84,16 @@ class LoadedDataset:
         """Number of transitions over all episodes."""
         return sum(len(episode) for episode in self.episodes)
 
+    def starts(self, horizon: int) -> NDArray[np.int64]:
+        """Return the steps from which ``horizon`` are left of their episode, themselves included.
+
+        Returns:
+            Their numbers, counted over all episodes, ascending; all steps if ``horizon`` is 1.
+        """
+        lengths = [len(episode) for episode in self.episodes]
+        left = np.repeat(np.cumsum(lengths), lengths) - np.arange(sum(lengths))
+        return np.flatnonzero(left >= horizon)
+
 
 def write_dataset(
     directory: Path,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dql_core.models.denoiser import Denoiser
 from dql_core.models.layers import hidden_layers
-from dql_core.models.sampler import ReverseProcess
+from dql_core.models.sampler import Held, ReverseProcess
 
 
 class ActionSampler(Protocol):
@@ -39,9 +39,9 @@ class DiffusionSampler(nn.Module):
         self.process = process
         self.num_noises = process.num_noises
 
-    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
-        """Run the reverse process; see `ActionSampler`."""
-        return self.process.sample(self.denoiser, observation, noise)
+    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
+        """Run the reverse process; see `ActionSampler`, and of ``held`` `ReverseProcess`."""
+        return self.process.sample(self.denoiser, observation, noise, held)
 
 
 class DeterministicActor(nn.Module):

@@ -14,6 +14,7 @@ from dql_core.runtime.mode import ModeSeeker
 from dql_core.runtime.onnx_backend import OnnxBackend
 from dql_core.runtime.policy import (
     Choice,
+    Committed,
     Decision,
     Graph,
     Selection,
@@ -34,6 +35,7 @@ class BundlePolicy:
         manifest: What the bundle says of itself.
         spec: What observation and action mean.
         choice: How many candidates it samples and how it chooses one.
+        horizon: Actions of a decision, H.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class BundlePolicy:
         self.manifest = manifest
         self.spec = manifest.policy_spec
         self.choice = choice
+        self.horizon = manifest.horizon
         self._observation_shape = (len(self.spec.observation),)
-        num_noises, width = manifest.sampler.num_noises, len(self.spec.action)
+        num_noises, width = manifest.sampler.num_noises, self.horizon * len(self.spec.action)
         self._noise_shape = num_noises, choice.num_candidates, width
         self._graph = graph
         self._warm_start = WarmStartNoise(warm_start) if warm_start else None
@@ -62,11 +65,22 @@ class BundlePolicy:
         if self._warm_start is not None:
             self._warm_start.reset()
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
-        """Sample an action for a raw observation, shape (O,).
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
+        """Sample an action, or a chunk of them, for a raw observation, shape (O,).
+
+        Args:
+            observation: Shape (O,).
+            rng: Source of all randomness.
+            committed: What a chunk goes on from; a policy of one action takes no notice of it.
 
         Raises:
-            SpecMismatchError: If the observation does not have the spec's width.
+            SpecMismatchError: If the observation does not have the spec's width, or what is
+                committed not the shape of a chunk.
         """
         if observation.shape != self._observation_shape:
             raise SpecMismatchError(
@@ -76,8 +90,21 @@ class BundlePolicy:
         if self._bounds is not None:
             observation = self._bounds.bounded(observation)
         draw = draw_noise if self._warm_start is None else self._warm_start.draw
-        decision = self._graph(observation, draw(rng, self._noise_shape, self.choice.selection))
+        noise = draw(rng, self._noise_shape, self.choice.selection)
+        decision = self._graph(observation, noise, self._of_chunk(committed))
         return decision if self._seek is None else self._seek(decision)
+
+    def _of_chunk(self, committed: Committed | None) -> Committed | None:
+        if committed is None or self.horizon == 1:
+            return None
+        wanted = self.horizon, len(self.spec.action)
+        shapes = committed.actions.shape, committed.weights.shape
+        if shapes != (wanted, wanted[:1]):
+            raise SpecMismatchError(
+                f"what is committed has the shapes {shapes[0]} and {shapes[1]}, the policy of "
+                f"'{self.spec.robot}' needs {wanted} and {wanted[:1]}"
+            )
+        return committed
 
 
 def load_policy(

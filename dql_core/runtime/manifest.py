@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
-from dql_core.runtime.policy import Selection
+from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse
 
@@ -99,6 +99,8 @@ class Manifest(StrictModel):
         files: SHA-256 of every other file of the bundle, by name.
         statistics: `Normalizer.to_json` of the training data, where ``normalizer`` leaves
             observations as they are.
+        horizon: Actions of a decision, H: more than 1 if the policy samples chunks. The spec, the
+            normaliser and the parity are those of one action.
     """
 
     format_version: int
@@ -118,6 +120,7 @@ class Manifest(StrictModel):
     versions: dict[str, str]
     files: dict[str, str]
     statistics: dict[str, Any] | None = None
+    horizon: int = Field(default=1, ge=1, le=MAX_HORIZON)
 
     @field_validator("files")
     @classmethod
@@ -164,15 +167,18 @@ class Manifest(StrictModel):
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)
         self.data_statistics.require_fits(spec)
-        require_draws(self.sampler.num_noises, self.num_candidates, len(spec.action))
+        width = self.horizon * len(spec.action)
+        require_draws(self.sampler.num_noises, self.num_candidates, width)
 
     def to_text(self) -> str:
         """Return the file's text: the content and its hash."""
         return json.dumps(self._content() | {"sha256": self.sha256}, indent=2) + "\n"
 
     def _content(self) -> dict[str, Any]:
-        # Bundles from before there were statistics and kinds are hashed without them.
-        content = self.model_dump(mode="json", exclude=None if self.statistics else {"statistics"})
+        # Bundles from before there were statistics, kinds and horizons are hashed without them.
+        unused = set() if self.statistics else {"statistics"}
+        unused |= {"horizon"} if self.horizon == 1 else set()
+        content = self.model_dump(mode="json", exclude=unused)
         if self.sampler.kind == "diffusion":
             del content["sampler"]["kind"]
         return content

@@ -18,6 +18,8 @@ from dql_core.spec import PolicySpec
 Selection = Literal["softmax", "greedy", "mode", "first"]
 # Candidates that ``mode`` needs: one in so many is within its kernel.
 FEWEST_TO_AGREE = 5
+# Actions of a chunk, far beyond what is of use.
+MAX_HORIZON = 1_000
 # Below this spread of their values all candidates count as equally good.
 MIN_SPREAD = 1e-6
 _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
@@ -25,41 +27,108 @@ _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsn
 
 @dataclass(frozen=True)
 class Decision:
-    """One sampled action, and what it was chosen from.
+    """One sampled action, or a chunk of several, and what it was chosen from.
 
     Attributes:
         action: The chosen action in the units of the spec and within its bounds, shape (A,); one
-            of the candidates, or by ``mode`` what is between them.
+            of the candidates, or by ``mode`` what is between them. Of a chunk its first.
         q_values: The critic's value of each candidate, shape (K,); zeros without a critic.
-        candidates: All sampled actions, shape (K, A).
+        candidates: All sampled actions, shape (K, A), or chunks of them, (K, H, A).
+        later: The actions that follow the first in its chunk, shape (H - 1, A); None if the
+            policy samples one at a time.
     """
 
     action: NDArray[np.float32]
     q_values: NDArray[np.float32]
     candidates: NDArray[np.float32]
+    later: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of_chunk(
+        cls,
+        chunk: NDArray[np.float32],
+        q_values: NDArray[np.float32],
+        candidates: NDArray[np.float32],
+    ) -> Decision:
+        """Return the decision for a chunk, shape (H, A), or for one for each of V observations."""
+        return cls(chunk[..., 0, :], q_values, candidates, chunk[..., 1:, :])
+
+    @property
+    def first_actions(self) -> NDArray[np.float32]:
+        """Of each candidate the action that would come first, shape (K, A)."""
+        return self.candidates if self.later is None else self.candidates[..., 0, :]
+
+    @property
+    def chunk(self) -> NDArray[np.float32]:
+        """All chosen actions, the first one first, shape (H, A)."""
+        first = self.action[..., None, :]
+        return first if self.later is None else np.concatenate([first, self.later], axis=-2)
+
+
+class Committed(NamedTuple):
+    """What the next chunk is to go on from: actions that are due whatever is decided now.
+
+    Attributes:
+        actions: What the robot will be sent in the chunk's steps, in the units of the spec, shape
+            (H, A); what is not known of it may be any finite number, where its weight is 0.
+        weights: How firmly each step is held, from 0, free, to 1, fixed; shape (H,).
+    """
+
+    actions: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def nothing(cls, horizon: int, action_size: int) -> Committed:
+        """Return what leaves all of a chunk free."""
+        return cls(np.zeros((horizon, action_size), np.float32), np.zeros(horizon, np.float32))
 
 
 class Graph(Protocol):
     """The whole choice of an action as a pure function, whatever computes it."""
 
-    def __call__(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
-        """Choose an action for a raw observation, shape (O,)."""
+    def __call__(
+        self,
+        observation: NDArray[np.float32],
+        noise: Noise,
+        committed: Committed | None = None,
+    ) -> Decision:
+        """Choose an action, or a chunk of them, for a raw observation, shape (O,).
+
+        Args:
+            observation: Shape (O,).
+            noise: Of the decision.
+            committed: What a chunk goes on from; None if it is free, as an action by itself is.
+        """
 
 
 class Policy(Protocol):
-    """Samples an action for an observation."""
+    """Samples an action for an observation, or a chunk of several."""
 
     @property
     def spec(self) -> PolicySpec:
         """What observation and action mean."""
 
+    @property
+    def horizon(self) -> int:
+        """Actions of a decision, H: 1, or more if it samples chunks."""
+
     def reset(self) -> None:
         """Begin a new episode."""
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Sample an action for a raw observation, shape (O,).
 
         All randomness comes from ``rng``: equal generators give equal decisions.
+
+        Args:
+            observation: Shape (O,).
+            rng: Source of all randomness.
+            committed: What a chunk is to go on from; for policies of one action there is none.
         """
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.sim.scara import (
     CONTROL_PERIOD_S,
     PEG_RADIUS,
@@ -61,6 +61,8 @@ class ScaraDemonstrator:
         spec: What observation and action mean.
     """
 
+    horizon = 1
+
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
         self._plan: Plan | None = None
@@ -70,12 +72,18 @@ class ScaraDemonstrator:
         """Make a new plan with the next observation."""
         self._plan = None
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Follow the plan for one control period.
 
         Args:
             observation: Joint angles and target, shape (4,).
             rng: Source of the plan and of the hand's tremble.
+            committed: Not used: a single action is free.
         """
         joints, target = observation[:2].astype(np.float64), observation[2:].astype(np.float64)
         tip = tip_position(joints)

@@ -12,7 +12,7 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.sim.scara import PEG_RADIUS, POST_CENTRE, POST_RADIUS, tip_position
 from dql_core.sim.scara_demonstrator import (
     SPEED_M_S,
@@ -40,6 +40,8 @@ class ScaraWatcher:
         spec: What observation and action mean; the last field of the action is the switch.
     """
 
+    horizon = 1
+
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
         self._target: NDArray[np.float64] | None = None
@@ -50,12 +52,18 @@ class ScaraWatcher:
         """Watch as in a new episode."""
         self._target = None
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Look on, or drive, for one control period.
 
         Args:
             observation: Joint angles and target, shape (4,).
             rng: Not used: nothing is drawn.
+            committed: Not used: a single action is free.
         """
         joints, target = observation[:2].astype(np.float64), observation[2:].astype(np.float64)
         tip = tip_position(joints)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError, SpecMismatchError
 from dql_core.evaluation.rollout import EvaluationResult, evaluate
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.spec import FieldSpec, PolicySpec
 
 Array = NDArray[np.float32]
@@ -51,6 +51,8 @@ class Constant:
         "countdown", 0.0, (FieldSpec("left"), FieldSpec("start")), (FieldSpec("a", "", -1.0, 1.0),)
     )
 
+    horizon = 1
+
     def __init__(self) -> None:
         self.seen: list[list[float]] = []
         self.drawn: list[float] = []
@@ -59,7 +61,12 @@ class Constant:
     def reset(self) -> None:
         self.resets += 1
 
-    def act(self, observation: Array, rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: Array,
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         assert observation.dtype == np.float32
         self.seen.append(observation.tolist())
         self.drawn.append(rng.random())

@@ -11,7 +11,7 @@ from dql_core.runtime.controller import Controller, State
 from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
 from dql_core.runtime.guard import Guard, GuardLimits, Guards
 from dql_core.runtime.inference import Inference, SameThread
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation
 
@@ -29,6 +29,7 @@ class Scripted:
     """A policy whose actions are written down beforehand."""
 
     spec = SPEC
+    horizon = 1
 
     def __init__(self, actions: list[float]) -> None:
         self._actions: Iterator[float] = iter(actions)
@@ -37,7 +38,12 @@ class Scripted:
     def reset(self) -> None:
         self.resets += 1
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         action = np.array([next(self._actions)], dtype=np.float32)
         return Decision(action, np.zeros(1, np.float32), action[None])
 

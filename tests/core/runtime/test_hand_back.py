@@ -13,7 +13,7 @@ from dql_core.runtime.controller import Command, Controller, State
 from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
 from dql_core.runtime.guard import Guard, GuardLimits, Guards
 from dql_core.runtime.inference import Inference, SameThread
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.runtime.takeover import Commander, HandBack, Person, who_commands
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation
@@ -42,6 +42,7 @@ class Constant:
     """A policy that always acts alike, and counts when it is asked and begins anew."""
 
     spec = SPEC
+    horizon = 1
 
     def __init__(self) -> None:
         self.asked = self.resets = 0
@@ -49,7 +50,12 @@ class Constant:
     def reset(self) -> None:
         self.resets += 1
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         self.asked += 1
         action = np.array(POLICYS, np.float32)
         return Decision(action, np.zeros(1, np.float32), action[None])
@@ -58,7 +64,12 @@ class Constant:
 class Random(Constant):
     """Its actions are random and beyond the bounds at times."""
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         action = rng.normal(scale=2.0, size=2).astype(np.float32)
         return Decision(action, np.zeros(1, np.float32), action[None])
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dql_core.runtime.inference import Inference, SameThread, WorkerThread
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.spec import FieldSpec, PolicySpec
 
 SPEC = PolicySpec("arm", 20.0, (FieldSpec("x"),), (FieldSpec("u", "", -1.0, 1.0),))
@@ -21,6 +21,7 @@ class Gated:
     """A policy that answers with its observation once the gate is open."""
 
     spec = SPEC
+    horizon = 1
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -33,7 +34,12 @@ class Gated:
     def reset(self) -> None:
         self.resets += 1
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         self.threads.add(threading.get_ident())
         self.asked.append(float(observation[0]))
         self.entered.set()

@@ -12,7 +12,7 @@ import pytest
 
 from dql_core.errors import ConfigError
 from dql_core.evaluation.rollout import ParallelRollouts, evaluate
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.sim import FAILURE_KEY
 from dql_core.sim.physics import PhysicsWatch, watch_physics
 from dql_core.spec import FieldSpec, PolicySpec
@@ -61,6 +61,7 @@ class Constant:
     """A policy of one torque, for one observation or many."""
 
     spec = SPEC
+    horizon = 1
 
     def __init__(self, torque: float) -> None:
         self._action = np.array([torque], np.float32)
@@ -68,7 +69,12 @@ class Constant:
     def reset(self) -> None:
         pass
 
-    def act(self, observation: Any, rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: Any,
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         return Decision(self._action, np.zeros(1, np.float32), self._action[None])
 
     def act_for_each(self, observations: Any, rngs: Any) -> Any:

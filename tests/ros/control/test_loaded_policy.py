@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
-from dql_core.runtime.policy import Decision, Policy
+from dql_core.runtime.policy import Committed, Decision, Policy
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_ros.control.loaded_policy import (
     InferenceTimes,
@@ -22,6 +22,8 @@ class Sampler:
 
     spec = PolicySpec("arm", 20.0, (FieldSpec("x"),), (FieldSpec("u", "", -1.0, 1.0),))
 
+    horizon = 1
+
     def __init__(self, num_candidates: int) -> None:
         self.num_candidates = num_candidates
         self.now_ns = 0
@@ -31,7 +33,12 @@ class Sampler:
     def reset(self) -> None:
         self.resets += 1
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         assert observation.shape == (1,)
         self.calls += 1
         self.now_ns += self.num_candidates * MS

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.spec import PolicySpec
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.nodes.base import run
@@ -32,6 +32,8 @@ PARAMETERS = (
 class Scripted:
     """Always acts alike, but for what the observation asks for."""
 
+    horizon = 1
+
     def __init__(self, spec: PolicySpec, takes_s: float) -> None:
         self.spec = spec
         self._takes_s = takes_s
@@ -40,7 +42,12 @@ class Scripted:
     def reset(self) -> None:
         """Nothing to forget."""
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         first = round(float(observation[0]), 3)
         action = np.full(len(self.spec.action), ACTION, dtype=np.float32)
         if first == CRASH:

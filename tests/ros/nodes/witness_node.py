@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import String
 
-from dql_core.runtime.policy import Decision
+from dql_core.runtime.policy import Committed, Decision
 from dql_core.spec import PolicySpec
 from dql_ros.codecs.installed import message_class
 from dql_ros.contract import load_contract
@@ -59,6 +59,8 @@ class Echo:
 class Witness:
     """Publishes what it is shown."""
 
+    horizon = 1
+
     def __init__(self, node: Node, spec: PolicySpec) -> None:
         self.spec = spec
         self._echo = Echo(node)
@@ -67,7 +69,12 @@ class Witness:
     def reset(self) -> None:
         """Nothing to begin."""
 
-    def act(self, observation: NDArray[np.float32], rng: np.random.Generator) -> Decision:
+    def act(
+        self,
+        observation: NDArray[np.float32],
+        rng: np.random.Generator,
+        committed: Committed | None = None,
+    ) -> Decision:
         seen = {**self._echo.by_now(), "bytes": observation.tobytes().hex()}
         self._seen.publish(String(data=json.dumps(seen)))
         action = np.asarray(self.spec.action_low, dtype=np.float32)
