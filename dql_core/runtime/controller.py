@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -11,21 +12,25 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.runtime.fallback import Fallback, Interlock
 from dql_core.runtime.guard import Guard, Guards, Trip
-from dql_core.runtime.inference import Inference
+from dql_core.runtime.inference import Decider
 from dql_core.runtime.policy import Decision
 from dql_core.runtime.takeover import Commander, HandBack, Person
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
+# They say that there is nothing to play, and not that what is decided must not be.
+_WITHOUT_CHUNK = {Guard.AWAITED_CHUNK, Guard.OLD_CHUNK, Guard.SLOW_INFERENCE}
+
 
 class State(str, Enum):
     """What the controller is doing.
 
-    WAITING until the first complete observation; RUNNING while the policy's actions are sent;
-    TAKEOVER while a person's commands are; STALE when a stream that once came is too old, or a
-    person who has the switch says nothing; FAULT when observation, inference or action is
-    unfit. STALE and FAULT end by themselves with the next sound action. STOPPED and PAUSED were
-    asked for, and end when that is asked for.
+    WAITING until the first complete observation, and where a first chunk of actions takes longer
+    than a tick; RUNNING while the policy's actions are sent; TAKEOVER while a person's commands
+    are; STALE when a stream that once came is too old, or a person who has the switch says
+    nothing; FAULT when observation, inference or action is unfit. STALE and FAULT end by
+    themselves with the next sound action. STOPPED and PAUSED were asked for, and end when that is
+    asked for.
     """
 
     WAITING = "waiting"
@@ -47,8 +52,10 @@ class Command:
         state: Of the controller after the tick.
         fault: The guard that withheld the action, if one did.
         warnings: Guards that objected without withholding the action, or the person's command.
-        decision: What the policy proposed, if it was asked and answered in time.
+        decision: What the policy proposed, if it was asked and answered in time; of a chunk at
+            the first tick that plays it.
         inference_ns: How long that took on the steady clock, in nanoseconds.
+        until_ns: Until when the values may be sent, on the clock of the ticks.
     """
 
     values: NDArray[np.float32] | None
@@ -57,13 +64,14 @@ class Command:
     warnings: tuple[Trip, ...] = ()
     decision: Decision | None = None
     inference_ns: int | None = None
+    until_ns: float = math.inf
 
 
 class Controller:
     """From an observation to a command: interlock, guards, policy, guards, and a fallback.
 
     Args:
-        inference: Samples actions.
+        inference: Gives the policy's actions.
         guards: Judge observations and actions.
         fallback: What is sent when the guards withhold an action.
         interlock: Whether people asked for a stop or a pause.
@@ -84,7 +92,7 @@ class Controller:
 
     def __init__(
         self,
-        inference: Inference,
+        inference: Decider,
         guards: Guards,
         fallback: Fallback,
         interlock: Interlock,
@@ -184,18 +192,19 @@ class Controller:
         if unusual is not None and self._guards.forbids(unusual):
             return self._fall_back(now_ns, unusual)
         unseen = self._guards.find_unseen(values)
-        result = self._inference.decide(values)
+        result = self._inference.decide(values, now_ns, observation.fresh_ns)
         action = self._guards.check_decision(result)
         if isinstance(action, Trip):
             # By now so much later: the process may have been suspended meanwhile.
-            command = self._fall_back(now_ns + result.took_ns, action)
+            command = self._fall_back(now_ns + result.waited_ns, action)
         else:
             command = self._pass_on(now_ns, action)
         return replace(
             command,
             warnings=(*_present(unusual), *_present(unseen), *command.warnings),
-            decision=result.decision,
-            inference_ns=result.took_ns,
+            decision=result.decision if result.is_new else None,
+            inference_ns=result.took_ns if result.is_new else None,
+            until_ns=result.until_ns,
         )
 
     def _yield(self, now_ns: int, observation: Observation, person: Person) -> Command:
@@ -244,12 +253,16 @@ class Controller:
         return Command(self._sent(action), self.state, warnings=warnings)
 
     def _fall_back(self, now_ns: int, fault: Trip) -> Command:
+        if fault.guard not in _WITHOUT_CHUNK:
+            self._inference.drop()
         state = self._state_after(fault)
         if state is State.WAITING and not self._has_sent:
             return Command(None, state, fault)
         return self._substitute(now_ns, state, fault)
 
     def _state_after(self, fault: Trip) -> State:
+        if fault.guard is Guard.AWAITED_CHUNK:
+            return State.WAITING
         if fault.guard not in {Guard.SILENT_PERSON, Guard.STALE_STREAM, Guard.WARM_UP}:
             return State.FAULT
         return State.WAITING if self.state is State.WAITING else State.STALE

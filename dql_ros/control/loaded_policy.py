@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ class LoadedPolicy:
         num_candidates: How many actions it samples to choose from.
         facts: What else a reader of the diagnostics wants to know of it, by name.
         reload: Loads it again with another number of candidates, if it can have another.
+        execute: Actions of a chunk that are begun before the next is asked for, unless the
+            settings say another number; half of them by default.
     """
 
     policy: Policy
@@ -52,6 +55,11 @@ class LoadedPolicy:
     num_candidates: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)
     reload: Callable[[int], LoadedPolicy] | None = None
+    execute: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.execute:
+            object.__setattr__(self, "execute", math.ceil(self.policy.horizon / 2))
 
 
 def load_bundle(

@@ -458,7 +458,8 @@ def _answer(response: Any, success: bool, message: str) -> Any:
 class CandidatePublisher:
     """Publishes the newest decision's candidates at a limited rate, off the control thread.
 
-    ``~/candidates`` is a Float64MultiArray of K rows: the A numbers of an action, then its Q.
+    ``~/candidates`` is a Float64MultiArray of K rows: the A numbers of an action, or of the first
+    of a chunk, then its Q.
 
     Attributes:
         newest: The newest decision; set by the control thread.
@@ -481,7 +482,9 @@ class CandidatePublisher:
         decision, self.newest = self.newest, None
         if decision is None:
             return
-        table = np.column_stack([decision.candidates, decision.q_values]).astype(np.float64)
+        candidates = decision.candidates.reshape(len(decision.q_values), -1)
+        first = candidates[:, : len(decision.action)]
+        table = np.column_stack([first, decision.q_values]).astype(np.float64)
         message = Float64MultiArray(data=table.ravel().tolist())
         rows, columns = table.shape
         message.layout.dim = [
