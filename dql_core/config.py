@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
-from dql_core.presets import PresetName, with_preset, without_retired_keys
-from dql_core.runtime.policy import Selection
+from dql_core.presets import PresetName, filled_in
+from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
 # Far beyond what is of use, and within what a computer can do, as `MAX_COUNT`: a configuration may
@@ -114,6 +114,8 @@ class PolicyConfig(StrictModel):
         kind: How it makes actions of noise: by a ``diffusion`` process as in the paper, or by a
             ``mean_flow``, in one call of the network (MeanFlow, arXiv 2505.13447; with values,
             one-step flow Q-learning, arXiv 2508.13904).
+        horizon: Actions of a decision, H. With more than 1 the policy emits chunks of so many
+            consecutive actions, which the critics judge as one (Q-chunking, arXiv 2507.07969).
         width: Units of a hidden layer.
         depth: Number of hidden layers.
         learning_rate: Adam's step size at the start; 3e-4 in the paper's code, mostly.
@@ -134,6 +136,7 @@ class PolicyConfig(StrictModel):
     """
 
     kind: PolicyKind = "diffusion"
+    horizon: int = Field(default=1, ge=1, le=MAX_HORIZON)
     width: int = Field(default=256, ge=1, le=MAX_WIDTH)
     depth: int = Field(default=3, ge=1, le=MAX_DEPTH)
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -330,7 +333,16 @@ class TrainConfig(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, document: Any) -> Any:
-        return with_preset(without_retired_keys(document))
+        return filled_in(document)
+
+    @model_validator(mode="after")
+    def _chunk_spans_its_steps(self) -> TrainConfig:
+        if self.policy.horizon > 1 and self.data.n_step > 1:
+            raise ValueError(
+                f"data.n_step: {self.data.n_step}: with policy.horizon: {self.policy.horizon} a "
+                f"transition has as many steps as a chunk: set data.n_step to 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _networks_have_a_size(self) -> TrainConfig:
@@ -382,20 +394,22 @@ class TrainConfig(StrictModel):
         return self.agent not in AGENTS_WITHOUT_CRITICS
 
     def require_room(
-        self, observation_size: int, num_bytes: int, *, with_critics: bool = True
+        self, observation_size: int, action_size: int, num_bytes: int, *, with_critics: bool = True
     ) -> None:
         """Refuse networks that a file of weights cannot hold, before they are made.
 
         Args:
             observation_size: O.
+            action_size: A.
             num_bytes: Size of the file.
             with_critics: Whether it is to hold the critics, too, if the agent has any.
 
         Raises:
             ValueError: If they need more.
         """
+        size = observation_size + self.policy.horizon * action_size
         needed = FLOAT_BYTES * sum(
-            copies * network.width * (observation_size + (network.depth - 1) * network.width)
+            copies * network.width * (size + (network.depth - 1) * network.width)
             for name, network, copies in self._networks()
             if name != "critic" or (with_critics and self.learns_values)
         )
@@ -414,8 +428,13 @@ class TrainConfig(StrictModel):
 
     def hash(self) -> str:
         """SHA-256 of the configuration's meaning: comments and key order do not change it."""
-        document = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        document = json.dumps(self.to_json(), sort_keys=True)
         return hashlib.sha256(document.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready dictionary, without a horizon of 1, which had no key at first."""
+        unused = {"policy": {"horizon"}} if self.policy.horizon == 1 else None
+        return self.model_dump(mode="json", exclude=unused)
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

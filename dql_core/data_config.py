@@ -25,7 +25,8 @@ class DataConfig(StrictModel):
         reward_boundaries: What ends a return in ``iql_locomotion``: every ``episode`` end, or a
             ``termination`` only, as in the paper's code, where time limits run on.
         reward_scale: Every reward is multiplied by it.
-        n_step: Rewards summed before the bootstrap; 1 in the paper.
+        n_step: Rewards summed before the bootstrap; 1 in the paper. With ``policy.horizon`` it is
+            1 unless stated, and nothing else is possible: a chunk's rewards are summed.
         out_of_bounds: What to do with actions beyond the bounds of the spec.
         ratio: In which ratio every batch is drawn from the datasets, a number for each in their
             order, such as ``[1, 1]`` for halves. Empty: as if they were one, so that a large one

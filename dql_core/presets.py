@@ -17,6 +17,8 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
+# Section ``data`` where policy.horizon is more than 1: a chunk is as many steps already.
+WITH_CHUNKS: dict[str, Any] = {"n_step": 1}
 PresetName = Literal["paper"]
 # Defaults by the name of a preset.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -35,6 +37,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "validation": {"bc_loss_ranking": "paper_code"},
     }
 }
+
+
+def filled_in(document: Any) -> Any:
+    """Return ``document`` without what is retired and with the defaults that it asks for."""
+    return _with_chunk_defaults(with_preset(without_retired_keys(document)))
 
 
 def with_preset(document: Any) -> Any:
@@ -71,6 +78,18 @@ def without_retired_keys(document: Any) -> Any:
         if isinstance(kept.get(section), Mapping):
             kept[section] = {k: value for k, value in kept[section].items() if k not in keys}
     return kept
+
+
+def _with_chunk_defaults(document: Any) -> Any:
+    """Return ``document`` with what is the default where the policy emits chunks."""
+    if not isinstance(document, Mapping):
+        return document
+    policy = document.get("policy")
+    keys = policy if isinstance(policy, Mapping) else getattr(policy, "__dict__", {})
+    horizon = keys.get("horizon", 1)
+    if not isinstance(horizon, int) or horizon <= 1:
+        return document
+    return {**document, "data": _merged(WITH_CHUNKS, document.get("data"))}
 
 
 def _merged(defaults: Mapping[str, Any], section: Any) -> Any:

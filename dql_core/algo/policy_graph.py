@@ -18,6 +18,7 @@ from dql_core.algo.losses import pessimistic
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.models.actors import ActionSampler
 from dql_core.models.critic import CriticEnsemble
+from dql_core.models.sampler import Held
 from dql_core.normalize import Normalizer
 from dql_core.runtime.mode import ModeSeeker
 from dql_core.runtime.policy import (
@@ -41,6 +42,9 @@ class PolicyGraph(nn.Module):
     with g = 0 it is the best candidate. As in the paper's code, :math:`\sigma = 1` takes the
     softmax of the raw Q.
 
+    An action may be a chunk of H, one after the other: the networks have its H * A numbers as one
+    action, and outside it has the shape (H, A).
+
     Args:
         sampler: Samples the candidates.
         critic: Ranks the candidates; without one the Q values are zeros.
@@ -48,6 +52,7 @@ class PolicyGraph(nn.Module):
         temperature: tau above.
         raw_temperature: Leave the spread of Q out of the temperature.
         lower_bound: How the critics rank together: `dql_core.algo.losses.pessimistic`.
+        horizon: Actions of a decision, H.
     """
 
     observation_mean: Tensor
@@ -64,6 +69,7 @@ class PolicyGraph(nn.Module):
         temperature: float,
         raw_temperature: bool = False,
         lower_bound: float | None = None,
+        horizon: int = 1,
     ) -> None:
         super().__init__()
         self.sampler = sampler
@@ -71,26 +77,34 @@ class PolicyGraph(nn.Module):
         self.temperature = temperature
         self.raw_temperature = raw_temperature
         self.lower_bound = lower_bound
+        self.horizon = horizon
         for name in ("observation_mean", "observation_std", "action_low", "action_high"):
             self.register_buffer(name, torch.tensor(getattr(normalizer, name)))
 
     def noise_shape(self, num_candidates: int) -> tuple[int, int, int]:
-        """Shape of the noise of one decision, (Z, K, A)."""
-        return self.sampler.num_noises, num_candidates, len(self.action_low)
+        """Shape of the noise of one decision, (Z, K, H * A)."""
+        return self.sampler.num_noises, num_candidates, self.horizon * len(self.action_low)
 
     def forward(
-        self, observation: Tensor, noise: Tensor, selection_noise: Tensor
+        self,
+        observation: Tensor,
+        noise: Tensor,
+        selection_noise: Tensor,
+        committed: Tensor | None = None,
+        committed_weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Choose an action for one raw observation, or for each of V.
 
         Args:
             observation: Shape (O,), or (V, O).
-            noise: Standard normal, shape (Z, K, A), or (Z, V, K, A).
+            noise: Standard normal, shape (Z, K, H * A), or (Z, V, K, H * A).
             selection_noise: Added to the candidates' scores, shape (K,), or (V, K).
+            committed: What a chunk goes on from, in its own units, shape (H, A).
+            committed_weight: How firmly each step of that is held, shape (H,).
 
         Returns:
             The action in its own units and within its bounds, (A,) or (V, A); Q values, (K,) or
-            (V, K); candidates, (K, A) or (V, K, A).
+            (V, K); candidates, (K, A) or (V, K, A). Of chunks (H, A) takes the place of A.
         """
         normalized = (observation - self.observation_mean) / self.observation_std
         if observation.ndim == 1:
@@ -98,21 +112,40 @@ class PolicyGraph(nn.Module):
             rows = normalized[None]
         else:
             rows = normalized.repeat_interleave(noise.shape[2], dim=0)  # (V * K, O)
-        sampled = self.sampler(rows, noise.flatten(1, -2))  # ([V *] K, A)
+        held = None
+        if committed is not None and committed_weight is not None:
+            held = self._held(committed, committed_weight)
+        sampled = self.sampler(rows, noise.flatten(1, -2), held)  # ([V *] K, H * A)
         q_values = self._rank(rows, sampled).reshape(selection_noise.shape)
-        candidates = self._restore(sampled).reshape(*selection_noise.shape, -1)
+        shape = len(sampled), self.horizon, len(self.action_low)
+        restored = self._restore(sampled.reshape(shape)).flatten(1)
+        candidates = restored.reshape(*selection_noise.shape, -1)
         choice = (self.scores(q_values) + selection_noise).argmax(dim=-1)
         # Indexing by a tensor would read it on the host.
         action = candidates.take_along_dim(choice[..., None, None], dim=-2).squeeze(-2)
+        if self.horizon == 1:
+            return action, q_values, candidates
+        action, candidates = (
+            each.reshape(*each.shape[:-1], *shape[1:]) for each in (action, candidates)
+        )
         return action, q_values, candidates
 
-    def decide(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+    def decide(
+        self,
+        observation: NDArray[np.float32],
+        noise: Noise,
+        committed: Committed | None = None,
+    ) -> Decision:
         """Choose as `forward` does, in numpy's arrays."""
         device = self.action_low.device
         with torch.no_grad():
-            inputs = (torch.tensor(array, device=device) for array in (observation, *noise))
+            inputs = (
+                torch.tensor(array, device=device)
+                for array in (observation, *noise, *(committed or ()))
+            )
             outputs = self(*inputs)
-        return Decision(*(output.cpu().numpy() for output in outputs))
+        arrays = (output.cpu().numpy() for output in outputs)
+        return Decision(*arrays) if self.horizon == 1 else Decision.of_chunk(*arrays)
 
     def scores(self, q_values: Tensor) -> Tensor:
         """Return the logits of the choice, shape (..., K)."""
@@ -127,6 +160,14 @@ class PolicyGraph(nn.Module):
             return torch.zeros_like(sampled[:, 0])
         values: Tensor = self.critic(observation.expand(len(sampled), -1), sampled)  # (E, [V *] K)
         return pessimistic(values, self.lower_bound)
+
+    def _held(self, committed: Tensor, weight: Tensor) -> Held:
+        """Bring what is committed, (H, A), to the units of the networks, with its weights (H,)."""
+        half_range = (self.action_high - self.action_low) * 0.5
+        centre = (self.action_high + self.action_low) * 0.5
+        actions = ((committed - centre) / half_range).clamp(-1.0, 1.0)
+        of_each = weight[:, None].expand_as(actions)
+        return Held((of_each * actions).reshape(1, -1), (1.0 - of_each).reshape(1, -1))
 
     def _restore(self, sampled: Tensor) -> Tensor:
         half_range = (self.action_high - self.action_low) * 0.5
@@ -146,13 +187,12 @@ class TorchPolicy:
         horizon: Actions of a decision, H.
     """
 
-    horizon = 1
-
     def __init__(
         self, graph: PolicyGraph, spec: PolicySpec, choice: Choice, normalizer: Normalizer
     ) -> None:
         self.spec = spec
         self.choice = choice
+        self.horizon = graph.horizon
         self._graph = graph
         self._normalizer = normalizer
         self._seek = ModeSeeker.of(
@@ -168,19 +208,29 @@ class TorchPolicy:
         rng: np.random.Generator,
         committed: Committed | None = None,
     ) -> Decision:
-        """Sample an action for a raw observation, shape (O,)."""
-        return self._decide(observation, self._draw(rng))
+        """Sample an action, or a chunk of them, for a raw observation, shape (O,).
+
+        Args:
+            observation: Shape (O,).
+            rng: Source of all randomness.
+            committed: What a chunk goes on from; a policy of one action takes no notice of it.
+        """
+        return self._decide(observation, self._draw(rng), committed)
 
     def act_for_each(
         self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
     ) -> NDArray[np.float32]:
-        """Sample an action for each of V raw observations at once, shape (V, A).
+        """Sample an action for each of V raw observations at once.
 
         Args:
             observations: Shape (V, O).
             rngs: The source of the noise of each.
+
+        Returns:
+            Shape (V, A), or chunks of them, (V, H, A).
         """
-        return self.decide_for_each(observations, rngs).action
+        decision = self.decide_for_each(observations, rngs)
+        return decision.action if self.horizon == 1 else decision.chunk
 
     def decide_for_each(
         self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
@@ -192,13 +242,20 @@ class TorchPolicy:
             rngs: The source of the noise of each.
 
         Returns:
-            Actions, shape (V, A); Q values, (V, K); candidates, (V, K, A).
+            Actions, shape (V, A); Q values, (V, K); candidates, (V, K, A), or of chunks
+            (V, K, H, A).
         """
         steps, selection = zip(*map(self._draw, rngs), strict=True)
         return self._decide(observations, Noise(np.stack(steps, axis=1), np.stack(selection)))
 
-    def _decide(self, observations: NDArray[np.float32], noise: Noise) -> Decision:
-        decision = self._graph.decide(self._normalizer.bounded(observations), noise)
+    def _decide(
+        self,
+        observations: NDArray[np.float32],
+        noise: Noise,
+        committed: Committed | None = None,
+    ) -> Decision:
+        held = committed if self.horizon > 1 else None
+        decision = self._graph.decide(self._normalizer.bounded(observations), noise, held)
         return decision if self._seek is None else self._seek(decision)
 
     def _draw(self, rng: np.random.Generator) -> Noise:
@@ -215,6 +272,7 @@ def policy_graph(agent: Agent, config: TrainConfig, normalizer: Normalizer) -> P
         temperature=config.selection.temperature,
         raw_temperature=config.selection.temperature_scale == "raw",
         lower_bound=config.critic.lower_bound,
+        horizon=config.policy.horizon,
     )
     return graph.to(agent.noise.generator.device)
 

@@ -25,9 +25,10 @@ def make_agent(config: TrainConfig, spec: PolicySpec, generator: torch.Generator
 
     Args:
         config: The training configuration.
-        spec: Gives the widths of observation and action.
+        spec: Gives the widths of observation and action. To an agent a chunk is one action, of
+            all its numbers.
         generator: Source of the updates' randomness, on the device of the networks. The initial
             weights come from torch's global generator.
     """
-    sizes = len(spec.observation), len(spec.action)
+    sizes = len(spec.observation), config.policy.horizon * len(spec.action)
     return AGENTS[config.agent](config, *sizes, generator)

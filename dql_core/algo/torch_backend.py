@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +59,9 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
     weights = contents[WEIGHTS_FILE]
     try:
         tensors = safetensors.torch.load(weights)
-        size = len(manifest.policy_spec.observation)
-        config.require_room(size, len(weights), with_critics=manifest.has_critic)
+        spec = manifest.policy_spec
+        sizes = len(spec.observation), len(spec.action)
+        config.require_room(*sizes, len(weights), with_critics=manifest.has_critic)
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as cause:
         raise _foreign(cause) from cause
     # Nothing is trained, so nothing is compiled, and critics that do not rank are not needed.
@@ -90,6 +91,12 @@ class _Inputs:
     observation: Tensor
     noise: Tensor
     selection_noise: Tensor
+
+
+@dataclass(frozen=True)
+class _Committed:
+    actions: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -123,11 +130,17 @@ class TorchGraph:
             self._selections[shape] = CapturedUpdate(
                 self._select, capture=self._device.type == "cuda"
             )
-        arrays = (observation, *noise)
-        inputs = _Inputs(*(torch.tensor(array, device=self._device) for array in arrays))
-        outputs = self._selections[shape](inputs)
-        return Decision(*(values.cpu().numpy() for values in vars(outputs).values()))
+        inputs: list[_Inputs | _Committed] = [_Inputs(*self._tensors(observation, *noise))]
+        if committed is not None:
+            inputs.append(_Committed(*self._tensors(*committed)))
+        outputs = self._selections[shape](*inputs)
+        arrays = (values.cpu().numpy() for values in vars(outputs).values())
+        return Decision(*arrays) if self._graph.horizon == 1 else Decision.of_chunk(*arrays)
+
+    def _tensors(self, *arrays: NDArray[np.float32]) -> Iterator[Tensor]:
+        return (torch.tensor(array, device=self._device) for array in arrays)
 
     @torch.no_grad()
-    def _select(self, inputs: _Inputs) -> _Outputs:
-        return _Outputs(*self._graph(inputs.observation, inputs.noise, inputs.selection_noise))
+    def _select(self, inputs: _Inputs, committed: _Committed | None = None) -> _Outputs:
+        held = () if committed is None else vars(committed).values()
+        return _Outputs(*self._graph(*vars(inputs).values(), *held))

@@ -110,6 +110,7 @@ def _trained(kind: str, path: Path, more: dict[str, object]) -> Group:
         "trained on": " and ".join(config.data.datasets),
         "begun from": config.init.run,
         "sampling": _sampling(config.agent, config.policy.kind, config.diffusion),
+        "chunks": _chunks(config.policy.horizon),
         "configuration": config.hash()[:12],
         **more,
     }
@@ -125,6 +126,7 @@ def _bundle(path: Path) -> Group:
         **spec_facts(spec),
         "agent": f"{manifest.agent} after {manifest.step:,} updates",
         "sampling": _sampling(manifest.agent, manifest.sampler.kind, manifest.sampler),
+        "chunks": _chunks(manifest.horizon),
         "selection": _selection(manifest),
         "parity": f"within {parity.action_error:.1e} of the action range on "
         f"{parity.observations} {parity.source}",
@@ -148,6 +150,10 @@ def _sampling(agent: str, kind: PolicyKind, settings: DiffusionConfig | SamplerS
         f"{taken}{settings.num_diffusion_steps} steps, {settings.schedule}, "
         f"predicts {settings.prediction}, {settings.sampler}"
     )
+
+
+def _chunks(horizon: int) -> str:
+    return f"of {horizon} actions" if horizon > 1 else ""
 
 
 def _selection(manifest: Manifest) -> str:

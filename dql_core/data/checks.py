@@ -54,6 +54,7 @@ def check_dataset(
     if config.data.normalize_observations:
         findings += _nearly_constant_observations(dataset)
     findings += _short_episodes(dataset, config)
+    findings += _without_chunks(dataset, config.policy.horizon)
     findings += (Finding(*each) for each in weight_findings(dataset, config.data))
     if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
@@ -185,6 +186,27 @@ def _short_episodes(dataset: LoadedDataset, config: TrainConfig) -> Iterator[Fin
             f"{len(short)} of {len(dataset.episodes)} episodes end without a termination after "
             f"fewer than {needed} transitions (the shortest after {min(short)}): see how the "
             f"recording is cut into episodes"
+        )
+
+
+def _without_chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
+    """Find episodes into which no chunk of actions fits.
+
+    Raises:
+        DatasetError: If none fits into any.
+    """
+    lengths = [len(episode) for episode in dataset.episodes]
+    short = [length for length in lengths if length < horizon]
+    if len(short) == len(lengths):
+        raise DatasetError(
+            f"{dataset.source}: the longest episode has {max(lengths)} steps, and a chunk of "
+            f"policy.horizon: {horizon} fits into none: lower it, or record longer episodes"
+        )
+    if short:
+        yield Finding(
+            f"{len(short)} of {len(lengths)} episodes are shorter than a chunk of "
+            f"policy.horizon: {horizon} (the shortest has {min(short)} steps): nothing is learned "
+            f"of their {sum(short)} steps"
         )
 
 

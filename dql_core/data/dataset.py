@@ -84,6 +84,19 @@ class LoadedDataset:
         """Number of transitions over all episodes."""
         return sum(len(episode) for episode in self.episodes)
 
+    def starts(self, horizon: int) -> NDArray[np.int64]:
+        """Return which steps, counted over all episodes, have ``horizon`` steps of their episode.
+
+        Args:
+            horizon: Steps from the one asked for on, itself included.
+
+        Returns:
+            Their numbers, ascending; with a horizon of 1 all of them.
+        """
+        lengths = [len(episode) for episode in self.episodes]
+        left = np.repeat(np.cumsum(lengths), lengths) - np.arange(sum(lengths))
+        return np.flatnonzero(left >= horizon)
+
 
 def write_dataset(
     directory: Path,

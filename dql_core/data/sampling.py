@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,33 +49,41 @@ class Stratum:
         return self.first + index.clamp_(max=self.size - 1)
 
 
-def make_strata(dataset: LoadedDataset, data: DataConfig, batch_size: int) -> tuple[Stratum, ...]:
+def make_strata(
+    dataset: LoadedDataset, data: DataConfig, batch_size: int, horizon: int = 1
+) -> tuple[Stratum, ...]:
     """Return from what batches are drawn; nothing if all transitions are drawn equally often.
 
     Args:
         dataset: What is learned from, after `weight_findings` has looked at it.
         data: Its ratio and weights.
         batch_size: B.
+        horizon: Actions of a chunk, H. A chunk weighs the mean of its steps, so that a weighted
+            step counts in each chunk that has it.
 
     Raises:
         DatasetError: If none of a dataset's episodes is left to learn from.
     """
     if not data.ratio and not data.weights:
         return ()
-    weights = step_weights(dataset, data.weights) if data.weights else None
-    lengths = [len(episode) for episode in dataset.episodes]
+    starts, weights = dataset.starts(horizon), None
+    if data.weights:
+        of_steps = step_weights(dataset, data.weights)
+        weights = sliding_window_view(of_steps, horizon)[starts].mean(axis=1)
     if not data.ratio:
-        return (_stratum(0, sum(lengths), batch_size, weights),)
-    numbers = np.repeat([episode.dataset for episode in dataset.episodes], lengths)
+        return (_stratum(0, len(starts), batch_size, weights),)
+    lengths = [len(episode) for episode in dataset.episodes]
+    numbers = np.repeat([episode.dataset for episode in dataset.episodes], lengths)[starts]
     ends = np.searchsorted(numbers, np.arange(len(data.ratio)), side="right").tolist()
     strata = []
     for name, first, end, count in zip(
         data.datasets, [0, *ends], ends, batch_counts(data, batch_size), strict=False
     ):
         if first == end:
+            are_short = f" or shorter than policy.horizon: {horizon}" if horizon > 1 else ""
             raise DatasetError(
-                f"{name}: all its episodes are held out and data.ratio asks for some of them: "
-                f"lower validation.held_out, or set it to 0"
+                f"{name}: all its episodes are held out{are_short} and data.ratio asks for some "
+                f"of them: lower validation.held_out, or set it to 0"
             )
         strata.append(_stratum(first, end - first, count, weights))
     return tuple(strata)
@@ -123,7 +132,7 @@ def batch_counts(data: DataConfig, batch_size: int) -> tuple[int, ...]:
 
 
 def step_weights(dataset: LoadedDataset, weights: Mapping[str, float]) -> NDArray[np.float64]:
-    """Return the weight of each transition, shape (M,): that of the step in which it starts."""
+    """Return the weight of each step, shape (N,)."""
     parts = []
     for episode in dataset.episodes:
         part = np.ones(len(episode))

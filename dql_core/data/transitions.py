@@ -22,23 +22,27 @@ AS_RECORDED = RewardTransform()
 
 @dataclass(frozen=True)
 class TransitionTable:
-    """M transitions over R observation rows, none of them stored twice; R = M + episodes.
+    """M transitions of N steps over R observation rows, none stored twice; R = N + episodes.
 
     Transition m leads from row ``rows[m]`` to row ``next_rows[m]`` of ``observations``, which is
     ``n_step`` rows further, or the last row of the episode if that comes first. That row starts
-    no transition, so none crosses into the next episode.
+    no transition, so none crosses into the next episode. A transition of a chunk is ``horizon``
+    rows long; where fewer are left of the episode, none starts.
 
     Attributes:
         observations: Normalised observations of all episodes, shape (R, O), float32.
         rows: Where each transition starts, shape (M,), int64.
         next_rows: Where it leads to, shape (M,), int64.
-        actions: In [-1, 1], shape (M, A), float32.
+        actions: Of all steps, in [-1, 1], shape (N, A), float32.
         rewards: Transformed rewards of the k steps between the rows, the later ones discounted:
             sum over i < k of discount^i r_i; shape (M,), float32.
         bootstraps: How much of the discounted value that follows counts: 0 where the task
             terminated, else discount^(k - 1), which is 1 for a single step; a truncation does
             not end the value. The target is rewards + discount * bootstraps * value. Shape (M,),
             float32.
+        starts: Number of each transition's first step among all, shape (M,), int64; None if
+            transition m starts in step m.
+        horizon: Actions of a chunk, H.
     """
 
     observations: NDArray[np.float32]
@@ -47,6 +51,8 @@ class TransitionTable:
     actions: NDArray[np.float32]
     rewards: NDArray[np.float32]
     bootstraps: NDArray[np.float32]
+    starts: NDArray[np.int64] | None = None
+    horizon: int = 1
 
     def __len__(self) -> int:
         """Number of transitions, M."""
@@ -60,6 +66,7 @@ def make_transitions(
     *,
     n_step: int = 1,
     discount: float = 1.0,
+    horizon: int = 1,
 ) -> TransitionTable:
     """Lay the episodes of ``dataset`` out as one table, one at a time: no row is copied twice.
 
@@ -68,7 +75,9 @@ def make_transitions(
         normalizer: Brings observations and actions to the units of the networks.
         rewards: Brings rewards to the units of the critics.
         n_step: Steps that a transition spans, unless its episode ends before.
-        discount: Weight of a reward that is one step further; matters if ``n_step`` is not 1.
+        discount: Weight of a reward that is one step further; matters if a transition spans more
+            than one.
+        horizon: Actions of a chunk: with more than 1 a transition spans exactly so many steps.
     """
     episodes, spec = dataset.episodes, dataset.spec
     lengths = np.array([len(episode) for episode in episodes])
@@ -83,36 +92,45 @@ def make_transitions(
         )
         actions[first:end] = normalizer.action(episode.actions)
         single_step[first:end] = rewards(episode.rewards)
-    rows = np.arange(ends[-1]) + np.repeat(np.arange(len(episodes)), lengths)
-    steps = np.minimum(n_step, np.repeat(ends, lengths) - np.arange(ends[-1]))
+    starts = dataset.starts(horizon)
+    rows = starts + np.repeat(np.arange(len(episodes)), lengths)[starts]
+    steps = np.minimum(max(n_step, horizon), np.repeat(ends, lengths)[starts] - starts)
     return TransitionTable(
         observations=observations,
         rows=rows,
         next_rows=rows + steps,
         actions=actions,
-        rewards=_summed(single_step, steps, discount).astype(np.float32),
-        bootstraps=_bootstraps(dataset, ends, steps, discount),
+        rewards=_summed(single_step, starts, steps, discount).astype(np.float32),
+        bootstraps=_bootstraps(dataset, ends, starts + steps, steps, discount),
+        starts=None if horizon == 1 else starts,
+        horizon=horizon,
     )
 
 
 def _summed(
-    rewards: NDArray[np.float64], steps: NDArray[np.int64], discount: float
+    rewards: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    discount: float,
 ) -> NDArray[np.float64]:
-    """Return the discounted sum of the next ``steps[m]`` rewards from each m on, shape (M,)."""
-    total = rewards.copy()
+    """Return the discounted sum of ``steps[m]`` rewards from step ``starts[m]`` on, shape (M,)."""
+    total = rewards[starts]
     for ahead in range(1, int(steps.max())):
         spanning = np.flatnonzero(steps > ahead)
-        total[spanning] += discount**ahead * rewards[spanning + ahead]
+        total[spanning] += discount**ahead * rewards[starts[spanning] + ahead]
     return total
 
 
 def _bootstraps(
-    dataset: LoadedDataset, ends: NDArray[np.int64], steps: NDArray[np.int64], discount: float
+    dataset: LoadedDataset,
+    ends: NDArray[np.int64],
+    reached: NDArray[np.int64],
+    steps: NDArray[np.int64],
+    discount: float,
 ) -> NDArray[np.float32]:
-    terminated = np.zeros(len(steps) + 1, dtype=bool)
+    terminated = np.zeros(ends[-1] + 1, dtype=bool)
     terminated[ends] = [episode.terminated for episode in dataset.episodes]
-    reached = terminated[np.arange(len(steps)) + steps]
-    return np.where(reached, 0.0, discount ** (steps - 1.0)).astype(np.float32)
+    return np.where(terminated[reached], 0.0, discount ** (steps - 1.0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -121,8 +139,9 @@ class Batch:
 
     Attributes:
         observation: Shape (B, O).
-        action: In [-1, 1], shape (B, A).
-        reward: Of the step, or of all steps that an n-step transition spans; shape (B,).
+        action: In [-1, 1], shape (B, A); of a chunk all its actions, the first one first, shape
+            (B, H * A).
+        reward: Of the step, or of all steps that a transition spans; shape (B,).
         next_observation: Shape (B, O).
         bootstrap: How much of the discounted next value counts: 0 where the task terminated, else
             1, or less after several steps (see `TransitionTable`); shape (B,).
@@ -162,8 +181,11 @@ class BatchSampler:
         self._batch_size = batch_size
         self._strata = tuple(strata)
         self._table = {
-            name: torch.as_tensor(array, device=device) for name, array in vars(table).items()
+            name: torch.as_tensor(array, device=device)
+            for name, array in vars(table).items()
+            if isinstance(array, np.ndarray)
         }
+        self._actions = _windows(self._table["actions"], table.horizon)
 
     def draw(self) -> Batch:
         """Draw the next batch."""
@@ -181,14 +203,21 @@ class BatchSampler:
         """Return the transitions of the given numbers, integer, shape (B,)."""
         table = self._table
         index = index.to(table["rows"].device, non_blocking=True)
+        steps = table["starts"].index_select(0, index) if "starts" in table else index
         rows, next_rows = (table[name].index_select(0, index) for name in ("rows", "next_rows"))
         return Batch(
             observation=table["observations"].index_select(0, rows),
-            action=table["actions"].index_select(0, index),
+            action=self._actions.index_select(0, steps),
             reward=table["rewards"].index_select(0, index),
             next_observation=table["observations"].index_select(0, next_rows),
             bootstrap=table["bootstraps"].index_select(0, index),
         )
+
+
+def _windows(actions: Tensor, horizon: int) -> Tensor:
+    """Return each step's action and those that follow it, (N - H + 1, H * A), without a copy."""
+    count, size = actions.shape
+    return actions.contiguous().as_strided((count - horizon + 1, horizon * size), (size, 1))
 
 
 def split_episodes(

@@ -80,7 +80,7 @@ def evaluate(
     report: Callable[[int], None] | None = None,
     max_episode_steps: int | None = None,
 ) -> EvaluationResult:
-    """Roll ``policy`` out.
+    """Roll ``policy`` out; one of chunks carries each out to its end before it decides again.
 
     Episode i starts from ``env.reset(seed=seed + i)``; the policy's noise is one stream over all
     episodes, seeded by ``seed``. The policy node does the same, so equal seeds give equal runs.
@@ -139,14 +139,18 @@ def _episode(
     policy.reset()
     total, length, ended = 0.0, 0, False
     info: Mapping[str, Any] = {}
+    planned: list[NDArray[np.float32]] = []
     while not ended:
-        decision = policy.act(flatten(env.observation_space, observation), rng)
+        if not planned:
+            decision = policy.act(flatten(env.observation_space, observation), rng)
+            planned = list(decision.chunk)
         assert isinstance(env.action_space, Box)  # or it would not fit
-        action = unflatten_action(env.action_space, decision.action)
+        action = unflatten_action(env.action_space, planned.pop(0))
         observation, reward, terminated, truncated, info = env.step(action)
         total, length, ended = total + float(reward), length + 1, terminated or truncated
     # A node answers the last state too, not knowing that it is; the noise must go on alike.
-    policy.act(flatten(env.observation_space, observation), rng)
+    if not planned:
+        policy.act(flatten(env.observation_space, observation), rng)
     success = info.get(SUCCESS_KEY)
     failure = str(info.get(FAILURE_KEY, ""))
     return total, length, None if success is None else bool(success), failure
@@ -158,7 +162,7 @@ class BatchPolicy(Protocol):
     def act_for_each(
         self, observations: NDArray[np.float32], rngs: Sequence[np.random.Generator]
     ) -> NDArray[np.float32]:
-        """Sample an action for each of V raw observations, (V, O) -> (V, A).
+        """Sample an action for each of V raw observations: (V, O) -> (V, A), chunks (V, H, A).
 
         All randomness of the action i comes from ``rngs[i]``.
         """
@@ -197,7 +201,7 @@ class ParallelRollouts:
     def run(
         self, policy: BatchPolicy, stop: Callable[[], bool] = lambda: False
     ) -> EvaluationResult | None:
-        """Roll a policy out.
+        """Roll a policy out as `evaluate` does.
 
         Args:
             policy: The policy.
@@ -231,11 +235,18 @@ class ParallelRollouts:
         observations, _ = self._envs.reset(seed=self._seed + episodes[0])  # of the first one
         actions = np.tile(self._idle_action, (self._envs.num_envs, 1))
         running = list(range(len(episodes)))
+        planned: dict[int, NDArray[np.float32]] = {}
+        at = 0  # the step within the chunks, all of which begin together
         while running:
             if stop():
                 return None
-            flat = flatten(self._envs.single_observation_space, observations, batch_dims=1)
-            actions[running] = policy.act_for_each(flat[running], [rngs[slot] for slot in running])
+            if at == 0:
+                flat = flatten(self._envs.single_observation_space, observations, batch_dims=1)
+                chosen = policy.act_for_each(flat[running], [rngs[slot] for slot in running])
+                chunks = chosen.reshape(len(running), -1, actions.shape[1])
+                planned = dict(zip(running, chunks, strict=True))
+            actions[running] = [planned[slot][at] for slot in running]
+            at = (at + 1) % len(planned[running[0]])
             # An environment whose episode ended goes on with another one, which nobody looks at.
             observations, rewards, terminated, truncated, infos = self._envs.step(
                 unflatten_action(self._action_space, actions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
@@ -31,7 +31,16 @@ from dql_core.runtime.manifest import (
     require_draws,
 )
 from dql_core.runtime.onnx_backend import OnnxGraph
-from dql_core.runtime.policy import Choice, Decision, Noise, Selection, draw_noise, resolve_choice
+from dql_core.runtime.policy import (
+    Choice,
+    Committed,
+    Decision,
+    Graph,
+    Noise,
+    Selection,
+    draw_noise,
+    resolve_choice,
+)
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
@@ -176,7 +185,7 @@ def _manifest(
         "agent": config.agent,
         "step": checkpoint.step,
         "config_hash": config.hash(),
-        "config": config.model_dump(mode="json"),
+        "config": config.to_json(),
         "spec": checkpoint.spec.to_json(),
         "normalizer": checkpoint.normalizer.to_json(),
         "statistics": checkpoint.statistics and checkpoint.statistics.to_json(),
@@ -187,6 +196,7 @@ def _manifest(
         "temperature": graph.temperature,
         "temperature_scale": config.selection.temperature_scale,
         "parity": parity,
+        "horizon": graph.horizon,
         "versions": {name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
@@ -201,7 +211,7 @@ def _manifest(
 
 def measure_parity(
     graph: PolicyGraph,
-    exported: Callable[[NDArray[np.float32], Noise], Decision],
+    exported: Graph,
     observations: NDArray[np.float32],
     source: str,
     choice: Choice,
@@ -213,7 +223,7 @@ def measure_parity(
     rounding, either may win. So the exported action is compared with the nearest of those
     candidates which rounding *as measured on this very observation* can have made the winner,
     usually a single one. A graph that chooses by a wrong rule therefore still fails, and how
-    often rounding decided is counted in ``ties``.
+    often rounding decided is counted in ``ties``. Half of the chunks go on from drawn actions.
 
     Args:
         graph: The original.
@@ -227,7 +237,10 @@ def measure_parity(
     differences = []
     for observation in observations:
         noise = draw_noise(rng, shape, choice.selection)
-        differences.append(_compare(graph, exported(observation, noise), observation, noise))
+        committed = _draw_committed(rng, graph)
+        made = exported(observation, noise, committed)
+        original = graph.decide(observation, noise, committed)
+        differences.append(_compare(graph, original, made, noise))
     actions, candidates, q_values, ties = zip(*differences, strict=True)
     return Parity(
         observations=len(observations),
@@ -259,19 +272,30 @@ def require_parity(parity: Parity, where: str) -> None:
         )
 
 
+def _draw_committed(rng: np.random.Generator, graph: PolicyGraph) -> Committed | None:
+    """Draw what a chunk goes on from: its first steps held, the others less and less, or none."""
+    if graph.horizon == 1:
+        return None
+    low, high = graph.action_low.numpy(), graph.action_high.numpy()
+    actions = rng.uniform(low, high, (graph.horizon, len(low))).astype(np.float32)
+    fixed = rng.integers(graph.horizon)
+    weights = np.clip(1.0 - np.arange(1 - fixed, graph.horizon + 1 - fixed) / graph.horizon, 0, 1)
+    return Committed(actions, weights.astype(np.float32) * rng.integers(2).astype(np.float32))
+
+
 def _compare(
-    graph: PolicyGraph, exported: Decision, observation: NDArray[np.float32], noise: Noise
+    graph: PolicyGraph, original: Decision, exported: Decision, noise: Noise
 ) -> tuple[float, float, float, bool]:
     """Return the errors of action, candidates and Q values, and whether rounding decided."""
-    original = graph.decide(observation, noise)
     if not (_is_finite(original) and _is_finite(exported)):
         return np.inf, np.inf, np.inf, False
     action_range = (graph.action_high - graph.action_low).numpy()
     scores = _scores(graph, original, noise)
     rounding = np.abs(_scores(graph, exported, noise) - scores).max()
     winners = np.flatnonzero(scores >= scores.max() - 2.0 * rounding)
-    misses = np.abs(original.candidates[winners] - exported.action) / action_range  # (W, A)
-    nearest = int(misses.max(axis=1).argmin())
+    chunks = original.candidates[winners].reshape(len(winners), -1, len(action_range))
+    misses = np.abs(chunks - exported.chunk) / action_range  # (W, H, A)
+    nearest = int(misses.max(axis=(1, 2)).argmin())
     q_size = max(1.0, float(np.abs(original.q_values).max()))
     return (
         float(misses[nearest].max()),
@@ -287,7 +311,7 @@ def _scores(graph: PolicyGraph, decision: Decision, noise: Noise) -> NDArray[np.
 
 
 def _is_finite(decision: Decision) -> bool:
-    arrays = (decision.action, decision.q_values, decision.candidates)
+    arrays = (decision.chunk, decision.q_values, decision.candidates)
     return all(bool(np.isfinite(array).all()) for array in arrays)
 
 

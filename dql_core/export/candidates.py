@@ -100,7 +100,10 @@ class Policies:
             statistics=run.data_statistics,
             facts=_facts(folder, run.config, run.step, policy.choice)
             | {"run": str(folder.parents[1])},
-            remarks=("its critics had diverged in training",) if diverged else (),
+            remarks=(
+                *(("its critics had diverged in training",) if diverged else ()),
+                *_of_chunks(run.config),
+            ),
         )
         self.discounts.add(run.config.critic.discount)
         return candidate, run.config
@@ -121,6 +124,7 @@ class Policies:
             num_candidates=choice.num_candidates,
             statistics=manifest.data_statistics,
             facts=_facts(folder, config, manifest.step, choice),
+            remarks=_of_chunks(config),
         )
         self.discounts.add(config.critic.discount)
         return candidate, config
@@ -192,6 +196,15 @@ def _checkpoint(run: Path, name: str, steps: list[int]) -> Path:
             f"{', '.join(get_args(CheckpointName))} or a step of it: {known}"
         )
     return checkpoint_folder(run, int(name))
+
+
+def _of_chunks(config: TrainConfig) -> tuple[str, ...]:
+    if config.policy.horizon == 1:
+        return ()
+    return (
+        f"of each of its chunks of {config.policy.horizon} actions the first is judged, as if it "
+        f"decided in every step",
+    )
 
 
 def _facts(

@@ -195,7 +195,7 @@ def plain_decisions(manifest: Manifest, threads: int) -> PlainDecisions | str:
     spec = manifest.policy_spec
     selection = PlainSelection(
         len(spec.observation),
-        len(spec.action),
+        manifest.horizon * len(spec.action),
         policy=(config.policy.width, config.policy.depth),
         critic=(config.critic.width, config.critic.depth),
         num_steps=config.num_network_calls,

@@ -17,9 +17,11 @@ part of the weights and of the noise: a step is the network, a clip and two addi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dql_core.algo.losses import MIN_VARIANCE
 from dql_core.algo.policy_graph import PolicyGraph
@@ -28,6 +30,7 @@ from dql_core.export.onnx_layers import (
     Linear,
     Observation,
     OnnxBuilder,
+    Shape,
     actor,
     array_of,
     critic_values,
@@ -50,33 +53,72 @@ def to_onnx(graph: PolicyGraph) -> bytes:
     observation = Observation(
         builder.add("Sub", "observation", mean), array_of(graph.observation_std)
     )
-    sampled = _sampled(builder, graph, observation)
+    held = _held(builder, graph) if graph.horizon > 1 else None
+    sampled = _sampled(builder, graph, observation, held)
     scores = _scores(builder, graph, _q_values(builder, graph, observation, sampled))
     candidates = _restored(builder, graph, sampled)
     best = builder.add("ArgMax", scores, axis=0, keepdims=0)
     builder.add("Gather", candidates, best, output="action", axis=0)
     num_noises, _, width = graph.noise_shape(1)
+    inputs: dict[str, Shape] = {
+        "observation": [len(observation.std)],
+        "noise": [num_noises, "K", width],
+        "selection_noise": ["K"],
+    }
+    action = [width]
+    if held is not None:
+        action = [graph.horizon, len(graph.action_low)]
+        inputs |= {"committed": action, "committed_weight": action[:1]}
     return builder.model(
-        inputs={
-            "observation": [len(observation.std)],
-            "noise": [num_noises, "K", width],
-            "selection_noise": ["K"],
-        },
-        outputs={"action": [width], "q_values": ["K"], "candidates": ["K", width]},
+        inputs=inputs,
+        outputs={"action": action, "q_values": ["K"], "candidates": ["K", *action]},
         description=DESCRIPTION,
     )
 
 
-def _sampled(builder: OnnxBuilder, graph: PolicyGraph, observation: Observation) -> str:
-    """Return the candidates in [-1, 1], shape (K, A)."""
+@dataclass(frozen=True)
+class _Held:
+    """Names of `dql_core.models.sampler.Held`, both of shape (1, H * A)."""
+
+    pull: str
+    freedom: str
+
+    def applied(self, builder: OnnxBuilder, value: str, gain: float = 1.0) -> str:
+        """Return an action times ``gain``, as far as it is free, with what is held, (K, H * A)."""
+        pull = self.pull
+        if gain != 1.0:
+            pull = builder.add("Mul", pull, builder.constant([[gain]]))
+        return builder.add("Add", builder.add("Mul", value, self.freedom), pull)
+
+
+def _held(builder: OnnxBuilder, graph: PolicyGraph) -> _Held:
+    """Bring what is committed to the units of the networks, with its weights."""
+    centre, half_range = _centre_and_half_range(graph)
+    moved = builder.add("Sub", "committed", builder.constant(centre[None]))
+    scaled = builder.add("Div", moved, builder.constant(half_range[None]))
+    actions = builder.add("Clip", scaled, builder.constant(-1.0), builder.constant(1.0))
+    column = builder.constant([graph.horizon, 1], np.int64)
+    weights = builder.add("Reshape", "committed_weight", column)
+    freedom = builder.add("Sub", builder.constant(np.ones((1, len(centre)))), weights)  # (H, A)
+    row = builder.constant([1, -1], np.int64)
+    pull = builder.add("Mul", actions, weights)
+    return _Held(builder.add("Reshape", pull, row), builder.add("Reshape", freedom, row))
+
+
+def _sampled(
+    builder: OnnxBuilder, graph: PolicyGraph, observation: Observation, held: _Held | None
+) -> str:
+    """Return the candidates in [-1, 1], shape (K, H * A)."""
     sampler = graph.sampler
     if isinstance(sampler, DiffusionSampler):
-        return sample_actions(builder, sampler.denoiser, sampler.process, observation)
+        return _diffused_actions(builder, sampler, observation, held)
     if isinstance(sampler, DeterministicActor):
         action = actor(builder, sampler, observation)
+        action = held.applied(builder, action) if held else action
         return builder.add("Expand", action, builder.add("Shape", "noise", start=1))
     if isinstance(sampler, AverageVelocity):
-        return one_step_actions(builder, sampler, observation)
+        action = one_step_actions(builder, sampler, observation)
+        return held.applied(builder, action) if held else action
     raise TypeError(f"{type(sampler).__name__} cannot be written as ONNX nodes")
 
 
@@ -126,15 +168,25 @@ def _scores(builder: OnnxBuilder, graph: PolicyGraph, q_values: str) -> str:
 
 
 def _restored(builder: OnnxBuilder, graph: PolicyGraph, sampled: str) -> str:
-    """Return candidates in the action's own units and within its bounds, shape (K, A)."""
+    """Return candidates in the action's own units and within its bounds, shape (K, [H,] A)."""
+    centre, half_range = _centre_and_half_range(graph)
+    weight, addend = builder.constant(np.diag(half_range)), builder.constant(centre)
+    if graph.horizon == 1:
+        return builder.add("Gemm", sampled, weight, addend, output="candidates")
+    one_by_one = builder.constant([-1, len(centre)], np.int64)
+    actions = builder.add("Gemm", builder.add("Reshape", sampled, one_by_one), weight, addend)
+    chunks = builder.constant([-1, graph.horizon, len(centre)], np.int64)
+    return builder.add("Reshape", actions, chunks, output="candidates")
+
+
+def _centre_and_half_range(graph: PolicyGraph) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what brings [-1, 1] to an action's own units and within its bounds, both (A,)."""
     low, high = array_of(graph.action_low), array_of(graph.action_high)
     centre = ((low + high) / 2).astype(np.float32)
     # Rounded down, so that rounding later, which keeps the order, cannot step over a bound.
     exact = np.minimum(high - centre, centre - low)
     nearest = exact.astype(np.float32)
-    half_range = np.where(nearest > exact, np.nextafter(nearest, np.float32(0.0)), nearest)
-    weight = builder.constant(np.diag(half_range))
-    return builder.add("Gemm", sampled, weight, builder.constant(centre), output="candidates")
+    return centre, np.where(nearest > exact, np.nextafter(nearest, np.float32(0.0)), nearest)
 
 
 class _Chain:
@@ -238,16 +290,23 @@ def one_step_actions(
     return builder.add("Clip", moved, builder.constant(-1.0), builder.constant(1.0))
 
 
-def sample_actions(
-    builder: OnnxBuilder, denoiser: Denoiser, process: ReverseProcess, observation: Observation
+def _diffused_actions(
+    builder: OnnxBuilder, sampler: DiffusionSampler, observation: Observation, held: _Held | None
 ) -> str:
-    """Return actions sampled with the graph's noise, in [-1, 1], shape (K, A)."""
-    chain = _Chain(builder, denoiser, process)
+    """Return actions sampled with the graph's noise, in [-1, 1], shape (K, H * A)."""
+    process = sampler.process
+    chain = _Chain(builder, sampler.denoiser, process)
     contexts = chain.contexts(observation)
     carried, additions = chain.start_and_additions()
     for index, addition in enumerate(additions):
         clean = chain.clean_action(index, carried, contexts[index])
         if process.clip_denoised:
             clean = chain.clip(clean, chain.clean_gains[index])
+        if held:
+            clean = held.applied(builder, clean, chain.clean_gains[index])
         carried = builder.add("Add", builder.add("Add", carried, addition), clean)
-    return chain.clip(chain.clean_action(len(additions), carried, contexts[-1]), 1.0)
+    clean = chain.clean_action(len(additions), carried, contexts[-1])
+    if held:
+        clean = chain.clip(clean, 1.0) if process.clip_denoised else clean
+        clean = held.applied(builder, clean)
+    return chain.clip(clean, 1.0)

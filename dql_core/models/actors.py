@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dql_core.models.denoiser import Denoiser
 from dql_core.models.layers import hidden_layers
-from dql_core.models.sampler import ReverseProcess
+from dql_core.models.sampler import Held, ReverseProcess
 
 
 class ActionSampler(Protocol):
@@ -21,12 +21,14 @@ class ActionSampler(Protocol):
 
     num_noises: int
 
-    def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
+    def __call__(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
         """Sample actions in [-1, 1], shape (B, A).
 
         Args:
             observation: Normalised observations, shape (B, O), or (1, O) for all rows.
             noise: Standard normal, shape (Z, B, A).
+            held: What part of the actions is to be. Of a single call of a network the rest knows
+                nothing of it.
         """
 
 
@@ -39,9 +41,9 @@ class DiffusionSampler(nn.Module):
         self.process = process
         self.num_noises = process.num_noises
 
-    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
         """Run the reverse process; see `ActionSampler`."""
-        return self.process.sample(self.denoiser, observation, noise)
+        return self.process.sample(self.denoiser, observation, noise, held)
 
 
 class DeterministicActor(nn.Module):
@@ -66,6 +68,7 @@ class DeterministicActor(nn.Module):
         squashed: Tensor = self.last(hidden_layers(observation, self.hidden)).tanh()
         return squashed
 
-    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
         """Return an action for each row of ``noise``, shape (1, B, A); see `ActionSampler`."""
-        return self.action(observation).expand(noise.shape[1:])
+        action = self.action(observation)
+        return (action if held is None else held.applied(action)).expand(noise.shape[1:])

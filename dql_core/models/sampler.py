@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,22 @@ class NoiseModel(Protocol):
         What depends on the observation alone is computed once here, not once a reverse step.
         """
         ...
+
+
+class Held(NamedTuple):
+    """What a sample is to be in part, whatever the noise.
+
+    Attributes:
+        pull: The numbers that it is to be, each times its weight, shape (1, A).
+        freedom: What the weight leaves of 1, shape (1, A): 1 is free, 0 is held fixed.
+    """
+
+    pull: Tensor
+    freedom: Tensor
+
+    def applied(self, action: Tensor) -> Tensor:
+        """Return actions, shape (B, A), as far as they are free, and for the rest what is held."""
+        return action * self.freedom + self.pull
 
 
 @dataclass(frozen=True)
@@ -70,19 +86,32 @@ class ReverseProcess:
         """Standard normal draws that a chain needs for each action dimension, Z."""
         return 1 + sum(step.noise_weight > 0.0 for step in self.steps)
 
-    def sample(self, denoiser: NoiseModel, observation: Tensor, noise: Tensor) -> Tensor:
+    def sample(
+        self,
+        denoiser: NoiseModel,
+        observation: Tensor,
+        noise: Tensor,
+        held: Held | None = None,
+    ) -> Tensor:
         """Run the whole chain to actions in [-1, 1], (B, A); gradients flow through all of it.
+
+        What is held takes its place in the clean action of every step (DDNM, arXiv 2212.00490,
+        of which inpainting is the simplest case), so that the noisy action, which is drawn
+        between that and the one before, is of its noise level, too, and what is free is predicted
+        beside it. So it needs no noise of its own, no gradients, and nothing where all is free.
 
         Args:
             denoiser: Predicts as `prediction` says.
             observation: Shape (B, O).
             noise: Standard normal, shape (Z, B, A): ``noise[0]`` is where the chain starts,
                 ``noise[j]`` is what its j-th step adds; the last step adds none.
+            held: What part of the actions is to be.
         """
         predict = denoiser.condition(observation)
         action = noise[0]
         for count, step in enumerate(self.steps, start=1):
             clean = self.clean_action(action, predict(action, step.index), step.alpha_bar)
+            clean = clean if held is None else held.applied(clean)
             action = torch.add(step.noisy_weight * action, clean, alpha=step.clean_weight)
             if step.noise_weight > 0.0:
                 action = torch.add(action, noise[count], alpha=step.noise_weight)

@@ -54,7 +54,6 @@ class BundlePolicy:
         self._observation_shape = (len(self.spec.observation),)
         num_noises, width = manifest.sampler.num_noises, self.horizon * len(self.spec.action)
         self._noise_shape = num_noises, choice.num_candidates, width
-        self._free = Committed.nothing(self.horizon, len(self.spec.action))
         self._graph = graph
         self._warm_start = WarmStartNoise(warm_start) if warm_start else None
         self._bounds = manifest.observation_normalizer if bound_observations else None
@@ -91,10 +90,7 @@ class BundlePolicy:
             observation = self._bounds.bounded(observation)
         draw = draw_noise if self._warm_start is None else self._warm_start.draw
         noise = draw(rng, self._noise_shape, self.choice.selection)
-        if self.horizon == 1:
-            decision = self._graph(observation, noise)
-        else:
-            decision = self._graph(observation, noise, committed or self._free)
+        decision = self._graph(observation, noise, committed if self.horizon > 1 else None)
         return decision if self._seek is None else self._seek(decision)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
-from dql_core.runtime.policy import Selection
+from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse
 
@@ -30,7 +30,6 @@ MAX_FILE_BYTES = {GRAPH_FILE: 1 << 28, WEIGHTS_FILE: 1 << 29}
 MAX_STEPS = 10_000
 MAX_CANDIDATES = 1_000_000
 MAX_COUNT = 1 << 53
-MAX_HORIZON = 1_000
 # Random numbers of a decision, of which 50 candidates in five steps need some thousand.
 MAX_NOISE = 1 << 24
 

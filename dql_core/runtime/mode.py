@@ -54,10 +54,15 @@ class ModeSeeker:
         low, high = self.low.astype(np.float64), self.high.astype(np.float64)
         centre, half_range = (high + low) / 2.0, (high - low) / 2.0
         candidates = (decision.candidates.astype(np.float64) - centre) / half_range
-        mode = seek_mode(candidates, self._weights(decision.q_values.astype(np.float64)))
-        action = (mode * half_range + centre).astype(np.float32)
+        # Chunks are near each other where all their actions are.
+        flat = candidates.reshape(*decision.q_values.shape, -1)
+        mode = seek_mode(flat, self._weights(decision.q_values.astype(np.float64)))
+        chunk = mode.reshape(*mode.shape[:-1], -1, len(low))  # (..., H, A)
+        actions = (chunk * half_range + centre).astype(np.float32)
         # Rounding may step over the bounds by a bit.
-        return replace(decision, action=np.clip(action, self.low, self.high))
+        actions = np.clip(actions, self.low, self.high)
+        later = None if decision.later is None else actions[..., 1:, :]
+        return replace(decision, action=actions[..., 0, :], later=later)
 
     def _weights(self, q_values: Array) -> Array:
         """Return what a softmax would draw each candidate with, shape (..., K)."""

@@ -64,20 +64,27 @@ class OnnxGraph:
             raise BundleError(
                 f"{GRAPH_FILE}: ONNX Runtime cannot load it: {one_line(cause)}"
             ) from cause
+        # Of a chunk (H, A); None where the graph chooses one action.
+        inputs = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
+        self._chunk: tuple[int, int] | None = inputs.get("committed")
         self._bound: _BoundArrays | None = None
 
     def __call__(
         self, observation: Array, noise: Noise, committed: Committed | None = None
     ) -> Decision:
-        """Choose an action for a raw observation, shape (O,)."""
+        """Choose an action, or a chunk of them, for a raw observation, shape (O,)."""
         if self._bound is None or self._bound.noise.shape != noise.steps.shape:
-            self._bound = _BoundArrays(self._session, observation.shape, noise.steps.shape)
+            shapes = observation.shape, noise.steps.shape, self._chunk
+            self._bound = _BoundArrays(self._session, *shapes)
         bound = self._bound
         bound.observation[...] = observation
         bound.noise[...] = noise.steps
         bound.selection_noise[...] = noise.selection
+        if self._chunk is not None:
+            bound.committed[...], bound.weights[...] = committed or Committed.nothing(*self._chunk)
         self._session.run_with_iobinding(bound.binding)
-        return Decision(bound.action.copy(), bound.q_values.copy(), bound.candidates.copy())
+        made = bound.action.copy(), bound.q_values.copy(), bound.candidates.copy()
+        return Decision(*made) if self._chunk is None else Decision.of_chunk(*made)
 
 
 class _BoundArrays:
@@ -91,15 +98,20 @@ class _BoundArrays:
         session: onnxruntime.InferenceSession,
         observation_shape: tuple[int, ...],
         noise_shape: tuple[int, ...],
+        chunk: tuple[int, int] | None,
     ) -> None:
         _, count, width = noise_shape
+        shape = chunk or (width,)
         self.binding = session.io_binding()
         self.observation = self._bound("observation", observation_shape)
         self.noise = self._bound("noise", noise_shape)
         self.selection_noise = self._bound("selection_noise", (count,))
-        self.action = self._bound("action", (width,), output=True)
+        if chunk:
+            self.committed = self._bound("committed", chunk)
+            self.weights = self._bound("committed_weight", chunk[:1])
+        self.action = self._bound("action", shape, output=True)
         self.q_values = self._bound("q_values", (count,), output=True)
-        self.candidates = self._bound("candidates", (count, width), output=True)
+        self.candidates = self._bound("candidates", (count, *shape), output=True)
 
     def _bound(self, name: str, shape: tuple[int, ...], *, output: bool = False) -> Array:
         array = np.empty(shape, np.float32)

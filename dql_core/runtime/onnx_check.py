@@ -43,15 +43,19 @@ def require_policy_graph(content: bytes, manifest: Manifest) -> None:
 
 def _require_interface(graph: Graph, manifest: Manifest) -> None:
     size, width = len(manifest.policy_spec.observation), len(manifest.policy_spec.action)
+    horizon = manifest.horizon
+    action: Shape = (width,) if horizon == 1 else (horizon, width)
     inputs: dict[str, Shape] = {
         "observation": (size,),
-        "noise": (manifest.sampler.num_noises, "K", width),
+        "noise": (manifest.sampler.num_noises, "K", horizon * width),
         "selection_noise": ("K",),
     }
+    if horizon > 1:
+        inputs |= {"committed": action, "committed_weight": (horizon,)}
     outputs: dict[str, Shape] = {
-        "action": (width,),
+        "action": action,
         "q_values": ("K",),
-        "candidates": ("K", width),
+        "candidates": ("K", *action),
     }
     for kind, found, needed in (
         ("inputs", graph.inputs, inputs),

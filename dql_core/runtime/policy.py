@@ -18,6 +18,8 @@ from dql_core.spec import PolicySpec
 Selection = Literal["softmax", "greedy", "mode", "first"]
 # Candidates that ``mode`` needs: one in so many is within its kernel.
 FEWEST_TO_AGREE = 5
+# Actions of a chunk, far beyond what is of use.
+MAX_HORIZON = 1_000
 # Below this spread of their values all candidates count as equally good.
 MIN_SPREAD = 1e-6
 _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
@@ -50,6 +52,11 @@ class Decision:
     ) -> Decision:
         """Return the decision for a chunk, shape (H, A), or for one for each of V observations."""
         return cls(chunk[..., 0, :], q_values, candidates, chunk[..., 1:, :])
+
+    @property
+    def first_actions(self) -> NDArray[np.float32]:
+        """Of each candidate the action that would come first, shape (K, A)."""
+        return self.candidates if self.later is None else self.candidates[..., 0, :]
 
     @property
     def chunk(self) -> NDArray[np.float32]:
@@ -90,7 +97,7 @@ class Graph(Protocol):
         Args:
             observation: Shape (O,).
             noise: Of the decision.
-            committed: What a chunk goes on from; None for a policy of one action.
+            committed: What a chunk goes on from; None if it is free, as an action by itself is.
         """
 
 

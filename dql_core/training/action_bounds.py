@@ -64,7 +64,8 @@ class ActionBounds:
             policy.act_for_each(observations[i : i + rows], rngs[i : i + rows])
             for i in range(0, len(rngs), rows)
         ]
-        of_policy = at_bounds(np.concatenate(actions), run.spec).mean(axis=0)
+        numbers = np.concatenate(actions).reshape(-1, len(run.spec.action))
+        of_policy = at_bounds(numbers, run.spec).mean(axis=0)
         if 2 * run.step >= run.config.run.steps:
             self._warn(run, of_policy)
         names = [field.name for field in run.spec.action]

@@ -272,7 +272,7 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
         statistics = Normalizer.from_json(document.statistics) if document.statistics else None
         if statistics:
             statistics.require_fits(spec)
-        config.require_room(len(spec.observation), num_bytes)
+        config.require_room(len(spec.observation), len(spec.action), num_bytes)
         progress = Progress.from_json(document.progress)
     except ValueError as cause:
         raise DamagedCheckpointError(f"{where}: damaged: {one_line(cause)}") from cause

@@ -380,7 +380,9 @@ def _require_learnable(dataset: LoadedDataset, config: TrainConfig) -> None:
     checked, _ = check_dataset(dataset, config)
     share, seed = config.validation.held_out, RunSeeds.derive(config.run.seed).held_out
     require_meaningful_split(
-        TrainingData(checked, *split_episodes(checked, share, seed), ()), share
+        TrainingData(checked, *split_episodes(checked, share, seed), ()),
+        share,
+        config.policy.horizon,
     )
 
 

@@ -36,7 +36,7 @@ from dql_core.training.run_files import (
 # Of the limit of guidance, which begins as the policy where the other run has none.
 TWIN = "guidance"
 # What the weights of a network are made for, and what they are no weights of otherwise.
-_POLICY_KEYS = ("agent", "policy.kind", "policy.width", "policy.depth")
+_POLICY_KEYS = ("agent", "policy.kind", "policy.horizon", "policy.width", "policy.depth")
 _DIFFUSION_KEYS = (
     "diffusion.num_diffusion_steps",
     "diffusion.schedule",

@@ -70,7 +70,8 @@ def load_training_data(config: TrainConfig, dataset: LoadedDataset | None = None
         _logger.log(level, "data: %s", finding.text)
     seed = RunSeeds.derive(config.run.seed).held_out
     learned, held_out = split_episodes(dataset, config.validation.held_out, seed)
-    make_strata(learned, config.data, config.run.batch_size)  # before anything is written
+    # Before anything is written.
+    make_strata(learned, config.data, config.run.batch_size, config.policy.horizon)
     return TrainingData(dataset, learned, held_out, findings)
 
 
@@ -82,26 +83,27 @@ def require_measurable(data: TrainingData, config: TrainConfig) -> None:
         DatasetError: If nothing can be judged by the held-out episodes.
         SpecMismatchError: If the environment's numbers are not those of the data.
     """
-    require_meaningful_split(data, config.validation.held_out)
+    require_meaningful_split(data, config.validation.held_out, config.policy.horizon)
     if data.held_out and config.validation.rule == "judge":
         lay_out(data.held_out, config.critic.discount)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
 
 
-def require_meaningful_split(data: TrainingData, share: float) -> None:
+def require_meaningful_split(data: TrainingData, share: float, horizon: int = 1) -> None:
     """Refuse held-out episodes by which nothing can be judged, as one that is very short.
 
     Args:
         data: What a run that begins learns from and measures on.
         share: Of the episodes, as it was asked for.
+        horizon: Actions of a chunk, H.
 
     Raises:
         DatasetError: With the numbers of transitions.
     """
     if data.held_out is None:
         return
-    number, total = data.held_out.num_transitions, data.recorded.num_transitions
+    number, total = (len(each.starts(horizon)) for each in (data.held_out, data.recorded))
     text = (
         f"{data.recorded.source}: validation.held_out={share:g} holds out {number} of {total} "
         f"transitions ({len(data.held_out.episodes)} of {len(data.recorded.episodes)} episodes)"
@@ -111,7 +113,7 @@ def require_meaningful_split(data: TrainingData, share: float) -> None:
             f"{text}: too few to judge a checkpoint by; raise it, set it to 0, or record more "
             f"episodes"
         )
-    if data.learned.num_transitions < number:
+    if len(data.learned.starts(horizon)) < number:
         raise DatasetError(f"{text}, so that fewer are left to learn from: lower it")
 
 
@@ -147,8 +149,9 @@ def make_batches(run: Checkpoint, dataset: LoadedDataset) -> BatchSampler:
         learned_rewards(config, dataset),
         n_step=config.data.n_step,
         discount=config.critic.discount,
+        horizon=config.policy.horizon,
     )
-    strata = make_strata(dataset, config.data, config.run.batch_size)
+    strata = make_strata(dataset, config.data, config.run.batch_size, config.policy.horizon)
     if config.data.ratio:
         _logger.info("data: %s", ratio_text(strata, config.data.datasets))
     return BatchSampler(table, config.run.batch_size, run.batches, run.device, strata)

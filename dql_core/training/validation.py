@@ -216,9 +216,14 @@ class HeldOut:
         rewards: RewardTransform,
         device: str,
     ) -> None:
-        discount = config.critic.discount
+        discount, horizon = config.critic.discount, config.policy.horizon
         table = make_transitions(
-            dataset, normalizer, rewards, n_step=config.data.n_step, discount=discount
+            dataset,
+            normalizer,
+            rewards,
+            n_step=config.data.n_step,
+            discount=discount,
+            horizon=horizon,
         )
         self._device = device
         self._seed = RunSeeds.derive(config.run.seed).held_out
@@ -226,8 +231,9 @@ class HeldOut:
         chosen = np.sort(shuffled[:MAX_TRANSITIONS])
         batches = BatchSampler(table, len(chosen), torch.Generator(), device)
         self._batch = batches.take(torch.as_tensor(chosen))
-        self._returns, self._tail_weights = _returns(dataset, rewards, discount, chosen)
-        self._tails, ends = _ends(dataset, chosen)
+        steps = dataset.starts(horizon)[chosen]
+        self._returns, self._tail_weights = _returns(dataset, rewards, discount, steps)
+        self._tails, ends = _ends(dataset, steps)
         self.size = {"transitions": len(chosen), "episodes": len(ends)}
         self.intervals: dict[str, list[float | None]] = {}
         self._end_observations = torch.as_tensor(table.observations[ends], device=device)
@@ -299,23 +305,23 @@ def _split(batch: Batch) -> list[Batch]:
 
 
 def _returns(
-    dataset: LoadedDataset, rewards: RewardTransform, discount: float, chosen: NDArray[np.int64]
+    dataset: LoadedDataset, rewards: RewardTransform, discount: float, steps: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recorded returns of the chosen transitions, and the weight of what is not recorded."""
+    """Recorded returns from the steps on, and the weight of what is not recorded."""
     recorded, weights = [], []
     for episode in dataset.episodes:
         recorded.append(discounted_returns(rewards(episode.rewards), discount))
         steps_left = np.arange(len(episode), 0, -1)
         weights.append(discount**steps_left * (not episode.terminated))
-    return np.concatenate(recorded)[chosen], np.concatenate(weights)[chosen]
+    return np.concatenate(recorded)[steps], np.concatenate(weights)[steps]
 
 
 def _ends(
-    dataset: LoadedDataset, chosen: NDArray[np.int64]
+    dataset: LoadedDataset, steps: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which end belongs to each chosen transition, and the ends' observation rows."""
+    """Return which end belongs to each of the steps, and the ends' observation rows."""
     lengths = np.array([len(episode) for episode in dataset.episodes])
-    episodes = np.repeat(np.arange(len(lengths)), lengths)[chosen]
+    episodes = np.repeat(np.arange(len(lengths)), lengths)[steps]
     last_rows = np.cumsum(lengths + 1) - 1
     used, which = np.unique(episodes, return_inverse=True)
     return which, last_rows[used]

@@ -130,7 +130,7 @@ def test_many_large_critics_are_refused_before_they_are_made() -> None:
 def test_every_critic_needs_its_room_in_a_file_of_weights() -> None:
     for number in (1, 2, 7):
         config = TrainConfig.model_validate({"critic": {"num_critics": number, "depth": 1}})
-        needed = 4 * 256 * (3 + 2 * 256 + number * 3)
-        config.require_room(3, needed)
+        needed = 4 * 256 * (5 + 2 * 256 + number * 5)
+        config.require_room(3, 2, needed)
         with pytest.raises(ValueError, match="its networks need"):
-            config.require_room(3, needed - 1)
+            config.require_room(3, 2, needed - 1)

@@ -31,7 +31,10 @@ class Decides(Protocol):
     def decide_for_each(
         self, observations: NDArray[np.float32], rngs: list[np.random.Generator]
     ) -> Decision:
-        """Decide on each of V raw observations: (V, O) -> actions (V, A), candidates (V, K, A)."""
+        """Decide on each of V raw observations: (V, O) -> actions (V, A), candidates (V, K, A).
+
+        Of chunks the first actions count, as if each step had a decision of its own.
+        """
 
 
 @dataclass(frozen=True)
@@ -290,11 +293,12 @@ def _decide(
     for decision in _decisions(policy, observations, rows_at_once, seed):
         rows = recorded[start : start + len(decision.action)]
         start += len(rows)
-        distances = np.linalg.norm((decision.candidates - rows[:, None]) / spread, axis=-1)
+        candidates = decision.first_actions
+        distances = np.linalg.norm((candidates - rows[:, None]) / spread, axis=-1)
         best = distances.argmin(axis=1)[:, None, None]
-        nearest.append(np.take_along_axis(decision.candidates, best, axis=1)[:, 0])
+        nearest.append(np.take_along_axis(candidates, best, axis=1)[:, 0])
         chosen.append(decision.action)
-    return np.concatenate(chosen), np.concatenate(nearest), decision.candidates.shape[1]
+    return np.concatenate(chosen), np.concatenate(nearest), candidates.shape[1]
 
 
 def _part_of_episode(part: Stretch) -> NDArray[np.int64]:

@@ -71,8 +71,14 @@ def write_c(
 
     Raises:
         BundleError: If the bundle's graph is damaged, or such as no C is written of.
-        ConfigError: If ``prefix`` is none, or the choice among the candidates takes too long.
+        ConfigError: If ``prefix`` is none, the choice among the candidates takes too long, or the
+            policy emits chunks.
     """
+    if manifest.horizon > 1:
+        raise ConfigError(
+            f"policy.horizon is {manifest.horizon}, and no C is written of chunks of actions: run "
+            f"the bundle with ONNX Runtime, or train with policy.horizon=1"
+        )
     prefix = _prefix(manifest, prefix)
     wanted = manifest.model_copy(update=vars(choice))
     if GRAPH_FILE not in contents:

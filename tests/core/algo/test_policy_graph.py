@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dql_core.algo.policy_graph import PolicyGraph, policy_graph
+from dql_core.models.sampler import Held
 from dql_core.normalize import Normalizer
 from dql_core.runtime.onnx_backend import OnnxGraph
 from dql_core.runtime.policy import Noise, draw_noise
@@ -42,8 +43,9 @@ def test_onnx_runtime_computes_what_torch_computes(
     observation, noise = inputs(num_candidates)
     original = graph.decide(observation, noise)
     decision = exported(observation, noise)
-    for name, values in vars(original).items():
-        np.testing.assert_allclose(getattr(decision, name), values, atol=2e-6)
+    for name in ("action", "q_values", "candidates"):
+        found, expected = (getattr(each, name) for each in (decision, original))
+        np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e2, 1e4])
@@ -133,7 +135,7 @@ class Echo(nn.Module):
 
     num_noises = 1
 
-    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
         return noise[0]
 
 
@@ -170,5 +172,7 @@ def test_many_observations_at_once_are_decided_as_one_by_one(graph: PolicyGraph)
     )
     together = graph.decide(np.stack([observation for observation, _ in each]), noise)
     for index, (observation, own) in enumerate(each):
-        for name, values in vars(graph.decide(observation, own)).items():
-            np.testing.assert_allclose(vars(together)[name][index], values, atol=1e-5)
+        alone = graph.decide(observation, own)
+        for name in ("action", "q_values", "candidates"):
+            found, expected = (getattr(each, name) for each in (together, alone))
+            np.testing.assert_allclose(found[index], expected, atol=1e-5)

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dql_core.export.c.folder import CPolicy
-from dql_core.runtime.policy import Decision, Noise
+from dql_core.runtime.policy import Committed, Decision, Noise
 
 WARNINGS = (
     *("-Wall", "-Wextra", "-Werror", "-Wconversion", "-Wdouble-promotion", "-Wshadow"),
@@ -76,7 +76,12 @@ class CompiledPolicy:
         self._process = process
         self._count, self._width = shape
 
-    def __call__(self, observation: NDArray[np.float32], noise: Noise) -> Decision:
+    def __call__(
+        self,
+        observation: NDArray[np.float32],
+        noise: Noise,
+        committed: Committed | None = None,
+    ) -> Decision:
         status, decision = self.decide(observation, noise)
         assert status == OK
         return decision

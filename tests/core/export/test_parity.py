@@ -16,7 +16,7 @@ from dql_core.models.sampler import make_process
 from dql_core.models.schedule import NoiseSchedule
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import Parity
-from dql_core.runtime.policy import Choice, Decision, Noise, Selection
+from dql_core.runtime.policy import Choice, Committed, Decision, Noise, Selection
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
 Distortion = Callable[[Decision], Decision]
@@ -36,8 +36,10 @@ def graph() -> PolicyGraph:
 
 
 def parity(graph: PolicyGraph, distort: Distortion, selection: Selection = "softmax") -> Parity:
-    def exported(observation: NDArray[np.float32], noise: Noise) -> Decision:
-        return distort(graph.decide(observation, noise))
+    def exported(
+        observation: NDArray[np.float32], noise: Noise, committed: Committed | None = None
+    ) -> Decision:
+        return distort(graph.decide(observation, noise, committed))
 
     return measure_parity(graph, exported, OBSERVATIONS, "ten draws", Choice(6, selection))
 
