@@ -210,8 +210,6 @@ class ChunkPlayer:
 
     def _is_due(self, now_ns: int) -> bool:
         """Whether to ask for a chunk: enough is played, or the rest would be too old by then."""
-        if self._question is not None:
-            return False
         chunk = self._chunk
         if chunk is None or self._index_at(chunk.asked_ns, now_ns) >= self._execute:
             return True

@@ -482,9 +482,7 @@ class CandidatePublisher:
         decision, self.newest = self.newest, None
         if decision is None:
             return
-        candidates = decision.candidates.reshape(len(decision.q_values), -1)
-        first = candidates[:, : len(decision.action)]
-        table = np.column_stack([first, decision.q_values]).astype(np.float64)
+        table = np.column_stack([decision.first_actions, decision.q_values]).astype(np.float64)
         message = Float64MultiArray(data=table.ravel().tolist())
         rows, columns = table.shape
         message.layout.dim = [

@@ -245,6 +245,22 @@ def test_what_is_due_meanwhile_is_committed_and_the_new_chunk_comes_in_behind_it
     np.testing.assert_allclose(sent[3], [3 * (1 - weight), 2 * (1 - weight) + 5 * weight])
 
 
+def test_as_many_ticks_are_expected_as_the_slowest_of_the_last_ten_decisions_took() -> None:
+    takes = iter([0.1, 2.5, *[0.4] * 40])
+    drive = Drive(takes=lambda: next(takes), execute=4)
+    drive.played(60)
+    known = [each.weights for each in drive.policy.committed if each is not None]
+    fixed = [int((weights == 1).sum()) for weights in known]
+    # The one that took three ticks is told of by the next ten, and no longer.
+    assert fixed == [1, *[3] * 10, *[1] * (len(fixed) - 11)]
+    assert len(fixed) >= 14
+
+
+def test_an_observation_of_a_slow_simulator_is_fresh_for_longer() -> None:
+    player = ChunkPlayer(Dated(), SameThread(), None, PERIOD, EXECUTE, pace=0.5)
+    assert player.decide(np.zeros(1, np.float32), 0, 2 * PERIOD).until_ns == 4 * PERIOD
+
+
 def test_the_first_chunk_is_awaited_in_its_tick_for_half_a_period() -> None:
     assert Drive(takes=lambda: 0.4).played(1) == [(0, 0)]
     drive = Drive(takes=lambda: 1.4)
