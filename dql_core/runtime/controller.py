@@ -56,6 +56,8 @@ class Command:
             the first tick that plays it.
         inference_ns: How long that took on the steady clock, in nanoseconds.
         until_ns: Until when the values may be sent, on the clock of the ticks.
+        ahead: Where it is wanted, what follows them a period apart if nothing comes between: of a
+            chunk what may still be played, bounded in turn; shape (n, A), n > 0.
     """
 
     values: NDArray[np.float32] | None
@@ -65,6 +67,7 @@ class Command:
     decision: Decision | None = None
     inference_ns: int | None = None
     until_ns: float = math.inf
+    ahead: NDArray[np.float32] | None = None
 
 
 class Controller:
@@ -79,6 +82,8 @@ class Controller:
             less than 1: a low-pass filter of first order, whose time constant is
             ``-period / ln(smoothing)``.
         hand_back: The way from a person's commands to the policy's actions.
+        ahead_ns: From one action of a chunk to the next, on the clock of the ticks, where it is
+            wanted what will follow a command; 0 where it is not.
 
     Attributes:
         state: What it is doing.
@@ -98,6 +103,7 @@ class Controller:
         interlock: Interlock,
         smoothing: float = 0.0,
         hand_back: HandBack | None = None,
+        ahead_ns: int = 0,
     ) -> None:
         width, given = len(guards.spec.action), len(fallback.safe_command)
         if given != width:
@@ -113,6 +119,7 @@ class Controller:
         self.obeyed = 0
         self._hand_back = hand_back or HandBack(0)
         self._smoothing = smoothing
+        self._ahead_ns = ahead_ns
         self._inference = inference
         self._guards = guards
         self._fallback = fallback
@@ -199,6 +206,9 @@ class Controller:
             command = self._fall_back(now_ns + result.waited_ns, action)
         else:
             command = self._pass_on(now_ns, action)
+            if self._ahead_ns and result.decision is not None:
+                ahead = self._ahead(result.decision.chunk[1:], result.until_ns - now_ns)
+                command = replace(command, ahead=ahead)
         return replace(
             command,
             warnings=(*_present(unusual), *_present(unseen), *command.warnings),
@@ -241,8 +251,7 @@ class Controller:
         return Command(self._sent(values), self.state, warnings=warnings)
 
     def _pass_on(self, now_ns: int, action: NDArray[np.float32]) -> Command:
-        if self._smoothing:  # before the bounds, which what was sent last may lie beyond
-            action = action + np.float32(self._smoothing) * (self._last_sent - action)
+        action = self._smoothed(action, self._last_sent)
         action = self._hand_back.toward(now_ns, action, self._last_sent)
         action, clamped = self._guards.clamp(action)
         action, slowed = self._guards.limit_rate(action, self._last_sent)
@@ -251,6 +260,25 @@ class Controller:
         self._fallback.end(now_ns)
         warnings = (*_present(clamped), *_present(slowed))
         return Command(self._sent(action), self.state, warnings=warnings)
+
+    def _smoothed(
+        self, action: NDArray[np.float32], last: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        if not self._smoothing:
+            return action
+        # Before the bounds, which what was sent last may lie beyond.
+        return action + np.float32(self._smoothing) * (last - action)
+
+    def _ahead(self, later: NDArray[np.float32], left_ns: float) -> NDArray[np.float32] | None:
+        """Return what will be sent of the actions that follow, within the time that is left."""
+        count = int(min(len(later), left_ns / self._ahead_ns))
+        if count <= 0 or self._hand_back.is_due:
+            return None
+        last, ahead = self._last_sent, []
+        for action in later[:count]:
+            last = self._guards.bounded(self._smoothed(action, last), last)
+            ahead.append(last)
+        return np.stack(ahead)
 
     def _fall_back(self, now_ns: int, fault: Trip) -> Command:
         if fault.guard not in _WITHOUT_CHUNK:

@@ -272,6 +272,12 @@ class Guards:
         near = _between(last - self._max_steps, command, last + self._max_steps)
         return near.astype(np.float32)
 
+    def bounded(
+        self, action: NDArray[np.float32], last: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return what `clamp` and `limit_rate` would make of an action, which nobody counts."""
+        return self.within_rate(_between(self._low, action, self._high).astype(np.float32), last)
+
     def _trip(self, guard: Guard, reason: str) -> Trip:
         self.counts[guard] += 1
         self.last_reasons[guard] = reason

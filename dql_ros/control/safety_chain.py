@@ -88,6 +88,7 @@ def make_controller(
     )
     guards = Guards(spec, loaded.statistics, limits)
     takeover = contract.takeover
+    wants_ahead = any(stream.takes_chunks for stream in contract.action)
     return Controller(
         inference,
         guards,
@@ -95,4 +96,5 @@ def make_controller(
         interlock,
         smoothing=settings.action_smoothing,
         hand_back=HandBack(settings.steady_ns(0 if takeover is None else takeover.ramp_s)),
+        ahead_ns=settings.period_ns(contract) if wants_ahead else 0,
     )

@@ -140,6 +140,7 @@ class ControlLoop:
                 self.conflicts,
                 settings,
                 None if takeover is None else takeover.flag,
+                contract.period_ns,
             )
             opened.callback(self._outputs.close)
             if settings.shadow:
@@ -405,6 +406,7 @@ class ControlLoop:
             is_void,
             is_persons=command.state is State.TAKEOVER,
             is_safe=self._is_safe(command),
+            ahead=command.ahead,
         )
         self.statistics.add(begun_ns, observation, command)
         if self.agreement is not None and in_force is not None:

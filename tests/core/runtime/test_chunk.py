@@ -17,7 +17,7 @@ from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
 from dql_core.runtime.guard import Guard, GuardLimits, Guards
 from dql_core.runtime.inference import SameThread, WorkerThread
 from dql_core.runtime.policy import Committed, Decision
-from dql_core.runtime.takeover import Commander, Person
+from dql_core.runtime.takeover import Commander, HandBack, Person
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.streams import Observation
 
@@ -119,6 +119,7 @@ class Drive:
     fresh_ns: float = math.inf
     max_steps: tuple[float, ...] = ()
     rules: dict[str, Any] = field(default_factory=dict)
+    others: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.tick = 0
@@ -136,7 +137,7 @@ class Drive:
         limits = GuardLimits(max_inference_ns=self.limit_ns, max_steps=self.max_steps)
         guards = Guards(SPEC, None, limits)
         fallback = Fallback(FallbackRules(SAFE, **self.rules))
-        self.controller = Controller(self.player, guards, fallback, self.interlock)
+        self.controller = Controller(self.player, guards, fallback, self.interlock, **self.others)
 
     def step(self, values: float | None = None, **changes: Any) -> Command:
         """Tick once; the observation is the tick's number, unless it is given."""
@@ -421,6 +422,44 @@ def test_bounds_and_the_largest_step_hold_for_each_action() -> None:
     assert (np.abs(np.diff(sent, axis=0)) <= [100.001, 150.001]).all()
     guards = {trip.guard for command in commands for trip in command.warnings}
     assert Guard.SLEW_LIMITED_ACTION in guards
+
+
+def test_what_is_ahead_is_what_will_be_sent() -> None:
+    others = {"ahead_ns": PERIOD, "smoothing": 0.25}
+    drive = Drive(
+        Dated(noise=900.0), limit_ns=None, execute=6, max_steps=(300.0, 400.0), others=others
+    )
+    commands = [drive.step() for _ in range(24)]
+    sent = np.array([command.values for command in commands])
+    slowed = 0
+    for index in range(18):
+        ahead = commands[index].ahead
+        assert ahead is not None
+        assert ahead.dtype == np.float32
+        assert len(ahead) == HORIZON - 1 - index % 6
+        # By the chunk in play; the next one comes in after six.
+        count = 5 - index % 6
+        np.testing.assert_array_equal(ahead[:count], sent[index + 1 : index + 1 + count])
+        slowed += any(trip.guard is Guard.SLEW_LIMITED_ACTION for trip in commands[index].warnings)
+    assert slowed > 5
+    assert drive.controller.counts["slew_limited_action"] <= 24, "nobody counts what is ahead"
+
+
+def test_nothing_is_ahead_for_longer_than_its_observation_is_fresh() -> None:
+    drive = Drive(limit_ns=None, fresh_ns=3 * PERIOD, others={"ahead_ns": PERIOD})
+    counts = [
+        None if ahead is None else len(ahead) for ahead in (drive.step().ahead for _ in "1234")
+    ]
+    assert counts == [3, 2, 1, 3]
+    assert drive.step(missing=True).ahead is None
+    assert Drive().step().ahead is None, "where nobody wants it"
+
+
+def test_nothing_is_ahead_on_the_way_back_from_a_person() -> None:
+    ramp = HandBack(3 * PERIOD)
+    drive = Drive(limit_ns=None, others={"ahead_ns": PERIOD, "hand_back": ramp})
+    drive.step(person=Person(Commander.PERSON, np.zeros(2)))
+    assert [drive.step().ahead is None for _ in range(5)] == [True, True, True, False, False]
 
 
 def test_equal_seeds_give_equal_commands() -> None:

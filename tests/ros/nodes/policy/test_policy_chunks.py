@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from std_msgs.msg import Bool, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
+from dql_ros.codecs import StreamDecoder
+from dql_ros.contract import load_contract
 from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.arm import NODE, Arm, Told, trigger
 from tests.ros.nodes.policy.chunking_policy_node import CANDIDATES, HORIZON, STEP
@@ -186,3 +189,48 @@ def test_what_chunks_leave_no_time_for_is_refused(
     assert process.wait(30)
     assert process.exit_code == 2
     assert words in process.last_words
+
+
+TRAJECTORY = """
+robot: arm
+rate_hz: 10.0
+observation:
+  - topic: joint_states
+    type: sensor_msgs/msg/JointState
+    max_age_s: 0.65
+    fields: [{path: position, joints: [shoulder, elbow]}]
+action:
+  - topic: trajectory
+    type: trajectory_msgs/msg/JointTrajectory
+    time_from_start_s: 0.25
+    fields: [{path: points.0.positions, joints: [shoulder, elbow], low: -2, high: 2, max_rate: 9}]
+on_fault: {command: [0.125, -0.25]}
+"""
+
+
+@pytest.mark.parametrize("mode", ["lockstep", "real_time"])
+def test_a_trajectory_has_what_is_left_of_the_chunk(
+    robot: Robot, tmp_path: Path, mode: str
+) -> None:
+    (tmp_path / "arm.yaml").write_text(TRAJECTORY)
+    contract = str(tmp_path / "arm.yaml")
+    robot.run(MODULE, NODE, contract=contract, autostart=True, mode=mode, execute=4)
+    arm = Arm(robot)
+    heard = robot.probe.collect(JointTrajectory, "trajectory")
+    arm.live(lambda: len(heard) > 20, "trajectories", shoulder=BEFORE)
+    decode = StreamDecoder(load_contract(Path(contract)).action[0])
+    for trajectory in heard[5:20]:
+        assert decode(trajectory).tolist() == list(trajectory.points[0].positions)
+        points = trajectory.points
+        dues = [point.time_from_start.nanosec for point in points]
+        assert dues == [250_000_000 + index * 100_000_000 for index in range(len(points))]
+        steps = [point.positions[1] / STEP for point in points]
+        assert all(after == before + 1 for before, after in pairwise(steps))
+        # Fresh for six periods: at the latest the seventh action of a chunk is played.
+        assert steps[-1] <= 6
+        assert len(steps) >= 2
+        assert {point.positions[0] for point in points} == {BEFORE}
+    button = robot.probe.node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
+    button.publish(Bool(data=True))
+    arm.live(lambda: list(heard[-1].points[0].positions) == SAFE, "the stop", shoulder=BEFORE)
+    assert len(heard[-1].points) == 1
