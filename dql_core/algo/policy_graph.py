@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dql_core.algo.agent import Agent
 from dql_core.algo.losses import pessimistic
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
-from dql_core.models.actors import ActionSampler
+from dql_core.models.actors import ActionSampler, DiffusionSampler
 from dql_core.models.critic import CriticEnsemble
 from dql_core.models.sampler import Held
 from dql_core.normalize import Normalizer
@@ -115,7 +115,7 @@ class PolicyGraph(nn.Module):
         held = None
         if committed is not None and committed_weight is not None:
             held = self._held(committed, committed_weight)
-        sampled = self.sampler(rows, noise.flatten(1, -2), held)  # ([V *] K, H * A)
+        sampled = self._sample(rows, noise.flatten(1, -2), held)  # ([V *] K, H * A)
         q_values = self._rank(rows, sampled).reshape(selection_noise.shape)
         shape = len(sampled), self.horizon, len(self.action_low)
         restored = self._restore(sampled.reshape(shape)).flatten(1)
@@ -160,6 +160,15 @@ class PolicyGraph(nn.Module):
             return torch.zeros_like(sampled[:, 0])
         values: Tensor = self.critic(observation.expand(len(sampled), -1), sampled)  # (E, [V *] K)
         return pessimistic(values, self.lower_bound)
+
+    def _sample(self, observation: Tensor, noise: Tensor, held: Held | None) -> Tensor:
+        if held is None:
+            return self.sampler(observation, noise)
+        if isinstance(self.sampler, DiffusionSampler):
+            sampled = self.sampler(observation, noise, held)
+        else:  # in a single call of a network, what is free knows nothing of what is held
+            sampled = self.sampler(observation, noise)
+        return held.applied(sampled)
 
     def _held(self, committed: Tensor, weight: Tensor) -> Held:
         """Bring what is committed, (H, A), to the units of the networks, with its weights (H,)."""

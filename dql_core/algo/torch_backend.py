@@ -57,6 +57,11 @@ def rebuild(manifest: Manifest, contents: Mapping[str, bytes]) -> PolicyGraph:
         raise BundleError(f"the manifest lists no {WEIGHTS_FILE}; export the bundle again")
     config = parse(manifest.config, TrainConfig, MANIFEST_FILE, BundleError)
     weights = contents[WEIGHTS_FILE]
+    if config.policy.horizon != manifest.horizon:
+        raise BundleError(
+            f"{MANIFEST_FILE}: horizon is {manifest.horizon}, and policy.horizon of its config is "
+            f"{config.policy.horizon}: export the bundle again"
+        )
     try:
         tensors = safetensors.torch.load(weights)
         spec = manifest.policy_spec
@@ -131,11 +136,12 @@ class TorchGraph:
                 self._select, capture=self._device.type == "cuda"
             )
         inputs: list[_Inputs | _Committed] = [_Inputs(*self._tensors(observation, *noise))]
-        if committed is not None:
-            inputs.append(_Committed(*self._tensors(*committed)))
+        if (horizon := self._graph.horizon) > 1:
+            free = Committed.nothing(horizon, len(self._graph.action_low))
+            inputs.append(_Committed(*self._tensors(*(committed or free))))
         outputs = self._selections[shape](*inputs)
         arrays = (values.cpu().numpy() for values in vars(outputs).values())
-        return Decision(*arrays) if self._graph.horizon == 1 else Decision.of_chunk(*arrays)
+        return Decision(*arrays) if horizon == 1 else Decision.of_chunk(*arrays)
 
     def _tensors(self, *arrays: NDArray[np.float32]) -> Iterator[Tensor]:
         return (torch.tensor(array, device=self._device) for array in arrays)

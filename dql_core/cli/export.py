@@ -131,9 +131,10 @@ def _require_folder(source: Path, out: Path | None, c: Path | None, prefix: str 
 
 def _exported(out: Path, manifest: Manifest) -> Text:
     parity = manifest.parity
+    chunks = f"chunks of {manifest.horizon} actions, " if manifest.horizon > 1 else ""
     line = (
         f" {out}: {manifest.agent} after {manifest.step:,} updates, {manifest.num_candidates} "
-        f"candidates, {manifest.selection}; differs from the checkpoint by at most "
+        f"candidates, {chunks}{manifest.selection}; differs from the checkpoint by at most "
         f"{parity.action_error:.1e} of the action range on {parity.observations} {parity.source}"
     )
     return Text.assemble(("exported", "green"), visible(line))

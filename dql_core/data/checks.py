@@ -54,7 +54,8 @@ def check_dataset(
     if config.data.normalize_observations:
         findings += _nearly_constant_observations(dataset)
     findings += _short_episodes(dataset, config)
-    findings += _without_chunks(dataset, config.policy.horizon)
+    if config.policy.horizon > 1:
+        findings += _chunks(dataset, config.policy.horizon)
     findings += (Finding(*each) for each in weight_findings(dataset, config.data))
     if config.learns_values:
         if not any(np.any(episode.rewards != 0) for episode in dataset.episodes):
@@ -189,8 +190,8 @@ def _short_episodes(dataset: LoadedDataset, config: TrainConfig) -> Iterator[Fin
         )
 
 
-def _without_chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
-    """Find episodes into which no chunk of actions fits.
+def _chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
+    """Count chunks of actions; find episodes into which none fits.
 
     Raises:
         DatasetError: If none fits into any.
@@ -202,6 +203,11 @@ def _without_chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
             f"{dataset.source}: the longest episode has {max(lengths)} steps, and a chunk of "
             f"policy.horizon: {horizon} fits into none: lower it, or record longer episodes"
         )
+    yield Finding(
+        f"a chunk of policy.horizon: {horizon} begins in {len(dataset.starts(horizon)):,} of "
+        f"{sum(lengths):,} steps: in all but the last {horizon - 1} of each episode",
+        is_warning=False,
+    )
     if short:
         yield Finding(
             f"{len(short)} of {len(lengths)} episodes are shorter than a chunk of "

@@ -55,6 +55,8 @@ def to_onnx(graph: PolicyGraph) -> bytes:
     )
     held = _held(builder, graph) if graph.horizon > 1 else None
     sampled = _sampled(builder, graph, observation, held)
+    if held is not None:
+        sampled = _clip(builder, held.applied(builder, sampled), 1.0)
     scores = _scores(builder, graph, _q_values(builder, graph, observation, sampled))
     candidates = _restored(builder, graph, sampled)
     best = builder.add("ArgMax", scores, axis=0, keepdims=0)
@@ -96,7 +98,7 @@ def _held(builder: OnnxBuilder, graph: PolicyGraph) -> _Held:
     centre, half_range = _centre_and_half_range(graph)
     moved = builder.add("Sub", "committed", builder.constant(centre[None]))
     scaled = builder.add("Div", moved, builder.constant(half_range[None]))
-    actions = builder.add("Clip", scaled, builder.constant(-1.0), builder.constant(1.0))
+    actions = _clip(builder, scaled, 1.0)
     column = builder.constant([graph.horizon, 1], np.int64)
     weights = builder.add("Reshape", "committed_weight", column)
     freedom = builder.add("Sub", builder.constant(np.ones((1, len(centre)))), weights)  # (H, A)
@@ -114,11 +116,9 @@ def _sampled(
         return _diffused_actions(builder, sampler, observation, held)
     if isinstance(sampler, DeterministicActor):
         action = actor(builder, sampler, observation)
-        action = held.applied(builder, action) if held else action
         return builder.add("Expand", action, builder.add("Shape", "noise", start=1))
     if isinstance(sampler, AverageVelocity):
-        action = one_step_actions(builder, sampler, observation)
-        return held.applied(builder, action) if held else action
+        return one_step_actions(builder, sampler, observation)
     raise TypeError(f"{type(sampler).__name__} cannot be written as ONNX nodes")
 
 
@@ -263,11 +263,6 @@ class _Chain:
         weight = gain * ((1.0 - alpha_bar) / alpha_bar) ** 0.5 * self.last.weight
         return builder.linear(features, weight, carried, scale * gain / alpha_bar**0.5)
 
-    def clip(self, value: str, bound: float) -> str:
-        """Return ``value`` clipped to plus and minus ``bound``."""
-        bounds = self.builder.constant(-bound), self.builder.constant(bound)
-        return self.builder.add("Clip", value, *bounds)
-
 
 def one_step_actions(
     builder: OnnxBuilder, network: AverageVelocity, observation: Observation
@@ -287,26 +282,26 @@ def one_step_actions(
         features = hidden_layer(builder, features, layer)
     shifted = builder.add("Sub", start, builder.constant(last.bias[None]))
     moved = builder.linear(features, last.weight, shifted)
-    return builder.add("Clip", moved, builder.constant(-1.0), builder.constant(1.0))
+    return _clip(builder, moved, 1.0)
+
+
+def _clip(builder: OnnxBuilder, value: str, bound: float) -> str:
+    """Return ``value`` clipped to plus and minus ``bound``."""
+    return builder.add("Clip", value, builder.constant(-bound), builder.constant(bound))
 
 
 def _diffused_actions(
     builder: OnnxBuilder, sampler: DiffusionSampler, observation: Observation, held: _Held | None
 ) -> str:
     """Return actions sampled with the graph's noise, in [-1, 1], shape (K, H * A)."""
-    process = sampler.process
-    chain = _Chain(builder, sampler.denoiser, process)
+    chain = _Chain(builder, sampler.denoiser, sampler.process)
     contexts = chain.contexts(observation)
     carried, additions = chain.start_and_additions()
     for index, addition in enumerate(additions):
         clean = chain.clean_action(index, carried, contexts[index])
-        if process.clip_denoised:
-            clean = chain.clip(clean, chain.clean_gains[index])
-        if held:
+        if sampler.process.clip_denoised:
+            clean = _clip(builder, clean, chain.clean_gains[index])
+        if held is not None:
             clean = held.applied(builder, clean, chain.clean_gains[index])
         carried = builder.add("Add", builder.add("Add", carried, addition), clean)
-    clean = chain.clean_action(len(additions), carried, contexts[-1])
-    if held:
-        clean = chain.clip(clean, 1.0) if process.clip_denoised else clean
-        clean = held.applied(builder, clean)
-    return chain.clip(clean, 1.0)
+    return _clip(builder, chain.clean_action(len(additions), carried, contexts[-1]), 1.0)

@@ -21,14 +21,12 @@ class ActionSampler(Protocol):
 
     num_noises: int
 
-    def __call__(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
+    def __call__(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Sample actions in [-1, 1], shape (B, A).
 
         Args:
             observation: Normalised observations, shape (B, O), or (1, O) for all rows.
             noise: Standard normal, shape (Z, B, A).
-            held: What part of the actions is to be. Of a single call of a network the rest knows
-                nothing of it.
         """
 
 
@@ -42,7 +40,7 @@ class DiffusionSampler(nn.Module):
         self.num_noises = process.num_noises
 
     def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
-        """Run the reverse process; see `ActionSampler`."""
+        """Run the reverse process; see `ActionSampler`, and of ``held`` `ReverseProcess`."""
         return self.process.sample(self.denoiser, observation, noise, held)
 
 
@@ -68,7 +66,6 @@ class DeterministicActor(nn.Module):
         squashed: Tensor = self.last(hidden_layers(observation, self.hidden)).tanh()
         return squashed
 
-    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
+    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Return an action for each row of ``noise``, shape (1, B, A); see `ActionSampler`."""
-        action = self.action(observation)
-        return (action if held is None else held.applied(action)).expand(noise.shape[1:])
+        return self.action(observation).expand(noise.shape[1:])

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dql_core.models.layers import affine, mish, mish_slope
-from dql_core.models.sampler import Held
 
 # Inputs of the network that are time: t and t - r. Both grow as t does.
 TIME_SIZE = 2
@@ -52,14 +51,13 @@ class AverageVelocity(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth - 1))
         self.last = nn.Linear(width, action_size)
 
-    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
+    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Go from noise to actions in one step; see `dql_core.models.actors.ActionSampler`."""
         start, action, weight = noise[0], self.action_size, self.first.weight
         time = weight[:, action : action + TIME_SIZE].sum(dim=1)  # t = 1 and t - r = 1
         context = affine(observation, weight[:, action + TIME_SIZE :], self.first.bias + time)
         velocity = self._layers(affine(start, weight[:, :action], context))[-1]
-        actions = (start - velocity).clamp(-1.0, 1.0)
-        return actions if held is None else held.applied(actions)
+        return (start - velocity).clamp(-1.0, 1.0)
 
     def velocity(self, point: Tensor, span: Tensor, observation: Tensor) -> Tensor:
         """Return the average velocity, shape (B, A).

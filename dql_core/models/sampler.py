@@ -95,10 +95,11 @@ class ReverseProcess:
     ) -> Tensor:
         """Run the whole chain to actions in [-1, 1], (B, A); gradients flow through all of it.
 
-        What is held takes its place in the clean action of every step (DDNM, arXiv 2212.00490,
-        of which inpainting is the simplest case), so that the noisy action, which is drawn
-        between that and the one before, is of its noise level, too, and what is free is predicted
-        beside it. So it needs no noise of its own, no gradients, and nothing where all is free.
+        What is held takes its place in the clean action of every step but the last, whose result
+        the caller has to complete (DDNM, arXiv 2212.00490, of which inpainting is the simplest
+        case). The noisy action, which is drawn between that and the one before, is then of its
+        noise level, too, and what is free is predicted beside it. That needs no noise of its own
+        and no gradients.
 
         Args:
             denoiser: Predicts as `prediction` says.
@@ -111,7 +112,8 @@ class ReverseProcess:
         action = noise[0]
         for count, step in enumerate(self.steps, start=1):
             clean = self.clean_action(action, predict(action, step.index), step.alpha_bar)
-            clean = clean if held is None else held.applied(clean)
+            if held is not None and count < len(self.steps):
+                clean = held.applied(clean)
             action = torch.add(step.noisy_weight * action, clean, alpha=step.clean_weight)
             if step.noise_weight > 0.0:
                 action = torch.add(action, noise[count], alpha=step.noise_weight)

@@ -79,7 +79,8 @@ class BundlePolicy:
             committed: What a chunk goes on from; a policy of one action takes no notice of it.
 
         Raises:
-            SpecMismatchError: If the observation does not have the spec's width.
+            SpecMismatchError: If the observation does not have the spec's width, or what is
+                committed not the shape of a chunk.
         """
         if observation.shape != self._observation_shape:
             raise SpecMismatchError(
@@ -90,8 +91,20 @@ class BundlePolicy:
             observation = self._bounds.bounded(observation)
         draw = draw_noise if self._warm_start is None else self._warm_start.draw
         noise = draw(rng, self._noise_shape, self.choice.selection)
-        decision = self._graph(observation, noise, committed if self.horizon > 1 else None)
+        decision = self._graph(observation, noise, self._of_chunk(committed))
         return decision if self._seek is None else self._seek(decision)
+
+    def _of_chunk(self, committed: Committed | None) -> Committed | None:
+        if committed is None or self.horizon == 1:
+            return None
+        wanted = self.horizon, len(self.spec.action)
+        shapes = committed.actions.shape, committed.weights.shape
+        if shapes != (wanted, wanted[:1]):
+            raise SpecMismatchError(
+                f"what is committed has the shapes {shapes[0]} and {shapes[1]}, the policy of "
+                f"'{self.spec.robot}' needs {wanted} and {wanted[:1]}"
+            )
+        return committed
 
 
 def load_policy(

@@ -42,7 +42,8 @@ _FIXED = {
 _RULERS = {
     "judge": ("critic.discount",),
     "td_error": (
-        *("agent", "data.n_step", "data.reward_scale", "data.reward_transform"),
+        *("agent", "policy.horizon", "data.n_step", "data.reward_scale"),
+        "data.reward_transform",
         *("data.reward_boundaries", "critic.kind", "critic.expectile", "critic.discount"),
         *("critic.max_q_samples", "critic.bound_targets", "critic.lower_bound"),
     ),

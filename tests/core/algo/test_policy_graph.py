@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dql_core.algo.policy_graph import PolicyGraph, policy_graph
-from dql_core.models.sampler import Held
 from dql_core.normalize import Normalizer
 from dql_core.runtime.onnx_backend import OnnxGraph
 from dql_core.runtime.policy import Noise, draw_noise
@@ -135,7 +134,7 @@ class Echo(nn.Module):
 
     num_noises = 1
 
-    def forward(self, observation: Tensor, noise: Tensor, held: Held | None = None) -> Tensor:
+    def forward(self, observation: Tensor, noise: Tensor) -> Tensor:
         return noise[0]
 
 

@@ -129,8 +129,14 @@ def test_a_ratio_counts_the_chunks_of_each_dataset() -> None:
 def test_episodes_that_are_too_short_are_counted() -> None:
     dataset = recorded([(4, True), (2, True), (9, False), (3, True)])
     _, findings = check_dataset(dataset, settings(4))
-    (text,) = [each.text for each in findings if "policy.horizon" in each.text]
-    assert text == (
+    fact, warning = (each for each in findings if "policy.horizon" in each.text)
+    assert not fact.is_warning
+    assert fact.text == (
+        "a chunk of policy.horizon: 4 begins in 7 of 18 steps: in all but the last 3 of each "
+        "episode"
+    )
+    assert warning.is_warning
+    assert warning.text == (
         "2 of 4 episodes are shorter than a chunk of policy.horizon: 4 (the shortest has 2 "
         "steps): nothing is learned of their 5 steps"
     )
