@@ -119,6 +119,7 @@ def load_bundle(
                 "selection": choice.selection,
             },
             reload=load,
+            execute=policy.manifest.execute or 0,
         )
 
     return load(num_candidates)
