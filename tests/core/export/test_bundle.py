@@ -68,7 +68,7 @@ def test_manifest_tells_where_the_policy_comes_from(
     assert manifest.agent == "diffusion_ql"
     assert manifest.step == 0
     assert manifest.config_hash == checkpoint.config.hash()
-    assert manifest.config == checkpoint.config.model_dump(mode="json")
+    assert manifest.config == checkpoint.config.to_json()
     assert manifest.num_candidates == 8
     assert manifest.selection == "softmax"
     assert manifest.sampler.num_diffusion_steps == 5
