@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -46,7 +45,7 @@ class LoadedPolicy:
         facts: What else a reader of the diagnostics wants to know of it, by name.
         reload: Loads it again with another number of candidates, if it can have another.
         execute: Actions of a chunk that are begun before the next is asked for, unless the
-            settings say another number; half of them by default.
+            settings say another number; ``None`` for half of them.
     """
 
     policy: Policy
@@ -55,11 +54,7 @@ class LoadedPolicy:
     num_candidates: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)
     reload: Callable[[int], LoadedPolicy] | None = None
-    execute: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.execute:
-            object.__setattr__(self, "execute", math.ceil(self.policy.horizon / 2))
+    execute: int | None = None
 
 
 def load_bundle(
@@ -119,7 +114,7 @@ def load_bundle(
                 "selection": choice.selection,
             },
             reload=load,
-            execute=policy.manifest.execute or 0,
+            execute=policy.manifest.execute,
         )
 
     return load(num_candidates)

@@ -75,7 +75,7 @@ class LoopSettings:
                 f"execute is {self.execute}, but this policy decides "
                 f"{counted(horizon, 'action')} at once: give at most that, or 0 for its own number"
             )
-        return self.execute or loaded.execute
+        return self.execute or loaded.execute or math.ceil(horizon / 2)
 
     def inference_limit_ns(
         self, contract: Contract, loaded: LoadedPolicy | None = None

@@ -48,7 +48,8 @@ def mean_steps(policy: Policy, takes: float, execute: int) -> tuple[float, float
         policy, caller, limit_ns, PERIOD, execute, steady_ns=lambda: caller.now_ns
     )
     player.seed(0)
-    seams, within = [], []
+    seams: list[float] = []
+    within: list[float] = []
     for begun in range(0, EPISODES * 100, 100):
         player.reset()
         last = math.nan

@@ -102,16 +102,16 @@ class Still:
         return Decision.of_chunk(chunk, np.zeros(1, np.float32), chunk[None])
 
 
-def loaded(horizon: int, execute: int = 0) -> LoadedPolicy:
+def loaded(horizon: int, execute: int | None = None) -> LoadedPolicy:
     return LoadedPolicy(Still(horizon), None, "a policy that stands still", execute=execute)
 
 
 @pytest.mark.parametrize(
     ("horizon", "own", "wanted", "executed"),
-    [(1, 0, 0, 1), (8, 0, 0, 4), (7, 0, 0, 4), (8, 2, 0, 2), (8, 2, 5, 5), (8, 0, 8, 8)],
+    [(1, None, 0, 1), (8, None, 0, 4), (7, None, 0, 4), (8, 2, 0, 2), (8, 2, 5, 5), (8, 4, 8, 8)],
 )
 def test_half_of_a_chunk_is_executed_unless_another_number_is_said(
-    horizon: int, own: int, wanted: int, executed: int
+    horizon: int, own: int | None, wanted: int, executed: int
 ) -> None:
     assert LoopSettings(True, 0, execute=wanted).executed(loaded(horizon, own)) == executed
 

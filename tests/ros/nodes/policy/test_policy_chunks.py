@@ -16,6 +16,7 @@ from dql_ros.nodes.topics import reliable
 from tests.ros.nodes.arm import NODE, Arm, Told, trigger
 from tests.ros.nodes.policy.chunking_policy_node import CANDIDATES, HORIZON, STEP
 from tests.ros.nodes.robot import SAFE, SCARA, Robot
+from tests.ros.nodes.test_node_reference import WITH_CHUNKS
 
 pytestmark = pytest.mark.ros
 MODULE = "tests.ros.nodes.policy.chunking_policy_node"
@@ -79,6 +80,7 @@ def test_decisions_of_several_periods_cost_no_tick(
     assert all(after == (before + 1 if before < 5 else 3) for before, after in pairwise(steps))
     driven.lives(lambda: float(driven.told.values["rate (Hz)"]) > 9.5, "the figures", BEFORE)
     values = driven.told.values
+    assert set(values) >= WITH_CHUNKS
     assert values["missed ticks"] == values["guard slow_inference"] == "0"
     assert values["execute"] == f"3 of {HORIZON}"
     assert values["ticks to a decision"] == "3"
