@@ -174,7 +174,9 @@ class PolicyGraph(nn.Module):
         """Bring what is committed, (H, A), to the units of the networks, with its weights (H,)."""
         half_range = (self.action_high - self.action_low) * 0.5
         centre = (self.action_high + self.action_low) * 0.5
-        actions = ((committed - centre) / half_range).clamp(-1.0, 1.0)
+        # Of a field that can be one number only, any other is beyond it.
+        divisor = half_range.clamp(min=torch.finfo(torch.float32).tiny)
+        actions = ((committed - centre) / divisor).clamp(-1.0, 1.0)
         of_each = weight[:, None].expand_as(actions)
         return Held((of_each * actions).reshape(1, -1), (1.0 - of_each).reshape(1, -1))
 

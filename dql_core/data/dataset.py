@@ -85,13 +85,10 @@ class LoadedDataset:
         return sum(len(episode) for episode in self.episodes)
 
     def starts(self, horizon: int) -> NDArray[np.int64]:
-        """Return which steps, counted over all episodes, have ``horizon`` steps of their episode.
-
-        Args:
-            horizon: Steps from the one asked for on, itself included.
+        """Return the steps from which ``horizon`` are left of their episode, themselves included.
 
         Returns:
-            Their numbers, ascending; with a horizon of 1 all of them.
+            Their numbers, counted over all episodes, ascending; all steps if ``horizon`` is 1.
         """
         lengths = [len(episode) for episode in self.episodes]
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(sum(lengths))

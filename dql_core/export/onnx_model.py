@@ -97,7 +97,8 @@ def _held(builder: OnnxBuilder, graph: PolicyGraph) -> _Held:
     """Bring what is committed to the units of the networks, with its weights."""
     centre, half_range = _centre_and_half_range(graph)
     moved = builder.add("Sub", "committed", builder.constant(centre[None]))
-    scaled = builder.add("Div", moved, builder.constant(half_range[None]))
+    divisor = np.maximum(half_range, np.finfo(np.float32).tiny)
+    scaled = builder.add("Div", moved, builder.constant(divisor[None]))
     actions = _clip(builder, scaled, 1.0)
     column = builder.constant([graph.horizon, 1], np.int64)
     weights = builder.add("Reshape", "committed_weight", column)

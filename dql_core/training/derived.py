@@ -131,6 +131,8 @@ def derive(dataset: LoadedDataset, stated: TrainConfig) -> Derivation:
     require_finite(dataset)
     document = stated.model_dump(mode="json", exclude_unset=True)
     given = _flat(document)
+    if stated.policy.horizon > 1:
+        given.pop("data.n_step", None)  # whose only possible value came with the horizon
     choices: dict[str, Choice] = {}
     for rule in RULES:
         config = parse(document, TrainConfig, "--set", ConfigError)
@@ -245,6 +247,11 @@ def _asks_for_guidance(config: TrainConfig, stated: frozenset[str]) -> bool:
     return is_limited or policy.policy_gradient == "one_step" or config.preset is not None
 
 
+def _n_step(known: Known) -> Iterator[Choice]:
+    if (horizon := known.config.policy.horizon) > 1:
+        yield Choice("data.n_step", 1, f"a chunk has {horizon} steps already")
+
+
 def _batch_size(known: Known) -> Iterator[Choice]:
     largest = max(known.num_transitions * BATCH_SHARE, 1.0)
     size = min(max(2 ** int(math.log2(largest)), SMALLEST_BATCH), LARGEST_BATCH)
@@ -329,6 +336,7 @@ def _widths(known: Known) -> Iterator[Choice]:
 RULES: tuple[Callable[[Known], Iterator[Choice]], ...] = (
     _agent,
     _guidance,
+    _n_step,
     _batch_size,
     _steps,
     _checkpoint_every,

@@ -113,6 +113,15 @@ def test_what_is_fixed_comes_out_of_every_candidate(sections: dict[str, Any]) ->
         assert nearer.sum() < 0.75 * far.sum()
 
 
+def test_a_field_that_can_be_one_number_only_is_that_number() -> None:
+    graph = untrained()
+    graph.action_low[1] = graph.action_high[1]
+    for weights in ([0.0] * H, [0.5] * H, [1.0] * H):
+        for decide in (graph.decide, OnnxGraph(to_onnx(graph))):
+            made = decide(ROWS[0], draws(graph), committed(weights))
+            np.testing.assert_array_equal(made.candidates[..., 1], np.float32(0.1))
+
+
 def test_what_is_committed_is_brought_within_the_bounds() -> None:
     graph = untrained()
     beyond = Committed(np.full((H, A), 50.0, "f4"), np.ones(H, "f4"))

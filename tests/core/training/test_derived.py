@@ -328,6 +328,14 @@ def test_what_is_stated_is_kept_and_said() -> None:
     assert not any(line.startswith("run.seed") for line in lines)
 
 
+def test_chunks_are_stated_and_their_steps_follow() -> None:
+    found = derived(robot_log(LARGE), "policy.horizon=4")
+    assert (found.config.policy.horizon, found.config.data.n_step) == (4, 1)
+    assert reason(found, "data.n_step") == "a chunk has 4 steps already"
+    assert [choice.key for choice in found.stated] == ["policy.horizon"]
+    assert all(choice.key != "data.n_step" for choice in derived(robot_log(LARGE)).choices)
+
+
 def test_a_preset_goes_before_the_rules() -> None:
     config = derived(robot_log(LARGE), "preset=paper").config
     assert not config.critic.bound_targets
