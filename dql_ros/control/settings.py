@@ -141,10 +141,10 @@ class LoopSettings:
             )
 
     def fresh_ticks(self, contract: Contract) -> int:
-        """At how many ticks at most an observation is fresh, its own included."""
+        """At how many ticks, its own included, an observation is fresh that is new at that."""
         ages_ns = [stream.max_age_ns for stream in contract.observation]
         shortest_ns = min(age_ns for age_ns in ages_ns if age_ns is not None)
-        return int(shortest_ns // contract.period_ns) + 1
+        return math.ceil(shortest_ns / contract.period_ns)
 
     def triggering_topics(self, contract: Contract) -> frozenset[str]:
         """What must have reached a new stamp before a tick in lockstep; in real time nothing.

@@ -130,8 +130,9 @@ def test_more_than_a_chunk_cannot_be_executed(horizon: int, told: str) -> None:
         (1.0, 8, 4, 4),
         (1.0, 8, 6, 2),  # of the rest of a chunk
         (1.0, 8, 1, 4),  # decisions that follow each other at once take half a chunk each
-        (0.08, 8, 4, 2),  # fresh at five ticks, which two decisions must share
-        (0.02, 8, 4, 1),
+        (0.08, 8, 4, 2),  # fresh at four ticks, which two decisions must share
+        (0.07, 8, 4, 2),
+        (0.04, 8, 4, 1),
         (1.0, 2, 1, 1),
     ],
 )
@@ -148,7 +149,7 @@ def test_on_a_slow_simulators_clock_chunks_take_longer() -> None:
     assert settings.inference_limit_ns(contract(max_age_s=1.0), loaded(8)) == 4 * 40_000_000
 
 
-@pytest.mark.parametrize(("max_age_s", "execute"), [(1.0, 8), (0.01, 4)])
+@pytest.mark.parametrize(("max_age_s", "execute"), [(1.0, 8), (0.01, 4), (0.02, 4)])
 def test_chunks_that_leave_no_time_are_refused(max_age_s: float, execute: int) -> None:
     settings = LoopSettings(False, 0, execute=execute)
     with pytest.raises(ConfigError, match="no time is left to decide the next chunk"):
@@ -157,7 +158,7 @@ def test_chunks_that_leave_no_time_are_refused(max_age_s: float, execute: int) -
 
 def test_what_chunks_cannot_do_as_asked_is_told() -> None:
     def remarks(ticks: float, **others: Any) -> list[str]:
-        rules = contract(max_age_s=0.12).model_copy(update=others)
+        rules = contract(max_age_s=0.14).model_copy(update=others)
         times = InferenceTimes(0.0, ticks * 20_000_000)
         return list(LoopSettings(False, 0).chunk_remarks(rules, loaded(8), times))
 

@@ -171,12 +171,12 @@ def test_a_new_episode_in_mid_chunk_begins_a_new_chunk(
         (1.0, {"execute": 8}, "no time is left to decide the next chunk by what chunks leave"),
         (0.05, {}, "raise max_age_s to two periods at least"),
         (1.0, {"takes_s": 0.45}, "the limit is 400.00 ms"),
-        (0.3, {"takes_s": 0.25}, "the limit is 200.00 ms"),
+        (0.3, {"takes_s": 0.15}, "the limit is 100.00 ms"),
         (
             1.0,
             {"inference_limit_s": 0.45},
             "inference_limit_s is 0.45, longer than what chunks leave (horizon 8, execute 3, "
-            "fresh for 11 ticks by max_age_s) of 0.4 s",
+            "fresh for 10 ticks by max_age_s) of 0.4 s",
         ),
     ],
 )
