@@ -57,13 +57,13 @@ class Driven:
         """Which actions of their chunks were sent, since so many commands."""
         return [round(command.data[1] / STEP) for command in self.arm.commands[since:]]
 
-    def goes_on_after(self, interruption: Callable[[], None]) -> None:
+    def goes_on_after(self, interruption: Callable[[], None], *others: float) -> None:
         """Whatever was decided before an interruption is not sent after it."""
         interruption()
         seen = len(self.arm.commands)
         self.lives(lambda: self.plays(AFTER), "the arm to move on", AFTER)
         sent = {command.data[0] for command in self.arm.commands[seen:]}
-        assert sent <= {SAFE[0], AFTER}
+        assert sent <= {SAFE[0], AFTER, *others}
 
     def is_safe(self) -> bool:
         return self.arm.last == SAFE
@@ -136,6 +136,29 @@ def test_a_pause_in_mid_chunk_ends_it(robot: Robot, contract: Callable[..., str]
         trigger(robot, "resume")
 
     driven.goes_on_after(pause_and_resume)
+
+
+@pytest.mark.parametrize("parameters", [{}, SLOW])
+def test_a_person_who_takes_over_in_mid_chunk_ends_it(
+    robot: Robot, contract: Callable[..., str], parameters: dict[str, Any]
+) -> None:
+    path = Path(contract())
+    path.write_text(
+        f"{path.read_text()}\ntakeover: {{topics: [teleop], max_age_s: 0.3, ramp_s: 0}}"
+    )
+    driven, persons = Driven(robot, str(path), **parameters), [1.0, 1.0]
+    teleop = robot.probe.node.create_publisher(Float64MultiArray, "teleop", reliable(1))
+
+    def take_over(shoulder: float) -> Callable[[], None]:
+        def obeyed() -> bool:
+            teleop.publish(Float64MultiArray(data=persons))
+            return driven.arm.last == persons
+
+        return lambda: driven.lives(obeyed, "the person's command", shoulder)
+
+    take_over(BEFORE)()
+    driven.goes_on_after(take_over(AFTER), persons[0])
+    assert driven.told.count("guard slow_inference") == 0
 
 
 def test_no_chunk_is_played_on_when_the_states_end(
