@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
-from dql_core.presets import PresetName, filled_in
+from dql_core.presets import PresetName, filled_in, without_neutral_keys
 from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
@@ -432,9 +432,8 @@ class TrainConfig(StrictModel):
         return hashlib.sha256(document.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary, without a horizon of 1, which had no key at first."""
-        unused = {"policy": {"horizon"}} if self.policy.horizon == 1 else None
-        return self.model_dump(mode="json", exclude=unused)
+        """Return a JSON-ready dictionary, without later keys where they change nothing."""
+        return without_neutral_keys(self.model_dump(mode="json"))
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

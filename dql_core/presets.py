@@ -17,6 +17,8 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
+# Later keys, and where they change nothing: there the hash of a configuration leaves them out.
+NEUTRAL: dict[str, dict[str, Any]] = {"policy": {"horizon": 1}}
 # Section ``data`` where policy.horizon is more than 1: a chunk is as many steps already.
 WITH_CHUNKS: dict[str, Any] = {"n_step": 1}
 PresetName = Literal["paper"]
@@ -77,6 +79,14 @@ def without_retired_keys(document: Any) -> Any:
     for section, keys in RETIRED_KEYS.items():
         if isinstance(kept.get(section), Mapping):
             kept[section] = {k: value for k, value in kept[section].items() if k not in keys}
+    return kept
+
+
+def without_neutral_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole configuration without the later keys that change nothing."""
+    kept = dict(document)
+    for section, keys in NEUTRAL.items():
+        kept[section] = {k: v for k, v in kept[section].items() if k not in keys or v != keys[k]}
     return kept
 
 
