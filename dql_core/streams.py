@@ -8,6 +8,7 @@ prove the two equal, to the bit: on random streams, and on recordings that a nod
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,11 +133,14 @@ class Observation:
         values: The observation vector, shape (O,), or ``None`` while a stream is missing.
         missing: Names of the streams that have no value or only one that is too old.
         ages_ns: Age of each stream's newest value at the tick; ``None`` before its first.
+        fresh_ns: How long after the tick the first of the values becomes too old; infinite if
+            none ever does.
     """
 
     values: NDArray[np.float32] | None
     missing: tuple[str, ...]
     ages_ns: dict[str, int | None]
+    fresh_ns: float = math.inf
 
 
 class Held(Protocol):
@@ -207,10 +211,13 @@ class ObservationBuilder:
         held: list[NDArray[np.float64]] = []
         missing: list[str] = []
         ages_ns: dict[str, int | None] = {}
+        fresh_ns = math.inf
         for stream in self._streams:
             buffer = self._buffers[stream.name]
             buffer.forget_before(now_ns)
-            ages_ns[stream.name] = buffer.age_ns(now_ns, steady_ns)
+            age_ns = ages_ns[stream.name] = buffer.age_ns(now_ns, steady_ns)
+            if stream.max_age_ns is not None and age_ns is not None:
+                fresh_ns = min(fresh_ns, stream.max_age_ns - age_ns)
             value = buffer.at(now_ns, stream.max_age_ns, steady_ns)
             if value is None:
                 missing.append(stream.name)
@@ -222,7 +229,7 @@ class ObservationBuilder:
         if self._from_first:
             held = [self._from_origin(np.concatenate(held))]
         np.concatenate(held, out=values, casting="same_kind")
-        return Observation(values, (), ages_ns)
+        return Observation(values, (), ages_ns, fresh_ns)
 
     def _from_origin(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values, some of them less what they were when the episode began."""

@@ -58,6 +58,15 @@ def export(
             "Diffusion-BC, unless that is mode.",
         ),
     ] = None,
+    execute: Annotated[
+        int | None,
+        typer.Option(
+            "--execute",
+            min=1,
+            help="Of a policy that decides several actions at once (policy.horizon): how many of "
+            "them policy_node plays before it decides the next ones. Default: half of them.",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -110,6 +119,7 @@ def export(
             selection=selection,
             dataset=dataset,
             which=name,
+            execute=execute,
         )
     if out is not None:
         console.print(_exported(out, manifest), soft_wrap=True)

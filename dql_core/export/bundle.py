@@ -120,6 +120,7 @@ def make_bundle(
     selection: Selection | None = None,
     dataset: str | None = None,
     which: CheckpointName | None = None,
+    execute: int | None = None,
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Make a bundle of a trained policy: its manifest, and its other files by name.
 
@@ -131,6 +132,8 @@ def make_bundle(
         dataset: Whose observations prove the parity; by default the training dataset's, or, where
             that is out of reach, observations drawn from the normaliser's statistics.
         which: Which checkpoint of a run; by default `exported_by_default`.
+        execute: Actions of a chunk that a node plays before it decides the next one; half of them
+            if not given.
 
     Raises:
         BundleError: If the exported graph is not the policy.
@@ -163,7 +166,8 @@ def make_bundle(
     parity = measure_parity(graph, OnnxGraph(model), observations, source, choice)
     require_parity(parity, str(checkpoint_path))
     contents = {GRAPH_FILE: model, WEIGHTS_FILE: safetensors.torch.save(graph.state_dict())}
-    return _manifest(checkpoint_path, checkpoint, graph, choice, parity, contents), contents
+    manifest = _manifest(checkpoint_path, checkpoint, graph, choice, parity, contents, execute)
+    return manifest, contents
 
 
 def _manifest(
@@ -173,6 +177,7 @@ def _manifest(
     choice: Choice,
     parity: Parity,
     contents: dict[str, bytes],
+    execute: int | None,
 ) -> Manifest:
     config = checkpoint.config
     sampler = SamplerSettings(
@@ -197,6 +202,7 @@ def _manifest(
         "temperature_scale": config.selection.temperature_scale,
         "parity": parity,
         "horizon": graph.horizon,
+        "execute": execute,
         "versions": {name: metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},

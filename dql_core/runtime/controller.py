@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -11,21 +12,25 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.runtime.fallback import Fallback, Interlock
 from dql_core.runtime.guard import Guard, Guards, Trip
-from dql_core.runtime.inference import Inference
+from dql_core.runtime.inference import Decider
 from dql_core.runtime.policy import Decision
 from dql_core.runtime.takeover import Commander, HandBack, Person
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
+# They say that there is nothing to play, and not that what is decided must not be.
+_WITHOUT_CHUNK = {Guard.AWAITED_CHUNK, Guard.OLD_CHUNK, Guard.SLOW_INFERENCE}
+
 
 class State(str, Enum):
     """What the controller is doing.
 
-    WAITING until the first complete observation; RUNNING while the policy's actions are sent;
-    TAKEOVER while a person's commands are; STALE when a stream that once came is too old, or a
-    person who has the switch says nothing; FAULT when observation, inference or action is
-    unfit. STALE and FAULT end by themselves with the next sound action. STOPPED and PAUSED were
-    asked for, and end when that is asked for.
+    WAITING until the first complete observation, and where a first chunk of actions takes longer
+    than a tick; RUNNING while the policy's actions are sent; TAKEOVER while a person's commands
+    are; STALE when a stream that once came is too old, or a person who has the switch says
+    nothing; FAULT when observation, inference or action is unfit. STALE and FAULT end by
+    themselves with the next sound action. STOPPED and PAUSED were asked for, and end when that is
+    asked for.
     """
 
     WAITING = "waiting"
@@ -47,8 +52,12 @@ class Command:
         state: Of the controller after the tick.
         fault: The guard that withheld the action, if one did.
         warnings: Guards that objected without withholding the action, or the person's command.
-        decision: What the policy proposed, if it was asked and answered in time.
+        decision: What the policy proposed, if it was asked and answered in time; of a chunk at
+            the first tick that plays it.
         inference_ns: How long that took on the steady clock, in nanoseconds.
+        until_ns: Until when the values may be sent, on the clock of the ticks.
+        ahead: Where it is wanted, what follows them a period apart if nothing comes between: of a
+            chunk what may still be played, bounded in turn; shape (n, A), n > 0.
     """
 
     values: NDArray[np.float32] | None
@@ -57,13 +66,15 @@ class Command:
     warnings: tuple[Trip, ...] = ()
     decision: Decision | None = None
     inference_ns: int | None = None
+    until_ns: float = math.inf
+    ahead: NDArray[np.float32] | None = None
 
 
 class Controller:
     """From an observation to a command: interlock, guards, policy, guards, and a fallback.
 
     Args:
-        inference: Samples actions.
+        inference: Gives the policy's actions.
         guards: Judge observations and actions.
         fallback: What is sent when the guards withhold an action.
         interlock: Whether people asked for a stop or a pause.
@@ -71,6 +82,8 @@ class Controller:
             less than 1: a low-pass filter of first order, whose time constant is
             ``-period / ln(smoothing)``.
         hand_back: The way from a person's commands to the policy's actions.
+        ahead_ns: From one action of a chunk to the next, on the clock of the ticks, where it is
+            wanted what will follow a command; 0 where it is not.
 
     Attributes:
         state: What it is doing.
@@ -84,12 +97,13 @@ class Controller:
 
     def __init__(
         self,
-        inference: Inference,
+        inference: Decider,
         guards: Guards,
         fallback: Fallback,
         interlock: Interlock,
         smoothing: float = 0.0,
         hand_back: HandBack | None = None,
+        ahead_ns: int = 0,
     ) -> None:
         width, given = len(guards.spec.action), len(fallback.safe_command)
         if given != width:
@@ -105,6 +119,7 @@ class Controller:
         self.obeyed = 0
         self._hand_back = hand_back or HandBack(0)
         self._smoothing = smoothing
+        self._ahead_ns = ahead_ns
         self._inference = inference
         self._guards = guards
         self._fallback = fallback
@@ -184,18 +199,22 @@ class Controller:
         if unusual is not None and self._guards.forbids(unusual):
             return self._fall_back(now_ns, unusual)
         unseen = self._guards.find_unseen(values)
-        result = self._inference.decide(values)
+        result = self._inference.decide(values, now_ns, observation.fresh_ns)
         action = self._guards.check_decision(result)
         if isinstance(action, Trip):
             # By now so much later: the process may have been suspended meanwhile.
-            command = self._fall_back(now_ns + result.took_ns, action)
+            command = self._fall_back(now_ns + result.waited_ns, action)
         else:
             command = self._pass_on(now_ns, action)
+            if self._ahead_ns and result.decision is not None:
+                ahead = self._ahead(result.decision.chunk[1:], result.until_ns - now_ns)
+                command = replace(command, ahead=ahead)
         return replace(
             command,
             warnings=(*_present(unusual), *_present(unseen), *command.warnings),
-            decision=result.decision,
-            inference_ns=result.took_ns,
+            decision=result.decision if result.is_new else None,
+            inference_ns=result.took_ns if result.is_new else None,
+            until_ns=result.until_ns,
         )
 
     def _yield(self, now_ns: int, observation: Observation, person: Person) -> Command:
@@ -232,8 +251,7 @@ class Controller:
         return Command(self._sent(values), self.state, warnings=warnings)
 
     def _pass_on(self, now_ns: int, action: NDArray[np.float32]) -> Command:
-        if self._smoothing:  # before the bounds, which what was sent last may lie beyond
-            action = action + np.float32(self._smoothing) * (self._last_sent - action)
+        action = self._smoothed(action, self._last_sent)
         action = self._hand_back.toward(now_ns, action, self._last_sent)
         action, clamped = self._guards.clamp(action)
         action, slowed = self._guards.limit_rate(action, self._last_sent)
@@ -243,13 +261,36 @@ class Controller:
         warnings = (*_present(clamped), *_present(slowed))
         return Command(self._sent(action), self.state, warnings=warnings)
 
+    def _smoothed(
+        self, action: NDArray[np.float32], last: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        if not self._smoothing:
+            return action
+        # Before the bounds, which what was sent last may lie beyond.
+        return action + np.float32(self._smoothing) * (last - action)
+
+    def _ahead(self, later: NDArray[np.float32], left_ns: float) -> NDArray[np.float32] | None:
+        """Return what will be sent of the actions that follow, within the time that is left."""
+        count = int(min(len(later), left_ns / self._ahead_ns))
+        if count <= 0 or self._hand_back.is_due:
+            return None
+        last, ahead = self._last_sent, []
+        for action in later[:count]:
+            last = self._guards.bounded(self._smoothed(action, last), last)
+            ahead.append(last)
+        return np.stack(ahead)
+
     def _fall_back(self, now_ns: int, fault: Trip) -> Command:
+        if fault.guard not in _WITHOUT_CHUNK:
+            self._inference.drop()
         state = self._state_after(fault)
         if state is State.WAITING and not self._has_sent:
             return Command(None, state, fault)
         return self._substitute(now_ns, state, fault)
 
     def _state_after(self, fault: Trip) -> State:
+        if fault.guard is Guard.AWAITED_CHUNK:
+            return State.WAITING
         if fault.guard not in {Guard.SILENT_PERSON, Guard.STALE_STREAM, Guard.WARM_UP}:
             return State.FAULT
         return State.WAITING if self.state is State.WAITING else State.STALE

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
-from dql_core.runtime.inference import InferenceResult
+from dql_core.runtime.inference import InferenceResult, Lack
 from dql_core.spec import PolicySpec
 from dql_core.streams import Observation
 
@@ -29,6 +29,8 @@ class Guard(str, Enum):
     IMPOSSIBLE_OBSERVATION = "impossible_observation"
     UNUSUAL_OBSERVATION = "unusual_observation"
     UNSEEN_OBSERVATION = "unseen_observation"
+    AWAITED_CHUNK = "awaited_chunk"
+    OLD_CHUNK = "old_chunk"
     SLOW_INFERENCE = "slow_inference"
     NON_FINITE_ACTION = "non_finite_action"
     CLAMPED_ACTION = "clamped_action"
@@ -213,13 +215,21 @@ class Guards:
         return self._trip(Guard.IMPOSSIBLE_OBSERVATION, reason)
 
     def check_decision(self, result: InferenceResult) -> NDArray[np.float32] | Trip:
-        """Return the action, shape (A,), or why it is unfit."""
+        """Return the action, shape (A,), or why it, or one that follows in its chunk, is unfit."""
         limit_ns, took_ns = self.limits.max_inference_ns, result.took_ns
         if result.decision is None or (limit_ns is not None and took_ns > limit_ns):
             took = "took" if result.decision is not None else "has not answered for"
             of = "" if limit_ns is None else f" of {limit_ns / 1e6:.1f} ms"
-            return self._trip(Guard.SLOW_INFERENCE, f"inference {took} {took_ns / 1e6:.1f} ms{of}")
-        action = result.decision.action
+            inference = f"inference {took} {took_ns / 1e6:.1f} ms{of}"
+            if result.decision is None and result.lack is Lack.AWAITED:
+                return self._trip(Guard.AWAITED_CHUNK, f"the first chunk is decided: {inference}")
+            if result.decision is None and result.lack is Lack.OLD:
+                old = "what is left of the chunk is of an observation older than max_age_s"
+                return self._trip(Guard.OLD_CHUNK, f"{old}; for the next one, {inference}")
+            return self._trip(Guard.SLOW_INFERENCE, inference)
+        action, later = result.decision.action, result.decision.later
+        if later is not None and not np.isfinite(later).all():
+            action = result.decision.chunk[~np.isfinite(result.decision.chunk).all(axis=1)][0]
         if not np.isfinite(action).all():
             index = int(np.flatnonzero(~np.isfinite(action))[0])
             name = self.spec.action[index].name
@@ -261,6 +271,12 @@ class Guards:
             return command
         near = _between(last - self._max_steps, command, last + self._max_steps)
         return near.astype(np.float32)
+
+    def bounded(
+        self, action: NDArray[np.float32], last: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return what `clamp` and `limit_rate` would make of an action, which nobody counts."""
+        return self.within_rate(_between(self._low, action, self._high).astype(np.float32), last)
 
     def _trip(self, guard: Guard, reason: str) -> Trip:
         self.counts[guard] += 1

@@ -1,4 +1,7 @@
-"""Asks a policy for a decision, on a thread of its own or on the caller's, up to a time limit."""
+"""Asks a policy for a decision, on a thread of its own or on the caller's, up to a time limit.
+
+`dql_core.runtime.chunk` does it for policies that decide several actions at once.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +26,74 @@ _END_TIMEOUT_S = 1.0
 _ASK_PERIOD_S = 0.05
 
 
-@dataclass(frozen=True)
-class InferenceResult:
+class Lack(Enum):
+    """Why there is no action to play.
+
+    LATE: the policy has not answered in time. AWAITED: the first chunk after something else was
+    sent is decided, and that is not late. OLD: what is left of a chunk is of an observation that
+    is too old.
+    """
+
+    LATE = "late"
+    AWAITED = "awaited"
+    OLD = "old"
+
+
+class InferenceResult(NamedTuple):
     """What the policy answered, if it did.
 
     Attributes:
-        decision: What the policy decided; ``None`` if it has not answered in time.
+        decision: What the policy decided; ``None`` if it has not answered in time. Of a chunk
+            what is left of it from this tick on.
         took_ns: How long it took, or how long it has taken so far, in nanoseconds.
+        waited_ns: How long the tick was kept.
+        lack: Why there is no decision, where there is none.
+        is_new: Whether it was not there at the tick before.
+        until_ns: Until when the action may be sent, on the clock of the ticks.
     """
 
     decision: Decision | None
     took_ns: int
+    waited_ns: int = 0
+    lack: Lack = Lack.LATE
+    is_new: bool = True
+    until_ns: float = math.inf
+
+
+class Decider(Protocol):
+    """Gives the policy's action at each tick.
+
+    Attributes:
+        limit_ns: How long an answer may take, in nanoseconds; ``None`` for ever.
+    """
+
+    limit_ns: int | None
+
+    def seed(self, seed: int) -> None:
+        """Begin the policy's noise anew."""
+
+    def reset(self) -> None:
+        """Have the policy begin a new episode before its next decision."""
+
+    def drop(self) -> None:
+        """Let go of what was decided for later ticks: the robot is sent something else."""
+
+    def figures(self) -> dict[str, str]:
+        """Return what the diagnostics say of its chunks, by name."""
+
+    def decide(
+        self, observation: NDArray[np.float32], now_ns: int, fresh_ns: float
+    ) -> InferenceResult:
+        """Return what to do at a tick.
+
+        Args:
+            observation: Raw, shape (O,).
+            now_ns: The tick, on any clock.
+            fresh_ns: How long the observation stays fresh, on the robot's clock.
+
+        Raises:
+            Exception: Whatever the policy raises.
+        """
 
 
 class Inference:
@@ -76,15 +136,25 @@ class Inference:
         """Have the policy begin a new episode before its next decision."""
         self._reset_due = True
 
-    def decide(self, observation: NDArray[np.float32]) -> InferenceResult:
-        """Ask for a decision on a raw observation, shape (O,).
+    def drop(self) -> None:
+        """Nothing was decided for later ticks."""
+
+    def figures(self) -> dict[str, str]:
+        """Nothing: it has no chunks."""
+        return {}
+
+    def decide(
+        self, observation: NDArray[np.float32], now_ns: int = 0, fresh_ns: float = math.inf
+    ) -> InferenceResult:
+        """Ask for a decision on a raw observation, shape (O,), whatever the time.
 
         Raises:
             Exception: Whatever the policy raises.
         """
         started_ns = self._steady_ns()
         if self._caller.is_busy():
-            return InferenceResult(None, started_ns - self._asked_ns)
+            took_ns = started_ns - self._asked_ns
+            return InferenceResult(None, took_ns, took_ns)
         self._asked_ns = started_ns
         act = partial(self._act, observation, self._rng, self._reset_due)
         self._reset_due = False
@@ -92,7 +162,8 @@ class Inference:
             decision = self._caller.call(act, self._timeout_s)
         except TimeoutError:
             decision = None
-        return InferenceResult(decision, self._steady_ns() - started_ns)
+        took_ns = self._steady_ns() - started_ns
+        return InferenceResult(decision, took_ns, took_ns)
 
     def _act(
         self, observation: NDArray[np.float32], rng: np.random.Generator, begins: bool
@@ -106,7 +177,17 @@ class Caller(Protocol):
     """Makes calls for others, one at a time."""
 
     def is_busy(self) -> bool:
-        """Whether a call that was late has still not returned."""
+        """Whether a call that is not waited for has not returned; raise what it raised."""
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Have a call made that is not waited for, while none is.
+
+        Raises:
+            TimeoutError: If an earlier call still runs.
+        """
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait up to so long for the call that runs, if one does; raise what it raised."""
 
     def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
         """Return what ``function`` returns, or raise what it raises.
@@ -125,6 +206,13 @@ class SameThread:
     def is_busy(self) -> bool:
         """Never: who asked has waited."""
         return False
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Call ``function``."""
+        function()
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Nothing runs."""
 
     def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
         """Return what ``function`` returns."""
@@ -156,13 +244,26 @@ class WorkerThread:
         self._thread.start()
 
     def is_busy(self) -> bool:
-        """Whether a call that was late has still not returned; raise what it raised, if it has."""
+        """Whether a call that is not waited for has not returned; raise what it raised."""
+        self.wait(0.0)
+        return self._pending
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Have a call made that is not waited for.
+
+        Raises:
+            TimeoutError: If an earlier call still runs.
+        """
+        if self.is_busy():
+            raise TimeoutError("an earlier call has not returned")
+        self._tasks.put(partial(self._fulfil, function))
+        self._pending = True
+
+    def wait(self, timeout_s: float | None) -> None:
+        """Wait up to so long for the call that runs, if one does; raise what it raised."""
         if self._pending:
-            try:
-                self._take_outcome(0.0)
-            except TimeoutError:
-                return True
-        return False
+            with contextlib.suppress(TimeoutError):
+                self._take_outcome(timeout_s)
 
     def call(self, function: Callable[[], T], timeout_s: float | None = None) -> T:
         """Return what ``function`` returns, or raise what it raises.
@@ -170,10 +271,7 @@ class WorkerThread:
         Raises:
             TimeoutError: If it does not return in time, or an earlier call still runs.
         """
-        if self.is_busy():
-            raise TimeoutError("an earlier call has not returned")
-        self._tasks.put(partial(self._fulfil, function))
-        self._pending = True
+        self.begin(function)
         result: T = self._take_outcome(timeout_s)
         return result
 

@@ -101,6 +101,8 @@ class Manifest(StrictModel):
             observations as they are.
         horizon: Actions of a decision, H: more than 1 if the policy samples chunks. The spec, the
             normaliser and the parity are those of one action.
+        execute: Actions of a chunk that are played before the next is decided, unless the caller
+            wants otherwise; ``None`` for half of them.
     """
 
     format_version: int
@@ -121,6 +123,7 @@ class Manifest(StrictModel):
     files: dict[str, str]
     statistics: dict[str, Any] | None = None
     horizon: int = Field(default=1, ge=1, le=MAX_HORIZON)
+    execute: int | None = Field(default=None, ge=1, le=MAX_HORIZON)
 
     @field_validator("files")
     @classmethod
@@ -167,6 +170,11 @@ class Manifest(StrictModel):
         spec.require_sound()
         self.observation_normalizer.require_fits(spec)
         self.data_statistics.require_fits(spec)
+        if self.execute is not None and self.execute > self.horizon:
+            raise ValueError(
+                f"execute is {self.execute}, more than the actions of a decision, horizon "
+                f"{self.horizon}"
+            )
         width = self.horizon * len(spec.action)
         require_draws(self.sampler.num_noises, self.num_candidates, width)
 
@@ -178,6 +186,7 @@ class Manifest(StrictModel):
         # Bundles from before there were statistics, kinds and horizons are hashed without them.
         unused = set() if self.statistics else {"statistics"}
         unused |= {"horizon"} if self.horizon == 1 else set()
+        unused |= {"execute"} if self.execute is None else set()
         content = self.model_dump(mode="json", exclude=unused)
         if self.sampler.kind == "diffusion":
             del content["sampler"]["kind"]

@@ -87,6 +87,11 @@ class HandBack:
         """Note that the robot was sent something else than a command of either."""
         self._from = None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it has not ended, or is to begin."""
+        return self._is_due
+
     def toward(
         self, now_ns: int, action: NDArray[np.float32], last_sent: NDArray[np.float32]
     ) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from dql_core.spec import FieldSpec
 from dql_core.streams import SECOND_NS
 from dql_core.strict_yaml import StrictModel, written_like
-from dql_ros.contract.field import FieldSelection, selects_by_name
+from dql_ros.contract.field import FieldSelection, selects_by_name, split_path
 from dql_ros.contract.goals import Goals
 
 # Thirty years; as many nanoseconds still fit 64 bits.
@@ -28,6 +28,11 @@ EventType = Annotated[
 ]
 # A field spec has these for itself, or they are the keys of one element.
 _APART = {"names", "unit", "low", "high", "max_rate", "joints", "indices", "offset", "scale"}
+# They have points, which have a time from the start.
+_TRAJECTORIES = {
+    "trajectory_msgs/msg/JointTrajectory",
+    "trajectory_msgs/msg/MultiDOFJointTrajectory",
+}
 # What becomes of a message without the part that is selected; None for what is usual.
 WhenAbsent = Literal["refuse", "skip"] | None
 
@@ -247,7 +252,7 @@ class ActionStream(Stream):
         max_age_s: A recorded command stays in force for at most so long; in seconds. A tick at
             which none is in force ends the recorded episode.
         frame_id: ``header.frame_id`` of stamped commands.
-        time_from_start_s: When the single point of a JointTrajectory is to be reached, seconds.
+        time_from_start_s: When the first point of a JointTrajectory is to be reached, seconds.
         qos: Publisher QoS; reliable by default.
         send_as: The action of which the robot takes commands as goals; ``None``: none, it hears
             the topic.
@@ -265,6 +270,19 @@ class ActionStream(Stream):
     def max_age_ns(self) -> int:
         """Age limit of a recorded command in nanoseconds."""
         return round(self.max_age_s * SECOND_NS)
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether it is a trajectory of one point, behind which those of a chunk can follow.
+
+        A goal has no further points: it goes on while nothing new is sent, as while a command is
+        held.
+        """
+        paths = [split_path(selection.path) for selection in self.fields]
+        points = {steps[1] for steps in paths if steps[0] == "points"}
+        is_due = any(steps[2:3] == ("time_from_start",) for steps in paths)
+        is_replaced = self.type in _TRAJECTORIES and self.send_as is None
+        return is_replaced and points == {0} and not is_due
 
     @field_validator("fields")
     @classmethod

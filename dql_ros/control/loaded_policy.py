@@ -44,6 +44,8 @@ class LoadedPolicy:
         num_candidates: How many actions it samples to choose from.
         facts: What else a reader of the diagnostics wants to know of it, by name.
         reload: Loads it again with another number of candidates, if it can have another.
+        execute: Actions of a chunk that are begun before the next is asked for, unless the
+            settings say another number; ``None`` for half of them.
     """
 
     policy: Policy
@@ -52,6 +54,7 @@ class LoadedPolicy:
     num_candidates: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)
     reload: Callable[[int], LoadedPolicy] | None = None
+    execute: int | None = None
 
 
 def load_bundle(
@@ -111,6 +114,7 @@ def load_bundle(
                 "selection": choice.selection,
             },
             reload=load,
+            execute=policy.manifest.execute,
         )
 
     return load(num_candidates)

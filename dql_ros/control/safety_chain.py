@@ -1,7 +1,8 @@
 """Wires the safety chain: what is between the policy's action and the robot at each tick.
 
 In this order: the `Interlock` (stop and pause), the `Guards` on the observation, the `Inference`
-with its time limit, and the `Guards` on the action; where one of them withholds the action, the
+with its time limit, or the `ChunkPlayer` with that and the age of what it plays, and the `Guards`
+on the action; where one of them withholds the action, the
 `Fallback` decides the command; while a person commands, the `Guards` on the action alone decide,
 and the `HandBack` leads to the policy's actions again. Each is a class of `dql_core.runtime`, and
 `Controller` runs them.
@@ -11,12 +12,14 @@ docs/explanation/safety.md lists the hazards that each of them covers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from dql_core.runtime.chunk import ChunkPlayer
 from dql_core.runtime.controller import Controller
 from dql_core.runtime.fallback import Fallback, FallbackRules, Interlock
 from dql_core.runtime.guard import Guards
-from dql_core.runtime.inference import Inference
+from dql_core.runtime.inference import Caller, Decider, Inference
 from dql_core.runtime.takeover import HandBack
 from dql_ros.contract import Contract
 from dql_ros.control.loaded_policy import LoadedPolicy
@@ -26,10 +29,38 @@ from dql_ros.control.settings import LoopSettings
 _PATIENCE_PERIODS = 3
 
 
+def make_decider(
+    contract: Contract,
+    settings: LoopSettings,
+    loaded: LoadedPolicy,
+    caller: Caller,
+    limit_ns: int | None,
+    steady_ns: Callable[[], int],
+) -> Decider:
+    """Return what asks the policy: at each tick, or for chunks of actions that it plays.
+
+    Args:
+        contract: The robot contract.
+        settings: How the policy is run.
+        loaded: The policy.
+        caller: Makes its calls.
+        limit_ns: How long one may take, in nanoseconds; ``None`` for ever.
+        steady_ns: Clock that times them.
+
+    Raises:
+        ConfigError: If the settings do not fit its chunks.
+    """
+    executed = settings.executed(loaded)
+    if loaded.policy.horizon == 1:
+        return Inference(loaded.policy, caller, limit_ns, steady_ns)
+    period_ns, pace = settings.period_ns(contract), settings.pace
+    return ChunkPlayer(loaded.policy, caller, limit_ns, period_ns, executed, pace, steady_ns)
+
+
 def make_controller(
     contract: Contract,
     settings: LoopSettings,
-    inference: Inference,
+    inference: Decider,
     loaded: LoadedPolicy,
     interlock: Interlock,
 ) -> Controller:
@@ -57,6 +88,7 @@ def make_controller(
     )
     guards = Guards(spec, loaded.statistics, limits)
     takeover = contract.takeover
+    wants_ahead = any(stream.takes_chunks for stream in contract.action)
     return Controller(
         inference,
         guards,
@@ -64,4 +96,5 @@ def make_controller(
         interlock,
         smoothing=settings.action_smoothing,
         hand_back=HandBack(settings.steady_ns(0 if takeover is None else takeover.ramp_s)),
+        ahead_ns=settings.period_ns(contract) if wants_ahead else 0,
     )

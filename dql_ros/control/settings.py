@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dql_core.errors import ConfigError, ContractError
+from dql_core.errors import ConfigError, ContractError, counted
 from dql_core.runtime.guard import GuardLimits
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs.installed import message_class
 from dql_ros.contract import Contract, ObservationStream, TransformStream
-from dql_ros.control.loaded_policy import TooSlow
+from dql_ros.control.loaded_policy import InferenceTimes, LoadedPolicy, TooSlow
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class LoopSettings:
         lockstep: Answer each simulated instant, instead of ticking at the contract's rate.
         seed: Seed of the sampled actions.
         limits: When the guards trip, as far as the contract does not say it.
-        inference_limit_s: In real time a result that took longer is dropped; 0 for the period.
+        inference_limit_s: In real time a result that took longer is dropped; 0 for the period, or
+            for as long as chunks of actions last.
         when_too_slow: What to do with a policy that cannot keep that limit.
         activation_timeout_s: How long activation waits in real time until every stream is fresh;
             0 to be active while waiting.
@@ -32,6 +35,8 @@ class LoopSettings:
         rivals_stop: Whether another node that can command the robot ends the work.
         shadow: Whether commands go beside the robot's topics, while somebody else drives.
         await_person: In lockstep, whether the switch of who may take over belongs to each instant.
+        execute: Actions of a chunk that are begun before the next is asked for; 0 for the
+            policy's own number.
     """
 
     lockstep: bool
@@ -48,31 +53,98 @@ class LoopSettings:
     rivals_stop: bool = True
     shadow: bool = False
     await_person: bool = False
+    execute: int = 0
 
     def steady_ns(self, seconds: float) -> int:
         """How long the robot's ``seconds`` take on the steady clock, in nanoseconds."""
-        return round(seconds / self._factor * SECOND_NS)
+        return round(seconds / self.pace * SECOND_NS)
 
     def period_ns(self, contract: Contract) -> int:
         """The control period on the steady clock, in nanoseconds."""
-        return round(contract.period_ns / self._factor)
+        return round(contract.period_ns / self.pace)
 
-    def inference_limit_ns(self, contract: Contract) -> int | None:
-        """How long a decision is waited for, in nanoseconds; ``None`` for ever.
+    def executed(self, loaded: LoadedPolicy) -> int:
+        """How many actions of a chunk are begun before the next is asked for.
 
         Raises:
-            ConfigError: If that is longer than a period.
+            ConfigError: If a chunk has not so many.
+        """
+        horizon = loaded.policy.horizon
+        if self.execute > horizon:
+            raise ConfigError(
+                f"execute is {self.execute}, but this policy decides "
+                f"{counted(horizon, 'action')} at once: give at most that, or 0 for its own number"
+            )
+        return self.execute or loaded.execute or math.ceil(horizon / 2)
+
+    def inference_limit_ns(
+        self, contract: Contract, loaded: LoadedPolicy | None = None
+    ) -> int | None:
+        """How long a decision may take, in nanoseconds; ``None`` for ever.
+
+        One of chunks must come in before the chunk in play is over, also where decisions follow
+        each other at once, and before its own observation is too old.
+
+        Args:
+            contract: The robot contract.
+            loaded: The policy; one of single actions by default.
+
+        Raises:
+            ConfigError: If ``inference_limit_s`` is longer, or ``execute`` leaves no time.
         """
         if self.lockstep:
             return None
-        period_ns = self.period_ns(contract)
-        limit_ns = round(self.inference_limit_s * SECOND_NS) or period_ns
-        if limit_ns > period_ns:
+        longest_ns, what = self.period_ns(contract), "the control period"
+        if loaded is not None and loaded.policy.horizon > 1:
+            horizon, executed = loaded.policy.horizon, self.executed(loaded)
+            fresh = self.fresh_ticks(contract)
+            ticks = min(horizon - executed, min(horizon, fresh) // 2)
+            what = (
+                f"what chunks leave (horizon {horizon}, execute {executed}, fresh for "
+                f"{counted(fresh, 'tick')} by max_age_s)"
+            )
+            if ticks == 0:
+                raise ConfigError(
+                    f"no time is left to decide the next chunk by {what}: lower execute to at "
+                    f"most {horizon - 1}, and raise max_age_s to two periods at least"
+                )
+            longest_ns *= ticks
+        limit_ns = round(self.inference_limit_s * SECOND_NS) or longest_ns
+        if limit_ns > longest_ns:
             raise ConfigError(
-                f"inference_limit_s is {self.inference_limit_s:g}, longer than the control "
-                f"period of {period_ns / SECOND_NS:g} s: give at most that, or 0"
+                f"inference_limit_s is {self.inference_limit_s:g}, longer than {what} "
+                f"of {longest_ns / SECOND_NS:g} s: give at most that, or 0"
             )
         return limit_ns
+
+    def chunk_remarks(
+        self, contract: Contract, loaded: LoadedPolicy, times: InferenceTimes
+    ) -> Iterator[str]:
+        """Say what a policy of chunks, which decides within ``times``, cannot do as asked for."""
+        if self.lockstep or loaded.policy.horizon == 1:
+            return
+        period_ns, executed = self.period_ns(contract), self.executed(loaded)
+        delay, fresh = math.ceil(times.p99_ns / period_ns), self.fresh_ticks(contract)
+        if fresh < executed + delay:
+            yield (
+                f"execute is {executed}, and a decision takes {counted(delay, 'tick')}, but by "
+                f"max_age_s an observation is fresh for {counted(fresh, 'tick')}: chunks are "
+                f"asked for earlier; raise the shortest max_age_s, or lower execute"
+            )
+        wait_ns = delay * period_ns
+        if times.p99_ns > period_ns / 2 and self.steady_ns(contract.on_fault.hold_s) < wait_ns:
+            yield (
+                f"on_fault.hold_s is {contract.on_fault.hold_s:g}, and a decision takes "
+                f"{times.p99_ns / 1e9:.3f} s: after a takeover, a fault and the begin of an "
+                f"episode the robot goes towards the safe command until the first chunk is there; "
+                f"raise hold_s to at least {wait_ns / SECOND_NS:g}"
+            )
+
+    def fresh_ticks(self, contract: Contract) -> int:
+        """At how many ticks, its own included, an observation is fresh that is new at that."""
+        ages_ns = [stream.max_age_ns for stream in contract.observation]
+        shortest_ns = min(age_ns for age_ns in ages_ns if age_ns is not None)
+        return math.ceil(shortest_ns / contract.period_ns)
 
     def triggering_topics(self, contract: Contract) -> frozenset[str]:
         """What must have reached a new stamp before a tick in lockstep; in real time nothing.
@@ -101,7 +173,8 @@ class LoopSettings:
         return frozenset(topics)
 
     @property
-    def _factor(self) -> float:
+    def pace(self) -> float:
+        """The robot's seconds in one of the clock by which the ticks go."""
         return 1.0 if self.lockstep else self.real_time_factor
 
 

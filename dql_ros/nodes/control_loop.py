@@ -20,7 +20,7 @@ import numpy as np
 from dql_core.runtime.controller import Command, State
 from dql_core.runtime.fallback import Interlock
 from dql_core.runtime.guard import describe_missing
-from dql_core.runtime.inference import Caller, Inference
+from dql_core.runtime.inference import Caller
 from dql_core.streams import Observation
 from dql_ros.contract import Contract, ObservationStream, Takeover
 from dql_ros.contract.shadow import shadow_streams
@@ -29,7 +29,7 @@ from dql_ros.control.health import LoopStatistics
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
 from dql_ros.control.person import PersonHeard
-from dql_ros.control.safety_chain import make_controller
+from dql_ros.control.safety_chain import make_controller, make_decider
 from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import (
     Answer,
@@ -118,11 +118,9 @@ class ControlLoop:
         self._node = node
         self._interlock = interlock
         self._look_for_stop = look_for_stop
-        self._max_ages_ns = {s.key: s.max_age_ns for s in contract.observation}
         self._trigger = LockstepTrigger(settings.triggering_topics(contract))
-        self._inference = Inference(
-            loaded.policy, caller, settings.inference_limit_ns(contract), steady_ns
-        )
+        limit_ns = settings.inference_limit_ns(contract, loaded)
+        self._inference = make_decider(contract, settings, loaded, caller, limit_ns, steady_ns)
         self.controller = make_controller(contract, settings, self._inference, loaded, interlock)
         self._ticker: DeadlineTicker | None = None
         self._failure: BaseException | None = None  # in lockstep, where no ticker knows it
@@ -142,6 +140,7 @@ class ControlLoop:
                 self.conflicts,
                 settings,
                 None if takeover is None else takeover.flag,
+                contract.period_ns,
             )
             opened.callback(self._outputs.close)
             if settings.shadow:
@@ -195,6 +194,10 @@ class ControlLoop:
     def goals(self) -> Sequence[GoalOutput]:
         """What sends commands as goals of actions."""
         return self._outputs.goals
+
+    def chunk_figures(self) -> dict[str, str]:
+        """What the diagnostics say of the policy's chunks of actions, by name."""
+        return self._inference.figures()
 
     @property
     def missed_ticks(self) -> int:
@@ -380,7 +383,7 @@ class ControlLoop:
         command = self.controller.step(fallback_ns, observation, person)
         self._look_for_stop()
         overdue_ns = self._overdue_ns(fallback_ns)
-        valid_until_ns = self._valid_until_ns(observation, fallback_ns)
+        valid_until_ns = self._valid_until_ns(observation, command, fallback_ns)
 
         def is_void() -> bool:
             """Whether what was decided must not be sent any more."""
@@ -403,6 +406,7 @@ class ControlLoop:
             is_void,
             is_persons=command.state is State.TAKEOVER,
             is_safe=self._is_safe(command),
+            ahead=command.ahead,
         )
         self.statistics.add(begun_ns, observation, command)
         if self.agreement is not None and in_force is not None:
@@ -419,17 +423,12 @@ class ControlLoop:
             )
         return sent
 
-    def _valid_until_ns(self, observation: Observation, tick_ns: int) -> float:
+    def _valid_until_ns(self, observation: Observation, command: Command, tick_ns: int) -> float:
         """Until when an action may be sent, on the steady clock: its states must be fresh then."""
         if self.settings.lockstep:
             return math.inf
-        left_ns = [
-            max_age_ns - (observation.ages_ns[topic] or 0)
-            for topic, max_age_ns in self._max_ages_ns.items()
-            if max_age_ns is not None
-        ]
-        fresh_ns = min(left_ns) / self.settings.real_time_factor
-        return min(tick_ns + fresh_ns, self._overdue_ns(tick_ns))
+        fresh_ns = observation.fresh_ns / self.settings.real_time_factor
+        return min(tick_ns + fresh_ns, command.until_ns, self._overdue_ns(tick_ns))
 
     def _overdue_ns(self, tick_ns: int) -> float:
         """Until when a command may be sent, on the steady clock, whatever it is but the stop's."""

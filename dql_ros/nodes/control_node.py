@@ -107,8 +107,15 @@ PARAMETERS = (
         "inference_limit_s",
         0.0,
         "in real time: an action that takes longer to compute is dropped, in seconds; at most the "
-        "control period; 0: the control period",
+        "control period, for chunks of actions what they leave; 0: that",
         (0.0, 10.0),
+    ),
+    Parameter(
+        "execute",
+        0,
+        "actions of a chunk that are played before the next chunk is decided; 0: the policy's own "
+        "number",
+        (0, 1000),
     ),
     Parameter(
         "when_too_slow",
@@ -226,7 +233,6 @@ class ControlNode(ManagedNode):
         contract = self.load_contract()
         settings = self._settings()
         _require_agreeing(settings, is_simulated=value_of(self, "use_sim_time"))
-        settings.inference_limit_ns(contract)
         if self._inference_thread is not None and self._inference_thread.is_alive():
             raise ConfigError(
                 "a policy that took too long is still running: restart this node's process"
@@ -352,11 +358,14 @@ class ControlNode(ManagedNode):
         """Load the policy, compare it with the contract, and see that it is fast enough."""
         # On a machine of one core, a policy that never answers must not keep the stop waiting.
         lower_priority_of_this_thread()
-        logger, limit_ns = self.get_logger(), settings.inference_limit_ns(contract)
+        logger = self.get_logger()
         loaded = self._load(self, contract.policy_spec())
+        limit_ns = settings.inference_limit_ns(contract, loaded)
         loaded, times = fit_to_limit(loaded, limit_ns, settings.when_too_slow, logger.warning)
         period_ms = settings.period_ns(contract) / 1e6
         logger.info(f"inference time: {times}; the period is {period_ms:.1f} ms")
+        for remark in settings.chunk_remarks(contract, loaded, times):
+            logger.warning(remark)
         return loaded
 
     def _label(self, label: Label) -> str:

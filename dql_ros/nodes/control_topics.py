@@ -151,6 +151,7 @@ class CommandOutputs:
         conflicts: QosConflicts,
         settings: LoopSettings,
         intervention: FlagStream | None = None,
+        period_ns: int = 0,
     ) -> None:
         """Open the topics, which are silent until the node is active, and the actions.
 
@@ -160,6 +161,7 @@ class CommandOutputs:
             conflicts: Takes note of subscribers that cannot be met.
             settings: How the node runs.
             intervention: Where each command is said to be a person's or not; ``None``: nowhere.
+            period_ns: From one action of a chunk to the next, on the robot's clock.
 
         Raises:
             ContractError: If a type is not installed, or a message cannot be filled.
@@ -191,7 +193,7 @@ class CommandOutputs:
                 qos_profile(stream.qos, min_depth=min_depth),
                 event_callbacks=PublisherEvents(incompatible_qos=conflicts.listener(stream.topic)),
             )
-            output = StreamPublisher(publisher, stream, part)
+            output = StreamPublisher(publisher, stream, part, period_ns=period_ns)
             self._outputs.append(output)
             if stream.send_as is not None:
                 self._open_goals(stream, stream.send_as, output, settings)
@@ -221,6 +223,7 @@ class CommandOutputs:
         *,
         is_persons: bool = False,
         is_safe: bool = False,
+        ahead: NDArray[np.float32] | None = None,
     ) -> bool:
         """Publish a command, shape (A,), unless it is void by the time it would be; say whether.
 
@@ -230,6 +233,7 @@ class CommandOutputs:
             is_void: Asked then, too.
             is_persons: Whether it is a person's command.
             is_safe: Whether it is the safe command, which replaces goals that are under way.
+            ahead: What follows it, shape (n, A), for trajectories.
 
         Raises:
             Exception: What a topic or an action raised; the command went out on all others.
@@ -242,7 +246,7 @@ class CommandOutputs:
             self.last, self.last_stamp_ns, self.is_persons = values, stamp, is_persons
             self.sent += 1
             steps: list[Callable[[], object]] = [
-                partial(output.publish, values, stamp) for output in self._outputs
+                partial(output.publish, values, stamp, ahead) for output in self._outputs
             ]
             if self._flag is not None:
                 place = 0 if self._flag_first else len(steps)
@@ -458,7 +462,8 @@ def _answer(response: Any, success: bool, message: str) -> Any:
 class CandidatePublisher:
     """Publishes the newest decision's candidates at a limited rate, off the control thread.
 
-    ``~/candidates`` is a Float64MultiArray of K rows: the A numbers of an action, then its Q.
+    ``~/candidates`` is a Float64MultiArray of K rows: the A numbers of an action, or of the first
+    of a chunk, then its Q.
 
     Attributes:
         newest: The newest decision; set by the control thread.
@@ -481,7 +486,7 @@ class CandidatePublisher:
         decision, self.newest = self.newest, None
         if decision is None:
             return
-        table = np.column_stack([decision.candidates, decision.q_values]).astype(np.float64)
+        table = np.column_stack([decision.first_actions, decision.q_values]).astype(np.float64)
         message = Float64MultiArray(data=table.ravel().tolist())
         rows, columns = table.shape
         message.layout.dim = [

@@ -36,6 +36,7 @@ _REPORT_PERIOD_S = 1.0
 _UNREMARKABLE = {
     "published",
     Guard.WARM_UP.value,
+    Guard.AWAITED_CHUNK.value,
     Guard.UNSEEN_OBSERVATION.value,
     Guard.SLEW_LIMITED_ACTION.value,
 }
@@ -185,6 +186,7 @@ class LoopMonitor:
             **{f"last {guard}": why for guard, why in loop.controller.last_reasons.items()},
             **({} if loop.agreement is None else loop.agreement.figures()),
             **self._persons_figures(),
+            **loop.chunk_figures(),
             **self._facts,
         }
         self._reporter.report(status, values)

@@ -6,7 +6,7 @@ and that no remapping leads a topic to another one of the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from dql_core.streams import SECOND_NS
 from dql_ros.codecs import StreamEncoder
 from dql_ros.codecs.installed import message_class, new_element
 from dql_ros.codecs.message_path import MessagePath
+from dql_ros.codecs.stamps import set_time
 from dql_ros.contract import (
     ActionStream,
     Contract,
@@ -81,6 +82,7 @@ class StreamPublisher:
         joint_order: Sequence[str] = (),
         unknown: float | None = None,
         frame_id: str = "",
+        period_ns: int = 0,
     ) -> None:
         """Prepare to publish.
 
@@ -91,6 +93,7 @@ class StreamPublisher:
             joint_order: Order of the joints in its messages; the contract's by default.
             unknown: Value of what the contract does not select; see `StreamEncoder`.
             frame_id: ``header.frame_id`` of an observation; a command has the contract's.
+            period_ns: From one point of a trajectory to the next, where it has those of a chunk.
         """
         self.publisher = publisher
         self._encoder = StreamEncoder(stream, joint_order, unknown)
@@ -98,12 +101,40 @@ class StreamPublisher:
         if frame_id and hasattr(self.message, "header"):
             self.message.header.frame_id = frame_id
         self.part = part
+        self._period_ns = period_ns
+        self._takes_chunks = isinstance(stream, ActionStream) and stream.takes_chunks
+        self._later: list[Any] = []  # messages whose points are those behind the first
 
-    def publish(self, vector: NDArray[np.floating[Any]], stamp_ns: int) -> None:
-        """Send this stream's part of ``vector``, stamped with ``stamp_ns``."""
+    def publish(
+        self,
+        vector: NDArray[np.floating[Any]],
+        stamp_ns: int,
+        ahead: NDArray[np.floating[Any]] | None = None,
+    ) -> None:
+        """Send this stream's part of ``vector``, stamped with ``stamp_ns``.
+
+        Args:
+            vector: Shape (A,).
+            stamp_ns: Time for the stamps.
+            ahead: What follows it, shape (n, A), which a trajectory has as its further points.
+        """
         values = vector[self.part]
         self._encoder.encode(values, self.message, stamp_ns, new_element)
+        if self._takes_chunks:
+            rows = () if ahead is None else ahead[:, self.part]
+            self.message.points = [self.message.points[0], *self._points(rows, stamp_ns)]
         self.publisher.publish(self.message)
+
+    def _points(self, rows: Iterable[NDArray[np.floating[Any]]], stamp_ns: int) -> Iterator[Any]:
+        """Yield a point for each row, a period after the one before."""
+        for number, row in enumerate(rows):
+            if number == len(self._later):
+                self._later.append(type(self.message)())
+            message = self._encoder.encode(row, self._later[number], stamp_ns, new_element)
+            due = message.points[0].time_from_start
+            first_ns = due.sec * SECOND_NS + due.nanosec
+            set_time(due, first_ns + (number + 1) * self._period_ns)
+            yield message.points[0]
 
 
 class SignalPublisher:

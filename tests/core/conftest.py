@@ -68,7 +68,7 @@ def tiny_episode(rng: np.random.Generator, length: int, terminated: bool) -> Epi
     )
 
 
-def save_untrained(parent: Path, dataset: Path, agent: AgentName) -> Path:
+def save_untrained(parent: Path, dataset: Path, agent: AgentName, horizon: int = 1) -> Path:
     """Save a checkpoint with random weights, equal at each call, and return the run's folder."""
     import torch
 
@@ -80,7 +80,7 @@ def save_untrained(parent: Path, dataset: Path, agent: AgentName) -> Path:
         {
             "agent": agent,
             "data": {"dataset": str(dataset)},
-            "policy": network,
+            "policy": network | {"horizon": horizon},
             "critic": network | {"layer_norm": True},
             "selection": {"num_candidates": 8, "temperature": 0.5},
         }

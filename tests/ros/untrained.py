@@ -13,14 +13,14 @@ from dql_core.training.checkpoint import Checkpoint, save_checkpoint
 from dql_ros.contract import load_contract
 
 
-def untrained_bundle(folder: Path, contract: Path) -> Path:
-    """Export a bundle with random weights for ``contract``."""
+def untrained_bundle(folder: Path, contract: Path, horizon: int = 1) -> Path:
+    """Export a bundle with random weights for ``contract``; it decides ``horizon`` actions."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     spec = load_contract(contract).policy_spec()
     network = {"width": 16, "depth": 2}
     config = TrainConfig.model_validate(
-        {"agent": "diffusion_ql", "policy": network, "critic": network}
+        {"agent": "diffusion_ql", "policy": network | {"horizon": horizon}, "critic": network}
     )
     observations = np.random.default_rng(0).normal(size=(50, len(spec.observation)))
     normalizer = Normalizer.fit(observations.astype(np.float32), spec)

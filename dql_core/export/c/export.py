@@ -30,6 +30,7 @@ def export_policy(
     selection: Selection | None = None,
     dataset: str | None = None,
     which: CheckpointName | None = None,
+    execute: int | None = None,
 ) -> tuple[Manifest, CPolicy | None]:
     """Export a policy as a bundle, as C, or as both; nothing appears if one cannot be made.
 
@@ -42,6 +43,7 @@ def export_policy(
         selection: How one is chosen; the policy's own way by default.
         dataset: As in `make_bundle`; of a run or checkpoint only.
         which: Likewise.
+        execute: Likewise.
 
     Returns:
         The bundle's manifest, and the C if there is any.
@@ -59,7 +61,8 @@ def export_policy(
     if out is not None and c is not None and _is_within(out, c):
         raise ConfigError(f"{out} and {c}: one lies in the other; name two folders side by side")
     if is_bundle(source):
-        _require_none(source, {"--out": out, "--dataset": dataset, "--checkpoint": which})
+        options = {"--out": out, "--dataset": dataset, "--checkpoint": which}
+        _require_none(source, options | {"--execute": execute})
         manifest, contents = read_bundle(source)
         own = Choice(manifest.num_candidates, manifest.selection)
         choice = resolve_choice(own, manifest.has_critic, num_candidates, selection)
@@ -71,6 +74,7 @@ def export_policy(
             selection=selection,
             dataset=dataset,
             which=which,
+            execute=execute,
         )
         choice = Choice(manifest.num_candidates, manifest.selection)
     files: dict[Path, Mapping[str, bytes]] = {}

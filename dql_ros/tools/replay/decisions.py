@@ -11,10 +11,10 @@ message that is read. Only after a pause of a minute without any message it ends
 begins with the messages that follow, as of a node that is activated again, with the same seed.
 
 What cannot be as it was live: a decision takes no time here, so that none is dropped for being
-late; ticks lie otherwise on the recording's clock than those of a node in real time; nobody
-stops or pauses; and a node that gives up (``deactivate_after_s``) is taken for one that a person
-activates again at once. A person who took over does it here, too, by what the recording has of the
-takeover's topics.
+late, and a chunk of actions is played from its first one on, as in lockstep; ticks lie otherwise
+on the recording's clock than those of a node in real time; nobody stops or pauses; and a node that
+gives up (``deactivate_after_s``) is taken for one that a person activates again at once. A person
+who took over does it here, too, by what the recording has of the takeover's topics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 from dql_core.errors import BagError, ContractError, counted, listed
 from dql_core.runtime.controller import Command
 from dql_core.runtime.fallback import Interlock
-from dql_core.runtime.inference import Inference, SameThread
+from dql_core.runtime.inference import SameThread
 from dql_core.streams import SECOND_NS, Observation
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.storage import DAMAGE, reason_of
@@ -36,7 +36,7 @@ from dql_ros.contract import Contract, ObservationStream, resolve_topic
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
 from dql_ros.control.person import PersonHeard
-from dql_ros.control.safety_chain import make_controller
+from dql_ros.control.safety_chain import make_controller, make_decider
 from dql_ros.control.settings import LoopSettings
 from dql_ros.convert.bag_episodes import latched_topics, require_topic
 from dql_ros.convert.topic_decoders import TopicRole, present_roles, takeover_roles
@@ -124,7 +124,7 @@ class Replay:
         self.person = None if takeover is None else PersonHeard(contract, takeover)
         self.interventions = 0
         # A decision takes no time, by a clock that stands still.
-        self._inference = Inference(loaded.policy, SameThread(), None, lambda: 0)
+        self._inference = make_decider(contract, settings, loaded, SameThread(), None, lambda: 0)
         self._controller = make_controller(
             contract, settings, self._inference, loaded, Interlock()
         )

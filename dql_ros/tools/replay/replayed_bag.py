@@ -130,6 +130,11 @@ def replay_bag(
         for topic in replay.observer.arrivals
         if (said := refusals(replay.observer, topic))
     ]
+    if loaded.policy.horizon > 1:
+        remarks.append(
+            "chunks of actions are played as in lockstep; in real time a node plays each from a "
+            "later one on, by as much as a decision takes"
+        )
     remarks += _about_takeover(replay, ticks)
     remarks += [f"{topic}: no recorded command to compare with" for topic in commands.missing]
     remarks += [f"lost: {loss.file}: {loss.reason}" for loss in bag.losses]

@@ -10,7 +10,8 @@ from dql_core.errors import BundleError, ConfigError, DqlError
 from dql_core.export.c import source
 from dql_core.export.c.folder import CHECK, FILES
 from dql_core.runtime.bundle_policy import load_policy
-from dql_core.runtime.manifest import read_manifest
+from dql_core.runtime.manifest import MANIFEST_FILE, read_manifest
+from tests.core.conftest import save_untrained
 
 
 def test_export_writes_a_bundle_and_says_how_exact_it_is(
@@ -133,3 +134,18 @@ def test_options_that_do_not_go_together_are_refused(
         export(tiny_bundle, **(options | paths))
     assert "\n" not in str(raised.value)
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["mine"]
+
+
+def test_how_much_of_a_chunk_is_executed_is_in_the_bundle(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run = save_untrained(tmp_path / "run", tiny_dataset, "diffusion_ql", horizon=4)
+    export(run, tmp_path / "half")
+    export(run, tmp_path / "three", execute=3)
+    half, three = (read_manifest(tmp_path / name) for name in ("half", "three"))
+    assert (half.execute, three.execute) == (None, 3)
+    assert "execute" not in json.loads((tmp_path / "half" / MANIFEST_FILE).read_text())
+    assert half.sha256 != three.sha256
+    with pytest.raises(ConfigError, match=r"execute is 5, more than the actions of .*horizon 4"):
+        export(run, tmp_path / "five", execute=5)
+    assert not (tmp_path / "five").exists()

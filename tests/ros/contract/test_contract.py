@@ -8,6 +8,7 @@ import yaml
 
 from dql_core.errors import ContractError
 from dql_ros.contract import (
+    ActionStream,
     Contract,
     FlagStream,
     Predicate,
@@ -490,3 +491,47 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     found = contract_problems(path)
     assert len(found) == len(set(found)) == 6
     assert found[-1] == "on_fault.command has 1 entries for 2 action fields"
+
+
+JOINTS = {"joints": ["a"], "low": -1, "high": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "others", "takes"),
+    [
+        ([{"path": "points.0.positions", **JOINTS}], {}, True),
+        (
+            [
+                {"path": "points.0.positions", **JOINTS},
+                {"path": "header.frame_id", "constant": "base"},
+            ],
+            {},
+            True,
+        ),
+        ([{"path": f"points.{place}.positions", **JOINTS} for place in (0, 1)], {}, False),
+        (
+            [
+                {"path": "points.0.positions", **JOINTS},
+                {"path": "points.0.time_from_start.sec", "constant": 1},
+            ],
+            {},
+            False,
+        ),
+        (
+            [{"path": "points.0.positions", **JOINTS}],
+            {
+                "send_as": {
+                    "action": "follow",
+                    "type": "control_msgs/action/FollowJointTrajectory",
+                }
+            },
+            False,
+        ),
+        ([{"path": "velocity", **JOINTS}], {"type": "sensor_msgs/msg/JointState"}, False),
+    ],
+)
+def test_a_trajectory_of_one_point_takes_chunks(
+    fields: list[dict[str, Any]], others: dict[str, Any], takes: bool
+) -> None:
+    document = {"topic": "t", "type": "trajectory_msgs/msg/JointTrajectory", "fields": fields}
+    assert ActionStream.model_validate(document | others).takes_chunks == takes

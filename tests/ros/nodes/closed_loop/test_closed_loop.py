@@ -31,6 +31,7 @@ from dql_ros.sim.result import EpisodeResult
 from tests.ros.bag.messages import messages_of
 from tests.ros.nodes.process_marks import processes_with
 from tests.ros.nodes.robot import SCARA
+from tests.ros.untrained import untrained_bundle
 
 pytestmark = pytest.mark.ros
 Vector = NDArray[np.float64]
@@ -128,6 +129,15 @@ def test_a_run_over_topics_is_the_run_in_process_step_by_step(
 def test_the_demo_robot_gives_the_returns_of_evaluate(scara: Path, scara_bundle: Path) -> None:
     results = run_closed_loop(scara, policy_driver(scara_bundle, seed=2), episodes=3, seed=2)
     assert summarize(results) == evaluate(load_policy(scara_bundle), SCARA_ID, 3, seed=2)
+
+
+@pytest.mark.usefixtures("forked")
+def test_whole_chunks_of_actions_give_the_returns_of_evaluate(scara: Path, tmp_path: Path) -> None:
+    bundle = untrained_bundle(tmp_path, scara, horizon=4)
+    driver = policy_driver(bundle, seed=2)
+    driver = replace(driver, parameters={**driver.parameters, "execute": 4})
+    results = run_closed_loop(scara, driver, episodes=3, seed=2)
+    assert summarize(results) == evaluate(load_policy(bundle), SCARA_ID, 3, seed=2)
 
 
 @pytest.mark.usefixtures("forked")

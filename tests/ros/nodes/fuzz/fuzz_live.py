@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--life", type=int, help="only this one")
+    parser.add_argument("--horizon", type=int, default=1, help="actions that are decided at once")
     parser.add_argument("--allowance", type=float, default=ALLOWANCE_S, help="for delivery, in s")
     arguments = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the nodes would not heed it either
@@ -87,6 +88,7 @@ def main() -> None:
         arguments.seconds,
         only=arguments.life,
         allowance_s=arguments.allowance,
+        horizon=arguments.horizon,
         tell=lambda line: print(line, flush=True),  # noqa: T201 - it is a program
     )
     sys.exit(1 if any(report.violations.values()) else 0)
@@ -97,6 +99,7 @@ def fuzz(
     seconds: float,
     only: int | None = None,
     allowance_s: float = ALLOWANCE_S,
+    horizon: int = 1,
     tell: Callable[[str], object] = str,
 ) -> Report:
     """Run lives for so long, at least two of them, or only one.
@@ -106,6 +109,7 @@ def fuzz(
         seconds: For how long.
         only: The number of the one life to run.
         allowance_s: What delivery and a busy machine may take.
+        horizon: How many actions the policy decides at once.
         tell: Is told what came of each life, a line a thing.
     """
     report, begun_s = Report(seed), time.monotonic()
@@ -113,7 +117,7 @@ def fuzz(
         folder = Path(name)
         contract = folder / "contract.yaml"
         contract.write_text(CONTRACT)
-        bundle = untrained_bundle(folder, contract)
+        bundle = untrained_bundle(folder, contract, horizon)
         number = 0 if only is None else only
         while True:
             script = fuzz_script.write(seed, number, LIFE_S)

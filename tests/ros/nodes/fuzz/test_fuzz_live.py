@@ -273,8 +273,9 @@ def test_equal_seeds_do_the_same() -> None:
 
 @pytest.mark.ros
 @pytest.mark.slow
-def test_no_promise_is_broken_whatever_is_done_to_the_node() -> None:
-    report = fuzz(SEED, seconds=30.0, allowance_s=ALLOWANCE_S)
+@pytest.mark.parametrize("horizon", [1, 8])
+def test_no_promise_is_broken_whatever_is_done_to_the_node(horizon: int) -> None:
+    report = fuzz(SEED, seconds=30.0, allowance_s=ALLOWANCE_S, horizon=horizon)
     told = "\n".join(line for life in report.lives for line in report.lines(life))
     assert not any(report.violations.values()), told
     # Else nothing was tried.

@@ -115,12 +115,13 @@ def replayed(contract: Path, bundle: Path, bag: Path) -> ReplayedBag:
         return replay_bag(opened, rules, loaded, LoopSettings(lockstep=True, seed=SEED))
 
 
+@pytest.mark.parametrize("horizon", [1, 2, 5])
 def test_the_policy_nodes_commands_are_those_of_the_replay(
-    tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path]
+    tmp_path: Path, blank: Callable[[str], Any], record: Callable[..., Path], horizon: int
 ) -> None:
     contract = tmp_path / "rover.yaml"
     contract.write_text(ROVER)
-    bundle = untrained_bundle(tmp_path, contract)
+    bundle = untrained_bundle(tmp_path, contract, horizon)
     bag = record(tmp_path / "bag", recording(np.random.default_rng(3), blank))
     ours = replayed(contract, bundle, bag)
     assert len(ours.ticks) == 200
