@@ -207,8 +207,8 @@ class Previous(Protocol):
     def at(self, now_ns: int) -> tuple[NDArray[np.float64] | None, int]:
         """Return the last commands, or how long ago the first period without one began."""
 
-    def clear(self) -> None:
-        """Forget all commands."""
+    def begin(self, now_ns: int) -> None:
+        """Forget the commands of before ``now_ns``, and those of another clock."""
 
 
 class ObservationBuilder:
@@ -243,8 +243,6 @@ class ObservationBuilder:
     def begin_episode(self) -> None:
         """Let the next values that are known be the first, without anything before them."""
         self._origin = self._began_ns = None
-        if self._previous is not None:
-            self._previous.clear()
 
     def push(
         self,
@@ -271,6 +269,8 @@ class ObservationBuilder:
         past_ns: dict[str, int] = {}
         if self._began_ns is None:
             self._began_ns = now_ns
+            if self._previous is not None:
+                self._previous.begin(now_ns)
         for stream in self._streams:
             buffer = self._buffers[stream.name]
             if not stream.ago_ns:

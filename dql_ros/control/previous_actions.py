@@ -25,12 +25,16 @@ class PreviousActions:
         self._streams, self._count = contract.action, contract.previous_action
         self._period_ns = contract.period_ns
         self._low, self._high = contract.previous_bounds
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all commands."""
         self._times: list[list[int]] = [[] for _ in self._streams]
         self._values: list[list[NDArray[np.float64] | None]] = [[] for _ in self._streams]
+
+    def begin(self, now_ns: int) -> None:
+        """Forget the commands of before ``now_ns``, and those of another clock."""
+        for times, values in zip(self._times, self._values, strict=True):
+            end = bisect_left(times, now_ns + self._period_ns)
+            del times[end:], values[end:]
+            end = bisect_left(times, now_ns)
+            del times[:end], values[:end]
 
     def push(self, stream: int, time_ns: int, value: NDArray[np.float64] | None) -> None:
         """Add a command of a stream, by its place; ``None`` says that none is in force."""

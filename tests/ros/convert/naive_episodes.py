@@ -353,7 +353,7 @@ class NaiveAssembler:
         for arrivals in self._commands.values():
             arrivals.clear()
         if self._previous is not None:
-            self._previous.clear()
+            self._previous.begin(now_ns + 1)
 
     def _forget_before(self, now_ns: int) -> None:
         for arrivals in (*self._commands.values(), *self._signals.values()):
