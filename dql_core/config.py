@@ -21,7 +21,12 @@ from pydantic import Field, model_validator
 from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
-from dql_core.presets import PresetName, with_preset, without_retired_keys
+from dql_core.presets import (
+    PresetName,
+    with_preset,
+    without_neutral_keys,
+    without_retired_keys,
+)
 from dql_core.runtime.policy import Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
@@ -414,8 +419,8 @@ class TrainConfig(StrictModel):
 
     def hash(self) -> str:
         """SHA-256 of the configuration's meaning: comments and key order do not change it."""
-        document = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(document.encode()).hexdigest()
+        meaning = without_neutral_keys(self.model_dump(mode="json"))
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

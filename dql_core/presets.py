@@ -17,6 +17,8 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
+# Later keys, and where they change nothing: there the hash of a configuration leaves them out.
+NEUTRAL: dict[str, dict[str, Any]] = {"data": {"previous_action_dropout": 0.0}}
 PresetName = Literal["paper"]
 # Defaults by the name of a preset.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -70,6 +72,14 @@ def without_retired_keys(document: Any) -> Any:
     for section, keys in RETIRED_KEYS.items():
         if isinstance(kept.get(section), Mapping):
             kept[section] = {k: value for k, value in kept[section].items() if k not in keys}
+    return kept
+
+
+def without_neutral_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a whole configuration without the later keys that change nothing."""
+    kept = dict(document)
+    for section, keys in NEUTRAL.items():
+        kept[section] = {k: v for k, v in kept[section].items() if k not in keys or v != keys[k]}
     return kept
 
 
