@@ -269,15 +269,15 @@ def table(lines: Sequence[Line]) -> str:
         [label, *(cell(measured.get((label, agent)), key) for agent in AGENTS for key in (0, 1))]
         for label in labels
     ]
-    heads = [text for agent in AGENTS for text in (f"{agent}: success", "stood still")]
+    heads = [text for agent in AGENTS for text in (f"{agent}: success", "too late")]
     one = lines[0]
     return (
         f"# Copying the last command\n\n    {COMMAND}\n\n{where(lines)}\n\n"
         f"The demo's arm. {one['demonstrations']} demonstrations, {one['steps']:,} updates of "
         f"{BATCH_SIZE} transitions, one seed, {one['episodes']} episodes each from the same "
-        f"starts, with the 95 % interval of these episodes (Wilson). *Stood still*: the time ran "
-        f"out, and in its last second no joint moved by {STILL_RAD:g} rad. The others hit the "
-        f"post or were too late.\n\n"
+        f"starts, with the 95 % interval of these episodes (Wilson). *Too late*: the time ran "
+        f"out; in brackets those that stood still, whose joints had not moved by {STILL_RAD:g} "
+        f"rad in the last second. The others hit the post.\n\n"
         + markdown_table(["observed", *heads], rows)
         + "\nOne seed of few updates tells the size of the effect, not which of two near variants "
         "is better. What to do about it: [a policy that stands still]"
@@ -286,14 +286,16 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def cell(line: Line | None, key: int) -> str:
-    """Write a success rate with its interval, or the share of what stood still."""
+    """Write a success rate with its interval, or the share of what came too late."""
     if line is None:
         return "not run"
     if key == 0:
         rate = line["success_rate"]
         low, high = rate["ci95"]
         return f"{rate['mean']:.0%} [{low:.0%}, {high:.0%}]"
-    return f"{line['endings'].get('stood still', 0) / line['episodes']:.0%}"
+    still = line["endings"].get("stood still", 0)
+    late = line["endings"].get("too late", 0) + still
+    return f"{late / line['episodes']:.0%} ({still / line['episodes']:.0%})"
 
 
 if __name__ == "__main__":

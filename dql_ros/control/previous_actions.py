@@ -26,21 +26,32 @@ class PreviousActions:
         self._period_ns = contract.period_ns
         self._low, self._high = contract.previous_bounds
         self._times: list[list[int]] = [[] for _ in self._streams]
-        self._values: list[list[NDArray[np.float64] | None]] = [[] for _ in self._streams]
+        # Of each command when it was sent, and what it was.
+        self._commands: list[list[tuple[int, NDArray[np.float64] | None]]]
+        self._commands = [[] for _ in self._streams]
 
     def begin(self, now_ns: int) -> None:
         """Forget the commands of before ``now_ns``, and those of another clock."""
-        for times, values in zip(self._times, self._values, strict=True):
+        for times, commands in zip(self._times, self._commands, strict=True):
             end = bisect_left(times, now_ns + self._period_ns)
-            del times[end:], values[end:]
+            del times[end:], commands[end:]
             end = bisect_left(times, now_ns)
-            del times[:end], values[:end]
+            del times[:end], commands[:end]
 
-    def push(self, stream: int, time_ns: int, value: NDArray[np.float64] | None) -> None:
-        """Add a command of a stream, by its place; ``None`` says that none is in force."""
-        index = bisect_right(self._times[stream], time_ns)
-        self._times[stream].insert(index, time_ns)
-        self._values[stream].insert(index, value)
+    def push(
+        self, stream: int, time_ns: int, value: NDArray[np.float64] | None, shift_ns: int = 0
+    ) -> None:
+        """Add a command.
+
+        Args:
+            stream: Place of its stream among those of the action.
+            time_ns: When it was sent.
+            value: The command, shape (width,); ``None`` says that none is in force.
+            shift_ns: How much later it counts as sent where its period is looked for.
+        """
+        index = bisect_right(self._times[stream], time_ns + shift_ns)
+        self._times[stream].insert(index, time_ns + shift_ns)
+        self._commands[stream].insert(index, (time_ns, value))
 
     def sent(self, tick_ns: int, command: NDArray[np.floating], *, is_exact: bool) -> None:
         """Add the whole command, shape (A,), that the robot was sent for a tick.
@@ -54,8 +65,8 @@ class PreviousActions:
         for index, (stream, part) in enumerate(
             zip(self._streams, parts(self._streams), strict=True)
         ):
-            time_ns = tick_ns + (slack_ns if stream.command == "first" else -slack_ns)
-            self.push(index, time_ns, command[part].astype(np.float64))
+            shift_ns = slack_ns if stream.command == "first" else -slack_ns
+            self.push(index, tick_ns, command[part].astype(np.float64), shift_ns)
 
     def at(self, now_ns: int) -> tuple[NDArray[np.float64] | None, int]:
         """Return what is known at ``now_ns``; later calls must not go back in time.
@@ -79,19 +90,19 @@ class PreviousActions:
         self, index: int, stream: ActionStream, start_ns: int
     ) -> NDArray[np.float64] | None:
         """The command of the period that begins at ``start_ns``."""
-        times = self._times[index]
+        times, commands = self._times[index], self._commands[index]
         held = bisect_right(times, start_ns) - 1
         if stream.command == "first":
             first = bisect_left(times, start_ns)
             if first < len(times) and times[first] < start_ns + self._period_ns:
-                return self._values[index][first]
+                return commands[first][1]
             held = first - 1
-        if held < 0 or start_ns - times[held] > stream.max_age_ns:
+        if held < 0 or start_ns - commands[held][0] > stream.max_age_ns:
             return None
-        return self._values[index][held]
+        return commands[held][1]
 
     def _forget_before(self, time_ns: int) -> None:
-        for times, values in zip(self._times, self._values, strict=True):
+        for times, commands in zip(self._times, self._commands, strict=True):
             count = bisect_left(times, time_ns) - 1
             if count > 0:
-                del times[:count], values[:count]
+                del times[:count], commands[:count]

@@ -62,6 +62,7 @@ class EpisodeConverter:
         self._contract = contract
         self._spec = contract.policy_spec()
         self._from_first = list(contract.fields_from_first)
+        self._previous_bounds = contract.previous_bounds
         self.observed = Precision(len(self._spec.observation))
         self.commanded = Precision(len(self._spec.action))
         self._ends = load_predicate(terminated) if isinstance(terminated, Predicate) else None
@@ -111,7 +112,7 @@ class EpisodeConverter:
 
     def _bounded_past(self, observations: NDArray[np.float64]) -> NDArray[np.float64]:
         """Let previous actions be as the dataset has the actions themselves."""
-        low, high = self._contract.previous_bounds
+        low, high = self._previous_bounds
         if not len(low):
             return observations
         now, before = np.split(observations, [-len(low)], axis=1)
