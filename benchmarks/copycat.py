@@ -280,8 +280,8 @@ def table(lines: Sequence[Line]) -> str:
         f"rad in the last second. The others hit the post.\n\n"
         + markdown_table(["observed", *heads], rows)
         + "\nOne seed of few updates tells the size of the effect, not which of two near variants "
-        "is better. What to do about it: [a policy that stands still]"
-        "(../../docs/how-to/run-it-on-my-robot.md#a-policy-that-stands-still).\n"
+        "is better. What to do about it: [a policy that copies the last command]"
+        "(../../docs/how-to/run-it-on-my-robot.md#a-policy-that-copies-the-last-command).\n"
     )
 
 
