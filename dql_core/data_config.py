@@ -34,6 +34,10 @@ class DataConfig(StrictModel):
         weights: How many times as often as others a step is drawn of which an info of the dataset
             says yes, by the info's name: ``{intervention: 4}`` for what a person commanded who
             took over. Several are multiplied; among the steps of a dataset where `ratio` is set.
+        previous_action_dropout: At which share of what is drawn the policy and the critics are not
+            told the ``previous_action`` that the contract observes: in its place they get the
+            mean (0 where observations are not normalised), in both observations of a transition.
+            What is learned from the last command alone then costs; 0.5 is a good beginning.
     """
 
     dataset: str | tuple[str, ...] = ""
@@ -47,6 +51,7 @@ class DataConfig(StrictModel):
     out_of_bounds: Literal["refuse", "clip"] = "refuse"
     ratio: tuple[Weight, ...] = ()
     weights: dict[InfoName, Weight] = Field(default_factory=dict)
+    previous_action_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -18,7 +18,10 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "critic": {"bound_targets": False},
 }
 # Later keys, and where they change nothing: there the hash of a configuration leaves them out.
-NEUTRAL: dict[str, dict[str, Any]] = {"policy": {"horizon": 1}}
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "policy": {"horizon": 1},
+    "data": {"previous_action_dropout": 0.0},
+}
 # Section ``data`` where policy.horizon is more than 1: a chunk is as many steps already.
 WITH_CHUNKS: dict[str, Any] = {"n_step": 1}
 PresetName = Literal["paper"]

@@ -6,6 +6,7 @@ What an observation and an action mean, and an episode of them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -15,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.errors import ContractError, SpecMismatchError, did_you_mean
+from dql_core.streams import PREVIOUS_ACTION
 
 MAX_RATE_HZ = 1e6
 # Under this name recordings and datasets carry the text of their contract.
 CONTRACT_KEY = "dql_contract"
+_PREVIOUS = re.compile(rf"{PREVIOUS_ACTION}\.\d+\.")
 _LARGEST = float(np.finfo(np.float32).max)
 # More differences than these say nothing more.
 _SHOWN_DIFFERENCES = 3
@@ -76,6 +79,11 @@ class PolicySpec:
     def action_high(self) -> NDArray[np.float32]:
         """Upper action bounds, shape (A,)."""
         return np.array([each.high for each in self.action], dtype=np.float32)
+
+    @property
+    def previous_actions(self) -> tuple[int, ...]:
+        """Positions in the observation of what was commanded before."""
+        return tuple(n for n, each in enumerate(self.observation) if _PREVIOUS.match(each.name))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; an infinite bound becomes ``None``."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
@@ -24,6 +24,10 @@ CLOCK_JUMP_NS = SECOND_NS
 Times = NDArray[np.int64]
 # Before every stamp that a recording can have.
 BEGINNING_NS = np.iinfo(np.int64).min
+# What was commanded, among the streams of an observation.
+PREVIOUS_ACTION = "previous_action"
+# A stream whose past is observed is kept for seconds, at any rate that a robot has.
+MAX_PAST_VALUES = 100_000
 
 
 class HoldBuffer:
@@ -41,6 +45,7 @@ class HoldBuffer:
         self._stamps: list[int] = []
         self._values: list[NDArray[np.float64]] = []
         self._received: list[int | None] = []
+        self._asked: list[int | None] = []  # the first tick that each was known at
         self._last_pushed_ns: int | None = None
 
     def push(
@@ -60,11 +65,16 @@ class HoldBuffer:
         self._stamps.insert(index, stamp_ns)
         self._values.insert(index, value)
         self._received.insert(index, received_ns)
+        self._asked.insert(index, None)
         if len(self._stamps) > self._capacity:
             self._drop(1)
 
     def at(
-        self, now_ns: int, max_age_ns: int | None = None, steady_ns: int | None = None
+        self,
+        now_ns: int,
+        max_age_ns: int | None = None,
+        steady_ns: int | None = None,
+        ago_ns: int = 0,
     ) -> NDArray[np.float64] | None:
         """Return the newest value with a stamp at or before ``now_ns``.
 
@@ -72,14 +82,17 @@ class HoldBuffer:
             now_ns: The tick.
             max_age_ns: An older value counts as missing; ``None`` for no limit.
             steady_ns: The tick on the steady clock of `push`, see `age_ns`.
+            ago_ns: Return what was held so long before the tick, by what had arrived by then.
+                Where `push` had no time of receipt, that is the first tick that `note_tick` names.
 
         Returns:
             The value, or ``None`` where there is none or only one that is too old.
         """
-        age_ns = self.age_ns(now_ns, steady_ns)
-        if age_ns is None or (max_age_ns is not None and age_ns > max_age_ns):
+        index = self._position(now_ns, steady_ns, ago_ns)
+        age_ns = self._age_ns(index, now_ns, steady_ns)
+        if age_ns is None or (max_age_ns is not None and age_ns - ago_ns > max_age_ns):
             return None
-        return self._values[bisect_right(self._stamps, now_ns) - 1]
+        return self._values[index]
 
     def age_ns(self, now_ns: int, steady_ns: int | None = None) -> int | None:
         """Age at ``now_ns`` of the newest value that is not from after it; ``None`` if none.
@@ -87,7 +100,9 @@ class HoldBuffer:
         A value is at least as old as the time since it was received, even if the stamps' clock is
         wrong, was set back or has stopped.
         """
-        index = bisect_right(self._stamps, now_ns) - 1
+        return self._age_ns(self._position(now_ns, steady_ns), now_ns, steady_ns)
+
+    def _age_ns(self, index: int, now_ns: int, steady_ns: int | None) -> int | None:
         if index < 0:
             return None
         age_ns, received_ns = now_ns - self._stamps[index], self._received[index]
@@ -95,9 +110,27 @@ class HoldBuffer:
             return age_ns
         return max(age_ns, steady_ns - received_ns)
 
-    def forget_before(self, now_ns: int) -> None:
-        """Drop the values that no query at or after ``now_ns`` can return."""
-        superseded = bisect_right(self._stamps, now_ns) - 1
+    def _position(self, now_ns: int, steady_ns: int | None, ago_ns: int = 0) -> int:
+        """Where the value is that was held ``ago_ns`` before ``now_ns``; -1 if there is none."""
+        index = bisect_right(self._stamps, now_ns - ago_ns) - 1
+        while ago_ns and index >= 0 and not self._was_known(index, now_ns, steady_ns, ago_ns):
+            index -= 1
+        return index
+
+    def _was_known(self, index: int, now_ns: int, steady_ns: int | None, ago_ns: int) -> bool:
+        received_ns, asked_ns = self._received[index], self._asked[index]
+        if steady_ns is not None and received_ns is not None:
+            return received_ns <= steady_ns - ago_ns
+        return asked_ns is not None and asked_ns <= now_ns - ago_ns
+
+    def note_tick(self, now_ns: int) -> None:
+        """Note that all that was pushed so far is known at ``now_ns``."""
+        if None in self._asked:
+            self._asked = [now_ns if asked is None else asked for asked in self._asked]
+
+    def forget_before(self, now_ns: int, steady_ns: int | None = None, ago_ns: int = 0) -> None:
+        """Drop the values that no query at or after ``now_ns`` can return, back to ``ago_ns``."""
+        superseded = self._position(now_ns, steady_ns, ago_ns)
         if superseded > 0:
             self._drop(superseded)
 
@@ -107,7 +140,8 @@ class HoldBuffer:
 
     def _drop(self, count: int) -> None:
         """Drop so many of the oldest values."""
-        del self._stamps[:count], self._values[:count], self._received[:count]
+        for column in (self._stamps, self._values, self._received, self._asked):
+            del column[:count]
 
 
 @dataclass(frozen=True)
@@ -118,11 +152,14 @@ class StreamSpec:
         name: Unique among the streams; the topic.
         width: Length of its vectors.
         max_age_ns: Older values count as missing; ``None`` for a latched stream.
+        ago_ns: How long before the tick its older values were held, ascending; each counts as
+            missing if it was too old then.
     """
 
     name: str
     width: int
     max_age_ns: int | None
+    ago_ns: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,12 +172,19 @@ class Observation:
         ages_ns: Age of each stream's newest value at the tick; ``None`` before its first.
         fresh_ns: How long after the tick the first of the values becomes too old; infinite if
             none ever does.
+        past_ns: Of those missing that only lack their past: how long ago nothing was known.
     """
 
     values: NDArray[np.float32] | None
     missing: tuple[str, ...]
     ages_ns: dict[str, int | None]
     fresh_ns: float = math.inf
+    past_ns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether every stream has a fresh value, though perhaps not yet its past."""
+        return len(self.missing) == len(self.past_ns)
 
 
 class Held(Protocol):
@@ -161,6 +205,16 @@ class Held(Protocol):
         """See `HoldBuffer.clear`."""
 
 
+class Previous(Protocol):
+    """What was commanded in the last control periods."""
+
+    def at(self, now_ns: int) -> tuple[NDArray[np.float64] | None, int]:
+        """Return the last commands, or how long ago the first period without one began."""
+
+    def begin(self, now_ns: int) -> None:
+        """Forget the commands of before ``now_ns``, and those of another clock."""
+
+
 class ObservationBuilder:
     """Concatenates the streams' held values into the observation vector.
 
@@ -168,6 +222,7 @@ class ObservationBuilder:
         streams: The streams in the vector's order.
         from_first: Positions in the vector of the numbers that are less their first value.
         filled_elsewhere: What holds the values of streams that are not pushed here.
+        previous: What was commanded, as the vector's last part; ``None`` where it is none.
     """
 
     def __init__(
@@ -175,19 +230,23 @@ class ObservationBuilder:
         streams: Sequence[StreamSpec],
         from_first: Sequence[int] = (),
         filled_elsewhere: Mapping[str, Held] = MappingProxyType({}),
+        previous: Previous | None = None,
     ) -> None:
         self._streams = tuple(streams)
         self._pushed = {
-            stream.name: HoldBuffer() for stream in streams if stream.name not in filled_elsewhere
+            stream.name: HoldBuffer(MAX_PAST_VALUES) if stream.ago_ns else HoldBuffer()
+            for stream in streams
+            if stream.name not in filled_elsewhere
         }
         self._buffers: dict[str, Held] = {**self._pushed, **filled_elsewhere}
-        self._width = sum(stream.width for stream in streams)
         self._from_first = list(from_first)
         self._origin: NDArray[np.float64] | None = None
+        self._previous = previous
+        self._began_ns: int | None = BEGINNING_NS
 
     def begin_episode(self) -> None:
-        """Let the next values that are known be the first."""
-        self._origin = None
+        """Let the next values that are known be the first, without anything before them."""
+        self._origin = self._began_ns = None
 
     def push(
         self,
@@ -212,24 +271,55 @@ class ObservationBuilder:
         missing: list[str] = []
         ages_ns: dict[str, int | None] = {}
         fresh_ns = math.inf
+        past_ns: dict[str, int] = {}
+        self._note_begin(now_ns)
         for stream in self._streams:
             buffer = self._buffers[stream.name]
-            buffer.forget_before(now_ns)
+            if not stream.ago_ns:
+                buffer.forget_before(now_ns)
             age_ns = ages_ns[stream.name] = buffer.age_ns(now_ns, steady_ns)
             if stream.max_age_ns is not None and age_ns is not None:
                 fresh_ns = min(fresh_ns, stream.max_age_ns - age_ns)
             value = buffer.at(now_ns, stream.max_age_ns, steady_ns)
             if value is None:
                 missing.append(stream.name)
-            else:
-                held.append(value)
-        if missing:
-            return Observation(None, tuple(missing), ages_ns)
-        values = np.empty(self._width, dtype=np.float32)
+                continue
+            held.append(value)
+            if stream.ago_ns:
+                older, lacks_ns = self._older(stream, now_ns, steady_ns)
+                held += older
+                past_ns |= {stream.name: lacks_ns} if lacks_ns else {}
+        if self._previous is not None:
+            commands, lacks_ns = self._previous.at(now_ns)
+            held += [] if commands is None else [commands]
+            past_ns |= {PREVIOUS_ACTION: lacks_ns} if lacks_ns else {}
+        if missing or past_ns:
+            return Observation(None, (*missing, *past_ns), ages_ns, past_ns=past_ns)
         if self._from_first:
             held = [self._from_origin(np.concatenate(held))]
-        np.concatenate(held, out=values, casting="same_kind")
+        values = np.concatenate(held, dtype=np.float32, casting="same_kind")
         return Observation(values, (), ages_ns, fresh_ns)
+
+    def _note_begin(self, now_ns: int) -> None:
+        """Let the episode begin, if none goes on."""
+        if self._began_ns is None:
+            self._began_ns = now_ns
+            if self._previous is not None:
+                self._previous.begin(now_ns)
+
+    def _older(
+        self, stream: StreamSpec, now_ns: int, steady_ns: int | None
+    ) -> tuple[list[NDArray[np.float64]], int]:
+        """A stream's older values of this episode; and the first of its ``ago_ns`` without one."""
+        buffer, older = self._pushed[stream.name], []
+        buffer.note_tick(now_ns)
+        buffer.forget_before(now_ns, steady_ns, stream.ago_ns[-1])
+        for ago_ns in stream.ago_ns:
+            value = buffer.at(now_ns, stream.max_age_ns, steady_ns, ago_ns)
+            if value is None or now_ns - ago_ns < (self._began_ns or BEGINNING_NS):
+                return [], ago_ns
+            older.append(value)
+        return older, 0
 
     def _from_origin(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the values, some of them less what they were when the episode began."""
@@ -298,24 +388,27 @@ class HeldColumn:
         self._clock = np.concatenate([self._clock, clock[new]])
         self._ranking = None
 
-    def at(self, ticks_ns: Times) -> tuple[NDArray[np.intp], Times]:
+    def at(self, ticks_ns: Times, ago_ns: int = 0) -> tuple[NDArray[np.intp], Times]:
         """Find what is held at each tick.
 
         Args:
             ticks_ns: Shape (m,), any times.
+            ago_ns: Find what was held so long before, by what had arrived by then; nothing where
+                the clock was set back since.
 
         Returns:
-            Positions for `values`, -1 where nothing is known, and ages in nanoseconds; (m,) each.
+            Positions for `values`, -1 where nothing is known, and ages in nanoseconds, as they
+            were then; (m,) each.
         """
         if not len(self._stamps):
             return np.full(len(ticks_ns), -1), np.zeros(len(ticks_ns), np.int64)
-        ranking = self._ranked()
-        order = np.searchsorted(ranking.eligible_ns, ticks_ns, side="right") - 1
+        ranking, then_ns = self._ranked(), ticks_ns - ago_ns
+        order = np.searchsorted(ranking.eligible_ns, then_ns, side="right") - 1
         held = np.where(order >= 0, ranking.leader[order], -1)
         if len(self._set_back):
             clock = np.searchsorted(self._set_back, ticks_ns, side="right")
             held = np.where(self._clock[held] == clock, held, -1)
-        return held, np.where(held >= 0, ticks_ns - self._stamps[held], 0)
+        return held, np.where(held >= 0, then_ns - self._stamps[held], 0)
 
     def values(self, held: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the values at positions that `at` found, shape (m, width)."""

@@ -163,6 +163,9 @@ class BatchSampler:
         generator: Source of the indices.
         device: Where batches are to be.
         strata: How often what is drawn; if there is none, all equally often.
+        dropout: At which share of the transitions that are drawn some fields are 0 in both
+            observations, which is their mean.
+        dropped: Positions of these fields.
 
     Attributes:
         generator: Source of the indices, on the CPU whatever the device is.
@@ -175,9 +178,14 @@ class BatchSampler:
         generator: torch.Generator,
         device: str,
         strata: Sequence[Stratum] = (),
+        dropout: float = 0.0,
+        dropped: Sequence[int] = (),
     ) -> None:
         """Bring ``table`` to ``device`` once; on the CPU its arrays are used as they are."""
         self.generator = generator
+        self._dropout = dropout
+        self._is_dropped = torch.zeros(table.observations.shape[1], dtype=torch.bool)
+        self._is_dropped[list(dropped)] = True
         self._batch_size = batch_size
         self._strata = tuple(strata)
         self._table = {
@@ -190,9 +198,17 @@ class BatchSampler:
     def draw(self) -> Batch:
         """Draw the next batch."""
         if self._strata:
-            return self.take(torch.cat([each.draw(self.generator) for each in self._strata]))
-        count = len(self._table["rows"])
-        return self.take(torch.randint(count, (self._batch_size,), generator=self.generator))
+            index = torch.cat([each.draw(self.generator) for each in self._strata])
+        else:
+            count = len(self._table["rows"])
+            index = torch.randint(count, (self._batch_size,), generator=self.generator)
+        batch = self.take(index)
+        if self._dropout:
+            is_hit = torch.rand(len(index), generator=self.generator) < self._dropout
+            mask = (is_hit[:, None] & self._is_dropped).to(batch.observation.device)
+            for observation in (batch.observation, batch.next_observation):
+                observation.masked_fill_(mask, 0.0)
+        return batch
 
     def spread(self, most: int) -> Batch:
         """Return at most ``most`` transitions, evenly spread over all; draws nothing."""

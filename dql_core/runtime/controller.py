@@ -25,12 +25,12 @@ _WITHOUT_CHUNK = {Guard.AWAITED_CHUNK, Guard.OLD_CHUNK, Guard.SLOW_INFERENCE}
 class State(str, Enum):
     """What the controller is doing.
 
-    WAITING until the first complete observation, and where a first chunk of actions takes longer
-    than a tick; RUNNING while the policy's actions are sent; TAKEOVER while a person's commands
-    are; STALE when a stream that once came is too old, or a person who has the switch says
-    nothing; FAULT when observation, inference or action is unfit. STALE and FAULT end by
-    themselves with the next sound action. STOPPED and PAUSED were asked for, and end when that is
-    asked for.
+    WAITING until the first complete observation, with the safe command where it only lacks its
+    past, and where a first chunk of actions takes longer than a tick; RUNNING while the policy's
+    actions are sent; TAKEOVER while a person's commands are; STALE when a stream that once came is
+    too old, or a person who has the switch says nothing; FAULT when observation, inference or
+    action is unfit. STALE and FAULT end by themselves with the next sound action. STOPPED and
+    PAUSED were asked for, and end when that is asked for.
     """
 
     WAITING = "waiting"
@@ -48,7 +48,7 @@ class Command:
 
     Attributes:
         values: What the robot is to be sent, shape (A,); ``None``: send nothing, since nothing
-            was sent before.
+            was sent before, and it is not known how the robot is now.
         state: Of the controller after the tick.
         fault: The guard that withheld the action, if one did.
         warnings: Guards that objected without withholding the action, or the person's command.
@@ -150,7 +150,7 @@ class Controller:
         return self._fallback.given_up and self.state is not State.PAUSED
 
     def reset(self) -> None:
-        """Begin to control: send nothing before the first complete observation; counts stay."""
+        """Begin to control: send nothing before every stream has come; counts stay."""
         self.restart()
         self._fallback.end()
         self._hand_back.cancel()
@@ -194,7 +194,9 @@ class Controller:
             return self._yield(now_ns, observation, person)
         values = self._guards.check_observation(observation)
         if isinstance(values, Trip):
-            return self._fall_back(now_ns, values)
+            # What the robot is sent becomes its past, and in lockstep lets time go on.
+            lacks_past = observation.values is None and observation.is_fresh
+            return self._fall_back(now_ns, values, begins=lacks_past)
         unusual = self._guards.find_unusual(values)
         if unusual is not None and self._guards.forbids(unusual):
             return self._fall_back(now_ns, unusual)
@@ -280,11 +282,11 @@ class Controller:
             ahead.append(last)
         return np.stack(ahead)
 
-    def _fall_back(self, now_ns: int, fault: Trip) -> Command:
+    def _fall_back(self, now_ns: int, fault: Trip, *, begins: bool = False) -> Command:
         if fault.guard not in _WITHOUT_CHUNK:
             self._inference.drop()
         state = self._state_after(fault)
-        if state is State.WAITING and not self._has_sent:
+        if state is State.WAITING and not (self._has_sent or begins):
             return Command(None, state, fault)
         return self._substitute(now_ns, state, fault)
 

@@ -309,9 +309,13 @@ def _was_measured(statistics: Normalizer | None) -> bool:
 
 def describe_missing(observation: Observation) -> str:
     """Return which streams an observation lacks and why, as a clause."""
-    ages = {name: observation.ages_ns.get(name) for name in observation.missing}
-    parts = [
-        f"'{name}' never came" if age is None else f"'{name}' is {age / 1e9:.2f} s old"
-        for name, age in ages.items()
-    ]
+    parts = []
+    for name in observation.missing:
+        age_ns, ago_ns = observation.ages_ns.get(name), observation.past_ns.get(name)
+        if ago_ns is not None:
+            parts.append(f"'{name}' was not known {ago_ns / 1e9:g} s ago")
+        elif age_ns is None:
+            parts.append(f"'{name}' never came")
+        else:
+            parts.append(f"'{name}' is {age_ns / 1e9:.2f} s old")
     return "no fresh observation: " + ", ".join(parts)

@@ -21,6 +21,7 @@ from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transition
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.evaluation.offline.recording import lay_out
 from dql_core.normalize import Normalizer
+from dql_core.streams import PREVIOUS_ACTION
 from dql_core.training.checkpoint import Checkpoint
 
 # Held-out transitions by which checkpoints can be told apart, at least.
@@ -64,6 +65,7 @@ def load_training_data(config: TrainConfig, dataset: LoadedDataset | None = None
         raise ConfigError("no dataset is named; give --dataset DIR or set data.dataset")
     require_ratio(config.data, config.run.batch_size)
     recorded = dataset or load_datasets(config.data.datasets, tuple(config.data.weights))
+    _require_previous_actions(recorded, config)
     dataset, findings = check_dataset(recorded, config)
     for finding in findings:
         level = logging.WARNING if finding.is_warning else logging.INFO
@@ -73,6 +75,21 @@ def load_training_data(config: TrainConfig, dataset: LoadedDataset | None = None
     # Before anything is written.
     make_strata(learned, config.data, config.run.batch_size, config.policy.horizon)
     return TrainingData(dataset, learned, held_out, findings)
+
+
+def _require_previous_actions(dataset: LoadedDataset, config: TrainConfig) -> None:
+    """Refuse to leave out what the data do not have.
+
+    Raises:
+        ConfigError: If nobody observed previous actions.
+    """
+    share = config.data.previous_action_dropout
+    if share and not dataset.spec.previous_actions:
+        raise ConfigError(
+            f"data.previous_action_dropout is {share:g}, and {dataset.source} has no observation "
+            f"field '{PREVIOUS_ACTION}.1.…': convert with a contract that has a "
+            f"'{PREVIOUS_ACTION}', or set it to 0"
+        )
 
 
 def require_measurable(data: TrainingData, config: TrainConfig) -> None:
@@ -154,7 +171,15 @@ def make_batches(run: Checkpoint, dataset: LoadedDataset) -> BatchSampler:
     strata = make_strata(dataset, config.data, config.run.batch_size, config.policy.horizon)
     if config.data.ratio:
         _logger.info("data: %s", ratio_text(strata, config.data.datasets))
-    return BatchSampler(table, config.run.batch_size, run.batches, run.device, strata)
+    return BatchSampler(
+        table,
+        config.run.batch_size,
+        run.batches,
+        run.device,
+        strata,
+        config.data.previous_action_dropout,
+        dataset.spec.previous_actions,
+    )
 
 
 def learned_rewards(config: TrainConfig, dataset: LoadedDataset) -> RewardTransform:

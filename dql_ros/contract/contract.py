@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dql_core.errors import ContractError
@@ -20,10 +22,14 @@ from dql_ros.config_files import find_config
 from dql_ros.contract.field import require_few
 from dql_ros.contract.outcomes import Outcomes
 from dql_ros.contract.stream import (
+    MAX_HISTORY,
+    MAX_PAST_S,
     ActionStream,
     ObservationStream,
     Stream,
     encoded_specs,
+    observed_specs,
+    previous_specs,
     resolve_topic,
 )
 from dql_ros.contract.takeover import Takeover
@@ -100,6 +106,8 @@ class Contract(StrictModel):
             action topic's own messages.
         observation: Streams whose fields make up the observation vector, in order.
         action: Streams whose fields make up the action vector, in order.
+        previous_action: Of how many control periods before the tick the command is observed, too,
+            newest first, behind all streams: what the robot was sent then, whoever decided it.
         reward: Where the reward comes from; `None` if the log is only imitated.
         episode: Where episodes begin and end.
         nonfinite: What becomes of a NaN or an infinity in a needed field of a recording: it is
@@ -119,6 +127,7 @@ class Contract(StrictModel):
     tick: Literal["grid", "action"] = "grid"
     observation: tuple[Observed, ...] = Field(min_length=1)
     action: tuple[ActionStream, ...] = Field(min_length=1)
+    previous_action: int = Field(default=0, ge=0, le=MAX_HISTORY)
     reward: Reward | None = None
     episode: EpisodeRules = EpisodeRules()
     nonfinite: Literal["refuse", "drop", "split"] = "refuse"
@@ -144,15 +153,16 @@ class Contract(StrictModel):
     def _problems(self) -> Iterator[str]:
         if self.rate_hz < MIN_RATE_HZ:
             yield f"rate_hz is {self.rate_hz:g}: a control rate is {MIN_RATE_HZ:g} Hz or more"
-        for kind in ("observation", "action"):
+            return  # the past is counted in periods
+        for kind, fields in (("observation", self._observed), ("action", self._commanded)):
             streams: tuple[Stream, ...] = getattr(self, kind)
-            names = [spec.name for stream in streams for spec in stream.specs]
-            yield from _twins(names, f"{kind} field")
+            yield from _twins([spec.name for spec in fields], f"{kind} field")
             yield from _twins(
                 [stream.key for stream in streams], f"{kind} topic", _TWIN_TOPICS[kind]
             )
         if all(stream.latched for stream in self.observation):
             yield "at least one observation stream must not be latched"
+        yield from self._problems_of_the_past()
         goals = [stream.send_as for stream in self.action if stream.send_as]
         yield from _twins([resolve_topic(each.action) for each in goals], "send_as.action")
         yield from self.on_fault.problems([s for stream in self.action for s in stream.specs])
@@ -162,10 +172,59 @@ class Contract(StrictModel):
             streams = (*self.observation, *self.action)
             yield from self.outcomes.problems([stream.topic for stream in streams])
 
+    def _problems_of_the_past(self) -> Iterator[str]:
+        past_s = {s.key: max(s.ago_ns(self.period_ns), default=0) / 1e9 for s in self.observation}
+        past_s["previous_action"] = self.previous_action * self.period_ns / 1e9
+        for key, seconds in past_s.items():
+            if seconds > MAX_PAST_S:
+                yield (
+                    f"{key} is observed {seconds:g} s back: {MAX_PAST_S:g} s is the most; observe "
+                    f"fewer values, or closer ones"
+                )
+
+    @property
+    def _observed(self) -> tuple[FieldSpec, ...]:
+        """The fields of the observation vector."""
+        return (
+            *(spec for s in self.observation for spec in observed_specs(s, self.period_ns)),
+            *previous_specs(self._commanded, self.previous_action),
+        )
+
+    @property
+    def _commanded(self) -> tuple[FieldSpec, ...]:
+        """The fields of the action vector."""
+        return tuple(spec for stream in self.action for spec in encoded_specs(stream))
+
     @property
     def period_ns(self) -> int:
         """Control period in nanoseconds."""
         return round(1e9 / self.rate_hz)
+
+    @property
+    def previous_bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Within what an observed previous action is, shape (previous_action * A,) each.
+
+        As with the actions of a dataset, that is the bounds, if what is beyond them is clipped.
+        """
+        is_bounded = self.beyond_bounds == "clip"
+        low, high = (
+            np.array([getattr(spec, side) if is_bounded else limit for spec in self._commanded])
+            for side, limit in (("low", -np.inf), ("high", np.inf))
+        )
+        return (
+            np.tile(low.astype(np.float32), self.previous_action),
+            np.tile(high.astype(np.float32), self.previous_action),
+        )
+
+    def of_one_instant(self) -> Contract:
+        """The same robot without its past: what a simulation shows, and a recording has."""
+        now = {"history": 1, "every_s": None}
+        return self.model_copy(
+            update={
+                "observation": tuple(s.model_copy(update=now) for s in self.observation),
+                "previous_action": 0,
+            }
+        )
 
     @property
     def observed_topics(self) -> tuple[ObservationStream, ...]:
@@ -228,8 +287,8 @@ class Contract(StrictModel):
         return PolicySpec(
             robot=self.robot,
             rate_hz=self.rate_hz,
-            observation=tuple(spec for s in self.observation for spec in encoded_specs(s)),
-            action=tuple(spec for s in self.action for spec in encoded_specs(s)),
+            observation=self._observed,
+            action=self._commanded,
             contract_hash=self.hash(),
         )
 

@@ -7,16 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from dql_core.spec import FieldSpec
-from dql_core.streams import SECOND_NS
+from dql_core.streams import PREVIOUS_ACTION, SECOND_NS
 from dql_core.strict_yaml import StrictModel, written_like
 from dql_ros.contract.field import FieldSelection, selects_by_name, split_path
 from dql_ros.contract.goals import Goals
 
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
+# A longer past makes a vector that nothing is learned from.
+MAX_HISTORY = 100
+MAX_PAST_S = 10.0
 MessageType = Annotated[str, written_like(r"\w+/msg/\w+", "must be like package/msg/Name")]
 # Service events are messages of their own on a topic of their own (REP 2012).
 EventType = Annotated[
@@ -182,6 +185,9 @@ class ObservationStream(Stream):
             on ``/joint_states``; the topic by default.
         max_age_s: Older values count as missing; in seconds.
         latched: Sent once an episode and valid until replaced; its age has no limit.
+        history: How many values of the stream are observed: the newest at the tick, then those
+            that were held at earlier instants, each as fresh at its own as `max_age_s` asks.
+        every_s: How far apart these instants are, in seconds; the control period by default.
         qos: Subscription QoS; by default best effort, or reliable and transient local if latched.
         sim: What of a simulated model the topic shows: ``site:NAME``, ``body:NAME`` or
             ``sensor:NAME``; by default what has a name out of the topic's.
@@ -192,6 +198,8 @@ class ObservationStream(Stream):
     ] = ""
     max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
     latched: bool = False
+    history: int = Field(default=1, ge=1, le=MAX_HISTORY)
+    every_s: float | None = Field(default=None, gt=0, le=MAX_PAST_S)
     qos: QualityOfService = Field(
         default_factory=lambda section: (
             QualityOfService(reliability="reliable", durability="transient_local")
@@ -227,6 +235,32 @@ class ObservationStream(Stream):
     def max_age_ns(self) -> int | None:
         """Age limit in nanoseconds; ``None`` for a latched stream."""
         return None if self.latched else round(self.max_age_s * SECOND_NS)
+
+    def ago_ns(self, period_ns: int) -> tuple[int, ...]:
+        """How long before the tick its older values are of, ascending; in nanoseconds."""
+        every_ns = period_ns if self.every_s is None else round(self.every_s * SECOND_NS)
+        return tuple(every_ns * number for number in range(1, self.history))
+
+    @model_validator(mode="after")
+    def _has_a_past(self) -> ObservationStream:
+        if self.history == 1:
+            if self.every_s is not None:
+                raise ValueError(
+                    f"'every_s' is {self.every_s:g} and says how far apart the values of a "
+                    f"'history' are: give one of 2 or more, or take 'every_s' out"
+                )
+        elif self.latched:
+            raise ValueError(
+                f"'history' is {self.history}: what is latched is sent once an episode and has "
+                f"none; take it out"
+            )
+        elif any(field.offset == "first" for field in self.fields):
+            raise ValueError(
+                f"'history' is {self.history}, and a field has 'offset: first', which is known "
+                f"from the first tick of an episode on, as its history is not: take one of the "
+                f"two out"
+            )
+        return self
 
     @field_validator("fields")
     @classmethod
@@ -322,6 +356,29 @@ def encoded_specs(stream: Stream) -> Iterator[FieldSpec]:
             specs, elements, shifts, selection.max_rates, strict=False
         ):
             yield replace(spec, max_rate=rate, source=encoding | element | shift)
+
+
+def observed_specs(stream: ObservationStream, period_ns: int) -> Iterator[FieldSpec]:
+    """Yield the fields of a stream's newest value, then those of each older one."""
+    for ago_ns in (0, *stream.ago_ns(period_ns)):
+        ago_s = ago_ns / SECOND_NS
+        for spec in encoded_specs(stream):
+            source = {**(spec.source or {}), "ago_s": ago_s}
+            yield replace(spec, name=f"{spec.name}@-{ago_s:g}s", source=source) if ago_ns else spec
+
+
+def previous_specs(action: Sequence[FieldSpec], count: int) -> Iterator[FieldSpec]:
+    """Yield the fields of the commands of so many control periods, newest first.
+
+    They have no limits: what was sent was judged before it was.
+    """
+    for ago in range(1, count + 1):
+        for spec in action:
+            yield FieldSpec(
+                f"{PREVIOUS_ACTION}.{ago}.{spec.name}",
+                spec.unit,
+                source={**(spec.source or {}), "periods_ago": ago},
+            )
 
 
 def _encoding(selection: FieldSelection) -> dict[str, Any]:

@@ -27,6 +27,8 @@ _NOT_OF_TRANSFORMS = {
     "unnamed": "frames have names, and no joints",
     "when_absent": "a message without these frames is of others",
     "sim": "no simulation broadcasts transforms",
+    "history": "a pose is known as it is, not as it was",
+    "every_s": "a pose is known as it is, not as it was",
 }
 _QUATERNION = "rotation"
 _STATIC = "_static"

@@ -6,6 +6,9 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dql_core.errors import MAX_LINE, ContractError, visible
 from dql_core.streams import SECOND_NS, Observation, ObservationBuilder, StreamSpec
 from dql_ros.codecs import StreamDecoder, stamp_ns
@@ -19,6 +22,7 @@ from dql_ros.codecs.stamps import (
 )
 from dql_ros.codecs.transforms import Broadcast, broadcasts
 from dql_ros.contract import Contract, ObservationStream, TransformStream
+from dql_ros.control.previous_actions import PreviousActions
 from dql_ros.control.transform_buffer import TransformBuffer
 
 # A process that took in nothing for so long was stopped, or its machine suspended.
@@ -107,13 +111,18 @@ class Observer:
             if isinstance(stream, TransformStream)
             for each in stream.inputs
         }
+        self._previous = PreviousActions(contract) if contract.previous_action else None
+        self._action_topics = [stream.key for stream in contract.action]
         self._builder = ObservationBuilder(
             [
-                StreamSpec(stream.key, stream.width, stream.max_age_ns)
+                StreamSpec(
+                    stream.key, stream.width, stream.max_age_ns, stream.ago_ns(self._period_ns)
+                )
                 for stream in contract.observation
             ],
             contract.fields_from_first,
             self._transforms,
+            self._previous,
         )
 
     def receive(self, topic: str, message: Any, received_ns: int, steady_ns: int) -> int | None:
@@ -232,13 +241,42 @@ class Observer:
             self._refuse_ahead(stream, time_ns - received_ns)
         return time_ns
 
-    def at(self, now_ns: int, steady_ns: int) -> Observation:
-        """Return what is known at ``now_ns``, which is ``steady_ns`` on the steady clock."""
+    def at(
+        self, now_ns: int, steady_ns: int, in_force: NDArray[np.float64] | None = None
+    ) -> Observation:
+        """Return what is known at a tick.
+
+        Args:
+            now_ns: The tick.
+            steady_ns: The same instant on the steady clock.
+            in_force: What others have the robot do as it begins, shape (A,), if they drive; NaN
+                where nothing.
+        """
+        if in_force is not None and not np.isnan(in_force).any():
+            self.note_command(now_ns - self._period_ns, in_force)
         with self._lock:
             return self._builder.at(now_ns, self._elapsed_ns(steady_ns))
 
+    def note_command(self, tick_ns: int, command: NDArray[np.floating]) -> None:
+        """Note what the robot was sent for a tick, shape (A,), if the contract observes that."""
+        if self._previous is not None:
+            with self._lock:
+                self._previous.sent(tick_ns, command, is_exact=self._lockstep)
+
+    def hear_command(self, topic: str, time_ns: int, value: NDArray[np.float64] | None) -> None:
+        """Note a command of one action stream that others sent, shape (width,), likewise.
+
+        Args:
+            topic: Key of the stream.
+            time_ns: When it was sent, by the contract's ``stamp``.
+            value: The command; ``None`` if from then on there is none.
+        """
+        if self._previous is not None:
+            with self._lock:
+                self._previous.push(self._action_topics.index(topic), time_ns, value)
+
     def begin_episode(self) -> None:
-        """Count what is counted from its first value in an episode from the next one."""
+        """Forget what was before: an episode's first values are those known next."""
         with self._lock:
             self._builder.begin_episode()
 

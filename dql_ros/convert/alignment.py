@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.streams import BEGINNING_NS, HeldColumn
+from dql_core.streams import BEGINNING_NS, PREVIOUS_ACTION, HeldColumn
 from dql_ros.contract import (
     ActionStream,
     Contract,
@@ -30,8 +30,9 @@ from dql_ros.convert.transforms import HeldTransforms
 UNLIMITED_NS = 1 << 62
 Flags = NDArray[np.bool_]
 OnArrivals = Callable[[str, str, Times, tuple[NDArray[Any], ...]], None]
-# A stream, what returns its values at positions, the positions held, and their ages.
+# A name, a stream, what returns its values at positions, the positions held, and their ages.
 _Held = tuple[
+    str,
     ObservationStream | ActionStream,
     Callable[[NDArray[np.intp]], NDArray[np.float64]],
     NDArray[np.intp],
@@ -45,9 +46,10 @@ class AlignedRows:
 
     Attributes:
         values: Shape (M, width); undefined in the rows that are not ``known``.
-        missing: For each stream, the ticks at which it has nothing, shape (M,).
+        missing: For each stream, the ticks at which it has nothing, shape (M,). What is observed
+            of its past, and of previous actions, is named for itself.
         not_finite: For each stream, the ticks at which it has a value that is no number.
-        ages_ns: For each stream, the age of its value, shape (M,).
+        ages_ns: For each stream, the age of its newest value, shape (M,).
     """
 
     values: NDArray[np.float64]
@@ -104,6 +106,9 @@ class Alignment:
         self._signals = {name: TimedColumn() for name in contract.signals}
         self._interventions = None if contract.takeover is None else TimedColumn()
         self._half_period_ns = contract.period_ns // 2
+        self._ago_ns = {s.key: s.ago_ns(contract.period_ns) for s in contract.observation}
+        periods = range(1, contract.previous_action + 1)
+        self._previous_ns = [contract.period_ns * number for number in periods]
         self._backlogs: dict[tuple[str, str], Backlog] = {}
         self.window = EpisodeWindow(contract.episode)
         self.labels = Labels()
@@ -148,20 +153,34 @@ class Alignment:
 
     def observation_at(self, ticks_ns: Times) -> AlignedRows:
         """What was known of the observation at each tick."""
-        held = []
+        held: list[_Held] = []
         for stream in self._contract.observation:
             column = self._observed[stream.key]
-            held.append((stream, column.values, *column.at(ticks_ns)))
-        return _aligned(held)
+            held.append((stream.key, stream, column.values, *column.at(ticks_ns)))
+            for ago_ns in self._ago_ns[stream.key]:
+                then = self._columns[stream.key].at(ticks_ns, ago_ns)
+                held.append((_history(stream.key), stream, column.values, *then))
+        for ago_ns in self._previous_ns:
+            starts_ns = ticks_ns - ago_ns
+            ends_ns = starts_ns + self._contract.period_ns
+            held += self._commands_in(starts_ns, ends_ns, PREVIOUS_ACTION)
+        rows = _aligned(held)
+        for key in (key for key, ago_ns in self._ago_ns.items() if ago_ns):
+            rows.missing[_history(key)] &= ~rows.missing[key]  # else nothing of it is there
+        return rows
 
     def action_in(self, starts_ns: Times, ends_ns: Times) -> AlignedRows:
         """The command in force in each [start, end), by each stream's rule."""
-        held = []
+        return _aligned(self._commands_in(starts_ns, ends_ns))
+
+    def _commands_in(self, starts_ns: Times, ends_ns: Times, name: str = "") -> list[_Held]:
+        held: list[_Held] = []
         for stream in self._contract.action:
             column = self._commanded[stream.key]
             positions, ages_ns = self._command_in(stream, starts_ns, ends_ns)
-            held.append((stream, column.values.__getitem__, positions, ages_ns))
-        return _aligned(held)
+            values_at = column.values.__getitem__
+            held.append((name or stream.key, stream, values_at, positions, ages_ns))
+        return held
 
     def _command_in(
         self, stream: ActionStream, starts_ns: Times, ends_ns: Times
@@ -227,9 +246,12 @@ class Alignment:
 
     def forget_before(self, time_ns: int) -> None:
         """Drop what no question about a time at or after ``time_ns`` needs."""
-        for columns in (self._observed, self._commanded, self._signals):
-            for column in columns.values():
-                column.forget_before(time_ns)
+        for key, observed in self._observed.items():
+            observed.forget_before(time_ns - max(self._ago_ns[key], default=0))
+        for commanded in self._commanded.values():
+            commanded.forget_before(time_ns - max(self._previous_ns, default=0))
+        for signal in self._signals.values():
+            signal.forget_before(time_ns)
         if self._interventions is not None:
             # What is said of a command that is held is as old as that.
             self._interventions.forget_before(time_ns - self._contract.action[0].max_age_ns)
@@ -295,10 +317,17 @@ class Alignment:
                 self.window.event(name, time_ns, bool(matches))
 
 
+def _history(key: str) -> str:
+    return f"history of {key}"
+
+
 def _aligned(held: Sequence[_Held]) -> AlignedRows:
     """Put the streams' values side by side; rows that are not known are zeros, never used."""
-    parts, missing, not_finite, ages = [], {}, {}, {}
-    for stream, values_at, positions, ages_ns in held:
+    parts: list[NDArray[np.float64]] = []
+    missing: dict[str, Flags] = {}
+    not_finite: dict[str, Flags] = {}
+    ages: dict[str, Times] = {}
+    for name, stream, values_at, positions, ages_ns in held:
         # A pose is made of several transforms, each with its position.
         absent: Flags = positions < 0
         if absent.ndim == 2:
@@ -307,8 +336,11 @@ def _aligned(held: Sequence[_Held]) -> AlignedRows:
             absent |= ages_ns > stream.max_age_ns
         values = np.zeros((len(positions), stream.width))
         values[~absent] = values_at(positions[~absent])
-        missing[stream.key], ages[stream.key] = absent, ages_ns
-        not_finite[stream.key] = ~absent & ~are_numbers(values).all(axis=1)
+        strange = ~absent & ~are_numbers(values).all(axis=1)
+        missing[name] = missing.get(name, False) | absent
+        not_finite[name] = not_finite.get(name, False) | strange
+        if name == stream.key:
+            ages[name] = ages_ns
         parts.append(values)
     return AlignedRows(np.concatenate(parts, axis=1), missing, not_finite, ages)
 

@@ -62,6 +62,7 @@ class EpisodeConverter:
         self._contract = contract
         self._spec = contract.policy_spec()
         self._from_first = list(contract.fields_from_first)
+        self._previous_bounds = contract.previous_bounds
         self.observed = Precision(len(self._spec.observation))
         self.commanded = Precision(len(self._spec.action))
         self._ends = load_predicate(terminated) if isinstance(terminated, Predicate) else None
@@ -76,7 +77,7 @@ class EpisodeConverter:
             ContractError: If a function fails or returns what it must not.
         """
         actions, beyond = self._bounded(recorded)
-        observations = self._from_origin(recorded.observations)
+        observations = self._bounded_past(self._from_origin(recorded.observations))
         rounded = observations.astype(np.float32)
         episode, skipped = self._until_its_end(recorded, rounded, actions)
         if skipped is not None:
@@ -108,6 +109,14 @@ class EpisodeConverter:
         relative = observations.copy()
         relative[:, self._from_first] -= observations[0, self._from_first]
         return relative
+
+    def _bounded_past(self, observations: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Let previous actions be as the dataset has the actions themselves."""
+        low, high = self._previous_bounds
+        if not len(low):
+            return observations
+        now, before = np.split(observations, [-len(low)], axis=1)
+        return np.concatenate([now, np.clip(before, low, high)], axis=1)
 
     def _bounded(self, recorded: RecordedEpisode) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Actions in the dataset's precision and by the contract's rule; which were beyond."""

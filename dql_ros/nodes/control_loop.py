@@ -301,7 +301,7 @@ class ControlLoop:
         if self.settings.lockstep or self.settings.activation_timeout_s == 0:
             return ""
         observation = self.observer.at(self._ros_now_ns(), steady_ns())
-        if not observation.missing:
+        if observation.is_fresh:
             return "; ".join(self._absent_servers())
         return "; ".join([describe_missing(observation), *self.problems()])
 
@@ -374,8 +374,8 @@ class ControlLoop:
             self._episode_begins.clear()
             self.observer.begin_episode()
             self.controller.begin_episode()
-        observation = self.observer.at(now_ns, fallback_ns)
         in_force = None if self.agreement is None else self.agreement.in_force(fallback_ns)
+        observation = self.observer.at(now_ns, fallback_ns, in_force)
         before = self._outputs.last
         if before is not None:  # a stop's safe command, perhaps
             self.controller.continue_from(before)
@@ -408,6 +408,7 @@ class ControlLoop:
             is_safe=self._is_safe(command),
             ahead=command.ahead,
         )
+        self._note_sent(now_ns, sent_before)
         self.statistics.add(begun_ns, observation, command)
         if self.agreement is not None and in_force is not None:
             is_action = sent and command.state is State.RUNNING
@@ -422,6 +423,12 @@ class ControlLoop:
                 f"on a robot, check its time synchronisation (chrony, NTP)"
             )
         return sent
+
+    def _note_sent(self, now_ns: int, sent_before: int) -> None:
+        """Remember what the robot was sent in a tick, also by a stop that came meanwhile."""
+        told = self._outputs.last if self._outputs.sent != sent_before else None
+        if told is not None and self.agreement is None:
+            self.observer.note_command(now_ns, told)
 
     def _valid_until_ns(self, observation: Observation, command: Command, tick_ns: int) -> float:
         """Until when an action may be sent, on the steady clock: its states must be fresh then."""

@@ -37,8 +37,11 @@ class DemonstratorNode(ControlNode):
     """Drives the robot, or commands as the person who may take over from a policy."""
 
     def load_contract(self) -> Contract:
-        """See `ControlNode.load_contract`; one of an operator who watches has other actions."""
-        contract = super().load_contract()
+        """See `ControlNode.load_contract`; one of an operator who watches has other actions.
+
+        The operator sees the robot as it is, whatever of its past a policy observes.
+        """
+        contract = super().load_contract().of_one_instant()
         return watching(contract) if value_of(self, "watch") else contract
 
 

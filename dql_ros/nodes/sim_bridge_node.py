@@ -73,7 +73,7 @@ class SimBridgeNode(Node):
         self.finished = False
         declare(self, (*PARAMETERS, *SETTABLE))
         require(self, PARAMETERS)
-        contract = load_contract(contract_path(path_of(self, CONTRACT.name)))
+        contract = load_contract(contract_path(path_of(self, CONTRACT.name))).of_one_instant()
         lockstep = value_of(self, "mode") == "lockstep"
         environment = open_environment(
             value_of(self, "env"),

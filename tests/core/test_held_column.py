@@ -25,8 +25,8 @@ def arrays(messages: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.
     return arrived, stamps, np.arange(len(messages), dtype=np.float64)[:, None]
 
 
-def held(column: HeldColumn, tick: int) -> tuple[float | None, int | None]:
-    (position,), (age,) = column.at(np.array([tick]))
+def held(column: HeldColumn, tick: int, ago: int = 0) -> tuple[float | None, int | None]:
+    (position,), (age,) = column.at(np.array([tick]), ago)
     if position < 0:
         return None, None
     return float(column.values(np.array([position]))[0, 0]), int(age)
@@ -49,6 +49,44 @@ def test_every_tick_holds_what_the_buffer_holds(messages: list[tuple[int, int]])
     column.extend(*arrays(messages))
     for tick in range(-5, int(np.sum([gap for gap, _ in messages])) + 8):
         assert held(column, tick) == buffered(messages, tick)
+
+
+@settings(deadline=None)
+@given(MESSAGES, st.integers(1, 9), st.integers(1, 3))
+def test_the_past_at_every_tick_is_what_a_buffer_has_that_is_asked_tick_by_tick(
+    messages: list[tuple[int, int]], ago: int, period: int
+) -> None:
+    column, buffer = HeldColumn(1), HoldBuffer()
+    upcoming = list(zip(*arrays(messages), strict=True))
+    column.extend(*arrays(messages))
+    for tick in range(-5, int(np.sum([gap for gap, _ in messages])) + 12, period):
+        while upcoming and upcoming[0][0] <= tick:
+            arrived, stamp, number = upcoming.pop(0)
+            buffer.push(int(stamp), number, received_ns=int(arrived))
+        buffer.forget_before(tick, tick, ago)
+        value = buffer.at(tick, None, tick, ago)
+        assert (None if value is None else value[0]) == held(column, tick, ago)[0]
+        assert held(column, tick, ago)[0] in {None, held(column, tick - ago)[0]}
+
+
+@settings(deadline=None)
+@given(MESSAGES, st.integers(1, 3), st.integers(1, 4))
+def test_without_a_time_of_receipt_the_past_goes_by_the_ticks(
+    messages: list[tuple[int, int]], periods: int, period: int
+) -> None:
+    arrived, stamps, values = arrays(messages)
+    at_ticks = -(-arrived // period) * period  # when it is known in lockstep
+    column, buffer = HeldColumn(1), HoldBuffer()
+    upcoming = list(zip(at_ticks, stamps, values, strict=True))
+    column.extend(at_ticks, stamps, values)
+    for tick in range(0, int(at_ticks.max(initial=0)) + 12, period):
+        while upcoming and upcoming[0][0] <= tick:
+            _, stamp, number = upcoming.pop(0)
+            buffer.push(int(stamp), number)
+        buffer.note_tick(tick)
+        buffer.forget_before(tick, None, periods * period)
+        value = buffer.at(tick, ago_ns=periods * period)
+        assert (None if value is None else value[0]) == held(column, tick, periods * period)[0]
 
 
 @settings(deadline=None)

@@ -173,3 +173,9 @@ def test_a_field_that_is_none_is_refused(entry: dict[str, object], words: str) -
 def test_a_rate_that_no_robot_has_is_refused() -> None:
     with pytest.raises(ValueError, match="'velocity' has a max_rate of -1"):
         limited(max_rate=-1.0).require_sound()
+
+
+def test_previous_actions_are_found_by_their_names() -> None:
+    names = ["elbow", "previous_action.1.elbow", "previous_action.data", "previous_action.12.x.y"]
+    fields = tuple(FieldSpec(name) for name in names)
+    assert PolicySpec("arm", 10.0, fields, fields).previous_actions == (1, 3)

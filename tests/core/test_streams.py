@@ -110,6 +110,60 @@ def test_observation_vectors_are_independent_of_each_other(builder: ObservationB
     assert second.tolist() == [1, 1, 0]
 
 
+class Commands:
+    """Knows the commands from one time on."""
+
+    def __init__(self) -> None:
+        self.since_ns = 0
+
+    def at(self, now_ns: int) -> tuple[NDArray[np.float64] | None, int]:
+        return (np.array([0.5]), 0) if now_ns >= self.since_ns else (None, 10)
+
+    def begin(self, now_ns: int) -> None:
+        self.since_ns = now_ns + 15
+
+
+def test_the_past_is_observed_where_it_is_known_and_never_filled() -> None:
+    commands = Commands()
+    builder = ObservationBuilder(
+        [StreamSpec("joints", 1, 25, (10, 20)), StreamSpec("goal", 1, None)], previous=commands
+    )
+    builder.push("goal", 0, value(7))
+    seen = {}
+    for now in range(0, 80, 10):
+        if now != 50:  # at 70 what is held at 50 is of 40
+            builder.push("joints", now, value(now), received_ns=now)
+        seen[now] = builder.at(now, now)
+    assert [now for now, each in seen.items() if each.values is None] == [0, 10]
+    assert (seen[0].past_ns, seen[10].past_ns) == ({"joints": 10}, {"joints": 20})
+    assert seen[0].is_fresh
+    assert seen[70].values is not None
+    assert seen[70].values.tolist() == [70, 60, 40, 7, 0.5]
+    assert seen[70].ages_ns == {"joints": 0, "goal": 70}
+
+
+def test_an_older_value_is_as_fresh_at_its_instant_as_the_newest_at_the_tick() -> None:
+    builder = ObservationBuilder([StreamSpec("joints", 1, 5, (10,))])
+    for now in (0, 16, 20):
+        builder.push("joints", now, value(now), received_ns=now)
+        observation = builder.at(now, now)
+    assert observation.values is None, "at 10 that of 0 is held, and too old"
+    assert observation.past_ns == {"joints": 10}
+
+
+def test_an_episode_begins_without_a_past() -> None:
+    commands = Commands()
+    builder = ObservationBuilder([StreamSpec("joints", 1, None, (10,))], previous=commands)
+    builder.push("joints", 0, value(1), received_ns=0)
+    assert builder.at(10, 10).values is not None
+    builder.begin_episode()
+    assert builder.at(20, 20).missing == ("joints", "previous_action")
+    observation = builder.at(30, 30)
+    assert observation.missing == ("previous_action",), "what is held at 20 is of the episode"
+    assert observation.is_fresh
+    assert builder.at(35, 35).values is not None
+
+
 def test_a_clock_that_is_set_back_drops_what_was_known_by_the_old_one() -> None:
     buffer = HoldBuffer()
     buffer.push(10 * 10**9, value(0))

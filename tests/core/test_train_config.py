@@ -1,3 +1,5 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,18 @@ def test_the_hash_depends_on_meaning_not_on_writing(tmp_path: Path, config_file:
     config = load_config(config_file)
     assert load_config(rewritten).hash() == config.hash()
     assert load_config(config_file, ["run.seed=1"]).hash() != config.hash()
+
+
+def test_a_later_key_changes_the_hash_only_where_it_changes_the_training(
+    config_file: Path,
+) -> None:
+    config = load_config(config_file)
+    told = load_config(config_file, ["data.previous_action_dropout=0.5"])
+    assert told.hash() != config.hash()
+    document = config.model_dump(mode="json")
+    del document["data"]["previous_action_dropout"], document["policy"]["horizon"]
+    text = json.dumps(document, sort_keys=True)  # as before there was the key
+    assert config.hash() == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_key_of_earlier_versions_that_changed_no_result_is_left_out(config_file: Path) -> None:

@@ -14,7 +14,8 @@ What cannot be as it was live: a decision takes no time here, so that none is dr
 late, and a chunk of actions is played from its first one on, as in lockstep; ticks lie otherwise
 on the recording's clock than those of a node in real time; nobody stops or pauses; and a node that
 gives up (``deactivate_after_s``) is taken for one that a person activates again at once. A person
-who took over does it here, too, by what the recording has of the takeover's topics.
+who took over does it here, too, by what the recording has of the takeover's topics. Where previous
+actions are observed, they are the recorded ones.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from dql_core.runtime.inference import SameThread
 from dql_core.streams import SECOND_NS, Observation
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.storage import DAMAGE, reason_of
+from dql_ros.codecs import CommandEndedError, StreamDecoder, stamp_ns
 from dql_ros.codecs.block import MessageBlock
-from dql_ros.contract import Contract, ObservationStream, resolve_topic
+from dql_ros.codecs.message_path import AbsentError
+from dql_ros.contract import ActionStream, Contract, ObservationStream, resolve_topic
 from dql_ros.control.loaded_policy import LoadedPolicy
 from dql_ros.control.observer import Observer
 from dql_ros.control.person import PersonHeard
@@ -106,7 +109,8 @@ class Replay:
     ) -> None:
         self._roles: dict[str, list[TopicRole]] = {}
         for role in present_roles(bag, contract, namespace):
-            if role.kind == "observation":
+            is_observed = role.kind == "action" and contract.previous_action > 0
+            if role.kind == "observation" or is_observed:
                 require_topic(bag, role)
                 self._roles.setdefault(role.topic, []).append(role)
         for role in takeover_roles(bag, contract, namespace, ("person", "switch", "info")):
@@ -116,6 +120,7 @@ class Replay:
             for roles in self._roles.values()
             for role in roles
         }
+        self._decoders = {stream.key: StreamDecoder(stream) for stream in contract.action}
         self._bag, self._contract, self._seed = bag, contract, settings.seed
         self._namespace = namespace
         self._visit, self._also, self._progress = visit, also, progress
@@ -166,7 +171,7 @@ class Replay:
 
     def _ticks_until(self, end_ns: int, known_ns: int) -> Iterator[ReplayedTick]:
         """Tick at each instant of the grid before ``end_ns``; all until ``known_ns`` is there."""
-        if self._tick_ns is None and not self.observer.at(known_ns, known_ns).missing:
+        if self._tick_ns is None and self.observer.at(known_ns, known_ns).is_fresh:
             self._activate(known_ns)
         while self._tick_ns is not None and self._tick_ns < end_ns:
             yield self._tick(self._tick_ns)
@@ -194,6 +199,9 @@ class Replay:
         """As the node's `StreamInputs` do: what is refused is counted, and changes nothing."""
         time_ns = arrival.time_ns
         message = self._deserialised(arrival)
+        if role.kind == "action":
+            self._receive_command(role, message, time_ns)
+            return
         if role.kind != "observation":
             self._receive_person(role, message, time_ns)
             return
@@ -203,6 +211,26 @@ class Replay:
             return
         latched = isinstance(role.rule, ObservationStream) and role.rule.latched
         self._episode_begins |= latched and stamp_ns is not None
+
+    def _receive_command(self, role: TopicRole, message: Any, time_ns: int) -> None:
+        """As a conversion does: a trajectory without points ends the command in force.
+
+        Raises:
+            ContractError: If the command lacks what the contract names.
+        """
+        stream = role.rule
+        assert isinstance(stream, ActionStream)
+        try:
+            value = self._decoders[role.name](message)
+        except CommandEndedError:
+            value = None
+        except AbsentError:
+            if stream.skips_absent:
+                return
+            raise
+        if stream.stamp == "header":
+            time_ns = stamp_ns(message, stream.topic)
+        self.observer.hear_command(role.name, time_ns, value)
 
     def _receive_person(self, role: TopicRole, message: Any, time_ns: int) -> None:
         """As the node's `CommanderInputs` and `SwitchInput` do; what is refused is counted."""

@@ -4,7 +4,7 @@ import torch
 
 from dql_core.data.dataset import Episode, LoadedDataset
 from dql_core.data.reward_transforms import RewardTransform
-from dql_core.data.transitions import BatchSampler, TransitionTable, make_transitions
+from dql_core.data.transitions import Batch, BatchSampler, TransitionTable, make_transitions
 from dql_core.normalize import Normalizer
 from dql_core.spec import FieldSpec, PolicySpec
 
@@ -137,3 +137,34 @@ def test_the_generators_state_is_all_that_resuming_needs(table: TransitionTable)
     resumed = make_sampler(table, 32, seed=99)
     resumed.generator.set_state(state)
     assert torch.equal(resumed.draw().observation, expected.observation)
+
+
+def test_dropout_hides_fields_in_both_observations_and_draws_nothing_where_it_is_off() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.arange(400)
+    table = TransitionTable(
+        observations=rng.normal(size=(401, 4)).astype(np.float32),
+        rows=rows,
+        next_rows=rows + 1,
+        actions=np.zeros((400, 1), np.float32),
+        rewards=rows.astype(np.float32),
+        bootstraps=np.ones(400, np.float32),
+    )
+
+    def drawn(dropout: float) -> Batch:
+        generator = torch.Generator().manual_seed(3)
+        return BatchSampler(table, 4000, generator, "cpu", (), dropout, (1, 3)).draw()
+
+    whole, without, plain = drawn(0.25), drawn(0.0), make_sampler(table, 4000, seed=3).draw()
+    assert torch.equal(without.observation, plain.observation)
+    number = whole.reward.long()
+    assert torch.equal(number, plain.reward.long())
+    hidden = whole.observation[:, 1] == 0
+    assert hidden.float().mean().item() == pytest.approx(0.25, abs=0.03)
+    for observation, row in ((whole.observation, number), (whole.next_observation, number + 1)):
+        expected = torch.from_numpy(table.observations)[row]
+        expected[:, [1, 3]] *= ~hidden[:, None]
+        assert torch.equal(observation, expected)
+    generator = torch.Generator().manual_seed(3)
+    again = BatchSampler(table, 4000, generator, "cpu", (), 0.25, (1, 3))
+    assert (again.spread(50).observation != 0).all(), "what is measured on is whole"

@@ -97,6 +97,29 @@ def test_nothing_is_sent_before_the_first_complete_observation() -> None:
     assert outcome == [(State.WAITING, None), (State.WAITING, None), (State.RUNNING, 1.0)]
 
 
+def test_while_only_the_past_is_missing_the_safe_command_is_sent() -> None:
+    """What the robot is sent becomes its past, and in lockstep lets time go on."""
+    younger = Observation(
+        None, ("joint_states",), {"joint_states": 0}, past_ns={"joint_states": PERIOD}
+    )
+    nothing = Observation(None, ("a", "b"), {"a": 0, "b": None}, past_ns={"a": PERIOD})
+    subject = controller([1.0, 2.0])
+    assert drive(subject, [nothing, younger, younger, seen(), younger]) == [
+        (State.WAITING, None),
+        (State.WAITING, SAFE),
+        (State.WAITING, SAFE),
+        (State.RUNNING, 1.0),
+        (State.STALE, SAFE),
+    ]
+    assert subject.last_reasons["stale_stream"] == (
+        "no fresh observation: 'joint_states' was not known 0.05 s ago"
+    )
+
+
+def test_a_complete_observation_that_cannot_be_acted_on_yet_is_answered_by_nothing() -> None:
+    assert drive(controller([], warm_up_ticks=1), [seen()]) == [(State.WAITING, None)]
+
+
 def test_stale_stream_ends_in_the_safe_command_and_recovers_by_itself() -> None:
     outcome = drive(controller([1.0, 2.0]), [seen(), MISSING, MISSING, seen()])
     assert outcome == [

@@ -2,6 +2,7 @@ import json
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +227,23 @@ def test_a_run_learns_from_several_datasets_and_goes_on_with_them(
     train(both, tmp_path / "run", resume=True)
     export_bundle(tmp_path / "run", tmp_path / "bundle")
     assert str(dataset) in read_manifest(tmp_path / "bundle").parity.source
+
+
+def test_what_was_commanded_before_is_left_out_only_where_it_is_observed(tmp_path: Path) -> None:
+    fields = (SPEC.observation[0], FieldSpec(f"previous_action.1.{SPEC.action[0].name}"))
+    told = replace(SPEC, observation=fields)
+    episodes = load_dataset(make_dataset(tmp_path / "plain")).episodes
+    write_dataset(tmp_path / "told", episodes, told)
+    changes = {"previous_action_dropout": 0.5}
+    config = make_config(tmp_path / "plain")
+    config = config.model_copy(update={"data": config.data.model_copy(update=changes)})
+    with pytest.raises(ConfigError, match=r"is 0\.5, and .*no observation field 'previous_action"):
+        train(config, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    data = config.data.model_copy(update={"dataset": str(tmp_path / "told")})
+    config = config.model_copy(update={"data": data})
+    train(config, tmp_path / "dropped")
+    without = data.model_copy(update={"previous_action_dropout": 0.0})
+    train(config.model_copy(update={"data": without}), tmp_path / "whole")
+    dropped, whole = weights(tmp_path / "dropped"), weights(tmp_path / "whole")
+    assert any(not torch.equal(value, whole[key]) for key, value in dropped.items())

@@ -14,6 +14,8 @@ observation stream is available:
 * Where something is missing, the episode ends (truncated) with the last whole transition and the
   next one begins as soon as everything is available again. Nothing is filled in.
 * What is still open when the recording stops is truncated.
+
+What was known earlier, and what was commanded, is what the node's own buffers say.
 """
 
 from __future__ import annotations
@@ -25,8 +27,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.streams import CLOCK_JUMP_NS, Observation, ObservationBuilder, StreamSpec
+from dql_core.streams import (
+    CLOCK_JUMP_NS,
+    PREVIOUS_ACTION,
+    Observation,
+    ObservationBuilder,
+    StreamSpec,
+)
 from dql_ros.contract import Contract, RewardTopic
+from dql_ros.control.previous_actions import PreviousActions
 from dql_ros.convert.alignment import EpisodeWindow
 from dql_ros.convert.recorded_episode import (
     Cause,
@@ -133,12 +142,20 @@ class NaiveAssembler:
         }
         self._contract = contract
         self._fleeting = {stream.topic for stream in contract.observation if not stream.latched}
+        self._previous = PreviousActions(contract) if contract.previous_action else None
         self._builder = ObservationBuilder(
             [
-                StreamSpec(stream.topic, stream.width, stream.max_age_ns)
+                StreamSpec(
+                    stream.topic,
+                    stream.width,
+                    stream.max_age_ns,
+                    stream.ago_ns(contract.period_ns),
+                )
                 for stream in contract.observation
-            ]
+            ],
+            previous=self._previous,
         )
+        self._has_past = any(stream.history > 1 for stream in contract.observation)
         self._commands = {stream.topic: Arrivals() for stream in contract.action}
         self._signals = {signal: Arrivals() for signal in contract.signals}
         self._window = EpisodeWindow(contract.episode)
@@ -160,12 +177,15 @@ class NaiveAssembler:
             self._builder.clear([topic])
         self._last_stamps_ns[topic] = stamp_ns
         if stamp_ns > self._ended_ns.get(topic, stamp_ns - 1):
-            self._builder.push(topic, stamp_ns, value)
+            received_ns = arrived_ns if self._has_past else None
+            self._builder.push(topic, stamp_ns, value, received_ns)
 
     def command(self, topic: str, arrived_ns: int, value: NDArray[np.float64]) -> None:
         """Take an action stream's value, shape (width,)."""
         self._advance(arrived_ns)
         self._commands[topic].push(arrived_ns, value)
+        if self._previous is not None:
+            self._previous.push(list(self._commands).index(topic), arrived_ns, value)
 
     def event(self, name: str, arrived_ns: int, *, matches: bool) -> None:
         """Take a message of the ``start``, ``stop`` or ``during`` topic."""
@@ -217,17 +237,27 @@ class NaiveAssembler:
             self._tick(growing, instant_ns)
 
     def _begin(self, now_ns: int) -> _Growing | None:
-        observation = self._builder.at(now_ns)
+        observation = self._known_at(now_ns)
         self._forget_before(now_ns)
         if not self._may_run(now_ns):
             self._wait(Reason(Cause.BETWEEN))
             return None
         if observation.values is None:
-            self._wait(Reason(Cause.MISSING, observation.missing))
+            self._wait(Reason(Cause.MISSING, self._missing(observation)))
             return None
         self._growing = _Growing(now_ns, now_ns, observation)
         self._over_ns = None
         return self._growing
+
+    def _known_at(self, now_ns: int) -> Observation:
+        return self._builder.at(now_ns, now_ns if self._has_past else None)
+
+    def _missing(self, observation: Observation) -> tuple[str, ...]:
+        """What is missing, in the contract's order."""
+        topics = [stream.topic for stream in self._contract.observation]
+        missing = sorted(observation.missing, key=[*topics, PREVIOUS_ACTION].index)
+        past = observation.past_ns.keys() - {PREVIOUS_ACTION}
+        return tuple(f"history of {name}" if name in past else name for name in missing)
 
     def _may_run(self, now_ns: int) -> bool:
         if self._over_ns is not None and self._window.has_opening:
@@ -257,7 +287,7 @@ class NaiveAssembler:
 
     def _transition(self, start_ns: int, now_ns: int) -> _Transition | Reason:
         """The transition between two ticks, or what it lacks."""
-        observation = self._builder.at(now_ns)
+        observation = self._known_at(now_ns)
         rewards = self._rewards(start_ns, now_ns)
         commands, held_ns = [], {}
         for stream in self._contract.action:
@@ -272,7 +302,7 @@ class NaiveAssembler:
             commands.append(command[0])
             held_ns[stream.topic] = command[1]
         if observation.values is None:
-            return Reason(Cause.OUTDATED, observation.missing)
+            return Reason(Cause.OUTDATED, self._missing(observation))
         if rewards == []:
             return Reason(Cause.NO_REWARD)
         self._forget_before(now_ns)
@@ -322,6 +352,8 @@ class NaiveAssembler:
         self._builder.clear(self._fleeting)
         for arrivals in self._commands.values():
             arrivals.clear()
+        if self._previous is not None:
+            self._previous.begin(now_ns + 1)
 
     def _forget_before(self, now_ns: int) -> None:
         for arrivals in (*self._commands.values(), *self._signals.values()):

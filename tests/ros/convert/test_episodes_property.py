@@ -34,7 +34,7 @@ KINDS = {
 
 
 @st.composite
-def contracts(draw: DrawFn) -> Contract:
+def contracts(draw: DrawFn, *, has_past: bool = False) -> Contract:
     """Rules in which all that can be said about alignment and episodes occurs."""
     observation: list[dict[str, Any]] = [
         {"topic": "fast", "max_age_s": draw(st.sampled_from([0.03, 0.05])), **FIELD}
@@ -61,6 +61,12 @@ def contracts(draw: DrawFn) -> Contract:
         "action": [{**each, **COMMAND} for each in action],
         "episode": {**episode, "min_length": draw(st.integers(1, 2))},
     }
+    if has_past:
+        document["previous_action"] = draw(st.integers(0, 2))
+        for stream in observation[: len(observation) - ("latched" in observation[-1])]:
+            stream["history"] = draw(st.integers(1, 3))
+            if stream["history"] > 1 and draw(st.booleans()):
+                stream["every_s"] = draw(st.sampled_from([0.005, 0.03, 0.05]))
     if draw(st.booleans()):
         tick, combine = (
             draw(st.sampled_from(["ended", "begun"])),
@@ -95,11 +101,16 @@ def recordings(draw: DrawFn, rules: Contract) -> list[Arrival]:
     return arrivals
 
 
+@pytest.mark.parametrize("has_past", [False, True])
 @settings(deadline=None, max_examples=300)
 @given(st.data())
-def test_arrays_and_messages_give_the_same_episodes(data: st.DataObject) -> None:
-    rules = data.draw(contracts())
+def test_arrays_and_messages_give_the_same_episodes(has_past: bool, data: st.DataObject) -> None:
+    rules = data.draw(contracts(has_past=has_past))
     arrivals = data.draw(recordings(rules))
+    if has_past:  # live, what was received is at least as old as that
+        arrivals = [
+            each._replace(stamp_ns=min(each.time_ns, each.arrived_ns)) for each in arrivals
+        ]
     cuts = data.draw(st.lists(st.integers(0, len(arrivals)), max_size=6))
     expected = naive(rules, arrivals)
     for fed in (Fed(rules, arrivals), Fed(rules, arrivals, cuts)):
@@ -119,7 +130,7 @@ def test_arrays_and_messages_give_the_same_episodes(data: st.DataObject) -> None
 @settings(deadline=None, max_examples=200)
 @given(st.data())
 def test_how_a_recording_is_divided_for_reading_changes_nothing(data: st.DataObject) -> None:
-    rules = data.draw(contracts())
+    rules = data.draw(contracts(has_past=data.draw(st.booleans())))
     arrivals = data.draw(recordings(rules))
     changes = {
         "tick": data.draw(st.sampled_from(["grid", "action"])),

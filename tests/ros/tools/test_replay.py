@@ -69,6 +69,39 @@ def test_observations_and_recorded_commands_are_those_of_a_conversion(
                 assert recorded.tobytes() == episode.actions[row].tobytes()
 
 
+def test_the_past_is_that_of_a_conversion_too(
+    tmp_path: Path, record: Record, robot: Robot
+) -> None:
+    """Older values, and the commands that the recording has, a person's or anybody's."""
+    path = tmp_path / "past.yaml"
+    text = ARM.read_text().replace("max_age_s: 0.2", "max_age_s: 0.2\n    history: 3")
+    path.write_text(f"{text}\nprevious_action: 2\n")
+    rules = load_contract(path)
+    assert rules.observation[0].history == 3
+    loaded = load_bundle(untrained_bundle(tmp_path, path), rules.policy_spec())
+    messages = robot.run({"terminated": 40, "truncated": 25}, seed=1)
+    bag = record(tmp_path / "bag", messages)
+    convert(Source(rules, [bag]), tmp_path / "out")
+    ticks: list[list[int]] = []
+    with Bag(bag) as opened:
+        read_bag_episodes(opened, rules, "/", lambda each: ticks.append(each.ticks_ns.tolist()))
+    with Bag(bag) as opened:
+        ours = replay_bag(opened, rules, loaded, LoopSettings(lockstep=True, seed=0))
+    episodes = load_dataset(tmp_path / "out").episodes
+    assert [len(each) for each in ticks] == [39, 24], "each begins two ticks later"
+    found = {tick.time_ns: tick.observation.values for tick in ours.ticks}
+    for times_ns, episode in zip(ticks, episodes, strict=True):
+        for row, time_ns in enumerate(times_ns):
+            seen = found[time_ns]
+            assert seen is not None
+            assert seen.tobytes() == episode.observations[row].tobytes()
+        past = np.split(episode.observations, [4, 8, 12, 14, 16], axis=1)
+        assert (past[1][1:] == past[0][:-1]).all()
+        assert (past[2][2:] == past[0][:-2]).all()
+        assert (past[4][1:] == episode.actions).all()
+        assert (past[5][2:] == episode.actions[:-1]).all()
+
+
 def test_a_long_pause_begins_anew_and_decides_the_same_again(
     tmp_path: Path, record: Record, robot: Robot, loaded: LoadedPolicy
 ) -> None:
