@@ -47,5 +47,6 @@ def shadow_streams(streams: Sequence[ActionStream], node: str = "~") -> tuple[Ac
                 f"the action topics '{first}' and '{stream.topic}' have one shadow topic, "
                 f"'{topic}': shadow mode needs names that differ by more than a leading slash"
             )
-        shadows[topic] = stream.model_copy(update={"topic": topic, "send_as": None})
+        of_node = {"topic": topic, "send_as": None, "delay_s": 0.0}  # of the tick that sent it
+        shadows[topic] = stream.model_copy(update=of_node)
     return tuple(shadows.values())

@@ -17,6 +17,8 @@ from dql_ros.contract.goals import Goals
 
 # Thirty years; as many nanoseconds still fit 64 bits.
 MAX_S = 1e9
+# No robot is later, and everything that is read waits for so long.
+MAX_DELAY_S = 10.0
 MessageType = Annotated[str, written_like(r"\w+/msg/\w+", "must be like package/msg/Name")]
 # Service events are messages of their own on a topic of their own (REP 2012).
 EventType = Annotated[
@@ -246,6 +248,8 @@ class ActionStream(Stream):
             else the one held; or the one ``held`` at t, the newest that is not from after it.
         max_age_s: A recorded command stays in force for at most so long; in seconds. A tick at
             which none is in force ends the recorded episode.
+        delay_s: A command that the node sends takes effect so much later than a recorded one did,
+            in seconds: what is learned at a tick is the command that is in force so long after it.
         frame_id: ``header.frame_id`` of stamped commands.
         time_from_start_s: When the single point of a JointTrajectory is to be reached, seconds.
         qos: Publisher QoS; reliable by default.
@@ -256,6 +260,7 @@ class ActionStream(Stream):
     stamp: Literal["header", "receive"] = "receive"
     command: Literal["first", "held"] = "first"
     max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
+    delay_s: float = Field(default=0.0, ge=0, le=MAX_DELAY_S)
     frame_id: str = "base_link"
     time_from_start_s: float = Field(default=0.1, gt=0, le=MAX_S)
     qos: QualityOfService = QualityOfService(reliability="reliable")
@@ -265,6 +270,16 @@ class ActionStream(Stream):
     def max_age_ns(self) -> int:
         """Age limit of a recorded command in nanoseconds."""
         return round(self.max_age_s * SECOND_NS)
+
+    @property
+    def delay_ns(self) -> int:
+        """How much later a command takes effect than a recorded one did, in nanoseconds."""
+        return round(self.delay_s * SECOND_NS)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """See `Stream.origin`; what is learned for another delay is another action."""
+        return super().origin | ({"delay_s": self.delay_s} if self.delay_s else {})
 
     @field_validator("fields")
     @classmethod

@@ -75,3 +75,13 @@ def test_a_slow_simulators_times_are_longer_on_the_steady_clock() -> None:
     assert settings.inference_limit_ns(contract()) == 30_000_000
     answering = LoopSettings(True, 0, real_time_factor=0.5)
     assert answering.steady_ns(0.2) == 200_000_000
+
+
+def test_an_action_is_held_back_for_less_than_a_period_of_real_time() -> None:
+    assert LoopSettings(False, 0).send_after_ns(contract()) == 0
+    held = LoopSettings(False, 0, send_after_s=0.008, real_time_factor=0.5)
+    assert held.send_after_ns(contract()) == 16_000_000
+    with pytest.raises(ConfigError, match=r"no less than the control period of 0\.02 s"):
+        LoopSettings(False, 0, send_after_s=0.02).send_after_ns(contract())
+    with pytest.raises(ConfigError, match="in lockstep time waits for the action"):
+        LoopSettings(True, 0, send_after_s=0.008).send_after_ns(contract())
