@@ -60,4 +60,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         if line["delay_s"] is None:
             yield f"{line['topic']}: no delay_s for the contract: {line['doubt']}"
         else:
-            yield f"{line['topic']}: in the contract  delay_s: {line['delay_s']:g}"
+            yield (
+                f"{line['topic']}: in the contract  delay_s: {line['delay_s']:g}  if the node's "
+                f"commands go this way, and  recorded_delay_s: {line['delay_s']:g}  to convert "
+                f"this bag"
+            )

@@ -34,7 +34,7 @@ class LiveAgreement(HeardCommands):
         complaint = "a command that was heard is not compared"
         super().__init__(contract.action, complaint, real_time_factor)
         period_ns = contract.period_ns
-        delays = [round(stream.delay_ns / period_ns) for stream in contract.action]
+        delays = [round(stream.lookahead_ns / period_ns) for stream in contract.action]
         self._delays = list(zip(self._columns.values(), delays, strict=True))
         self.clear()
 

@@ -74,7 +74,7 @@ class Alignment:
         labels: What a person said of episodes.
         instants_ns: When something arrived, ascending and different; shape (n,).
         last_arrival_ns: The last of these; ``None`` before the first.
-        longest_delay_ns: How long after its time, less its ``delay_s``, a command arrived at most.
+        longest_delay_ns: How long after its time, less its lookahead, a command arrived at most.
 
     Args:
         contract: Names the streams and what may be held for how long.
@@ -101,7 +101,7 @@ class Alignment:
             for s in contract.observation
         }
         self._commanded = {s.key: TimedColumn(s.width) for s in contract.action}
-        self._delays_ns = {s.key: s.delay_ns for s in contract.action}
+        self._delays_ns = {s.key: s.lookahead_ns for s in contract.action}
         self._signals = {name: TimedColumn() for name in contract.signals}
         self._interventions = None if contract.takeover is None else TimedColumn()
         self._half_period_ns = contract.period_ns // 2
@@ -126,7 +126,7 @@ class Alignment:
         for stream in self._contract.action:
             skew_s = stream.max_skew_s if stream.stamp == "header" else 0.0
             skew_ns = UNLIMITED_NS if skew_s is None else round(skew_s * 1e9)
-            lags.append(skew_ns + stream.delay_ns)
+            lags.append(skew_ns + stream.lookahead_ns)
         return max(lags)
 
     def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
@@ -165,7 +165,7 @@ class Alignment:
         return _aligned(held)
 
     def action_in(self, starts_ns: Times, ends_ns: Times) -> AlignedRows:
-        """The command in force in each [start, end), ``delay_s`` later, by each stream's rule."""
+        """The command in force in each [start, end), by each stream's rule and its lookahead."""
         held = []
         for stream in self._contract.action:
             column = self._commanded[stream.key]

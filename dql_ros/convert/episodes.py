@@ -8,8 +8,8 @@ observation stream is available:
 * The action of tick t is the first command of [t, t + dt); where there is none, the newest one
   before t, if it is not older than the action stream allows. With ``command: held`` it is always
   the newest at or before t.
-* With a ``delay_s`` the command counts as of so much earlier: it is the one that is in force
-  ``delay_s`` after the tick. Of the last ``delay_s`` of a recording there is none.
+* With a ``delay_s`` commands count as of so much earlier than they took effect, which is
+  ``recorded_delay_s`` after their time. Of as much at the end of a recording there is none.
 * The action is a person's if the contract's takeover says so of the command.
 * The reward of tick t is the sum of the reward messages that arrived in (t, t + dt], or in
   [t, t + dt) with ``tick: begun``.

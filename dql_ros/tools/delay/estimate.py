@@ -270,6 +270,9 @@ class _Trial:
         self._weights = np.zeros(0)
         self._is_whole = np.ones(len(rows.values), bool)
         self._raw = rows.values
+        samples = np.unique(np.concatenate([rows.begins, rows.begins + 1]))
+        self._samples_s = rows.times_s[samples]
+        self._places = np.searchsorted(samples, rows.begins)  # where each increment begins
         columns = [np.ones((1, len(self._raw)))]
         for other in map(_clean, others):
             if len(other.times_s):
@@ -319,11 +322,8 @@ class _Trial:
 
     def _told(self, response: HeldResponse, dead_s: float) -> Numbers:
         """Increments of the response, shape (lags, m)."""
-        rows = self._rows
-        both = np.unique(np.concatenate([rows.begins, rows.begins + 1]))
-        levels = response.at(rows.times_s[both] - dead_s, integrated=self._integrated)
-        place = np.searchsorted(both, rows.begins)
-        return levels[:, place + 1] - levels[:, place]
+        levels = response.at(self._samples_s - dead_s, integrated=self._integrated)
+        return np.asarray(levels[:, self._places + 1] - levels[:, self._places])
 
     def _whitened(self, columns: Numbers) -> Numbers:
         """What is left of increments, shape (k, m), after those before them."""

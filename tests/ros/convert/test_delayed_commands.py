@@ -1,14 +1,20 @@
 """Commands that take effect ``delay_s`` after a tick: which is its action, and where none is."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.delay import arm, record
 from dql_core.errors import SpecMismatchError
+from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
 from dql_ros.contract.shadow import shadow_streams
-from dql_ros.convert.recorded_episode import Cause, Interruption, Reason
+from dql_ros.convert.bag_episodes import read_bag_episodes
+from dql_ros.convert.recorded_episode import Cause, Interruption, Reason, RecordedEpisode
+from dql_ros.sim.faults import LinkFaults
+from dql_ros.tools.replay.recorded import RecordedCommands
 from tests.ros.convert.fed_assembler import Arrival, Fed
 
 MS = 1_000_000
@@ -130,6 +136,28 @@ def test_an_interruption_is_an_end_of_the_recording() -> None:
     assert second.actions[0, 0] == in_force(arrivals, second.start_ns + 60 * MS)
 
 
+def test_what_recorded_commands_took_counts_against_it() -> None:
+    arrivals = recording()
+    both, less, none = (
+        Fed(with_recorded(0.06, recorded_s), arrivals).episodes[0]
+        for recorded_s in (0.06, 0.05, 0.0)
+    )
+    (plain,) = Fed(contract(), arrivals).episodes
+    assert both.actions.tolist() == plain.actions.tolist()
+    assert less.actions.tolist() == Fed(contract(0.01), arrivals).episodes[0].actions.tolist()
+    assert none.actions.tolist() == Fed(contract(0.06), arrivals).episodes[0].actions.tolist()
+    specs = [with_recorded(0.06, recorded_s).policy_spec() for recorded_s in (0.0, 0.06)]
+    specs[0].require_fits(specs[1], "the contract", "the policy")
+    with pytest.raises(ValueError, match=r"(?s)recorded_delay_s.*more than delay_s, 0\.06"):
+        with_recorded(0.06, 0.07)
+
+
+def with_recorded(delay_s: float, recorded_s: float) -> Contract:
+    document = contract(delay_s).model_dump(exclude_none=True)
+    document["action"][0]["recorded_delay_s"] = recorded_s
+    return Contract.model_validate(document)
+
+
 def test_streams_have_delays_of_their_own() -> None:
     document = contract(0.04).model_dump(exclude_none=True)
     other = {**document["action"][0], "topic": "gripper", "delay_s": 0.0}
@@ -158,10 +186,29 @@ def test_a_delay_is_a_part_of_what_an_action_means() -> None:
     with pytest.raises(SpecMismatchError, match=r"delay_s"):
         some.policy_spec().require_fits(none.policy_spec(), "the contract", "the policy")
     for shadow in shadow_streams(some.action):
-        assert shadow.delay_s == 0
+        assert shadow.delay_s == shadow.lookahead_ns == 0
 
 
 @pytest.mark.parametrize("delay_s", [-0.01, 10.5, float("nan"), float("inf")])
 def test_a_delay_that_no_robot_has_is_refused(delay_s: float) -> None:
     with pytest.raises(ValueError, match="delay_s"):
         contract(delay_s)
+
+
+def test_a_replay_shows_beside_a_tick_what_a_conversion_makes_its_action(tmp_path: Path) -> None:
+    robot = arm(tmp_path)
+    record(tmp_path / "bag", robot, LinkFaults(), seconds=4.0)
+    document = robot.contract.model_dump(exclude_none=True) | {"rate_hz": 50.0}
+    document["action"][0]["delay_s"] = 0.043
+    rules = Contract.model_validate(document)
+    episodes: list[RecordedEpisode] = []
+    with Bag(tmp_path / "bag") as bag:
+        read_bag_episodes(bag, rules, "/", episodes.append)
+        commands = RecordedCommands(bag, rules, "/")
+        for batch in bag.batches(commands.topics):
+            for block in batch.blocks:
+                commands.visit(block)
+        (episode,) = episodes
+        shown = commands.at(episode.ticks_ns[:-1])
+    np.testing.assert_array_equal(shown, episode.actions)
+    assert len(np.unique(episode.actions[:, 0])) > 50
