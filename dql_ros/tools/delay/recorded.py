@@ -22,7 +22,7 @@ from dql_ros.convert.columns import Times
 from dql_ros.convert.recorded_episode import RecordedEpisode
 from dql_ros.convert.topic_decoders import present_roles
 from dql_ros.tools.delay.estimate import Track
-from dql_ros.tools.survey import begins_with_header, header_stamps, survey
+from dql_ros.tools.survey import SurveyedTopic, begins_with_header, header_stamps, survey
 
 # Quantiles of fewer messages say nothing.
 _LEAST_MESSAGES = 10
@@ -155,8 +155,8 @@ class ReceiptDelays:
     def read(self, progress: Callable[[int], None]) -> list[dict[str, Any]]:
         """Return a row for each stream, ready for JSON; the delays are in milliseconds."""
         found = survey(self._bag, progress, self._visit, judge_clocks=True)
-        faults = {each.topic.name: each.clock_faults for each in found}
-        return [self._row(topic, faults.get(topic, ())) for topic in self._streams]
+        surveyed = {each.topic.name: each for each in found}
+        return [self._row(surveyed[topic]) for topic in self._streams]
 
     def _visit(self, block: MessageBlock) -> None:
         rule = self._streams.get(block.topic)
@@ -168,13 +168,14 @@ class ReceiptDelays:
             delays = (block.log_times_ns[is_set] - stamps_ns[is_set]) / 1e6
             self._delays.setdefault(block.topic, []).append(delays)
 
-    def _row(self, topic: str, faults: Sequence[Any]) -> dict[str, Any]:
+    def _row(self, surveyed: SurveyedTopic) -> dict[str, Any]:
+        topic, faults = surveyed.topic.name, surveyed.clock_faults
         rule, label = self._streams[topic]
         delays = np.concatenate(self._delays.get(topic, [np.empty(0)]))
         row: dict[str, Any] = {
             "topic": topic,
             "role": label,
-            "messages": len(delays),
+            "messages": surveyed.statistics.count,
             "median_ms": None,
             "p99_ms": None,
             "jitter_ms": None,
