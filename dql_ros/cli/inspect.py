@@ -19,9 +19,21 @@ from rich.text import Text
 
 from dql_core.cli.console import facts_table, fields_table, plain_table, spec_facts
 from dql_core.cli.terminal import NameText, TaskText, Terminal, print_json, print_line
-from dql_core.errors import BagError, DqlError, counted, did_you_mean, one_line, visible
+from dql_core.errors import (
+    BagError,
+    ConfigError,
+    DqlError,
+    counted,
+    did_you_mean,
+    one_line,
+    visible,
+)
+from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, bags_within, is_storage, unreadable_remarks
-from dql_ros.contract import Contract, QualityOfService, load_contract
+from dql_ros.cli.delays import delay_tables
+from dql_ros.contract import Contract, QualityOfService, contract_path, load_contract
+from dql_ros.tools.delay.pairs import find_delays
+from dql_ros.tools.delay.picture import draw
 from dql_ros.tools.survey import FEW, SurveyedTopic, survey
 from dql_ros.tools.topic_clock import BEHIND_MS, recorder_faults
 
@@ -90,6 +102,27 @@ def inspect(
             "--json", help="Print what is known of a bag as JSON; of several bags, a list."
         ),
     ] = False,
+    delay: Annotated[
+        bool,
+        typer.Option(
+            "--delay",
+            help="Say after what time the robot answers a command, and how long each stream's "
+            "messages take to arrive; needs --contract.",
+        ),
+    ] = False,
+    contract: Annotated[
+        Path | None,
+        typer.Option(
+            "--contract", help="Robot contract (yaml) that names commands and states for --delay."
+        ),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option("--namespace", help="Namespace of the contract's relative topics.")
+    ] = "/",
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", help="Draw the delays of a bag into this file (.svg)."),
+    ] = None,
 ) -> None:
     """Show what bags, datasets, runs, checkpoints, bundles or contracts hold.
 
@@ -100,18 +133,27 @@ def inspect(
 
     Of several, those that cannot be shown are named, and the rest is shown; the exit code is 2.
 
+    With --delay all of that is about delays: of each command and the state that answers it, with
+    an interval, or why it cannot be told; and what to write into the contract.
+
     Example: dql inspect runs/demo/bundles/diffusion_ql
     """
+    rules = _delay_contract(delay, contract, picture, paths)
     documents = []
     failed = False
     for path in paths:
         try:
             if not _looks_like_bag(path):
-                if as_json or salvage or msgs:
-                    raise DqlError(f"{path}: is no bag; --json, --salvage and --msgs are for bags")
+                if as_json or salvage or msgs or delay:
+                    raise DqlError(
+                        f"{path}: is no bag; --json, --salvage and --msgs are for bags, and so "
+                        f"is --delay"
+                    )
                 Terminal().print(_described(path))
                 continue
-            document = _surveyed(path, salvage=salvage, msgs=msgs or ())
+            document = _document(path, rules, namespace, salvage=salvage, msgs=msgs or ())
+            if picture is not None:
+                write_text(picture, draw(str(path), document["delay"]))
         except DqlError as cause:
             if len(paths) == 1:
                 raise
@@ -120,7 +162,7 @@ def inspect(
             continue
         documents.append(document)
         if not as_json:
-            Terminal().print(bag_tables(document))
+            Terminal().print(bag_tables(document) if rules is None else delay_tables(document))
     if as_json and documents:
         print_json(documents if len(paths) > 1 else documents[0])
     if failed:
@@ -133,12 +175,40 @@ def _looks_like_bag(path: Path) -> bool:
     return (path / "metadata.yaml").is_file() or any(map(is_storage, path.iterdir()))
 
 
-def _surveyed(path: Path, *, salvage: bool, msgs: Sequence[Path]) -> dict[str, Any]:
+def _document(
+    path: Path, rules: Contract | None, namespace: str, *, salvage: bool, msgs: Sequence[Path]
+) -> dict[str, Any]:
+    """What is known of a bag; with a contract, of its delays."""
     with (
         Bag(path, salvage=salvage, msgs=msgs) as bag,
         reading_bar("Reading", bag.size_bytes) as progress,
     ):
-        return bag_document(bag, survey(bag, progress, judge_clocks=True))
+        if rules is None:
+            return bag_document(bag, survey(bag, progress, judge_clocks=True))
+        return {"bag": str(path), "delay": find_delays(bag, rules, namespace, progress)}
+
+
+def _delay_contract(
+    delay: bool, contract: Path | None, picture: Path | None, paths: Sequence[Path]
+) -> Contract | None:
+    """The contract by which delays are looked for; ``None`` if they are not.
+
+    Raises:
+        ConfigError: If an option lacks another that it needs.
+    """
+    if not delay:
+        if contract is not None or picture is not None:
+            given = "--contract" if contract is not None else "--picture"
+            raise ConfigError(f"{given} is for delays: give --delay, too, or leave it out")
+        return None
+    if contract is None:
+        raise ConfigError(
+            "--delay needs --contract, which says what is commanded and observed; "
+            "'dql contract init BAG' writes a first one"
+        )
+    if picture is not None and len(paths) > 1:
+        raise ConfigError(f"--picture {picture}: shows one bag, and {len(paths)} are given")
+    return load_contract(contract_path(contract))
 
 
 def _described(path: Path) -> Group:

@@ -47,5 +47,8 @@ def shadow_streams(streams: Sequence[ActionStream], node: str = "~") -> tuple[Ac
                 f"the action topics '{first}' and '{stream.topic}' have one shadow topic, "
                 f"'{topic}': shadow mode needs names that differ by more than a leading slash"
             )
-        shadows[topic] = stream.model_copy(update={"topic": topic, "send_as": None})
+        # What is sent at a tick is what was decided at it.
+        at_once = {"delay_s": 0.0, "recorded_delay_s": 0.0}
+        changes = {"topic": topic, "send_as": None, **at_once}
+        shadows[topic] = stream.model_copy(update=changes)
     return tuple(shadows.values())

@@ -20,6 +20,8 @@ MAX_S = 1e9
 # A longer past makes a vector that nothing is learned from.
 MAX_HISTORY = 100
 MAX_PAST_S = 10.0
+# No robot is later, and everything that is read waits for so long.
+MAX_DELAY_S = 10.0
 MessageType = Annotated[str, written_like(r"\w+/msg/\w+", "must be like package/msg/Name")]
 # Service events are messages of their own on a topic of their own (REP 2012).
 EventType = Annotated[
@@ -285,6 +287,9 @@ class ActionStream(Stream):
             else the one held; or the one ``held`` at t, the newest that is not from after it.
         max_age_s: A recorded command stays in force for at most so long; in seconds. A tick at
             which none is in force ends the recorded episode.
+        delay_s: What the node decides at a tick takes effect so long after it, in seconds: what
+            is learned at a tick is the command that took effect so long after it.
+        recorded_delay_s: A recorded command took effect so long after its time, in seconds.
         frame_id: ``header.frame_id`` of stamped commands.
         time_from_start_s: When the first point of a JointTrajectory is to be reached, seconds.
         qos: Publisher QoS; reliable by default.
@@ -295,6 +300,8 @@ class ActionStream(Stream):
     stamp: Literal["header", "receive"] = "receive"
     command: Literal["first", "held"] = "first"
     max_age_s: float = Field(default=0.5, gt=0, le=MAX_S)
+    delay_s: float = Field(default=0.0, ge=0, le=MAX_DELAY_S)
+    recorded_delay_s: float = Field(default=0.0, ge=0, le=MAX_DELAY_S)
     frame_id: str = "base_link"
     time_from_start_s: float = Field(default=0.1, gt=0, le=MAX_S)
     qos: QualityOfService = QualityOfService(reliability="reliable")
@@ -317,6 +324,32 @@ class ActionStream(Stream):
         is_due = any(steps[2:3] == ("time_from_start",) for steps in paths)
         is_replaced = self.type in _TRAJECTORIES and self.send_as is None
         return is_replaced and points == {0} and not is_due
+
+    @property
+    def delay_ns(self) -> int:
+        """How long after its tick a command of the node takes effect, in nanoseconds."""
+        return round(self.delay_s * SECOND_NS)
+
+    @property
+    def lookahead_ns(self) -> int:
+        """How much later than a tick its action was recorded, in nanoseconds."""
+        return self.delay_ns - round(self.recorded_delay_s * SECOND_NS)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """See `Stream.origin`; what is learned for another delay is another action."""
+        return super().origin | ({"delay_s": self.delay_s} if self.delay_s else {})
+
+    @field_validator("recorded_delay_s")
+    @classmethod
+    def _not_later(cls, given: float, info: ValidationInfo) -> float:
+        delay_s = info.data.get("delay_s", MAX_DELAY_S)
+        if given > delay_s:
+            raise ValueError(
+                f"is {given:g}, more than delay_s, {delay_s:g}: commands of the node would take "
+                f"effect sooner than recorded ones did; give delay_s at least as much"
+            )
+        return given
 
     @field_validator("fields")
     @classmethod

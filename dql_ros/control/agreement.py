@@ -3,7 +3,8 @@
 At each tick the policy's action is compared, field by field, with the command that is in force as
 the tick begins: the newest one heard by then, if that was no longer ago than the ``max_age_s`` of
 the contract's action stream. So nothing is compared with what came after the tick, unlike in a
-conversion with ``command: first``, for which the action of a tick is the next command.
+conversion with ``command: first``, for which the action of a tick is the next command. With a
+``delay_s`` the policy's action is that of so many ticks before: it would be in force only now.
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ class LiveAgreement(HeardCommands):
         """
         complaint = "a command that was heard is not compared"
         super().__init__(contract.action, complaint, real_time_factor)
+        period_ns = contract.period_ns
+        delays = [round(stream.lookahead_ns / period_ns) for stream in contract.action]
+        self._delays = list(zip(self._columns.values(), delays, strict=True))
         self.clear()
 
     def clear(self) -> None:
         """Forget what was compared, as when a node is activated; what was heard stays."""
         with self._lock:
             self._compared: deque[NDArray[np.float64]] = deque(maxlen=_WINDOW)
+            ticks = max(delay for _, delay in self._delays) + 1
+            self._actions: deque[NDArray[np.floating]] = deque(maxlen=ticks)
 
     def compare(self, in_force: NDArray[np.float64], action: NDArray[np.float32] | None) -> None:
         """Take note of a tick.
@@ -46,8 +52,12 @@ class LiveAgreement(HeardCommands):
             in_force: What `in_force` said as it began, shape (A,).
             action: What the policy would have sent, shape (A,); ``None`` if it did not act.
         """
-        ours = np.full(len(self._fields), np.nan) if action is None else action
+        ours = np.full(len(self._fields), np.nan)
         with self._lock:
+            self._actions.append(ours.copy() if action is None else action)
+            for columns, delay in self._delays:
+                if delay < len(self._actions):
+                    ours[columns] = self._actions[-1 - delay][columns]
             self._compared.append(difference(ours, in_force))
 
     def figures(self) -> dict[str, str]:

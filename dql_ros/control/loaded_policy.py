@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.onnx_backend import CUDA_PROVIDER
 from dql_core.runtime.policy import Policy, Selection
 from dql_core.spec import PolicySpec
+from dql_ros.contract import Contract
 
 TooSlow = Literal["refuse", "fewer_candidates", "warn"]
 # The first calls are slow: memory is bound, kernels are chosen and, on CUDA, a graph is captured.
@@ -204,6 +205,17 @@ def fit_to_limit(
             f"since more would take too long"
         )
     return loaded, times
+
+
+def beyond_delay(contract: Contract, times: InferenceTimes) -> Iterator[str]:
+    """Yield of which action streams the inference alone takes longer than their ``delay_s``."""
+    for stream in contract.action:
+        if 0 < stream.delay_ns < times.p99_ns:
+            yield (
+                f"inference alone takes {times}, and the contract's delay_s of '{stream.topic}' "
+                f"is {stream.delay_s:g}: actions take effect later than the policy has learned; "
+                f"raise delay_s, convert and train again, or sample fewer candidates"
+            )
 
 
 def _fair_times(

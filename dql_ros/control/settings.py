@@ -25,6 +25,8 @@ class LoopSettings:
         inference_limit_s: In real time a result that took longer is dropped; 0 for the period, or
             for as long as chunks of actions last.
         when_too_slow: What to do with a policy that cannot keep that limit.
+        send_after_s: In real time the policy's action is sent no sooner than so long after its
+            tick, so that inference of any length delays it alike; 0 for at once.
         activation_timeout_s: How long activation waits in real time until every stream is fresh;
             0 to be active while waiting.
         recorders: In lockstep, recorders that must listen before the first command goes out.
@@ -44,6 +46,7 @@ class LoopSettings:
     limits: GuardLimits = field(default_factory=GuardLimits)
     inference_limit_s: float = 0.0
     when_too_slow: TooSlow = "refuse"
+    send_after_s: float = 0.0
     activation_timeout_s: float = 10.0
     recorders: int = 0
     candidates_hz: float = 0.0
@@ -145,6 +148,25 @@ class LoopSettings:
         ages_ns = [stream.max_age_ns for stream in contract.observation]
         shortest_ns = min(age_ns for age_ns in ages_ns if age_ns is not None)
         return math.ceil(shortest_ns / contract.period_ns)
+
+    def send_after_ns(self, contract: Contract) -> int:
+        """How long after its tick an action is sent at the earliest, on the steady clock.
+
+        Raises:
+            ConfigError: If the next tick would come first, or in lockstep, where time waits.
+        """
+        if self.lockstep and self.send_after_s:
+            raise ConfigError(
+                f"send_after_s is {self.send_after_s:g}, but in lockstep time waits for the "
+                f"action: set it to 0"
+            )
+        after_ns = self.steady_ns(self.send_after_s)
+        if after_ns >= self.period_ns(contract):
+            raise ConfigError(
+                f"send_after_s is {self.send_after_s:g}, which is no less than the control period "
+                f"of {contract.period_ns / SECOND_NS:g} s: give less"
+            )
+        return after_ns
 
     def triggering_topics(self, contract: Contract) -> frozenset[str]:
         """What must have reached a new stamp before a tick in lockstep; in real time nothing.

@@ -76,7 +76,7 @@ class Alignment:
         labels: What a person said of episodes.
         instants_ns: When something arrived, ascending and different; shape (n,).
         last_arrival_ns: The last of these; ``None`` before the first.
-        longest_delay_ns: How long after its time a command arrived at most.
+        longest_delay_ns: How long after its time, less its lookahead, a command arrived at most.
 
     Args:
         contract: Names the streams and what may be held for how long.
@@ -103,6 +103,7 @@ class Alignment:
             for s in contract.observation
         }
         self._commanded = {s.key: TimedColumn(s.width) for s in contract.action}
+        self._delays_ns = {s.key: s.lookahead_ns for s in contract.action}
         self._signals = {name: TimedColumn() for name in contract.signals}
         self._interventions = None if contract.takeover is None else TimedColumn()
         self._half_period_ns = contract.period_ns // 2
@@ -114,15 +115,24 @@ class Alignment:
         self.labels = Labels()
         self.instants_ns: Times = np.empty(0, np.int64)
         self.last_arrival_ns: int | None = None
-        self.longest_delay_ns = 0
+        self.longest_delay_ns = self.unknown_ns
         self._commands_from_ns = BEGINNING_NS
+
+    @property
+    def unknown_ns(self) -> int:
+        """How long before its end a recording has no command any more that follows a tick."""
+        return max(self._delays_ns.values())
 
     @property
     def lag_ns(self) -> int:
         """How long after its time a command, or who sent it, may still arrive."""
-        skews = [s.max_skew_s for s in self._contract.action if s.stamp == "header"]
-        lags = [UNLIMITED_NS if skew is None else round(skew * 1e9) for skew in skews]
-        return max([*lags, 0 if self._interventions is None else self._half_period_ns], default=0)
+        lags = [self._delays_ns[self._contract.action[0].key] + self._half_period_ns]
+        lags = [] if self._interventions is None else lags
+        for stream in self._contract.action:
+            skew_s = stream.max_skew_s if stream.stamp == "header" else 0.0
+            skew_ns = UNLIMITED_NS if skew_s is None else round(skew_s * 1e9)
+            lags.append(skew_ns + stream.lookahead_ns)
+        return max(lags)
 
     def push(self, kind: str, name: str, arrived_ns: Times, *columns: NDArray[Any]) -> None:
         """Take in messages that arrived at ascending times.
@@ -170,7 +180,7 @@ class Alignment:
         return rows
 
     def action_in(self, starts_ns: Times, ends_ns: Times) -> AlignedRows:
-        """The command in force in each [start, end), by each stream's rule."""
+        """The command in force in each [start, end), by each stream's rule and its lookahead."""
         return _aligned(self._commands_in(starts_ns, ends_ns))
 
     def _commands_in(self, starts_ns: Times, ends_ns: Times, name: str = "") -> list[_Held]:
@@ -301,13 +311,15 @@ class Alignment:
         elif kind == "observation":
             self._columns[name].extend(arrived_ns, *columns)
         elif kind == "action":
+            columns = (columns[0] - self._delays_ns[name], *columns[1:])
             self.longest_delay_ns = max(
                 self.longest_delay_ns, int((arrived_ns - columns[0]).max())
             )
             first = int(np.searchsorted(arrived_ns, self._commands_from_ns))
             self._commanded[name].extend(*(column[first:] for column in columns))
         elif kind == "info" and self._interventions is not None:
-            self._interventions.extend(arrived_ns, *columns)
+            delay_ns = self._delays_ns[self._contract.action[0].key]
+            self._interventions.extend(arrived_ns - delay_ns, *columns)
         elif kind == "outcome":
             self.labels.extend(name, arrived_ns, *columns)
         elif kind == "signal":

@@ -8,6 +8,8 @@ observation stream is available:
 * The action of tick t is the first command of [t, t + dt); where there is none, the newest one
   before t, if it is not older than the action stream allows. With ``command: held`` it is always
   the newest at or before t.
+* With a ``delay_s`` commands count as of so much earlier than they took effect, which is
+  ``recorded_delay_s`` after their time. Of as much at the end of a recording there is none.
 * The action is a person's if the contract's takeover says so of the command.
 * The reward of tick t is the sum of the reward messages that arrived in (t, t + dt], or in
   [t, t + dt) with ``tick: begun``.
@@ -158,9 +160,7 @@ class EpisodeAssembler:
             if interruption.reason.cause is Cause.LOST:
                 self._cut_off(now_ns, interruption.reason)
             else:
-                self._settle(now_ns + 1, is_finished=True)
-                if self._growing is not None:
-                    self._stop(self._growing, now_ns, interruption.reason)
+                self._end_known(now_ns, interruption.reason)
         self.labelled.settle(interruption.start_ns)
         self._wait(interruption.reason)
         self._alignment.forget_all_before(interruption.end_ns, interruption.unheard)
@@ -185,11 +185,16 @@ class EpisodeAssembler:
         if now_ns is None:
             self.labelled.settle(END_OF_TIME_NS)
             return
-        self._settle(now_ns + 1, is_finished=True)
-        if self._growing is not None:
-            self._stop(self._growing, now_ns, Reason(Cause.RECORDING_STOPPED))
+        self._end_known(now_ns, Reason(Cause.RECORDING_STOPPED))
         self.labelled.settle(END_OF_TIME_NS)
         self._note_skipped(now_ns)
+
+    def _end_known(self, now_ns: int, reason: Reason) -> None:
+        """Do all that is decided if nothing follows ``now_ns``, and end the episode."""
+        known_ns = now_ns - self._alignment.unknown_ns
+        self._settle(known_ns + 1, is_finished=True)
+        if self._growing is not None:
+            self._stop(self._growing, known_ns, reason)
 
     def _settle(self, horizon_ns: int, *, is_finished: bool) -> None:
         """Do all that is decided by what is known before ``horizon_ns``."""

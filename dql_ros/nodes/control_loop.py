@@ -56,6 +56,8 @@ from dql_ros.nodes.topics import QosConflicts, Rivals, require_unmixed, require_
 _TAKEN_IN_AFTER_NS, _LATE_SHARE = 300_000, 0.05
 # An action that is sent so many periods after its tick began is not that of any state.
 _OVERDUE_PERIODS = 2
+# While an action waits to be sent, a stop is looked for so often.
+_LOOK_S = 0.001
 
 
 class ControlLoop:
@@ -103,6 +105,7 @@ class ControlLoop:
         self.clock_jumps = 0
         self.overdue = 0
         self._period_ns = settings.period_ns(contract)
+        self._send_after_ns = settings.send_after_ns(contract)
         self.statistics = LoopStatistics(None if settings.lockstep else self._period_ns)
         self.conflicts = QosConflicts(node.get_logger().name)
         self.rivals = _rivals(node, contract, settings)
@@ -382,6 +385,7 @@ class ControlLoop:
         person = None if self.person is None else self.person.at(fallback_ns)
         command = self.controller.step(fallback_ns, observation, person)
         self._look_for_stop()
+        self._hold_back(command, fallback_ns)
         overdue_ns = self._overdue_ns(fallback_ns)
         valid_until_ns = self._valid_until_ns(observation, command, fallback_ns)
 
@@ -423,6 +427,15 @@ class ControlLoop:
                 f"on a robot, check its time synchronisation (chrony, NTP)"
             )
         return sent
+
+    def _hold_back(self, command: Command, tick_ns: int) -> None:
+        """Wait until the policy's action is to be sent; a stop does not wait."""
+        if command.state is not State.RUNNING:
+            return
+        due_ns = tick_ns + self._send_after_ns
+        while (left_ns := due_ns - steady_ns()) > 0 and not self._interlock.stopped:
+            time.sleep(min(left_ns / 1e9, _LOOK_S))
+            self._look_for_stop()
 
     def _note_sent(self, now_ns: int, sent_before: int) -> None:
         """Remember what the robot was sent in a tick, also by a stop that came meanwhile."""

@@ -20,7 +20,7 @@ from dql_core.runtime.guard import GuardLimits
 from dql_core.runtime.inference import Caller, SameThread, WorkerThread
 from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract, Label, contract_path, load_contract
-from dql_ros.control.loaded_policy import LoadedPolicy, fit_to_limit
+from dql_ros.control.loaded_policy import LoadedPolicy, beyond_delay, fit_to_limit
 from dql_ros.control.settings import LoopSettings
 from dql_ros.control.ticking import (
     REMEDY,
@@ -123,6 +123,13 @@ PARAMETERS = (
         "in real time, at start: if the 99th percentile of the inference time is above that "
         "limit: refuse the policy, sample fewer candidates, or warn and drop late actions",
         choices=("refuse", "fewer_candidates", "warn"),
+    ),
+    Parameter(
+        "send_after_s",
+        0.0,
+        "in real time: the policy's action is sent no sooner than so long after its tick, in "
+        "seconds, so that inference delays it always alike; below the control period; 0: at once",
+        (0.0, 10.0),
     ),
     Parameter(
         "on_rival",
@@ -366,6 +373,9 @@ class ControlNode(ManagedNode):
         logger.info(f"inference time: {times}; the period is {period_ms:.1f} ms")
         for remark in settings.chunk_remarks(contract, loaded, times):
             logger.warning(remark)
+        if not settings.lockstep:
+            for sentence in beyond_delay(contract, times):
+                logger.warning(sentence)
         return loaded
 
     def _label(self, label: Label) -> str:

@@ -108,9 +108,7 @@ class SimBridgeNode(Node):
         self._asked_ns = 0
         self._commands = CommandInputs(self, contract, self._run, self._on_commands)
         BridgeServices(self, self._run, runner, self._on_asked)
-        self._start_timers(
-            contract.period_ns, is_delayed=bool(faults.latency_ns + faults.jitter_ns)
-        )
+        self._start_timers(contract.period_ns, is_delayed=faults.are_late)
 
     def on_exit(self) -> None:
         """Report the last figures, and finish the film."""
@@ -238,6 +236,12 @@ def _faults(link: str) -> tuple[Parameter, ...]:
             f"{link}_latency_ms", 0.0, f"delay of the {link}s; simulated ms", (0.0, _MAX_MS)
         ),
         Parameter(
+            f"{link}_latency_spread_ms",
+            0.0,
+            "largest delay on top that is drawn once an episode; simulated ms",
+            (0.0, _MAX_MS),
+        ),
+        Parameter(
             f"{link}_jitter_ms", 0.0, "largest random delay on top; simulated ms", (0.0, _MAX_MS)
         ),
         Parameter(f"{link}_drop", 0.0, f"share of the {link}s that are lost", (0.0, 0.95)),
@@ -331,6 +335,7 @@ def link_faults(node: Node, link: str) -> LinkFaults:
     """Return the faults of the ``state`` or ``command`` link, as the parameters give them."""
     return LinkFaults(
         latency_ns=round(value_of(node, f"{link}_latency_ms") * 1e6),
+        spread_ns=round(value_of(node, f"{link}_latency_spread_ms") * 1e6),
         jitter_ns=round(value_of(node, f"{link}_jitter_ms") * 1e6),
         drop=value_of(node, f"{link}_drop"),
         noise=value_of(node, f"{link}_noise"),

@@ -140,6 +140,8 @@ class BridgeOutputs:
             if self._resets is not None:
                 self._resets.publish(ends)
         for link, _ in self._links:
+            if frame.transition is None:
+                link.begin_episode()
             link.send(frame.observation, frame.stamp_ns, now_ns)
         sent = self.deliver(now_ns)
         if frame.result is not None:

@@ -22,12 +22,14 @@ class LinkFaults:
 
     Attributes:
         latency_ns: It arrives so much later.
+        spread_ns: And by up to so much more, drawn evenly once an episode.
         jitter_ns: And by up to so much more, drawn evenly; messages never overtake each other.
         drop: Share of the messages that do not arrive at all.
         noise: Standard deviation of the Gaussian noise on each number, in its own unit.
     """
 
     latency_ns: int = 0
+    spread_ns: int = 0
     jitter_ns: int = 0
     drop: float = 0.0
     noise: float = 0.0
@@ -35,8 +37,15 @@ class LinkFaults:
     def __post_init__(self) -> None:
         if not 0.0 <= self.drop < 1.0:
             raise ConfigError(f"a link drops {self.drop:g} of its messages: give 0 to below 1")
-        if min(self.latency_ns, self.jitter_ns, self.noise) < 0:
-            raise ConfigError("latency, jitter and noise of a link must not be negative")
+        if min(self.latency_ns, self.spread_ns, self.jitter_ns, self.noise) < 0:
+            raise ConfigError(
+                "latency, its spread, jitter and noise of a link must not be negative"
+            )
+
+    @property
+    def are_late(self) -> bool:
+        """Whether a message may arrive after it was sent."""
+        return self.latency_ns + self.spread_ns + self.jitter_ns > 0
 
 
 class FaultyLink(Generic[Tag]):
@@ -50,7 +59,15 @@ class FaultyLink(Generic[Tag]):
         self.dropped = 0
         self._faults = faults
         self._rng = rng
+        self._latency_ns = faults.latency_ns
         self._queue: deque[tuple[int, Vector, Tag]] = deque()
+
+    def begin_episode(self) -> None:
+        """Draw how late messages are from now on; what is on its way stays on it."""
+        faults = self._faults
+        if faults.spread_ns:
+            more_ns = int(self._rng.integers(0, faults.spread_ns, endpoint=True))
+            self._latency_ns = faults.latency_ns + more_ns
 
     def send(self, values: Vector, tag: Tag, now_ns: int) -> None:
         """Send numbers of any shape, with a tag that stays as it is."""
@@ -58,7 +75,7 @@ class FaultyLink(Generic[Tag]):
         if faults.drop and self._rng.random() < faults.drop:
             self.dropped += 1
             return
-        delay_ns = faults.latency_ns
+        delay_ns = self._latency_ns
         if faults.jitter_ns:
             delay_ns += int(self._rng.integers(0, faults.jitter_ns, endpoint=True))
         if faults.noise:
@@ -98,6 +115,7 @@ LINKS = ("state", "command")
 
 _KINDS = {
     "latency_ms": ("messages arrive so many ms later", 60_000.0),
+    "latency_spread_ms": ("and by up to so many ms more, drawn once an episode", 60_000.0),
     "jitter_ms": ("and by up to so many ms more", 60_000.0),
     "drop": ("share of the messages that are lost", 0.95),
     "noise": ("standard deviation of noise on each number, in its unit", 1e9),

@@ -100,7 +100,7 @@ class SimulationRun:
 
     def begin(self, steady_ns: int) -> None:
         """Show the first instant."""
-        self._show(self._runner.begin(), steady_ns)
+        self._begin(steady_ns)
         self._go_on(steady_ns)
 
     def answer(self, steady_ns: int) -> None:
@@ -137,11 +137,15 @@ class SimulationRun:
         """Step; after an episode's last state, whose command moves nothing, begin the next."""
         interrupt = self.pause_control.take_step()
         if not self.is_running:
-            self._show(self._runner.begin(), steady_ns)
+            self._begin(steady_ns)
             return
         command = self.held.at(self.clock_ns(steady_ns))
         self.steps += 1
         self._show(self._runner.advance(command, interrupt=interrupt), steady_ns)
+
+    def _begin(self, steady_ns: int) -> None:
+        self.held.begin_episode()
+        self._show(self._runner.begin(), steady_ns)
 
     def _show(self, frame: Frame, steady_ns: int) -> None:
         self.frame = frame
@@ -195,6 +199,11 @@ class HeldCommand:
     def lost(self) -> int:
         """How many messages the faults lost."""
         return sum(link.dropped for link in self._links)
+
+    def begin_episode(self) -> None:
+        """Draw how late commands are in the episode that begins."""
+        for link in self._links:
+            link.begin_episode()
 
     def receive(self, stream: int, values: Vector, now_ns: int) -> None:
         """Take a command of one stream, numbered as ``parts`` are, on the way."""

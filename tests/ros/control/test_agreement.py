@@ -208,3 +208,25 @@ def test_silence_is_told_in_a_line(contract: Contract, twist: Callable[[float], 
     assert agreement.silence(SECOND_NS) == other
     since = "no command was heard on 'cmd_vel' for 2.0 s"
     assert agreement.silence(2 * SECOND_NS) == f"{other}; {since}"
+
+
+def test_with_a_delay_a_decision_is_compared_with_what_is_in_force_so_much_later(
+    contract: Contract, trajectory: Callable[..., Any], twist: Callable[[float], Any]
+) -> None:
+    document = contract.model_dump(exclude_none=True)
+    document["action"][1]["delay_s"] = 0.11  # two ticks, and a bit
+    agreement = LiveAgreement(Contract.model_validate(document))
+    for tick, ahead in enumerate((0.0, 0.1, 0.2, 0.3, 0.4)):
+        now_ns = tick * SECOND_NS // 20
+        agreement.receive("trajectory", trajectory(a=0.0, b=0.0), now_ns)
+        agreement.receive("cmd_vel", twist(ahead), now_ns)
+        decided = None if tick == 1 else action(0.5, 0.5, ahead + 0.2)
+        agreement.compare(agreement.in_force(now_ns), decided)
+    figures = agreement.figures()
+    # Decided at ticks 0 and 2, in force at 2 and 4; at 0 and 1 nothing had been decided.
+    assert float(figures[AHEAD]) == pytest.approx(0.0, abs=1e-6)
+    assert figures["ticks compared with cmd_vel (%)"] == "40.0"
+    assert figures["ticks compared with trajectory (%)"] == "80.0"
+    agreement.clear()
+    agreement.compare(agreement.in_force(now_ns), action(0.0, 0.0, 0.0))
+    assert agreement.figures()["ticks compared with cmd_vel (%)"] == "0.0"

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 from dql_core.errors import ConfigError
 from dql_core.runtime.policy import Committed, Decision, Policy
 from dql_core.spec import FieldSpec, PolicySpec
+from dql_ros.contract import Contract
 from dql_ros.control.loaded_policy import (
     InferenceTimes,
     LoadedPolicy,
+    beyond_delay,
     fit_to_limit,
     time_inference,
 )
@@ -139,3 +141,16 @@ def test_a_slow_policy_can_be_run_all_the_same() -> None:
     num_candidates, told = fit(loaded(8), 5.0, "warn")
     assert num_candidates == 8
     assert told[0].endswith("the limit is 5.00 ms: late actions will be dropped")
+
+
+def test_inference_that_takes_longer_than_a_delay_is_told() -> None:
+    stream = {"type": "std_msgs/msg/Float64", "fields": [{"path": "data", "low": -1, "high": 1}]}
+    delays = {"at_once": 0.0, "soon": 0.005, "late": 0.05}
+    action = [{"topic": topic, "delay_s": delay, **stream} for topic, delay in delays.items()]
+    observation = [{"topic": "x", "type": "std_msgs/msg/Float64", "fields": [{"path": "data"}]}]
+    contract = Contract.model_validate(
+        {"robot": "arm", "rate_hz": 20.0, "observation": observation, "action": action}
+    )
+    (told,) = beyond_delay(contract, InferenceTimes(4 * MS, 9 * MS))
+    assert "p99 9.00 ms, and the contract's delay_s of 'soon' is 0.005" in told
+    assert not list(beyond_delay(contract, InferenceTimes(4 * MS, 4.9 * MS)))

@@ -177,3 +177,13 @@ def test_what_chunks_cannot_do_as_asked_is_told() -> None:
     times = InferenceTimes(0.0, 1e9)
     assert not list(LoopSettings(True, 0).chunk_remarks(contract(), loaded(8), times))
     assert not list(LoopSettings(False, 0).chunk_remarks(contract(), loaded(1), times))
+
+
+def test_an_action_is_held_back_for_less_than_a_period_of_real_time() -> None:
+    assert LoopSettings(False, 0).send_after_ns(contract()) == 0
+    held = LoopSettings(False, 0, send_after_s=0.008, real_time_factor=0.5)
+    assert held.send_after_ns(contract()) == 16_000_000
+    with pytest.raises(ConfigError, match=r"no less than the control period of 0\.02 s"):
+        LoopSettings(False, 0, send_after_s=0.02).send_after_ns(contract())
+    with pytest.raises(ConfigError, match="in lockstep time waits for the action"):
+        LoopSettings(True, 0, send_after_s=0.008).send_after_ns(contract())

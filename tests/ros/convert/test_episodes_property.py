@@ -145,6 +145,9 @@ def test_how_a_recording_is_divided_for_reading_changes_nothing(data: st.DataObj
             else each
             for index, each in enumerate(arrivals)
         ]
+    for stream in document["action"]:
+        stream["delay_s"] = data.draw(st.sampled_from([0.0, 0.015, 0.06]))
+        stream["recorded_delay_s"] = stream["delay_s"] / data.draw(st.sampled_from([1, 2]))
     bad = data.draw(st.sets(st.integers(0, 120), max_size=15))
     arrivals = [
         each._replace(value=np.nan)

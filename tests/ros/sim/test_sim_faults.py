@@ -63,3 +63,23 @@ def test_equal_seeds_give_equal_faults_and_other_links_others() -> None:
 def test_faults_out_of_range_are_refused(faults: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=r"give 0 to below 1|must not be negative"):
         LinkFaults(**faults)  # type: ignore[arg-type]
+
+
+def test_a_spread_is_drawn_once_an_episode_and_nothing_without_one() -> None:
+    link: FaultyLink[int] = FaultyLink(LinkFaults(20 * MS, spread_ns=60 * MS), link_rng(0, 0))
+    drawn = []
+    for episode in range(200):
+        begun_ns = episode * 1000 * MS
+        link.begin_episode()
+        for index in range(3):
+            link.send(np.zeros(1), index, begun_ns + index * 10 * MS)
+        due = link.due(begun_ns + 500 * MS)
+        delays = {at_ns - begun_ns - index * 10 * MS for at_ns, _, index in due}
+        assert len(delays) == 1
+        drawn.append(delays.pop() / MS)
+    assert 20 <= min(drawn) < 25
+    assert 75 < max(drawn) <= 80
+    rng = link_rng(0, 0)
+    plain: FaultyLink[int] = FaultyLink(LinkFaults(20 * MS, noise=1.0), rng)
+    plain.begin_episode()
+    assert rng.random() == link_rng(0, 0).random()

@@ -6,6 +6,7 @@ import numpy as np
 
 from dql_ros.diagnostics import Level
 from dql_ros.sim.episodes import EpisodeRunner, Frame, open_environment
+from dql_ros.sim.faults import LinkFaults
 from dql_ros.sim.run import HeldCommand, SimulationRun, diagnostics_of, status_of
 from tests.ros.sim.test_simulation import PERIOD_NS, contract
 
@@ -156,3 +157,22 @@ def test_falling_behind_is_told_with_the_remedy() -> None:
     status = status_of(simulation.run, 80 * PERIOD_NS)
     assert status.level is Level.WARN
     assert status.message.startswith("simulated time runs at 0.50 of wall time instead of 1, 38 ")
+
+
+def test_each_episode_draws_how_late_its_commands_are() -> None:
+    simulation = Simulation(factor=None, episodes=40)
+    faults = LinkFaults(spread_ns=3 * PERIOD_NS)
+    held = HeldCommand([0.25], [slice(0, 1)], faults=faults, seed=1)
+    simulation.held = simulation.run.held = held
+    simulation.run.begin(0)
+    waited: list[float] = []
+    while not simulation.run.is_over:
+        if simulation.frames[-1].transition is None:
+            sent_ns = simulation.run.clock_ns(0)
+        simulation.answer(float(len(waited) + 1))
+        age_ns = held.age_ns(simulation.run.clock_ns(0))
+        if simulation.frames[-1].result is not None and age_ns is not None:
+            waited.append((simulation.run.clock_ns(0) - age_ns - sent_ns) / PERIOD_NS)
+    # The fraction of a period by which the command that was followed last had come late.
+    assert len(waited) == 40
+    assert len({round(each % 1, 6) for each in waited}) > 30

@@ -85,6 +85,24 @@ def test_a_latched_stop_from_before_the_start_holds(robot: Robot, scara: Path) -
     assert all(list(command.data) == SAFE for command in arm.commands)
 
 
+def test_an_action_is_held_back_and_a_stop_is_not(robot: Robot, scara: Path) -> None:
+    held_s = 0.06  # of a period of 0.1 s
+    start(robot, scara, autostart=True, send_after_s=held_s)
+    probe, arm, told = robot.probe, Arm(robot), Told(robot)
+    button = probe.node.create_publisher(Bool, f"{NODE}/stop", reliable(1, latched=True))
+    arm.aim(arm.now_ns)
+    latency = "state to command p50 (ms)"
+    arm.live(lambda: float(told.values.get(latency, 0.0)) > 0, "latencies")
+    assert float(told.values[latency]) >= 1000 * held_s
+    assert told.count("missed ticks") == 0
+    probe.until(lambda: button.get_subscription_count() > 0, "the node to listen")
+    button.publish(Bool(data=True))
+    arm.live(lambda: arm.last == SAFE and told.state == "stopped", "the stop")
+    stopped_at = len(arm.commands)
+    arm.live(lambda: len(arm.commands) >= stopped_at + 3, "more commands")
+    assert all(list(command.data) == SAFE for command in arm.commands[stopped_at:])
+
+
 def test_pause_and_resume(robot: Robot, scara: Path) -> None:
     start(robot, scara, autostart=True)
     arm, told = Arm(robot), Told(robot)
