@@ -226,6 +226,24 @@ class Contract(StrictModel):
             }
         )
 
+    def require_known_past(self, where: str) -> None:
+        """Refuse to observe others' commands of which the last are not known yet at a tick.
+
+        Args:
+            where: Who would observe them, as the beginning of a sentence.
+
+        Raises:
+            ContractError: If previous actions are observed, and recorded later than their ticks.
+        """
+        for stream in self.action:
+            if self.previous_action and stream.lookahead_ns:
+                raise ContractError(
+                    f"{where} cannot observe previous_action: by delay_s {stream.delay_s:g} and "
+                    f"recorded_delay_s {stream.recorded_delay_s:g} of '{stream.topic}' the "
+                    f"commands before a tick come after it; where those who are heard command "
+                    f"with the same delay, set recorded_delay_s to {stream.delay_s:g}"
+                )
+
     @property
     def observed_topics(self) -> tuple[ObservationStream, ...]:
         """The topics that the observation comes on: more than streams, if some are transforms."""

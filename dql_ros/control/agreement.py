@@ -30,7 +30,11 @@ class LiveAgreement(HeardCommands):
         Args:
             contract: The robot contract, whose decoder reads the commands as a conversion does.
             real_time_factor: Simulated over wall seconds; 1 for a robot.
+
+        Raises:
+            ContractError: If previous actions are observed that are not heard in time.
         """
+        contract.require_known_past("shadow mode")
         complaint = "a command that was heard is not compared"
         super().__init__(contract.action, complaint, real_time_factor)
         period_ns = contract.period_ns

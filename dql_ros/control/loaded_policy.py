@@ -207,9 +207,12 @@ def fit_to_limit(
     return loaded, times
 
 
-def beyond_delay(contract: Contract, times: InferenceTimes) -> Iterator[str]:
-    """Yield of which action streams the inference alone takes longer than their ``delay_s``."""
-    for stream in contract.action:
+def beyond_delay(contract: Contract, loaded: LoadedPolicy, times: InferenceTimes) -> Iterator[str]:
+    """Yield of which action streams the inference alone takes longer than their ``delay_s``.
+
+    Chunks are decided while actions are sent that belong to their ticks, and delay none.
+    """
+    for stream in contract.action if loaded.policy.horizon == 1 else ():
         if 0 < stream.delay_ns < times.p99_ns:
             yield (
                 f"inference alone takes {times}, and the contract's delay_s of '{stream.topic}' "

@@ -374,7 +374,7 @@ class ControlNode(ManagedNode):
         for remark in settings.chunk_remarks(contract, loaded, times):
             logger.warning(remark)
         if not settings.lockstep:
-            for sentence in beyond_delay(contract, times):
+            for sentence in beyond_delay(contract, loaded, times):
                 logger.warning(sentence)
         return loaded
 

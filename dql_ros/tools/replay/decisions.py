@@ -94,6 +94,7 @@ class Replay:
         BagError: If an observed topic is missing, of another type or silent, or a topic of the
             takeover is of another type.
         ConfigError: If the safe command is beyond the policy's bounds.
+        ContractError: If previous actions are observed that come after their ticks.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Replay:
         visit: Callable[[MessageBlock], None] = lambda _: None,
         progress: Callable[[int], None] = lambda _: None,
     ) -> None:
+        contract.require_known_past("a replay")
         self._roles: dict[str, list[TopicRole]] = {}
         for role in present_roles(bag, contract, namespace):
             is_observed = role.kind == "action" and contract.previous_action > 0

@@ -151,6 +151,12 @@ def test_inference_that_takes_longer_than_a_delay_is_told() -> None:
     contract = Contract.model_validate(
         {"robot": "arm", "rate_hz": 20.0, "observation": observation, "action": action}
     )
-    (told,) = beyond_delay(contract, InferenceTimes(4 * MS, 9 * MS))
+    single = loaded(8)
+    (told,) = beyond_delay(contract, single, InferenceTimes(4 * MS, 9 * MS))
     assert "p99 9.00 ms, and the contract's delay_s of 'soon' is 0.005" in told
-    assert not list(beyond_delay(contract, InferenceTimes(4 * MS, 4.9 * MS)))
+    assert not list(beyond_delay(contract, single, InferenceTimes(4 * MS, 4.9 * MS)))
+    # Of a chunk each action is sent at its own tick, however long it was decided before.
+    sampler = Sampler(8)
+    sampler.horizon = 4
+    chunks = LoadedPolicy(sampler, None, "a test")
+    assert not list(beyond_delay(contract, chunks, InferenceTimes(4 * MS, 9 * MS)))

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from benchmarks.delay import arm, record
-from dql_core.errors import SpecMismatchError
+from dql_core.errors import ContractError, SpecMismatchError
 from dql_ros.bag.reader import Bag
 from dql_ros.contract import Contract
 from dql_ros.contract.shadow import shadow_streams
+from dql_ros.control.agreement import LiveAgreement
 from dql_ros.convert.bag_episodes import read_bag_episodes
 from dql_ros.convert.recorded_episode import Cause, Interruption, Reason, RecordedEpisode
 from dql_ros.sim.faults import LinkFaults
@@ -81,6 +82,29 @@ def test_the_action_of_a_tick_is_in_force_so_much_later(delay_ms: int) -> None:
     # The last one's period is whole, delay included, when the recording stops.
     last_ns = arrivals[-1].arrived_ns
     assert episode.end_ns + delay_ms * MS <= last_ns < episode.end_ns + PERIOD_NS + delay_ms * MS
+
+
+@pytest.mark.parametrize("delay_ms", [0, 43])
+def test_previous_actions_are_those_of_the_ticks_before(delay_ms: int) -> None:
+    """As the node sent them: what is under way to the robot, and takes effect only later."""
+    rules = contract(delay_ms / 1000, previous_action=2)
+    (episode,) = Fed(rules, recording()).episodes
+    _, last, one_before = episode.observations.T
+    actions = episode.actions[:, 0]
+    assert last[1:].tolist() == actions.tolist()
+    assert one_before[2:].tolist() == actions[:-1].tolist()
+
+
+def test_who_hears_commands_of_another_delay_cannot_know_the_last_ones() -> None:
+    contract(0.06).require_known_past("a replay")
+    told = contract(0.06, previous_action=1)
+    with pytest.raises(ContractError, match=r"^a replay cannot .* set recorded_delay_s to 0\.06$"):
+        told.require_known_past("a replay")
+    with pytest.raises(ContractError, match=r"^shadow mode cannot observe previous_action"):
+        LiveAgreement(told)
+    document = told.model_dump(exclude_none=True)
+    document["action"][0]["recorded_delay_s"] = 0.06
+    LiveAgreement(Contract.model_validate(document))
 
 
 def test_a_tick_on_commands_lies_before_them() -> None:
