@@ -39,10 +39,9 @@ def soft_weights(horizon: int, left: int, delay: int) -> NDArray[np.float32]:
         delay: Ticks until the new one comes in, :math:`d`; no more than are left.
     """
     steps = np.arange(horizon)
-    share = (left - steps) / (left - delay + 1)
-    weights = share * np.expm1(share) / math.expm1(1.0)
-    weights[:delay], weights[left:] = 1.0, 0.0
-    return weights.astype(np.float32)
+    share = np.clip((left - steps) / (left - delay + 1), 0.0, 1.0)
+    weights: NDArray[np.float32] = (share * np.expm1(share) / math.expm1(1.0)).astype(np.float32)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,7 @@ class ChunkPlayer:
         self._pace = pace
         self._steady_ns = steady_ns
         self._patience_s = None if limit_ns is None else min(limit_ns, period_ns / 2) / 1e9
+        self._longest = None if limit_ns is None else math.ceil(limit_ns / period_ns)
         self._rng = np.random.default_rng()
         self._reset_due = False
         self._called_ns = 0
@@ -260,7 +260,8 @@ class ChunkPlayer:
         delay = max(
             self._index_at(question.asked_ns, now_ns), math.ceil(took_ns / self._period_ns), 1
         )
-        self._delays.append(delay)
+        # One that took longer than it may, or met a process that stood still, tells no more.
+        self._delays.append(delay if self._longest is None else min(delay, self._longest))
         if self.limit_ns is not None and took_ns > self.limit_ns:
             return False
         self._end(Lack.LATE)

@@ -178,6 +178,12 @@ def run_of(asked: int, *steps: int) -> list[tuple[int, int] | str]:
     return [(asked, step) for step in steps]
 
 
+@pytest.mark.filterwarnings("error")
+def test_weights_of_the_longest_chunks_are_numbers() -> None:
+    weights = soft_weights(1000, 1000, 1000)
+    np.testing.assert_array_equal(weights, np.ones(1000))
+
+
 @pytest.mark.parametrize(("left", "delay"), [(5, 0), (5, 2), (5, 5), (8, 3), (1, 1), (1, 0)])
 def test_weights_are_the_papers(left: int, delay: int) -> None:
     horizon = 8
@@ -255,6 +261,19 @@ def test_as_many_ticks_are_expected_as_the_slowest_of_the_last_ten_decisions_too
     # The one that took three ticks is told of by the next ten, and no longer.
     assert fixed == [1, *[3] * 10, *[1] * (len(fixed) - 11)]
     assert len(fixed) >= 14
+
+
+def test_a_process_that_stood_still_is_no_slow_policy() -> None:
+    takes = iter([0.1, 100.5, *[0.4] * 40])
+    drive = Drive(Dated(obeys=True), takes=lambda: next(takes), execute=4)
+    drive.played(5)
+    drive.tick += 100  # it was suspended, in mid-decision
+    assert drive.played(3) == run_of(105, 0, 1, 2)
+    assert drive.player.figures()["ticks to a decision"] == "4"  # as many as the limit has
+    drive.played(20)
+    later = [each.weights for each in drive.policy.committed[3:] if each is not None]
+    assert later
+    assert all((weights == 1).sum() <= 4 for weights in later)
 
 
 def test_an_observation_of_a_slow_simulator_is_fresh_for_longer() -> None:
