@@ -93,6 +93,7 @@ class ChunkPlayer:
         period_ns: From one action to the next, on the clock of the ticks.
         execute: Actions that are begun before the next chunk is asked for.
         pace: Of the robot's clock, on that of the ticks; 1 but for a simulator's.
+        send_after_ns: How long after its tick an action is sent, on the clock of the ticks.
         steady_ns: Clock that times the inference, in nanoseconds.
 
     Attributes:
@@ -108,6 +109,7 @@ class ChunkPlayer:
         period_ns: int,
         execute: int,
         pace: float = 1.0,
+        send_after_ns: int = 0,
         steady_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.limit_ns = limit_ns
@@ -117,6 +119,7 @@ class ChunkPlayer:
         self._period_ns = period_ns
         self._execute = execute
         self._pace = pace
+        self._send_after_ns = send_after_ns
         self._steady_ns = steady_ns
         self._patience_s = None if limit_ns is None else min(limit_ns, period_ns / 2) / 1e9
         self._longest = None if limit_ns is None else math.ceil(limit_ns / period_ns)
@@ -213,7 +216,8 @@ class ChunkPlayer:
         chunk = self._chunk
         if chunk is None or self._index_at(chunk.asked_ns, now_ns) >= self._execute:
             return True
-        return now_ns + self._expected * self._period_ns > chunk.until_ns
+        comes_in_ns = now_ns + self._expected * self._period_ns
+        return comes_in_ns + self._send_after_ns > chunk.until_ns
 
     def _ask(self, observation: NDArray[np.float32], now_ns: int, fresh_ns: float) -> None:
         self._called_ns = self._steady_ns()
@@ -277,7 +281,7 @@ class ChunkPlayer:
         chunk = self._chunk
         if chunk is None:
             return
-        if now_ns > chunk.until_ns:
+        if now_ns + self._send_after_ns > chunk.until_ns:
             self._end(Lack.OLD)
         elif not 0 <= self._index_at(chunk.asked_ns, now_ns) < len(chunk.actions):
             self._end(Lack.LATE)

@@ -116,6 +116,7 @@ class Drive:
     takes: Callable[[], float] = lambda: 0.1
     limit_ns: int | None = 4 * PERIOD
     execute: int = EXECUTE
+    send_after_ns: int = 0
     fresh_ns: float = math.inf
     max_steps: tuple[float, ...] = ()
     rules: dict[str, Any] = field(default_factory=dict)
@@ -131,6 +132,7 @@ class Drive:
             self.limit_ns,
             PERIOD,
             self.execute,
+            send_after_ns=self.send_after_ns,
             steady_ns=lambda: self.caller.now_ns,
         )
         self.player.seed(0)
@@ -331,6 +333,17 @@ def test_the_next_chunk_is_asked_for_early_where_the_rest_would_be_too_old() -> 
 def test_an_action_may_be_sent_as_long_as_its_observation_is_fresh() -> None:
     drive = Drive(fresh_ns=4.5 * PERIOD)
     assert [drive.step().until_ns for _ in range(3)] == [4.5 * PERIOD] * 3
+
+
+def test_what_is_held_back_is_still_fresh_when_it_is_sent() -> None:
+    held_ns = round(0.7 * PERIOD)
+    drive = Drive(fresh_ns=2.5 * PERIOD, send_after_ns=held_ns, takes=lambda: 0.9, execute=4)
+    drive.step()
+    for _ in range(30):
+        now_ns = drive.tick * PERIOD
+        command = drive.step()
+        assert command.state is State.RUNNING
+        assert now_ns + held_ns <= command.until_ns
 
 
 @pytest.mark.parametrize(
