@@ -296,6 +296,17 @@ def test_the_first_chunk_is_awaited_in_its_tick_for_half_a_period() -> None:
     assert drive.played(3) == ["awaited_chunk", *run_of(0, 2, 3)]
 
 
+def test_what_goes_stale_while_a_chunk_is_awaited_in_mid_motion_is_told() -> None:
+    drive = Drive(takes=lambda: 2.5)
+    assert drive.step().state is State.WAITING
+    first = drive.step(missing=True)
+    assert (first.state, first.values) == (State.WAITING, None)  # nothing was sent yet
+    assert actions(drive.played(8))
+    drive.controller.begin_episode()
+    assert [drive.step().state for _ in range(2)] == [State.WAITING] * 2
+    assert [drive.step(missing=True).state for _ in range(3)] == [State.STALE] * 3
+
+
 def test_a_chunk_that_is_over_before_the_next_has_come_ends_in_the_fallback() -> None:
     takes = iter([0.1, 5.5, 0.1, 0.1, 0.1])
     drive = Drive(takes=lambda: next(takes), limit_ns=6 * PERIOD)
