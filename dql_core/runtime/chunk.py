@@ -214,7 +214,11 @@ class ChunkPlayer:
     def _is_due(self, now_ns: int) -> bool:
         """Whether to ask for a chunk: enough is played, or the rest would be too old by then."""
         chunk = self._chunk
-        if chunk is None or self._index_at(chunk.asked_ns, now_ns) >= self._execute:
+        if chunk is None:
+            return True
+        if not np.isfinite(chunk.actions).all():
+            return False  # the guards will withhold it, and nothing goes on from it
+        if self._index_at(chunk.asked_ns, now_ns) >= self._execute:
             return True
         comes_in_ns = now_ns + self._expected * self._period_ns
         return comes_in_ns + self._send_after_ns > chunk.until_ns

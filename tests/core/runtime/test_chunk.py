@@ -457,6 +457,15 @@ def test_a_chunk_with_a_number_that_is_none_is_not_played_and_not_gone_on_from(s
     assert drive.played(2) == run_of(2, 0, 1)
 
 
+def test_nothing_is_committed_that_is_no_number() -> None:
+    drive = Drive(takes=lambda: 1.2, execute=2)
+    drive.policy.spoilt_step = 5
+    drive.played(20)
+    # What is spoilt comes in at a tick at which it is time to ask again.
+    assert drive.policy.committed == [None] * 6
+    assert drive.policy.asked == list(range(0, 18, 3))
+
+
 def test_bounds_and_the_largest_step_hold_for_each_action() -> None:
     drive = Drive(Dated(noise=600.0), max_steps=(100.0, 150.0))
     commands = [drive.step() for _ in range(60)]
