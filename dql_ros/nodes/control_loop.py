@@ -431,7 +431,7 @@ class ControlLoop:
 
     def _hold_back(self, command: Command, tick_ns: int) -> None:
         """Wait until the policy's action is to be sent; a stop and the end do not wait."""
-        if command.state is not State.RUNNING:
+        if command.state is not State.RUNNING or self.settings.lockstep:  # by another clock
             return
         due_ns = tick_ns + self._send_after_ns
         while (left := due_ns - steady_ns()) > 0 and self.active and not self._interlock.stopped:
