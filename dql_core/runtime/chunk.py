@@ -39,10 +39,9 @@ def soft_weights(horizon: int, left: int, delay: int) -> NDArray[np.float32]:
         delay: Ticks until the new one comes in, :math:`d`; no more than are left.
     """
     steps = np.arange(horizon)
-    share = (left - steps) / (left - delay + 1)
-    weights = share * np.expm1(share) / math.expm1(1.0)
-    weights[:delay], weights[left:] = 1.0, 0.0
-    return weights.astype(np.float32)
+    share = np.clip((left - steps) / (left - delay + 1), 0.0, 1.0)
+    weights: NDArray[np.float32] = (share * np.expm1(share) / math.expm1(1.0)).astype(np.float32)
+    return weights
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ class ChunkPlayer:
         period_ns: From one action to the next, on the clock of the ticks.
         execute: Actions that are begun before the next chunk is asked for.
         pace: Of the robot's clock, on that of the ticks; 1 but for a simulator's.
+        send_after_ns: How long after its tick an action is sent, on the clock of the ticks.
         steady_ns: Clock that times the inference, in nanoseconds.
 
     Attributes:
@@ -109,6 +109,7 @@ class ChunkPlayer:
         period_ns: int,
         execute: int,
         pace: float = 1.0,
+        send_after_ns: int = 0,
         steady_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self.limit_ns = limit_ns
@@ -118,8 +119,10 @@ class ChunkPlayer:
         self._period_ns = period_ns
         self._execute = execute
         self._pace = pace
+        self._send_after_ns = send_after_ns
         self._steady_ns = steady_ns
         self._patience_s = None if limit_ns is None else min(limit_ns, period_ns / 2) / 1e9
+        self._longest = None if limit_ns is None else math.ceil(limit_ns / period_ns)
         self._rng = np.random.default_rng()
         self._reset_due = False
         self._called_ns = 0
@@ -211,9 +214,14 @@ class ChunkPlayer:
     def _is_due(self, now_ns: int) -> bool:
         """Whether to ask for a chunk: enough is played, or the rest would be too old by then."""
         chunk = self._chunk
-        if chunk is None or self._index_at(chunk.asked_ns, now_ns) >= self._execute:
+        if chunk is None:
             return True
-        return now_ns + self._expected * self._period_ns > chunk.until_ns
+        if not np.isfinite(chunk.actions).all():
+            return False  # the guards will withhold it, and nothing goes on from it
+        if self._index_at(chunk.asked_ns, now_ns) >= self._execute:
+            return True
+        comes_in_ns = now_ns + self._expected * self._period_ns
+        return comes_in_ns + self._send_after_ns > chunk.until_ns
 
     def _ask(self, observation: NDArray[np.float32], now_ns: int, fresh_ns: float) -> None:
         self._called_ns = self._steady_ns()
@@ -260,7 +268,8 @@ class ChunkPlayer:
         delay = max(
             self._index_at(question.asked_ns, now_ns), math.ceil(took_ns / self._period_ns), 1
         )
-        self._delays.append(delay)
+        # One that took longer than it may, or met a process that stood still, tells no more.
+        self._delays.append(delay if self._longest is None else min(delay, self._longest))
         if self.limit_ns is not None and took_ns > self.limit_ns:
             return False
         self._end(Lack.LATE)
@@ -276,7 +285,7 @@ class ChunkPlayer:
         chunk = self._chunk
         if chunk is None:
             return
-        if now_ns > chunk.until_ns:
+        if now_ns + self._send_after_ns > chunk.until_ns:
             self._end(Lack.OLD)
         elif not 0 <= self._index_at(chunk.asked_ns, now_ns) < len(chunk.actions):
             self._end(Lack.LATE)

@@ -126,6 +126,7 @@ class Controller:
         self._interlock = interlock
         self._stops = interlock.stops
         self._has_sent = False
+        self._awaits_chunk = False
         self._last_sent = fallback.safe_command
 
     @property
@@ -160,6 +161,7 @@ class Controller:
     def restart(self) -> None:
         """Wait for a first complete observation again, in mid-motion."""
         self.state = State.WAITING
+        self._awaits_chunk = False
         self._guards.reset()
         self._inference.reset()
 
@@ -286,6 +288,7 @@ class Controller:
         if fault.guard not in _WITHOUT_CHUNK:
             self._inference.drop()
         state = self._state_after(fault)
+        self._awaits_chunk = fault.guard is Guard.AWAITED_CHUNK
         if state is State.WAITING and not (self._has_sent or begins):
             return Command(None, state, fault)
         return self._substitute(now_ns, state, fault)
@@ -295,7 +298,10 @@ class Controller:
             return State.WAITING
         if fault.guard not in {Guard.SILENT_PERSON, Guard.STALE_STREAM, Guard.WARM_UP}:
             return State.FAULT
-        return State.WAITING if self.state is State.WAITING else State.STALE
+        # Who waits for a chunk in mid-motion has observed.
+        has_observed = self._awaits_chunk and self._has_sent
+        is_first = self.state is State.WAITING and not has_observed
+        return State.WAITING if is_first else State.STALE
 
     def _substitute(self, now_ns: int, state: State, fault: Trip | None = None) -> Command:
         self.state = state

@@ -13,7 +13,7 @@ from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.runtime.inference import InferenceResult, Lack
 from dql_core.spec import PolicySpec
-from dql_core.streams import Observation
+from dql_core.streams import SECOND_NS, Observation
 
 # In any unit, no robot is so far from 0.
 _ABSURD = 1e12
@@ -64,6 +64,8 @@ class GuardLimits:
             warning only.
         max_inference_ns: A result that took longer is dropped; ``None`` accepts any, as in
             lockstep simulation, where time waits for the policy.
+        send_after_s: How long after its tick an action is sent, on the robot's clock: until then
+            what was observed must be fresh.
         max_steps: How much each action field may change from one command to the next, length A;
             by any amount where it is infinite, or if there is none.
     """
@@ -73,6 +75,7 @@ class GuardLimits:
     fault_z_score: float = 200.0
     unusual_stops: bool = False
     max_inference_ns: int | None = None
+    send_after_s: float = 0.0
     max_steps: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -145,6 +148,11 @@ class Guards:
         if observation.values is None:
             self._complete_ticks = 0
             return self._trip(Guard.STALE_STREAM, describe_missing(observation))
+        if observation.fresh_ns < self.limits.send_after_s * SECOND_NS:
+            self._complete_ticks = 0
+            left = f"fresh for {observation.fresh_ns / SECOND_NS:.3f} s only"
+            held = f"actions are sent after {self.limits.send_after_s:g} s (send_after_s)"
+            return self._trip(Guard.STALE_STREAM, f"the observation is {left}, and {held}")
         self._complete_ticks += 1
         if self._complete_ticks <= self.limits.warm_up_ticks:
             progress = f"{self._complete_ticks} of {self.limits.warm_up_ticks} ticks"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from dql_core.errors import ConfigError
 from dql_core.extras import needing
 from dql_core.files import atomic_directory, write_text
 from dql_core.process import INCOMPLETE, INTERRUPTED
-from dql_ros.contract import contract_path
+from dql_ros.contract import Contract, contract_path, load_contract
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.processes import NodeCommand
 from dql_ros.sim.faults import FAULTS_HELP, parse_faults
@@ -201,9 +202,13 @@ def _drive(
     simulated: dict[str, Any] = {"reset_noise_scale": run.reset_noise_scale, **run.faults}
     if video is not None:
         simulated["video"] = str(video.resolve())
+    contract = contract_path(contract)
+    if run.bundle is not None:
+        for remark in undelayed(load_contract(contract), run.faults, real_time=run.real_time):
+            console.print(remark, soft_wrap=True, highlight=False)
     with RunProgress(console, run, episodes) as progress:
         run_closed_loop(
-            contract_path(contract),
+            contract,
             _driver(run, candidates),
             episodes=episodes,
             env=run.env,
@@ -215,6 +220,28 @@ def _drive(
             on_report=progress.note_report,
             **options,
         )
+
+
+def undelayed(
+    contract: Contract, faults: Mapping[str, float], *, real_time: bool
+) -> Iterator[str]:
+    """Yield of which commands the simulated robot is quicker than the policy has learned.
+
+    Args:
+        contract: Has each stream's ``delay_s``.
+        faults: The bridge's parameters, with what delays commands.
+        real_time: A decision takes time, up to a control period.
+    """
+    kinds = ("latency_ms", "latency_spread_ms", "jitter_ms")
+    latest_s = sum(faults.get(f"command_{kind}", 0.0) for kind in kinds) / 1000
+    latest_s += contract.period_ns / 1e9 if real_time else 0.0
+    for stream in contract.action:
+        if stream.delay_s > latest_s:
+            yield (
+                f"'{stream.topic}' takes effect after {stream.delay_s:g} s (delay_s), but in this "
+                f"simulation after at most {latest_s:g} s: give --faults command_latency_ms="
+                f"{stream.delay_s * 1000:g}, or the policy drives another robot than it learned"
+            )
 
 
 def _driver(run: ClosedLoop, candidates: int | None) -> NodeCommand:

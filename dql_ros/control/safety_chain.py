@@ -53,8 +53,16 @@ def make_decider(
     executed = settings.executed(loaded)
     if loaded.policy.horizon == 1:
         return Inference(loaded.policy, caller, limit_ns, steady_ns)
-    period_ns, pace = settings.period_ns(contract), settings.pace
-    return ChunkPlayer(loaded.policy, caller, limit_ns, period_ns, executed, pace, steady_ns)
+    return ChunkPlayer(
+        loaded.policy,
+        caller,
+        limit_ns,
+        settings.period_ns(contract),
+        executed,
+        settings.pace,
+        settings.send_after_ns(contract),
+        steady_ns,
+    )
 
 
 def make_controller(
@@ -75,6 +83,7 @@ def make_controller(
     limits = replace(
         settings.limits,
         max_inference_ns=inference.limit_ns,
+        send_after_s=settings.send_after_s,
         max_steps=tuple(field.max_rate / contract.rate_hz for field in spec.action),
     )
     rules = contract.on_fault

@@ -144,16 +144,19 @@ class LoopSettings:
             )
 
     def fresh_ticks(self, contract: Contract) -> int:
-        """At how many ticks, its own included, an observation is fresh that is new at that."""
-        ages_ns = [stream.max_age_ns for stream in contract.observation]
-        shortest_ns = min(age_ns for age_ns in ages_ns if age_ns is not None)
-        return math.ceil(shortest_ns / contract.period_ns)
+        """At how many ticks, its own included, an observation is fresh that is new at that.
+
+        So it is when their actions are sent.
+        """
+        left_ns = _shortest_ns(contract) - round(self.send_after_s * SECOND_NS)
+        return max(0, math.ceil(left_ns / contract.period_ns))
 
     def send_after_ns(self, contract: Contract) -> int:
         """How long after its tick an action is sent at the earliest, on the steady clock.
 
         Raises:
-            ConfigError: If the next tick would come first, or in lockstep, where time waits.
+            ConfigError: If the next tick would come first, or what was observed be too old by
+                then, or in lockstep, where time waits.
         """
         if self.lockstep and self.send_after_s:
             raise ConfigError(
@@ -165,6 +168,13 @@ class LoopSettings:
             raise ConfigError(
                 f"send_after_s is {self.send_after_s:g}, which is no less than the control period "
                 f"of {contract.period_ns / SECOND_NS:g} s: give less"
+            )
+        fresh_s = _shortest_ns(contract) / SECOND_NS
+        if self.send_after_s and self.send_after_s >= fresh_s:
+            raise ConfigError(
+                f"send_after_s is {self.send_after_s:g}, and by max_age_s an observation is too "
+                f"old for an action after {fresh_s:g} s: give less, or raise the shortest "
+                f"max_age_s"
             )
         return after_ns
 
@@ -198,6 +208,12 @@ class LoopSettings:
     def pace(self) -> float:
         """The robot's seconds in one of the clock by which the ticks go."""
         return 1.0 if self.lockstep else self.real_time_factor
+
+
+def _shortest_ns(contract: Contract) -> int:
+    """How long every stream's values may be used."""
+    ages_ns = (stream.max_age_ns for stream in contract.observation)
+    return min(age_ns for age_ns in ages_ns if age_ns is not None)
 
 
 def triggering_streams(contract: Contract) -> list[ObservationStream]:

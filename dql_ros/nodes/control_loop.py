@@ -402,7 +402,8 @@ class ControlLoop:
             )
             is_overdue = steady_ns() > (valid_until_ns if is_running else overdue_ns)
             self.overdue += is_overdue
-            return is_overdue or ((is_running or is_persons) and END_REQUESTED.is_set)
+            is_ending = END_REQUESTED.is_set or not self.active
+            return is_overdue or ((is_running or is_persons) and is_ending)
 
         sent = command.values is not None and self._outputs.send(
             command.values,
@@ -429,12 +430,12 @@ class ControlLoop:
         return sent
 
     def _hold_back(self, command: Command, tick_ns: int) -> None:
-        """Wait until the policy's action is to be sent; a stop does not wait."""
-        if command.state is not State.RUNNING:
+        """Wait until the policy's action is to be sent; a stop and the end do not wait."""
+        if command.state is not State.RUNNING or self.settings.lockstep:  # by another clock
             return
         due_ns = tick_ns + self._send_after_ns
-        while (left_ns := due_ns - steady_ns()) > 0 and not self._interlock.stopped:
-            time.sleep(min(left_ns / 1e9, _LOOK_S))
+        while (left := due_ns - steady_ns()) > 0 and self.active and not self._interlock.stopped:
+            time.sleep(min(left / 1e9, _LOOK_S))
             self._look_for_stop()
 
     def _note_sent(self, now_ns: int, sent_before: int) -> None:

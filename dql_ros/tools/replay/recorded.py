@@ -109,7 +109,7 @@ class RecordedCommands:
 
         It is the one that a conversion makes the action of an observation at that tick: by the
         contract's ``command``, the first in the period that the tick begins, else the one in
-        force; not clipped.
+        force; not clipped. What would have taken effect after the recording's end is not known.
 
         Args:
             ticks_ns: Shape (T,).
@@ -122,4 +122,6 @@ class RecordedCommands:
         values, streams = rows.values.copy(), self._contract.action
         for stream, columns in zip(streams, parts(streams), strict=True):
             values[rows.missing[stream.key], columns] = np.nan
+            if stream.lookahead_ns:
+                values[ticks_ns > self._bag.end_ns - stream.lookahead_ns, columns] = np.nan
         return values

@@ -116,6 +116,7 @@ class Drive:
     takes: Callable[[], float] = lambda: 0.1
     limit_ns: int | None = 4 * PERIOD
     execute: int = EXECUTE
+    send_after_ns: int = 0
     fresh_ns: float = math.inf
     max_steps: tuple[float, ...] = ()
     rules: dict[str, Any] = field(default_factory=dict)
@@ -131,6 +132,7 @@ class Drive:
             self.limit_ns,
             PERIOD,
             self.execute,
+            send_after_ns=self.send_after_ns,
             steady_ns=lambda: self.caller.now_ns,
         )
         self.player.seed(0)
@@ -176,6 +178,12 @@ def actions(found: Sequence[tuple[int, int] | str]) -> list[tuple[int, int]]:
 
 def run_of(asked: int, *steps: int) -> list[tuple[int, int] | str]:
     return [(asked, step) for step in steps]
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_of_the_longest_chunks_are_numbers() -> None:
+    weights = soft_weights(1000, 1000, 1000)
+    np.testing.assert_array_equal(weights, np.ones(1000))
 
 
 @pytest.mark.parametrize(("left", "delay"), [(5, 0), (5, 2), (5, 5), (8, 3), (1, 1), (1, 0)])
@@ -257,6 +265,19 @@ def test_as_many_ticks_are_expected_as_the_slowest_of_the_last_ten_decisions_too
     assert len(fixed) >= 14
 
 
+def test_a_process_that_stood_still_is_no_slow_policy() -> None:
+    takes = iter([0.1, 100.5, *[0.4] * 40])
+    drive = Drive(Dated(obeys=True), takes=lambda: next(takes), execute=4)
+    drive.played(5)
+    drive.tick += 100  # it was suspended, in mid-decision
+    assert drive.played(3) == run_of(105, 0, 1, 2)
+    assert drive.player.figures()["ticks to a decision"] == "4"  # as many as the limit has
+    drive.played(20)
+    later = [each.weights for each in drive.policy.committed[3:] if each is not None]
+    assert later
+    assert all((weights == 1).sum() <= 4 for weights in later)
+
+
 def test_an_observation_of_a_slow_simulator_is_fresh_for_longer() -> None:
     player = ChunkPlayer(Dated(), SameThread(), None, PERIOD, EXECUTE, pace=0.5)
     assert player.decide(np.zeros(1, np.float32), 0, 2 * PERIOD).until_ns == 4 * PERIOD
@@ -273,6 +294,17 @@ def test_the_first_chunk_is_awaited_in_its_tick_for_half_a_period() -> None:
         "the first chunk is decided: inference has not answered for 25.0 ms of 200.0 ms"
     )
     assert drive.played(3) == ["awaited_chunk", *run_of(0, 2, 3)]
+
+
+def test_what_goes_stale_while_a_chunk_is_awaited_in_mid_motion_is_told() -> None:
+    drive = Drive(takes=lambda: 2.5)
+    assert drive.step().state is State.WAITING
+    first = drive.step(missing=True)
+    assert (first.state, first.values) == (State.WAITING, None)  # nothing was sent yet
+    assert actions(drive.played(8))
+    drive.controller.begin_episode()
+    assert [drive.step().state for _ in range(2)] == [State.WAITING] * 2
+    assert [drive.step(missing=True).state for _ in range(3)] == [State.STALE] * 3
 
 
 def test_a_chunk_that_is_over_before_the_next_has_come_ends_in_the_fallback() -> None:
@@ -312,6 +344,17 @@ def test_the_next_chunk_is_asked_for_early_where_the_rest_would_be_too_old() -> 
 def test_an_action_may_be_sent_as_long_as_its_observation_is_fresh() -> None:
     drive = Drive(fresh_ns=4.5 * PERIOD)
     assert [drive.step().until_ns for _ in range(3)] == [4.5 * PERIOD] * 3
+
+
+def test_what_is_held_back_is_still_fresh_when_it_is_sent() -> None:
+    held_ns = round(0.7 * PERIOD)
+    drive = Drive(fresh_ns=2.5 * PERIOD, send_after_ns=held_ns, takes=lambda: 0.9, execute=4)
+    drive.step()
+    for _ in range(30):
+        now_ns = drive.tick * PERIOD
+        command = drive.step()
+        assert command.state is State.RUNNING
+        assert now_ns + held_ns <= command.until_ns
 
 
 @pytest.mark.parametrize(
@@ -412,6 +455,15 @@ def test_a_chunk_with_a_number_that_is_none_is_not_played_and_not_gone_on_from(s
     assert drive.policy.committed == [None, None]
     drive.policy.spoilt_step = None
     assert drive.played(2) == run_of(2, 0, 1)
+
+
+def test_nothing_is_committed_that_is_no_number() -> None:
+    drive = Drive(takes=lambda: 1.2, execute=2)
+    drive.policy.spoilt_step = 5
+    drive.played(20)
+    # What is spoilt comes in at a tick at which it is time to ask again.
+    assert drive.policy.committed == [None] * 6
+    assert drive.policy.asked == list(range(0, 18, 3))
 
 
 def test_bounds_and_the_largest_step_hold_for_each_action() -> None:

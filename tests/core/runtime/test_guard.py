@@ -65,6 +65,21 @@ def test_missing_stream_is_named_with_its_age() -> None:
     assert watched.counts[Guard.STALE_STREAM] == 1
 
 
+def test_what_is_too_old_when_its_action_is_sent_is_stale() -> None:
+    watched = guards(send_after_s=0.03)
+    fresh = complete(0.5, 0.1)
+    assert isinstance(watched.check_observation(fresh), np.ndarray)
+    assert isinstance(
+        watched.check_observation(replace(fresh, fresh_ns=30 * MILLISECOND)), np.ndarray
+    )
+    trip = watched.check_observation(replace(fresh, fresh_ns=29 * MILLISECOND))
+    assert trip == Trip(
+        Guard.STALE_STREAM,
+        "the observation is fresh for 0.029 s only, and actions are sent after 0.03 s "
+        "(send_after_s)",
+    )
+
+
 def test_the_last_reason_of_each_guard_is_kept_with_field_and_value() -> None:
     watched = guards(statistics(), max_steps=(0.1,))
     assert watched.last_reasons == {}

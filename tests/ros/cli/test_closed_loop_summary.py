@@ -9,8 +9,9 @@ import pytest
 from matplotlib.image import imread
 
 from dql_core.cli.terminal import Terminal
-from dql_ros.cli.closed_loop import RunProgress
+from dql_ros.cli.closed_loop import RunProgress, undelayed
 from dql_ros.cli.closed_loop_report import ClosedLoop, draw_closed_loop, summarize
+from dql_ros.contract import Contract, contract_path, load_contract
 from dql_ros.diagnostics import DiagnosticsLog, Report
 from dql_ros.sim.result import EpisodeResult
 
@@ -137,6 +138,23 @@ def test_failed_episodes_are_named_with_why() -> None:
     outcome = summarize([result(0, 1.0), lost])
     assert outcome.failures == ("episode 1: the physics was lost",)
     assert outcome.to_json()["failures"] == ["episode 1: the physics was lost"]
+
+
+def test_a_simulated_robot_that_is_quicker_than_its_contract_is_told() -> None:
+    document = load_contract(contract_path(Path("scara.yaml"))).model_dump(exclude_none=True)
+    assert not list(undelayed(Contract.model_validate(document), {}, real_time=False))
+    document["action"][0]["delay_s"] = 0.15
+    slow = Contract.model_validate(document)
+    assert list(undelayed(slow, {"command_latency_ms": 20}, real_time=False)) == [
+        "'velocity_controller/commands' takes effect after 0.15 s (delay_s), but in this "
+        "simulation after at most 0.02 s: give --faults command_latency_ms=150, or the policy "
+        "drives another robot than it learned"
+    ]
+    assert not list(undelayed(slow, {"command_latency_ms": 150}, real_time=False))
+    spread = {"command_latency_ms": 100, "command_latency_spread_ms": 60}
+    assert not list(undelayed(slow, spread, real_time=False))
+    assert not list(undelayed(slow, {"command_latency_ms": 60}, real_time=True))
+    assert len(list(undelayed(slow, {"command_latency_ms": 40}, real_time=True))) == 1
 
 
 def test_without_a_terminal_a_line_shows_now_and_then_how_far_it_is(

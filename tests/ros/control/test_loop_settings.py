@@ -185,5 +185,10 @@ def test_an_action_is_held_back_for_less_than_a_period_of_real_time() -> None:
     assert held.send_after_ns(contract()) == 16_000_000
     with pytest.raises(ConfigError, match=r"no less than the control period of 0\.02 s"):
         LoopSettings(False, 0, send_after_s=0.02).send_after_ns(contract())
+    with pytest.raises(ConfigError, match=r"too old for an action after 0\.008 s"):
+        LoopSettings(False, 0, send_after_s=0.008).send_after_ns(contract(max_age_s=0.008))
+    assert LoopSettings(False, 0).fresh_ticks(contract(max_age_s=0.1)) == 5
+    assert LoopSettings(False, 0, send_after_s=0.01).fresh_ticks(contract(max_age_s=0.1)) == 5
+    assert LoopSettings(False, 0, send_after_s=0.01).fresh_ticks(contract(max_age_s=0.11)) == 5
     with pytest.raises(ConfigError, match="in lockstep time waits for the action"):
         LoopSettings(True, 0, send_after_s=0.008).send_after_ns(contract())

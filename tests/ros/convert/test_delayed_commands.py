@@ -234,5 +234,9 @@ def test_a_replay_shows_beside_a_tick_what_a_conversion_makes_its_action(tmp_pat
                 commands.visit(block)
         (episode,) = episodes
         shown = commands.at(episode.ticks_ns[:-1])
+        # So long before the end, what a conversion would make their actions was not recorded.
+        ages_ns = 43 * MS + np.array([1, 0, -1, -10 * MS, -42 * MS])
+        late = commands.at(bag.end_ns - ages_ns)[:, 0]
     np.testing.assert_array_equal(shown, episode.actions)
+    np.testing.assert_array_equal(np.isnan(late), [False, False, True, True, True])
     assert len(np.unique(episode.actions[:, 0])) > 50

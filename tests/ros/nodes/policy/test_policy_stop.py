@@ -1,6 +1,8 @@
 """The stop that latches, and the pause."""
 
 import signal
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,34 @@ def test_an_action_is_held_back_and_a_stop_is_not(robot: Robot, scara: Path) -> 
     stopped_at = len(arm.commands)
     arm.live(lambda: len(arm.commands) >= stopped_at + 3, "more commands")
     assert all(list(command.data) == SAFE for command in arm.commands[stopped_at:])
+
+
+def test_who_ends_the_work_does_not_wait_for_an_action_that_is_held_back(
+    robot: Robot, tmp_path: Path
+) -> None:
+    contract = tmp_path / "contract.yaml"
+    text = STAMPED.replace("rate_hz: 200.0", "rate_hz: 0.25")
+    contract.write_text(text.replace("JointState\n", "JointState\n    max_age_s: 8.0\n"))
+    start(robot, contract, send_after_s=3.8)
+    probe = robot.probe
+    commands = probe.collect(TwistStamped, "cmd_vel")
+    states = probe.node.create_publisher(JointState, "joint_states", reliable(10))
+
+    def told(condition: Callable[[], bool]) -> bool:
+        state = JointState(name=["a"], position=[0.25])
+        state.header.stamp = probe.node.get_clock().now().to_msg()
+        states.publish(state)
+        return condition()
+
+    assert probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
+    activating = probe.begin_transition(NODE, Transition.TRANSITION_ACTIVATE)
+    probe.until(partial(told, activating.done), "the activation")
+    held_from = time.monotonic()  # and a twentieth of the period
+    probe.until(partial(told, lambda: time.monotonic() > held_from + 0.6), "the first tick")
+    assert probe.change_state(NODE, Transition.TRANSITION_DEACTIVATE)
+    probe.until(lambda: commands, "the safe command")
+    assert time.monotonic() < held_from + 3.0
+    assert [each.twist.linear.x for each in commands] == SAFE[:1]
 
 
 def test_pause_and_resume(robot: Robot, scara: Path) -> None:
