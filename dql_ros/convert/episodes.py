@@ -126,6 +126,10 @@ class EpisodeAssembler:
         self._look = FEW_TICKS  # how many ticks are looked at next
         self._interruptions: list[Interruption] = []  # to come, ascending
         self._growing: _Growing | None = None
+        self._has_past = bool(contract.previous_action) or any(
+            stream.history > 1 for stream in contract.observation
+        )
+        self._left_ns = 0  # until then all that was is no past of what comes
         self._ended_ns: int | None = None  # a signal or a label ended the last episode then
         self._labelled_ns: int | None = None  # a label did, and nothing has happened since
         self._cut_ns: int | None = None  # since then something is lost, and none has begun
@@ -214,6 +218,12 @@ class EpisodeAssembler:
     def _begin(self, horizon_ns: int) -> _Growing | None:
         """Begin an episode at the first instant at which everything is there."""
         while len(ticks := self._candidates(horizon_ns)):
+            ended_ns = self._attempt_ended(int(ticks[-1]))
+            if ended_ns is not None and ended_ns <= ticks[0]:
+                self._leave_behind(ended_ns)
+                continue
+            if ended_ns is not None:
+                ticks = ticks[ticks < ended_ns]
             is_open = self._may_begin(ticks)
             observed = self._alignment.observation_at(ticks)
             usable = observed.known & observed.finite & is_open
@@ -224,9 +234,24 @@ class EpisodeAssembler:
             self._from_ns, self._from_is_instant = int(ticks[-1]) + 1, False
             self._look_at(more=True)
         if horizon_ns > self._from_ns:
+            while (ended_ns := self._attempt_ended(horizon_ns - 1)) is not None:
+                self._leave_behind(ended_ns)
             self._from_ns, self._from_is_instant = horizon_ns, False
         self._note_ends(self._from_ns)
         return None
+
+    def _attempt_ended(self, until_ns: int) -> int | None:
+        """When a signal up to ``until_ns`` ended what was no episode yet, for want of a past."""
+        if not self._has_past:
+            return None
+        after_ns = self._from_ns - (not self._from_is_instant)
+        ended_ns = self._alignment.next_end(max(self._left_ns, after_ns))
+        return None if ended_ns is None or ended_ns > until_ns else ended_ns
+
+    def _leave_behind(self, ended_ns: int) -> None:
+        """Forget an attempt that ended before it was an episode: it is no past of the next."""
+        self._alignment.forget_episode(ended_ns)
+        self._left_ns = ended_ns
 
     def _candidates(self, horizon_ns: int) -> Times:
         return self._ticks.candidates(

@@ -237,6 +237,12 @@ class NaiveAssembler:
             self._tick(growing, instant_ns)
 
     def _begin(self, now_ns: int) -> _Growing | None:
+        has_past = self._has_past or self._previous is not None
+        if has_past and any(self._ends(now_ns - 1, now_ns)):
+            # An attempt that ended before its past was known is not the past of the next one.
+            over_ns = self._over_ns
+            self._forget_episode(now_ns)
+            self._over_ns = over_ns  # the window is as open as it was
         observation = self._known_at(now_ns)
         self._forget_before(now_ns)
         if not self._may_run(now_ns):

@@ -95,6 +95,15 @@ def test_previous_actions_are_those_of_the_ticks_before(delay_ms: int) -> None:
     assert one_before[2:].tolist() == actions[:-1].tolist()
 
 
+def test_an_attempt_that_was_too_short_is_no_past_of_the_next() -> None:
+    """It ends by a signal before five commands are known, and so before it is an episode."""
+    rules = contract(previous_action=5)
+    (whole,), (episode,) = (Fed(rules, recording(ended_ms=end)).episodes for end in (None, 90))
+    assert whole.start_ns > START_NS + 90 * MS
+    assert whole.observations[0, 1:].min() < 90  # a command's value is its time in ms
+    assert episode.observations[0, 1:].min() > 90
+
+
 def test_who_hears_commands_of_another_delay_cannot_know_the_last_ones() -> None:
     contract(0.06).require_known_past("a replay")
     told = contract(0.06, previous_action=1)
