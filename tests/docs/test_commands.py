@@ -50,7 +50,7 @@ OTHERS = {
     *("cd", "chmod", "cp", "docker", "echo", "export", "for", "jobs", "kill", "less", "mkdir"),
     *("plotjuggler", "sbatch", "source", "sudo", "wait"),
 }
-OUTPUTS = {"out", "record", "video", "json_file", "c"}
+OUTPUTS = {"out", "record", "video", "json_file", "c", "picture"}
 # Of type text, since a name of Minari's will do as well as a path.
 INPUTS = {"dataset", "datasets"}
 NODE_PARAMETERS = ("contract", "policy", "env", "params_file")
