@@ -77,8 +77,9 @@ class DiffusionConfig(StrictModel):
     Attributes:
         num_diffusion_steps: Steps from noise to action, N.
         schedule: ``cosine``, ``vp`` as in the paper, or ``linear`` (for N in the hundreds).
-        prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
-            in the paper) or the clean action (``x0``).
+        prediction: What the network predicts of a noisy action: the clean action (``x0``), or the
+            noise in it (``epsilon``, as in the paper). It is the same loss but for its weight at
+            each noise level.
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
         num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
         variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
@@ -88,7 +89,7 @@ class DiffusionConfig(StrictModel):
 
     num_diffusion_steps: int = Field(default=5, ge=1, le=MAX_DIFFUSION_STEPS)
     schedule: ScheduleName = "cosine"
-    prediction: Prediction = "epsilon"
+    prediction: Prediction = "x0"
     sampler: Sampler = "ddpm"
     num_sampling_steps: int | None = Field(default=None, ge=1)
     variance: Variance = "posterior"
@@ -120,8 +121,8 @@ class PolicyConfig(StrictModel):
         depth: Number of hidden layers.
         learning_rate: Adam's step size at the start; 3e-4 in the paper's code, mostly.
         gradient_clip: Largest norm of the gradient; null for no limit.
-        eta: Weight of the values against the imitation of the data; larger trusts the critics
-            more. No part of Diffusion-BC.
+        eta: Weight of the values against the imitation of an action of the data; larger trusts
+            the critics more. No part of Diffusion-BC.
         max_imitation_ratio: How many times as large as that of a twin that only imitates the
             policy's imitation loss may get; where it would be larger, the weight of the values
             falls below eta. Null for no limit, as in the paper. TD3+BC has none.
@@ -225,7 +226,7 @@ class Td3Config(StrictModel):
     """What only TD3+BC has (arXiv 2106.06860); the rest it takes from `policy` and `critic`.
 
     Attributes:
-        alpha: Weight of the values against the imitation of the data.
+        alpha: Weight of the values against the imitation of an action of the data.
         target_noise: Standard deviation of the noise on target actions, in [-1, 1] units.
         target_noise_clip: Largest such noise.
         policy_every: Critic updates for each update of the policy.

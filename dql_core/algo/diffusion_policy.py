@@ -60,7 +60,7 @@ class DiffusionPolicy(GenerativePolicy):
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
         predicted = (network or self.online)(noisy, noise.time, batch.observation)
         target = noise.imitation if self.process.prediction == "epsilon" else batch.action
-        loss = imitation_loss(predicted, target)
+        loss = imitation_loss(predicted, target, batch.mask)
         if not self._guides_clean:
             return Imitation(loss)
         return Imitation(loss, self.process.clean_action(noisy, predicted, alpha_bar))

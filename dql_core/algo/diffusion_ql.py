@@ -107,7 +107,8 @@ class DiffusionQL(GenerativeAgent[QLLosses]):
             loss_critic = self.critics.loss(batch, target.values)
         self.optimizers["critic"].step(loss_critic.total)
 
-        eta = self._config.policy.eta
+        # Imitation is a mean over all actions of a chunk, and is to weigh as their sum.
+        eta = self._config.policy.eta / self._config.policy.horizon
         guidance = eta * self.limit.weight if self.limit else None
         imitation, improvement = self._policy_losses(batch, noise)
         loss = imitation

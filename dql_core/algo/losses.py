@@ -31,13 +31,16 @@ def noised_action(action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return alpha_bar.sqrt() * action + (1.0 - alpha_bar).sqrt() * noise
 
 
-def imitation_loss(predicted: Tensor, target: Tensor) -> Tensor:
+def imitation_loss(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Behaviour cloning, :math:`L_d` (equation 2): a scalar, the mean over batch and dimensions.
 
     Args:
         predicted: The policy network's output for the noised actions, shape (B, A).
         target: The noise that is in them, or the clean actions, shape (B, A).
+        mask: 1 for what there is to imitate, 0 for what counts as predicted, shape (B, A).
     """
+    if mask is not None:
+        predicted, target = predicted * mask, target * mask
     return functional.mse_loss(predicted.float(), target)
 
 
@@ -138,6 +141,7 @@ def td3_bc_loss(
     q_values: Tensor,
     alpha: float,
     over_ranks: Mean = _alone,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Policy loss of TD3+BC (arXiv 2106.06860, equations 4 and 5).
 
@@ -150,11 +154,12 @@ def td3_bc_loss(
         q_values: The critics on `action`, shape (E, B); the first counts.
         alpha: Weight of the values.
         over_ranks: As in `improvement_loss`.
+        mask: As in `imitation_loss`.
 
     Returns:
         The loss and its imitation part, scalars.
     """
     first = q_values[0]
-    imitation = functional.mse_loss(action, data_action)
+    imitation = imitation_loss(action, data_action, mask)
     magnitude = over_ranks(first.detach().abs().mean())
     return imitation - alpha * first.mean() / magnitude, imitation

@@ -48,7 +48,7 @@ class MeanFlowPolicy(GenerativePolicy):
         target = torch.cat([average, velocity[count:]])
         # Not weighted as in the paper: a weight that falls with the error would let go of what the
         # values have led far from the data.
-        return Imitation(imitation_loss(predicted, target))
+        return Imitation(imitation_loss(predicted, target, batch.mask))
 
     def sample(self, observation: Tensor, noise: Tensor, *, averaged: bool = False) -> Tensor:
         """Sample actions in one call of the network."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dql_core.algo.agent import BaseAgent
 from dql_core.algo.critics import Critics
-from dql_core.algo.losses import td3_bc_loss
+from dql_core.algo.losses import imitation_loss, td3_bc_loss
 from dql_core.algo.noise import NoiseSource, UpdateNoise, diffusion_step
 from dql_core.algo.optimizer import Optimizer
 from dql_core.config import TrainConfig
@@ -96,7 +95,7 @@ class TD3BC(BaseAgent[TD3BCLosses]):
 
     def imitation_loss(self, batch: Batch, noise: UpdateNoise) -> Tensor:
         """Squared distance to the data's actions, a scalar, without learning."""
-        return functional.mse_loss(self.actor.action(batch.observation), batch.action)
+        return imitation_loss(self.actor.action(batch.observation), batch.action, batch.mask)
 
     def _learn_from(self, batch: Batch, noise: UpdateNoise) -> TD3BCLosses:
         """Improve the critics and, every few updates, the policy and the slow copies."""
@@ -122,8 +121,10 @@ class TD3BC(BaseAgent[TD3BCLosses]):
             q_values = self.critics.online(batch.observation, action).float()
         if self.critics.lower_bound is not None:
             q_values = self.critics.estimate(q_values)[None]
-        alpha, mean = self._config.td3.alpha, self.execution.ranks.mean
-        loss, imitation = td3_bc_loss(action, batch.action, q_values, alpha, mean)
+        # Imitation is a mean over all actions of a chunk, and is to weigh as their sum.
+        alpha = self._config.td3.alpha / self._config.policy.horizon
+        mean = self.execution.ranks.mean
+        loss, imitation = td3_bc_loss(action, batch.action, q_values, alpha, mean, batch.mask)
         self.optimizers["policy"].step(loss)
         self._last.imitation.copy_(mean(imitation.detach()))
         self._average.move()

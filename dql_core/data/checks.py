@@ -197,7 +197,8 @@ def _chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
         DatasetError: If none fits into any.
     """
     lengths = [len(episode) for episode in dataset.episodes]
-    short = [length for length in lengths if length < horizon]
+    cut_off = [len(episode) for episode in dataset.episodes if not episode.terminated]
+    short = [length for length in cut_off if length < horizon]
     if len(short) == len(lengths):
         raise DatasetError(
             f"{dataset.source}: the longest episode has {max(lengths)} steps, and a chunk of "
@@ -205,14 +206,15 @@ def _chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
         )
     yield Finding(
         f"a chunk of policy.horizon: {horizon} begins in {len(dataset.starts(horizon)):,} of "
-        f"{sum(lengths):,} steps: in all but the last {horizon - 1} of each episode",
+        f"{sum(lengths):,} steps: in all but the last {horizon - 1} of an episode that was "
+        f"truncated",
         is_warning=False,
     )
     if short:
         yield Finding(
-            f"{len(short)} of {len(lengths)} episodes are shorter than a chunk of "
-            f"policy.horizon: {horizon} (the shortest has {min(short)} steps): nothing is learned "
-            f"of their {sum(short)} steps"
+            f"{len(short)} of {len(lengths)} episodes were truncated before a chunk of "
+            f"policy.horizon: {horizon} was over (the shortest has {min(short)} steps): nothing "
+            f"is learned of their {sum(short)} steps"
         )
 
 

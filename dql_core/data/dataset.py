@@ -84,15 +84,25 @@ class LoadedDataset:
         """Number of transitions over all episodes."""
         return sum(len(episode) for episode in self.episodes)
 
-    def starts(self, horizon: int) -> NDArray[np.int64]:
-        """Return the steps from which ``horizon`` are left of their episode, themselves included.
+    def chunks(self, horizon: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where chunks of ``horizon`` actions begin, and how many of each are recorded.
+
+        Behind a termination no action matters any more, so that a chunk may have fewer there.
+        Where an episode was cut off, what would have followed is not known, and none begins.
 
         Returns:
-            Their numbers, counted over all episodes, ascending; all steps if ``horizon`` is 1.
+            The numbers of their first steps, counted over all episodes, ascending, all steps if
+            ``horizon`` is 1; and their recorded actions, from 1 to ``horizon``. Shape (M,) each.
         """
         lengths = [len(episode) for episode in self.episodes]
         left = np.repeat(np.cumsum(lengths), lengths) - np.arange(sum(lengths))
-        return np.flatnonzero(left >= horizon)
+        ends_well = np.repeat([episode.terminated for episode in self.episodes], lengths)
+        starts = np.flatnonzero(ends_well | (left >= horizon))
+        return starts, np.minimum(left[starts], horizon)
+
+    def starts(self, horizon: int) -> NDArray[np.int64]:
+        """Return where `chunks` begin, shape (M,)."""
+        return self.chunks(horizon)[0]
 
 
 def write_dataset(

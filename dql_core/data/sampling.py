@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -66,10 +65,11 @@ def make_strata(
     """
     if not data.ratio and not data.weights:
         return ()
-    starts, weights = dataset.starts(horizon), None
+    (starts, recorded), weights = dataset.chunks(horizon), None
     if data.weights:
-        of_steps = step_weights(dataset, data.weights)
-        weights = sliding_window_view(of_steps, horizon)[starts].mean(axis=1)
+        of_steps = np.append(step_weights(dataset, data.weights), 0.0)
+        spans = np.stack([starts, starts + recorded], axis=1)
+        weights = np.add.reduceat(of_steps, spans.ravel())[::2] / recorded
     if not data.ratio:
         return (_stratum(0, len(starts), batch_size, weights),)
     lengths = [len(episode) for episode in dataset.episodes]

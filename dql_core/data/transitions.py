@@ -27,13 +27,14 @@ class TransitionTable:
     Transition m leads from row ``rows[m]`` to row ``next_rows[m]`` of ``observations``, which is
     ``n_step`` rows further, or the last row of the episode if that comes first. That row starts
     no transition, so none crosses into the next episode. A transition of a chunk is ``horizon``
-    rows long; where fewer are left of the episode, none starts.
+    rows long, or shorter where the task terminates within it (see `LoadedDataset.chunks`).
 
     Attributes:
         observations: Normalised observations of all episodes, shape (R, O), float32.
         rows: Where each transition starts, shape (M,), int64.
         next_rows: Where it leads to, shape (M,), int64.
-        actions: Of all steps, in [-1, 1], shape (N, A), float32.
+        actions: Of all steps, in [-1, 1], and so many of the first ones again that a chunk can be
+            read from any step; shape (N + H - 1, A), float32.
         rewards: Transformed rewards of the k steps between the rows, the later ones discounted:
             sum over i < k of discount^i r_i; shape (M,), float32.
         bootstraps: How much of the discounted value that follows counts: 0 where the task
@@ -77,13 +78,14 @@ def make_transitions(
         n_step: Steps that a transition spans, unless its episode ends before.
         discount: Weight of a reward that is one step further; matters if a transition spans more
             than one.
-        horizon: Actions of a chunk: with more than 1 a transition spans exactly so many steps.
+        horizon: Actions of a chunk: with more than 1 a transition spans so many steps, or those
+            until the task terminates.
     """
     episodes, spec = dataset.episodes, dataset.spec
     lengths = np.array([len(episode) for episode in episodes])
     ends = np.cumsum(lengths)  # transition after the last of each episode
     observations = np.empty((ends[-1] + len(episodes), len(spec.observation)), dtype=np.float32)
-    actions = np.empty((ends[-1], len(spec.action)), dtype=np.float32)
+    actions = np.empty((ends[-1] + horizon - 1, len(spec.action)), dtype=np.float32)
     single_step = np.empty(ends[-1])
     for index, (episode, end) in enumerate(zip(episodes, ends.tolist(), strict=True)):
         first = end - len(episode)
@@ -92,6 +94,7 @@ def make_transitions(
         )
         actions[first:end] = normalizer.action(episode.actions)
         single_step[first:end] = rewards(episode.rewards)
+    actions[ends[-1] :] = np.resize(actions[: ends[-1]], (horizon - 1, len(spec.action)))
     starts = dataset.starts(horizon)
     rows = starts + np.repeat(np.arange(len(episodes)), lengths)[starts]
     steps = np.minimum(max(n_step, horizon), np.repeat(ends, lengths)[starts] - starts)
@@ -153,6 +156,29 @@ class Batch:
     next_observation: Tensor
     bootstrap: Tensor
 
+    @property
+    def mask(self) -> Tensor | None:
+        """1 for what there is to imitate of ``action``, 0 for the rest; None if all of it."""
+        return None
+
+
+@dataclass(frozen=True)
+class ChunkBatch(Batch):
+    """B transitions of chunks.
+
+    Attributes:
+        recorded: 1 for recorded actions, 0 for those behind a termination, in whose place are
+            actions of other chunks: any have the same value there, and none is to be imitated.
+            Shape (B, H * A).
+    """
+
+    recorded: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        """What is recorded."""
+        return self.recorded
+
 
 class BatchSampler:
     """Draws with replacement; its generator's state is all there is to resume from.
@@ -194,6 +220,9 @@ class BatchSampler:
             if isinstance(array, np.ndarray)
         }
         self._actions = _windows(self._table["actions"], table.horizon)
+        self._place = torch.arange(table.horizon, device=device)
+        self._place = self._place.repeat_interleave(table.actions.shape[1])  # (H * A,)
+        self._horizon = table.horizon
 
     def draw(self) -> Batch:
         """Draw the next batch."""
@@ -221,13 +250,19 @@ class BatchSampler:
         index = index.to(table["rows"].device, non_blocking=True)
         steps = table["starts"].index_select(0, index) if "starts" in table else index
         rows, next_rows = (table[name].index_select(0, index) for name in ("rows", "next_rows"))
-        return Batch(
+        batch = Batch(
             observation=table["observations"].index_select(0, rows),
             action=self._actions.index_select(0, steps),
             reward=table["rewards"].index_select(0, index),
             next_observation=table["observations"].index_select(0, next_rows),
             bootstrap=table["bootstraps"].index_select(0, index),
         )
+        if self._horizon == 1:
+            return batch
+        is_recorded = self._place < (next_rows - rows)[:, None]
+        action = torch.where(is_recorded, batch.action, batch.action.roll(1, 0))
+        recorded = is_recorded.to(action.dtype)
+        return ChunkBatch(**{**vars(batch), "action": action}, recorded=recorded)
 
 
 def _windows(actions: Tensor, horizon: int) -> Tensor:

@@ -301,7 +301,7 @@ class HeldOut:
 def _split(batch: Batch) -> list[Batch]:
     """Cut a batch into parts that fit the caches."""
     columns = (column.split(ROWS_AT_ONCE) for column in vars(batch).values())
-    return [Batch(*parts) for parts in zip(*columns, strict=True)]
+    return [type(batch)(*parts) for parts in zip(*columns, strict=True)]
 
 
 def _returns(

@@ -1,5 +1,6 @@
-"""Chunks of actions: one function in all its forms, and what is committed stays."""
+"""Chunks of actions: how they are learned, one function in all forms, what is committed stays."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from dql_core.algo.agent import Agent
 from dql_core.algo.policy_graph import PolicyGraph, TorchPolicy, policy_graph
 from dql_core.algo.registry import make_agent
 from dql_core.algo.torch_backend import TorchGraph
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, LoadedDataset
+from dql_core.data.transitions import ChunkBatch
 from dql_core.export.onnx_model import to_onnx
 from dql_core.normalize import Normalizer
 from dql_core.runtime.mode import ModeSeeker
@@ -32,7 +36,7 @@ ROWS = np.random.default_rng(0).normal([0.5, 0.0, 30.0], [0.1, 2.0, 1.0], (50, 3
 ARRAYS = ("action", "chunk", "q_values", "candidates")
 POLICIES: tuple[dict[str, Any], ...] = (
     {},
-    {"diffusion": {"prediction": "x0"}},
+    {"diffusion": {"prediction": "epsilon"}},
     {"diffusion": {"variance": "beta", "schedule": "vp", "clip_denoised": False}},
     {"diffusion": {"sampler": "ddim", "num_sampling_steps": 3}},
     {"diffusion": {"num_diffusion_steps": 1, "clip_denoised": False}},
@@ -68,6 +72,78 @@ def require_equal(one: Decision, other: Decision, atol: float = 0.0) -> None:
         found, expected = getattr(one, name), getattr(other, name)
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=atol, rtol=0)
+
+
+def learner(agent: str, horizon: int, weight: float, **policy: Any) -> Agent:
+    """Return an agent of chunks of H actions, or of actions as wide as these."""
+    network: dict[str, Any] = {"width": 16, "depth": 2}
+    config = TrainConfig.model_validate(
+        {
+            "agent": agent,
+            "policy": network | {"horizon": horizon, "eta": weight} | policy,
+            "critic": network,
+            "td3": {"alpha": weight, "policy_every": 1},
+            "run": {"device": "cpu", "execution": "eager"},
+        }
+    )
+    torch.manual_seed(0)
+    actions = tuple(FieldSpec(f"a{index}", "", -1.0, 1.0) for index in range(A))
+    wide = tuple(FieldSpec(f"a{index}", "", -1.0, 1.0) for index in range(H * A))
+    spec = dataclasses.replace(SPEC, action=actions if horizon > 1 else wide)
+    return make_agent(config, spec, torch.Generator().manual_seed(1))
+
+
+def chunk_batch() -> ChunkBatch:
+    """Return chunks of which half have two recorded actions."""
+    generator = torch.Generator().manual_seed(0)
+    recorded = torch.ones(32, H * A)
+    recorded[::2, 2 * A :] = 0.0
+    return ChunkBatch(
+        observation=torch.randn(32, 3, generator=generator),
+        action=torch.rand(32, H * A, generator=generator) * 2 - 1,
+        reward=torch.randn(32, generator=generator),
+        next_observation=torch.randn(32, 3, generator=generator),
+        bootstrap=torch.zeros(32),
+        recorded=recorded,
+    )
+
+
+@pytest.mark.parametrize("agent", ["diffusion_ql", "td3_bc"])
+def test_values_weigh_against_one_action_however_long_a_chunk_is(agent: str) -> None:
+    chunks, actions = learner(agent, H, 2.0), learner(agent, 1, 2.0 / H)
+    batch = chunk_batch()
+    for _ in range(3):
+        for each in (chunks, actions):
+            each.update(batch)
+    for name, module in chunks.modules.items():
+        other = actions.modules[name].state_dict()
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, other[key]), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("agent", "policy"),
+    [
+        ("diffusion_bc", {}),
+        ("diffusion_bc", {"kind": "mean_flow"}),
+        ("diffusion_ql", {"policy_gradient": "one_step"}),
+        ("td3_bc", {}),
+    ],
+)
+def test_what_was_not_recorded_is_not_imitated(agent: str, policy: dict[str, Any]) -> None:
+    """What the network puts out for it has no part in the loss, and draws no gradient."""
+    made = learner(agent, H, 1.0, **policy)
+    policy, *_ = made.modules.values()
+    layers = (each for each in policy.modules() if isinstance(each, nn.Linear))
+    *_, last = (each for each in layers if each.bias.requires_grad)
+    batch, noise = chunk_batch(), made.noise.draw(32)
+    first_alone = torch.zeros(32, H * A)
+    first_alone[:, :A] = 1.0
+    for recorded, end in ((batch.recorded, H * A), (first_alone, A)):
+        loss = made.imitation_loss(dataclasses.replace(batch, recorded=recorded), noise)
+        (gradient,) = torch.autograd.grad(loss, last.bias)
+        assert (gradient[:end] != 0).all()
+        assert (gradient[end:] == 0).all()
 
 
 @pytest.mark.parametrize("sections", POLICIES, ids=str)

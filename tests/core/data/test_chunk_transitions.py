@@ -61,7 +61,8 @@ def test_every_chunk_of_recorded_actions_is_there_once(
     starts = [
         (episode, start)
         for episode in dataset.episodes
-        for start in range(len(episode) - horizon + 1)
+        for start in range(len(episode))
+        if episode.terminated or start + horizon <= len(episode)
     ]
     assert len(dataset.starts(horizon)) == len(starts)
     if not starts:
@@ -71,28 +72,52 @@ def test_every_chunk_of_recorded_actions_is_there_once(
     batches = BatchSampler(table, 1, torch.Generator(), "cpu")
     batch = batches.take(torch.arange(len(table)))
     for index, (episode, start) in enumerate(starts):
-        end = start + horizon
+        end = min(start + horizon, len(episode))
         actions = np.concatenate([RAW.action(each) for each in episode.actions[start:end]])
-        np.testing.assert_array_equal(batch.action[index], actions)
+        np.testing.assert_array_equal(batch.action[index, : len(actions)], actions)
+        if batch.mask is not None:
+            mask = np.repeat([1.0, 0.0], [len(actions), 2 * horizon - len(actions)])
+            np.testing.assert_array_equal(batch.mask[index], mask)
         np.testing.assert_array_equal(batch.observation[index], episode.observations[start])
         np.testing.assert_array_equal(batch.next_observation[index], episode.observations[end])
         ended = episode.terminated and end == len(episode)
-        expected = 0.0 if ended else discount**horizon * value
+        expected = 0.0 if ended else discount ** (end - start) * value
         for ahead, reward in enumerate(episode.rewards[start:end]):
             expected += discount**ahead * reward
         target = batch.reward[index] + discount * batch.bootstrap[index] * value
         assert target.item() == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_the_chunk_that_ends_with_the_task_is_one_of_them() -> None:
+def test_chunks_within_which_the_task_ends_are_among_them() -> None:
     table = make_transitions(recorded([(5, True), (5, False)]), RAW, discount=0.5, horizon=3)
-    assert table.bootstraps.tolist() == [0.25, 0.25, 0.0, 0.25, 0.25, 0.25]
+    assert table.bootstraps.tolist() == [0.25, 0.25, 0.0, 0.0, 0.0, 0.25, 0.25, 0.25]
 
 
-def test_no_action_is_stored_more_than_once() -> None:
+def test_behind_a_termination_are_actions_of_others_anew_in_each_batch() -> None:
+    """So the critics learn that none of them matters, and do not take those of one for a sign."""
+    dataset = recorded([(4, True), (200, True)])
+    table = make_transitions(dataset, RAW, horizon=3)
+    batches = BatchSampler(table, 32, torch.Generator().manual_seed(0), "cpu")
+    seen = set()
+    for _ in range(200):
+        batch = batches.draw()
+        assert batch.mask is not None
+        last = (batch.mask[:, 2] == 0).nonzero().flatten().tolist()
+        seen |= {tuple(batch.action[index, 2:].tolist()) for index in last}
+    everything = {
+        tuple(each)
+        for each in RAW.action(
+            np.concatenate([episode.actions for episode in dataset.episodes])
+        ).tolist()
+    }
+    assert len(seen) > 20
+    assert all({each[:2], each[2:]} <= everything for each in seen)
+
+
+def test_no_action_is_stored_more_than_once_but_for_a_chunk_of_them() -> None:
     dataset = recorded([(50, True), (60, False)])
     table = make_transitions(dataset, RAW, horizon=20)
-    assert table.actions.shape == (110, 2)
+    assert table.actions.shape == (110 + 19, 2)
     sampler = BatchSampler(table, 8, torch.Generator().manual_seed(0), "cpu")
     assert sampler.draw().action.shape == (8, 40)
     assert sampler.spread(3).action.shape == (3, 40)
@@ -110,13 +135,13 @@ def test_a_chunk_is_drawn_by_the_mean_weight_of_its_steps() -> None:
     )
     data = DataConfig(dataset="six", weights={"intervention": 5.0})
     (stratum,) = make_strata(dataset, data, 16, horizon=2)
-    assert stratum.size == 5
+    assert stratum.size == 6  # the last one is a single step
     assert stratum.cumulative is not None
-    assert stratum.cumulative.tolist() == [1.0, 4.0, 9.0, 12.0, 13.0]
+    assert stratum.cumulative.tolist() == [1.0, 4.0, 9.0, 12.0, 13.0, 14.0]
 
 
 def test_a_ratio_counts_the_chunks_of_each_dataset() -> None:
-    first, second = recorded([(4, True)]).episodes, recorded([(9, True), (2, True)]).episodes
+    first, second = recorded([(4, False)]).episodes, recorded([(9, False), (2, False)]).episodes
     second = tuple(dataclasses.replace(each, dataset=1) for each in second)
     dataset = LoadedDataset(SPEC, first + second, "both")
     data = DataConfig(dataset=("a", "b"), ratio=(1.0, 3.0))
@@ -127,27 +152,27 @@ def test_a_ratio_counts_the_chunks_of_each_dataset() -> None:
 
 
 def test_episodes_that_are_too_short_are_counted() -> None:
-    dataset = recorded([(4, True), (2, True), (9, False), (3, True)])
+    dataset = recorded([(4, False), (2, False), (9, False), (3, False), (2, True)])
     _, findings = check_dataset(dataset, settings(4))
     fact, warning = (each for each in findings if "policy.horizon" in each.text)
     assert not fact.is_warning
     assert fact.text == (
-        "a chunk of policy.horizon: 4 begins in 7 of 18 steps: in all but the last 3 of each "
-        "episode"
+        "a chunk of policy.horizon: 4 begins in 9 of 20 steps: in all but the last 3 of an "
+        "episode that was truncated"
     )
     assert warning.is_warning
     assert warning.text == (
-        "2 of 4 episodes are shorter than a chunk of policy.horizon: 4 (the shortest has 2 "
-        "steps): nothing is learned of their 5 steps"
+        "2 of 5 episodes were truncated before a chunk of policy.horizon: 4 was over (the "
+        "shortest has 2 steps): nothing is learned of their 5 steps"
     )
     with pytest.raises(
         DatasetError, match=r"longest episode has 9 steps, and a chunk .*: 10 fits"
     ):
-        check_dataset(dataset, settings(10))
+        check_dataset(recorded([(4, False), (9, False)]), settings(10))
 
 
 def test_a_split_that_leaves_no_chunk_is_refused(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "set", recorded([(30, True), (4, True)]).episodes, SPEC)
+    write_dataset(tmp_path / "set", recorded([(30, False), (4, False)]).episodes, SPEC)
     sections: dict[str, Any] = {
         "data": {"dataset": str(tmp_path / "set")},
         "validation": {"held_out": 0.5},
