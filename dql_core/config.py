@@ -77,9 +77,9 @@ class DiffusionConfig(StrictModel):
     Attributes:
         num_diffusion_steps: Steps from noise to action, N.
         schedule: ``cosine``, ``vp`` as in the paper, or ``linear`` (for N in the hundreds).
-        prediction: What the network predicts of a noisy action: the clean action (``x0``), or the
-            noise in it (``epsilon``, as in the paper). It is the same loss but for its weight at
-            each noise level.
+        prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
+            in the paper), the clean action (``x0``), or both mixed (``v``, arXiv 2202.00512). The
+            losses differ in how much each noise level weighs.
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
         num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
         variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
@@ -89,7 +89,7 @@ class DiffusionConfig(StrictModel):
 
     num_diffusion_steps: int = Field(default=5, ge=1, le=MAX_DIFFUSION_STEPS)
     schedule: ScheduleName = "cosine"
-    prediction: Prediction = "x0"
+    prediction: Prediction = "epsilon"
     sampler: Sampler = "ddpm"
     num_sampling_steps: int | None = Field(default=None, ge=1)
     variance: Variance = "posterior"

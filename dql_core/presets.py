@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "reward_scale": 1.0,
             "n_step": 1,
         },
-        "diffusion": {"schedule": "vp", "prediction": "epsilon"},
+        "diffusion": {"schedule": "vp"},
         "policy": {"learning_rate": 3e-4, "max_imitation_ratio": None, "ema_start": 1000},
         "critic": {"layer_norm": False, "learning_rate": 3e-4, "bound_targets": False},
         "selection": {"temperature_scale": "raw", "weights": "online"},

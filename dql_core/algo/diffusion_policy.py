@@ -59,7 +59,7 @@ class DiffusionPolicy(GenerativePolicy):
         alpha_bar = self.alpha_bars[noise.time][:, None]
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
         predicted = (network or self.online)(noisy, noise.time, batch.observation)
-        target = noise.imitation if self.process.prediction == "epsilon" else batch.action
+        target = self.process.target(batch.action, noise.imitation, alpha_bar)
         loss = imitation_loss(predicted, target, batch.mask)
         if not self._guides_clean:
             return Imitation(loss)

@@ -218,8 +218,10 @@ class _Chain:
         self.scales: Array = np.cumprod([1.0, *noisy_weights])
         next_scales = np.append(self.scales[1:], 1.0)  # the last step leaves the action itself
         levels = np.array([(1.0 - step.alpha_bar) ** 0.5 for step in steps])
-        is_epsilon = process.prediction == "epsilon"
-        self.shifts: Array = np.outer(levels * is_epsilon, self.last.bias)
+        if process.prediction == "v":
+            levels /= np.array([step.alpha_bar**0.5 for step in steps])
+        has_noisy = process.prediction != "x0"
+        self.shifts: Array = np.outer(levels * has_noisy, self.last.bias)
         noise_weights = np.array([step.noise_weight for step in steps])
         self.clean_gains = np.array([step.clean_weight for step in steps]) / next_scales
         self.noise_gains = np.append(1.0, (noise_weights / next_scales)[noise_weights > 0.0])
@@ -261,6 +263,9 @@ class _Chain:
         if self.process.prediction == "x0":
             bias = builder.constant(gain * self.last.bias)
             return builder.linear(features, -gain * self.last.weight, bias)
+        if self.process.prediction == "v":
+            weight = gain * (1.0 - alpha_bar) ** 0.5 * self.last.weight
+            return builder.linear(features, weight, carried, scale * gain * alpha_bar**0.5)
         weight = gain * ((1.0 - alpha_bar) / alpha_bar) ** 0.5 * self.last.weight
         return builder.linear(features, weight, carried, scale * gain / alpha_bar**0.5)
 

@@ -71,8 +71,8 @@ class ReverseProcess:
 
     Attributes:
         steps: The steps taken, in their order.
-        prediction: What the model predicts: ``epsilon``, the noise in an action, or ``x0``, the
-            clean action.
+        prediction: What the model predicts: ``epsilon``, the noise in an action, ``x0``, the
+            clean action, or ``v``, which mixes them.
         clip_denoised: Clip the predicted clean action of every step to [-1, 1], as the paper's
             code does; the gradient is zero where it clips.
     """
@@ -123,7 +123,8 @@ class ReverseProcess:
         r"""Return the clean action that a prediction implies, clipped if so configured.
 
         For ``epsilon`` it is :math:`(a^i - \sqrt{1 - \bar\alpha_i}\, \epsilon) /
-        \sqrt{\bar\alpha_i}`.
+        \sqrt{\bar\alpha_i}`, for ``v``
+        :math:`\sqrt{\bar\alpha_i}\, a^i - \sqrt{1 - \bar\alpha_i}\, v`.
 
         Args:
             action: Noisy action, shape (B, A).
@@ -133,7 +134,26 @@ class ReverseProcess:
         clean = predicted
         if self.prediction == "epsilon":
             clean = (action - (1.0 - alpha_bar) ** 0.5 * predicted) / alpha_bar**0.5
+        elif self.prediction == "v":
+            clean = alpha_bar**0.5 * action - (1.0 - alpha_bar) ** 0.5 * predicted
         return clean.clamp(-1.0, 1.0) if self.clip_denoised else clean
+
+    def target(self, action: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+        r"""Return what the model is to predict, shape (B, A).
+
+        For ``v`` it is :math:`\sqrt{\bar\alpha_i}\, \epsilon - \sqrt{1 - \bar\alpha_i}\, a`
+        (arXiv 2202.00512, appendix D).
+
+        Args:
+            action: The clean action, shape (B, A).
+            noise: Of which some is in the noisy one, shape (B, A).
+            alpha_bar: What is left of the signal's variance, shape (B, 1).
+        """
+        if self.prediction == "epsilon":
+            return noise
+        if self.prediction == "x0":
+            return action
+        return alpha_bar.sqrt() * noise - (1.0 - alpha_bar).sqrt() * action
 
 
 def make_process(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ScheduleName = Literal["vp", "cosine", "linear"]
-Prediction = Literal["epsilon", "x0"]
+Prediction = Literal["epsilon", "x0", "v"]
 Sampler = Literal["ddpm", "ddim"]
 Variance = Literal["posterior", "beta"]
 

@@ -111,6 +111,8 @@ def naive_clean(
     """Return the clipped clean action that a network's output implies."""
     if config.diffusion.prediction == "x0":
         return predicted.clamp(-1, 1)
+    if config.diffusion.prediction == "v":
+        return (alpha_bar.sqrt() * action - (1 - alpha_bar).sqrt() * predicted).clamp(-1, 1)
     clean = action / alpha_bar.sqrt() - (1 / alpha_bar - 1).sqrt() * predicted
     return clean.clamp(-1, 1)
 
@@ -179,7 +181,11 @@ def naive_update(
         for b in range(B)
     ]
     predicted = torch.cat(rows)
-    wanted = noise.imitation if config.diffusion.prediction == "epsilon" else batch.action
+    wanted = {
+        "epsilon": noise.imitation,
+        "x0": batch.action,
+        "v": alpha_bar.sqrt() * noise.imitation - (1 - alpha_bar).sqrt() * batch.action,
+    }[config.diffusion.prediction]
     imitation = (predicted - wanted).square().mean()
     if config.policy.policy_gradient == "one_step":
         action = naive_clean(config, noisy, predicted, alpha_bar)

@@ -36,7 +36,8 @@ ROWS = np.random.default_rng(0).normal([0.5, 0.0, 30.0], [0.1, 2.0, 1.0], (50, 3
 ARRAYS = ("action", "chunk", "q_values", "candidates")
 POLICIES: tuple[dict[str, Any], ...] = (
     {},
-    {"diffusion": {"prediction": "epsilon"}},
+    {"diffusion": {"prediction": "x0"}},
+    {"diffusion": {"prediction": "v"}},
     {"diffusion": {"variance": "beta", "schedule": "vp", "clip_denoised": False}},
     {"diffusion": {"sampler": "ddim", "num_sampling_steps": 3}},
     {"diffusion": {"num_diffusion_steps": 1, "clip_denoised": False}},
@@ -133,8 +134,8 @@ def test_values_weigh_against_one_action_however_long_a_chunk_is(agent: str) -> 
 def test_what_was_not_recorded_is_not_imitated(agent: str, policy: dict[str, Any]) -> None:
     """What the network puts out for it has no part in the loss, and draws no gradient."""
     made = learner(agent, H, 1.0, **policy)
-    policy, *_ = made.modules.values()
-    layers = (each for each in policy.modules() if isinstance(each, nn.Linear))
+    network, *_ = made.modules.values()
+    layers = (each for each in network.modules() if isinstance(each, nn.Linear))
     *_, last = (each for each in layers if each.bias.requires_grad)
     batch, noise = chunk_batch(), made.noise.draw(32)
     first_alone = torch.zeros(32, H * A)

@@ -27,8 +27,9 @@ from tests.core.export.random_policies import SPEC, Made, make, noises
 LAST = np.float32(np.finfo(np.float32).max)
 POLICIES: tuple[dict[str, Any], ...] = (
     *({"agent": agent} for agent in AGENTS),
-    {"diffusion": {"prediction": "epsilon"}},
-    {"diffusion": {"prediction": "epsilon", "sampler": "ddim", "num_sampling_steps": 3}},
+    {"diffusion": {"prediction": "x0"}},
+    {"diffusion": {"prediction": "v"}},
+    {"diffusion": {"prediction": "x0", "sampler": "ddim", "num_sampling_steps": 3}},
     {"diffusion": {"sampler": "ddim", "clip_denoised": False}},
     {"diffusion": {"variance": "beta", "schedule": "cosine", "clip_denoised": False}},
     {"diffusion": {"num_diffusion_steps": 1}},

@@ -60,7 +60,7 @@ def require_equal(graph: PolicyGraph, *, scale: float = 1.0, atol: float = 1e-5)
 
 
 @pytest.mark.parametrize("diffusion", SAMPLERS, ids=str)
-@pytest.mark.parametrize("prediction", ["epsilon", "x0"])
+@pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
 @pytest.mark.parametrize("agent", AGENTS)
 def test_every_agent_samples_the_same_actions_in_either_form(
     agent: str, prediction: str, diffusion: dict[str, Any]
