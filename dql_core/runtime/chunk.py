@@ -4,6 +4,8 @@ Source: real-time chunking (Black, Galliker, Levine 2025, arXiv 2506.07339), alg
 is H actions, a period apart; the first is due at the tick of its observation. After `execute` of
 them a new chunk is asked for. Until that comes in, an expected :math:`d` ticks later, the present
 one is played on; these actions are committed, and the new chunk is sampled to go on from them.
+Where nothing was played meanwhile, the robot got the safe command and is where the new chunk
+begins: its first action is due when it comes in.
 """
 
 from __future__ import annotations
@@ -51,14 +53,14 @@ class _Chunk:
     Attributes:
         decision: What was decided.
         actions: Shape (H, A).
-        asked_ns: The tick of its observation.
-        until_ns: Until when that is fresh.
+        begins_ns: The tick of its first action.
+        until_ns: Until when its observation is fresh.
         took_ns: How long the decision took.
     """
 
     decision: Decision
     actions: NDArray[np.float32]
-    asked_ns: int
+    begins_ns: int
     until_ns: float
     took_ns: int
 
@@ -71,12 +73,14 @@ class _Question:
         asked_ns: The tick of its observation.
         until_ns: Until when that is fresh.
         called_ns: When the policy was called, on the steady clock.
+        played: Actions of the chunk before that were played since.
         answer: What was decided and how long it took, once that is known.
     """
 
     asked_ns: int
     until_ns: float
     called_ns: int
+    played: int = 0
     answer: tuple[Decision, int] | None = None
 
 
@@ -182,7 +186,9 @@ class ChunkPlayer:
             is_late = self.limit_ns is not None and took_ns > self.limit_ns
             lack = Lack.LATE if is_late else self._lack
             return InferenceResult(None, took_ns, waited_ns, lack, is_new=False)
-        self._index = self._index_at(chunk.asked_ns, now_ns)
+        self._index = self._index_at(chunk.begins_ns, now_ns)
+        if self._question is not None:
+            self._question.played += 1
         action, later = chunk.actions[self._index], chunk.actions[self._index + 1 :]
         left = replace(chunk.decision, action=action, later=later)
         return InferenceResult(
@@ -207,9 +213,9 @@ class ChunkPlayer:
         """In how many ticks a decision will come in: in as many as the slowest of the last."""
         return 0 if self.limit_ns is None else max(self._delays, default=1)
 
-    def _index_at(self, asked_ns: int, now_ns: int) -> int:
+    def _index_at(self, begins_ns: int, now_ns: int) -> int:
         """Which action of a chunk is due; ticks are late by less than half a period."""
-        return round((now_ns - asked_ns) / self._period_ns)
+        return round((now_ns - begins_ns) / self._period_ns)
 
     def _is_due(self, now_ns: int) -> bool:
         """Whether to ask for a chunk: enough is played, or the rest would be too old by then."""
@@ -218,7 +224,7 @@ class ChunkPlayer:
             return True
         if not np.isfinite(chunk.actions).all():
             return False  # the guards will withhold it, and nothing goes on from it
-        if self._index_at(chunk.asked_ns, now_ns) >= self._execute:
+        if self._index_at(chunk.begins_ns, now_ns) >= self._execute:
             return True
         comes_in_ns = now_ns + self._expected * self._period_ns
         return comes_in_ns + self._send_after_ns > chunk.until_ns
@@ -236,7 +242,7 @@ class ChunkPlayer:
         chunk = self._chunk
         if chunk is None:
             return None
-        left = chunk.actions[self._index_at(chunk.asked_ns, now_ns) :]
+        left = chunk.actions[self._index_at(chunk.begins_ns, now_ns) :]
         actions = np.zeros_like(chunk.actions)
         actions[: len(left)] = left
         delay = min(self._expected, len(left))
@@ -272,10 +278,11 @@ class ChunkPlayer:
         self._delays.append(delay if self._longest is None else min(delay, self._longest))
         if self.limit_ns is not None and took_ns > self.limit_ns:
             return False
+        begins_ns = question.asked_ns
+        if self._chunk is None:
+            begins_ns = now_ns - question.played * self._period_ns
         self._end(Lack.LATE)
-        self._chunk = _Chunk(
-            decision, decision.chunk, question.asked_ns, question.until_ns, took_ns
-        )
+        self._chunk = _Chunk(decision, decision.chunk, begins_ns, question.until_ns, took_ns)
         self._times_ns.append(now_ns)
         self._let_go(now_ns)
         return self._chunk is not None
@@ -287,7 +294,7 @@ class ChunkPlayer:
             return
         if now_ns + self._send_after_ns > chunk.until_ns:
             self._end(Lack.OLD)
-        elif not 0 <= self._index_at(chunk.asked_ns, now_ns) < len(chunk.actions):
+        elif not 0 <= self._index_at(chunk.begins_ns, now_ns) < len(chunk.actions):
             self._end(Lack.LATE)
 
     def _end(self, lack: Lack) -> None:

@@ -229,29 +229,35 @@ def test_a_decision_that_takes_periods_costs_no_tick(takes: float) -> None:
     found = drive.played(60)
     played = actions(found)
     assert played == found
-    assert [asked + step for asked, step in played] == list(range(delay, delay + 60))
+    # The first chunk begins when it comes in, all others at the tick at which they are asked for.
+    first = sum(asked == 0 for asked, _ in played)
+    assert [step for _, step in played[:first]] == list(range(first))
+    assert [asked + step for asked, step in played[first:]] == list(
+        range(delay + first, delay + 60)
+    )
     assert max(step for _, step in played) < max(EXECUTE, delay) + delay
     gaps = np.diff(drive.policy.asked)
-    assert set(gaps) == {max(EXECUTE, delay)}
+    assert gaps[0] == delay + EXECUTE
+    assert set(gaps[1:]) == {max(EXECUTE, delay)}
 
 
 def test_what_is_due_meanwhile_is_committed_and_the_new_chunk_comes_in_behind_it() -> None:
     drive = Drive(Dated(obeys=True), takes=lambda: 1.5)
-    # The first one comes in at its third action, so that then two ticks are expected.
+    # The first one comes in after two ticks, so that then as many are expected.
     assert drive.played(2) == ["awaited_chunk", "awaited_chunk"]
-    sent = np.array([drive.step().values for _ in range(7)])
+    sent = np.array([drive.step().values for _ in range(9)])
     for committed in drive.policy.committed[1:]:
         assert committed is not None
         np.testing.assert_array_equal(committed.weights, soft_weights(HORIZON, 5, 2))
-    assert drive.policy.asked == [0, 3, 6]
-    # Asked at tick 3, when the action that was due was the first chunk's fourth: what is held
+    assert drive.policy.asked == [0, 5, 8]
+    # Asked at tick 5, when the action that was due was the first chunk's fourth: what is held
     # fixed of it has been played when the new one comes in, with what it is held to by halves.
     committed = drive.policy.committed[1]
     assert committed is not None
     np.testing.assert_array_equal(committed.actions[:3], [[0, 3], [0, 4], [0, 5]])
     weight = committed.weights[2]
-    np.testing.assert_array_equal(sent[:3], [[0, 2], [0, 3], [0, 4]])
-    np.testing.assert_allclose(sent[3], [3 * (1 - weight), 2 * (1 - weight) + 5 * weight])
+    np.testing.assert_array_equal(sent[:5], [[0, 0], [0, 1], [0, 2], [0, 3], [0, 4]])
+    np.testing.assert_allclose(sent[5], [5 * (1 - weight), 2 * (1 - weight) + 5 * weight])
 
 
 def test_as_many_ticks_are_expected_as_the_slowest_of_the_last_ten_decisions_took() -> None:
@@ -293,7 +299,7 @@ def test_the_first_chunk_is_awaited_in_its_tick_for_half_a_period() -> None:
     assert first.fault.reason == (
         "the first chunk is decided: inference has not answered for 25.0 ms of 200.0 ms"
     )
-    assert drive.played(3) == ["awaited_chunk", *run_of(0, 2, 3)]
+    assert drive.played(3) == ["awaited_chunk", *run_of(0, 0, 1)]
 
 
 def test_what_goes_stale_while_a_chunk_is_awaited_in_mid_motion_is_told() -> None:
@@ -311,7 +317,8 @@ def test_a_chunk_that_is_over_before_the_next_has_come_ends_in_the_fallback() ->
     takes = iter([0.1, 5.5, 0.1, 0.1, 0.1])
     drive = Drive(takes=lambda: next(takes), limit_ns=6 * PERIOD)
     found = drive.played(12)
-    assert found == [*run_of(0, *range(8)), "slow_inference", (3, 6), *run_of(9, 1, 2)]
+    # Five of the first one's actions were played meanwhile, and in the tick between nothing.
+    assert found == [*run_of(0, *range(8)), "slow_inference", (3, 5), *run_of(9, 1, 2)]
 
 
 def test_a_decision_beyond_the_limit_is_dropped_when_it_comes() -> None:
@@ -328,7 +335,7 @@ def test_a_decision_beyond_the_limit_is_dropped_when_it_comes() -> None:
 def test_nothing_is_played_that_is_older_than_its_observation_may_be() -> None:
     drive = Drive(fresh_ns=4 * PERIOD, takes=lambda: 3.5, execute=4)
     found = drive.played(10)
-    assert found == ["awaited_chunk"] * 4 + [(0, 4), *["old_chunk"] * 3, (4, 4), "old_chunk"]
+    assert found == ["awaited_chunk"] * 4 + [(0, 0), *["old_chunk"] * 3, (4, 1), "old_chunk"]
     assert "older than max_age_s" in drive.controller.last_reasons["old_chunk"]
 
 
@@ -377,11 +384,11 @@ def test_after_a_fault_in_mid_chunk_all_begins_anew(fault: dict[str, Any]) -> No
 
 def test_what_was_under_way_before_a_fault_is_dropped_when_it_comes() -> None:
     drive = Drive(takes=lambda: 2.5)
-    drive.played(4)
+    drive.played(7)
     assert drive.policy.asked == [0]
-    drive.step(missing=True)  # while one from tick 3 is under way
-    assert drive.played(6) == ["awaited_chunk"] * 4 + run_of(6, 3, 4)
-    assert drive.policy.asked == [0, 3, 6]
+    drive.step(missing=True)  # while one from tick 6 is under way
+    assert drive.played(6) == ["awaited_chunk"] * 4 + run_of(9, 0, 1)
+    assert drive.policy.asked == [0, 6, 9]
 
 
 def stop_and_reset(drive: Drive) -> None:
@@ -606,7 +613,10 @@ def test_no_action_is_played_late_or_from_before_an_interruption(
     execute: int,
     waits: bool,
 ) -> None:
-    """Whatever happens: what is sent is due now, of a fresh observation, and decided since."""
+    """Whatever happens: what is sent is due now, of a fresh observation, and decided since.
+
+    A chunk begins with the tick of its observation, or later by ticks in which nothing was played.
+    """
     calls = iter(range(10**6))
     drive = Drive(
         takes=lambda: takes[next(calls) % len(takes)],
@@ -614,6 +624,8 @@ def test_no_action_is_played_late_or_from_before_an_interruption(
         limit_ns=None if waits else 5 * PERIOD,
     )
     earliest = 0
+    sent: list[int] = []
+    begins: dict[int, int] = {}
     for event, left_out in events:
         drive.tick += left_out
         tick = drive.tick
@@ -626,10 +638,13 @@ def test_no_action_is_played_late_or_from_before_an_interruption(
         for asked, step in actions([described(command)]):
             age = fresh[asked % len(fresh)]
             assert asked >= earliest
-            assert asked + step == tick
+            assert begins.setdefault(asked, tick - step) == tick - step
+            idle = begins[asked] - asked
+            assert 0 <= idle <= tick - asked - sum(asked <= each < tick for each in sent)
             assert 0 <= step < HORIZON
-            assert step <= age + 1e-6
+            assert tick - asked <= age + 1e-6
             assert command.until_ns <= (asked + age) * PERIOD + 1
+            sent.append(tick)
 
 
 def test_a_policy_without_a_delay_needs_no_thread() -> None:
