@@ -283,7 +283,7 @@ def test_it_learns_to_push_to_the_middle(
             "agent": agent,
             "data": {"dataset": str(line)},
             "policy": {"width": 32, "horizon": H, "learning_rate": 1e-3, **policy}
-            | ({} if agent == "td3_bc" else {"eta": 10.0, "max_imitation_ratio": None}),
+            | ({} if agent == "td3_bc" else {"eta": 30.0, "max_imitation_ratio": None}),
             "critic": {"width": 32, "discount": 0.9},
             "selection": {"num_candidates": 20},
             "run": {"steps": 1500, "batch_size": 128, "execution": "eager", "device": "cpu"},
