@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -276,6 +276,15 @@ def known_lines(out: Path) -> dict[Case, Line]:
     return found
 
 
+def not_run(lines: Mapping[Case, Line]) -> list[str]:
+    """Name the robots and seeds of which anything is missing."""
+    return [
+        f"{robot.name} with seed {seed}"
+        for robot, seed in product(ROBOTS, SEEDS)
+        if any(case not in lines for case in cases(robot, seed))
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is missing, a seed of both robots after the other."""
     parser = argparse.ArgumentParser(
@@ -296,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 with (options.out / "rows.jsonl").open("a") as file:
                     file.write(f"{json.dumps(lines[case])}\n")
     if options.keep:
-        keep("motion", list(lines.values()), table(list(lines.values())))
+        keep("motion", list(lines.values()), table(list(lines.values()), not_run(lines)))
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ COMMAND = "python -m benchmarks.motion.run --agents DIR --keep"
 Key = tuple[str, int, int, str]
 
 
-def table(lines: Sequence[Line]) -> str:
-    """Return the page."""
+def table(lines: Sequence[Line], not_run: Sequence[str]) -> str:
+    """Return the page; it names what was not run."""
     groups: dict[Key, list[Line]] = defaultdict(list)
     for line in lines:
         groups[line["robot"], line["horizon"], line["stall"], line["late"]].append(line)
@@ -25,6 +25,8 @@ def table(lines: Sequence[Line]) -> str:
         "fallback did. *Jerk*: the mean absolute second difference of the commands, and *seam*: "
         "the mean step where a decision came in, over that within chunks.\n"
     ]
+    if not_run:
+        parts.append(f"\nNot run: {', '.join(not_run)}.\n")
     for robot in dict.fromkeys(line["robot"] for line in lines):
         parts.append(f"\n## {robot}\n\n{_stalled(robot, groups)}\n{_late(robot, groups)}")
     return "".join(parts)
