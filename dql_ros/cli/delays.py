@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -10,13 +13,16 @@ from rich.text import Text
 
 from dql_core.cli.console import plain_table
 from dql_core.cli.terminal import NameText
-from dql_core.errors import visible
+from dql_core.errors import ConfigError, visible
+from dql_ros.contract import Contract
 from dql_ros.tools.delay.picture import shown_delay
 
 _OF_PAIRS = (
     "delay: from a command to the first answer; lag: of the actuator, which is no part of it; "
     "explained: share of the state's motion"
 )
+# Imported where a bundle is timed: ONNX Runtime takes a while.
+_POLICIES, _TIMES = "dql_core.runtime.bundle_policy", "dql_ros.control.loaded_policy"
 _OF_STREAMS = "from header stamp to receipt; jitter: what 99 % need more than the median"
 
 
@@ -54,14 +60,64 @@ def delay_tables(document: Mapping[str, Any]) -> Group:
     )
 
 
+def add_inference(found: dict[str, Any], bundle: Path, contract: Contract) -> None:
+    """Time a policy as a node does, and add it to what the node's commands are delayed by.
+
+    Args:
+        found: As `find_delays` returned it. Its lines for the contract get ``node_delay_s``, in
+            seconds, and it gets ``inference``, in milliseconds.
+        bundle: A policy of the robot; its contract's delays and its weights do not matter.
+        contract: What the delays were found by.
+
+    Raises:
+        BundleError: If a file of the bundle is missing, damaged or foreign.
+        ConfigError: If the bundle is of another robot.
+    """
+    policy = importlib.import_module(_POLICIES).load_policy(bundle)
+    if policy.spec.robot != contract.robot:
+        raise ConfigError(
+            f"--bundle {bundle}: is of robot '{policy.spec.robot}', and the contract of "
+            f"'{contract.robot}': give a bundle of this robot"
+        )
+    times = importlib.import_module(_TIMES).time_inference(policy)
+    # A chunk is decided while actions are sent that belong to their ticks: nothing waits for it.
+    added_s = math.ceil(times.p99_ns / 1e5) / 1e4 if policy.horizon == 1 else 0.0
+    found["inference"] = {
+        "bundle": str(bundle),
+        "horizon": policy.horizon,
+        "num_candidates": policy.choice.num_candidates,
+        "p50_ms": times.p50_ns / 1e6,
+        "p99_ms": times.p99_ns / 1e6,
+        "send_after_s": added_s,
+    }
+    for line in found["contract"]:
+        if line["delay_s"] is not None:
+            line["node_delay_s"] = round(line["delay_s"] + added_s, 4)
+    if added_s * contract.rate_hz >= 1:
+        found["remarks"].append(
+            f"inference takes {added_s:g} s, which is no less than the control period of "
+            f"{1 / contract.rate_hz:g} s: sample fewer candidates, or train chunks "
+            f"(policy.horizon)"
+        )
+
+
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield what to write into the contract."""
+    inference = found.get("inference")
+    if inference is not None:
+        yield (
+            f"inference of {inference['bundle']}, {inference['num_candidates']} candidates, here "
+            f"and now: median {inference['p50_ms']:.1f} ms, 99 % {inference['p99_ms']:.1f} ms"
+            + ("" if inference["horizon"] == 1 else "; of chunks, which it delays by nothing")
+        )
     for line in found["contract"]:
         if line["delay_s"] is None:
             yield f"{line['topic']}: no delay_s for the contract: {line['doubt']}"
-        else:
-            yield (
-                f"{line['topic']}: in the contract  delay_s: {line['delay_s']:g}  if the node's "
-                f"commands go this way, and  recorded_delay_s: {line['delay_s']:g}  to convert "
-                f"this bag"
-            )
+            continue
+        sent = line.get("node_delay_s", line["delay_s"])
+        after = inference["send_after_s"] if inference is not None else 0.0
+        held = f", with the node's send_after_s: {after:g}," if after else ""
+        yield (
+            f"{line['topic']}: in the contract  delay_s: {sent:g}  if the node's commands go this "
+            f"way{held} and  recorded_delay_s: {line['delay_s']:g}  to convert this bag"
+        )

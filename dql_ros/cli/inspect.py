@@ -30,7 +30,7 @@ from dql_core.errors import (
 )
 from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, bags_within, is_storage, unreadable_remarks
-from dql_ros.cli.delays import delay_tables
+from dql_ros.cli.delays import add_inference, delay_tables
 from dql_ros.contract import Contract, QualityOfService, contract_path, load_contract
 from dql_ros.tools.delay.pairs import find_delays
 from dql_ros.tools.delay.picture import draw
@@ -123,6 +123,13 @@ def inspect(
         Path | None,
         typer.Option("--picture", help="Draw the delays of a bag into this file (.svg)."),
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            help="Time a policy of this robot here, and count its inference in --delay's delay_s.",
+        ),
+    ] = None,
 ) -> None:
     """Show what bags, datasets, runs, checkpoints, bundles or contracts hold.
 
@@ -138,7 +145,7 @@ def inspect(
 
     Example: dql inspect runs/demo/bundles/diffusion_ql
     """
-    rules = _delay_contract(delay, contract, picture, paths)
+    rules = _delay_contract(delay, contract, picture, bundle, paths)
     documents = []
     failed = False
     for path in paths:
@@ -151,7 +158,7 @@ def inspect(
                     )
                 Terminal().print(_described(path))
                 continue
-            document = _document(path, rules, namespace, salvage=salvage, msgs=msgs or ())
+            document = _document(path, rules, namespace, bundle, salvage=salvage, msgs=msgs or ())
             if picture is not None:
                 write_text(picture, draw(str(path), document["delay"]))
         except DqlError as cause:
@@ -176,7 +183,13 @@ def _looks_like_bag(path: Path) -> bool:
 
 
 def _document(
-    path: Path, rules: Contract | None, namespace: str, *, salvage: bool, msgs: Sequence[Path]
+    path: Path,
+    rules: Contract | None,
+    namespace: str,
+    bundle: Path | None,
+    *,
+    salvage: bool,
+    msgs: Sequence[Path],
 ) -> dict[str, Any]:
     """What is known of a bag; with a contract, of its delays."""
     with (
@@ -185,11 +198,18 @@ def _document(
     ):
         if rules is None:
             return bag_document(bag, survey(bag, progress, judge_clocks=True))
-        return {"bag": str(path), "delay": find_delays(bag, rules, namespace, progress)}
+        found = find_delays(bag, rules, namespace, progress)
+    if bundle is not None:
+        add_inference(found, bundle, rules)
+    return {"bag": str(path), "delay": found}
 
 
 def _delay_contract(
-    delay: bool, contract: Path | None, picture: Path | None, paths: Sequence[Path]
+    delay: bool,
+    contract: Path | None,
+    picture: Path | None,
+    bundle: Path | None,
+    paths: Sequence[Path],
 ) -> Contract | None:
     """The contract by which delays are looked for; ``None`` if they are not.
 
@@ -197,8 +217,8 @@ def _delay_contract(
         ConfigError: If an option lacks another that it needs.
     """
     if not delay:
-        if contract is not None or picture is not None:
-            given = "--contract" if contract is not None else "--picture"
+        options = {"--contract": contract, "--picture": picture, "--bundle": bundle}
+        for given in (name for name, value in options.items() if value is not None):
             raise ConfigError(f"{given} is for delays: give --delay, too, or leave it out")
         return None
     if contract is None:

@@ -37,7 +37,7 @@ GIVEN = {
     ],
     "find-settings": ["data/arm"],
     "label-episodes": ["arm.yaml", "bags", "data/arm"],
-    "look-at-a-recording": ["arm.yaml", "bags"],
+    "look-at-a-recording": ["arm.yaml", "bags", "runs/demo"],
     "run-a-policy-in-c": ["runs/arm", "runs/arm/bundle"],
     "run-it-on-my-robot": ["arm.yaml", "bags/tuesday"],
     "scale": ["runs/demo", "robot.yaml", "bags"],

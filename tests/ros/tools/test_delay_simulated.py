@@ -15,6 +15,7 @@ from dql_ros.cli.inspect import inspect
 from dql_ros.sim.faults import LinkFaults
 from dql_ros.tools.delay.pairs import find_delays
 from dql_ros.tools.delay.picture import draw
+from tests.ros.untrained import untrained_bundle
 
 MS = 1_000_000
 
@@ -68,6 +69,43 @@ def test_the_command_line_says_it_in_a_table_as_json_and_as_a_picture(
     assert commands["doubt"] == "has no header stamps"
 
 
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_inference_is_counted_where_it_delays(
+    bag: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, horizon: int
+) -> None:
+    contract = bag.parent / "arm.yaml"
+    bundle = untrained_bundle(tmp_path, contract, horizon)
+    inspect([bag], delay=True, contract=contract, bundle=bundle, as_json=True)
+    found = json.loads(capsys.readouterr().out)["delay"]
+    inference, (line,) = found["inference"], found["contract"]
+    assert 0 < inference["p50_ms"] <= inference["p99_ms"]
+    counted_s = line["node_delay_s"] - line["delay_s"]
+    assert counted_s == pytest.approx(inference["send_after_s"])
+    if horizon == 1:
+        assert inference["p99_ms"] / 1000 <= counted_s <= inference["p99_ms"] / 1000 + 1e-4
+    else:
+        assert counted_s == 0
+
+
+def test_what_inference_adds_is_said(
+    bag: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    contract = bag.parent / "arm.yaml"
+    inspect([bag], delay=True, contract=contract, bundle=untrained_bundle(tmp_path, contract))
+    shown = capsys.readouterr().out
+    assert "4 candidates, here and now: median" in shown
+    assert "with the node's send_after_s: 0.0" in shown
+
+
+def test_a_bundle_of_another_robot_is_refused(bag: Path, tmp_path: Path) -> None:
+    contract = bag.parent / "arm.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(contract.read_text().replace("robot: ", "robot: other_"))
+    with pytest.raises(ConfigError, match="is of robot 'other_"):
+        inspect([bag], delay=True, contract=contract, bundle=untrained_bundle(tmp_path, other))
+
+
 def test_names_in_a_picture_are_no_markup(bag: Path) -> None:
     pair: dict[str, Any] = {
         "command": "<script>&\x00",
@@ -87,6 +125,7 @@ def test_names_in_a_picture_are_no_markup(bag: Path) -> None:
         ({"delay": True}, "--delay needs --contract"),
         ({"contract": Path("arm.yaml")}, "--contract is for delays"),
         ({"picture": Path("a.svg")}, "--picture is for delays"),
+        ({"bundle": Path("bundle")}, "--bundle is for delays"),
     ],
 )
 def test_options_that_lack_each_other_are_refused(
