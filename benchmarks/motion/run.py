@@ -27,7 +27,14 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import RESULTS, Line, keep, machine, show
 from benchmarks.motion.actor_node import ACTOR_VARIABLE
-from benchmarks.motion.stalled_node import COMMANDS_VARIABLE, FLAGS, NEW, RUNNING, STALL_VARIABLE
+from benchmarks.motion.stalled_node import (
+    COMMANDS_VARIABLE,
+    FIRST,
+    FLAGS,
+    NEW,
+    RUNNING,
+    STALL_VARIABLE,
+)
 from benchmarks.motion.table import table
 from dql_core.config import load_config
 from dql_core.errors import ContractError, SimulationError, one_line
@@ -244,14 +251,14 @@ def motion(rows: NDArray[np.float64], period_s: float) -> Line:
         period_s: From one to the next.
 
     Returns:
-        The share of ticks at which the policy acted; of these the mean absolute second
-        difference (``jerk``) and the mean step, where a decision came in (``seam_step``) and
-        where none did (``step_within``); decisions a second.
+        The share of ticks at which the policy acted; of these, within episodes, the mean absolute
+        second difference (``jerk``) and the mean step, where a decision came in (``seam_step``)
+        and where none did (``step_within``); decisions a second.
     """
     commands = rows[:, FLAGS:]
     running, new = rows[:, RUNNING] > 0, rows[:, NEW] > 0
     steps = np.abs(np.diff(commands, axis=0)).mean(axis=1)
-    both = running[1:] & running[:-1]
+    both = running[1:] & running[:-1] & (rows[1:, FIRST] == 0)
     seconds = np.abs(np.diff(commands, n=2, axis=0)).mean(axis=1)[both[1:] & both[:-1]]
     return {
         "running": float(running.mean()),

@@ -18,10 +18,11 @@ from dql_ros.control.health import LoopStatistics
 from dql_ros.nodes import control_loop, policy_node
 
 COMMANDS_VARIABLE, STALL_VARIABLE = "DQL_BENCHMARK_COMMANDS", "DQL_BENCHMARK_STALL_S"
-# Of a tick: whether the policy acted, and whether by a decision that had just come in.
-RUNNING, NEW = 0, 1
-FLAGS = 2
-_act = BundlePolicy.act
+# Of a tick: whether the policy acted, whether by a decision that had just come in, and whether
+# that was the first of an episode.
+RUNNING, NEW, FIRST = 0, 1, 2
+FLAGS = 3
+_act, _reset = BundlePolicy.act, BundlePolicy.reset
 
 
 def act_later(
@@ -36,17 +37,26 @@ def act_later(
     return decision
 
 
+def reset_seen(policy: BundlePolicy) -> None:
+    """Begin an episode, and take note that its first decision is still to come in."""
+    _reset(policy)
+    Taken.is_first = True
+
+
 class Taken(LoopStatistics):
     """Takes down the command of each tick."""
 
     rows: list[NDArray[np.float64]] = []  # noqa: RUF012 - of the one loop of this process
+    is_first = True
 
     def add(self, begun_ns: int, observation: Observation, command: Command) -> None:
         """Take note of a tick."""
         super().add(begun_ns, observation, command)
         if command.values is not None:
             is_running = command.state is State.RUNNING
-            flags = [float(is_running), float(is_running and command.decision is not None)]
+            is_new = is_running and command.decision is not None
+            flags = [is_running, is_new, is_new and Taken.is_first]
+            Taken.is_first &= not is_new
             self.rows.append(np.concatenate([flags, command.values]))
 
 
@@ -54,7 +64,7 @@ def main() -> None:
     """Run the node until it is told to end, then write what was sent."""
     vars(control_loop)["LoopStatistics"] = Taken
     patched: Any = BundlePolicy
-    patched.act = act_later
+    patched.act, patched.reset = act_later, reset_seen
     try:
         policy_node.main()
     finally:
