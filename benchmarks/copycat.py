@@ -277,7 +277,8 @@ def table(lines: Sequence[Line]) -> str:
         f"{BATCH_SIZE} transitions, one seed, {one['episodes']} episodes each from the same "
         f"starts, with the 95 % interval of these episodes (Wilson). *Too late*: the time ran "
         f"out; in brackets those that stood still, whose joints had not moved by {STILL_RAD:g} "
-        f"rad in the last second. The others hit the post.\n\n"
+        f"rad in the last second. The others hit the post. *And* …: beside angles and target "
+        f"alone.\n\n"
         + markdown_table(["observed", *heads], rows)
         + "\nOne seed of few updates tells the size of the effect, not which of two near variants "
         "is better. What to do about it: [a policy that copies the last command]"

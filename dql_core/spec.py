@@ -85,6 +85,11 @@ class PolicySpec:
         """Positions in the observation of what was commanded before."""
         return tuple(n for n, each in enumerate(self.observation) if _PREVIOUS.match(each.name))
 
+    @property
+    def observes_past(self) -> bool:
+        """Whether earlier values or commands are observed, which only a contract's rules know."""
+        return any({"ago_s", "periods_ago"} & set(each.source or ()) for each in self.observation)
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready dictionary; an infinite bound becomes ``None``."""
         document = asdict(self)

@@ -20,10 +20,18 @@ def table(lines: Sequence[Line], not_run: Sequence[str]) -> str:
     parts = [
         f"# Smooth and in time\n\n    {COMMAND}\n\n{where(lines)}\n\n"
         "Policies over topics, in real time; `benchmarks/motion/run.py` says how they learned. "
-        "Means over seeds, whose number is in the first column; in brackets the lowest and the "
-        "highest. *Running*: the share of ticks at which the policy acted; at the others the "
-        "fallback did. *Jerk*: the mean absolute second difference of the commands, and *seam*: "
-        "the mean step where a decision came in, over that within chunks.\n"
+        "They decide H actions at a time, of which half, rounded up, are played before the next "
+        "are asked for. *Ticks stalled*: by how many control periods each decision takes "
+        "longer.\n\n"
+        "Means over *seeds*; in brackets the lowest and the highest. *Outcome*: the share of "
+        "successes, or else the mean return. *Lost*: how much less it is than with the same H, no "
+        "stall and punctual commands; below 0 it is more. *Running*: the share of ticks at which "
+        "the policy acted; at the others the fallback did. *Jerk*: the mean absolute second "
+        "difference of the commands, and *seam*: the mean step where a decision came in, over "
+        "that within chunks.\n\n"
+        "*Commands late*: they take effect a control period later, and the policy decides single "
+        "actions. *Unaware*: the policy of the first table. *Aware*: one that was trained with "
+        "`delay_s` and observes its last command, with dropout.\n"
     ]
     if not_run:
         parts.append(f"\nNot run: {', '.join(not_run)}.\n")

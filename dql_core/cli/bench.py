@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dql_core.algo.backends import BackendName
 from dql_core.cli.terminal import Terminal
+from dql_core.errors import counted
 from dql_core.export.latency import (
     ROUNDS,
     Measurement,
@@ -20,6 +21,7 @@ from dql_core.export.latency import (
     plain_decisions,
 )
 from dql_core.files import write_text
+from dql_core.runtime.chunk import ticks_to_decide
 from dql_core.runtime.manifest import Manifest, read_manifest
 
 
@@ -104,10 +106,28 @@ def _verdict(manifest: Manifest, measurements: list[Measurement]) -> Text:
     possible_hz = own.control_rate_hz
     if not rate_hz:
         return Text(f"up to {possible_hz:,.0f} Hz with {own.num_candidates} candidates")
+    if manifest.horizon > 1:
+        return _verdict_of_chunks(manifest, own.p99_us / 1e6, rate_hz)
     if possible_hz >= rate_hz:
         return Text.assemble(("fast enough", "green"), f" for the contract's {rate_hz:g} Hz")
     return Text.assemble(
         ("too slow", "red"),
         f" for the contract's {rate_hz:g} Hz: 99 of 100 decisions take at most half of the period "
         f"up to {possible_hz:,.0f} Hz; choose among fewer candidates",
+    )
+
+
+def _verdict_of_chunks(manifest: Manifest, p99_s: float, rate_hz: float) -> Text:
+    """Say whether the next chunk is there before what is played of the present one ends."""
+    horizon, executed = manifest.horizon, manifest.executed
+    ticks = ticks_to_decide(horizon, executed)
+    why = (
+        f" for the contract's {rate_hz:g} Hz: the next {horizon} actions are decided after "
+        f"{executed}, and may take {counted(ticks, 'period')}, {1000 * ticks / rate_hz:g} ms"
+    )
+    if p99_s <= ticks / rate_hz:
+        return Text.assemble(("fast enough", "green"), why)
+    return Text.assemble(
+        ("too slow", "red"),
+        f"{why}; choose among fewer candidates, execute fewer, or train longer chunks",
     )

@@ -11,12 +11,14 @@ from rich.progress import Progress
 
 from dql_core.cli.console import evaluation_table
 from dql_core.cli.terminal import Terminal
+from dql_core.errors import visible
 from dql_core.extras import needing
 from dql_core.files import write_text
 from dql_core.process import INCOMPLETE
 from dql_core.training.run_files import CHECKPOINTS_FOLDER, CheckpointName
 
 with needing("train", __name__):
+    from dql_core.data.spaces import obeyed_at_once
     from dql_core.evaluation.rollout import evaluate as roll_out
     from dql_core.export.policy_source import load_any_policy
 
@@ -64,6 +66,8 @@ def evaluate(
     """
     console = Terminal()
     loaded = load_any_policy(policy, checkpoint)
+    for remark in obeyed_at_once(loaded.spec):
+        console.print(visible(remark), style="yellow", soft_wrap=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("episodes", total=episodes)
         result = roll_out(

@@ -64,7 +64,8 @@ def export(
             "--execute",
             min=1,
             help="Of a policy that decides several actions at once (policy.horizon): how many of "
-            "them policy_node plays before it decides the next ones. Default: half of them.",
+            "them policy_node plays before it decides the next ones; in real time not all. "
+            "Default: half of them.",
         ),
     ] = None,
     dataset: Annotated[

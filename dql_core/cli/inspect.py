@@ -126,7 +126,7 @@ def _bundle(path: Path) -> Group:
         **spec_facts(spec),
         "agent": f"{manifest.agent} after {manifest.step:,} updates",
         "sampling": _sampling(manifest.agent, manifest.sampler.kind, manifest.sampler),
-        "chunks": _chunks(manifest.horizon),
+        "chunks": _chunks(manifest.horizon, manifest.executed),
         "selection": _selection(manifest),
         "parity": f"within {parity.action_error:.1e} of the action range on "
         f"{parity.observations} {parity.source}",
@@ -152,8 +152,9 @@ def _sampling(agent: str, kind: PolicyKind, settings: DiffusionConfig | SamplerS
     )
 
 
-def _chunks(horizon: int) -> str:
-    return f"of {horizon} actions" if horizon > 1 else ""
+def _chunks(horizon: int, executed: int = 0) -> str:
+    played = f", the next after {executed}" if executed else ""
+    return f"of {horizon} actions{played}" if horizon > 1 else ""
 
 
 def _selection(manifest: Manifest) -> str:

@@ -98,11 +98,31 @@ def make_environment(
     ):
         if _width(space) != len(fields) or (kind == "action" and not isinstance(space, Box)):
             env.close()
+            past = (
+                ", the past among them (history, previous_action), which 'dql closed-loop' keeps"
+                if kind == "observation" and spec.observes_past
+                else ""
+            )
             raise SpecMismatchError(
                 f"environment '{env_id}' does not fit '{spec.robot}': its {kind} space is "
-                f"{space}, where {len(fields)} {kind} fields are needed"
+                f"{space}, where {len(fields)} {kind} fields are needed{past}"
             )
     return env
+
+
+def obeyed_at_once(spec: PolicySpec) -> Iterator[str]:
+    """Yield of each delay that the policy learned of, that rollouts in an environment lack it."""
+    delays = {}
+    for each in spec.action:
+        source = each.source or {}
+        delays[str(source.get("topic", each.name))] = source.get("delay_s")
+    for topic, delay_s in delays.items():
+        if isinstance(delay_s, float | int) and delay_s:
+            yield (
+                f"'{topic}' takes effect after {delay_s:g} s (delay_s), but in an environment at "
+                f"once, so that the policy drives another robot than it learned: take 'dql "
+                f"closed-loop --faults command_latency_ms={delay_s * 1000:g}'"
+            )
 
 
 def require_environment(env_id: str, spec: PolicySpec) -> None:

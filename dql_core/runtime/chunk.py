@@ -46,6 +46,25 @@ def soft_weights(horizon: int, left: int, delay: int) -> NDArray[np.float32]:
     return weights
 
 
+def default_execute(horizon: int) -> int:
+    """Return how many actions of a chunk of H are played before the next is decided: half."""
+    return math.ceil(horizon / 2)
+
+
+def ticks_to_decide(horizon: int, execute: int, fresh: int | None = None) -> int:
+    """Return how many ticks a decision may take, so that it is there before what is played ends.
+
+    That is so also where decisions follow each other at once, and where no action is played whose
+    observation is too old.
+
+    Args:
+        horizon: Actions of a chunk, H.
+        execute: Of these, begun before the next chunk is asked for.
+        fresh: At how many ticks an observation is fresh; ``None`` for at all of them.
+    """
+    return min(horizon - execute, (horizon if fresh is None else min(horizon, fresh)) // 2)
+
+
 @dataclass(frozen=True)
 class _Chunk:
     """A chunk in play.

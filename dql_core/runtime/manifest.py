@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
+from dql_core.runtime.chunk import default_execute
 from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse
@@ -151,6 +152,11 @@ class Manifest(StrictModel):
     def data_statistics(self) -> Normalizer:
         """Mean and spread of the training data's observations, as far as they are known."""
         return Normalizer.from_json(self.statistics or self.normalizer)
+
+    @property
+    def executed(self) -> int:
+        """Actions of a chunk that are played before the next is decided."""
+        return self.execute or default_execute(self.horizon)
 
     @property
     def sha256(self) -> str:

@@ -16,7 +16,7 @@ from dql_core.data.checks import Finding, check_dataset
 from dql_core.data.dataset import LoadedDataset, load_datasets
 from dql_core.data.reward_transforms import RewardTransform, fit_rewards
 from dql_core.data.sampling import make_strata, ratio_text, require_ratio
-from dql_core.data.spaces import require_environment
+from dql_core.data.spaces import obeyed_at_once, require_environment
 from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
 from dql_core.errors import ConfigError, DatasetError
 from dql_core.evaluation.offline.recording import lay_out
@@ -105,6 +105,8 @@ def require_measurable(data: TrainingData, config: TrainConfig) -> None:
         lay_out(data.held_out, config.critic.discount)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
+        for remark in obeyed_at_once(data.recorded.spec):
+            _logger.warning("evaluation.env: %s", remark)
 
 
 def require_meaningful_split(data: TrainingData, share: float, horizon: int = 1) -> None:

@@ -227,6 +227,8 @@ def undelayed(
 ) -> Iterator[str]:
     """Yield of which commands the simulated robot is quicker than the policy has learned.
 
+    Also of which it cannot be as late as that: it steps once a control period.
+
     Args:
         contract: Has each stream's ``delay_s``.
         faults: The bridge's parameters, with what delays commands.
@@ -241,6 +243,12 @@ def undelayed(
                 f"'{stream.topic}' takes effect after {stream.delay_s:g} s (delay_s), but in this "
                 f"simulation after at most {latest_s:g} s: give --faults command_latency_ms="
                 f"{stream.delay_s * 1000:g}, or the policy drives another robot than it learned"
+            )
+        elif stream.delay_ns % contract.period_ns:
+            yield (
+                f"'{stream.topic}' takes effect after {stream.delay_s:g} s (delay_s), but in this "
+                f"simulation after whole control periods of {contract.period_ns / 1e9:g} s: the "
+                f"robot is another one than the policy learned, by a part of a period"
             )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dql_core.errors import ConfigError, ContractError, counted
+from dql_core.runtime.chunk import default_execute, ticks_to_decide
 from dql_core.runtime.guard import GuardLimits
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs.installed import message_class
@@ -78,7 +79,7 @@ class LoopSettings:
                 f"execute is {self.execute}, but this policy decides "
                 f"{counted(horizon, 'action')} at once: give at most that, or 0 for its own number"
             )
-        return self.execute or loaded.execute or math.ceil(horizon / 2)
+        return self.execute or loaded.execute or default_execute(horizon)
 
     def inference_limit_ns(
         self, contract: Contract, loaded: LoadedPolicy | None = None
@@ -101,7 +102,7 @@ class LoopSettings:
         if loaded is not None and loaded.policy.horizon > 1:
             horizon, executed = loaded.policy.horizon, self.executed(loaded)
             fresh = self.fresh_ticks(contract)
-            ticks = min(horizon - executed, min(horizon, fresh) // 2)
+            ticks = ticks_to_decide(horizon, executed, fresh)
             what = (
                 f"what chunks leave (horizon {horizon}, execute {executed}, fresh for "
                 f"{counted(fresh, 'tick')} by max_age_s)"

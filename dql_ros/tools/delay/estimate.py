@@ -176,7 +176,10 @@ def _doubt(found: Delay, coarse: Grid, fine: Grid, *, rises: bool) -> str:
     if found.seconds > LATEST_S - 2 * coarse.step_s:
         return f"no dead time up to {LATEST_S:g} s fits best"
     if found.high_s - found.low_s > 2 * WIDEST_S:
-        return f"it may lie anywhere from {1000 * found.low_s:.1f} to {1000 * found.high_s:.1f} ms"
+        return (
+            f"it may lie anywhere from {1000 * found.low_s:.1f} to {1000 * found.high_s:.1f} ms, "
+            f"more than {2000 * WIDEST_S:g} ms apart"
+        )
     return ""
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from dql_core.cli.bench import bench
+from dql_core.cli.export import export
 from dql_core.errors import BundleError, ConfigError
 from dql_core.export.bundle import export_bundle
 from dql_core.export.plain_torch import PlainSelection
+from tests.core.conftest import save_untrained
 
 
 def test_bench_shows_and_writes_a_row_for_each_number_of_candidates(
@@ -26,6 +28,23 @@ def test_bench_shows_and_writes_a_row_for_each_number_of_candidates(
         assert 0 < row["p50_us"] <= row["p95_us"] <= row["p99_us"] <= row["max_us"]
         assert row["times_faster_than_plain_torch"] > 1.0
     assert document["backend"] == "auto"
+
+
+def test_of_chunks_it_says_how_many_periods_a_decision_may_take(
+    tiny_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = save_untrained(tmp_path, tiny_dataset, "diffusion_ql", horizon=4)
+    verdicts = []
+    for execute in (None, 4):
+        export(run, tmp_path / f"{execute}", execute=execute)
+        bench(tmp_path / f"{execute}", rounds=1)
+        verdicts.append(capsys.readouterr().out.splitlines()[-1])
+    assert verdicts == [
+        "fast enough for the contract's 20 Hz: the next 4 actions are decided after 2, and may "
+        "take 2 periods, 100 ms",
+        "too slow for the contract's 20 Hz: the next 4 actions are decided after 4, and may take "
+        "0 periods, 0 ms; choose among fewer candidates, execute fewer, or train longer chunks",
+    ]
 
 
 def test_without_torch_nothing_is_compared_and_that_is_said(

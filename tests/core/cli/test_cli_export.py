@@ -144,6 +144,7 @@ def test_how_much_of_a_chunk_is_executed_is_in_the_bundle(
     export(run, tmp_path / "three", execute=3)
     half, three = (read_manifest(tmp_path / name) for name in ("half", "three"))
     assert (half.execute, three.execute) == (None, 3)
+    assert (half.executed, three.executed) == (2, 3)
     assert "execute" not in json.loads((tmp_path / "half" / MANIFEST_FILE).read_text())
     assert half.sha256 != three.sha256
     with pytest.raises(ConfigError, match=r"execute is 5, more than the actions of .*horizon 4"):

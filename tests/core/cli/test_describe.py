@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from dql_core.cli.export import export
 from dql_core.cli.inspect import describe
 from dql_core.cli.terminal import Terminal
 from dql_core.data.curation.operations import choose_episodes, merge_datasets
@@ -149,6 +150,14 @@ def test_a_policy_that_samples_nothing_shows_no_diffusion(
     for path in (run, tmp_path / "bundle"):
         assert "sampling" not in shown(path)
     assert "selection first of 1" in shown(tmp_path / "bundle")
+
+
+def test_a_bundle_of_chunks_says_how_much_of_one_is_played(
+    tiny_dataset: Path, tmp_path: Path
+) -> None:
+    run = save_untrained(tmp_path, tiny_dataset, "diffusion_ql", horizon=4)
+    export(run, tmp_path / "bundle", execute=3)
+    assert "chunks of 4 actions, the next after 3" in shown(tmp_path / "bundle")
 
 
 def test_damaged_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

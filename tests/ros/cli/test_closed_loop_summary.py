@@ -150,11 +150,18 @@ def test_a_simulated_robot_that_is_quicker_than_its_contract_is_told() -> None:
         "simulation after at most 0.02 s: give --faults command_latency_ms=150, or the policy "
         "drives another robot than it learned"
     ]
-    assert not list(undelayed(slow, {"command_latency_ms": 150}, real_time=False))
-    spread = {"command_latency_ms": 100, "command_latency_spread_ms": 60}
+    assert list(undelayed(slow, {"command_latency_ms": 150}, real_time=False)) == [
+        "'velocity_controller/commands' takes effect after 0.15 s (delay_s), but in this "
+        "simulation after whole control periods of 0.1 s: the robot is another one than the "
+        "policy learned, by a part of a period"
+    ]
+    document["action"][0]["delay_s"] = 0.2
+    slow = Contract.model_validate(document)
+    assert not list(undelayed(slow, {"command_latency_ms": 200}, real_time=False))
+    spread = {"command_latency_ms": 150, "command_latency_spread_ms": 60}
     assert not list(undelayed(slow, spread, real_time=False))
-    assert not list(undelayed(slow, {"command_latency_ms": 60}, real_time=True))
-    assert len(list(undelayed(slow, {"command_latency_ms": 40}, real_time=True))) == 1
+    assert not list(undelayed(slow, {"command_latency_ms": 110}, real_time=True))
+    assert len(list(undelayed(slow, {"command_latency_ms": 90}, real_time=True))) == 1
 
 
 def test_without_a_terminal_a_line_shows_now_and_then_how_far_it_is(
