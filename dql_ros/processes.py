@@ -20,6 +20,7 @@ from dql_core.leftovers import temporary_folder
 from dql_core.process import ChildProcess, ChildProcesses
 
 _LOG_PREFIX = re.compile(r"^\[\w+\] \[[\d.]+\] \[[^]]*\]: ")
+_WARNING = "[WARN] "
 # Domains whose ports are clear of Linux's ephemeral ports: docs.ros.org, "The ROS_DOMAIN_ID".
 SAFE_DOMAINS = (*range(1, 102), *range(215, 233))
 # They would override the discovery range, or lead the nodes elsewhere.
@@ -53,6 +54,12 @@ class NodeCommand:
 
 class NodeProcess(ChildProcess):
     """A running node; its last words come without the logger's prefix."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What it has warned of so far, as far as it is kept."""
+        lines = [line.strip() for line in list(self._errors)]
+        return [_LOG_PREFIX.sub("", line) for line in lines if line.startswith(_WARNING)]
 
     def _last_line(self) -> str:
         return _LOG_PREFIX.sub("", super()._last_line())

@@ -136,6 +136,8 @@ def run_closed_loop(
             lambda: bool(supervisor.log.of_node(BRIDGE)), _START_TIMEOUT_S, "the simulation bridge"
         )
         _bring_up(supervisor, driven)
+        for warning in dict.fromkeys(driven.warnings):
+            logger.warning("%s: %s", DRIVER, warning)
         for index in range(episodes):
             _await_episode(supervisor, index, bridge, driven)
             on_episode(supervisor.results[index])

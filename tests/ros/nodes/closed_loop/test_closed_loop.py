@@ -204,6 +204,17 @@ def test_a_policy_keeps_its_rate_on_the_clock_of_a_fast_simulator(
 
 
 @pytest.mark.usefixtures("forked")
+def test_what_the_policy_warns_of_when_it_configures_is_said(
+    scara: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = policy_driver(untrained_bundle(tmp_path, scara, horizon=5), seed=0)
+    parameters = {**driver.parameters, "execute": 3}
+    run_closed_loop(scara, replace(driver, parameters=parameters), episodes=1, real_time=True)
+    (said,) = [each.message for each in caplog.records if "max_age_s" in each.message]
+    assert said.startswith("policy: execute is 3, and a decision takes 1 tick, but by max_age_s")
+
+
+@pytest.mark.usefixtures("forked")
 def test_a_robots_time_has_no_factor(scara: Path, scara_bundle: Path) -> None:
     driver = policy_driver(scara_bundle, seed=0)
     with pytest.raises(
