@@ -514,6 +514,25 @@ def test_nothing_is_ahead_for_longer_than_its_observation_is_fresh() -> None:
     assert Drive().step().ahead is None, "where nobody wants it"
 
 
+@pytest.mark.parametrize("fresh", [2.1, 3.5, 3.9])
+def test_what_is_held_back_has_nothing_ahead_that_would_be_too_old_when_it_is_sent(
+    fresh: float,
+) -> None:
+    held_ns = round(0.7 * PERIOD)
+    drive = Drive(
+        fresh_ns=fresh * PERIOD,
+        send_after_ns=held_ns,
+        execute=HORIZON,
+        others={"ahead_ns": PERIOD, "send_after_ns": held_ns},
+    )
+    for _ in range(20):
+        now_ns = drive.tick * PERIOD
+        command = drive.step()
+        ahead = () if command.ahead is None else command.ahead
+        assert now_ns + len(ahead) * PERIOD + held_ns <= command.until_ns
+        assert now_ns + (len(ahead) + 1) * PERIOD + held_ns > command.until_ns
+
+
 def test_nothing_is_ahead_on_the_way_back_from_a_person() -> None:
     ramp = HandBack(3 * PERIOD)
     drive = Drive(limit_ns=None, others={"ahead_ns": PERIOD, "hand_back": ramp})
