@@ -284,6 +284,23 @@ def test_a_process_that_stood_still_is_no_slow_policy() -> None:
     assert all((weights == 1).sum() <= 4 for weights in later)
 
 
+@pytest.mark.parametrize("ticks", [6, 100, -10])
+def test_no_first_chunk_begins_that_is_found_after_the_limit_or_by_a_clock_set_back(
+    ticks: int,
+) -> None:
+    drive = Drive(takes=lambda: 0.6)
+
+    def decided(tick: int) -> list[float] | None:
+        seen = np.array([tick], np.float32)
+        decision = drive.player.decide(seen, tick * PERIOD, math.inf).decision
+        drive.caller.now_ns += PERIOD  # in which what was asked for is decided
+        return None if decision is None else decision.action.tolist()
+
+    assert decided(20) is None
+    later = 20 + ticks
+    assert [decided(later), decided(later + 1)] == [None, [later, 0]]
+
+
 def test_an_observation_of_a_slow_simulator_is_fresh_for_longer() -> None:
     player = ChunkPlayer(Dated(), SameThread(), None, PERIOD, EXECUTE, pace=0.5)
     assert player.decide(np.zeros(1, np.float32), 0, 2 * PERIOD).until_ns == 4 * PERIOD

@@ -245,8 +245,8 @@ def test_a_trajectory_has_what_is_left_of_the_chunk(
 ) -> None:
     (tmp_path / "arm.yaml").write_text(TRAJECTORY)
     contract = str(tmp_path / "arm.yaml")
-    held = {"send_after_s": send_after_s}
-    robot.run(MODULE, NODE, contract=contract, autostart=True, mode=mode, execute=4, **held)
+    settings: dict[str, Any] = {"mode": mode, "execute": 4, "send_after_s": send_after_s}
+    robot.run(MODULE, NODE, contract=contract, autostart=True, **settings)
     arm = Arm(robot)
     heard = robot.probe.collect(JointTrajectory, "trajectory")
     arm.live(lambda: len(heard) > 20, "trajectories", shoulder=BEFORE)
