@@ -452,12 +452,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def changed_config(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
-    """Return ``config`` with ``section.key=value`` overrides applied to it.
+    """Return ``config`` with ``section.key=value`` overrides, and defaults that go with them.
 
     Raises:
         ConfigError: As `load_config` does.
     """
-    return _overridden(config.model_dump(mode="json"), config, overrides)
+    return _overridden(config.model_dump(mode="json", exclude_unset=True), config, overrides)
 
 
 def stated_config(overrides: Sequence[str]) -> TrainConfig:

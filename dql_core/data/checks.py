@@ -22,6 +22,8 @@ BOUND_TOLERANCE = 1e-5
 # Discounted returns that a network of ordinary weights reaches soon, by size.
 USUAL_VALUES = (1e-2, 1e3)
 WANTED_VALUE = 1e2
+# Where fewer of all chunks have all their actions, this is worth a warning.
+FEWEST_WHOLE_CHUNKS = 0.1
 FLOAT32 = np.finfo(np.float32)
 
 
@@ -191,25 +193,30 @@ def _short_episodes(dataset: LoadedDataset, config: TrainConfig) -> Iterator[Fin
 
 
 def _chunks(dataset: LoadedDataset, horizon: int) -> Iterator[Finding]:
-    """Count chunks of actions; find episodes into which none fits.
+    """Count chunks of actions, and those that are whole; find episodes into which none fits.
 
     Raises:
-        DatasetError: If none fits into any.
+        DatasetError: If none is whole: of its last actions none would be imitated.
     """
     lengths = [len(episode) for episode in dataset.episodes]
-    cut_off = [len(episode) for episode in dataset.episodes if not episode.terminated]
-    short = [length for length in cut_off if length < horizon]
-    if len(short) == len(lengths):
+    if max(lengths) < horizon:
         raise DatasetError(
             f"{dataset.source}: the longest episode has {max(lengths)} steps, and a chunk of "
             f"policy.horizon: {horizon} fits into none: lower it, or record longer episodes"
         )
+    recorded = dataset.chunks(horizon)[1]
+    number, cut = len(recorded), int((recorded < horizon).sum())
+    share = f"; {cut:,} are cut short by a termination" if cut else ""
+    is_seldom_whole = number - cut < FEWEST_WHOLE_CHUNKS * number
+    remedy = "; the last actions of a chunk are learned from few: lower policy.horizon"
     yield Finding(
-        f"a chunk of policy.horizon: {horizon} begins in {len(dataset.starts(horizon)):,} of "
+        f"a chunk of policy.horizon: {horizon} begins in {number:,} of "
         f"{sum(lengths):,} steps: in all but the last {horizon - 1} of an episode that was "
-        f"truncated",
-        is_warning=False,
+        f"truncated{share}{remedy if is_seldom_whole else ''}",
+        is_warning=is_seldom_whole,
     )
+    cut_off = [len(episode) for episode in dataset.episodes if not episode.terminated]
+    short = [length for length in cut_off if length < horizon]
     if short:
         yield Finding(
             f"{len(short)} of {len(lengths)} episodes were truncated before a chunk of "

@@ -11,7 +11,8 @@ With the noisy action :math:`a_j` before step j of the reverse process, a step i
 (`dql_core.models.sampler`). The nodes carry :math:`c_j = (a_j - s_j) / p_j` instead, with
 :math:`p_j = \prod_{i<j} w^a_i` and, for ``epsilon``, :math:`s_j = \sqrt{1 - \bar\alpha_j}\, b`,
 where b is the bias of the network's last layer. What each step would multiply and add is then
-part of the weights and of the noise: a step is the network, a clip and two additions.
+part of the weights and of the noise: a step is the network, a clip and two additions, with
+``v`` three.
 """
 
 from __future__ import annotations
@@ -218,10 +219,8 @@ class _Chain:
         self.scales: Array = np.cumprod([1.0, *noisy_weights])
         next_scales = np.append(self.scales[1:], 1.0)  # the last step leaves the action itself
         levels = np.array([(1.0 - step.alpha_bar) ** 0.5 for step in steps])
-        if process.prediction == "v":
-            levels /= np.array([step.alpha_bar**0.5 for step in steps])
-        has_noisy = process.prediction != "x0"
-        self.shifts: Array = np.outer(levels * has_noisy, self.last.bias)
+        is_epsilon = process.prediction == "epsilon"
+        self.shifts: Array = np.outer(levels * is_epsilon, self.last.bias)
         noise_weights = np.array([step.noise_weight for step in steps])
         self.clean_gains = np.array([step.clean_weight for step in steps]) / next_scales
         self.noise_gains = np.append(1.0, (noise_weights / next_scales)[noise_weights > 0.0])
@@ -264,8 +263,12 @@ class _Chain:
             bias = builder.constant(gain * self.last.bias)
             return builder.linear(features, -gain * self.last.weight, bias)
         if self.process.prediction == "v":
-            weight = gain * (1.0 - alpha_bar) ** 0.5 * self.last.weight
-            return builder.linear(features, weight, carried, scale * gain * alpha_bar**0.5)
+            level, beta = (1.0 - alpha_bar) ** 0.5, scale * alpha_bar**0.5
+            # Carried on, this shift would leave float32 no digits for the action, since it has no
+            # bound where little is left of the signal.
+            shift = builder.constant(level / beta * self.last.bias[None])
+            shifted = builder.add("Sub", carried, shift)
+            return builder.linear(features, gain * level * self.last.weight, shifted, gain * beta)
         weight = gain * ((1.0 - alpha_bar) / alpha_bar) ** 0.5 * self.last.weight
         return builder.linear(features, weight, carried, scale * gain / alpha_bar**0.5)
 

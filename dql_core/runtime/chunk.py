@@ -290,15 +290,16 @@ class ChunkPlayer:
         if question.answer is None:  # the call gave up by itself
             return False
         decision, took_ns = question.answer
-        delay = max(
-            self._index_at(question.asked_ns, now_ns), math.ceil(took_ns / self._period_ns), 1
-        )
+        since = self._index_at(question.asked_ns, now_ns)
+        delay = max(since, math.ceil(took_ns / self._period_ns), 1)
         # One that took longer than it may, or met a process that stood still, tells no more.
         self._delays.append(delay if self._longest is None else min(delay, self._longest))
         if self.limit_ns is not None and took_ns > self.limit_ns:
             return False
         begins_ns = question.asked_ns
         if self._chunk is None:
+            if self._longest is not None and not 0 <= since <= self._longest:
+                return False  # the process stood still, or the clock was set back
             begins_ns = now_ns - question.played * self._period_ns
         self._end(Lack.LATE)
         self._chunk = _Chunk(decision, decision.chunk, begins_ns, question.until_ns, took_ns)

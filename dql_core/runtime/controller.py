@@ -84,6 +84,7 @@ class Controller:
         hand_back: The way from a person's commands to the policy's actions.
         ahead_ns: From one action of a chunk to the next, on the clock of the ticks, where it is
             wanted what will follow a command; 0 where it is not.
+        send_after_ns: How long after its tick an action is sent, on that clock.
 
     Attributes:
         state: What it is doing.
@@ -104,6 +105,7 @@ class Controller:
         smoothing: float = 0.0,
         hand_back: HandBack | None = None,
         ahead_ns: int = 0,
+        send_after_ns: int = 0,
     ) -> None:
         width, given = len(guards.spec.action), len(fallback.safe_command)
         if given != width:
@@ -120,6 +122,7 @@ class Controller:
         self._hand_back = hand_back or HandBack(0)
         self._smoothing = smoothing
         self._ahead_ns = ahead_ns
+        self._send_after_ns = send_after_ns
         self._inference = inference
         self._guards = guards
         self._fallback = fallback
@@ -211,7 +214,8 @@ class Controller:
         else:
             command = self._pass_on(now_ns, action)
             if self._ahead_ns and result.decision is not None:
-                ahead = self._ahead(result.decision.chunk[1:], result.until_ns - now_ns)
+                left_ns = result.until_ns - (now_ns + self._send_after_ns)
+                ahead = self._ahead(result.decision.chunk[1:], left_ns)
                 command = replace(command, ahead=ahead)
         return replace(
             command,
@@ -274,7 +278,12 @@ class Controller:
         return action + np.float32(self._smoothing) * (last - action)
 
     def _ahead(self, later: NDArray[np.float32], left_ns: float) -> NDArray[np.float32] | None:
-        """Return what will be sent of the actions that follow, within the time that is left."""
+        """Return what will be sent of the actions that follow, within the time that is left.
+
+        Args:
+            later: Those actions, shape (n, A).
+            left_ns: How long after the present one an action may be sent.
+        """
         count = int(min(len(later), left_ns / self._ahead_ns))
         if count <= 0 or self._hand_back.is_due:
             return None

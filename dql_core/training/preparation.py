@@ -134,6 +134,11 @@ def require_meaningful_split(data: TrainingData, share: float, horizon: int = 1)
         )
     if len(data.learned.starts(horizon)) < number:
         raise DatasetError(f"{text}, so that fewer are left to learn from: lower it")
+    if max(map(len, data.learned.episodes)) < horizon:
+        raise DatasetError(
+            f"{text}, so that no episode is left to learn from into which a chunk of "
+            f"policy.horizon: {horizon} fits: set it to 0, or lower policy.horizon"
+        )
 
 
 def new_run(config: TrainConfig, dataset: LoadedDataset) -> Checkpoint:

@@ -106,4 +106,5 @@ def make_controller(
         smoothing=settings.action_smoothing,
         hand_back=HandBack(settings.steady_ns(0 if takeover is None else takeover.ramp_s)),
         ahead_ns=settings.period_ns(contract) if wants_ahead else 0,
+        send_after_ns=settings.send_after_ns(contract),
     )

@@ -48,8 +48,8 @@ _RULERS = {
         *("critic.max_q_samples", "critic.bound_targets", "critic.lower_bound"),
     ),
     "value_error": (
-        *("data.reward_scale", "data.reward_transform", "data.reward_boundaries"),
-        "critic.discount",
+        *("policy.horizon", "data.reward_scale", "data.reward_transform"),
+        *("data.reward_boundaries", "critic.discount"),
     ),
     "mean_return": (),
 }

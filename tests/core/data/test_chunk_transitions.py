@@ -158,7 +158,7 @@ def test_episodes_that_are_too_short_are_counted() -> None:
     assert not fact.is_warning
     assert fact.text == (
         "a chunk of policy.horizon: 4 begins in 9 of 20 steps: in all but the last 3 of an "
-        "episode that was truncated"
+        "episode that was truncated; 2 are cut short by a termination"
     )
     assert warning.is_warning
     assert warning.text == (
@@ -169,6 +169,44 @@ def test_episodes_that_are_too_short_are_counted() -> None:
         DatasetError, match=r"longest episode has 9 steps, and a chunk .*: 10 fits"
     ):
         check_dataset(recorded([(4, False), (9, False)]), settings(10))
+
+
+@pytest.mark.parametrize("terminated", [False, True])
+def test_a_horizon_whose_last_actions_nobody_recorded_is_refused(terminated: bool) -> None:
+    """A node would play them, and the network was never told what they are."""
+    dataset = recorded([(4, terminated), (9, terminated)])
+    check_dataset(dataset, settings(9))
+    with pytest.raises(DatasetError, match=r"longest episode has 9 steps, .*: 10 fits into none"):
+        check_dataset(dataset, settings(10))
+
+
+def test_a_horizon_whose_last_actions_are_seldom_recorded_is_warned_of() -> None:
+    _, findings = check_dataset(recorded([(2, True)] * 5 + [(4, True)]), settings(4))
+    (finding,) = (each for each in findings if "policy.horizon" in each.text)
+    assert finding.is_warning
+    assert finding.text.endswith(
+        "13 are cut short by a termination; the last actions of a chunk are learned from few: "
+        "lower policy.horizon"
+    )
+
+
+def test_a_split_that_leaves_no_whole_chunk_is_refused(tmp_path: Path) -> None:
+    episodes = recorded([(3, True)] * 15 + [(20, True)]).episodes
+    write_dataset(tmp_path / "set", episodes, SPEC)
+    refused = 0
+    for seed in range(30):
+        config = settings(
+            5,
+            data={"dataset": str(tmp_path / "set")},
+            validation={"held_out": 0.05},
+            run={"batch_size": 4, "seed": seed},
+        )
+        data = load_training_data(config)
+        if max(map(len, data.learned.episodes)) < 5:
+            with pytest.raises(DatasetError, match=r"a chunk of policy.horizon: 5 fits"):
+                require_measurable(data, config)
+            refused += 1
+    assert refused
 
 
 def test_a_split_that_leaves_no_chunk_is_refused(tmp_path: Path) -> None:

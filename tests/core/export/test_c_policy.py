@@ -29,6 +29,14 @@ POLICIES: tuple[dict[str, Any], ...] = (
     *({"agent": agent} for agent in AGENTS),
     {"diffusion": {"prediction": "x0"}},
     {"diffusion": {"prediction": "v"}},
+    {
+        "diffusion": {
+            "prediction": "v",
+            "sampler": "ddim",
+            "num_diffusion_steps": 1000,
+            "num_sampling_steps": 10,
+        }
+    },
     {"diffusion": {"prediction": "x0", "sampler": "ddim", "num_sampling_steps": 3}},
     {"diffusion": {"sampler": "ddim", "clip_denoised": False}},
     {"diffusion": {"variance": "beta", "schedule": "cosine", "clip_denoised": False}},

@@ -284,6 +284,23 @@ def test_a_process_that_stood_still_is_no_slow_policy() -> None:
     assert all((weights == 1).sum() <= 4 for weights in later)
 
 
+@pytest.mark.parametrize("ticks", [6, 100, -10])
+def test_no_first_chunk_begins_that_is_found_after_the_limit_or_by_a_clock_set_back(
+    ticks: int,
+) -> None:
+    drive = Drive(takes=lambda: 0.6)
+
+    def decided(tick: int) -> list[float] | None:
+        seen = np.array([tick], np.float32)
+        decision = drive.player.decide(seen, tick * PERIOD, math.inf).decision
+        drive.caller.now_ns += PERIOD  # in which what was asked for is decided
+        return None if decision is None else decision.action.tolist()
+
+    assert decided(20) is None
+    later = 20 + ticks
+    assert [decided(later), decided(later + 1)] == [None, [later, 0]]
+
+
 def test_an_observation_of_a_slow_simulator_is_fresh_for_longer() -> None:
     player = ChunkPlayer(Dated(), SameThread(), None, PERIOD, EXECUTE, pace=0.5)
     assert player.decide(np.zeros(1, np.float32), 0, 2 * PERIOD).until_ns == 4 * PERIOD
@@ -512,6 +529,25 @@ def test_nothing_is_ahead_for_longer_than_its_observation_is_fresh() -> None:
     assert counts == [3, 2, 1, 3]
     assert drive.step(missing=True).ahead is None
     assert Drive().step().ahead is None, "where nobody wants it"
+
+
+@pytest.mark.parametrize("fresh", [2.1, 3.5, 3.9])
+def test_what_is_held_back_has_nothing_ahead_that_would_be_too_old_when_it_is_sent(
+    fresh: float,
+) -> None:
+    held_ns = round(0.7 * PERIOD)
+    drive = Drive(
+        fresh_ns=fresh * PERIOD,
+        send_after_ns=held_ns,
+        execute=HORIZON,
+        others={"ahead_ns": PERIOD, "send_after_ns": held_ns},
+    )
+    for _ in range(20):
+        now_ns = drive.tick * PERIOD
+        command = drive.step()
+        ahead = () if command.ahead is None else command.ahead
+        assert now_ns + len(ahead) * PERIOD + held_ns <= command.until_ns
+        assert now_ns + (len(ahead) + 1) * PERIOD + held_ns > command.until_ns
 
 
 def test_nothing_is_ahead_on_the_way_back_from_a_person() -> None:

@@ -99,6 +99,22 @@ def test_errors_are_not_compared_across_other_rewards_or_targets(tmp_path: Path)
     assert read(tmp_path, text + "critic.discount: [0.9, 0.99]\n", rolled_out).keys
 
 
+def test_a_horizon_is_searched_where_chunks_do_not_change_what_is_measured(tmp_path: Path) -> None:
+    text = "policy.horizon: [1, 4]\n"
+    assert len(read(tmp_path, text).configurations(2) or ()) == 2
+    steps = [
+        changed_config(JUDGED, [f"policy.horizon={horizon}"]).data.n_step for horizon in (1, 4)
+    ]
+    assert steps == [10, 1]  # as where it is trained alone
+    stated = changed_config(JUDGED, ["data.n_step=10"])
+    with pytest.raises(ConfigError, match=r"data.n_step: 10: with policy.horizon: 4"):
+        read(tmp_path, text, stated)
+    # Of a truncated episode's last steps chunks have no errors, and single actions have.
+    values = changed_config(JUDGED, ["validation.rule=value_error"])
+    with pytest.raises(ConfigError, match=r"cannot be searched with validation.rule=value_error"):
+        read(tmp_path, text, values)
+
+
 def test_a_value_that_needs_another_key_is_searched_with_it_alone(tmp_path: Path) -> None:
     alone = "agent: [diffusion_ql, td3_bc]\n"
     limited = changed_config(JUDGED, ["policy.max_imitation_ratio=2"])
