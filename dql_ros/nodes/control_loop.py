@@ -352,11 +352,11 @@ class ControlLoop:
 
     def _tick_now(self) -> None:
         """In real time: act, or send the safe command and end the thread."""
-        done = False
+        tick_ns, done = steady_ns(), False  # chunks are played by it: nothing may come before
         try:
             self._look_for_stop()
             sent_before = self._outputs.sent
-            self._tick(self._ros_now_ns(), steady_ns(), sent_before)
+            self._tick(self._ros_now_ns(), tick_ns, sent_before)
             done = True
         finally:
             if not done:
