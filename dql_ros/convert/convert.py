@@ -23,6 +23,7 @@ from dql_core.errors import (
 )
 from dql_core.files import atomic_directory, require_free, write_text, writing
 from dql_core.spec import CONTRACT_KEY, PolicySpec
+from dql_ros import __version__
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import find_files
 from dql_ros.bag.storage.message_folders import message_folders
@@ -39,7 +40,7 @@ from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.page import render
-from dql_ros.convert.work_folder import WorkFolder
+from dql_ros.convert.work_folder import WorkFolder, function_hashes
 from dql_ros.convert.workers import convert_bags
 
 __all__ = ["REPORT_HTML", "REPORT_JSON", "ConvertOptions", "Interrupted", "Source", "convert"]
@@ -126,8 +127,8 @@ def convert(
     """
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run and --resume cannot be used together")
-    source, of_shard = _own_part(source, options.shard)
     source = replace(source, namespace=absolute_namespace(source.namespace))
+    source, of_shard = _own_part(source, options.shard)
     require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
     work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)
@@ -179,7 +180,10 @@ def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, st
         )
     # Another bag at the same place is another list; each shard can look at all of them.
     names = [f"{bag} {_size(bag)}" for bag in source.bags]
-    return replace(source, bags=shard.part(source.bags)), shard.metadata(names)
+    # What one process does in one way for all of them.
+    functions = function_hashes(source.contract)
+    manner = [__version__, source.namespace, json.dumps(functions, sort_keys=True)]
+    return replace(source, bags=shard.part(source.bags)), shard.metadata([*names, *manner])
 
 
 def _size(bag: Path) -> int:
