@@ -128,6 +128,7 @@ def convert(
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run and --resume cannot be used together")
     source = replace(source, namespace=absolute_namespace(source.namespace))
+    _require_distinct(source.bags)  # also of those that other shards convert
     source, of_shard = _own_part(source, options.shard)
     require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
@@ -168,6 +169,15 @@ def convert(
     return report
 
 
+def _require_distinct(bags: Sequence[Path]) -> None:
+    """Refuse a bag that is named twice, of which the episodes would count twice."""
+    seen: set[Path] = set()
+    for bag in bags:
+        if bag.resolve() in seen:
+            raise BagError(f"{bag}: is named twice; name each bag once")
+        seen.add(bag.resolve())
+
+
 def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, str]]:
     """Return the source with a shard's own bags, and what its dataset says of being one."""
     if shard is None:
@@ -198,11 +208,6 @@ def _convert_jobs(
     progress: Callable[[int, int], None],
 ) -> list[BagResult]:
     """Convert those bags that are not done, and return the results of all."""
-    seen: set[Path] = set()
-    for job in jobs:
-        if job.bag.resolve() in seen:
-            raise BagError(f"{job.bag}: is named twice; name each bag once")
-        seen.add(job.bag.resolve())
     waiting = [job for job in jobs if not (options.resume and work.take_over(job))]
     sizes = {job.bag: _look_at(job) for job in waiting}
     done = dict.fromkeys(sizes, 0)

@@ -15,7 +15,7 @@ from dql_core.data.curation.operations import choose_episodes, merge_datasets
 from dql_core.data.curation.rules import Rules
 from dql_core.data.curation.shards import Shard
 from dql_core.data.dataset import load_dataset
-from dql_core.errors import ConfigError, DatasetError
+from dql_core.errors import BagError, ConfigError, DatasetError
 from dql_ros.contract import Contract, load_contract
 from dql_ros.convert import convert as convert_module
 from dql_ros.convert.convert import ConvertOptions, Source, convert
@@ -163,6 +163,16 @@ def test_what_is_missing_is_named_also_where_a_shard_is_there_twice(
     convert(Source(load_contract(contract), bags[3:]), tmp_path / "other")
     made = merge_datasets([*parts, tmp_path / "other"], tmp_path / "more")
     assert "of the conversion's 3 shards not here: 3" in made.notes
+
+
+def test_a_bag_that_is_named_to_two_shards_is_refused_as_in_one_process(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    (tmp_path / "link").symlink_to(bags[0])
+    for twice in (bags[0], tmp_path / "link"):
+        with pytest.raises(BagError, match="is named twice; name each bag once"):
+            shard(contract, [*bags[:2], twice], tmp_path / "part", 2, 3)
+    assert not (tmp_path / "part").exists()
 
 
 @pytest.mark.parametrize("change", ["namespace", "version", "function"])
