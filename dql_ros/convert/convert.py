@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dql_core.data.curation.shards import Shard
-from dql_core.data.dataset import Episode, write_dataset
-from dql_core.data.metadata import INPUTS_KEY
+from dql_core.data.dataset import DATA_FOLDER, Episode, write_dataset
+from dql_core.data.metadata import INPUTS_KEY, metadata_of
+from dql_core.documents import file_sha256, read_json
 from dql_core.errors import (
     BagError,
     ConfigError,
@@ -40,7 +41,7 @@ from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.page import render
-from dql_ros.convert.work_folder import WorkFolder, function_hashes
+from dql_ros.convert.work_folder import MAX_RESULT_BYTES, WorkFolder, function_hashes
 from dql_ros.convert.workers import convert_bags
 
 __all__ = ["REPORT_HTML", "REPORT_JSON", "ConvertOptions", "Interrupted", "Source", "convert"]
@@ -74,7 +75,8 @@ class ConvertOptions:
     Attributes:
         salvage: Read what can be read of damaged bags, and report what is lost.
         keep_going: Leave out bags that do not convert, and report them.
-        resume: Take over the bags that an interrupted conversion to the same folder has done.
+        resume: Take over the bags that an interrupted conversion to the same folder has done; a
+            shard that is done whole stays as it is.
         dry_run: Write nothing.
         workers: How many bags are converted at a time; ``None`` for one, on a Ray cluster for as
             many as it has room for.
@@ -130,9 +132,13 @@ def convert(
     source = replace(source, namespace=absolute_namespace(source.namespace))
     _require_distinct(source.bags)  # also of those that other shards convert
     source, of_shard = _own_part(source, options.shard)
-    require_free(out, DatasetError)  # found out before the work, not after it
     target = out.absolute()
     work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)
+    if options.resume and of_shard and (report := _finished(source, target, of_shard)):
+        with work.opened():
+            work.discard()  # a killed process may have left it
+        return report
+    require_free(out, DatasetError)  # found out before the work, not after it
     try:
         with writing(out), work.opened():
             EpisodeConverter(source.contract)  # its functions must exist before a bag is read
@@ -194,6 +200,21 @@ def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, st
     functions = function_hashes(source.contract)
     manner = [__version__, source.namespace, json.dumps(functions, sort_keys=True)]
     return replace(source, bags=shard.part(source.bags)), shard.metadata([*names, *manner])
+
+
+def _finished(source: Source, out: Path, of_shard: dict[str, str]) -> dict[str, Any] | None:
+    """Return the report of the same shard if all of it is done: it may be submitted again."""
+    try:
+        document = metadata_of(out / DATA_FOLDER)
+        report = read_json(out / REPORT_JSON, DatasetError, MAX_RESULT_BYTES)
+        files = {str(bag): find_files(bag, salvage=True).files for bag in source.bags}
+    except (BagError, DatasetError):
+        return None
+    said = {key: document.get(key) for key in (CONTRACT_KEY, *of_shard)}
+    if said != {CONTRACT_KEY: source.contract_text, **of_shard}:
+        return None
+    sums = {bag: {file.name: file_sha256(file) for file in each} for bag, each in files.items()}
+    return report if report.get("bags_sha256") == sums else None
 
 
 def _size(bag: Path) -> int:

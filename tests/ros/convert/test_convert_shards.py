@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,38 @@ def test_what_is_missing_is_named_also_where_a_shard_is_there_twice(
     convert(Source(load_contract(contract), bags[3:]), tmp_path / "other")
     made = merge_datasets([*parts, tmp_path / "other"], tmp_path / "more")
     assert "of the conversion's 3 shards not here: 3" in made.notes
+
+
+def test_a_shard_that_is_done_may_be_submitted_again(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    """As by a cluster that was not told of its end, which may have come before the last step."""
+    source = Source(load_contract(contract), bags, contract_text=contract.read_text())
+    part, again = tmp_path / "part", ConvertOptions(shard=Shard(2, 5), resume=True)
+    report = convert(source, part, again)
+    made = contents(part)
+    (tmp_path / ".part.parts" / "left").mkdir(parents=True)
+    assert convert(source, part, again) == json.loads(json.dumps(report))
+    assert contents(part) == made
+    assert not (tmp_path / ".part.parts").exists()
+
+    others = [
+        (source, replace(again, resume=False)),
+        (source, replace(again, shard=Shard(3, 5))),
+        (source, replace(again, shard=Shard(1, 3))),
+        (source, replace(again, shard=None)),
+        (replace(source, bags=bags[::-1]), again),
+        (replace(source, contract_text=source.contract_text + "\n"), again),
+    ]
+    for other, options in others:
+        with pytest.raises(DatasetError, match="part: already exists"):
+            convert(other, part, options)
+    (file,) = bags[1].glob("*.mcap")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+    with pytest.raises(DatasetError, match="part: already exists"):
+        convert(source, part, again)
+    assert contents(part) == made
 
 
 def test_a_bag_that_is_named_to_two_shards_is_refused_as_in_one_process(
