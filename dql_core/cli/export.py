@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -157,6 +158,6 @@ def _written(c: Path | None, written: CPolicy) -> Text:
         f" {c}: C99, {written.prefix}_decide, {choice.num_candidates} candidates, "
         f"{choice.selection}; {written.weight_bytes / 1024:,.0f} KiB of weights, "
         f"{written.memory_bytes / 1024:,.1f} KiB of memory; compare it with ONNX Runtime where it "
-        f"is to run: cd {c} && {CHECK}"
+        f"is to run: cd {shlex.quote(str(c))} && {CHECK}"
     )
     return Text.assemble(("written", "green"), visible(line))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dql_core.data.curation.shards import Shard
-from dql_core.data.dataset import Episode, write_dataset
-from dql_core.data.metadata import INPUTS_KEY
+from dql_core.data.dataset import DATA_FOLDER, Episode, write_dataset
+from dql_core.data.metadata import INPUTS_KEY, metadata_of
+from dql_core.documents import file_sha256, read_json
 from dql_core.errors import (
     BagError,
     ConfigError,
@@ -23,6 +24,7 @@ from dql_core.errors import (
 )
 from dql_core.files import atomic_directory, require_free, write_text, writing
 from dql_core.spec import CONTRACT_KEY, PolicySpec
+from dql_ros import __version__
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.folder import find_files
 from dql_ros.bag.storage.message_folders import message_folders
@@ -39,7 +41,7 @@ from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.document import make_report
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.report.page import render
-from dql_ros.convert.work_folder import WorkFolder
+from dql_ros.convert.work_folder import MAX_RESULT_BYTES, WorkFolder, function_hashes
 from dql_ros.convert.workers import convert_bags
 
 __all__ = ["REPORT_HTML", "REPORT_JSON", "ConvertOptions", "Interrupted", "Source", "convert"]
@@ -73,7 +75,8 @@ class ConvertOptions:
     Attributes:
         salvage: Read what can be read of damaged bags, and report what is lost.
         keep_going: Leave out bags that do not convert, and report them.
-        resume: Take over the bags that an interrupted conversion to the same folder has done.
+        resume: Take over the bags that an interrupted conversion to the same folder has done; a
+            shard that is done whole stays as it is.
         dry_run: Write nothing.
         workers: How many bags are converted at a time; ``None`` for one, on a Ray cluster for as
             many as it has room for.
@@ -126,11 +129,16 @@ def convert(
     """
     if options.dry_run and options.resume:
         raise ConfigError("--dry-run and --resume cannot be used together")
-    source, of_shard = _own_part(source, options.shard)
     source = replace(source, namespace=absolute_namespace(source.namespace))
-    require_free(out, DatasetError)  # found out before the work, not after it
+    _require_distinct(source.bags)  # also of those that other shards convert
+    source, of_shard = _own_part(source, options.shard)
     target = out.absolute()
     work = WorkFolder(target, len(source.bags), dry_run=options.dry_run)
+    if options.resume and of_shard and (report := _finished(source, target, of_shard)):
+        with work.opened():
+            work.discard()  # a killed process may have left it
+        return report
+    require_free(out, DatasetError)  # found out before the work, not after it
     try:
         with writing(out), work.opened():
             EpisodeConverter(source.contract)  # its functions must exist before a bag is read
@@ -167,6 +175,15 @@ def convert(
     return report
 
 
+def _require_distinct(bags: Sequence[Path]) -> None:
+    """Refuse a bag that is named twice, of which the episodes would count twice."""
+    seen: set[Path] = set()
+    for bag in bags:
+        if bag.resolve() in seen:
+            raise BagError(f"{bag}: is named twice; name each bag once")
+        seen.add(bag.resolve())
+
+
 def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, str]]:
     """Return the source with a shard's own bags, and what its dataset says of being one."""
     if shard is None:
@@ -179,7 +196,25 @@ def _own_part(source: Source, shard: Shard | None) -> tuple[Source, dict[str, st
         )
     # Another bag at the same place is another list; each shard can look at all of them.
     names = [f"{bag} {_size(bag)}" for bag in source.bags]
-    return replace(source, bags=shard.part(source.bags)), shard.metadata(names)
+    # What one process does in one way for all of them.
+    functions = function_hashes(source.contract)
+    manner = [__version__, source.namespace, json.dumps(functions, sort_keys=True)]
+    return replace(source, bags=shard.part(source.bags)), shard.metadata([*names, *manner])
+
+
+def _finished(source: Source, out: Path, of_shard: dict[str, str]) -> dict[str, Any] | None:
+    """Return the report of the same shard if all of it is done: it may be submitted again."""
+    try:
+        document = metadata_of(out / DATA_FOLDER)
+        report = read_json(out / REPORT_JSON, DatasetError, MAX_RESULT_BYTES)
+        files = {str(bag): find_files(bag, salvage=True).files for bag in source.bags}
+    except (BagError, DatasetError):
+        return None
+    said = {key: document.get(key) for key in (CONTRACT_KEY, *of_shard)}
+    if said != {CONTRACT_KEY: source.contract_text, **of_shard}:
+        return None
+    sums = {bag: {file.name: file_sha256(file) for file in each} for bag, each in files.items()}
+    return report if report.get("bags_sha256") == sums else None
 
 
 def _size(bag: Path) -> int:
@@ -194,11 +229,6 @@ def _convert_jobs(
     progress: Callable[[int, int], None],
 ) -> list[BagResult]:
     """Convert those bags that are not done, and return the results of all."""
-    seen: set[Path] = set()
-    for job in jobs:
-        if job.bag.resolve() in seen:
-            raise BagError(f"{job.bag}: is named twice; name each bag once")
-        seen.add(job.bag.resolve())
     waiting = [job for job in jobs if not (options.resume and work.take_over(job))]
     sizes = {job.bag: _look_at(job) for job in waiting}
     done = dict.fromkeys(sizes, 0)

@@ -190,14 +190,15 @@ def _identity(job: BagJob) -> dict[str, Any]:
         "version": __version__,
         "contract": job.contract.hash(),
         "takeover": job.contract.takeover and job.contract.takeover.model_dump(mode="json"),
-        "functions": _function_hashes(job.contract),
+        "functions": function_hashes(job.contract),
         "namespace": job.namespace,
         "msgs": message_folders(job.msgs).identity,
         "files": {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()},
     }
 
 
-def _function_hashes(contract: Contract) -> dict[str, str | None]:
+def function_hashes(contract: Contract) -> dict[str, str]:
+    """Return the SHA-256 of the source of each function that a contract names, by its name."""
     terminated = contract.episode.terminated
     named = [function.function for function in contract.reward_functions]
     named += [terminated.function] if isinstance(terminated, Predicate) else []

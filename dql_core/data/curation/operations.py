@@ -17,16 +17,17 @@ from dql_core.data.curation.joining import joined_metadata
 from dql_core.data.curation.lineage import Ingredient, dataset_sha256, lineage
 from dql_core.data.curation.rules import CHOSEN_BY, EpisodeFacts, Rules, numbers_text
 from dql_core.data.curation.shards import (
-    Division,
     are_of_several,
     find_division,
+    is_empty_shard,
     join_shards,
+    not_here,
     recorded_twice,
 )
 from dql_core.data.dataset import DATA_FOLDER, find_dataset, require_outside
 from dql_core.data.episode_reader import EpisodeReader
 from dql_core.data.metadata import LINEAGE_KEY, DatasetMetadata, metadata_of
-from dql_core.errors import ConfigError, DatasetError, counted, listed
+from dql_core.errors import ConfigError, DatasetError, counted
 from dql_core.files import atomic_directory
 
 Progress = Callable[[int, int], None]
@@ -133,34 +134,38 @@ def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress 
     division = find_division(documents)
     with _new_folder(out, sources) as folder:
         if division is None or division.missing:
-            return _merge(sources, out, folder, progress, division)
+            return _merge(dict(zip(sources, documents, strict=True)), out, folder, progress)
         ordered = [places[division.places[number]] for number in sorted(division.places)]
         counts = join_shards(ordered, folder, progress)
     return Made(out, *counts, *counts, (_JOINED,))
 
 
 def _merge(
-    sources: Sequence[str | Path],
+    documents: Mapping[str | Path, Mapping[str, Any]],
     out: Path,
     folder: Path,
     progress: Progress,
-    division: Division | None,
 ) -> Made:
-    stored = [open_stored(source, progress, bounds_matter=True) for source in sources]
+    """Join datasets, by their names with their metadata, as they are."""
+    empty = [source for source, each in documents.items() if is_empty_shard(each)]
+    filled = [source for source in documents if source not in empty]
+    if not filled:
+        raise DatasetError(f"{empty[0]}: neither this shard nor another one has an episode")
+    stored = [open_stored(source, progress, bounds_matter=True) for source in filled]
     document, notes = joined_metadata([(each.source, each.metadata) for each in stored])
     first_of: dict[str, StoredDataset] = {}
     for each in stored:
         if (same := first_of.setdefault(each.sha256, each)) is not each:
             notes.append(f"{same.source} and {each.source} are equal: its episodes count twice")
-    if are_of_several([each.metadata.document for each in stored]):
+    notes += [f"{source}: a shard without an episode, which adds nothing" for source in empty]
+    if are_of_several(list(documents.values())):
         notes.append(
             "these are shards of several conversions (other bags or paths, another order, "
-            "contract or number of shards): they are joined as any other datasets"
+            "contract, function, namespace, version or number of shards): they are joined as any "
+            "other datasets"
         )
     notes += recorded_twice([(each.source, each.metadata.document) for each in stored])
-    if division is not None:
-        lacking = listed([str(number) for number in division.missing], 8)
-        notes.append(f"of the conversion's {division.of} shards not here: {lacking}")
+    notes += not_here(list(documents.values()))
     parts = [(each, each.picks(range(len(each.episodes)))) for each in stored]
     _write(folder, "merge", {}, parts, document)
     return _made(out, parts, notes)

@@ -22,7 +22,7 @@ from dql_core.data.metadata import (
     metadata_of,
 )
 from dql_core.documents import parse_json
-from dql_core.errors import ConfigError, DatasetError
+from dql_core.errors import ConfigError, DatasetError, listed
 from dql_core.spec import CONTRACT_KEY, PolicySpec
 
 Item = TypeVar("Item")
@@ -73,7 +73,7 @@ class Shard:
 
         Args:
             names: Of all that was divided, in the order in which it was, with what tells it from
-                others of that name.
+                others of that name; and in what manner it is converted.
         """
         # Shards of lists in another order would have some bags twice, and others not at all.
         sha256 = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
@@ -109,13 +109,31 @@ def find_division(documents: Sequence[Mapping[str, Any]]) -> Division | None:
         return None
     places = {number: place for place, number in enumerate(numbers)}
     of, *_ = conversions[0]
-    return Division(of, places) if set(places) <= set(range(1, of + 1)) else None
+    return Division(of, places)
 
 
 def are_of_several(documents: Sequence[Mapping[str, Any]]) -> bool:
     """Whether datasets are shards as they came out of conversions, of which there are several."""
     numbers, conversions = zip(*(_shard_of(each) for each in documents), strict=True)
     return None not in numbers and len(set(conversions)) > 1
+
+
+def not_here(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the shards that are missing of each conversion of which there are some."""
+    found: dict[tuple[Any, ...], set[int]] = {}
+    for number, conversion in map(_shard_of, documents):
+        if number is not None:
+            found.setdefault(conversion, set()).add(number)
+    notes = []
+    for (of, *_), numbers in found.items():
+        if missing := [str(each) for each in range(1, of + 1) if each not in numbers]:
+            notes.append(f"of the conversion's {of} shards not here: {listed(missing, 8)}")
+    return notes
+
+
+def is_empty_shard(document: Mapping[str, Any]) -> bool:
+    """Whether a dataset is a shard, as it came out of a conversion, whose bags had no episode."""
+    return _shard_of(document)[0] is not None and document.get("total_episodes") == 0
 
 
 def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]:
@@ -127,7 +145,8 @@ def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]
     number, of, names = (facts.get(key) for key in ("number", "of", "list"))
     if type(number) is not int or type(of) is not int or not 1 <= number <= of <= MAX_SHARDS:
         return None, ()
-    return number, (of, names, document.get(CONTRACT_KEY), document.get("description"))
+    shared = names, document.get(CONTRACT_KEY), document.get("description")
+    return number, (of, *map(json.dumps, shared))
 
 
 def recorded_twice(datasets: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -92,15 +92,20 @@ class Program:
             unused: Outputs that need not be computed.
 
         Raises:
-            BundleError: If candidates depend on each other before one is chosen, or a weight is
-                not finite.
+            BundleError: If candidates depend on each other before one is chosen, a weight is not
+                finite, or something is computed with integers or clipped to no range.
         """
         dims = _dims(graph)
         outputs = frozenset(graph.outputs) - unused
         stages = _stages(graph, dims)
         computing = list(_needed(graph, outputs))[::-1]
+        constants = _constants(graph)
         for node in computing:
             _require_separate(node, stages, dims, graph)
+            if (graph.constants.keys() - constants.keys()) & set(numeric_inputs(node)):
+                raise _refused(f"computes with integers by '{node.operator}'")
+            if node.operator == "Clip" and not _is_range(*map(constants.get, node.inputs[1:])):
+                raise _refused("clips to what is no range of two numbers")
         views = dict(_views(computing, dims, outputs))
         return cls(
             nodes=tuple(sorted(computing, key=lambda node: stages[node.outputs[0]])),
@@ -108,7 +113,7 @@ class Program:
             dims=dims,
             views=views,
             inlined=frozenset(_inlined(computing, stages, dims, outputs)),
-            constants=_constants(graph),
+            constants=constants,
             producers={name: node for node in computing for name in node.outputs},
             outputs=outputs,
         )
@@ -143,6 +148,15 @@ def _constants(graph: Graph) -> dict[str, NDArray[np.float32]]:
             if not np.isfinite(found[name]).all():
                 raise _refused("has a weight that is not finite")
     return found
+
+
+def _is_range(
+    low: NDArray[np.float32] | None = None, high: NDArray[np.float32] | None = None
+) -> bool:
+    """Whether these are two numbers in their order: of others, each program makes its own."""
+    if low is None or high is None or low.size != 1 or high.size != 1:
+        return False
+    return bool(low.item() <= high.item())
 
 
 def _needed(graph: Graph, outputs: Set[str]) -> Iterator[Node]:

@@ -46,6 +46,7 @@ class Source:
         uses_noise: Whether the candidates depend on noise.
         arenas: Memory of each stage; that of `Stage.CANDIDATE` is for one candidate.
         num_weights: Numbers in its arrays of constants.
+        chosen: Name of the value that C keeps in the variable ``chosen``; empty before it does.
 
     Raises:
         BundleError: If the program is too large, or computes what the kernels cannot.
@@ -59,7 +60,7 @@ class Source:
         self._draws_selection = draws_selection
         self._weights: dict[str, str] = {}
         self._arrays: list[str] = []
-        self.num_weights = 0
+        self.num_weights, self.chosen = 0, ""
         self._functions: dict[tuple[object, ...], str] = {}
         self._kernels: set[str] = set()
         self._calls: dict[Stage, list[str]] = {stage: [] for stage in Stage}
@@ -225,7 +226,10 @@ def cannot_hold(node: Node) -> BundleError:
 def _gemm(source: Source, node: Node, stage: Stage) -> None:
     first, second, added = node.inputs
     output = node.outputs[0]
-    scale = literal(float(node.attributes.get("beta", 1.0)))
+    factor = float(node.attributes.get("beta", 1.0))
+    if not np.isfinite(factor):
+        raise cannot_hold(node)
+    scale = literal(factor)
     (rows, inner), added_lengths = source.lengths(first, stage), source.lengths(added, stage)
     pointers = [source.pointer(name, stage) for name in (first, second, added, output)]
     if node.attributes.get("transB"):
@@ -286,15 +290,16 @@ def _mean(source: Source, node: Node, stage: Stage) -> None:
 
 
 def _arg_max(source: Source, node: Node, stage: Stage) -> None:
-    if len(source.lengths(node.inputs[0], stage)) != 1:
+    if len(source.lengths(node.inputs[0], stage)) != 1 or source.chosen:
         raise cannot_hold(node)
+    source.chosen = node.outputs[0]
     arguments = source.count(node.inputs[0], stage), source.pointer(node.inputs[0], stage)
     source.add_result("chosen", "largest", stage, *arguments)
 
 
 def _gather(source: Source, node: Node, stage: Stage) -> None:
     values, index = node.inputs
-    if source.lengths(index, stage) or node.attributes.get("axis", 0) != 0:
+    if index != source.chosen or source.lengths(index, stage) or node.attributes.get("axis", 0):
         raise cannot_hold(node)
     numbers = source.count(node.outputs[0], stage)
     chosen = f"{source.pointer(values, stage)} + chosen * {numbers}"

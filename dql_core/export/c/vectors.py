@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.errors import BundleError, one_line
 from dql_core.runtime.bundle_policy import BundlePolicy
-from dql_core.runtime.manifest import Manifest
+from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.onnx_backend import OnnxBackend
 from dql_core.runtime.policy import Choice, Decision, Noise, draw_noise
 
@@ -33,12 +34,15 @@ class Vector(NamedTuple):
 def check_vectors(manifest: Manifest, contents: Mapping[str, bytes]) -> list[Vector]:
     """Return decisions on draws from the training data's mean and spread, one of them far out.
 
-    Left out are those whose choice hangs on the last digits: there ONNX Runtime and C may rightly
-    choose otherwise.
+    Left out are those that are not finite, and those whose choice hangs on the last digits: there
+    ONNX Runtime and C may rightly choose otherwise.
 
     Args:
         manifest: The bundle's; its number of candidates and its selection are taken.
         contents: The bundle's other files, by name.
+
+    Raises:
+        BundleError: If there is none, or ONNX Runtime cannot decide.
     """
     choice = Choice(manifest.num_candidates, manifest.selection)
     policy = BundlePolicy(manifest, OnnxBackend()(manifest, contents), choice)
@@ -47,11 +51,24 @@ def check_vectors(manifest: Manifest, contents: Mapping[str, bytes]) -> list[Vec
     wanted = max(1, min(MAX_VECTORS, MAX_NUMBERS // per_decision))
     found: list[Vector] = []
     for seed, observation, nudged in _observations(manifest, wanted):
-        decision = policy.act(observation, np.random.default_rng(seed))
-        others = [policy.act(each, np.random.default_rng(seed)) for each in nudged]
-        if _is_certain(decision, others) and len(found) < wanted:
+        try:
+            decision = policy.act(observation, np.random.default_rng(seed))
+            others = [policy.act(each, np.random.default_rng(seed)) for each in nudged]
+        except Exception as cause:  # its errors have no base of their own
+            raise BundleError(
+                f"ONNX Runtime cannot run {GRAPH_FILE}: {one_line(cause)}"
+            ) from cause
+        if _is_certain(decision, others):
             noise = draw_noise(np.random.default_rng(seed), shape, choice.selection)
             found.append(Vector(observation, noise, decision))
+        if len(found) == wanted:
+            return found
+    if not found:
+        raise BundleError(
+            f"of {seed + 1} decisions on draws from the training data's mean and spread none is "
+            f"finite and the same after rounding, so that C could not be compared with it: check "
+            f"that the training did not diverge"
+        )
     return found
 
 
@@ -61,7 +78,7 @@ def _observations(
     """Yield seeds, observations, and each with its fields a little smaller or larger."""
     statistics = manifest.data_statistics
     size = len(statistics.observation_mean)
-    for seed in range(4 * wanted):
+    for seed in range(max(MAX_VECTORS, 4 * wanted)):
         drawn = np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
         if seed == wanted - 1 and wanted > 1:
             drawn *= np.float32(FAR)

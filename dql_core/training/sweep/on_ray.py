@@ -165,7 +165,7 @@ def run_trials(sweep: Sweep, shown: Callable[[Trial], None]) -> bool:
                 name="sweep",
                 storage_path=str(work),
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
-                callbacks=[_watcher(tune, sweep, shown, interruption)],
+                callbacks=[_watcher(tune, sweep, shown, interruption), _wordless()],
                 verbose=0,
             ),
         )
@@ -435,6 +435,17 @@ def _watcher(
             shown(Trial.read(folder, sweep.base))
 
     return Watcher()
+
+
+def _wordless() -> Any:
+    """Return what takes the place of Ray's callback that tells of trials without a result."""
+    progress = import_module("ray.tune.progress_reporter")
+
+    class Wordless(_Unkept, progress.TrialProgressCallback):  # type: ignore[misc,name-defined]
+        def _print(self, msg: str) -> None:
+            """Print nothing."""
+
+    return Wordless()
 
 
 def _last_words(trial: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice, product
@@ -24,8 +25,11 @@ from dql_core.errors import ConfigError
 from dql_core.strict_yaml import StrictModel, read_yaml
 
 STEPS = "run.steps"
+# Where a number between two others is looked at: at one that is hardly whole if it need not be.
+BETWEEN = (3 - math.sqrt(5)) / 2
 Value = bool | int | float | str | None
 Parameters = Mapping[str, Value]
+_KEY = re.compile(r"[\w.]+")
 # Keys that say nothing of how well a configuration learns, or what is measured: all trials have
 # those of the configuration.
 _FIXED = {
@@ -87,7 +91,7 @@ class Range(StrictModel):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Range:
-        if not (self.low < self.high and math.isfinite(self.low) and math.isfinite(self.high)):
+        if not (self.low < self.high and math.isfinite(self.high - self.low)):
             raise ValueError("low must be below high")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log needs a low above 0, and no step")
@@ -95,7 +99,7 @@ class Range(StrictModel):
             if not self.step > 0:
                 raise ValueError("step must be above 0")
             steps = (self.high - self.low) / self.step
-            if abs(steps - round(steps)) > 1e-6 * steps:
+            if not 0.5 < steps < math.inf or abs(steps - round(steps)) > 1e-6 * steps:
                 raise ValueError("high must be a number of steps above low")
             if self.is_integer and not isinstance(self.step, int):
                 raise ValueError("the step between integers is an integer")
@@ -168,7 +172,7 @@ class Space:
             return values
         if values.is_integer or values.step:
             return values.ends
-        return *values.ends, values.low + 0.382 * (values.high - values.low)
+        return *values.ends, values.low + BETWEEN * (values.high - values.low)
 
     def require_possible(self, key: str, value: Value, base: TrainConfig, where: str) -> None:
         """Refuse a value with which no configuration keeps the rules.
@@ -228,13 +232,18 @@ def _read_values(value: Any, where: str) -> Range | tuple[Value, ...]:
             f"{where}{place}: {first['msg'].removeprefix('Value error, ')}; write "
             f"{{low: 0.1, high: 1.0, log: true}}, or a list of values"
         ) from cause
-    if isinstance(values, tuple) and len(set(map(repr, values))) < max(2, len(values)):
-        raise ConfigError(f"{where}: must be different values, two or more")
+    if isinstance(values, tuple):
+        if len(set(values)) < max(2, len(values)):  # 1, 1.0 and true are one value
+            raise ConfigError(f"{where}: must be different values, two or more")
+        if not all(math.isfinite(each) for each in values if isinstance(each, float)):
+            raise ConfigError(f"{where}: must be finite values")
     return values  # type: ignore[no-any-return]
 
 
 def _require_searchable(key: str, base: TrainConfig, where: str) -> None:
-    """Refuse a key by which trials could not be compared."""
+    """Refuse a key by which trials could not be compared, and what only resembles one."""
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"{where!r}: is no key: write section.key, without blanks and signs")
     for fixed, reason in _FIXED.items():
         if key == fixed or key.startswith(f"{fixed}."):
             raise ConfigError(f"{where}: cannot be searched: {reason}")

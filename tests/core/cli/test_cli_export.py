@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,15 @@ def test_c_beside_the_bundle_and_c_of_the_bundle_are_the_same(
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert sorted(contents(tmp_path / "two")) == sorted(FILES)
     assert load_policy(tmp_path / "bundle").spec.robot == "tiny"
+
+
+def test_the_command_that_compares_c_takes_any_folder(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export(tiny_run, c=tmp_path / "my robot's policy")
+    command = capsys.readouterr().out.rpartition("is to run: ")[2]
+    words = shlex.split(command)
+    assert words[:3] == ["cd", str(tmp_path / "my robot's policy"), "&&"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

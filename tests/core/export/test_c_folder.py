@@ -5,13 +5,17 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from dql_core.errors import BundleError, ConfigError
 from dql_core.export.c import folder as folder_module
 from dql_core.export.c import source as source_module
 from dql_core.export.c.folder import CHECK, write_c
 from dql_core.export.c.names import distinct, identifier, string
+from dql_core.runtime.manifest import GRAPH_FILE
 from dql_core.runtime.policy import Choice
 from dql_core.spec import FieldSpec
 from tests.core.export.compiled_policy import SANITIZERS, compile_c, require_gcc
@@ -62,6 +66,41 @@ def test_the_check_finds_a_weight_that_changed(made: Made, tmp_path: Path) -> No
     (folder / "policy.c").write_text(head + weights + changed)
     finished = subprocess.run(CHECK, shell=True, cwd=folder, capture_output=True, check=False)
     assert finished.returncode == 1
+
+
+def test_the_check_finds_an_error_within_a_range_wider_than_float32(tmp_path: Path) -> None:
+    bounds = FieldSpec("torque", "N m", -2e38, 2e38)
+    made = make(tmp_path, spec=replace(SPEC, action=(bounds, SPEC.action[1])))
+    folder = write(made, tmp_path)
+    finished = subprocess.run(CHECK, shell=True, cwd=folder, check=False)
+    assert finished.returncode == 0
+    program = (folder / "policy.c").read_text()
+    end = "    memcpy(decision->action, action, sizeof action);"
+    (folder / "policy.c").write_text(program.replace(end, f"    action[0] = 0.0f;\n{end}"))
+    finished = subprocess.run(CHECK, shell=True, cwd=folder, check=False)
+    assert finished.returncode == 1
+
+
+def test_a_graph_that_cannot_be_compared_is_refused(made: Made) -> None:
+    model = onnx.load_from_string(made.contents[GRAPH_FILE])
+    for each in model.graph.initializer:
+        if each.data_type == onnx.TensorProto.FLOAT:
+            vast = np.full_like(numpy_helper.to_array(each), 1e38)
+            each.CopyFrom(numpy_helper.from_array(vast, each.name))
+    contents = made.contents | {GRAPH_FILE: model.SerializeToString()}
+    with pytest.raises(BundleError, match=r"of 64 decisions on draws .* none is finite"):
+        write_c(made.manifest, contents, made.choice)
+
+
+def test_a_graph_that_onnx_runtime_cannot_run_is_refused(made: Made) -> None:
+    model = onnx.load_from_string(made.contents[GRAPH_FILE])
+    far = numpy_helper.from_array(np.array(99, np.int64), "far")
+    model.graph.initializer.append(far)
+    unused = helper.make_node("Gather", ["candidates", "far"], ["unused"], axis=0)
+    model.graph.node.append(unused)
+    contents = made.contents | {GRAPH_FILE: model.SerializeToString()}
+    with pytest.raises(BundleError, match=r"ONNX Runtime cannot run policy\.onnx: .*idx=99"):
+        write_c(made.manifest, contents, made.choice)
 
 
 def test_the_example_runs_with_sanitizers(made: Made, tmp_path: Path) -> None:

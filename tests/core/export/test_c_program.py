@@ -14,16 +14,23 @@ from dql_core.export.onnx_layers import OnnxBuilder
 from dql_core.runtime.onnx_file import read_graph
 
 Body = Callable[[OnnxBuilder], str]
+NOISE = "selection_noise"
 
 
-def source_of(body: Body, candidates: int = 6) -> Source:
+def the_largest(builder: OnnxBuilder) -> None:
+    best = builder.add("ArgMax", NOISE, axis=0, keepdims=0)
+    builder.add("Gather", "candidates", best, output="action", axis=0)
+
+
+def source_of(
+    body: Body, candidates: int = 6, choose: Callable[[OnnxBuilder], None] = the_largest
+) -> Source:
     """Return the C of a graph whose candidates ``body`` makes of noise, (2, K, 3)."""
     builder = OnnxBuilder()
     builder.add("Add", body(builder), builder.constant(np.zeros(3)), output="candidates")
     count = builder.add("Shape", "selection_noise")
     builder.add("ConstantOfShape", count, output="q_values")
-    best = builder.add("ArgMax", "selection_noise", axis=0, keepdims=0)
-    builder.add("Gather", "candidates", best, output="action", axis=0)
+    choose(builder)
     model = builder.model(
         inputs={"observation": [4], "noise": [2, "K", 3], "selection_noise": ["K"]},
         outputs={"action": [3], "q_values": ["K"], "candidates": ["K", 3]},
@@ -61,6 +68,17 @@ def less_the_mean(builder: OnnxBuilder) -> str:
     return builder.add("Sub", rows, builder.add("ReduceMean", rows))
 
 
+def clipped(low: float, high: float | None) -> Body:
+    """Clip to two numbers, or to one that is computed."""
+
+    def body(builder: OnnxBuilder) -> str:
+        root = builder.add("Sqrt", builder.constant(4.0))
+        upper = root if high is None else builder.constant(high)
+        return builder.add("Clip", sound(builder), builder.constant(low), upper)
+
+    return body
+
+
 def infinite(builder: OnnxBuilder) -> str:
     return builder.add("Add", sound(builder), builder.constant([np.inf, 0.0, 0.0]))
 
@@ -81,11 +99,47 @@ def test_a_sound_graph_has_a_stage_for_each_of_its_parts() -> None:
         (unsplit, "makes candidates of each other by 'Reshape'"),
         (less_the_mean, "chooses by more than its candidates and their values"),
         (infinite, "has a weight that is not finite"),
+        (clipped(1.0, -1.0), "clips to what is no range of two numbers"),
+        (clipped(-1.0, None), "clips to what is no range of two numbers"),
     ],
 )
 def test_candidates_that_depend_on_each_other_are_refused(body: Body, words: str) -> None:
     with pytest.raises(BundleError, match=rf"^the graph {words}: no C can be written of it"):
         source_of(body)
+
+
+def always_the_first(builder: OnnxBuilder) -> None:
+    builder.add("Gather", "candidates", builder.constant(0, np.int64), output="action", axis=0)
+
+
+def one_less_the_other(builder: OnnxBuilder) -> None:
+    """Both are found before one of them is used."""
+    best = [builder.add("ArgMax", name, axis=0, keepdims=0) for name in ("q_values", NOISE)]
+    chosen = [builder.add("Gather", "candidates", each, axis=0) for each in best]
+    builder.add("Sub", *chosen, output="action")
+
+
+@pytest.mark.parametrize(
+    ("choose", "words"),
+    [
+        (always_the_first, "the graph computes with integers by 'Gather': no C can be written"),
+        (one_less_the_other, "the graph uses 'ArgMax' as no C is written of it"),
+    ],
+)
+def test_what_is_chosen_is_what_is_largest(
+    choose: Callable[[OnnxBuilder], None], words: str
+) -> None:
+    with pytest.raises(BundleError, match=f"^{words}"):
+        source_of(sound, choose=choose)
+
+
+@pytest.mark.parametrize("factor", [np.inf, np.nan])
+def test_a_factor_that_is_no_number_is_refused(factor: float) -> None:
+    def scaled(builder: OnnxBuilder) -> str:
+        return builder.linear(sound(builder), np.eye(3), builder.constant(np.zeros(3)), factor)
+
+    with pytest.raises(BundleError, match="the graph uses 'Gemm' as no C is written of it"):
+        source_of(scaled)
 
 
 def test_a_chain_of_ten_thousand_sums_is_written_without_a_loop_as_deep() -> None:

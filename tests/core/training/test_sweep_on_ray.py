@@ -222,3 +222,4 @@ def test_a_sweep_whose_trials_all_fail_says_why(tmp_path: Path, dataset: Path) -
     assert code == 2, said
     last = said.strip().splitlines()[-1]
     assert last.startswith("dql: sweep: none of 2 trials has a value: nowhere: ")
+    assert "Last result" not in said  # as Ray says of a trial that reported nothing

@@ -4,18 +4,21 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from dql_core.data.curation.operations import choose_episodes, merge_datasets
 from dql_core.data.curation.rules import Rules
 from dql_core.data.curation.shards import Shard
 from dql_core.data.dataset import load_dataset
-from dql_core.errors import ConfigError, DatasetError
-from dql_ros.contract import load_contract
+from dql_core.errors import BagError, ConfigError, DatasetError
+from dql_ros.contract import Contract, load_contract
+from dql_ros.convert import convert as convert_module
 from dql_ros.convert.convert import ConvertOptions, Source, convert
 from tests.ros.convert.held_conversion import contents
 from tests.ros.convert.test_convert import ARM, COMMANDS, Robot, run_dql
@@ -130,6 +133,132 @@ def test_what_are_not_all_shards_as_they_were_is_merged_as_anything_else(
     made = merge_datasets([tmp_path / "kept", *parts[1:]], tmp_path / "curated")
     document = json.loads((tmp_path / "curated" / "data" / "metadata.json").read_text())
     assert [each["operation"] for each in json.loads(document["dql_lineage"])] == ["drop", "merge"]
+
+
+def test_a_shard_without_an_episode_does_not_hinder_a_merge_of_some(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    parts = [tmp_path / f"part{number}" for number in range(1, 6)]
+    for number, part in enumerate(parts, start=1):
+        shard(contract, bags, part, number, 5)
+    empty = parts[3]
+    made = merge_datasets([empty, *parts[:2]], tmp_path / "three")
+    assert made.episodes == 4
+    assert f"{empty}: a shard without an episode, which adds nothing" in made.notes
+    assert "of the conversion's 5 shards not here: 3, 5" in made.notes
+    shutil.copytree(empty, tmp_path / "copy")
+    with pytest.raises(DatasetError, match="part4: neither this shard nor another one has"):
+        merge_datasets([empty, tmp_path / "copy"], tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_is_missing_is_named_also_where_a_shard_is_there_twice(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    parts = [tmp_path / f"part{number}" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        shard(contract, bags, part, number, 3)
+    shutil.copytree(parts[0], tmp_path / "copy")
+    made = merge_datasets([*parts, tmp_path / "copy"], tmp_path / "out")
+    assert "of the conversion's 3 shards not here: 3" in made.notes
+    convert(Source(load_contract(contract), bags[3:]), tmp_path / "other")
+    made = merge_datasets([*parts, tmp_path / "other"], tmp_path / "more")
+    assert "of the conversion's 3 shards not here: 3" in made.notes
+
+
+def test_a_shard_that_is_done_may_be_submitted_again(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    """As by a cluster that was not told of its end, which may have come before the last step."""
+    source = Source(load_contract(contract), bags, contract_text=contract.read_text())
+    part, again = tmp_path / "part", ConvertOptions(shard=Shard(2, 5), resume=True)
+    report = convert(source, part, again)
+    made = contents(part)
+    (tmp_path / ".part.parts" / "left").mkdir(parents=True)
+    assert convert(source, part, again) == json.loads(json.dumps(report))
+    assert contents(part) == made
+    assert not (tmp_path / ".part.parts").exists()
+
+    others = [
+        (source, replace(again, resume=False)),
+        (source, replace(again, shard=Shard(3, 5))),
+        (source, replace(again, shard=Shard(1, 3))),
+        (source, replace(again, shard=None)),
+        (replace(source, bags=bags[::-1]), again),
+        (replace(source, contract_text=source.contract_text + "\n"), again),
+    ]
+    for other, options in others:
+        with pytest.raises(DatasetError, match="part: already exists"):
+            convert(other, part, options)
+    (file,) = bags[1].glob("*.mcap")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+    with pytest.raises(DatasetError, match="part: already exists"):
+        convert(source, part, again)
+    assert contents(part) == made
+
+
+def test_a_bag_that_is_named_to_two_shards_is_refused_as_in_one_process(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    (tmp_path / "link").symlink_to(bags[0])
+    for twice in (bags[0], tmp_path / "link"):
+        with pytest.raises(BagError, match="is named twice; name each bag once"):
+            shard(contract, [*bags[:2], twice], tmp_path / "part", 2, 3)
+    assert not (tmp_path / "part").exists()
+
+
+@pytest.mark.parametrize("change", ["namespace", "version", "function"])
+def test_shards_that_were_made_in_another_manner_are_no_single_process(
+    tmp_path: Path,
+    blank: Callable[[str], Any],
+    record: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    change: str,
+) -> None:
+    (tmp_path / f"manner_{change}.py").write_text("def reward(episode):\n    return [1.0]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    document = yaml.safe_load(ARM.read_text())
+    document["reward"] = {"function": f"manner_{change}:reward"}
+    contract = Contract.model_validate(document)
+    bags = [
+        record(
+            tmp_path / f"bag{seed}",
+            [
+                message
+                for namespace in ("", "/left")
+                for message in Robot(blank, namespace).run({"terminated": 1}, seed)
+            ],
+        )
+        for seed in range(2)
+    ]
+    source = Source(contract, bags)
+    convert(source, tmp_path / "one", ConvertOptions(shard=Shard(1, 2)))
+    if change == "namespace":
+        source = Source(contract, bags, "/left")
+    elif change == "version":
+        monkeypatch.setattr(convert_module, "__version__", "0.0.1")
+    else:
+        with (tmp_path / f"manner_{change}.py").open("a") as file:
+            file.write("# changed\n")
+    convert(source, tmp_path / "two", ConvertOptions(shard=Shard(2, 2)))
+    made = merge_datasets([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    assert any("shards of several conversions" in note for note in made.notes), made.notes
+
+
+@pytest.mark.parametrize(
+    "text", ['{"number": 1, "of": 2, "list": []}', '{"number": 1, "of": 2, "list": {"a": 1}}']
+)
+def test_what_is_said_of_a_shard_may_be_damaged(
+    tmp_path: Path, bags: list[Path], contract: Path, text: str
+) -> None:
+    parts = [tmp_path / f"part{number}" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        shard(contract, bags, part, number, 2)
+    path = parts[0] / "data" / "metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dql_shard": text}))
+    made = merge_datasets(parts, tmp_path / "out")
+    assert any("shards of several conversions" in note for note in made.notes), made.notes
 
 
 def test_a_bag_that_two_divisions_have_is_named(

@@ -20,8 +20,10 @@ static float largest_error(int count, int width, const float *found, const float
     float largest = 0.0f;
     int i;
     for (i = 0; i < count; i++) {
-        const float range = high[i % width] - low[i % width];
-        const float error = fabsf(found[i] - expected[i]) / (range > 0.0f ? range : 1.0f);
+        /* Which may be wider than a float. */
+        const double range = (double)high[i % width] - (double)low[i % width];
+        const double difference = fabs((double)found[i] - (double)expected[i]);
+        const float error = (float)(difference / (range > 0.0 ? range : 1.0));
         largest = error > largest || error != error ? error : largest;
     }
     return largest;
