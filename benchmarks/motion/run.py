@@ -93,11 +93,11 @@ ROBOTS = (
         BUNDLED_ENVIRONMENT,
         300,
         0,
-        50,
+        100,
         "scara.yaml",
         # Policies that predict the noise go on badly from what is committed, five steps in all.
         ("run.steps=5000", "diffusion.prediction=x0"),
-        160.0,
+        120.0,
         0.1,
         4.0,
     ),

@@ -20,8 +20,8 @@ def table(lines: Sequence[Line], not_run: Sequence[str]) -> str:
     parts = [
         f"# Smooth and in time\n\n    {COMMAND}\n\n{where(lines)}\n\n"
         "Policies over topics, in real time; `benchmarks/motion/run.py` says how they learned. "
-        "They decide H actions at a time, of which half, rounded up, are played before the next "
-        "are asked for. *Ticks stalled*: by how many control periods each decision takes "
+        "They decide H actions at a time, of which a quarter, rounded up, are played before the "
+        "next are asked for. *Ticks stalled*: by how many control periods each decision takes "
         "longer.\n\n"
         "Means over *seeds*; in brackets the lowest and the highest. *Outcome*: the share of "
         "successes, or else the mean return. *Lost*: how much less it is than with the same H, no "

@@ -66,7 +66,7 @@ def export(
             min=1,
             help="Of a policy that decides several actions at once (policy.horizon): how many of "
             "them policy_node plays before it decides the next ones; in real time not all. "
-            "Default: half of them.",
+            "Default: a quarter of them.",
         ),
     ] = None,
     dataset: Annotated[

@@ -132,8 +132,8 @@ def make_bundle(
         dataset: Whose observations prove the parity; by default the training dataset's, or, where
             that is out of reach, observations drawn from the normaliser's statistics.
         which: Which checkpoint of a run; by default `exported_by_default`.
-        execute: Actions of a chunk that a node plays before it decides the next one; half of them
-            if not given.
+        execute: Actions of a chunk that a node plays before it decides the next one; a
+            quarter of them if not given.
 
     Raises:
         BundleError: If the exported graph is not the policy.

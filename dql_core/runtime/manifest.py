@@ -103,7 +103,7 @@ class Manifest(StrictModel):
         horizon: Actions of a decision, H: more than 1 if the policy samples chunks. The spec, the
             normaliser and the parity are those of one action.
         execute: Actions of a chunk that are played before the next is decided, unless the caller
-            wants otherwise; ``None`` for half of them.
+            wants otherwise; ``None`` for `default_execute`.
     """
 
     format_version: int

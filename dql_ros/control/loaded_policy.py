@@ -46,7 +46,7 @@ class LoadedPolicy:
         facts: What else a reader of the diagnostics wants to know of it, by name.
         reload: Loads it again with another number of candidates, if it can have another.
         execute: Actions of a chunk that are begun before the next is asked for, unless the
-            settings say another number; ``None`` for half of them.
+            settings say another number; ``None`` for `default_execute`.
     """
 
     policy: Policy

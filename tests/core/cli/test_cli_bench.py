@@ -40,7 +40,7 @@ def test_of_chunks_it_says_how_many_periods_a_decision_may_take(
         bench(tmp_path / f"{execute}", rounds=1)
         verdicts.append(capsys.readouterr().out.splitlines()[-1])
     assert verdicts == [
-        "fast enough for the contract's 20 Hz: the next 4 actions are decided after 2, and may "
+        "fast enough for the contract's 20 Hz: the next 4 actions are decided after 1, and may "
         "take 2 periods, 100 ms",
         "too slow for the contract's 20 Hz: the next 4 actions are decided after 4, and may take "
         "0 periods, 0 ms; choose among fewer candidates, execute fewer, or train longer chunks",

@@ -150,13 +150,13 @@ def test_how_much_of_a_chunk_is_executed_is_in_the_bundle(
     tiny_dataset: Path, tmp_path: Path
 ) -> None:
     run = save_untrained(tmp_path / "run", tiny_dataset, "diffusion_ql", horizon=4)
-    export(run, tmp_path / "half")
+    export(run, tmp_path / "quarter")
     export(run, tmp_path / "three", execute=3)
-    half, three = (read_manifest(tmp_path / name) for name in ("half", "three"))
-    assert (half.execute, three.execute) == (None, 3)
-    assert (half.executed, three.executed) == (2, 3)
-    assert "execute" not in json.loads((tmp_path / "half" / MANIFEST_FILE).read_text())
-    assert half.sha256 != three.sha256
+    quarter, three = (read_manifest(tmp_path / name) for name in ("quarter", "three"))
+    assert (quarter.execute, three.execute) == (None, 3)
+    assert (quarter.executed, three.executed) == (1, 3)
+    assert "execute" not in json.loads((tmp_path / "quarter" / MANIFEST_FILE).read_text())
+    assert quarter.sha256 != three.sha256
     with pytest.raises(ConfigError, match=r"execute is 5, more than the actions of .*horizon 4"):
         export(run, tmp_path / "five", execute=5)
     assert not (tmp_path / "five").exists()

@@ -108,9 +108,9 @@ def loaded(horizon: int, execute: int | None = None) -> LoadedPolicy:
 
 @pytest.mark.parametrize(
     ("horizon", "own", "wanted", "executed"),
-    [(1, None, 0, 1), (8, None, 0, 4), (7, None, 0, 4), (8, 2, 0, 2), (8, 2, 5, 5), (8, 4, 8, 8)],
+    [(1, None, 0, 1), (8, None, 0, 2), (9, None, 0, 3), (8, 2, 0, 2), (8, 2, 5, 5), (8, 4, 8, 8)],
 )
-def test_half_of_a_chunk_is_executed_unless_another_number_is_said(
+def test_a_quarter_of_a_chunk_is_executed_unless_another_number_is_said(
     horizon: int, own: int | None, wanted: int, executed: int
 ) -> None:
     assert LoopSettings(True, 0, execute=wanted).executed(loaded(horizon, own)) == executed
@@ -160,7 +160,7 @@ def test_what_chunks_cannot_do_as_asked_is_told() -> None:
     def remarks(ticks: float, **others: Any) -> list[str]:
         rules = contract(max_age_s=0.14).model_copy(update=others)
         times = InferenceTimes(0.0, ticks * 20_000_000)
-        return list(LoopSettings(False, 0).chunk_remarks(rules, loaded(8), times))
+        return list(LoopSettings(False, 0, execute=4).chunk_remarks(rules, loaded(8), times))
 
     (aged, held) = remarks(3.5)
     assert aged == (
