@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -174,7 +175,7 @@ def sweep(
         _conclude(searched, console, finished=finished)
     if not finished:
         again = "" if ray == "local" else f" --ray {ray}"
-        _say(console, f"interrupted; go on with: dql sweep --resume {folder}{again}")
+        _say(console, f"interrupted; go on with: dql sweep --resume {quote(str(folder))}{again}")
         raise typer.Exit(INTERRUPTED)
 
 

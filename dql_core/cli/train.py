@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -283,7 +284,8 @@ def train_seeds(
     if len(failures) < len(runs):
         again = "" if ray is None else f" --ray {ray}"
         console.print(
-            f"interrupted; resume with: dql train --resume {folder}{again}", soft_wrap=True
+            f"interrupted; resume with: dql train --resume {quote(str(folder))}{again}",
+            soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
     failed = {seed: failure for seed, failure in failures.items() if failure}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from dql_core import __version__
 from dql_core.algo.execution import resolve_device
@@ -218,7 +219,7 @@ def _resumable(out: Path) -> Iterator[None]:
     except OutputError as cause:
         if not (out / CONFIG_FILE).is_file():
             raise
-        raise OutputError(f"{cause}; then resume: dql train --resume {out}") from cause
+        raise OutputError(f"{cause}; then resume: dql train --resume {quote(str(out))}") from cause
 
 
 def _start(
