@@ -22,7 +22,7 @@ from dql_ros.diagnostics import Level, Status
 from dql_ros.nodes.base import ManagedNode
 from dql_ros.nodes.control_loop import ControlLoop
 from dql_ros.nodes.node_log import NodeLog
-from dql_ros.nodes.topics import reliable, steady_clock, wait_for_delivery
+from dql_ros.nodes.topics import NAMELESS, reliable, steady_clock, wait_for_delivery
 
 # A state that comes and goes is logged no more often; in seconds.
 _LOG_PERIOD_S = 1.0
@@ -212,13 +212,16 @@ class LoopMonitor:
             self._deactivate(self._rivals)
         elif loop.active and loop.controller.given_up:
             self._deactivate(self._reason())
+        elif NAMELESS in self._end_reason and self._rivals and NAMELESS not in self._rivals:
+            self._deactivate(self._rivals)  # as is known by now
         if self._reporter.state != self._state() or self._rivals != self._reported_rivals:
             self._reported_rivals = self._rivals
             self.report()
 
     def _deactivate(self, reason: str) -> None:
         self._end_reason = f"deactivated: {reason}"
-        self._node.trigger_deactivate()
+        if self._loop.active:
+            self._node.trigger_deactivate()
         self._node.get_logger().error(self._end_reason)
 
     def _state(self) -> str:

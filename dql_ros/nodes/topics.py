@@ -56,7 +56,8 @@ _DURABILITY = {
     "volatile": DurabilityPolicy.VOLATILE,
     "transient_local": DurabilityPolicy.TRANSIENT_LOCAL,
 }
-# A node of another middleware, or one that discovery has not named yet.
+# A node of another middleware, or one that discovery has not named yet: names come later.
+NAMELESS = "a node without a name"
 _UNNAMED = "_NODE_NAME_UNKNOWN_"
 
 
@@ -339,5 +340,5 @@ def require_apart(node: Node, contract: Contract) -> None:
 
 def _full_name(namespace: str, name: str) -> str:
     if name == _UNNAMED:
-        return "a node without a name"
+        return NAMELESS
     return f"{namespace.rstrip('/')}/{name}"

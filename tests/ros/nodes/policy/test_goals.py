@@ -512,7 +512,8 @@ def test_another_client_of_the_action_is_a_rival(hand: Hand) -> None:
     hand.start(hand.write(GRIPPER), node="other", autostart=False)
     assert hand.robot.probe.change_state("other", Transition.TRANSITION_CONFIGURE)
     hand.until(lambda: hand.told.state == "inactive", "the node to give way")
-    assert "'hand/gripper' has 2 clients: /other, /policy: stop the other node" in hand.told.reason
+    words = "'hand/gripper' has 2 clients: /other, /policy: stop the other node"
+    hand.until(lambda: words in hand.told.reason, "the names")
     hand.wait_for_safety()
     assert state_of(hand.robot) == State.PRIMARY_STATE_INACTIVE
 

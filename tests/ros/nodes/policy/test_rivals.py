@@ -38,7 +38,7 @@ def test_a_rival_that_appears_ends_the_work_safely_and_is_named(robot: Robot, sc
     arm.live(lambda: told.state == "inactive" and arm.last == SAFE, "the node to give way")
     words = f"deactivated: '{COMMANDS}' has 2 publishers: /policy, /probe"
     robot.probe.until(lambda: words in process.last_words, "the names")
-    assert words in told.reason
+    arm.live(lambda: words in told.reason, "the names")
     assert state_of(robot) == State.PRIMARY_STATE_INACTIVE
     assert told.diagnostics[-1].status[0].level == b"\x02"
 
