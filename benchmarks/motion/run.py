@@ -69,7 +69,8 @@ class Robot:
         episodes: Driven with each policy.
         training: Name of its training configuration in ``config``.
         settings: Further training settings.
-        latency_ms: By how much commands are late.
+        latency_ms: By how much commands are late: with what inference adds, to the middle of a
+            period, so that all of them are late by as many.
         delay_s: How long after its tick such a command takes effect: the simulation steps once a
             period, with what has come by the end of it.
         pace: Simulated seconds a second.

@@ -46,15 +46,6 @@ def soft_weights(horizon: int, left: int, delay: int) -> NDArray[np.float32]:
     return weights
 
 
-def default_execute(horizon: int) -> int:
-    """Return how many actions of a chunk of H are played before the next is decided: a quarter.
-
-    The sooner it is asked for, the newer is what it is decided from, and the more of the present
-    chunk is left for it to go on from; a slow decision lengthens what is played by itself.
-    """
-    return math.ceil(horizon / 4)
-
-
 def ticks_to_decide(horizon: int, execute: int, fresh: int | None = None) -> int:
     """Return how many ticks a decision may take, so that it is there before what is played ends.
 

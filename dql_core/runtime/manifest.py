@@ -15,8 +15,7 @@ from pydantic import Field, field_validator
 from dql_core.documents import MAX_JSON_BYTES, file_within, parse_json, read_bounded
 from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
-from dql_core.runtime.chunk import default_execute
-from dql_core.runtime.policy import MAX_HORIZON, Selection
+from dql_core.runtime.policy import MAX_HORIZON, Selection, default_execute
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import StrictModel, parse
 

@@ -25,6 +25,15 @@ MIN_SPREAD = 1e-6
 _SMALLEST, _LARGEST = np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg
 
 
+def default_execute(horizon: int) -> int:
+    """Return how many actions of a chunk of H are played before the next is decided: a quarter.
+
+    The sooner it is asked for, the newer is what it is decided from, and the more of the present
+    chunk is left for it to go on from; a slow decision lengthens what is played by itself.
+    """
+    return math.ceil(horizon / 4)
+
+
 @dataclass(frozen=True)
 class Decision:
     """One sampled action, or a chunk of several, and what it was chosen from.

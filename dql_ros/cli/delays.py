@@ -21,9 +21,9 @@ _OF_PAIRS = (
     "delay: from a command to the first answer; lag: of the actuator, which is no part of it; "
     "explained: share of the state's motion"
 )
+_OF_STREAMS = "from header stamp to receipt; jitter: what 99 % need more than the median"
 # Imported where a bundle is timed: ONNX Runtime takes a while.
 _POLICIES, _TIMES = "dql_core.runtime.bundle_policy", "dql_ros.control.loaded_policy"
-_OF_STREAMS = "from header stamp to receipt; jitter: what 99 % need more than the median"
 
 
 def delay_tables(document: Mapping[str, Any]) -> Group:
@@ -60,14 +60,12 @@ def delay_tables(document: Mapping[str, Any]) -> Group:
     )
 
 
-def add_inference(found: dict[str, Any], bundle: Path, contract: Contract) -> None:
-    """Time a policy as a node does, and add it to what the node's commands are delayed by.
+def inference_of(bundle: Path, contract: Contract) -> dict[str, Any]:
+    """Time a policy as a node does; what the node's commands are later by is ``send_after_s``.
 
     Args:
-        found: As `find_delays` returned it. Its lines for the contract get ``node_delay_s``, in
-            seconds, and it gets ``inference``, in milliseconds.
         bundle: A policy of the robot; its contract's delays and its weights do not matter.
-        contract: What the delays were found by.
+        contract: What delays are looked for by.
 
     Raises:
         BundleError: If a file of the bundle is missing, damaged or foreign.
@@ -82,7 +80,7 @@ def add_inference(found: dict[str, Any], bundle: Path, contract: Contract) -> No
     times = importlib.import_module(_TIMES).time_inference(policy)
     # A chunk is decided while actions are sent that belong to their ticks: nothing waits for it.
     added_s = math.ceil(times.p99_ns / 1e5) / 1e4 if policy.horizon == 1 else 0.0
-    found["inference"] = {
+    return {
         "bundle": str(bundle),
         "horizon": policy.horizon,
         "num_candidates": policy.choice.num_candidates,
@@ -90,6 +88,18 @@ def add_inference(found: dict[str, Any], bundle: Path, contract: Contract) -> No
         "p99_ms": times.p99_ns / 1e6,
         "send_after_s": added_s,
     }
+
+
+def add_inference(found: dict[str, Any], inference: Mapping[str, Any], contract: Contract) -> None:
+    """Count a policy's inference in what the node's commands are delayed by.
+
+    Args:
+        found: As `find_delays` returned it. Its lines for the contract get ``node_delay_s``, in
+            seconds, and it gets ``inference``.
+        inference: As `inference_of` returned it.
+        contract: What the delays were found by.
+    """
+    found["inference"], added_s = inference, inference["send_after_s"]
     for line in found["contract"]:
         if line["delay_s"] is not None:
             line["node_delay_s"] = round(line["delay_s"] + added_s, 4)

@@ -30,7 +30,7 @@ from dql_core.errors import (
 )
 from dql_core.files import write_text
 from dql_ros.bag.reader import STORAGE_SUFFIXES, Bag, bags_within, is_storage, unreadable_remarks
-from dql_ros.cli.delays import add_inference, delay_tables
+from dql_ros.cli.delays import add_inference, delay_tables, inference_of
 from dql_ros.contract import Contract, QualityOfService, contract_path, load_contract
 from dql_ros.tools.delay.pairs import find_delays
 from dql_ros.tools.delay.picture import draw
@@ -146,6 +146,7 @@ def inspect(
     Example: dql inspect runs/demo/bundles/diffusion_ql
     """
     rules = _delay_contract(delay, contract, picture, bundle, paths)
+    inference = None if rules is None or bundle is None else inference_of(bundle, rules)
     documents = []
     failed = False
     for path in paths:
@@ -158,7 +159,9 @@ def inspect(
                     )
                 Terminal().print(_described(path))
                 continue
-            document = _document(path, rules, namespace, bundle, salvage=salvage, msgs=msgs or ())
+            document = _document(
+                path, rules, namespace, inference, salvage=salvage, msgs=msgs or ()
+            )
             if picture is not None:
                 write_text(picture, draw(str(path), document["delay"]))
         except DqlError as cause:
@@ -186,7 +189,7 @@ def _document(
     path: Path,
     rules: Contract | None,
     namespace: str,
-    bundle: Path | None,
+    inference: Mapping[str, Any] | None,
     *,
     salvage: bool,
     msgs: Sequence[Path],
@@ -199,8 +202,8 @@ def _document(
         if rules is None:
             return bag_document(bag, survey(bag, progress, judge_clocks=True))
         found = find_delays(bag, rules, namespace, progress)
-    if bundle is not None:
-        add_inference(found, bundle, rules)
+    if inference is not None:
+        add_inference(found, inference, rules)
     return {"bag": str(path), "delay": found}
 
 

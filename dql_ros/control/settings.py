@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from dql_core.errors import ConfigError, ContractError, counted
-from dql_core.runtime.chunk import default_execute, ticks_to_decide
+from dql_core.runtime.chunk import ticks_to_decide
 from dql_core.runtime.guard import GuardLimits
+from dql_core.runtime.policy import default_execute
 from dql_core.streams import SECOND_NS
 from dql_ros.codecs.installed import message_class
 from dql_ros.contract import Contract, ObservationStream, TransformStream

@@ -219,6 +219,7 @@ class LoopMonitor:
             self.report()
 
     def _deactivate(self, reason: str) -> None:
+        """End the work, if it has not ended, and say why."""
         self._end_reason = f"deactivated: {reason}"
         if self._loop.active:
             self._node.trigger_deactivate()

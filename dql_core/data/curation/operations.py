@@ -23,6 +23,7 @@ from dql_core.data.curation.shards import (
     join_shards,
     not_here,
     recorded_twice,
+    without_episodes,
 )
 from dql_core.data.dataset import DATA_FOLDER, find_dataset, require_outside
 from dql_core.data.episode_reader import EpisodeReader
@@ -150,7 +151,7 @@ def _merge(
     empty = [source for source, each in documents.items() if is_empty_shard(each)]
     filled = [source for source in documents if source not in empty]
     if not filled:
-        raise DatasetError(f"{empty[0]}: neither this shard nor another one has an episode")
+        raise without_episodes(empty[0])
     stored = [open_stored(source, progress, bounds_matter=True) for source in filled]
     document, notes = joined_metadata([(each.source, each.metadata) for each in stored])
     first_of: dict[str, StoredDataset] = {}

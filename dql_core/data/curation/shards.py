@@ -136,6 +136,13 @@ def is_empty_shard(document: Mapping[str, Any]) -> bool:
     return _shard_of(document)[0] is not None and document.get("total_episodes") == 0
 
 
+def without_episodes(shard: str | Path) -> DatasetError:
+    """Return the refusal of shards of which none has an episode; it names the first one."""
+    return DatasetError(
+        f"{shard}: neither this shard nor another one has an episode: look at the shards' reports"
+    )
+
+
 def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]:
     """Return a shard's number, and what all shards of its conversion have in common."""
     text = document.get(SHARD_KEY)
@@ -191,7 +198,7 @@ def join_shards(
         if each.get("total_episodes") != 0
     ]
     if not filled:
-        raise DatasetError(f"{data_paths[0]}: neither this shard nor another one has an episode")
+        raise without_episodes(data_paths[0])
     readers = [EpisodeReader(path, str(path), infos=(INTERVENTION, SUCCESS)) for path in filled]
     metadata = [reader.metadata for reader in readers]
     for each, path in zip(metadata, filled, strict=True):
