@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 
 from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
-from dql_core.models.schedule import Prediction, Sampler, ScheduleName, Variance
+from dql_core.models.schedule import ImitationLoss, Prediction, Sampler, ScheduleName, Variance
 from dql_core.presets import PresetName, filled_in, without_neutral_keys
 from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
@@ -78,8 +78,10 @@ class DiffusionConfig(StrictModel):
         num_diffusion_steps: Steps from noise to action, N.
         schedule: ``cosine``, ``vp`` as in the paper, or ``linear`` (for N in the hundreds).
         prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
-            in the paper), the clean action (``x0``), or both mixed (``v``, arXiv 2202.00512). The
-            losses differ in how much each noise level weighs.
+            in the paper), the clean action (``x0``), or both mixed (``v``, arXiv 2202.00512).
+        loss: Of what imitation squares the error: of the noise that the prediction implies, as in
+            the paper, or of the ``prediction`` itself. They differ in how much a noise level
+            weighs, for ``x0`` by the ratio of signal to noise; not at all for ``epsilon``.
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
         num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
         variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
@@ -90,6 +92,7 @@ class DiffusionConfig(StrictModel):
     num_diffusion_steps: int = Field(default=5, ge=1, le=MAX_DIFFUSION_STEPS)
     schedule: ScheduleName = "cosine"
     prediction: Prediction = "epsilon"
+    loss: ImitationLoss = "noise"
     sampler: Sampler = "ddpm"
     num_sampling_steps: int | None = Field(default=None, ge=1)
     variance: Variance = "posterior"

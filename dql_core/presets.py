@@ -14,11 +14,13 @@ from pydantic import BaseModel
 RETIRED_KEYS = {"run": {"needless_gradients"}}
 # What saved configurations meant that are older than a key, where that is not its default.
 BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
+    "diffusion": {"loss": "prediction"},
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
 # Later keys, and where they change nothing: there the hash of a configuration leaves them out.
 NEUTRAL: dict[str, dict[str, Any]] = {
+    "diffusion": {"loss": "prediction"},
     "policy": {"horizon": 1},
     "data": {"previous_action_dropout": 0.0},
 }
@@ -90,6 +92,8 @@ def without_neutral_keys(document: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(document)
     for section, keys in NEUTRAL.items():
         kept[section] = {k: v for k, v in kept[section].items() if k not in keys or v != keys[k]}
+    if kept["diffusion"]["prediction"] == "epsilon":  # both losses are one
+        kept["diffusion"].pop("loss", None)
     return kept
 
 

@@ -51,7 +51,7 @@ class Variant:
 
 ONE_STEP = ("policy", "policy_gradient", "one_step")
 
-X0 = ("diffusion", "prediction", "x0")
+X0 = (("diffusion", "prediction", "x0"), ("diffusion", "loss", "prediction"))
 
 PLAIN = ("critic", "layer_norm", False)
 
@@ -59,7 +59,7 @@ VARIANTS = {
     BC: Variant("diffusion_bc", 10_000),
     TD3: Variant("td3_bc", 2000),
     CHAIN: Variant("diffusion_ql", 1500),
-    "Diffusion-QL, one_step, x0": Variant("diffusion_ql", 2500, (ONE_STEP, X0)),
+    "Diffusion-QL, one_step, x0": Variant("diffusion_ql", 2500, (ONE_STEP, *X0)),
 }
 
 # What shows a limit rather than a result: one seed and one best corner.

@@ -27,6 +27,7 @@ class DiffusionPolicy(GenerativePolicy):
     online: Denoiser
     average: Denoiser
     alpha_bars: Tensor
+    loss_scale: Tensor
 
     def __init__(self, config: TrainConfig, observation_size: int, action_size: int) -> None:
         diffusion, policy = config.diffusion, config.policy
@@ -47,6 +48,8 @@ class DiffusionPolicy(GenerativePolicy):
         self._guides_clean = policy.policy_gradient == "one_step"
         alpha_bars = torch.tensor(schedule.alpha_bars, dtype=torch.float32)
         self.register_buffer("alpha_bars", alpha_bars, persistent=False)
+        self._is_scaled = diffusion.loss == "noise" and diffusion.prediction != "epsilon"
+        self.register_buffer("loss_scale", self.process.noise_error(alpha_bars), persistent=False)
 
     def draw_time(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Draw diffusion steps, shape (B,)."""
@@ -60,10 +63,13 @@ class DiffusionPolicy(GenerativePolicy):
         noisy = noised_action(batch.action, noise.imitation, alpha_bar)
         predicted = (network or self.online)(noisy, noise.time, batch.observation)
         target = self.process.target(batch.action, noise.imitation, alpha_bar)
-        loss = imitation_loss(predicted, target, batch.mask)
-        if not self._guides_clean:
-            return Imitation(loss)
-        return Imitation(loss, self.process.clean_action(noisy, predicted, alpha_bar))
+        clean = None
+        if self._guides_clean:
+            clean = self.process.clean_action(noisy, predicted, alpha_bar)
+        if self._is_scaled:
+            scale = self.loss_scale[noise.time][:, None]
+            predicted, target = scale * predicted, scale * target
+        return Imitation(imitation_loss(predicted, target, batch.mask), clean)
 
     def sample(self, observation: Tensor, noise: Tensor, *, averaged: bool = False) -> Tensor:
         """Run the whole reverse process."""

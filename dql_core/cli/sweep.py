@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 from rich.table import Table
 
 from dql_core.cli.console import new_folder, plain_table
@@ -48,9 +49,9 @@ class SweepDocument(StrictModel):
     """What ``sweep.json`` says: what is searched, beside ``space.yaml``."""
 
     config: TrainConfig
-    trials: int
+    trials: int = Field(ge=2)
     prune: bool
-    seed: int
+    seed: int = Field(ge=0)
 
 
 def sweep(

@@ -155,6 +155,21 @@ class ReverseProcess:
             return action
         return alpha_bar.sqrt() * noise - (1.0 - alpha_bar).sqrt() * action
 
+    def noise_error(self, alpha_bars: Tensor) -> Tensor:
+        r"""Return how far off the noise is that a prediction implies which is off by 1.
+
+        For ``x0`` that is :math:`\sqrt{\bar\alpha_i / (1 - \bar\alpha_i)}`, the root of the ratio
+        of signal to noise (arXiv 2202.00512, section 4), for ``v`` :math:`\sqrt{\bar\alpha_i}`.
+
+        Args:
+            alpha_bars: What is left of the signal's variance, of any shape.
+        """
+        if self.prediction == "epsilon":
+            return torch.ones_like(alpha_bars)
+        if self.prediction == "x0":
+            return (alpha_bars / (1.0 - alpha_bars)).sqrt()
+        return alpha_bars.sqrt()
+
 
 def make_process(
     schedule: NoiseSchedule,

@@ -59,12 +59,18 @@ def test_a_later_key_changes_the_hash_only_where_it_changes_the_training(
     config_file: Path,
 ) -> None:
     config = load_config(config_file)
-    told = load_config(config_file, ["data.previous_action_dropout=0.5"])
-    assert told.hash() != config.hash()
-    document = config.model_dump(mode="json")
-    del document["data"]["previous_action_dropout"], document["policy"]["horizon"]
-    text = json.dumps(document, sort_keys=True)  # as before there was the key
-    assert config.hash() == hashlib.sha256(text.encode()).hexdigest()
+    clean = ["diffusion.prediction=x0", "diffusion.loss=prediction"]
+    told = [
+        load_config(config_file, overrides)
+        for overrides in (["data.previous_action_dropout=0.5"], clean[:1], clean)
+    ]
+    assert len({config.hash(), *(each.hash() for each in told)}) == 4
+    for same in (config, load_config(config_file, clean[1:]), told[-1]):
+        document = same.model_dump(mode="json")
+        del document["data"]["previous_action_dropout"], document["policy"]["horizon"]
+        del document["diffusion"]["loss"]
+        text = json.dumps(document, sort_keys=True)  # as before there were the keys
+        assert same.hash() == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_key_of_earlier_versions_that_changed_no_result_is_left_out(config_file: Path) -> None:

@@ -117,7 +117,7 @@ def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress 
     shards of one conversion, in any order, give the dataset that one process makes, to the byte.
 
     Args:
-        sources: At least two; see `open_stored`.
+        sources: Two or more, or the only shard of a conversion; see `open_stored`.
         out: The folder to make, with the dataset in ``data/``; it appears whole or not at all.
         progress: As for `open_stored`, of each dataset.
 
@@ -129,10 +129,10 @@ def merge_datasets(sources: Sequence[str | Path], out: Path, progress: Progress 
     for source, place in zip(sources, places, strict=True):
         if places.count(place) > 1:
             raise DatasetError(f"{source}: named twice; name each dataset once")
-    if len(sources) < 2:
-        raise ConfigError("merge joins two datasets or more; name another one")
     documents = [metadata_of(place) for place in places]
-    division = find_division(documents)
+    division = find_division(documents) if documents else None
+    if len(sources) < 2 and (division is None or division.missing):
+        raise ConfigError("merge joins two datasets or more; name another one")
     with _new_folder(out, sources) as folder:
         if division is None or division.missing:
             return _merge(dict(zip(sources, documents, strict=True)), out, folder, progress)

@@ -186,7 +186,16 @@ def naive_update(
         "x0": batch.action,
         "v": alpha_bar.sqrt() * noise.imitation - (1 - alpha_bar).sqrt() * batch.action,
     }[config.diffusion.prediction]
-    imitation = (predicted - wanted).square().mean()
+    error = predicted - wanted
+    if config.diffusion.loss == "noise":
+        # What noise is in the noisy action, if its other part is what the network says.
+        implied = {
+            "epsilon": predicted,
+            "x0": (noisy - alpha_bar.sqrt() * predicted) / (1 - alpha_bar).sqrt(),
+            "v": (1 - alpha_bar).sqrt() * noisy + alpha_bar.sqrt() * predicted,
+        }[config.diffusion.prediction]
+        error = implied - noise.imitation
+    imitation = error.square().mean()
     if config.policy.policy_gradient == "one_step":
         action = naive_clean(config, noisy, predicted, alpha_bar)
     else:

@@ -40,6 +40,8 @@ SWITCHES: list[dict[str, Any]] = [
     {"policy": {"gradient_clip": None}, "critic": {"gradient_clip": None}},
     {"diffusion": {"prediction": "x0"}},
     {"diffusion": {"prediction": "v"}},
+    {"diffusion": {"prediction": "x0", "loss": "prediction"}},
+    {"diffusion": {"prediction": "v", "loss": "prediction"}},
     {"diffusion": {"variance": "beta"}},
     {"policy": {"policy_gradient": "one_step", "eta": 5.0}},
     {"policy": {"policy_gradient": "one_step", "eta": 5.0}, "diffusion": {"prediction": "x0"}},

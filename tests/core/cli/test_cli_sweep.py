@@ -79,6 +79,7 @@ def sweep_folder(place: Path, **keys: object) -> Path:
         ("{", "begun/sweep.json: damaged"),
         ("{}", "begun/sweep.json: damaged: key 'config'"),
         ('{"config": {}, "trials": 2, "prune": 1.5, "seed": 0}', "damaged: key 'prune'"),
+        ('{"config": {}, "trials": 1, "prune": true, "seed": 0}', "damaged: key 'trials'"),
         ('{"config": 3, "trials": 2, "prune": true, "seed": 0}', "damaged: key 'config'"),
     ],
 )
