@@ -183,7 +183,7 @@ def _manifest(
     sampler = SamplerSettings(
         num_noises=graph.sampler.num_noises,
         kind=config.policy.kind,
-        **config.diffusion.model_dump(),
+        **config.diffusion.model_dump(exclude={"loss"}),
     )
     document = {
         "format_version": FORMAT_VERSION,
