@@ -79,9 +79,10 @@ class DiffusionConfig(StrictModel):
         schedule: ``cosine``, ``vp`` as in the paper, or ``linear`` (for N in the hundreds).
         prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
             in the paper), the clean action (``x0``), or both mixed (``v``, arXiv 2202.00512).
-        loss: Of what imitation squares the error: of the noise that the prediction implies, as in
-            the paper, or of the ``prediction`` itself. They differ in how much a noise level
-            weighs, for ``x0`` by the ratio of signal to noise; not at all for ``epsilon``.
+        loss: Of what imitation squares the error: of the ``noise`` that the prediction implies,
+            as in the paper, of the ``prediction`` itself, or of the one whose error is ``larger``
+            at a noise level, which of ``x0`` is called truncated SNR (arXiv 2202.00512). All are
+            one for ``epsilon``.
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
         num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
         variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
@@ -91,8 +92,8 @@ class DiffusionConfig(StrictModel):
 
     num_diffusion_steps: int = Field(default=5, ge=1, le=MAX_DIFFUSION_STEPS)
     schedule: ScheduleName = "cosine"
-    prediction: Prediction = "epsilon"
-    loss: ImitationLoss = "noise"
+    prediction: Prediction = "x0"
+    loss: ImitationLoss = "larger"
     sampler: Sampler = "ddpm"
     num_sampling_steps: int | None = Field(default=None, ge=1)
     variance: Variance = "posterior"
@@ -146,7 +147,7 @@ class PolicyConfig(StrictModel):
     learning_rate: float = Field(default=3e-3, gt=0)
     gradient_clip: float | None = Field(default=5.0, gt=0)
     eta: float = Field(default=1.0, ge=0)
-    max_imitation_ratio: float | None = Field(default=1.5, gt=1)
+    max_imitation_ratio: float | None = Field(default=1.1, gt=1)
     policy_gradient: Literal["chain", "one_step"] = "chain"
     ema_rate: float = Field(default=0.005, gt=0, le=1)
     ema_every: int = Field(default=5, ge=1)
@@ -248,7 +249,8 @@ class SelectionConfig(StrictModel):
         num_candidates: Actions sampled for a decision, K.
         rule: ``softmax`` draws a candidate by its value, ``greedy`` takes the best, ``mode`` what
             most agree on, the better ones the more, ``first`` the first. A policy without values
-            takes ``mode`` or the first.
+            takes ``mode`` or the first. If null, values choose the ``mode`` of at least five
+            candidates, and by ``softmax`` among fewer; without values it is the first.
         temperature: Of ``softmax`` and of the weights of ``mode``.
         temperature_scale: ``relative`` to the standard deviation of the values over the
             candidates, or ``raw`` as in the paper, where the scale of the rewards counts.
@@ -259,7 +261,7 @@ class SelectionConfig(StrictModel):
     """
 
     num_candidates: int = Field(default=50, ge=1, le=10_000)
-    rule: Selection = "softmax"
+    rule: Selection | None = None
     temperature: float = Field(default=1.0, gt=0)
     temperature_scale: Literal["relative", "raw"] = "relative"
     weights: Literal["ema", "online"] = "ema"

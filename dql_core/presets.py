@@ -18,6 +18,7 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
+WITHOUT_GUIDANCE = ("diffusion_bc", "td3_bc")
 # Later keys, and where they change nothing: there the hash of a configuration leaves them out.
 NEUTRAL: dict[str, dict[str, Any]] = {
     "diffusion": {"loss": "prediction"},
@@ -37,10 +38,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "reward_scale": 1.0,
             "n_step": 1,
         },
-        "diffusion": {"schedule": "vp"},
+        "diffusion": {"schedule": "vp", "prediction": "epsilon"},
         "policy": {"learning_rate": 3e-4, "max_imitation_ratio": None, "ema_start": 1000},
         "critic": {"layer_norm": False, "learning_rate": 3e-4, "bound_targets": False},
-        "selection": {"temperature_scale": "raw", "weights": "online"},
+        "selection": {"rule": "softmax", "temperature_scale": "raw", "weights": "online"},
         "validation": {"bc_loss_ranking": "paper_code"},
     }
 }
@@ -73,6 +74,9 @@ def as_saved(document: Mapping[str, Any]) -> dict[str, Any]:
     A saved configuration has every key of its time, so it says nothing of later ones only.
     """
     before = {name: _merged(keys, document.get(name)) for name, keys in BEFORE_THE_KEY.items()}
+    if document.get("agent") in WITHOUT_GUIDANCE and isinstance(before["policy"], dict):
+        # There it limits nothing, and is the default of whatever time.
+        before["policy"].pop("max_imitation_ratio", None)
     return {**document, **before}
 
 

@@ -51,7 +51,9 @@ def settings(agent: AgentName, steps: int) -> TrainConfig:
         agent=agent,
         run=RunConfig(steps=steps, batch_size=128),
         # Fine enough for modes this narrow; the five steps of the paper's tasks blur them.
-        diffusion=DiffusionConfig(num_diffusion_steps=20, schedule="cosine", variance="beta"),
+        diffusion=DiffusionConfig(
+            num_diffusion_steps=20, schedule="cosine", prediction="epsilon", variance="beta"
+        ),
         policy=PolicyConfig(
             width=64,
             learning_rate=5e-3,

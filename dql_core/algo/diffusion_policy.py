@@ -27,7 +27,7 @@ class DiffusionPolicy(GenerativePolicy):
     online: Denoiser
     average: Denoiser
     alpha_bars: Tensor
-    loss_scale: Tensor
+    error_scale: Tensor
 
     def __init__(self, config: TrainConfig, observation_size: int, action_size: int) -> None:
         diffusion, policy = config.diffusion, config.policy
@@ -48,8 +48,9 @@ class DiffusionPolicy(GenerativePolicy):
         self._guides_clean = policy.policy_gradient == "one_step"
         alpha_bars = torch.tensor(schedule.alpha_bars, dtype=torch.float32)
         self.register_buffer("alpha_bars", alpha_bars, persistent=False)
-        self._is_scaled = diffusion.loss == "noise" and diffusion.prediction != "epsilon"
-        self.register_buffer("loss_scale", self.process.noise_error(alpha_bars), persistent=False)
+        error_scale = self.process.error_scale(diffusion.loss, alpha_bars)
+        self._is_scaled = bool((error_scale != 1.0).any())
+        self.register_buffer("error_scale", error_scale, persistent=False)
 
     def draw_time(self, batch_size: int, generator: torch.Generator) -> Tensor:
         """Draw diffusion steps, shape (B,)."""
@@ -67,7 +68,7 @@ class DiffusionPolicy(GenerativePolicy):
         if self._guides_clean:
             clean = self.process.clean_action(noisy, predicted, alpha_bar)
         if self._is_scaled:
-            scale = self.loss_scale[noise.time][:, None]
+            scale = self.error_scale[noise.time][:, None]
             predicted, target = scale * predicted, scale * target
         return Imitation(imitation_loss(predicted, target, batch.mask), clean)
 

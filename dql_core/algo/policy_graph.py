@@ -27,6 +27,7 @@ from dql_core.runtime.policy import (
     Committed,
     Decision,
     Noise,
+    Selection,
     draw_noise,
     resolve_choice,
 )
@@ -292,8 +293,11 @@ def default_choice(agent: Agent, config: TrainConfig) -> Choice:
     """How a trained agent chooses unless the caller wants otherwise."""
     if config.agent in DETERMINISTIC_AGENTS:
         return Choice(1, "first")
-    configured = Choice(config.selection.num_candidates, config.selection.rule)
-    return resolve_choice(configured, agent.ranking_critic is not None)
+    has_critic, count = agent.ranking_critic is not None, config.selection.num_candidates
+    stated = config.selection.rule
+    rule = stated or ("mode" if has_critic else "first")
+    asked: Selection | None = "mode" if stated == "mode" else None  # also of too few
+    return resolve_choice(Choice(count, rule), has_critic, selection=asked)
 
 
 def torch_policy(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dql_core.models.schedule import NoiseSchedule, Prediction, Sampler, Variance
+from dql_core.models.schedule import ImitationLoss, NoiseSchedule, Prediction, Sampler, Variance
 
 StepPrediction = Callable[[Tensor, int], Tensor]
 
@@ -155,20 +155,26 @@ class ReverseProcess:
             return action
         return alpha_bar.sqrt() * noise - (1.0 - alpha_bar).sqrt() * action
 
-    def noise_error(self, alpha_bars: Tensor) -> Tensor:
-        r"""Return how far off the noise is that a prediction implies which is off by 1.
+    def error_scale(self, loss: ImitationLoss, alpha_bars: Tensor) -> Tensor:
+        r"""Return what the error of a prediction is multiplied by in a loss.
 
-        For ``x0`` that is :math:`\sqrt{\bar\alpha_i / (1 - \bar\alpha_i)}`, the root of the ratio
-        of signal to noise (arXiv 2202.00512, section 4), for ``v`` :math:`\sqrt{\bar\alpha_i}`.
+        The error of the noise that follows from it is, for ``x0``,
+        :math:`\sqrt{\bar\alpha_i / (1 - \bar\alpha_i)}` times as large, the root of the ratio of
+        signal to noise, and for ``v`` :math:`\sqrt{\bar\alpha_i}` times (arXiv 2202.00512,
+        section 4).
 
         Args:
+            loss: As in `dql_core.config.DiffusionConfig`.
             alpha_bars: What is left of the signal's variance, of any shape.
         """
-        if self.prediction == "epsilon":
-            return torch.ones_like(alpha_bars)
+        noise = torch.ones_like(alpha_bars)
         if self.prediction == "x0":
-            return (alpha_bars / (1.0 - alpha_bars)).sqrt()
-        return alpha_bars.sqrt()
+            noise = (alpha_bars / (1.0 - alpha_bars)).sqrt()
+        elif self.prediction == "v":
+            noise = alpha_bars.sqrt()
+        if loss == "prediction":
+            return torch.ones_like(alpha_bars)
+        return noise if loss == "noise" else noise.clamp(min=1.0)
 
 
 def make_process(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 ScheduleName = Literal["vp", "cosine", "linear"]
 Prediction = Literal["epsilon", "x0", "v"]
-ImitationLoss = Literal["noise", "prediction"]
+ImitationLoss = Literal["larger", "noise", "prediction"]
 Sampler = Literal["ddpm", "ddim"]
 Variance = Literal["posterior", "beta"]
 

@@ -164,6 +164,8 @@ def resolve_choice(
 ) -> Choice:
     """Combine a policy's defaults with a caller's wishes.
 
+    Of a policy that takes the mode, fewer candidates than can agree are drawn from by value.
+
     Args:
         default: The policy's own.
         has_critic: Whether the policy can rank candidates.
@@ -174,8 +176,11 @@ def resolve_choice(
         ConfigError: If the policy cannot choose in this way.
     """
     if selection is None:
-        can_choose = has_critic or default.selection == "mode"
-        selection = default.selection if can_choose else "first"
+        selection = default.selection
+        if selection == "mode" and (num_candidates or default.num_candidates) < FEWEST_TO_AGREE:
+            selection = "softmax"
+        if not has_critic and selection != "mode":
+            selection = "first"
     if selection not in get_args(Selection):
         raise ConfigError(f"selection is '{selection}': it must be softmax, greedy, mode or first")
     if num_candidates is not None and num_candidates < 1:

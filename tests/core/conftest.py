@@ -82,7 +82,7 @@ def save_untrained(parent: Path, dataset: Path, agent: AgentName, horizon: int =
             "data": {"dataset": str(dataset)},
             "policy": network | {"horizon": horizon},
             "critic": network | {"layer_norm": True},
-            "selection": {"num_candidates": 8, "temperature": 0.5},
+            "selection": {"rule": "softmax", "num_candidates": 8, "temperature": 0.5},
         }
     )
     rng = np.random.default_rng(0)

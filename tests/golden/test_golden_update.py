@@ -22,7 +22,7 @@ def three_updates() -> dict[str, dict[str, float]]:
     """Losses of each update, and the mean magnitude of each tensor after the last."""
     config = TrainConfig(
         run=RunConfig(steps=10),
-        diffusion=DiffusionConfig(schedule="vp"),
+        diffusion=DiffusionConfig(schedule="vp", prediction="epsilon"),
         policy=PolicyConfig(
             width=16,
             learning_rate=3e-4,

@@ -186,16 +186,18 @@ def naive_update(
         "x0": batch.action,
         "v": alpha_bar.sqrt() * noise.imitation - (1 - alpha_bar).sqrt() * batch.action,
     }[config.diffusion.prediction]
-    error = predicted - wanted
-    if config.diffusion.loss == "noise":
-        # What noise is in the noisy action, if its other part is what the network says.
-        implied = {
-            "epsilon": predicted,
-            "x0": (noisy - alpha_bar.sqrt() * predicted) / (1 - alpha_bar).sqrt(),
-            "v": (1 - alpha_bar).sqrt() * noisy + alpha_bar.sqrt() * predicted,
-        }[config.diffusion.prediction]
-        error = implied - noise.imitation
-    imitation = error.square().mean()
+    # What noise is in the noisy action, if its other part is what the network says.
+    implied = {
+        "epsilon": predicted,
+        "x0": (noisy - alpha_bar.sqrt() * predicted) / (1 - alpha_bar).sqrt(),
+        "v": (1 - alpha_bar).sqrt() * noisy + alpha_bar.sqrt() * predicted,
+    }[config.diffusion.prediction]
+    errors = {
+        "noise": (implied - noise.imitation).square(),
+        "prediction": (predicted - wanted).square(),
+    }
+    errors["larger"] = torch.maximum(errors["noise"], errors["prediction"])
+    imitation = errors[config.diffusion.loss].mean()
     if config.policy.policy_gradient == "one_step":
         action = naive_clean(config, noisy, predicted, alpha_bar)
     else:

@@ -12,6 +12,7 @@ from dql_core.algo.guidance import RATE, SMALLEST_WEIGHT, GuidanceLimit
 from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
 from dql_core.errors import ConfigError
+from dql_core.presets import as_saved
 from dql_core.strict_yaml import parse
 from tests.core.algo.naive import (
     A,
@@ -148,7 +149,7 @@ def test_a_ratio_that_no_guidance_can_keep_is_refused(value: float) -> None:
 
 @pytest.mark.parametrize("agent", ["td3_bc", "diffusion_bc"])
 def test_an_agent_without_such_guidance_refuses_another_limit(agent: str) -> None:
-    document: dict[str, Any] = {"agent": agent, "policy": {"max_imitation_ratio": 1.1}}
+    document: dict[str, Any] = {"agent": agent, "policy": {"max_imitation_ratio": 1.2}}
     with pytest.raises(ConfigError, match=rf"{agent} does not go with policy.max_imitation_ratio"):
         parse(document, TrainConfig, "x.yaml", ConfigError)
 
@@ -157,3 +158,6 @@ def test_an_agent_without_such_guidance_refuses_another_limit(agent: str) -> Non
 def test_what_a_run_of_any_agent_saved_is_read_again(agent: str) -> None:
     saved = TrainConfig.model_validate({"agent": agent}).model_dump(mode="json")
     assert parse(saved, TrainConfig, "config.yaml", ConfigError).agent == agent
+    saved["policy"]["max_imitation_ratio"] = 1.5  # an earlier default
+    earlier = parse(as_saved(saved), TrainConfig, "config.yaml", ConfigError)
+    assert earlier == TrainConfig.model_validate({"agent": agent})

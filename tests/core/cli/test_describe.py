@@ -114,7 +114,7 @@ def test_run_and_checkpoint_show_agent_updates_and_dataset(
         assert "agent diffusion_ql" in text
         assert "updates 0 of 100,000" in text
         assert f"trained on {tiny_dataset}" in text
-        assert "sampling 5 steps, cosine, predicts epsilon, ddpm" in text
+        assert "sampling 5 steps, cosine, predicts x0, ddpm" in text
     assert "checkpoints step-00000000" in run
 
 

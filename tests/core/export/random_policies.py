@@ -60,7 +60,7 @@ def make(
     folder: Path, *, spec: PolicySpec = SPEC, standardised: bool = True, **sections: Any
 ) -> Made:
     """Make a policy, as `dql export --c` does of a run."""
-    selection = {"num_candidates": 6} | sections.pop("selection", {})
+    selection = {"rule": "softmax", "num_candidates": 6} | sections.pop("selection", {})
     config = TrainConfig.model_validate(
         {
             "policy": NETWORK | sections.pop("policy", {}),

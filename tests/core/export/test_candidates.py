@@ -14,7 +14,7 @@ from dql_core.export.candidates import Policies
 from dql_core.training.checkpoint import load_checkpoint, save_checkpoint
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 
-QUICK = FittingSettings(members=3, width=8, warm_up=10, updates=100)
+QUICK = FittingSettings(members=5, width=8, warm_up=10, updates=100)
 
 
 def test_a_run_is_judged_and_told_that_it_was_trained_on_the_episodes(

@@ -64,7 +64,17 @@ def mean_steps(policy: Policy, takes: float, execute: int) -> tuple[float, float
 
 
 @pytest.mark.slow
-def test_a_seam_is_no_worse_than_what_is_within_a_chunk() -> None:
+@pytest.mark.parametrize(
+    ("prediction", "most", "times"),
+    [
+        ("epsilon", 0.25, 1.3),
+        # Within a chunk its steps are a fifth of the others.
+        ("x0", 0.08, 3.5),
+    ],
+)
+def test_a_seam_is_hardly_worse_than_what_is_within_a_chunk(
+    prediction: str, most: float, times: float
+) -> None:
     """Of two mirrored ways, which the observation does not tell apart, each chunk takes one."""
     rng = np.random.default_rng(0)
     dataset = LoadedDataset(SPEC, tuple(two_ways(rng) for _ in range(200)), "two ways")
@@ -72,7 +82,7 @@ def test_a_seam_is_no_worse_than_what_is_within_a_chunk() -> None:
         {
             "agent": "diffusion_bc",
             "policy": {"horizon": HORIZON, "width": 64},
-            "diffusion": {"num_diffusion_steps": 10},
+            "diffusion": {"num_diffusion_steps": 10, "prediction": prediction},
             "run": {"steps": 2000, "batch_size": 128, "device": "cpu", "execution": "eager"},
         }
     )
@@ -85,5 +95,5 @@ def test_a_seam_is_no_worse_than_what_is_within_a_chunk() -> None:
     for takes, execute in ((0.0, 2), (0.8, 2), (1.8, 3), (2.8, 4)):
         seam, within = mean_steps(policy, takes, execute)
         blind, _ = mean_steps(Blind(policy), takes, execute)
-        assert seam < 1.3 * within
+        assert seam < min(most, times * within)
         assert blind > 1.5 * seam
