@@ -79,10 +79,8 @@ class DiffusionConfig(StrictModel):
         schedule: ``cosine``, ``vp`` as in the paper, or ``linear`` (for N in the hundreds).
         prediction: What the network predicts of a noisy action: the noise in it (``epsilon``, as
             in the paper), the clean action (``x0``), or both mixed (``v``, arXiv 2202.00512).
-        loss: Of what imitation squares the error: of the ``noise`` that the prediction implies,
-            as in the paper, of the ``prediction`` itself, or of the one whose error is ``larger``
-            at a noise level, which of ``x0`` is called truncated SNR (arXiv 2202.00512). All are
-            one for ``epsilon``.
+        loss: Imitation squares the error of the ``noise`` that follows, as in the paper, of the
+            ``prediction``, or the ``larger`` at each noise level: of ``x0`` truncated SNR (ibid.).
         sampler: ``ddpm`` as in the paper, or the deterministic ``ddim``.
         num_sampling_steps: Reverse steps that ``ddim`` takes, spread over the N; null for all.
         variance: Covariance of a ``ddpm`` step: ``posterior`` as in the paper's code, ``beta``
@@ -248,9 +246,8 @@ class SelectionConfig(StrictModel):
     Attributes:
         num_candidates: Actions sampled for a decision, K.
         rule: ``softmax`` draws a candidate by its value, ``greedy`` takes the best, ``mode`` what
-            most agree on, the better ones the more, ``first`` the first. A policy without values
-            takes ``mode`` or the first. If null, values choose the ``mode`` of at least five
-            candidates, and by ``softmax`` among fewer; without values it is the first.
+            most agree on, the better ones the more, ``first`` the first. Null: ``mode`` by values
+            of at least five candidates, ``softmax`` of fewer, ``first`` without values.
         temperature: Of ``softmax`` and of the weights of ``mode``.
         temperature_scale: ``relative`` to the standard deviation of the values over the
             candidates, or ``raw`` as in the paper, where the scale of the rewards counts.

@@ -96,8 +96,7 @@ ROBOTS = (
         0,
         100,
         "scara.yaml",
-        # Policies that predict the noise go on badly from what is committed, five steps in all.
-        ("run.steps=5000", "diffusion.prediction=x0", "diffusion.loss=prediction"),
+        ("run.steps=5000", "diffusion.loss=prediction", "selection.rule=softmax"),
         120.0,
         0.1,
         4.0,

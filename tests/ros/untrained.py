@@ -20,7 +20,13 @@ def untrained_bundle(folder: Path, contract: Path, horizon: int = 1) -> Path:
     spec = load_contract(contract).policy_spec()
     network = {"width": 16, "depth": 2}
     config = TrainConfig.model_validate(
-        {"agent": "diffusion_ql", "policy": network | {"horizon": horizon}, "critic": network}
+        {
+            "agent": "diffusion_ql",
+            # Without training, predicted noise makes large actions of every kind.
+            "diffusion": {"prediction": "epsilon"},
+            "policy": network | {"horizon": horizon},
+            "critic": network,
+        }
     )
     observations = np.random.default_rng(0).normal(size=(50, len(spec.observation)))
     normalizer = Normalizer.fit(observations.astype(np.float32), spec)

@@ -92,7 +92,7 @@ def test_diffusion_ql_takes_the_best_corner_whichever_it_is() -> None:
     )
     config = bandit.settings("diffusion_ql", 500)
     # Five steps that predict the action itself learn a single mode in seconds.
-    process = DiffusionConfig(prediction="x0", schedule="cosine")
+    process = DiffusionConfig(prediction="x0", loss="prediction", schedule="cosine")
     policy = config.policy.model_copy(update={"eta": 16.0})
     agent = bandit.train(config.model_copy(update={"diffusion": process, "policy": policy}), table)
     for best, observation in enumerate(table.observations):

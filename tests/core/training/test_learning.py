@@ -55,7 +55,14 @@ def sampled_actions(
         agent=agent,
         run=RunConfig(steps=steps, batch_size=64),
         diffusion=diffusion,
-        policy=PolicyConfig(width=32, learning_rate=1e-2, eta=4.0, ema_rate=0.02, ema_every=1),
+        policy=PolicyConfig(
+            width=32,
+            learning_rate=1e-2,
+            eta=4.0,
+            max_imitation_ratio=None,  # half of the data is not worth imitating
+            ema_rate=0.02,
+            ema_every=1,
+        ),
         critic=CriticConfig(width=32, learning_rate=3e-3, layer_norm=True),
     )
     dataset = two_arms()

@@ -229,7 +229,7 @@ def test_a_run_whose_first_weights_are_gone_does_not_begin_at_random(
         ({"policy": {"width": 16}}, "policy.width", "8"),
         ({"policy": {"width": 8, "depth": 2}}, "policy.depth", "3"),
         ({"policy": {"width": 8, "kind": "mean_flow"}}, "policy.kind", "diffusion"),
-        ({"diffusion": {"prediction": "x0"}}, "diffusion.prediction", "epsilon"),
+        ({"diffusion": {"prediction": "epsilon"}}, "diffusion.prediction", "x0"),
         ({"diffusion": {"schedule": "vp"}}, "diffusion.schedule", "cosine"),
         ({"critic": {"width": 16}}, "critic.width", "8"),
         ({"critic": {"width": 8, "num_critics": 3}}, "critic.num_critics", "2"),
