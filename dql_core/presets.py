@@ -18,7 +18,6 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
-WITHOUT_GUIDANCE = ("diffusion_bc", "td3_bc")
 # Later keys, and where they change nothing: there the hash of a configuration leaves them out.
 NEUTRAL: dict[str, dict[str, Any]] = {
     "diffusion": {"loss": "prediction"},
@@ -74,8 +73,10 @@ def as_saved(document: Mapping[str, Any]) -> dict[str, Any]:
     A saved configuration has every key of its time, so it says nothing of later ones only.
     """
     before = {name: _merged(keys, document.get(name)) for name, keys in BEFORE_THE_KEY.items()}
-    if document.get("agent") in WITHOUT_GUIDANCE and isinstance(before["policy"], dict):
-        # There it limits nothing, and is the default of whatever time.
+    if document.get("agent", "diffusion_ql") != "diffusion_ql" and isinstance(
+        before["policy"], dict
+    ):
+        # Without guidance it limits nothing, and is the default of whatever time.
         before["policy"].pop("max_imitation_ratio", None)
     return {**document, **before}
 
@@ -96,7 +97,7 @@ def without_neutral_keys(document: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(document)
     for section, keys in NEUTRAL.items():
         kept[section] = {k: v for k, v in kept[section].items() if k not in keys or v != keys[k]}
-    if kept["diffusion"]["prediction"] == "epsilon":  # both losses are one
+    if kept["diffusion"]["prediction"] == "epsilon":  # all losses are one
         kept["diffusion"].pop("loss", None)
     return kept
 

@@ -296,7 +296,8 @@ def default_choice(agent: Agent, config: TrainConfig) -> Choice:
     has_critic, count = agent.ranking_critic is not None, config.selection.num_candidates
     stated = config.selection.rule
     rule = stated or ("mode" if has_critic else "first")
-    asked: Selection | None = "mode" if stated == "mode" else None  # also of too few
+    # A mode that is stated is refused of too few candidates, which only a default gives way to.
+    asked: Selection | None = "mode" if stated == "mode" else None
     return resolve_choice(Choice(count, rule), has_critic, selection=asked)
 
 

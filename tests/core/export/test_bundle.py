@@ -2,13 +2,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
+import torch
 from numpy.typing import NDArray
 
 from dql_core.algo.policy_graph import PolicyGraph, TorchPolicy, default_choice, policy_graph
+from dql_core.algo.registry import make_agent
+from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
 from dql_core.errors import BundleError, CheckpointError, ConfigError, SpecMismatchError
 from dql_core.export import bundle as bundle_module
@@ -16,10 +20,10 @@ from dql_core.export.bundle import NUM_OBSERVATIONS, export_bundle
 from dql_core.models.actors import DiffusionSampler
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest, read_bundle
-from dql_core.runtime.policy import Policy
+from dql_core.runtime.policy import Choice, Policy, resolve_choice
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_core.training.checkpoint import load_checkpoint
-from tests.core.conftest import save_untrained
+from tests.core.conftest import TINY_SPEC, save_untrained
 
 
 def test_bundle_acts_like_the_checkpoint_on_equal_generators(
@@ -109,6 +113,35 @@ def test_candidates_and_selection_of_the_configuration_can_be_overridden(
     manifest = export_bundle(tiny_run, tmp_path / "b", num_candidates=3, selection="greedy")
     assert (manifest.num_candidates, manifest.selection) == (3, "greedy")
     assert load_policy(tmp_path / "b").choice.num_candidates == 3
+
+
+@pytest.mark.parametrize(
+    ("agent", "selection", "expected"),
+    [
+        ("diffusion_ql", {}, (50, "mode")),
+        ("diffusion_ql", {"num_candidates": 4}, (4, "softmax")),
+        ("diffusion_ql", {"rule": "softmax"}, (50, "softmax")),
+        ("diffusion_bc", {}, (1, "first")),
+        ("diffusion_bc", {"rule": "softmax"}, (1, "first")),  # as runs of before have it
+        ("diffusion_bc", {"rule": "mode"}, (50, "mode")),
+        ("td3_bc", {}, (1, "first")),
+    ],
+)
+def test_values_take_the_mode_of_candidates_that_are_enough_to_agree(
+    agent: str, selection: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    config = TrainConfig.model_validate({"agent": agent, "selection": selection})
+    made = default_choice(make_agent(config, TINY_SPEC, torch.Generator()), config)
+    assert (made.num_candidates, made.selection) == expected
+
+
+def test_a_stated_mode_of_too_few_is_refused_and_a_caller_may_take_fewer() -> None:
+    config = TrainConfig.model_validate({"selection": {"rule": "mode", "num_candidates": 4}})
+    agent = make_agent(config, TINY_SPEC, torch.Generator())
+    with pytest.raises(ConfigError, match="num_candidates is 4, but selection 'mode'"):
+        default_choice(agent, config)
+    assert resolve_choice(Choice(50, "mode"), True, num_candidates=1) == Choice(1, "softmax")
+    assert resolve_choice(Choice(50, "mode"), False, num_candidates=1) == Choice(1, "first")
 
 
 def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws(

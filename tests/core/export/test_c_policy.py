@@ -53,6 +53,7 @@ POLICIES: tuple[dict[str, Any], ...] = (
     {"selection": {"temperature_scale": "raw", "temperature": 0.3}},
     {"selection": {"rule": "greedy", "num_candidates": 3}},
     {"selection": {"rule": "softmax", "num_candidates": 1}},
+    {"selection": {"rule": None, "num_candidates": 50}},
     {"selection": {"rule": "mode", "num_candidates": 12}},
     {"selection": {"rule": "mode", "num_candidates": 21, "temperature_scale": "raw"}},
     {"agent": "diffusion_bc", "selection": {"rule": "mode", "num_candidates": 5}},

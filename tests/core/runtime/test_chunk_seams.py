@@ -63,19 +63,11 @@ def mean_steps(policy: Policy, takes: float, execute: int) -> tuple[float, float
     return float(np.nanmean(seams)), float(np.nanmean(within))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("prediction", "most", "times"),
-    [
-        ("epsilon", 0.25, 1.3),
-        # Within a chunk its steps are a fifth of the others.
-        ("x0", 0.08, 3.5),
-    ],
-)
-def test_a_seam_is_hardly_worse_than_what_is_within_a_chunk(
-    prediction: str, most: float, times: float
-) -> None:
-    """Of two mirrored ways, which the observation does not tell apart, each chunk takes one."""
+SCHEDULES = ((0.0, 2), (0.8, 2), (1.8, 3), (2.8, 4))  # periods that a decision takes, execute
+
+
+def chunk_policy(prediction: str) -> Policy:
+    """Imitate two mirrored ways, which the observation does not tell apart."""
     rng = np.random.default_rng(0)
     dataset = LoadedDataset(SPEC, tuple(two_ways(rng) for _ in range(200)), "two ways")
     config = TrainConfig.model_validate(
@@ -91,9 +83,28 @@ def test_a_seam_is_hardly_worse_than_what_is_within_a_chunk(
     for _ in range(config.run.steps):
         run.agent.update(batches.draw())
     graph = policy_graph(run.agent, config, run.normalizer)
-    policy = TorchPolicy(graph, SPEC, Choice(1, "first"), run.normalizer)
-    for takes, execute in ((0.0, 2), (0.8, 2), (1.8, 3), (2.8, 4)):
+    return TorchPolicy(graph, SPEC, Choice(1, "first"), run.normalizer)
+
+
+@pytest.mark.slow
+def test_a_seam_is_no_worse_than_what_is_within_a_chunk() -> None:
+    """Each chunk takes one of the two ways."""
+    policy = chunk_policy("epsilon")
+    for takes, execute in SCHEDULES:
         seam, within = mean_steps(policy, takes, execute)
         blind, _ = mean_steps(Blind(policy), takes, execute)
-        assert seam < min(most, times * within)
+        assert seam < 1.3 * within
+        assert blind > 1.5 * seam
+
+
+@pytest.mark.slow
+def test_predicted_clean_actions_step_less_at_seams_than_noise_does_within() -> None:
+    """At most half as far, and within a chunk a quarter."""
+    noise, clean = chunk_policy("epsilon"), chunk_policy("x0")
+    for takes, execute in SCHEDULES:
+        _, usual = mean_steps(noise, takes, execute)
+        seam, within = mean_steps(clean, takes, execute)
+        blind, _ = mean_steps(Blind(clean), takes, execute)
+        assert seam < 0.5 * usual
+        assert within < 0.25 * usual
         assert blind > 1.5 * seam
