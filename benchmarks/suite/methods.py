@@ -38,8 +38,6 @@ class Method:
     trained_as: str = ""
 
 
-# A choice by what candidates agree on, of which fewer are enough.
-_MODE = {"rule": "mode", "num_candidates": 20}
 METHODS = {
     each.name: each
     for each in (
@@ -48,12 +46,20 @@ METHODS = {
         Method("d3rlpy_iql", "IQL of d3rlpy", "d3rlpy"),
         Method("diffusion_bc", "Diffusion-BC", settings={"agent": "diffusion_bc"}),
         Method(
-            "diffusion_bc_mode", "Diffusion-BC, mode", settings=_MODE, trained_as="diffusion_bc"
+            "diffusion_bc_mode",
+            "Diffusion-BC, mode",
+            settings={"rule": "mode", "num_candidates": 20},
+            trained_as="diffusion_bc",
         ),
         Method("td3_bc", "TD3+BC", settings={"agent": "td3_bc"}),
         Method("paper_preset", "Diffusion-QL, preset: paper", settings={"preset": "paper"}),
         Method("default", "Diffusion-QL"),
-        Method("default_mode", "Diffusion-QL, mode", settings=_MODE, trained_as="default"),
+        Method(
+            "default_softmax",
+            "Diffusion-QL, softmax",
+            settings={"rule": "softmax"},
+            trained_as="default",
+        ),
         Method("derived", "Diffusion-QL, derived", is_derived=True),
         Method(
             "one_step", "Diffusion-QL, one_step", settings={"policy.policy_gradient": "one_step"}

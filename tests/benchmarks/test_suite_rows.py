@@ -271,9 +271,9 @@ ROWS = [
 
 
 def test_a_choice_without_a_training_has_a_score_and_no_time() -> None:
-    chosen = made_row(NAME, "default_mode", 0, 46.0)
+    chosen = made_row(NAME, "default_softmax", 0, 46.0)
     findings = Findings([*ROWS, chosen])
-    assert "Diffusion-QL, mode" in scores(findings)
+    assert "Diffusion-QL, softmax" in scores(findings)
     assert "46.0" in scores(findings)
     assert times(findings) == times(Findings(ROWS))
 
