@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import ImitationLoss, Prediction, Sampler, ScheduleName, Variance
-from dql_core.presets import PresetName, filled_in, without_neutral_keys
+from dql_core.presets import FORMER_RATIO, PresetName, filled_in, without_neutral_keys
 from dql_core.runtime.policy import MAX_HORIZON, Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
@@ -371,10 +371,10 @@ class TrainConfig(StrictModel):
 
     @model_validator(mode="after")
     def _keys_are_the_agents(self) -> TrainConfig:
-        policy, has_one_action = self.policy, self.agent in DETERMINISTIC_AGENTS
-        is_usual = policy.max_imitation_ratio in (None, PolicyConfig().max_imitation_ratio)
+        ratio, has_one_action = self.policy.max_imitation_ratio, self.agent in DETERMINISTIC_AGENTS
+        is_usual = ratio in (None, FORMER_RATIO, PolicyConfig().max_imitation_ratio)
         wrong = ""
-        if policy.kind == "mean_flow" and has_one_action:
+        if self.policy.kind == "mean_flow" and has_one_action:
             wrong = "policy.kind: mean_flow, which makes actions of noise: set that to diffusion"
         elif self.critic.kind == "expectile" and has_one_action:
             wrong = "critic.kind: expectile, which ranks several actions: set that to policy"
