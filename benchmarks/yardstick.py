@@ -30,8 +30,10 @@ def with_the_papers_work(settings: Mapping[str, Mapping[str, Any]]) -> dict[str,
         settings: By section.
     """
     left_out: dict[str, dict[str, Any]] = {
+        "diffusion": {"prediction": "epsilon"},
         "policy": {"max_imitation_ratio": None},
         "critic": {"layer_norm": False},
+        "selection": {"rule": "softmax"},
     }
     sections = [*settings, *(name for name in left_out if name not in settings)]
     return {name: {**left_out.get(name, {}), **settings.get(name, {})} for name in sections}

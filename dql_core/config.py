@@ -21,8 +21,8 @@ from pydantic import Field, model_validator
 from dql_core.data_config import MAX_COUNT, DataConfig, InitConfig
 from dql_core.errors import ConfigError
 from dql_core.models.schedule import ImitationLoss, Prediction, Sampler, ScheduleName, Variance
-from dql_core.presets import PresetName, filled_in, without_neutral_keys
-from dql_core.runtime.policy import MAX_HORIZON, Selection
+from dql_core.presets import FORMER_RATIO, PresetName, filled_in, without_neutral_keys
+from dql_core.runtime.policy import FEWEST_TO_AGREE, MAX_HORIZON, Selection
 from dql_core.strict_yaml import StrictModel, parse, parse_assignment, read_yaml
 
 # Far beyond what is of use, and within what a computer can do, as `MAX_COUNT`: a configuration may
@@ -206,16 +206,12 @@ class CriticConfig(StrictModel):
     lower_bound: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _next_actions_are_sampled(self) -> CriticConfig:
+    def _keys_go_together(self) -> CriticConfig:
         if self.kind == "expectile" and self.max_q_samples > 1:
             raise ValueError(
                 f"max_q_samples: {self.max_q_samples} next actions are sampled for kind: policy; "
                 f"kind: expectile samples none: set max_q_samples to 1"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _bound_has_critics_to_compare(self) -> CriticConfig:
         if self.lower_bound is not None and self.num_critics < 2:
             raise ValueError(
                 f"lower_bound: {self.lower_bound:g} is of several critics: set num_critics to 2 "
@@ -339,11 +335,22 @@ class TrainConfig(StrictModel):
         return filled_in(document)
 
     @model_validator(mode="after")
-    def _chunk_spans_its_steps(self) -> TrainConfig:
+    def _keys_go_together(self) -> TrainConfig:
         if self.policy.horizon > 1 and self.data.n_step > 1:
             raise ValueError(
                 f"data.n_step: {self.data.n_step}: with policy.horizon: {self.policy.horizon} a "
                 f"transition has as many steps as a chunk: set data.n_step to 1"
+            )
+        if not self.learns_values and self.validation.rule in {"td_error", "value_error"}:
+            raise ValueError(
+                f"validation.rule: {self.validation.rule} is measured on values, which "
+                f"{self.agent} does not learn: use judge or bc_loss"
+            )
+        rule, count = self.selection.rule, self.selection.num_candidates
+        if rule == "mode" and count < FEWEST_TO_AGREE and self.agent not in DETERMINISTIC_AGENTS:
+            raise ValueError(
+                f"selection.num_candidates: {count} are too few for selection.rule: mode: sample "
+                f"at least {FEWEST_TO_AGREE}, or 20 to have little noise"
             )
         return self
 
@@ -361,20 +368,11 @@ class TrainConfig(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _rule_has_values_to_measure(self) -> TrainConfig:
-        if not self.learns_values and self.validation.rule in {"td_error", "value_error"}:
-            raise ValueError(
-                f"validation.rule: {self.validation.rule} is measured on values, which "
-                f"{self.agent} does not learn: use judge or bc_loss"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _keys_are_the_agents(self) -> TrainConfig:
-        policy, has_one_action = self.policy, self.agent in DETERMINISTIC_AGENTS
-        is_usual = policy.max_imitation_ratio in (None, PolicyConfig().max_imitation_ratio)
+        ratio, has_one_action = self.policy.max_imitation_ratio, self.agent in DETERMINISTIC_AGENTS
+        is_usual = ratio in (None, FORMER_RATIO, PolicyConfig().max_imitation_ratio)
         wrong = ""
-        if policy.kind == "mean_flow" and has_one_action:
+        if self.policy.kind == "mean_flow" and has_one_action:
             wrong = "policy.kind: mean_flow, which makes actions of noise: set that to diffusion"
         elif self.critic.kind == "expectile" and has_one_action:
             wrong = "critic.kind: expectile, which ranks several actions: set that to policy"

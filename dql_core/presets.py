@@ -18,6 +18,8 @@ BEFORE_THE_KEY: dict[str, dict[str, Any]] = {
     "policy": {"max_imitation_ratio": None},
     "critic": {"bound_targets": False},
 }
+# A former default of policy.max_imitation_ratio, which runs and bundles of all agents have saved.
+FORMER_RATIO = 1.5
 # Later keys, and where they change nothing: there the hash of a configuration leaves them out.
 NEUTRAL: dict[str, dict[str, Any]] = {
     "diffusion": {"loss": "prediction"},
@@ -73,11 +75,6 @@ def as_saved(document: Mapping[str, Any]) -> dict[str, Any]:
     A saved configuration has every key of its time, so it says nothing of later ones only.
     """
     before = {name: _merged(keys, document.get(name)) for name, keys in BEFORE_THE_KEY.items()}
-    if document.get("agent", "diffusion_ql") != "diffusion_ql" and isinstance(
-        before["policy"], dict
-    ):
-        # Without guidance it limits nothing, and is the default of whatever time.
-        before["policy"].pop("max_imitation_ratio", None)
     return {**document, **before}
 
 

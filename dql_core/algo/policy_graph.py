@@ -289,16 +289,31 @@ def policy_graph(agent: Agent, config: TrainConfig, normalizer: Normalizer) -> P
     return graph.to(agent.noise.generator.device)
 
 
-def default_choice(agent: Agent, config: TrainConfig) -> Choice:
-    """How a trained agent chooses unless the caller wants otherwise."""
-    if config.agent in DETERMINISTIC_AGENTS:
-        return Choice(1, "first")
-    has_critic, count = agent.ranking_critic is not None, config.selection.num_candidates
-    stated = config.selection.rule
-    rule = stated or ("mode" if has_critic else "first")
-    # A mode that is stated is refused of too few candidates, which only a default gives way to.
-    asked: Selection | None = "mode" if stated == "mode" else None
-    return resolve_choice(Choice(count, rule), has_critic, selection=asked)
+def agent_choice(
+    agent: Agent,
+    config: TrainConfig,
+    num_candidates: int | None = None,
+    selection: Selection | None = None,
+) -> Choice:
+    """How a trained agent chooses: as configured, unless the caller wants otherwise.
+
+    Args:
+        agent: The agent.
+        config: Its configuration.
+        num_candidates: The caller's K, if any.
+        selection: The caller's rule, if any.
+
+    Raises:
+        ConfigError: If it cannot choose in this way.
+    """
+    has_critic, default = agent.ranking_critic is not None, Choice(1, "first")
+    if config.agent not in DETERMINISTIC_AGENTS:
+        rule = config.selection.rule or ("mode" if has_critic else "first")
+        default = Choice(config.selection.num_candidates, rule)
+        # A stated mode is refused of too few candidates; only a default gives way to them.
+        if config.selection.rule == "mode" and num_candidates is None:
+            selection = selection or "mode"
+    return resolve_choice(default, has_critic, num_candidates, selection)
 
 
 def torch_policy(
@@ -306,4 +321,4 @@ def torch_policy(
 ) -> TorchPolicy:
     """Return a policy that acts as a trained agent is configured to."""
     graph = policy_graph(agent, config, normalizer)
-    return TorchPolicy(graph, spec, default_choice(agent, config), normalizer)
+    return TorchPolicy(graph, spec, agent_choice(agent, config), normalizer)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from dql_core.algo.policy_graph import PolicyGraph, default_choice, policy_graph
+from dql_core.algo.policy_graph import PolicyGraph, agent_choice, policy_graph
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BundleError, ConfigError, DatasetError, SpecMismatchError
 from dql_core.export.onnx_model import to_onnx
@@ -39,7 +39,6 @@ from dql_core.runtime.policy import (
     Noise,
     Selection,
     draw_noise,
-    resolve_choice,
 )
 from dql_core.spec import PolicySpec
 from dql_core.strict_yaml import parse
@@ -153,9 +152,7 @@ def make_bundle(
             checkpoint_path,
             checkpoint.step,
         )
-    choice = resolve_choice(
-        default_choice(agent, config), agent.ranking_critic is not None, num_candidates, selection
-    )
+    choice = agent_choice(agent, config, num_candidates, selection)
     graph = policy_graph(agent, config, checkpoint.normalizer)
     try:
         require_draws(*graph.noise_shape(choice.num_candidates))

@@ -20,6 +20,8 @@ from dql_core.spec import PolicySpec
 SHIFTS = 4
 # In squares of [-1, 1] units: candidates closer than its root are the same.
 SMALLEST = 1e-12
+# Pairs of candidates that are looked at together: 32 MB.
+MAX_PAIRS = 1 << 22
 
 Array = NDArray[np.float64]
 
@@ -84,6 +86,8 @@ def seek_mode(candidates: Array, weights: Array) -> Array:
     Returns:
         Shape (..., A); of fewer than `FEWEST_TO_AGREE` the one with the largest weight.
     """
+    if candidates.ndim > 2 and weights.size * weights.shape[-1] > MAX_PAIRS:
+        return np.stack([seek_mode(*each) for each in zip(candidates, weights, strict=True)])
     centred = candidates - candidates.mean(axis=-2, keepdims=True)
     norms = np.square(centred).sum(axis=-1)
     distances = norms[..., :, None] + norms[..., None, :]

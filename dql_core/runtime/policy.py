@@ -176,8 +176,8 @@ def resolve_choice(
         ConfigError: If the policy cannot choose in this way.
     """
     if selection is None:
-        selection = default.selection
-        if selection == "mode" and (num_candidates or default.num_candidates) < FEWEST_TO_AGREE:
+        selection, count = default.selection, num_candidates or default.num_candidates
+        if selection == "mode" and count < FEWEST_TO_AGREE and (has_critic or count == 1):
             selection = "softmax"
         if not has_critic and selection != "mode":
             selection = "first"

@@ -200,9 +200,11 @@ def fit_to_limit(
         loaded = _faster(loaded, when_too_slow, slow)
         times = _fair_times(loaded.policy, limit_ns, measure)
     if loaded is not wanted:
+        before, now = (each.facts.get("selection") for each in (wanted, loaded))
         warn(
             f"num_candidates lowered from {wanted.num_candidates} to {loaded.num_candidates}, "
             f"since more would take too long"
+            + ("" if now == before else f"; selection '{now}', since '{before}' needs more")
         )
     return loaded, times
 
@@ -262,7 +264,10 @@ def _faster(loaded: LoadedPolicy, when_too_slow: TooSlow, slow: str) -> LoadedPo
             f"{slow}: it is too slow even with the fewest candidates; use a faster "
             f"machine or a lower rate, or set when_too_slow to 'warn'"
         )
-    return loaded.reload(loaded.num_candidates // 2)
+    try:
+        return loaded.reload(loaded.num_candidates // 2)
+    except ConfigError as cause:
+        raise ConfigError(f"{slow}; with fewer candidates {cause}") from cause
 
 
 def find_device(backend: str) -> str:

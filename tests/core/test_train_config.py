@@ -140,6 +140,14 @@ def test_a_lower_bound_needs_critics_that_differ() -> None:
         TrainConfig.model_validate({"critic": {"lower_bound": 1.0, "num_critics": 1}})
 
 
+def test_a_mode_needs_candidates_that_can_agree(config_file: Path) -> None:
+    few, mode = "selection.num_candidates=4", "selection.rule=mode"
+    with pytest.raises(ConfigError, match=r"selection.num_candidates: 4 are too few .* least 5"):
+        load_config(config_file, [few, mode])
+    for fit in ([few], [mode], [few, mode, "agent=td3_bc"], [few, mode, few[:-1] + "5"]):
+        load_config(config_file, fit)
+
+
 def test_many_large_critics_are_refused_before_they_are_made() -> None:
     TrainConfig.model_validate({"critic": {"width": 8192, "num_critics": 2}})
     with pytest.raises(ValueError, match=r"depth: 3 and critic.num_critics: 3 makes .* at most"):

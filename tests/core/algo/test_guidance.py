@@ -159,5 +159,7 @@ def test_what_a_run_of_any_agent_saved_is_read_again(agent: str) -> None:
     saved = TrainConfig.model_validate({"agent": agent}).model_dump(mode="json")
     assert parse(saved, TrainConfig, "config.yaml", ConfigError).agent == agent
     saved["policy"]["max_imitation_ratio"] = 1.5  # an earlier default
-    earlier = parse(as_saved(saved), TrainConfig, "config.yaml", ConfigError)
-    assert earlier == TrainConfig.model_validate({"agent": agent})
+    # A bundle has it as it was, and so has the hash by which a run is known.
+    for document in (saved, as_saved(saved)):
+        earlier = parse(document, TrainConfig, "config.yaml", ConfigError)
+        assert earlier.model_dump(mode="json") == saved

@@ -12,7 +12,7 @@ import torch
 from gymnasium.spaces import Box, Dict, Tuple
 from numpy.typing import NDArray
 
-from dql_core.algo.policy_graph import TorchPolicy, default_choice, policy_graph
+from dql_core.algo.policy_graph import TorchPolicy, agent_choice, policy_graph
 from dql_core.cli.evaluate import evaluate
 from dql_core.cli.train import train as train_command
 from dql_core.config import TrainConfig
@@ -108,7 +108,7 @@ def untrained(config: TrainConfig) -> Checkpoint:
 def one_by_one(run: Checkpoint, episodes: int, seed: int) -> EvaluationResult:
     """Roll out with the policy of a single observation, and a generator for each episode."""
     graph = policy_graph(run.agent, run.config, run.normalizer)
-    choice = default_choice(run.agent, run.config)
+    choice = agent_choice(run.agent, run.config)
     policy = TorchPolicy(graph, run.spec, choice, run.normalizer)
     env, returns, lengths, successes = Walk(), [], [], []
     for index in range(episodes):

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from dql_core.algo.policy_graph import PolicyGraph, TorchPolicy, default_choice, policy_graph
+from dql_core.algo.policy_graph import PolicyGraph, TorchPolicy, agent_choice, policy_graph
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, write_dataset
@@ -31,7 +31,7 @@ def test_bundle_acts_like_the_checkpoint_on_equal_generators(
 ) -> None:
     checkpoint = load_checkpoint(tiny_run)
     graph = policy_graph(checkpoint.agent, checkpoint.config, checkpoint.normalizer)
-    choice = default_choice(checkpoint.agent, checkpoint.config)
+    choice = agent_choice(checkpoint.agent, checkpoint.config)
     original = TorchPolicy(graph, checkpoint.spec, choice, checkpoint.normalizer)
     exported = load_policy(tiny_bundle)
     for seed in range(5):
@@ -131,17 +131,35 @@ def test_values_take_the_mode_of_candidates_that_are_enough_to_agree(
     agent: str, selection: dict[str, Any], expected: tuple[int, str]
 ) -> None:
     config = TrainConfig.model_validate({"agent": agent, "selection": selection})
-    made = default_choice(make_agent(config, TINY_SPEC, torch.Generator()), config)
+    made = agent_choice(make_agent(config, TINY_SPEC, torch.Generator()), config)
     assert (made.num_candidates, made.selection) == expected
 
 
-def test_a_stated_mode_of_too_few_is_refused_and_a_caller_may_take_fewer() -> None:
-    config = TrainConfig.model_validate({"selection": {"rule": "mode", "num_candidates": 4}})
-    agent = make_agent(config, TINY_SPEC, torch.Generator())
-    with pytest.raises(ConfigError, match="num_candidates is 4, but selection 'mode'"):
-        default_choice(agent, config)
-    assert resolve_choice(Choice(50, "mode"), True, num_candidates=1) == Choice(1, "softmax")
-    assert resolve_choice(Choice(50, "mode"), False, num_candidates=1) == Choice(1, "first")
+@pytest.mark.parametrize(
+    ("agent", "selection", "wishes", "expected"),
+    [
+        ("diffusion_ql", {}, {"num_candidates": 4}, (4, "softmax")),
+        ("diffusion_ql", {"num_candidates": 4}, {"num_candidates": 20}, (20, "mode")),
+        ("diffusion_bc", {}, {"selection": "mode"}, (50, "mode")),
+        ("diffusion_bc", {"rule": "softmax"}, {"selection": "mode"}, (50, "mode")),
+        ("diffusion_bc", {"rule": "mode"}, {"num_candidates": 1}, (1, "first")),
+    ],
+)
+def test_a_caller_may_choose_otherwise(
+    agent: str, selection: dict[str, Any], wishes: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    config = TrainConfig.model_validate({"agent": agent, "selection": selection})
+    made = agent_choice(make_agent(config, TINY_SPEC, torch.Generator()), config, **wishes)
+    assert (made.num_candidates, made.selection) == expected
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_candidates_that_are_too_few_to_agree_are_refused_where_no_value_draws_one(
+    count: int,
+) -> None:
+    with pytest.raises(ConfigError, match=f"num_candidates is {count}, but selection 'mode'"):
+        resolve_choice(Choice(50, "mode"), False, num_candidates=count)
+    assert resolve_choice(Choice(50, "mode"), True, num_candidates=count).selection == "softmax"
 
 
 def test_where_the_dataset_is_gone_the_parity_says_that_it_was_measured_on_draws(

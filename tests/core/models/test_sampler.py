@@ -167,3 +167,14 @@ def test_a_model_of_the_clean_action_is_the_model_of_the_noise_in_other_words(
         by_clean.sample(CleanModel(), observation, noise),
         by_noise.sample(denoiser, observation, noise),
     )
+
+
+@pytest.mark.parametrize(("num_steps", "weight"), [(5, 2.7), (10, 5.5), (20, 10.5)])
+def test_the_larger_error_of_a_clean_action_weighs_what_the_training_page_says(
+    num_steps: int, weight: float
+) -> None:
+    schedule = NoiseSchedule.make("cosine", num_steps)
+    scale = make_process(schedule, prediction="x0").error_scale(
+        "larger", torch.tensor(schedule.alpha_bars)
+    )
+    assert scale.square().mean().item() == pytest.approx(weight, rel=0.02)

@@ -1,5 +1,6 @@
 """The mode of candidates, against densities computed on a grid, and what it may never do."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def decision_of(units: Array, q_values: Array, seeker: ModeSeeker) -> Decision:
     half_range, centre = (seeker.high - seeker.low) / 2, (seeker.high + seeker.low) / 2
     candidates = (units * half_range + centre).astype(np.float32)
     return Decision(candidates[0], q_values.astype(np.float32), candidates)
+
+
+def test_many_candidates_for_many_observations_take_the_memory_of_a_few() -> None:
+    rng = np.random.default_rng(0)
+    candidates, weights = rng.uniform(-1, 1, (16, 800, 2)), rng.dirichlet(np.ones(800), size=16)
+    tracemalloc.start()
+    try:
+        found = seek_mode(candidates, weights)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000  # all pairs are 82 MB
+    finally:
+        tracemalloc.stop()
+    alone = [seek_mode(*each) for each in zip(candidates, weights, strict=True)]
+    np.testing.assert_array_equal(found, alone)
 
 
 def test_distances_count_in_shares_of_the_range_and_the_result_is_within_it() -> None:

@@ -1,11 +1,13 @@
 """Whether a policy fits its period, and what is done if not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from dql_core.errors import ConfigError
-from dql_core.runtime.policy import Committed, Decision, Policy
+from dql_core.runtime.policy import Choice, Committed, Decision, Policy, resolve_choice
 from dql_core.spec import FieldSpec, PolicySpec
 from dql_ros.contract import Contract
 from dql_ros.control.loaded_policy import (
@@ -129,6 +131,37 @@ def test_candidates_are_halved_until_they_fit() -> None:
     num_candidates, told = fit(loaded(50), 5.0, "fewer_candidates")
     assert num_candidates == 3
     assert told == ["num_candidates lowered from 50 to 3, since more would take too long"]
+
+
+def seeking(num_candidates: int) -> LoadedPolicy:
+    """Return what takes the mode of its candidates, if they can agree, as a bundle may."""
+    choice = resolve_choice(Choice(50, "mode"), True, num_candidates)
+    facts = {"selection": choice.selection}
+    return LoadedPolicy(
+        Sampler(num_candidates), None, "a test", num_candidates, facts=facts, reload=seeking
+    )
+
+
+def stubborn(num_candidates: int) -> LoadedPolicy:
+    """Return what is to take the mode."""
+    resolve_choice(Choice(50, "mode"), True, num_candidates, "mode")
+    return dataclasses.replace(seeking(num_candidates), reload=stubborn)
+
+
+def test_it_is_said_where_fewer_candidates_are_chosen_from_in_another_way() -> None:
+    assert fit(seeking(50), 6.0, "fewer_candidates")[1] == [
+        "num_candidates lowered from 50 to 6, since more would take too long"
+    ]
+    assert fit(seeking(50), 5.0, "fewer_candidates")[1] == [
+        "num_candidates lowered from 50 to 3, since more would take too long; selection "
+        "'softmax', since 'mode' needs more"
+    ]
+    with pytest.raises(
+        ConfigError,
+        match=r"num_candidates 6 takes p50 .*; the limit is 5.00 ms; with fewer "
+        r"candidates num_candidates is 3, but selection 'mode'",
+    ):
+        fit(stubborn(50), 5.0, "fewer_candidates")
 
 
 @pytest.mark.parametrize("policy", [loaded(8, can_reload=False), loaded(8)], ids=["fixed", "any"])
