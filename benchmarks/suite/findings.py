@@ -20,7 +20,7 @@ RESAMPLES = 2000
 ClockName = Literal["wall", "cpu"]
 PAPER, PRESET, DEFAULT, DERIVED = "paper", "paper_preset", "default", "derived"
 BC = "diffusion_bc"
-BASELINES = (BC, "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql")
+BASELINES = (BC, "diffusion_bc_epsilon", "td3_bc", "d3rlpy_td3_bc", "d3rlpy_iql")
 
 
 @dataclass(frozen=True)

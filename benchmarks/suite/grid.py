@@ -27,7 +27,7 @@ from dql_core.process import INTERRUPTED
 # What is compared on all sets, and what with one seed only; the preset's further seeds stand for
 # those of the paper's code, where its first one agrees with it.
 FIRST = tuple(METHODS)
-ONCE = frozenset({"paper", "one_step", "mean_flow"})
+ONCE = frozenset({"paper", "one_step", "mean_flow", "diffusion_bc_epsilon", "default_epsilon"})
 SMALL = ("default", "derived", "diffusion_bc")
 SUBSETS = (10, 25)
 AGAIN = tuple(name for name in METHODS if name not in ONCE)

@@ -46,6 +46,11 @@ METHODS = {
         Method("d3rlpy_iql", "IQL of d3rlpy", "d3rlpy"),
         Method("diffusion_bc", "Diffusion-BC", settings={"agent": "diffusion_bc"}),
         Method(
+            "diffusion_bc_epsilon",
+            "Diffusion-BC, epsilon",
+            settings={"agent": "diffusion_bc", "diffusion.prediction": "epsilon"},
+        ),
+        Method(
             "diffusion_bc_mode",
             "Diffusion-BC, mode",
             settings={"rule": "mode", "num_candidates": 20},
@@ -54,6 +59,15 @@ METHODS = {
         Method("td3_bc", "TD3+BC", settings={"agent": "td3_bc"}),
         Method("paper_preset", "Diffusion-QL, preset: paper", settings={"preset": "paper"}),
         Method("default", "Diffusion-QL"),
+        Method(
+            "default_epsilon",
+            "Diffusion-QL, epsilon",
+            settings={
+                "diffusion.prediction": "epsilon",
+                "policy.max_imitation_ratio": 1.5,
+                "selection.rule": "softmax",
+            },
+        ),
         Method(
             "default_softmax",
             "Diffusion-QL, softmax",
