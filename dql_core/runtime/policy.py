@@ -192,9 +192,11 @@ def resolve_choice(
         )
     if selection == "first":
         if num_candidates is not None and num_candidates > 1:
+            others = ["softmax", "greedy"] * has_critic
+            others += ["mode"] * (num_candidates >= FEWEST_TO_AGREE)
             raise ConfigError(
                 f"num_candidates is {num_candidates}, but selection 'first' looks at one only: "
-                f"use 1, {'softmax, greedy or mode' if has_critic else 'or mode'}"
+                f"use {' or '.join(['1', *others])}"
             )
         return Choice(1, selection)
     choice = Choice(num_candidates or default.num_candidates, selection)

@@ -88,7 +88,8 @@ def write_c(
     if selection == "mode" and count > MAX_MODE_CANDIDATES:
         raise ConfigError(
             f"num_candidates is {count}, and in C selection 'mode' looks at "
-            f"{MAX_MODE_CANDIDATES} at most: choose among fewer"
+            f"{MAX_MODE_CANDIDATES} at most: choose among fewer (--candidates), or otherwise "
+            f"(--selection)"
         )
     # The rule ``mode`` makes its action of all candidates.
     unused = {"action"} if selection == "mode" else set()

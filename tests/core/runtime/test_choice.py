@@ -38,12 +38,14 @@ def test_candidates_agree_without_a_critic_too() -> None:
     ("has_critic", "num_candidates", "selection", "words"),
     [
         (True, 0, None, "num_candidates is 0: a policy samples at least 1"),
-        (True, 9, "first", "num_candidates is 9, but .* use 1, softmax, greedy or mode"),
+        (True, 9, "first", "num_candidates is 9, but .* use 1 or softmax or greedy or mode$"),
+        (True, 4, "first", "num_candidates is 4, but .* use 1 or softmax or greedy$"),
+        (False, 4, None, "num_candidates is 4, but .* looks at one only: use 1$"),
         (
             False,
             9,
             None,
-            "num_candidates is 9, but selection 'first' looks at one only: use 1, or mode$",
+            "num_candidates is 9, but selection 'first' looks at one only: use 1 or mode$",
         ),
         (True, 4, "mode", "num_candidates is 4, but selection 'mode' .* sample at least 5"),
         (False, None, "greedy", "selection 'greedy' needs a critic, .* use 'first' or 'mode'"),
