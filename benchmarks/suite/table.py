@@ -86,7 +86,8 @@ def report(findings: Findings, rows: Sequence[Row]) -> str:
             "## Time to the score of the paper's code",
             "",
             f"Minutes of training ({CLOCKS[findings.clock]}) until the mean score is that of the",
-            "paper's code at its last update, and as a share of its time (all of it, if *never*).",
+            "paper's code at its last update, on the starts that all points of the curves have,",
+            "and as a share of its time (all of it, if *never*).",
             "",
             times(findings),
             "## What was to be reached",
@@ -143,7 +144,7 @@ def times(findings: Findings) -> str:
                 _time(findings.cell(name, method), paper, findings.lost[name, method])
                 for method in findings.trained
             ]
-            rows.append([name, f"{paper.score.mean:.1f}", *texts])
+            rows.append([name, f"{paper.curve[-1].score:.1f}", *texts])
     return markdown_table(["set", "score", *map(label, findings.trained)], rows)
 
 
@@ -176,7 +177,7 @@ def _time(cell: Cell | None, paper: Cell, lost: int) -> str:
         return _absent(lost)
     if cell is paper:
         return f"{paper.seconds / 60:.1f}"
-    seconds = cell.seconds_to(paper.score.mean)
+    seconds = cell.seconds_to(paper.curve[-1].score)
     if seconds is None:
         return f"never ({cell.seconds / 60:.1f})"
     return f"{seconds / 60:.1f} ({seconds / paper.seconds:.0%})"

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.machine import RESULTS
 from benchmarks.suite import run as running
 from benchmarks.suite.data import main as make_data
-from benchmarks.suite.findings import Findings, bootstrap
+from benchmarks.suite.findings import Cell, Findings, bootstrap
 from benchmarks.suite.grid import jobs, small_jobs
 from benchmarks.suite.measuring import Plan, read_transitions
 from benchmarks.suite.methods import METHODS, configuration, find_method
@@ -292,6 +292,17 @@ def test_times_are_to_the_score_of_the_papers_last_step() -> None:
     computing = Findings(ROWS, "cpu").cell(NAME, "paper")
     assert computing is not None
     assert (computing.seconds, computing.seconds_to(40.0)) == (45.0, 27.0)
+
+
+def test_points_of_a_curve_are_compared_on_the_starts_that_all_have() -> None:
+    row = made_row(NAME, "paper", 0, 30.0, 40.0)
+    last = replace(row.curve[-1], scores=(40.0, 44.0, 0.0, 0.0))
+    cell = Cell((replace(row, curve=(row.curve[0], last)),))
+    assert [moment.score for moment in cell.curve] == [30.0, 42.0]
+    assert cell.score.mean == 21.0
+    # The paper's code is not reached by what is worse on the same starts.
+    slow = made_row(NAME, "default", 0, 35.0, 41.0)
+    assert "never" in times(Findings([*cell.rows, slow]))
 
 
 def test_verdicts_name_the_sets_that_miss() -> None:
