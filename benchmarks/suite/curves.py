@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from benchmarks.suite.findings import Findings, label
 
 COLUMNS, WIDTH, HEIGHT = 3, 3.6, 2.7
+FEW_COLORS = 10
 Axis = Literal["updates", "minutes"]
 
 
@@ -41,7 +42,8 @@ def draw(findings: Findings, axis: Axis, path: Path) -> None:
 
 
 def _panel(findings: Findings, name: str, axis: Axis, panel: Axes) -> None:
-    colors = colormaps["tab10"].colors  # type: ignore[attr-defined] # a listed colour map
+    few = len(findings.trained) <= FEW_COLORS
+    colors = colormaps["tab10" if few else "tab20"].colors  # type: ignore[attr-defined]
     for index, method in enumerate(findings.trained):
         if cell := findings.cell(name, method):
             steps = [each.step if axis == "updates" else each.seconds / 60 for each in cell.curve]
