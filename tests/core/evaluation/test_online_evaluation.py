@@ -73,6 +73,7 @@ def _registered() -> Iterator[None]:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     env, episodes = Walk(), []
+    env.action_space.seed(0)
     for seed in range(6):
         observation, ended = env.reset(seed=seed)[0], False
         observations, actions, rewards = [observation], [], []
