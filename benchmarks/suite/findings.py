@@ -134,6 +134,7 @@ class Findings:
         cells: By the names of set and method.
         lost: Seeds that broke before there was anything to roll out, likewise.
         sets: Names, in the order of tables.
+        subsets: Names of those of few episodes.
         methods: Names, likewise.
         trained: Those that trained; the others took their last policies.
     """
@@ -149,7 +150,9 @@ class Findings:
             else:
                 self.lost[key] += 1
         self.cells = {key: Cell(tuple(group), clock) for key, group in grouped.items()}
-        self.sets = _ordered({name for name, _ in self.cells}, list(SETS))
+        names = _ordered({name for name, _ in self.cells}, list(SETS))
+        self.sets = [name for name in names if name in SETS]
+        self.subsets = [name for name in names if name not in SETS]
         self.methods = _ordered({method for _, method in {**self.cells, **self.lost}}, ORDER)
         self.trained = [each for each in self.methods if trains(each)]
 
@@ -229,9 +232,8 @@ class Findings:
     ) -> str:
         known = [
             name
-            for name in self.sets
-            if (name in SETS) != small
-            and ((name, judged) in self.cells or self.lost[name, judged])
+            for name in (self.subsets if small else self.sets)
+            if ((name, judged) in self.cells or self.lost[name, judged])
             and all((name, each) in self.cells for each in others)
         ]
         reached = [

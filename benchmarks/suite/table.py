@@ -49,11 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _require_equal_data(rows)
     findings = Findings(rows, options.clock)
     for axis in ("updates", "minutes"):
-        draw(findings, axis, options.images / f"suite_{axis}.svg")
+        if findings.sets:
+            draw(findings, axis, options.images / f"suite_{axis}.svg")
     lines = [json.dumps(asdict(row)) for row in sorted(rows, key=lambda row: row.key)]
     write_text(options.out / "suite.jsonl", "".join(f"{line}\n" for line in lines))
     write_text(options.out / "suite.md", report(findings, rows))
-    if options.out == RESULTS:
+    if options.out == RESULTS and findings.sets:
         write_text(README, with_overview(README.read_text(), overview(findings)))
     print("\n".join(findings.verdicts()))
 
@@ -82,7 +83,8 @@ def report(findings: Findings, rows: Sequence[Row]) -> str:
             overview(findings),
             "## Scores at the last update",
             "",
-            scores(findings),
+            scores(findings, findings.sets),
+            *_of_few_episodes(findings),
             "## Time to the score of the paper's code",
             "",
             f"Minutes of training ({CLOCKS[findings.clock]}) until the mean score is that of the",
@@ -124,15 +126,30 @@ def overview(findings: Findings) -> str:
     return markdown_table(headings, rows)
 
 
-def scores(findings: Findings) -> str:
-    """Return a table of scores, the best method of each set in bold."""
+def scores(findings: Findings, names: Sequence[str]) -> str:
+    """Return a table of scores, the best method of each set in bold.
+
+    Methods that were run on none of the sets are left out.
+    """
+    methods = [
+        method
+        for method in findings.methods
+        if any(findings.cell(name, method) or findings.lost[name, method] for name in names)
+    ]
     rows = []
-    for name in findings.sets:
-        cells = {method: findings.cell(name, method) for method in findings.methods}
+    for name in names:
+        cells = {method: findings.cell(name, method) for method in methods}
         best = max(cell.score.mean for cell in cells.values() if cell)
         texts = [_score(cell, best, findings.lost[name, method]) for method, cell in cells.items()]
         rows.append([name, f"{findings.data_score(name):.1f}", *texts])
-    return markdown_table(["set", "the data", *map(label, findings.methods)], rows)
+    return markdown_table(["set", "the data", *map(label, methods)], rows)
+
+
+def _of_few_episodes(findings: Findings) -> list[str]:
+    """Return a section of the subsets, if any was learned from."""
+    if not findings.subsets:
+        return []
+    return ["## Of few episodes", "", scores(findings, findings.subsets)]
 
 
 def times(findings: Findings) -> str:

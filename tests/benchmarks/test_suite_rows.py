@@ -1,6 +1,7 @@
 import json
 import shutil
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 from benchmarks.machine import RESULTS
 from benchmarks.suite import run as running
 from benchmarks.suite.data import main as make_data
-from benchmarks.suite.findings import Cell, Findings, bootstrap
+from benchmarks.suite.findings import BC, Cell, Findings, bootstrap
 from benchmarks.suite.grid import jobs, small_jobs
 from benchmarks.suite.measuring import Plan, read_transitions
 from benchmarks.suite.methods import METHODS, configuration, find_method
 from benchmarks.suite.our_training import Stopwatch
 from benchmarks.suite.rows import ROWS_FILE, add_row, claim, read_rows
 from benchmarks.suite.sets import SETS, find_set
-from benchmarks.suite.table import README, overview, scores, times, with_overview
+from benchmarks.suite.table import README, overview, report, scores, times, with_overview
 from benchmarks.suite.table import main as make_tables
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
@@ -273,8 +274,8 @@ ROWS = [
 def test_a_choice_without_a_training_has_a_score_and_no_time() -> None:
     chosen = made_row(NAME, "default_softmax", 0, 46.0)
     findings = Findings([*ROWS, chosen])
-    assert "Diffusion-QL, softmax" in scores(findings)
-    assert "46.0" in scores(findings)
+    assert "Diffusion-QL, softmax" in scores(findings, findings.sets)
+    assert "46.0" in scores(findings, findings.sets)
     assert times(findings) == times(Findings(ROWS))
 
 
@@ -335,13 +336,29 @@ def test_few_episodes_are_judged_apart(judged: str) -> None:
     assert {verdict.split(": on ")[-1] for verdict in whole} == {"0 of 0 sets"}
 
 
+def test_few_episodes_have_a_table_of_their_own() -> None:
+    few = f"{NAME}-10"
+    rows = [
+        made_row(name, method, 0, score)
+        for name, method, score in ((NAME, "paper", 1.0), (NAME, "default", 2.0), (few, BC, 3.0))
+    ]
+    findings = Findings(rows)
+    assert (findings.sets, findings.subsets) == ([NAME], [few])
+    assert few not in overview(findings) + scores(findings, [NAME]) + times(findings)
+    page = report(findings, rows)
+    section = page.partition("## Of few episodes\n\n")[2].partition("\n\n##")[0]
+    assert section.splitlines()[0] == "| set | the data | Diffusion-BC |"
+    assert section.splitlines()[-1] == f"| {few} | 20.0 | **3.0 [3.0, 3.0]** 1 x 2 |"
+    assert "few episodes\n\n" not in report(Findings(rows[:2]), rows[:2])
+
+
 def test_a_training_that_broke_at_once_is_counted() -> None:
     lost = replace(made_row(NAME, "default", 0, 1.0), curve=(), failure="diverged")
     paper = made_row(NAME, "paper", 0, 1.0)
     findings = Findings([lost, made_row(NAME, "default", 1, 2.0), paper])
-    assert "**2.0 [2.0, 2.0]** 1 x 2, 1 diverged" in scores(findings)
+    assert "**2.0 [2.0, 2.0]** 1 x 2, 1 diverged" in scores(findings, [NAME])
     assert Findings([lost, paper]).methods == ["paper", "default"]
-    for table in overview, scores, times:
+    for table in overview, partial(scores, names=[NAME]), times:
         assert "| 1 diverged |" in table(Findings([lost, paper]))
 
 
