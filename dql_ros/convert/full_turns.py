@@ -16,11 +16,12 @@ from dql_ros.contract.units import half_turn
 
 # So near, as a share of a turn, a step less the turn is to what the field does before or after it.
 SLACK = 0.01
-# What moves by more than this share of a turn in a step, and not by nearly a turn, moves so fast
-# that a step says nothing of where it begins anew.
+# What moves by more than this share of a turn in a step, and not by nearly a turn, moves so fast,
+# or so freely, that steps before and after say nothing of where it begins anew.
 FASTEST = 0.25
-# So many steps on either side say what the field does.
+# So many steps on either side say what the field does, and so many whether it moves fast.
 NEIGHBOURS = 2
+NEARBY = 8
 
 
 class TurnRow(StrictModel):
@@ -72,26 +73,28 @@ def full_turn_steps(values: NDArray[np.float64], turn: float) -> int:
     """Count the steps of an angle that begins anew, which are no movement.
 
     They are nearly a full turn, and without it what the steps before and after are, whether or not
-    values are held for several instants. What spans more
-    than a turn counts on, and does not begin anew; of what moves fast nothing is said.
+    values are held for several instants. What spans more than a turn counts on, and does not begin
+    anew; where it moves fast, nothing is counted.
 
     Args:
         values: An angle from instant to instant, shape (n,).
         turn: A full turn in its unit.
     """
+    if not len(values) or float(values.max()) - float(values.min()) > (1 + SLACK) * turn:
+        return 0
     steps = np.diff(values)
     steps = steps[steps != 0.0]
     rest = steps - np.copysign(turn, steps)
     is_quiet = np.abs(steps) <= FASTEST * turn
-    is_fast = ~is_quiet & (np.abs(rest) > FASTEST * turn)
-    if not len(steps) or np.ptp(values) > (1 + SLACK) * turn or is_fast.any():
+    if is_quiet.all():
         return 0
-    padded = np.pad(np.where(is_quiet, steps, np.nan), NEIGHBOURS, constant_values=np.nan)
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEIGHBOURS + 1)
+    around = _windows(np.where(is_quiet, steps, np.nan), NEIGHBOURS)
     low, high = np.fmin.reduce(around, axis=1), np.fmax.reduce(around, axis=1)
     low, high = np.nan_to_num(low), np.nan_to_num(high)  # alone, it is a turn and nothing else
     is_in_line = (low - SLACK * turn <= rest) & (rest <= high + SLACK * turn)
-    return int((~is_quiet & is_in_line).sum())
+    is_fast = ~is_quiet & (np.abs(rest) > FASTEST * turn)
+    is_near_fast = (_windows(is_fast, NEARBY) == 1).any(axis=1)
+    return int((~is_quiet & ~is_near_fast & is_in_line).sum())
 
 
 def turned(
@@ -119,6 +122,12 @@ def turned(
             f"{spec.name} jumps by a full turn in one step, {times} in {where}, as an angle does "
             f"that begins anew: one heading is two numbers far apart; {remedy}"
         )
+
+
+def _windows(values: NDArray[np.generic], reach: int) -> NDArray[np.float64]:
+    """Each value between so many before and after it, NaN where there are none."""
+    padded = np.pad(np.asarray(values, np.float64), reach, constant_values=np.nan)
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)
 
 
 def _full_turn(spec: FieldSpec) -> float:

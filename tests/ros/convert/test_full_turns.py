@@ -59,6 +59,7 @@ def test_a_joint_that_moves_fast_does_not_begin_anew(
     [
         [],
         [0.5],
+        [-1e308, 1e308],
         np.repeat([-2.9, 2.9] * 5, 10),
         [-2.75, 2.75] * 20,
         np.random.default_rng(0).uniform(-3.1, 3.1, 100),
@@ -66,7 +67,17 @@ def test_a_joint_that_moves_fast_does_not_begin_anew(
         [*np.arange(0, 20, 0.3), *np.arange(20 - TURN, 30, 0.3)],
         [0.0, 0.1, 6.0, 6.1, 0.2, 0.3],
     ],
-    ids=["none", "one", "commands", "at once", "noise", "goals", "counts on", "another step"],
+    ids=[
+        "none",
+        "one",
+        "huge",
+        "commands",
+        "at once",
+        "noise",
+        "goals",
+        "counts on",
+        "another step",
+    ],
 )
 def test_what_steps_otherwise_does_not_begin_anew(values: Any) -> None:
     assert full_turn_steps(np.array(values, float), TURN) == 0
