@@ -93,9 +93,11 @@ class MessagePath:
         found = self.get(message)
         number = number_of(found)
         if number is None:
+            remedy = "name a number, or select elements of an array with 'joints' or 'indices'"
+            if all(hasattr(found, axis) for axis in "xyzw"):
+                remedy = "a quaternion takes 'rotation: 6d'"
             raise ContractError(
-                f"{self._topic}: '{self.path}' is {kind_of(found)}, not one number; name a "
-                f"number, or select elements of an array with 'joints' or 'indices'"
+                f"{self._topic}: '{self.path}' is {kind_of(found)}, not one number; {remedy}"
             )
         return number
 

@@ -1,4 +1,6 @@
-"""Quaternions in the forms that a network learns well from: two matrix columns, or one angle.
+"""Rotations in the forms that a network learns well from.
+
+Of a quaternion: two matrix columns, or one angle; of an angle: its cosine and its sine.
 
 Quaternions are in ROS's order x, y, z, w (REP 103; MuJoCo's is w, x, y, z). They need not have
 unit length: drivers send rounded ones. One of length 0, which an empty message has, is no rotation
@@ -62,6 +64,36 @@ def yaws_of_quaternions(quaternions: NDArray[np.float64]) -> NDArray[np.float64]
     # numpy's arctan2 rounds otherwise in its vector loops than in its scalar one.
     angles = map(math.atan2, opposite.tolist(), adjacent.tolist())
     return np.fromiter(angles, np.float64, len(quaternions))[:, None]
+
+
+def cosines_and_sines(angles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine and the sine of each angle: without a jump where angles begin anew.
+
+    Args:
+        angles: In rad, shape (n, k).
+
+    Returns:
+        Shape (n, 2 k): cosine, sine of the first, then of the next. NaN of what is not finite.
+    """
+    # numpy's cos and sin round otherwise in their vector loops than in their scalar ones.
+    finite = np.where(np.isfinite(angles), angles, np.nan).ravel().tolist()
+    pairs = np.empty((angles.size, 2))
+    pairs[:, 0] = np.fromiter(map(math.cos, finite), np.float64, angles.size)
+    pairs[:, 1] = np.fromiter(map(math.sin, finite), np.float64, angles.size)
+    return pairs.reshape(len(angles), 2 * angles.shape[1])
+
+
+def angles_of_cosines_and_sines(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the angles whose directions some pairs have, of any length; 0 of zeros.
+
+    Args:
+        values: Cosine, sine of the first, then of the next; shape (2 k,).
+
+    Returns:
+        In rad, in [-pi, pi], shape (k,).
+    """
+    cosines, sines = values[0::2].tolist(), values[1::2].tolist()
+    return np.fromiter(map(math.atan2, sines, cosines), np.float64, len(cosines))
 
 
 def quaternion_of_columns(columns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_ros.codecs.rotation import (
+    angles_of_cosines_and_sines,
     columns_of_quaternions,
+    cosines_and_sines,
     quaternion_of_columns,
     quaternion_of_yaw,
     yaws_of_quaternions,
@@ -63,6 +65,8 @@ class FieldTransform:
         if selection.rotation == "yaw":
             numbers = yaws_of_quaternions(numbers)
         numbers = self._convert(numbers)
+        if selection.rotation == "cos_sin":
+            return cosines_and_sines(numbers)
         if not self._is_shifted:
             return numbers
         with np.errstate(over="ignore"):
@@ -78,6 +82,8 @@ class FieldTransform:
             values = np.full(len(selection.elements), selection.constant)
         if selection.rotation == "6d":
             return quaternion_of_columns(values)
+        if selection.rotation == "cos_sin":
+            values = angles_of_cosines_and_sines(values)
         if self._is_shifted:
             values = values / self._scales + self._offsets
         values = self._convert.inverse(values)

@@ -23,8 +23,8 @@ WIDE_DTYPES = frozenset({"<i8", "<u8"})
 
 def unit_conversion(selection: FieldSelection) -> Conversion:
     """From the unit of a selection's numbers in the message to theirs in the vector."""
-    source = "rad" if selection.rotation == "yaw" else selection.message_unit
-    return conversion(source, selection.vector_unit or "1") if source else Conversion()
+    source, target = selection.converted_units
+    return conversion(source, target) if source else Conversion()
 
 
 def exact_offsets(selection: FieldSelection) -> list[int]:

@@ -20,10 +20,12 @@ from dql_core.spec import FieldSpec
 from dql_core.strict_yaml import StrictModel
 from dql_ros.contract.units import conversion, half_turn
 
-# What the vector has of a rotation: two columns of its matrix, or the angle about z.
+# What the vector has of a rotation: two columns of its matrix, or the angle about z; and of each
+# angle: its cosine and its sine.
 ROTATION_PARTS = {
     "6d": tuple(f"{column}_axis.{row}" for column in "xy" for row in "xyz"),
     "yaw": ("yaw",),
+    "cos_sin": ("cos", "sin"),
 }
 _PART = re.compile(r"([^\s.\[\]=]+)(?:\[([^\s.\[\]=]+(?:\.[^\s.\[\]=]+)*)=([^\[\]]+)\])?(?:\.|\Z)")
 # More is a mistake in writing, and would only fill the memory.
@@ -124,11 +126,13 @@ class FieldSelection(StrictModel):
         indices: Positions in the array, for messages that carry no names.
         slice: The same as ``start:stop:step``; the stop is needed.
         rotation: Turns the quaternion at ``path`` into the first two columns of its rotation
-            matrix (``6d``) or its angle about z (``yaw``).
+            matrix (``6d``) or its angle about z (``yaw``), or each selected angle into its cosine
+            and its sine (``cos_sin``), which do not jump where it begins anew.
         quaternion_order: Order of the quaternion's numbers where it lies in an array.
         names: Field names of the vector; by default made from topic, path and joint or index.
         unit: REP-103 unit of every selected number.
-        message_unit: The unit that the message has them in, if another.
+        message_unit: The unit that the message has them in, if another; of an angle with
+            ``cos_sin`` rad if it is left out.
         offset: What is subtracted from each number, after the conversion of units: a number, one
             each, or its value at the ``first`` tick of the episode.
         scale: What each is multiplied with then, one for all or one each.
@@ -143,7 +147,7 @@ class FieldSelection(StrictModel):
     indices: tuple[int, ...] = ()
     # The indices have its meaning, so that it is neither dumped nor hashed.
     slice: str | None = Field(default=None, exclude=True)
-    rotation: Literal["6d", "yaw"] | None = None
+    rotation: Literal["6d", "yaw", "cos_sin"] | None = None
     quaternion_order: Literal["xyzw", "wxyz"] = "xyzw"
     names: tuple[str, ...] = ()
     unit: str = ""
@@ -159,19 +163,28 @@ class FieldSelection(StrictModel):
         """How many numbers the selection contributes to the vector."""
         if self.constant is not None:
             return 0 if self.path else len(self.names)
-        if self.rotation is not None:
-            return len(ROTATION_PARTS[self.rotation])
-        return len(self.joints) or len(self.indices) or 1
+        parts = 1 if self.rotation is None else len(ROTATION_PARTS[self.rotation])
+        return parts if self.is_of_quaternion else parts * len(self._keys)
+
+    @property
+    def is_of_quaternion(self) -> bool:
+        """Whether it selects the numbers of one quaternion."""
+        return self.rotation in {"6d", "yaw"}
+
+    @property
+    def _keys(self) -> tuple[str | int | None, ...]:
+        """The keys of what is selected at the path."""
+        return self.joints or self.indices or (None,)
 
     @property
     def elements(self) -> tuple[Element, ...]:
         """The message's numbers that it fills; a quaternion's in the order x, y, z, w."""
         if not self.path or isinstance(self.constant, str):
             return ()
-        if self.rotation is not None and not self.indices:
+        if self.is_of_quaternion and not self.indices:
             return tuple(Element(f"{self.path}.{axis}", None) for axis in "xyzw")
-        keys: tuple[str | int | None, ...] = self.joints or self.indices or (None,)
-        if self.rotation is not None and self.quaternion_order == "wxyz":
+        keys = self._keys
+        if self.quaternion_order == "wxyz":
             keys = (*keys[1:], keys[0])
         return tuple(Element(self.path, key) for key in keys)
 
@@ -203,6 +216,14 @@ class FieldSelection(StrictModel):
         """Unit of the numbers in the vector."""
         return self.unit or ("rad" if self.rotation == "yaw" else "")
 
+    @property
+    def converted_units(self) -> tuple[str, str]:
+        """The units that numbers are converted from, empty where they are not, and to."""
+        if self.rotation == "cos_sin":
+            return self.message_unit or "rad", "rad"
+        source = "rad" if self.rotation == "yaw" else self.message_unit
+        return source, self.vector_unit or "1"
+
     def fields(self, topic: str) -> tuple[FieldSpec, ...]:
         """Fields of the vector that this selection fills, in order."""
         if self.width == 0:
@@ -213,10 +234,13 @@ class FieldSelection(StrictModel):
 
     def _default_names(self, topic: str) -> tuple[str, ...]:
         prefix = f"{topic.rsplit('/', 1)[-1]}.{self.path}"
-        keys: tuple[object, ...] = self.joints or self.indices
-        if self.rotation is not None:
-            keys = ROTATION_PARTS[self.rotation]
-        return tuple(f"{prefix}.{key}" for key in keys) or (prefix,)
+        keys = (None,) if self.is_of_quaternion else self._keys
+        parts = (None,) if self.rotation is None else ROTATION_PARTS[self.rotation]
+        return tuple(
+            ".".join(str(each) for each in (prefix, key, part) if each is not None)
+            for key in keys
+            for part in parts
+        )
 
     def _bounds(self, side: Literal["low", "high"]) -> tuple[float, ...]:
         bound: float | tuple[float, ...] = getattr(self, side)
@@ -224,7 +248,7 @@ class FieldSelection(StrictModel):
             return bound
         if self.rotation is not None and math.isinf(bound):
             # A rotation's numbers are bounded by what they are.
-            limit = 1.0 if self.rotation == "6d" else half_turn(self.vector_unit)
+            limit = half_turn(self.vector_unit) if self.rotation == "yaw" else 1.0
             bound = math.copysign(limit, bound)
         return (bound,) * self.width
 
@@ -288,9 +312,11 @@ class FieldSelection(StrictModel):
         return bool(self.joints or self.indices or self.unit or self.message_unit) or is_shifted
 
     def _rotation_problems(self) -> Iterator[str]:
-        if self.rotation is None:
+        if not self.is_of_quaternion:
             if self.quaternion_order != "xyzw":
-                yield "'quaternion_order' is for fields with 'rotation'"
+                yield "'quaternion_order' is for fields with 'rotation' of a quaternion"
+            if self.rotation is not None and self.unit:
+                yield "a cosine and a sine have no 'unit'; that of the angle is 'message_unit'"
             return
         if self.joints or len(self.indices) not in {0, 4}:
             yield "'rotation' needs a quaternion: its path, or four 'indices' of an array"
@@ -302,12 +328,14 @@ class FieldSelection(StrictModel):
             yield "the columns of a rotation matrix have no 'unit'"
 
     def _unit_problems(self) -> Iterator[str]:
-        source = "rad" if self.rotation == "yaw" else self.message_unit
+        source, target = self.converted_units
         if source:
             try:
-                conversion(source, self.vector_unit or "1")
+                conversion(source, target)
             except ValueError as cause:
-                yield f"'message_unit' and 'unit': {cause}"
+                is_angle = self.rotation == "cos_sin"
+                keys = "'message_unit'" if is_angle else "'message_unit' and 'unit'"
+                yield f"{keys}: {cause}"
 
     def _offset_problems(self) -> Iterator[str]:
         if self.offset == 0.0 and self.scale == 1.0:

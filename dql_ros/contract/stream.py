@@ -365,6 +365,12 @@ class ActionStream(Stream):
 def _command_problems(selection: FieldSelection) -> Iterator[str]:
     if selection.offset == "first":
         yield "'offset: first' is for observations; a command that is sent needs a number"
+    if selection.rotation == "cos_sin":
+        yield (
+            "'rotation: cos_sin' is for observations: of a command, 'max_rate', a ramp and the "
+            "bounds would be of the cosine and the sine, not of the angle that is sent; command "
+            "the angle or its rate"
+        )
     if selection.constant is not None and not selection.path:
         yield f"the constant '{selection.names[0]}' needs the 'path' that it is sent to"
     specs = selection.fields("action")
@@ -420,21 +426,23 @@ def _encoding(selection: FieldSelection) -> dict[str, Any]:
     A key that is new to a selection counts, unless `_APART` names it.
     """
     keys = selection.model_dump(mode="json", exclude_defaults=True, exclude=_APART)
-    if keys.get("message_unit") == selection.vector_unit:
+    usual = "rad" if selection.rotation == "cos_sin" else selection.vector_unit
+    if keys.get("message_unit") == usual:
         del keys["message_unit"]
     return keys
 
 
 def _elements(selection: FieldSelection) -> list[dict[str, Any]]:
     """What else leads to each number of a selection, one for each; empty without fields."""
-    if selection.rotation is not None:
+    if selection.is_of_quaternion:
         each = {"indices": list(selection.indices)} if selection.indices else {}
         return [each] * selection.width
-    if selection.joints:
-        return [{"joint": joint} for joint in selection.joints]
-    if selection.indices:
-        return [{"index": index} for index in selection.indices]
-    return [{}] * selection.width
+    found: list[dict[str, Any]] = [{"joint": joint} for joint in selection.joints]
+    found = found or [{"index": index} for index in selection.indices]
+    if not found:
+        return [{}] * selection.width
+    parts = selection.width // len(found)
+    return [each for each in found for _ in range(parts)]
 
 
 def _shifts(selection: FieldSelection) -> list[dict[str, Any]]:

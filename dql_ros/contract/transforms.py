@@ -160,6 +160,10 @@ def _with_path(field: Any) -> Any:
 def _require_in_transform(selection: FieldSelection) -> None:
     if selection.joints or selection.indices:
         raise ValueError("a transform has no arrays; take 'joints', 'indices' and 'slice' out")
+    if selection.rotation == "cos_sin":
+        raise ValueError(
+            "'rotation: cos_sin' is for an angle, and a transform has a quaternion: take '6d'"
+        )
     paths = (_QUATERNION,) if selection.rotation is not None else TRANSFORM_PATHS
     if selection.path not in paths:
         raise ValueError(

@@ -195,6 +195,8 @@ class _Conversion:
             action_max=tuple(np.max(highest, axis=0).tolist()) if highest else (),
             observed=self._converter.observed.rows(),
             commanded=self._converter.commanded.rows(),
+            turned=self._converter.turned.rows(),
+            commands_turned=self._converter.commands_turned.rows(),
             by_index_warnings=summary.by_index,
             unmatched=summary.unmatched,
             labels=LabelRow(**asdict(summary.labels)),

@@ -13,6 +13,7 @@ from dql_core.strict_yaml import StrictModel, parse
 from dql_ros.bag.reader import Loss
 from dql_ros.bag.storage.storage import lost_words
 from dql_ros.contract import Label
+from dql_ros.convert.full_turns import TurnRow
 from dql_ros.convert.values_seen import OPENINGS, Unmatched
 
 
@@ -189,6 +190,8 @@ class BagResult(StrictModel):
         action_max: Largest action as recorded, likewise.
         observed: What rounding to float32 leaves of each observation field.
         commanded: What it leaves of each action field.
+        turned: Observation fields that step by full turns.
+        commands_turned: Action fields that do.
         by_index_warnings: Messages without joint names that were read by position.
         clock_faults: Where times cannot be right.
         unmatched: Flags and events that no message raised, and what the messages had instead.
@@ -216,6 +219,8 @@ class BagResult(StrictModel):
     action_max: tuple[float, ...] = ()
     observed: tuple[PrecisionRow, ...] = ()
     commanded: tuple[PrecisionRow, ...] = ()
+    turned: tuple[TurnRow, ...] = ()
+    commands_turned: tuple[TurnRow, ...] = ()
     by_index_warnings: int = 0
     clock_faults: tuple[ClockRow, ...] = ()
     unmatched: tuple[Unmatched, ...] = ()

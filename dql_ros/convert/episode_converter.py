@@ -18,6 +18,7 @@ from dql_core.errors import BagError
 from dql_core.rewards import LoggedEpisode
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_ros.contract import Contract, Predicate
+from dql_ros.convert.full_turns import FullTurns
 from dql_ros.convert.recorded_episode import (
     Cause,
     Reason,
@@ -48,6 +49,8 @@ class EpisodeConverter:
     Attributes:
         observed: What rounding made of the observations so far.
         commanded: What it made of the actions.
+        turned: Which observations stepped by full turns so far.
+        commands_turned: Which actions did.
 
     Args:
         contract: Names the predicate and the rewards, and what becomes of actions beyond the
@@ -65,6 +68,8 @@ class EpisodeConverter:
         self._previous_bounds = contract.previous_bounds
         self.observed = Precision(len(self._spec.observation))
         self.commanded = Precision(len(self._spec.action))
+        self.turned = FullTurns(self._spec.observation)
+        self.commands_turned = FullTurns(self._spec.action)
         self._ends = load_predicate(terminated) if isinstance(terminated, Predicate) else None
         functions = contract.reward_functions
         self._rewards = load_rewards(functions) if functions else None
@@ -89,6 +94,8 @@ class EpisodeConverter:
         rounded, actions = rounded[: length + 1], actions[:length]
         self.observed.add(observations[: length + 1], rounded)
         self.commanded.add(episode.actions, episode.actions.astype(np.float32))
+        self.turned.add(observations[: length + 1])
+        self.commands_turned.add(episode.actions)
         yield ConvertedEpisode(
             Episode(
                 rounded,

@@ -195,7 +195,10 @@ def _selection_problems(
         needed = "number" if key is None else "array"
         if node.kind != needed and path not in wrong:
             wrong.add(path)
-            yield f"'{path}' is {_WORDS[node.kind]}, not {_WORDS[needed]}"
+            remedy = ""
+            if _fields(typestore, node).keys() >= set("xyzw"):
+                remedy = "; a quaternion takes 'rotation: 6d'"
+            yield f"'{path}' is {_WORDS[node.kind]}, not {_WORDS[needed]}{remedy}"
         elif isinstance(key, int) and node.length is not None and key >= node.length:
             yield f"'{path}' has {node.length} elements, no index {key}"
     if selection.joints and not wrong and names_path(typestore, msgtype, selection.path) is None:

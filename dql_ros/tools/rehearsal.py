@@ -18,6 +18,7 @@ from dql_ros.convert.bag_result import no_episode
 from dql_ros.convert.clock import FaultKind
 from dql_ros.convert.columns import Times
 from dql_ros.convert.episode_converter import ConvertedEpisode, EpisodeConverter
+from dql_ros.convert.full_turns import turned
 from dql_ros.convert.outcomes import outcome_notes
 from dql_ros.convert.recorded_episode import RecordedEpisode, SkippedSpan
 from dql_ros.convert.values_seen import Unmatched
@@ -117,7 +118,7 @@ def rehearse_bag(
         (
             *_absences(summary),
             *outcome_notes(bag, contract, namespace),
-            *_blurs(contract, converter),
+            *_of_values(contract, converter),
             *steps.warnings(),
         ),
         tuple(f.topic for f in summary.clock_faults if f.kind is not FaultKind.SET_BACK),
@@ -160,11 +161,13 @@ def _absences(summary: BagSummary) -> Iterator[str]:
             yield f"{topic.name}: {what} the command"
 
 
-def _blurs(contract: Contract, converter: EpisodeConverter) -> Iterator[str]:
-    """Yield which fields rounding to float32 blurs."""
+def _of_values(contract: Contract, converter: EpisodeConverter) -> Iterator[str]:
+    """Yield which fields rounding to float32 blurs, and which angles begin anew."""
     spec = contract.policy_spec()
     yield from blurred(converter.observed.rows(), spec.observation, are_observed=True)
     yield from blurred(converter.commanded.rows(), spec.action, are_observed=False)
+    yield from turned([converter.turned.rows()], spec.observation, are_observed=True)
+    yield from turned([converter.commands_turned.rows()], spec.action, are_observed=False)
 
 
 class _Steps:

@@ -16,8 +16,10 @@ from dql_ros.codecs.block import MessageBlock
 from dql_ros.codecs.block_decoder import DamageFinder
 from dql_ros.codecs.cdr_layout import CdrLayout, LayoutError, RowPlan, lay_out
 from dql_ros.codecs.message_path import JointOrder, is_name, name_list_paths
+from dql_ros.codecs.rotation import yaws_of_quaternions
 from dql_ros.contract import Element, FieldSelection
 from dql_ros.contract.field import Named, Step, join_steps, split_path
+from dql_ros.convert.full_turns import full_turn_steps
 from dql_ros.convert.report.topic_statistics import Pauses
 
 # Longer arrays are images, scans and the like, and are no numbers of a vector.
@@ -25,6 +27,8 @@ MAX_ARRAY = 64
 # Messages of more numbers, or in more layouts, are no robot's state either.
 MAX_NUMBERS = 512
 MAX_LAYOUTS = 200
+# What spans more radians counts on after a turn.
+LARGEST_TURN = 2.02 * np.pi
 # Quaternions of rotations are so near to length 1, also as float32.
 UNIT_LENGTH = 1e-5
 
@@ -39,6 +43,7 @@ class NumberFacts:
         nonfinite: In how many of them it was NaN or infinite.
         low: The smallest finite value; infinite without any.
         high: The largest; minus infinity without any.
+        turns: How often it jumped as an angle in rad does that begins anew.
     """
 
     dtype: str
@@ -46,6 +51,12 @@ class NumberFacts:
     nonfinite: int = 0
     low: float = np.inf
     high: float = -np.inf
+    turns: int = 0
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether it is an angle that does, if it is one in rad."""
+        return self.turns > 0 and self.high - self.low <= LARGEST_TURN
 
     @property
     def is_constant(self) -> bool:
@@ -61,11 +72,13 @@ class QuaternionFacts:
         shortest: The smallest norm.
         longest: The largest.
         tilt: The largest of abs(x) and abs(y): 0 where all turns were about z.
+        turns: How often the angle about z jumped by a full turn.
     """
 
     shortest: float = np.inf
     longest: float = 0.0
     tilt: float = 0.0
+    turns: int = 0
 
     @property
     def is_rotation(self) -> bool:
@@ -217,6 +230,9 @@ class TopicNumbers:
             fact.nonfinite += int(bad[column])
             fact.low = min(fact.low, float(lows[column]))
             fact.high = max(fact.high, float(highs[column]))
+            if fact.dtype[1] == "f":
+                known = numbers[finite[:, column], column]
+                fact.turns += full_turn_steps(known, 2 * np.pi)
         columns = {element.path: column for column, element in enumerate(elements)}
         for path in quaternion_paths(columns):
             turns = numbers[:, [columns[f"{path}.{axis}"] for axis in "xyzw"]]
@@ -226,6 +242,8 @@ class TopicNumbers:
             known.shortest = float(np.min([known.shortest, np.nan_to_num(norms.min(), nan=0.0)]))
             known.longest = float(np.max([known.longest, np.nan_to_num(norms.max(), nan=np.inf)]))
             known.tilt = float(np.max([known.tilt, np.abs(turns[:, :2]).max()]))
+            yaws = yaws_of_quaternions(turns)[:, 0]
+            known.turns += full_turn_steps(yaws[np.isfinite(yaws)], 2 * np.pi)
 
 
 def field_names(path: str) -> tuple[str, ...]:

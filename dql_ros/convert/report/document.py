@@ -19,6 +19,7 @@ from dql_ros.contract import Contract
 from dql_ros.contract.outcomes import FAILURE, SUCCESS
 from dql_ros.convert.bag_result import BagResult
 from dql_ros.convert.clock import displacement
+from dql_ros.convert.full_turns import turned
 from dql_ros.convert.recorded_episode import Cause
 from dql_ros.convert.report.field_statistics import DatasetStatistics
 from dql_ros.convert.values_seen import OPENINGS, Unmatched
@@ -81,6 +82,7 @@ def make_report(
         *_about_takeover(converted, contract),
         *_about_outcomes(converted, contract),
         *_about_rounding(converted, contract),
+        *_about_turns(converted, contract),
     ]
     return {**report, "remarks": list(dict.fromkeys(notes))}
 
@@ -235,6 +237,15 @@ def _about_rounding(results: Sequence[BagResult], contract: Contract) -> Iterato
                 yield f"{field.name} never changes: it is {row.low:g} throughout."
     yield from (f"{text}." for text in blurred(observed, spec.observation, are_observed=True))
     yield from (f"{text}." for text in blurred(commanded, spec.action, are_observed=False))
+
+
+def _about_turns(results: Sequence[BagResult], contract: Contract) -> Iterator[str]:
+    """Sentences on the angles that begin anew."""
+    spec = contract.policy_spec()
+    observed = [result.turned for result in results]
+    commanded = [result.commands_turned for result in results]
+    yield from (f"{text}." for text in turned(observed, spec.observation, are_observed=True))
+    yield from (f"{text}." for text in turned(commanded, spec.action, are_observed=False))
 
 
 def _actions(results: Sequence[BagResult], fields: DatasetStatistics) -> list[dict[str, Any]]:

@@ -192,23 +192,34 @@ def _entries(
             entry = {"path": path, **_keys(keys), "rotation": "6d", "quaternion_order": "wxyz"}
             yield FieldLine(entry), facts
             continue
-        for group in _by_movement(facts):
+        can_turn = unit == "rad" and not command
+        for group in _by_movement(facts, can_turn=can_turn):
             keys = [element.key for element in group]
             entry = {"path": path} | ({} if keys[0] is None else _keys(keys))
-            yield (
-                FieldLine(entry | ({"unit": unit} if unit else {}), _partial(numbers, path)),
-                group,
-            )
+            is_turning = can_turn and next(iter(group.values())).begins_anew
+            yield _plain(entry, unit, _partial(numbers, path), turns=is_turning), group
 
 
-def _by_movement(facts: Facts) -> Iterator[Facts]:
-    """Yield the elements of an array that moved, and those that had one value each."""
-    still: dict[float, dict[Element, NumberFacts]] = {}
+def _by_movement(facts: Facts, *, can_turn: bool) -> Iterator[Facts]:
+    """Yield an array's elements that moved, those that began anew, those that had one value each.
+
+    Args:
+        facts: What the elements were.
+        can_turn: Whether they are angles, which may begin anew.
+    """
+    groups: dict[tuple[bool, float | None], dict[Element, NumberFacts]] = {(False, None): {}}
     for element, fact in facts.items():
-        if fact.is_constant:
-            still.setdefault(fact.low, {})[element] = fact
-    moving = {element: fact for element, fact in facts.items() if not fact.is_constant}
-    yield from filter(None, [moving, *still.values()])
+        is_turning = can_turn and fact.begins_anew
+        key = is_turning, fact.low if fact.is_constant else None
+        groups.setdefault(key, {})[element] = fact
+    yield from filter(None, groups.values())
+
+
+def _plain(entry: dict[str, Any], unit: str, remark: str, *, turns: bool) -> FieldLine:
+    """The line of numbers that are no quaternion, some of which are angles that begin anew."""
+    if turns:
+        return FieldLine(entry | {"rotation": "cos_sin"}, _join("jumps by a full turn", remark))
+    return FieldLine(entry | ({"unit": unit} if unit else {}), remark)
 
 
 def _rotations(numbers: TopicNumbers, common: Facts) -> set[str]:
@@ -225,9 +236,12 @@ def _is_constant(path: str, common: Facts) -> bool:
 
 
 def _rotation(path: str, numbers: TopicNumbers, *, command: bool) -> FieldLine:
-    if numbers.quaternions[path].tilt <= UPRIGHT and not command:
-        return FieldLine({"path": path, "rotation": "yaw"}, "all turns are about z")
-    return FieldLine({"path": path, "rotation": "6d"})
+    facts = numbers.quaternions[path]
+    if facts.tilt > UPRIGHT or command:
+        return FieldLine({"path": path, "rotation": "6d"})
+    if facts.turns:
+        return FieldLine({"path": path, "rotation": "6d"}, "yaw would jump by a full turn")
+    return FieldLine({"path": path, "rotation": "yaw"}, "all turns are about z")
 
 
 def _keys(keys: list[str | int | None]) -> dict[str, Any]:

@@ -221,6 +221,8 @@ ZOO_FIELDS = st.lists(
             {"path": "points.0.z", "unit": "K", "message_unit": "degF"},
             {"path": "turn", "rotation": "6d"},
             {"path": "turn", "rotation": "yaw", "unit": "deg"},
+            {"path": "f64", "rotation": "cos_sin"},
+            {"path": "flags", "slice": "0:3", "rotation": "cos_sin", "message_unit": "rev"},
             {"constant": -0.0, "names": ["zero"]},
         ]
     ),

@@ -332,6 +332,26 @@ def test_quaternions_become_columns_or_yaw_and_come_back(make: Callable[[str], A
     np.testing.assert_allclose(StreamDecoder(yaw)(message), [-30.0])
 
 
+def test_an_angle_becomes_cosine_and_sine_and_comes_back(make: Callable[[str], Any]) -> None:
+    wheels = {"path": "position", "joints": ["a", "b"], "message_unit": "deg"}
+    stream = observe("sensor_msgs/msg/JointState", {**wheels, "rotation": "cos_sin"})
+    message = make(stream.type)
+    message.name, message.position = ["b", "a"], np.array([90.0, 540.0])
+    np.testing.assert_allclose(StreamDecoder(stream)(message), [-1, 0, 0, 1], atol=1e-15)
+    StreamEncoder(stream).encode([0.0, 2.0, -1.0, 0.0], message, 0)
+    assert dict(zip(message.name, message.position, strict=True)) == {"a": 90.0, "b": 180.0}
+
+
+def test_a_quaternion_where_a_number_is_selected_is_refused_with_what_it_takes(
+    make: Callable[[str], Any],
+) -> None:
+    stream = observe(
+        "geometry_msgs/msg/PoseStamped", {"path": "pose.orientation", "rotation": "cos_sin"}
+    )
+    with pytest.raises(ContractError, match="not one number; a quaternion takes 'rotation: 6d'"):
+        StreamDecoder(stream)(make(stream.type))
+
+
 @pytest.mark.parametrize(("order", "numbers"), [("xyzw", [0, 0, 1, 2]), ("wxyz", [2, 0, 0, 1])])
 def test_quaternion_in_an_array_has_a_stated_order(
     make: Callable[[str], Any], order: str, numbers: list[float]

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dql_ros.codecs.rotation import (
+    angles_of_cosines_and_sines,
     columns_of_quaternions,
+    cosines_and_sines,
     quaternion_of_columns,
     quaternion_of_yaw,
     yaws_of_quaternions,
@@ -124,6 +126,30 @@ def test_quaternion_that_nobody_filled_is_no_rotation() -> None:
 @given(seed=SEEDS, part=st.integers(1, 19))
 def test_a_row_does_not_depend_on_its_neighbours(seed: int, part: int) -> None:
     quaternions = random_quaternions(seed)
-    for function in (columns_of_quaternions, yaws_of_quaternions):
+    for function in (columns_of_quaternions, yaws_of_quaternions, cosines_and_sines):
         apart = [function(quaternions[:part]), function(quaternions[part:])]
         assert np.concatenate(apart).tobytes() == function(quaternions).tobytes()
+
+
+@given(angles=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5))
+def test_angles_come_back_from_cosine_and_sine_but_for_whole_turns(angles: list[float]) -> None:
+    (pairs,) = cosines_and_sines(np.array([angles]))
+    expected = [number for each in angles for number in (math.cos(each), math.sin(each))]
+    assert pairs.tolist() == expected
+    for angle, again in zip(angles, angles_of_cosines_and_sines(3.0 * pairs), strict=True):
+        assert abs(again) <= math.pi
+        assert math.isclose(math.remainder(again - angle, math.tau), 0.0, abs_tol=1e-9)
+
+
+@given(start=st.floats(-10, 10), step=st.floats(-0.5, 0.5))
+def test_cosine_and_sine_move_no_farther_than_the_angle_turns(start: float, step: float) -> None:
+    turns = start + step * np.arange(40)
+    wrapped = np.remainder(turns + np.pi, 2 * np.pi) - np.pi
+    moved = np.linalg.norm(np.diff(cosines_and_sines(wrapped[:, None]), axis=0), axis=1)
+    assert (moved <= abs(step) + 1e-9).all()
+
+
+def test_what_is_no_angle_has_no_cosine() -> None:
+    rows = cosines_and_sines(np.array([[np.nan, 0.0], [np.inf, 0.0], [0.0, -np.inf]]))
+    assert np.isnan(rows).tolist() == [[True, True, False, False]] * 2 + [[False] * 2 + [True] * 2]
+    assert angles_of_cosines_and_sines(np.zeros(2)).tolist() == [0.0]

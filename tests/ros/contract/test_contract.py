@@ -165,6 +165,23 @@ def test_a_rotation_names_and_bounds_its_numbers(tmp_path: Path) -> None:
     assert (heading.unit, heading.low) == ("deg", -180.0)
 
 
+def test_angles_as_cosine_and_sine_have_names_and_bounds_and_no_unit(tmp_path: Path) -> None:
+    wheels = {"path": "position", "joints": ["left", "right"], "rotation": "cos_sin"}
+    spec = load_contract(write(tmp_path, observation=observed(**wheels))).policy_spec()
+    assert [field.name for field in spec.observation] == [
+        *("odom.position.left.cos", "odom.position.left.sin"),
+        *("odom.position.right.cos", "odom.position.right.sin"),
+    ]
+    assert {(field.unit, field.low, field.high) for field in spec.observation} == {("", -1, 1)}
+    joints = [field.source["joint"] for field in spec.observation if field.source]
+    assert joints == ["left", "left", "right", "right"]
+    by_rad = load_contract(write(tmp_path, observation=observed(**wheels, message_unit="rad")))
+    assert by_rad.policy_spec().observation == spec.observation
+    heading = {"path": "theta", "rotation": "cos_sin"}
+    spec = load_contract(write(tmp_path, observation=observed(**heading))).policy_spec()
+    assert [field.name for field in spec.observation] == ["odom.theta.cos", "odom.theta.sin"]
+
+
 def test_a_slice_is_its_indices(tmp_path: Path) -> None:
     covariance = {"path": "pose.covariance"}
     by_slice = load_contract(write(tmp_path, observation=observed(**covariance, slice="0:7:2")))
@@ -409,6 +426,37 @@ START = {"topic": "start", "type": "std_msgs/msg/Bool"}
         (
             {"observation": observed(**{**ORIENTATION, "rotation": "yaw"}, unit="m")},
             "'rad' cannot",
+        ),
+        (
+            {"observation": observed(path="a", rotation="cos_sin", unit="rad")},
+            "have no 'unit'; that of the angle is 'message_unit'",
+        ),
+        (
+            {"observation": observed(path="a", rotation="cos_sin", message_unit="m")},
+            "'message_unit': 'm' cannot be converted to 'rad'",
+        ),
+        (
+            {"observation": observed(path="a", rotation="cos_sin", offset="first")},
+            "not for a rotation",
+        ),
+        (
+            {"observation": observed(path="a", rotation="cos_sin", quaternion_order="wxyz")},
+            "'rotation' of a quaternion",
+        ),
+        (
+            {
+                "observation": [
+                    {
+                        "tf": {"parent": "map", "child": "base"},
+                        "fields": [{"rotation": "cos_sin"}],
+                    }
+                ]
+            },
+            "a transform has a quaternion: take '6d'",
+        ),
+        (
+            {"action": action(rotation="cos_sin", names=[], unit="", low=-1.0, high=1.0)},
+            "'rotation: cos_sin' is for observations: of a command",
         ),
         (
             {"observation": observed(path="a", message_unit="deg", unit="m")},

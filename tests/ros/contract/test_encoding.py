@@ -152,6 +152,14 @@ def test_names_do_not_hide_that_elements_were_exchanged() -> None:
         one.policy_spec().require_fits(other.policy_spec(), "the contract", "the policy")
 
 
+def test_another_unit_of_an_angle_is_named_though_its_cosine_has_none() -> None:
+    angles = {"path": "position", "joints": ["shoulder", "elbow"], "rotation": "cos_sin"}
+    one = contract(observation__0__fields=[{**angles, "message_unit": "deg"}]).policy_spec()
+    other = contract(observation__0__fields=[angles]).policy_spec()
+    with pytest.raises(SpecMismatchError, match="message_unit is 'deg' in the former and not"):
+        one.require_fits(other, "the contract", "the policy")
+
+
 def test_a_slice_means_its_indices() -> None:
     array = {"topic": "a", "type": "std_msgs/msg/Float64MultiArray"}
     by_slice = contract(observation=[array | {"fields": [{"path": "data", "slice": "1:3"}]}])

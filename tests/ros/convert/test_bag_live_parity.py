@@ -33,6 +33,7 @@ CONTRACT = Contract.model_validate(
                     {"path": "velocity", "joints": ["left", "right"]},
                     {"path": "position", "joints": ["right"], "offset": "first"},
                     {"path": "position", "joints": ["left"], "offset": 5e6, "scale": 3.0},
+                    {"path": "position", "joints": ["right", "left"], "rotation": "cos_sin"},
                 ],
             },
             {

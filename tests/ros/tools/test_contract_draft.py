@@ -154,18 +154,42 @@ def test_rotation_is_told_from_four_other_numbers_and_yaw_from_tilt(
     messages: list[Message] = arm(make, lambda tick: ["a"])
     for now, tick in every(SECOND // 50, 150):
         turn, half = tick / 30, np.sqrt(0.5)
-        flat = {"orientation__z": np.sin(turn), "orientation__w": np.cos(turn)}
+        round_ = {"orientation__z": np.sin(turn), "orientation__w": np.cos(turn)}
+        flat = {"orientation__z": np.sin(turn / 4), "orientation__w": np.cos(turn / 4)}
         tilted = {"orientation__x": half * np.sin(turn), "orientation__y": half * np.sin(turn)}
         tilted["orientation__w"] = np.cos(turn)
         odd = {"orientation__x": turn, "orientation__w": 2.0}
-        for topic, values in (("/flat", flat), ("/tilted", tilted), ("/odd", odd)):
+        poses = {"/flat": flat, "/round": round_, "/tilted": tilted, "/odd": odd}
+        for topic, values in poses.items():
             messages.append((topic, pose, now, make(pose, **values)))
     bag = record(tmp_path / "bag", sorted(messages, key=lambda message: message[2]))
     contract, _ = converts(tmp_path, drafted(bag), bag)
     fields = {stream.topic: stream.fields for stream in contract.observation}
     assert [field.rotation for field in fields["/flat"]] == ["yaw"]
     assert [field.rotation for field in fields["/tilted"]] == ["6d"]
+    assert [field.rotation for field in fields["/round"]] == ["6d"]
     assert [field.path for field in fields["/odd"]] == ["orientation.x"]
+
+
+def test_joints_that_jump_by_a_turn_are_proposed_as_cosine_and_sine(
+    tmp_path: Path, make: Callable[..., Any], record: Callable[..., Path]
+) -> None:
+    state, messages = "sensor_msgs/msg/JointState", arm(make, lambda tick: ["a"])
+    for now, tick in every(SECOND // 50, 300):
+        wheel = np.remainder(tick / 20, 2 * np.pi)
+        position = np.array([wheel, np.sin(tick / 9), -wheel, tick / 20])
+        values = {"name": ["left", "lift", "right", "winch"], "position": position}
+        messages.append(("/wheels", state, now, make(state, **values)))
+    bag = record(tmp_path / "bag", sorted(messages, key=lambda message: message[2]))
+    draft = drafted(bag)
+    contract, report = converts(tmp_path, draft, bag)
+    (wheels,) = (stream for stream in contract.observation if stream.topic == "/wheels")
+    assert [(field.joints, field.rotation, field.unit) for field in wheels.fields] == [
+        (("lift", "winch"), None, "rad"),
+        (("left", "right"), "cos_sin", ""),
+    ]
+    assert "rotation: cos_sin} # jumps by a full turn" in " ".join(draft.text.split())
+    assert not [text for text in report["remarks"] if "full turn" in text]
 
 
 def test_trajectory_command_is_its_first_point_by_joint_name(

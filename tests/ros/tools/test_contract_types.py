@@ -43,6 +43,11 @@ def test_bundled_contracts_fit_the_standard_types(path: Path, typestore: Typesto
         ("nav_msgs/msg/Odometry", {"path": "pose.pose"}, "'pose.pose' is a message, not a number"),
         (
             "nav_msgs/msg/Odometry",
+            {"path": "pose.pose.orientation", "rotation": "cos_sin"},
+            "is a message, not a number; a quaternion takes 'rotation: 6d'",
+        ),
+        (
+            "nav_msgs/msg/Odometry",
             {"path": "pose.covariance"},
             "is an array of numbers, not a num",
         ),

@@ -50,6 +50,7 @@ observation:
     fields:
       - {path: velocity, joints: [left, right], unit: rad/s, message_unit: deg/s}
       - {path: position, joints: [right]}
+      - {path: position, joints: [left], rotation: cos_sin, message_unit: deg}
   - {topic: slope, type: std_msgs/msg/Float64, stamp: receive, fields: [{path: data}]}
   - topic: goal
     type: geometry_msgs/msg/Point
