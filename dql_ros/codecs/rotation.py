@@ -67,7 +67,7 @@ def yaws_of_quaternions(quaternions: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def cosines_and_sines(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cosine and the sine of each angle: without a jump where angles begin anew.
+    """Return the cosine and the sine of each angle: without a jump where angles wrap around.
 
     Args:
         angles: In rad, shape (n, k).

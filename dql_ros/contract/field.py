@@ -127,7 +127,7 @@ class FieldSelection(StrictModel):
         slice: The same as ``start:stop:step``; the stop is needed.
         rotation: Turns the quaternion at ``path`` into the first two columns of its rotation
             matrix (``6d``) or its angle about z (``yaw``), or each selected angle into its cosine
-            and its sine (``cos_sin``), which do not jump where it begins anew.
+            and its sine (``cos_sin``), which do not jump where it wraps around.
         quaternion_order: Order of the quaternion's numbers where it lies in an array.
         names: Field names of the vector; by default made from topic, path and joint or index.
         unit: REP-103 unit of every selected number.

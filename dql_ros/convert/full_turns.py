@@ -1,4 +1,4 @@
-"""Angles that begin anew: steps of nearly a full turn, by which one heading is two far numbers."""
+"""Angles that wrap around: steps of nearly a full turn, and one heading is two far numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dql_ros.contract.units import half_turn
 # So near, as a share of a turn, a step less the turn is to what the field does before or after it.
 SLACK = 0.01
 # What moves by more than this share of a turn in a step, and not by nearly a turn, moves so fast,
-# or so freely, that steps before and after say nothing of where it begins anew.
+# or so freely, that steps before and after say nothing of where it wraps around.
 FASTEST = 0.25
 # So many steps on either side say what the field does, and so many whether it moves fast.
 NEIGHBOURS = 2
@@ -70,7 +70,7 @@ class FullTurns:
 
 
 def full_turn_steps(values: NDArray[np.float64], turn: float) -> int:
-    """Count the steps of an angle that begins anew, which are no movement.
+    """Count the steps of an angle that wraps around, which are no movement.
 
     They are nearly a full turn, and without it what the steps before and after are, whether or not
     values are held for several instants. What spans more than a turn counts on, and does not begin
@@ -120,7 +120,7 @@ def turned(
             remedy = f"set 'rotation: {'6d' if is_yaw else 'cos_sin'}' for it in the contract"
         yield (
             f"{spec.name} jumps by a full turn in one step, {times} in {where}, as an angle does "
-            f"that begins anew: one heading is two numbers far apart; {remedy}"
+            f"that wraps around: one heading is two numbers far apart; {remedy}"
         )
 
 

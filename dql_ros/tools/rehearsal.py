@@ -162,7 +162,7 @@ def _absences(summary: BagSummary) -> Iterator[str]:
 
 
 def _of_values(contract: Contract, converter: EpisodeConverter) -> Iterator[str]:
-    """Yield which fields rounding to float32 blurs, and which angles begin anew."""
+    """Yield which fields rounding to float32 blurs, and which angles wrap around."""
     spec = contract.policy_spec()
     yield from blurred(converter.observed.rows(), spec.observation, are_observed=True)
     yield from blurred(converter.commanded.rows(), spec.action, are_observed=False)

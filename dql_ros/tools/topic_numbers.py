@@ -43,7 +43,7 @@ class NumberFacts:
         nonfinite: In how many of them it was NaN or infinite.
         low: The smallest finite value; infinite without any.
         high: The largest; minus infinity without any.
-        turns: How often it jumped as an angle in rad does that begins anew.
+        turns: How often it jumped as an angle in rad does that wraps around.
     """
 
     dtype: str
@@ -54,7 +54,7 @@ class NumberFacts:
     turns: int = 0
 
     @property
-    def begins_anew(self) -> bool:
+    def wraps_around(self) -> bool:
         """Whether it is an angle that does, if it is one in rad."""
         return self.turns > 0 and self.high - self.low <= LARGEST_TURN
 

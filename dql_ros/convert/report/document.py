@@ -240,7 +240,7 @@ def _about_rounding(results: Sequence[BagResult], contract: Contract) -> Iterato
 
 
 def _about_turns(results: Sequence[BagResult], contract: Contract) -> Iterator[str]:
-    """Sentences on the angles that begin anew."""
+    """Sentences on the angles that wrap around."""
     spec = contract.policy_spec()
     observed = [result.turned for result in results]
     commanded = [result.commands_turned for result in results]

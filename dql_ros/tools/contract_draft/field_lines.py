@@ -196,27 +196,27 @@ def _entries(
         for group in _by_movement(facts, can_turn=can_turn):
             keys = [element.key for element in group]
             entry = {"path": path} | ({} if keys[0] is None else _keys(keys))
-            is_turning = can_turn and next(iter(group.values())).begins_anew
+            is_turning = can_turn and next(iter(group.values())).wraps_around
             yield _plain(entry, unit, _partial(numbers, path), turns=is_turning), group
 
 
 def _by_movement(facts: Facts, *, can_turn: bool) -> Iterator[Facts]:
-    """Yield an array's elements that moved, those that began anew, those that had one value each.
+    """Yield an array's elements: that moved, that wrapped around, that had one value each.
 
     Args:
         facts: What the elements were.
-        can_turn: Whether they are angles, which may begin anew.
+        can_turn: Whether they are angles, which may wrap around.
     """
     groups: dict[tuple[bool, float | None], dict[Element, NumberFacts]] = {(False, None): {}}
     for element, fact in facts.items():
-        is_turning = can_turn and fact.begins_anew
+        is_turning = can_turn and fact.wraps_around
         key = is_turning, fact.low if fact.is_constant else None
         groups.setdefault(key, {})[element] = fact
     yield from filter(None, groups.values())
 
 
 def _plain(entry: dict[str, Any], unit: str, remark: str, *, turns: bool) -> FieldLine:
-    """The line of numbers that are no quaternion, some of which are angles that begin anew."""
+    """The line of numbers that are no quaternion, some of which are angles that wrap around."""
     if turns:
         return FieldLine(entry | {"rotation": "cos_sin"}, _join("jumps by a full turn", remark))
     return FieldLine(entry | ({"unit": unit} if unit else {}), remark)

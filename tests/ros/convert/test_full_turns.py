@@ -1,4 +1,4 @@
-"""Which steps are an angle's that begins anew, and where a report and a check tell of them."""
+"""Which steps are an angle's that wraps around, and where a report and a check tell of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_every_turn_of_what_goes_round_is_counted(start: float, step: float, hel
     assert full_turn_steps(degrees, 360.0) == (np.abs(np.diff(degrees)) > 180).sum()
 
 
-def test_what_stands_and_trembles_where_it_begins_anew_is_counted() -> None:
+def test_what_stands_and_trembles_where_it_wraps_around_is_counted() -> None:
     trembling = wrapped(np.pi + np.random.default_rng(0).normal(0, 0.02, 50))
     assert full_turn_steps(trembling, TURN) == (np.abs(np.diff(trembling)) > np.pi).sum() > 9
 
@@ -99,11 +99,11 @@ def test_only_fields_with_a_unit_of_angles_are_told_of_with_what_helps() -> None
     parts = [seen.rows(), seen.rows()]
     assert list(turned(parts, specs, are_observed=True)) == [
         "theta jumps by a full turn in one step, 6 times in 4 episodes, as an angle does that "
-        "begins anew: one heading is two numbers far apart; set 'rotation: cos_sin' for it in the "
-        "contract",
+        "wraps around: one heading is two numbers far apart; set 'rotation: cos_sin' for it in "
+        "the contract",
         "yaw jumps by a full turn in one step, 6 times in 4 episodes, as an angle does that "
-        "begins anew: one heading is two numbers far apart; set 'rotation: 6d' for it in the "
-        "contract",
+        "wraps around: one heading is two numbers far apart; set 'rotation: 6d' for it in "
+        "the contract",
     ]
     (command, _) = turned(parts, specs, are_observed=False)
     assert command.endswith(
@@ -166,7 +166,7 @@ def test_a_report_and_a_check_tell_of_angles_that_begin_anew(
 
 @pytest.mark.realdata
 @pytest.mark.skipif(not BAGS.is_dir(), reason="no recordings in ../shared/data/bags")
-def test_the_heading_of_a_recorded_turtle_begins_anew_and_its_cosine_does_not(
+def test_the_heading_of_a_recorded_turtle_wraps_around_and_its_cosine_does_not(
     tmp_path: Path,
 ) -> None:
     fields = {"path": "theta", "unit": "rad"}, {"path": "theta", "rotation": "cos_sin"}
