@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,8 +14,9 @@ from dql_core.algo.generative_policy import GenerativePolicy
 from dql_core.algo.mean_flow_policy import MeanFlowPolicy
 from dql_core.algo.noise import NoiseSource, UpdateNoise
 from dql_core.algo.optimizer import Optimizer
-from dql_core.config import PolicyKind, TrainConfig
+from dql_core.config import DETERMINISTIC_AGENTS, PolicyKind, TrainConfig
 from dql_core.data.transitions import Batch
+from dql_core.errors import counted
 from dql_core.models.actors import ActionSampler
 from dql_core.models.ema import MovingAverage
 
@@ -22,6 +24,8 @@ POLICIES: dict[PolicyKind, Callable[[TrainConfig, int, int], GenerativePolicy]] 
     "diffusion": DiffusionPolicy,
     "mean_flow": MeanFlowPolicy,
 }
+# With more of the untrained network in its average, a policy does not act as it has learned.
+MUCH_UNTRAINED = 0.1
 
 
 class GenerativeAgent(BaseAgent[LossesT_co]):
@@ -76,3 +80,32 @@ class GenerativeAgent(BaseAgent[LossesT_co]):
         policy = self._config.policy
         due = self.step >= policy.ema_start and self.step % policy.ema_every == 0
         self._average.rate.fill_(policy.ema_rate if due else 0.0)
+
+
+def untrained_share(config: TrainConfig, steps: int) -> float:
+    """Return how much of the policy that acts is the network that training began with.
+
+    Of the average, that is what no update has replaced: few updates hardly move it.
+
+    Args:
+        config: Of the training.
+        steps: Updates taken.
+    """
+    policy = config.policy
+    if config.agent in DETERMINISTIC_AGENTS or config.selection.weights == "online":
+        return 0.0
+    first = policy.ema_every * math.ceil(policy.ema_start / policy.ema_every)
+    moves = len(range(first, steps, policy.ema_every))
+    return float((1 - policy.ema_rate) ** moves)
+
+
+def untrained_remark(config: TrainConfig, steps: int) -> str:
+    """Return a line on an average that is in large part untrained; empty if it is not."""
+    share, policy = untrained_share(config, steps), config.policy
+    if share <= MUCH_UNTRAINED:
+        return ""
+    return (
+        f"after {counted(steps, 'update')} the average that acts is {share:.0%} the network that "
+        f"training began with (policy.ema_rate {policy.ema_rate:g}, every {policy.ema_every} "
+        f"updates): train longer, or with selection.weights=online"
+    )

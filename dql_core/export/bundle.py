@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from dql_core.algo.generative_agent import untrained_remark
 from dql_core.algo.policy_graph import PolicyGraph, agent_choice, policy_graph
 from dql_core.data.dataset import load_dataset
 from dql_core.errors import BundleError, ConfigError, DatasetError, SpecMismatchError
@@ -152,6 +153,8 @@ def make_bundle(
             checkpoint_path,
             checkpoint.step,
         )
+    if remark := untrained_remark(config, checkpoint.step):
+        _logger.warning("%s: %s", checkpoint_path, remark)
     choice = agent_choice(agent, config, num_candidates, selection)
     graph = policy_graph(agent, config, checkpoint.normalizer)
     try:

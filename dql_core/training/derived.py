@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dql_core.algo.generative_agent import MUCH_UNTRAINED, untrained_share
 from dql_core.algo.noise import RunSeeds
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
 from dql_core.data.checks import check_dataset, require_finite
@@ -267,6 +268,13 @@ def _steps(known: Known) -> Iterator[Choice]:
     yield Choice("run.steps", steps, f"{number:,} transitions: about {passes:,} times each")
 
 
+def _weights(known: Known) -> Iterator[Choice]:
+    config = known.config
+    if (share := untrained_share(config, config.run.steps)) > MUCH_UNTRAINED:
+        why = f"after so few updates {share:.0%} of the average is untrained"
+        yield Choice("selection.weights", "online", why)
+
+
 def _checkpoint_every(known: Known) -> Iterator[Choice]:
     every = max(known.config.run.steps // CHECKPOINTS, 1)
     count = math.ceil(known.config.run.steps / every)
@@ -339,6 +347,7 @@ RULES: tuple[Callable[[Known], Iterator[Choice]], ...] = (
     _n_step,
     _batch_size,
     _steps,
+    _weights,
     _checkpoint_every,
     _held_out,
     _discount,

@@ -10,7 +10,9 @@ from torch import nn
 from dql_core.algo.agent import measured
 from dql_core.algo.bc import DiffusionBC
 from dql_core.algo.diffusion_ql import DiffusionQL
+from dql_core.algo.generative_agent import untrained_remark, untrained_share
 from dql_core.algo.noise import UpdateNoise
+from dql_core.config import TrainConfig
 from dql_core.data.transitions import Batch
 from tests.core.algo.naive import (
     A,
@@ -126,6 +128,36 @@ def test_the_average_of_the_papers_code_stays_the_random_network_for_a_thousand_
     assert agent.step == 1000
     agent.update(batch)
     assert moved(start, agent.policy.average)
+
+
+@pytest.mark.parametrize("start", [0, 4])
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 7, 8, 9])
+def test_the_share_of_the_untrained_network_is_what_no_update_has_replaced(
+    batch: Batch, steps: int, start: int
+) -> None:
+    policy = {"ema_every": 3, "ema_rate": 0.25, "ema_start": start, "learning_rate": 1e-30}
+    agent = make_agent(config := make_config(policy=policy))
+    with torch.no_grad():
+        for parameter in agent.policy.average.parameters():
+            parameter.add_(1.0)
+    for _ in range(steps):
+        agent.update(batch)
+    share = untrained_share(config, steps)
+    pairs = zip(agent.policy.average.parameters(), agent.policy.online.parameters(), strict=True)
+    for average, online in pairs:
+        torch.testing.assert_close(average - online, torch.full_like(online, share))
+    assert bool(untrained_remark(config, steps)) == (share > 0.1)
+
+
+def test_without_an_average_nothing_of_what_acts_is_untrained() -> None:
+    online = make_config(selection={"weights": "online"})
+    assert untrained_share(online, 1) == 0.0
+    assert untrained_share(online.model_copy(update={"agent": "td3_bc"}), 1) == 0.0
+    assert untrained_remark(online, 1) == ""
+    assert untrained_remark(TrainConfig(), 300) == (
+        "after 300 updates the average that acts is 74% the network that training began with "
+        "(policy.ema_rate 0.005, every 5 updates): train longer, or with selection.weights=online"
+    )
 
 
 def test_target_critics_follow_at_their_rate_every_update(batch: Batch) -> None:

@@ -48,7 +48,8 @@ def test_train_follows_the_file_and_the_overrides_and_shows_how_it_goes(
     checkpoint = load_checkpoint(run)
     assert (checkpoint.step, checkpoint.config.agent) == (10, "diffusion_bc")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("diffusion_bc: 1/10 imitation ")
+    assert lines[0].startswith("run.steps: after 10 updates the average that acts is 99% ")
+    assert lines[1].startswith("diffusion_bc: 1/10 imitation ")
     assert lines[-2] == f"last: {run}/checkpoints/step-00000010"
     assert lines[-1].startswith(f"best_offline: {run}/checkpoints/step-00000010 (smallest ")
 

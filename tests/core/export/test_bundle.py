@@ -42,6 +42,13 @@ def test_bundle_acts_like_the_checkpoint_on_equal_generators(
         np.testing.assert_allclose(decision.q_values, expected.q_values, atol=1e-5)
 
 
+def test_an_export_says_that_what_acts_is_mostly_untrained(
+    tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    export_bundle(tiny_run, tmp_path / "bundle")
+    assert f"{tiny_run}: after 0 updates the average that acts is 100% the network" in caplog.text
+
+
 def test_beyond_the_training_data_bundle_and_checkpoint_act_as_at_its_edge(
     tiny_run: Path, tiny_bundle: Path
 ) -> None:

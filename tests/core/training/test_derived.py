@@ -161,6 +161,16 @@ def test_steps_go_by_a_stated_batch_and_checkpoints_by_stated_steps() -> None:
     assert derived(robot_log(LARGE), "run.steps=3").config.run.checkpoint_every == 1
 
 
+def test_after_few_updates_what_was_learned_last_acts() -> None:
+    found = derived(robot_log(LARGE), "run.steps=300")
+    assert found.config.selection.weights == "online"
+    why = "after so few updates 74% of the average is untrained"
+    assert reason(found, "selection.weights") == why
+    assert derived(robot_log(LARGE)).config.selection.weights == "ema"
+    stated = derived(robot_log(LARGE), "run.steps=300", "selection.weights=ema")
+    assert stated.config.selection.weights == "ema"
+
+
 @pytest.mark.parametrize(
     ("lengths", "share"),
     [
