@@ -39,8 +39,9 @@ FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
 EQUAL_REWARDS = 0.02
 # Of smaller ones no power of ten makes rewards of an ordinary size.
 SMALLEST_REWARD = sys.float_info.min
-# How often each transition is learned from, within bounds of the updates.
-PASSES = 600
+# How often each transition is learned from, within bounds of the updates; where no value leads
+# the policy, more passes make it act as these few states and no others ask for.
+PASSES, PASSES_OF_IMITATION = 600, 200
 LEAST_STEPS, MOST_STEPS = 5_000, 100_000
 # A batch has at most this share of the transitions, within bounds.
 BATCH_SHARE = 1 / 8
@@ -204,6 +205,12 @@ class Known:
         """Whether the policy makes actions of noise, so that there are candidates."""
         return self.config.agent not in DETERMINISTIC_AGENTS
 
+    @property
+    def only_imitates(self) -> bool:
+        """Whether no value leads the policy."""
+        config = self.config
+        return self.is_stochastic and not (config.learns_values and config.policy.eta)
+
 
 def _agent(known: Known) -> Iterator[Choice]:
     low, high = known.rewards
@@ -262,10 +269,11 @@ def _batch_size(known: Known) -> Iterator[Choice]:
 
 def _steps(known: Known) -> Iterator[Choice]:
     number, batch = known.num_transitions, known.config.run.batch_size
-    wanted = 1000 * math.ceil(PASSES * number / batch / 1000)
+    passes = PASSES_OF_IMITATION if known.only_imitates else PASSES
+    wanted = 1000 * math.ceil(passes * number / batch / 1000)
     steps = min(max(wanted, LEAST_STEPS), MOST_STEPS)
-    passes = _rounded(steps * batch / number)
-    yield Choice("run.steps", steps, f"{number:,} transitions: about {passes:,} times each")
+    times = _rounded(steps * batch / number)
+    yield Choice("run.steps", steps, f"{number:,} transitions: about {times:,} times each")
 
 
 def _weights(known: Known) -> Iterator[Choice]:

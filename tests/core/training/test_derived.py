@@ -139,10 +139,10 @@ def test_stated_expectile_critics_only_guide_on_much_data() -> None:
     ("transitions", "batch", "steps", "times"),
     [
         (200, 64, 5_000, "1,600"),
-        (1_000, 64, 10_000, "640"),
-        (2_500, 256, 6_000, "610"),
-        (8_500, 256, 20_000, "600"),
-        (25_000, 256, 59_000, "600"),
+        (1_000, 64, 5_000, "320"),
+        (2_500, 256, 5_000, "510"),
+        (8_500, 256, 7_000, "210"),
+        (25_000, 256, 20_000, "200"),
         (200_000, 256, 100_000, "130"),
     ],
 )
@@ -153,6 +153,16 @@ def test_each_transition_is_learned_from_often_within_bounds(
     assert (found.config.run.batch_size, found.config.run.steps) == (batch, steps)
     assert reason(found, "run.steps") == f"{transitions:,} transitions: about {times} times each"
     assert found.config.run.checkpoint_every == steps // 10
+
+
+def test_where_values_lead_each_transition_is_learned_from_more_often() -> None:
+    for override, steps in (
+        ("agent=diffusion_ql", 61_000),
+        ("agent=td3_bc", 61_000),
+        ("agent=diffusion_bc", 21_000),
+        ("policy.eta=0", 21_000),
+    ):
+        assert derived(robot_log(LARGE), override).config.run.steps == steps
 
 
 def test_steps_go_by_a_stated_batch_and_checkpoints_by_stated_steps() -> None:
@@ -378,7 +388,7 @@ def test_the_written_file_has_each_reason_and_its_data_in_one_line() -> None:
         "# Derived by 'dql train' from a\\nrun: {steps: 1}\\x1b[2J: 25 episodes, 2,500 "
         "transitions."
     )
-    assert "  steps: 6000  # 2,500 transitions: about 610 times each" in lines
+    assert "  steps: 5000  # 2,500 transitions: about 510 times each" in lines
     assert "  seed: 7  # as stated" in lines
     assert all(line.startswith("#") or ": " in line or line.endswith(":") for line in lines)
 
