@@ -4,6 +4,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 MAX_LISTED = 12
 # Of a longer line that is printed or logged, the beginning.
@@ -82,8 +83,21 @@ class SimulationError(DqlError):
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint: the known name nearest to ``name``, or the known names."""
     known = sorted(known)
-    if hint := nearest(name, known):
-        return hint
+    return nearest(name, known) or _all(known)
+
+
+def did_you_mean_path(path: Path, others: Iterable[Path]) -> str:
+    """Return a hint: the file or folder whose name without its ending is nearest, or the names."""
+    others = sorted(others)
+    stems = difflib.get_close_matches(path.stem, {each.stem for each in others}, n=1, cutoff=0.6)
+    alike = {each.name: each for each in others if each.stem in stems}
+    if alike:
+        (name,) = difflib.get_close_matches(path.name, alike, n=1, cutoff=0.0)
+        return f" (did you mean '{alike[name]}'?)"
+    return _all([each.name for each in others])
+
+
+def _all(known: list[str]) -> str:
     if len(known) > MAX_LISTED:
         known[MAX_LISTED:] = [f"and {len(known) - MAX_LISTED} more"]
     return f" (known: {', '.join(known)})" if known else ""

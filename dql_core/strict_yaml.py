@@ -22,7 +22,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode
 from yaml.resolver import Resolver
 
 from dql_core.documents import MAX_DEPTH, read_bounded
-from dql_core.errors import ConfigError, DqlError, did_you_mean, one_line
+from dql_core.errors import ConfigError, DqlError, did_you_mean, did_you_mean_path, one_line
 
 # A contract or a configuration; one of a thousand fields has a tenth of it.
 MAX_YAML_BYTES = 1 << 20
@@ -79,8 +79,8 @@ def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
             mapping, or has a key twice.
     """
     if not path.exists():
-        nearby = [other.name for other in path.parent.glob("*.yaml")]
-        raise error(f"{path}: no such file{did_you_mean(path.name, nearby)}")
+        nearby = path.parent.glob("*.yaml")
+        raise error(f"{path}: no such file{did_you_mean_path(path, nearby)}")
     content = read_bounded(path, MAX_YAML_BYTES, error)
     try:
         document = load_yaml(content.decode())
@@ -233,6 +233,9 @@ def _sentence(problem: dict[str, Any], model: type[BaseModel]) -> str:
     # pydantic names the chosen member of a union by its class; the yaml has no such key.
     key = ".".join(str(part) for part in location if not str(part)[:1].isupper())
     if problem["type"] == "extra_forbidden":
+        found = _in_sections(model, key)
+        if len(found) == 1:
+            return f"unknown key '{key}' (did you mean '{found[0]}'?)"
         return f"unknown key '{key}'{did_you_mean(str(location[-1]), _keys_at(model, location))}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
@@ -256,6 +259,17 @@ def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
         elif isinstance(part, str):
             models = {m for m in models if m.__name__ == part} or models
     return {name for each in models for name in each.model_fields}
+
+
+def _in_sections(model: type[BaseModel], key: str) -> list[str]:
+    """Return where a section of the top has a key of this name."""
+    return [
+        f"{name}.{key}"
+        for name, field in model.model_fields.items()
+        if isinstance(field.annotation, type)
+        and issubclass(field.annotation, BaseModel)
+        and key in field.annotation.model_fields
+    ]
 
 
 def _models_in(annotation: Any) -> set[type[BaseModel]]:

@@ -27,12 +27,12 @@ from benchmarks.suite.methods import configuration
 from benchmarks.suite.rows import claim
 from benchmarks.suite.sets import DATA
 from dql_core.config import TrainConfig
+from dql_core.documents import RUN_FILE
 from dql_core.errors import ConfigError, DqlError
 from dql_core.files import write_text
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
     CONFIG_FILE,
-    RUN_FILE,
     checkpoint_folder,
     checkpoint_name,
     checkpoint_steps,

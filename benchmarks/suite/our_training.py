@@ -13,13 +13,13 @@ from benchmarks.suite.measuring import Clock, Plan, Rollouts
 from benchmarks.suite.rows import Point, Row
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import load_dataset
+from dql_core.documents import RUN_FILE
 from dql_core.errors import ConfigError, DqlError
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
     CONFIG_FILE,
     METRICS_FILE,
-    RUN_FILE,
     append_record,
     checkpoint_folder,
     checkpoint_steps,

@@ -134,9 +134,8 @@ def export(
 
 def _require_folder(source: Path, out: Path | None, c: Path | None, prefix: str | None) -> None:
     if out is None and c is None:
-        raise ConfigError(
-            f"dql export {source}: name a folder, by --out for a bundle or by --c for C"
-        )
+        by = "--c for C" if is_bundle(source) else "--out for a bundle or by --c for C"
+        raise ConfigError(f"dql export {source}: name a folder, by {by}")
     if c is None and prefix is not None:
         raise ConfigError(f"--c-prefix is '{prefix}', but no C is written: name its folder by --c")
 

@@ -22,12 +22,17 @@ from dql_core.extras import needing
 from dql_core.files import atomic_directory, write_text
 from dql_core.presets import as_saved
 from dql_core.process import INTERRUPTED, log_lines
-from dql_core.strict_yaml import StrictModel, parse
+from dql_core.strict_yaml import StrictModel, parse, read_yaml
 
 with needing("sweep", __name__):
     from dql_core.data.dataset import load_datasets
+    from dql_core.evaluation.offline.recording import require_rewards
     from dql_core.training.derived import DERIVED_FILE, derive
-    from dql_core.training.preparation import load_training_data, require_measurable
+    from dql_core.training.preparation import (
+        load_training_data,
+        require_measurable,
+        share_to_hold_out,
+    )
     from dql_core.training.run_folder import exclusive_lock, require_new
     from dql_core.training.sweep.on_ray import Sweep, importance, require_libraries, run_trials
     from dql_core.training.sweep.picture import draw
@@ -197,15 +202,19 @@ def _begun(
         DqlError: If something is wrong with what is asked for; nothing is written then.
     """
     require_new(folder)
+    read_yaml(path, ConfigError)  # a missing file is named before what the data lack
     base, files = settings(request), dict[str, str]()
     with log_lines(ConsoleLines(console)):
         data = load_datasets(base.data.datasets, tuple(base.data.weights))
-        if request.config is None:
-            derivation = derive(data, base)
+        derivation = derive(data, base) if request.config is None else None
+        if derivation is not None:
             base, files = derivation.config, {DERIVED_FILE: derivation.to_yaml()}
-            _say(console, f"derived from {derivation.data}; reasons: {folder / DERIVED_FILE}")
         stated = {each.partition("=")[0].strip() for each in request.overrides}
-        base = compared(base, is_stated="validation.rule" in stated)
+        is_stated = "validation.rule" in stated
+        if not (base.validation.held_out or base.evaluation.env or is_stated):
+            require_rewards(data)
+        to_hold_out = None if base.validation.held_out else share_to_hold_out(data, base)
+        base = compared(base, is_stated=is_stated, to_hold_out=to_hold_out)
         space = Space.read(path, base)
         loaded = load_training_data(base, data)
         require_measurable(loaded, base)
@@ -227,6 +236,8 @@ def _begun(
     with atomic_directory(folder, error=ConfigError) as new:
         for name, text in files.items():
             (new / name).write_text(text, encoding="utf-8")
+    if derivation is not None:
+        _say(console, f"derived from {derivation.data}; reasons: {folder / DERIVED_FILE}")
     return document
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ WANTED_VALUE = 1e2
 # Where fewer of all chunks have all their actions, this is worth a warning.
 FEWEST_WHOLE_CHUNKS = 0.1
 FLOAT32 = np.finfo(np.float32)
+# Rewards that differ by no more than this share of their size are taken as equal.
+EQUAL_REWARDS = 0.02
+# Of smaller ones no power of ten makes rewards of an ordinary size.
+SMALLEST_REWARD = sys.float_info.min
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,17 @@ class Finding:
 
     text: str
     is_warning: bool = True
+
+
+def reward_range(dataset: LoadedDataset) -> tuple[float, float]:
+    """Return the smallest and the largest reward."""
+    rewards = [episode.rewards for episode in dataset.episodes]
+    return float(min(each.min() for each in rewards)), float(max(each.max() for each in rewards))
+
+
+def are_equal(low: float, high: float) -> bool:
+    """Whether rewards from ``low`` to ``high`` are taken as equal."""
+    return high - low <= max(EQUAL_REWARDS * max(-low, high), SMALLEST_REWARD)
 
 
 def check_dataset(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
 from dql_core.data.infos import of_steps, to_store
 from dql_core.data.metadata import SPEC_KEY
-from dql_core.errors import DatasetError, did_you_mean
+from dql_core.errors import DatasetError, did_you_mean_path
 from dql_core.files import atomic_directory, require_room
 from dql_core.spec import FieldSpec, PolicySpec
 
@@ -353,7 +353,7 @@ def _found(source: str | Path) -> Path:
         stored = Path(home) / str(source) / DATA_FOLDER
         if stored.is_dir():
             return stored
-    siblings = [path.name for path in folder.parent.glob("*/")] if folder.parent.is_dir() else []
+    siblings = folder.parent.glob("*/") if folder.parent.is_dir() else ()
     raise DatasetError(
-        f"{source}: neither a folder nor a local Minari id{did_you_mean(folder.name, siblings)}"
+        f"{source}: neither a folder nor a local Minari id{did_you_mean_path(folder, siblings)}"
     )

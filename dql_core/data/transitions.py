@@ -297,7 +297,7 @@ def split_episodes(
     if count < 2:
         raise DatasetError(
             f"{dataset.source}: holds one episode and validation.held_out is {share:g}; "
-            f"whole episodes are held out, so at least two are needed: set it to 0"
+            f"whole episodes are held out, so at least two are needed: record more, or set it to 0"
         )
     num_held_out = min(max(round(share * count), 1), count - 1)
     chosen = np.random.default_rng(seed).permutation(count)

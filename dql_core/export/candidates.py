@@ -25,12 +25,13 @@ from dql_core.errors import (
     listed,
 )
 from dql_core.evaluation.offline.judging import Candidate
+from dql_core.evaluation.offline.recording import require_rewards
 from dql_core.runtime.manifest import MANIFEST_FILE, read_bundle
 from dql_core.runtime.policy import Choice
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import load_checkpoint
 from dql_core.training.initial import config_of
-from dql_core.training.preparation import load_training_data
+from dql_core.training.preparation import load_training_data, share_to_hold_out
 from dql_core.training.run_files import (
     ALL,
     CONFIG_FILE,
@@ -151,7 +152,7 @@ def held_out_episodes(paths: Sequence[Path]) -> LoadedDataset:
     Raises:
         ConfigError: If it is no run or held out none.
         CheckpointError: If it is damaged.
-        DatasetError: If its dataset cannot be read or has changed.
+        DatasetError: If its dataset cannot be read, has changed, or has no rewards to judge by.
     """
     run = paths[0]
     remedy = "name held-out episodes with --dataset"
@@ -159,11 +160,19 @@ def held_out_episodes(paths: Sequence[Path]) -> LoadedDataset:
         run = run.absolute().parents[1]
     if not os.path.lexists(run / CONFIG_FILE):
         raise ConfigError(f"{run}: is no run, which could have held episodes out; {remedy}")
-    data = load_training_data(saved_config(run))
+    config = saved_config(run)
+    data = load_training_data(config)
+    require_rewards(data.recorded)
     if data.held_out is None:
+        share = share_to_hold_out(data.recorded, config)
+        other = (
+            f"train again with --set validation.held_out={share:g}"
+            if share
+            else f"record more episodes ({data.recorded.source} has too few to hold some out: "
+            f"{len(data.recorded.episodes)}) and train again"
+        )
         raise ConfigError(
-            f"{run}: held out no episodes (validation.held_out is 0); {remedy}, or train again "
-            f"with --set validation.held_out=0.1"
+            f"{run}: held out no episodes (validation.held_out is 0); {remedy}, or {other}"
         )
     if read_run_info(run)["dataset"].get("sha256") != fingerprint(data.recorded):
         raise DatasetError(

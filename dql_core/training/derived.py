@@ -7,7 +7,6 @@ goes before every rule. The constants are what can be changed by measuring.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,13 @@ import yaml
 from dql_core.algo.generative_agent import MUCH_UNTRAINED, untrained_share
 from dql_core.algo.noise import RunSeeds
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
-from dql_core.data.checks import check_dataset, require_finite
+from dql_core.data.checks import (
+    SMALLEST_REWARD,
+    are_equal,
+    check_dataset,
+    require_finite,
+    reward_range,
+)
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.return_range import ReturnRange, recorded_returns
 from dql_core.data.reward_transforms import fit_rewards
@@ -35,10 +40,6 @@ from dql_core.training.preparation import (
 DERIVED_FILE = "derived.yaml"
 # Below either, values of actions that nobody recorded cannot be trusted.
 FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
-# Rewards that differ by no more than this share of their size are taken as equal.
-EQUAL_REWARDS = 0.02
-# Of smaller ones no power of ten makes rewards of an ordinary size.
-SMALLEST_REWARD = sys.float_info.min
 # How often each transition is learned from, within bounds of the updates; where no value leads
 # the policy, more passes make it act as these few states and no others ask for.
 PASSES, PASSES_OF_IMITATION = 600, 200
@@ -185,11 +186,7 @@ class Known:
     @cached_property
     def rewards(self) -> tuple[float, float]:
         """The smallest and the largest reward."""
-        episodes = self.dataset.episodes
-        return (
-            float(min(episode.rewards.min() for episode in episodes)),
-            float(max(episode.rewards.max() for episode in episodes)),
-        )
+        return reward_range(self.dataset)
 
     @property
     def shortage(self) -> str:
@@ -214,7 +211,7 @@ class Known:
 
 def _agent(known: Known) -> Iterator[Choice]:
     low, high = known.rewards
-    if high - low > max(EQUAL_REWARDS * max(-low, high), SMALLEST_REWARD):
+    if not are_equal(low, high):
         yield Choice("agent", "diffusion_ql", f"rewards of {low:.4g} to {high:.4g}")
     elif low == high == 0:
         yield Choice("agent", "diffusion_bc", "every reward is 0: there is only imitation")

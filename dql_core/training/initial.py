@@ -18,6 +18,7 @@ from torch import nn
 
 from dql_core.algo.agent import Agent
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
+from dql_core.documents import RUN_FILE
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.presets import as_saved
@@ -27,7 +28,6 @@ from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.checkpoint_files import STATE_FILE, read_document
 from dql_core.training.run_files import (
     DOCUMENT_FILE,
-    RUN_FILE,
     find_checkpoint,
     is_known_to_diverge,
     read_run_info,

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from dql_core.config import TrainConfig
-from dql_core.documents import file_within
+from dql_core.documents import RUN_FILE, file_within
 from dql_core.errors import CheckpointError, DqlError, counted, one_line
 from dql_core.live_page import Chart, Level, Line, View
 from dql_core.training.run_files import (
     CONFIG_FILE,
     METRICS_FILE,
-    RUN_FILE,
     VALIDATION_FILE,
     checkpoint_steps,
     read_best,

@@ -20,7 +20,7 @@ from dql_core.data.sampling import make_strata, ratio_text, require_ratio
 from dql_core.data.spaces import obeyed_at_once, require_environment
 from dql_core.data.transitions import AS_RECORDED, BatchSampler, make_transitions, split_episodes
 from dql_core.errors import ConfigError, DatasetError
-from dql_core.evaluation.offline.recording import lay_out
+from dql_core.evaluation.offline.recording import lay_out, require_rewards
 from dql_core.normalize import Normalizer
 from dql_core.streams import PREVIOUS_ACTION
 from dql_core.training.checkpoint import Checkpoint
@@ -30,6 +30,8 @@ FEWEST_HELD_OUT = 10
 # Whole episodes are held out; where they are of different lengths, their transitions may be fewer
 # than was asked for, but not by more than this.
 SMALLEST_PART_OF_SHARE = 0.25
+# Proposed where none are held out.
+SHARES_TO_HOLD_OUT = (0.1, 0.2, 0.3, 0.4, 0.5)
 _logger = logging.getLogger(__name__)
 
 
@@ -105,11 +107,28 @@ def require_measurable(data: TrainingData, config: TrainConfig) -> None:
     if remark := untrained_remark(config, config.run.steps):
         _logger.warning("run.steps: %s", remark)
     if data.held_out and config.validation.rule == "judge":
+        require_rewards(data.held_out)
         lay_out(data.held_out, config.critic.discount)
     if config.evaluation.env:
         require_environment(config.evaluation.env, data.recorded.spec)
         for remark in obeyed_at_once(data.recorded.spec):
             _logger.warning("evaluation.env: %s", remark)
+
+
+def share_to_hold_out(dataset: LoadedDataset, config: TrainConfig) -> float | None:
+    """Return the smallest usual share with which policies of a run can be judged, if any."""
+    seed = RunSeeds.derive(config.run.seed).held_out
+    for share in SHARES_TO_HOLD_OUT:
+        try:
+            learned, held_out = split_episodes(dataset, share, seed)
+            parts = TrainingData(dataset, learned, held_out, ())
+            require_meaningful_split(parts, share, config.policy.horizon)
+            if held_out is not None and len(held_out.episodes) > 1:
+                require_rewards(held_out)
+                return share
+        except DatasetError:
+            continue
+    return None
 
 
 def require_meaningful_split(data: TrainingData, share: float, horizon: int = 1) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dql_core.config import TrainConfig
-from dql_core.documents import file_within, parse_json, read_bounded, read_json
-from dql_core.errors import CheckpointError, ConfigError, OutputError, system_error_text
+from dql_core.documents import RUN_FILE, file_within, parse_json, read_bounded, read_json
+from dql_core.errors import CheckpointError, ConfigError, OutputError, listed, system_error_text
 from dql_core.files import write_text
 from dql_core.presets import as_saved
 from dql_core.strict_yaml import MAX_YAML_BYTES, parse, read_yaml
@@ -26,7 +26,6 @@ DOCUMENT_FILE = "checkpoint.json"
 VALIDATION_FILE = "validation.jsonl"
 BEST_FILE = "best.json"
 METRICS_FILE = "metrics.jsonl"
-RUN_FILE = "run.json"
 MAX_RECORDS_BYTES = 1 << 28
 RESTORE = "restore the file from a copy, or train again"
 
@@ -84,6 +83,10 @@ def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:
     if which != "last":
         return _find_best(path, which)
     if not steps:
+        runs = sorted(each.parent for each in path.glob(f"*/{CHECKPOINTS_FOLDER}"))
+        if runs:
+            names = listed([*map(str, runs)])
+            raise CheckpointError(f"{path}: is no run, but holds runs: name one: {names}")
         reason = "holds no checkpoint" if path.is_dir() else "no such run folder or checkpoint"
         raise CheckpointError(f"{path}: {reason}; make one with 'dql train'")
     return checkpoint_folder(path, steps[-1])

@@ -24,7 +24,7 @@ from dql_core.errors import (
     ConfigError,
     DqlError,
     counted,
-    did_you_mean,
+    did_you_mean_path,
     one_line,
     visible,
 )
@@ -236,8 +236,8 @@ def _delay_contract(
 
 def _described(path: Path) -> Group:
     if not path.exists():
-        siblings = [other.name for other in path.parent.glob("*")]
-        raise DqlError(f"{path}: no such file or folder{did_you_mean(path.name, siblings)}")
+        hint = did_you_mean_path(path, path.parent.glob("*"))
+        raise DqlError(f"{path}: no such file or folder{hint}")
     known = importlib.import_module(DESCRIBER).describe(path)
     if isinstance(known, Group):
         return known

@@ -1,4 +1,6 @@
-from dql_core.errors import did_you_mean
+from pathlib import Path
+
+from dql_core.errors import did_you_mean, did_you_mean_path
 
 
 def test_nearest_known_name_is_suggested() -> None:
@@ -18,3 +20,15 @@ def test_a_long_list_of_known_names_is_cut_and_says_so() -> None:
     hint = did_you_mean("xyz", known)
     assert hint.startswith(" (known: aaa, bbb, ")
     assert hint.endswith(", lll, and 4 more)")
+
+
+def test_a_path_is_suggested_as_it_can_be_given_and_by_what_its_name_says() -> None:
+    known = [Path("data/turtle.yaml"), Path("data/arm.yaml")]
+    hint = did_you_mean_path(Path("data/turtel.yaml"), known)
+    assert hint == " (did you mean 'data/turtle.yaml'?)"
+    # The ending is no likeness.
+    hint = did_you_mean_path(Path("data/nocontract.yaml"), known)
+    assert hint == " (known: arm.yaml, turtle.yaml)"
+    alike = [Path("arm.yaml"), Path("arm.yml")]
+    assert did_you_mean_path(Path("arn.yml"), alike) == " (did you mean 'arm.yml'?)"
+    assert did_you_mean_path(Path("arm"), []) == ""

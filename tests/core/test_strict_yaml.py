@@ -52,7 +52,7 @@ def test_broken_rule_is_one_line_that_names_key_and_value(
 
 def test_missing_file_suggests_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "scara.yaml").write_text("robot: scara")
-    with pytest.raises(ConfigError, match=r"scra.yaml: no such file \(did you mean 'scara.yaml'"):
+    with pytest.raises(ConfigError, match=r"scra.yaml: no such file \(did you mean '.*/scara.yam"):
         read_yaml(tmp_path / "scra.yaml", ConfigError)
 
 

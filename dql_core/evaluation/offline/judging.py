@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dql_core.data.checks import require_finite
 from dql_core.data.dataset import LoadedDataset
-from dql_core.errors import ConfigError, counted
+from dql_core.errors import ConfigError, DatasetError, counted
 from dql_core.evaluation.offline.agreement import (
     Agreement,
     Decides,
@@ -20,7 +21,7 @@ from dql_core.evaluation.offline.agreement import (
     stretches,
 )
 from dql_core.evaluation.offline.fitted_q import FittingSettings, PolicyActions, fit_values
-from dql_core.evaluation.offline.recording import Recording, lay_out
+from dql_core.evaluation.offline.recording import Recording, lay_out, require_rewards
 from dql_core.evaluation.offline.support import OWN_FAR_SHARE, Support, measure_support
 from dql_core.evaluation.offline.verdict import (
     FEW_EPISODES,
@@ -319,6 +320,13 @@ def _require_sound(
             f"dataset {dataset.source}",
             candidate.name,
             "judge it by episodes of its own contract",
+        )
+    require_finite(dataset)
+    require_rewards(dataset)
+    if len(dataset.episodes) < 2:
+        raise DatasetError(
+            f"{dataset.source}: holds one episode, which cannot say how far chance goes: at least "
+            f"two are needed; record more, or name more with --dataset"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.data.checks import require_finite
+from dql_core.data.checks import are_equal, require_finite, reward_range
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.return_range import ReturnRange, possible_returns
 from dql_core.data.reward_transforms import discounted_returns
@@ -89,24 +89,39 @@ class Recording:
         return np.concatenate([episode.observations for episode in self.dataset.episodes])
 
 
-def lay_out(dataset: LoadedDataset, discount: float, *, needs_rewards: bool = True) -> Recording:
+def require_rewards(dataset: LoadedDataset) -> None:
+    """Refuse episodes by whose rewards no policy is better than another.
+
+    Equal rewards say something only where the task terminates, sooner or later.
+
+    Raises:
+        DatasetError: If every reward is 0, or all are equal and no episode terminates.
+    """
+    low, high = reward_range(dataset)
+    if low == high == 0:
+        raise DatasetError(
+            f"{dataset.source}: every reward is 0, by which no policy is better than another; "
+            f"give it rewards with 'dql relabel'"
+        )
+    if are_equal(low, high) and not any(each.terminated for each in dataset.episodes):
+        all_ = f"{low:.4g}" if low == high else f"about {low:.4g}"
+        raise DatasetError(
+            f"{dataset.source}: every reward is {all_} and no episode terminates, by which no "
+            f"policy is better than another; give it rewards that differ with 'dql relabel'"
+        )
+
+
+def lay_out(dataset: LoadedDataset, discount: float) -> Recording:
     """Lay held-out episodes out.
 
     Args:
         dataset: The episodes.
         discount: From 0 to below 1.
-        needs_rewards: Refuse episodes in which no reward differs from 0.
 
     Raises:
-        DatasetError: If a number is not finite, or no reward differs from 0.
+        DatasetError: If a number is not finite.
     """
     require_finite(dataset)
-    are_zero = not any(np.any(episode.rewards != 0) for episode in dataset.episodes)
-    if needs_rewards and are_zero:
-        raise DatasetError(
-            f"{dataset.source}: every reward is 0, by which no policy is better than another; "
-            f"give it rewards with 'dql relabel'"
-        )
     lengths = np.array([len(episode) for episode in dataset.episodes])
     before_last = np.concatenate([episode.observations[:-1] for episode in dataset.episodes])
     table = make_transitions(dataset, Normalizer.fit(before_last, dataset.spec))

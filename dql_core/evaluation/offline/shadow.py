@@ -180,7 +180,7 @@ def _stretches(number: int, shadow: ShadowEpisode) -> list[Stretch]:
 def _far_share(
     dataset: LoadedDataset, episodes: Sequence[ShadowEpisode], seed: int
 ) -> float | None:
-    recording = lay_out(dataset, _DISCOUNT, needs_rewards=False)
+    recording = lay_out(dataset, _DISCOUNT)
     commands = np.concatenate([each.commands for each in episodes])
     known = np.isfinite(commands).all(axis=1)
     # Those before a step with both, in the same episode.

@@ -94,7 +94,10 @@ def export_policy(
 def _require_none(bundle: Path, options: Mapping[str, object]) -> None:
     for option, value in options.items():
         if value is not None:
-            raise ConfigError(f"{bundle} is a bundle already: {option} is for a run; leave it out")
+            instead = "; its C goes to --c DIR" if option == "--out" else ""
+            raise ConfigError(
+                f"{bundle} is a bundle already: {option} is for a run; leave it out{instead}"
+            )
 
 
 def _require_possible(source: Path, manifest: Manifest, choice: Choice) -> None:

@@ -280,12 +280,15 @@ def rule_of(config: TrainConfig) -> str:
     return "mean_return" if config.evaluation.env else config.validation.rule
 
 
-def compared(base: TrainConfig, *, is_stated: bool) -> TrainConfig:
+def compared(
+    base: TrainConfig, *, is_stated: bool, to_hold_out: float | None = None
+) -> TrainConfig:
     """Return a configuration whose trials can be compared: by the judge if nothing else is said.
 
     Args:
         base: The configuration that the trials change.
         is_stated: Whether its `validation.rule` is what the user asked for.
+        to_hold_out: A share of its episodes that could be held out; ``None`` if they are too few.
 
     Raises:
         ConfigError: If its rule is a loss of the training, or no episodes are held out.
@@ -293,9 +296,14 @@ def compared(base: TrainConfig, *, is_stated: bool) -> TrainConfig:
     if base.evaluation.env:
         return base
     if base.validation.held_out == 0:
+        remedy = (
+            f"add --set validation.held_out={to_hold_out:g}"
+            if to_hold_out
+            else "there are too few to hold some out: record more"
+        )
         raise ConfigError(
-            "trials are compared on held-out episodes, and none are held out: add "
-            "--set validation.held_out=0.2, or roll trials out with --eval-env ID"
+            f"trials are compared on held-out episodes, and none are held out: {remedy}, or roll "
+            f"trials out with --eval-env ID"
         )
     if base.validation.rule == "bc_loss":
         if is_stated:

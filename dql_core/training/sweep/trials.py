@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.config import TrainConfig
-from dql_core.documents import file_within, read_json
+from dql_core.documents import RUN_FILE, file_within, read_json
 from dql_core.errors import CheckpointError
 from dql_core.files import write_text
 from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.run_files import (
-    RUN_FILE,
     VALIDATION_FILE,
     checkpoint_steps,
     read_records,

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from dql_core.documents import file_within, read_bounded
-from dql_core.errors import BagError, did_you_mean, listed
+from dql_core.errors import BagError, did_you_mean_path, listed
 from dql_core.strict_yaml import load_yaml
 from dql_ros.bag.storage.opening import COMPRESSED, FORMATS
 from dql_ros.bag.storage.storage import DAMAGE, DamageError, Loss, absolute_topic, reason_of
@@ -186,8 +186,7 @@ def find_files(path: Path, *, salvage: bool) -> Layout:
         BagError: If there is no such bag.
     """
     if not path.exists():
-        siblings = [other.name for other in path.parent.glob("*")]
-        raise BagError(f"{path}: no such bag{did_you_mean(path.name, siblings)}")
+        raise BagError(f"{path}: no such bag{did_you_mean_path(path, path.parent.glob('*'))}")
     if not path.is_dir():
         if is_storage(path):
             return Layout((path,))

@@ -116,10 +116,11 @@ def test_what_c_cannot_be_written_of_leaves_no_bundle_either(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "name a folder, by --out for a bundle or by --c for C"),
+        ({}, "name a folder, by --c for C"),
         ({"c_prefix": "arm", "out": "b"}, "--c-prefix is 'arm', but no C is written"),
         ({"c": "c", "c_prefix": "Arm"}, "the prefix 'Arm' is none for C"),
         ({"c": "c", "out": "b"}, "is a bundle already: --out is for a run; leave it out"),
+        ({"out": "b"}, "--out is for a run; leave it out; its C goes to --c DIR"),
         ({"c": "c", "dataset": "d"}, "is a bundle already: --dataset is for a run"),
         ({"c": "c", "which": "last"}, "is a bundle already: --checkpoint is for a run"),
         ({"c": "c", "candidates": 10**8}, "num_candidates is 100000000, .*: choose among fewer"),

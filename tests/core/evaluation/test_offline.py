@@ -18,7 +18,7 @@ from dql_core.evaluation.offline.fitted_q import (
     fit_values,
 )
 from dql_core.evaluation.offline.judging import recorded_after
-from dql_core.evaluation.offline.recording import Recording, lay_out
+from dql_core.evaluation.offline.recording import Recording, lay_out, require_rewards
 from dql_core.evaluation.offline.support import NEIGHBOURS, Support, measure_support
 from dql_core.evaluation.offline.verdict import judge_behaviour, judge_policy
 from dql_core.spec import FieldSpec, PolicySpec
@@ -214,4 +214,17 @@ def test_a_diverged_behaviour_leaves_no_verdict() -> None:
 def test_episodes_without_rewards_are_refused(tmp_path: Path) -> None:
     episode = Episode(np.zeros((2, 1), "f4"), np.zeros((1, 1), "f4"), np.zeros(1), True, False)
     with pytest.raises(DatasetError, match=r"every reward is 0.*dql relabel"):
-        lay_out(LoadedDataset(SPEC, (episode,), str(tmp_path)), DISCOUNT)
+        require_rewards(LoadedDataset(SPEC, (episode,), str(tmp_path)))
+
+
+@pytest.mark.parametrize("rewards", [[-4.0, -4.0], [-4.0, -4.05]])
+def test_equal_rewards_say_something_only_where_the_task_ends(rewards: list[float]) -> None:
+    def recorded(reward: float, terminated: bool) -> Episode:
+        parts = np.zeros((3, 1), "f4"), np.zeros((2, 1), "f4"), np.full(2, reward)
+        return Episode(*parts, terminated, not terminated)
+
+    endless = tuple(recorded(each, False) for each in rewards)
+    with pytest.raises(DatasetError, match=r"every reward is .*-4.* and no episode terminates"):
+        require_rewards(LoadedDataset(SPEC, endless, "endless"))
+    require_rewards(LoadedDataset(SPEC, (*endless, recorded(-4.0, True)), "ends"))
+    require_rewards(LoadedDataset(SPEC, (*endless, recorded(-5.0, False)), "differs"))

@@ -332,6 +332,18 @@ def test_damaged_bundle_is_one_line_that_says_what_is_wrong(
     assert "\n" not in str(raised.value)
 
 
+def test_a_run_where_a_bundle_is_wanted_is_told_how_to_name_one(copy: Path) -> None:
+    run = copy.parent / "run"
+    run.mkdir()
+    (run / "run.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"run: is a run .* 'dql export .*run --out DIR'"):
+        load_policy(run)
+    copy.rename(run / "bundle")
+    with pytest.raises(BundleError, match=r"run: is a run .* name its bundle: .*run/bundle"):
+        load_policy(run)
+    load_policy(run / "bundle")
+
+
 def test_manifest_reads_back_as_it_was_written(tiny_bundle: Path) -> None:
     manifest, _ = read_bundle(tiny_bundle)
     assert Manifest.model_validate(manifest.model_dump()) == manifest

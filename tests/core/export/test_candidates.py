@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 
 from dql_core.data.dataset import load_dataset, write_dataset
 from dql_core.data_config import InitConfig
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, DatasetError, DqlError
 from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import judge, meets
-from dql_core.export.candidates import Policies
+from dql_core.export.candidates import Policies, held_out_episodes
 from dql_core.training.checkpoint import load_checkpoint, save_checkpoint
+from dql_core.training.run_files import config_hashes, read_config, write_run_info
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 
 QUICK = FittingSettings(members=5, width=8, warm_up=10, updates=100)
@@ -61,3 +63,64 @@ def test_what_a_run_was_begun_from_has_learned_counts(tmp_path: Path, tiny_datas
     (unknown,) = remarks("/nowhere")
     assert unknown.startswith("whether it was trained on these episodes is unknown: ")
     assert "/nowhere" in unknown
+
+
+def run_of(folder: Path, rewards: Sequence[float | None]) -> Path:
+    """Return a run without held-out episodes, of truncated ones with these rewards, or random."""
+    rng, episodes = np.random.default_rng(0), []
+    for each in rewards:
+        episode = tiny_episode(rng, 10, terminated=False)
+        equal = episode.rewards if each is None else np.full(10, each)
+        episodes.append(dataclasses.replace(episode, rewards=equal))
+    write_dataset(folder / "data", episodes, TINY_SPEC)
+    keep_config(folder, "0")
+    return folder
+
+
+def keep_config(run: Path, held_out: str) -> None:
+    """Write what a run keeps of its configuration."""
+    (run / "config.yaml").write_text(
+        f"agent: diffusion_bc\ndata: {{dataset: {run / 'data'}}}\n"
+        f"validation: {{held_out: {held_out}}}\n"
+    )
+    hashes = config_hashes(run / "config.yaml", read_config(run / "config.yaml"))
+    write_run_info(run, {"dataset": {}, "versions": {}, "q_alarms": [], **hashes})
+
+
+@pytest.mark.parametrize(("count", "share"), [(4, "0.4"), (20, "0.1")])
+def test_where_none_are_held_out_a_share_that_can_be_is_named(
+    tmp_path: Path, count: int, share: str
+) -> None:
+    run = run_of(tmp_path, [None] * count)
+    with pytest.raises(ConfigError, match=f"train again with --set .*held_out={share}"):
+        held_out_episodes([run])
+    keep_config(run, share)
+    with pytest.raises(DqlError, match="has changed since"):  # so it was split
+        held_out_episodes([run])
+
+
+@pytest.mark.parametrize(
+    ("rewards", "told"),
+    [
+        ([None], r"held out no episodes .* record more episodes \(.*data has too few .*: 1\)"),
+        ([0.0, 0.0, 0.0], "every reward is 0, by which"),
+        ([0.0], "every reward is 0, by which"),
+        ([-4.0], "every reward is -4 and no episode terminates"),
+    ],
+)
+def test_what_no_share_mends_is_named_first(
+    tmp_path: Path, rewards: list[float | None], told: str
+) -> None:
+    run = run_of(tmp_path, rewards)
+    with pytest.raises(DqlError, match=told):
+        held_out_episodes([run])
+
+
+def test_one_episode_is_refused_before_anything_is_fitted(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    found = Policies([save_untrained(tmp_path, tiny_dataset, "diffusion_ql")])
+    dataset = load_dataset(tiny_dataset)
+    alone = dataclasses.replace(dataset, episodes=dataset.episodes[:1])
+    with pytest.raises(DatasetError, match=r"holds one episode, .* at least two are needed"):
+        judge(found.for_episodes(alone), alone, 0.9, report=lambda stage, _: pytest.fail(stage))

@@ -135,6 +135,13 @@ def test_a_checkpoint_from_another_device_gets_a_generator_of_its_own(tmp_path: 
     assert not torch.equal(drawn(3), drawn(4))
 
 
+def test_of_a_folder_of_runs_one_is_to_be_named(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        save_checkpoint(tmp_path / name, make_run())
+    with pytest.raises(CheckpointError, match=r"is no run, but holds runs: name one: .*/a, .*/b$"):
+        load_checkpoint(tmp_path)
+
+
 def test_what_is_no_run_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint; make one with 'dql train'"):
         load_checkpoint(tmp_path)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from dql_core.config import load_config
+from dql_core.documents import RUN_FILE
 from dql_core.errors import CheckpointError, DqlError
 from dql_core.live_page import MAX_POINTS, Chart, View
 from dql_core.training.live import SILENT_S, RunView
 from dql_core.training.loop import train
 from dql_core.training.run_files import (
     METRICS_FILE,
-    RUN_FILE,
     VALIDATION_FILE,
     append_record,
     read_best,

@@ -149,6 +149,8 @@ def test_trials_are_judged_unless_something_else_is_said() -> None:
     usual = TrainConfig()
     held_out = changed_config(usual, ["validation.held_out=0.2"])
     with pytest.raises(ConfigError, match=r"add --set validation\.held_out=0\.2, or roll"):
+        compared(usual, is_stated=False, to_hold_out=0.2)
+    with pytest.raises(ConfigError, match="too few to hold some out: record more, or roll"):
         compared(usual, is_stated=False)
     assert compared(held_out, is_stated=False) == JUDGED
     assert compared(TD, is_stated=True) is TD

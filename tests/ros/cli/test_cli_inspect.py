@@ -246,7 +246,7 @@ def test_unknown_thing_is_told_with_what_can_be_inspected(tmp_path: Path) -> Non
 
 def test_missing_path_is_told_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
-    with pytest.raises(DqlError, match=r"no such file or folder \(did you mean 'bundle'\?\)"):
+    with pytest.raises(DqlError, match=r"no such file or folder \(did you mean '.*/bundle'"):
         inspect([tmp_path / "bundel"])
 
 
