@@ -227,6 +227,12 @@ class ControlNode(ManagedNode):
                 outcome = node.trigger_activate()
             if outcome != TransitionCallbackReturn.SUCCESS and node.failure is not None:
                 raise node.failure
+        else:
+            full_name = node.get_fully_qualified_name()
+            node.get_logger().info(
+                f"unconfigured, and waits for: ros2 lifecycle set {full_name} configure, then "
+                f"activate; or start it with -p autostart:=true"
+            )
         return node
 
     def configure(self) -> None:

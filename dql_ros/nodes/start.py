@@ -22,6 +22,13 @@ _END_SIGNALS = (
 )
 # A shell has what it starts in the background ignore these; a node is still to be ended by them.
 _ALWAYS_HANDLED = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+# What a node is given at least, for its help.
+_EXAMPLES = {
+    "policy_node": "-p contract:=arm.yaml -p policy:=runs/arm/bundle -p autostart:=true",
+    "demonstrator_node": "-p contract:=scara.yaml -p autostart:=true",
+    "sim_bridge_node": "-p contract:=arm.yaml -p env:=arm.xml",
+    "recorder_node": "-p contract:=arm.yaml -p out:=bags/first",
+}
 
 
 def policy_node() -> None:
@@ -45,6 +52,12 @@ def recorder_node() -> None:
 
 
 def _start(name: str) -> None:
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        sys.stdout.write(
+            f"for example: {name} --ros-args {_EXAMPLES[name]}\n"
+            f"all its parameters, topics and services: docs/reference/nodes.md\n"
+        )
+        return
     handle_signals()
     try:
         node = importlib.import_module(f"dql_ros.nodes.{name}")

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,38 @@ def test_a_process_told_to_end_while_it_imports_does_not_start(
         check=False,
     )
     assert ended.returncode == 0
+
+
+def test_without_autostart_a_node_says_what_it_waits_for(robot: Robot, scara: Path) -> None:
+    program = [sys.executable, "-m", "dql_ros.nodes.policy_node", "--ros-args"]
+    with subprocess.Popen(
+        [*program, "-p", f"contract:={scara}"],
+        env=environment_of(robot.domain),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as node:
+        given_up = threading.Timer(30.0, node.kill)
+        given_up.start()
+        assert node.stderr is not None
+        told = next((line for line in node.stderr if "unconfigured" in line), "")
+        given_up.cancel()
+        node.kill()
+    assert "waits for: ros2 lifecycle set /policy configure, then activate; or start it" in told
+
+
+@pytest.mark.parametrize("name", ["policy", "demonstrator", "sim_bridge", "recorder"])
+def test_help_shows_an_example_and_starts_nothing(name: str) -> None:
+    code = f"from dql_ros.nodes.start import {name}_node; {name}_node()"
+    shown = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    example, reference = shown.splitlines()
+    assert example.startswith(f"for example: {name}_node --ros-args -p contract:=")
+    assert reference.endswith("docs/reference/nodes.md")
 
 
 def test_a_policy_that_is_too_slow_is_refused(robot: Robot, scara: Path) -> None:
