@@ -75,7 +75,9 @@ def tiny_episode(rng: np.random.Generator, length: int, terminated: bool) -> Epi
     )
 
 
-def save_untrained(parent: Path, dataset: Path, agent: AgentName, horizon: int = 1) -> Path:
+def save_untrained(
+    parent: Path, dataset: Path, agent: AgentName, horizon: int = 1, weights: str = "online"
+) -> Path:
     """Save a checkpoint with random weights, equal at each call, and return the run's folder."""
     import torch
 
@@ -89,7 +91,12 @@ def save_untrained(parent: Path, dataset: Path, agent: AgentName, horizon: int =
             "data": {"dataset": str(dataset)},
             "policy": network | {"horizon": horizon},
             "critic": network | {"layer_norm": True},
-            "selection": {"rule": "softmax", "num_candidates": 8, "temperature": 0.5},
+            "selection": {
+                "rule": "softmax",
+                "num_candidates": 8,
+                "temperature": 0.5,
+                "weights": weights,
+            },
         }
     )
     rng = np.random.default_rng(0)

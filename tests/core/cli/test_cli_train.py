@@ -79,7 +79,7 @@ def test_wrong_input_is_refused_before_anything_is_written(
         train(config_file, [str(tiny_dataset)], run, ["run.stesp=1"])
     with pytest.raises(ConfigError, match="no dataset is named"):
         train(config_file, None, run)
-    with pytest.raises(DatasetError, match=r"neither a folder.*did you mean 'dataset'"):
+    with pytest.raises(DatasetError, match=r"neither a folder.*did you mean '.*/dataset'"):
         train(config_file, [str(tiny_dataset.with_name("datasets"))], run)
     assert not run.exists()
 

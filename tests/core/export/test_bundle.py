@@ -43,10 +43,11 @@ def test_bundle_acts_like_the_checkpoint_on_equal_generators(
 
 
 def test_an_export_says_that_what_acts_is_mostly_untrained(
-    tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    export_bundle(tiny_run, tmp_path / "bundle")
-    assert f"{tiny_run}: after 0 updates the average that acts is 100% the network" in caplog.text
+    run = save_untrained(tmp_path, tiny_dataset, "diffusion_ql", weights="ema")
+    export_bundle(run, tmp_path / "bundle")
+    assert f"{run}: after 0 updates the average that acts is 100% the network" in caplog.text
 
 
 def test_beyond_the_training_data_bundle_and_checkpoint_act_as_at_its_edge(

@@ -153,7 +153,7 @@ def test_several_bags_are_shown_and_those_that_cannot_be_are_named(
     output = capsys.readouterr()
     assert words(output.out).count("messages 9") == 2
     (line,) = output.err.splitlines()
-    assert line.startswith(f"dql: {tmp_path}/none.mcap: no such file or folder (did you mean")
+    assert line.startswith(f"dql: {tmp_path}/none.mcap: no such file or folder (known: ")
 
 
 def test_the_heading_of_a_salvaged_bag_counts_what_is_left(
