@@ -56,6 +56,11 @@ def are_equal(low: float, high: float) -> bool:
     return high - low <= max(EQUAL_REWARDS * max(-low, high), SMALLEST_REWARD)
 
 
+def equal_text(low: float, high: float) -> str:
+    """Return what every reward is, where `are_equal` takes them as equal."""
+    return f"{low:.4g}" if low == high else f"about {low:.4g}"
+
+
 def check_dataset(
     dataset: LoadedDataset, config: TrainConfig
 ) -> tuple[LoadedDataset, tuple[Finding, ...]]:

@@ -22,6 +22,7 @@ from dql_core.data.checks import (
     SMALLEST_REWARD,
     are_equal,
     check_dataset,
+    equal_text,
     require_finite,
     reward_range,
 )
@@ -41,7 +42,7 @@ DERIVED_FILE = "derived.yaml"
 # Below either, values of actions that nobody recorded cannot be trusted.
 FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
 # How often each transition is learned from, within bounds of the updates; where no value leads
-# the policy, more passes make it act as these few states and no others ask for.
+# the policy, more of it overfits few episodes (docs/explanation/benchmarks.md).
 PASSES, PASSES_OF_IMITATION = 600, 200
 LEAST_STEPS, MOST_STEPS = 5_000, 100_000
 # A batch has at most this share of the transitions, within bounds.
@@ -216,7 +217,7 @@ def _agent(known: Known) -> Iterator[Choice]:
     elif low == high == 0:
         yield Choice("agent", "diffusion_bc", "every reward is 0: there is only imitation")
     else:
-        all_ = f"{low:.4g}" if low == high else f"about {low:.4g}"
+        all_ = equal_text(low, high)
         why = f"every reward is {all_}: values would say little more than how long episodes last"
         yield Choice("agent", "diffusion_bc", why)
 

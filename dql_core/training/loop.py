@@ -11,6 +11,7 @@ from shlex import quote
 
 from dql_core import __version__
 from dql_core.algo.execution import resolve_device
+from dql_core.algo.generative_agent import untrained_remark
 from dql_core.algo.ranks import Ranks, joined
 from dql_core.config import RunConfig, TrainConfig
 from dql_core.data.dataset import LoadedDataset
@@ -232,6 +233,8 @@ def _start(
     require_new(out)
     data = _loaded(config, dataset, ranks)
     require_measurable(data, config)
+    if remark := untrained_remark(config, config.run.steps):
+        _logger.warning("run.steps: %s", remark)
     run = new_run(config, data.learned)
     if not config.init.run:
         create_run_folder(out, config, data, files)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from dql_core.algo.execution import resolve_device
-from dql_core.algo.generative_agent import untrained_remark
 from dql_core.algo.noise import RunSeeds, make_generator
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
@@ -96,7 +95,7 @@ def _require_previous_actions(dataset: LoadedDataset, config: TrainConfig) -> No
 
 
 def require_measurable(data: TrainingData, config: TrainConfig) -> None:
-    """Refuse what a new run could not measure its checkpoints by, and warn of too few updates.
+    """Refuse what a new run could not measure its checkpoints by.
 
     Raises:
         ConfigError: If there is no such environment.
@@ -104,8 +103,6 @@ def require_measurable(data: TrainingData, config: TrainConfig) -> None:
         SpecMismatchError: If the environment's numbers are not those of the data.
     """
     require_meaningful_split(data, config.validation.held_out, config.policy.horizon)
-    if remark := untrained_remark(config, config.run.steps):
-        _logger.warning("run.steps: %s", remark)
     if data.held_out and config.validation.rule == "judge":
         require_rewards(data.held_out)
         lay_out(data.held_out, config.critic.discount)

@@ -52,7 +52,7 @@ def recorder_node() -> None:
 
 
 def _start(name: str) -> None:
-    if sys.argv[1:] in (["--help"], ["-h"]):
+    if sys.argv[1:2] in (["--help"], ["-h"]):
         sys.stdout.write(
             f"for example: {name} --ros-args {_EXAMPLES[name]}\n"
             f"all its parameters, topics and services: docs/reference/nodes.md\n"

@@ -19,7 +19,7 @@ from dql_ros.codecs.message_path import JointOrder, is_name, name_list_paths
 from dql_ros.codecs.rotation import yaws_of_quaternions
 from dql_ros.contract import Element, FieldSelection
 from dql_ros.contract.field import Named, Step, join_steps, split_path
-from dql_ros.convert.full_turns import full_turn_steps
+from dql_ros.convert.full_turns import SLACK, full_turn_steps
 from dql_ros.convert.report.topic_statistics import Pauses
 
 # Longer arrays are images, scans and the like, and are no numbers of a vector.
@@ -28,7 +28,7 @@ MAX_ARRAY = 64
 MAX_NUMBERS = 512
 MAX_LAYOUTS = 200
 # What spans more radians counts on after a turn.
-LARGEST_TURN = 2.02 * np.pi
+LARGEST_TURN = (1 + SLACK) * 2 * np.pi
 # Quaternions of rotations are so near to length 1, also as float32.
 UNIT_LENGTH = 1e-5
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dql_core.data.checks import are_equal, require_finite, reward_range
+from dql_core.data.checks import are_equal, equal_text, require_finite, reward_range
 from dql_core.data.dataset import LoadedDataset
 from dql_core.data.return_range import ReturnRange, possible_returns
 from dql_core.data.reward_transforms import discounted_returns
@@ -104,10 +104,10 @@ def require_rewards(dataset: LoadedDataset) -> None:
             f"give it rewards with 'dql relabel'"
         )
     if are_equal(low, high) and not any(each.terminated for each in dataset.episodes):
-        all_ = f"{low:.4g}" if low == high else f"about {low:.4g}"
         raise DatasetError(
-            f"{dataset.source}: every reward is {all_} and no episode terminates, by which no "
-            f"policy is better than another; give it rewards that differ with 'dql relabel'"
+            f"{dataset.source}: every reward is {equal_text(low, high)} and no episode "
+            f"terminates, by which no policy is better than another; give it rewards that differ "
+            f"with 'dql relabel'"
         )
 
 
