@@ -105,7 +105,8 @@ def _verdict(manifest: Manifest, measurements: list[Measurement]) -> Text:
     own = next(each for each in measurements if each.num_candidates == manifest.num_candidates)
     possible_hz = own.control_rate_hz
     if not rate_hz:
-        return Text(f"up to {possible_hz:,.0f} Hz with {own.num_candidates} candidates")
+        candidates = counted(own.num_candidates, "candidate")
+        return Text(f"up to {possible_hz:,.0f} Hz with {candidates}")
     if manifest.horizon > 1:
         return _verdict_of_chunks(manifest, own.p99_us / 1e6, rate_hz)
     if possible_hz >= rate_hz:

@@ -14,6 +14,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dql_core.documents import RUN_FILE
 from dql_core.spec import FieldSpec, PolicySpec
 
 if TYPE_CHECKING:  # importing it takes a second, which a contract's table need not wait for
@@ -25,8 +26,12 @@ Columns = Mapping[str, NDArray[np.floating[Any]]]
 
 
 def new_folder(name: str) -> Path:
-    """Return ``runs/NAME/TIME``, with the local time of this second."""
-    return Path("runs") / name / time.strftime("%Y%m%d-%H%M%S")
+    """Return ``runs/NAME/TIME``, with the local time of this second.
+
+    Where ``runs/NAME`` is a run itself, it is ``runs/NAME-TIME``: no run is within another.
+    """
+    folder, now = Path("runs") / name, time.strftime("%Y%m%d-%H%M%S")
+    return Path(f"{folder}-{now}") if (folder / RUN_FILE).is_file() else folder / now
 
 
 def facts_table(title: str, facts: Mapping[str, object]) -> Table:

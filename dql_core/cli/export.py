@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from dql_core.cli.terminal import Terminal
-from dql_core.errors import ConfigError, visible
+from dql_core.errors import ConfigError, counted, visible
 from dql_core.extras import needing
 from dql_core.runtime.manifest import Manifest
 from dql_core.runtime.policy import Selection
@@ -144,9 +144,10 @@ def _exported(out: Path, manifest: Manifest) -> Text:
     parity = manifest.parity
     chunks = f"chunks of {manifest.horizon} actions, " if manifest.horizon > 1 else ""
     line = (
-        f" {out}: {manifest.agent} after {manifest.step:,} updates, {manifest.num_candidates} "
-        f"candidates, {chunks}{manifest.selection}; differs from the checkpoint by at most "
-        f"{parity.action_error:.1e} of the action range on {parity.observations} {parity.source}"
+        f" {out}: {manifest.agent} after {manifest.step:,} updates, "
+        f"{counted(manifest.num_candidates, 'candidate')}, {chunks}{manifest.selection}; differs "
+        f"from the checkpoint by at most {parity.action_error:.1e} of the action range on "
+        f"{parity.observations} {parity.source}"
     )
     return Text.assemble(("exported", "green"), visible(line))
 
@@ -154,8 +155,9 @@ def _exported(out: Path, manifest: Manifest) -> Text:
 def _written(c: Path | None, written: CPolicy) -> Text:
     choice = written.choice
     line = (
-        f" {c}: C99, {written.prefix}_decide, {choice.num_candidates} candidates, "
-        f"{choice.selection}; {written.weight_bytes / 1024:,.0f} KiB of weights, "
+        f" {c}: C99, {written.prefix}_decide, "
+        f"{counted(choice.num_candidates, 'candidate')}, {choice.selection}; "
+        f"{written.weight_bytes / 1024:,.0f} KiB of weights, "
         f"{written.memory_bytes / 1024:,.1f} KiB of memory; compare it with ONNX Runtime where it "
         f"is to run: cd {shlex.quote(str(c))} && {CHECK}"
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dql_core.errors import BundleError
+from dql_core.errors import BundleError, counted
 from dql_core.runtime.manifest import GRAPH_FILE, Manifest
 from dql_core.runtime.onnx_file import INT64, Graph, Node, OnnxError, Shape, read_graph
 
@@ -76,14 +76,14 @@ def _require_bounded(graph: Graph, num_candidates: int) -> None:
     total = sum(sizes.values()) // 2 * num_candidates
     if total > MAX_BYTES:
         raise OnnxError(
-            f"takes {total:,} bytes to choose among {num_candidates:,} candidates, more than "
-            f"{MAX_BYTES:,}",
+            f"takes {total:,} bytes to choose among {counted(num_candidates, 'candidate')}, more "
+            f"than {MAX_BYTES:,}",
             "choose among fewer",
         )
     if products // 2 * num_candidates > MAX_PRODUCTS:
         raise OnnxError(
             f"takes {products // 2 * num_candidates:,} multiplications to choose among "
-            f"{num_candidates:,} candidates, more than {MAX_PRODUCTS:,}",
+            f"{counted(num_candidates, 'candidate')}, more than {MAX_PRODUCTS:,}",
             "choose among fewer",
         )
 

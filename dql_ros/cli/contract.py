@@ -125,6 +125,11 @@ def check(
     Example: dql contract check robot.yaml bags/*
     """
     file = contract_path(file)
+    if file.is_dir() or file.name.endswith(STORAGE_SUFFIXES):
+        raise ContractError(
+            f"{file}: is a recording or a folder, and the contract comes first: "
+            f"dql contract check CONTRACT BAG..."
+        )
     valid, findings = check_file(file)
     fits: dict[Path, BagCheck] = {}
     if valid is not None and not bags:

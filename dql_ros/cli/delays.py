@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dql_core.cli.console import plain_table
 from dql_core.cli.terminal import NameText
-from dql_core.errors import ConfigError, visible
+from dql_core.errors import ConfigError, counted, visible
 from dql_ros.contract import Contract
 from dql_ros.tools.delay.picture import shown_delay
 
@@ -116,8 +116,9 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     inference = found.get("inference")
     if inference is not None:
         yield (
-            f"inference of {inference['bundle']}, {inference['num_candidates']} candidates, here "
-            f"and now: median {inference['p50_ms']:.1f} ms, 99 % {inference['p99_ms']:.1f} ms"
+            f"inference of {inference['bundle']}, "
+            f"{counted(inference['num_candidates'], 'candidate')}, here and now: "
+            f"median {inference['p50_ms']:.1f} ms, 99 % {inference['p99_ms']:.1f} ms"
             + ("" if inference["horizon"] == 1 else "; of chunks, which it delays by nothing")
         )
     for line in found["contract"]:

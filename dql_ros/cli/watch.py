@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from dql_core.cli.terminal import print_line
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, did_you_mean_path
 from dql_core.extras import needing
 
 with needing("convert", __name__):
@@ -54,6 +54,9 @@ def watch(
             f"{what}: there is no such folder; name that of a run, or a node by its full name, "
             f"such as /policy"
         )
+    if folder.parent.is_dir() and folder.parent != Path("/"):
+        near = did_you_mean_path(folder, folder.parent.glob("*/"))
+        print_line(f"there is no folder {folder}{near}; waiting for a node of this name")
     # Only this needs ROS.
     node = importlib.import_module("dql_ros.cli.watched_node")
     with node.NodeView(what) as view, PageServer(view, port) as server:

@@ -16,7 +16,7 @@ from rclpy.qos import qos_profile_sensor_data  # a watcher keeps no publisher wa
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from std_msgs.msg import Float64MultiArray
 
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, counted
 from dql_core.live_page import Chart, Level, Line, Table, View
 from dql_ros.diagnostics import Level as Reported
 from dql_ros.nodes.base import SPIN_S, ClientNode
@@ -163,7 +163,7 @@ class NodeView(ClientNode):
                 f"action[{column}]",
                 [
                     Line(
-                        f"{len(q)} candidates, {now_s - at_s:.0f} s ago",
+                        f"{counted(len(q), 'candidate')}, {now_s - at_s:.0f} s ago",
                         newest[:, column].tolist(),
                         q,
                     )

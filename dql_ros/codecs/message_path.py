@@ -225,7 +225,7 @@ class MessagePath:
                 break
             except AttributeError:
                 part = step.key if isinstance(step, Named) else str(step)
-                what = f"no field '{part}' for '{self.path}'"
+                what = f"no field '{part}'" + ("" if part == self.path else f" for '{self.path}'")
                 what += did_you_mean(part, field_names(owners[-1]))
                 break
         return kind(f"{self._topic}: {what}; correct 'path' in the contract")

@@ -135,6 +135,36 @@ UNITS = {
     "degC": _unit(offset="273.15", K=1),
     "degF": _unit("5/9", offset="45967/180", K=1),
 }
+# What people write in their place; in small letters and without a plural's s if as it is not here.
+_SPELLED = {
+    "meter": "m",
+    "metre": "m",
+    "gram": "g",
+    "kilogram": "kg",
+    "second": "s",
+    "sec": "s",
+    "minute": "min",
+    "hour": "h",
+    "hertz": "Hz",
+    "radian": "rad",
+    "degree": "deg",
+    "°": "deg",
+    "newton": "N",
+    "Nm": "N m",
+    "joule": "J",
+    "watt": "W",
+    "pascal": "Pa",
+    "ampere": "A",
+    "amp": "A",
+    "volt": "V",
+    "tesla": "T",
+    "gauss": "G",
+    "kelvin": "K",
+    "celsius": "degC",
+    "°C": "degC",
+    "fahrenheit": "degF",
+    "percent": "%",
+}
 
 
 @lru_cache(maxsize=256)
@@ -160,6 +190,23 @@ def conversion(source: str, target: str) -> Conversion:
     return Conversion(multiplier, divisor, offset)
 
 
+def why_unknown(text: str) -> str:
+    """Return why a text is no unit that could be converted; empty if it is one."""
+    try:
+        _parse(text)
+    except ValueError as cause:
+        return str(cause)
+    return ""
+
+
+def _hint(name: str) -> str:
+    plain = name.lower()
+    for spelled in (name, plain, plain.removesuffix("s")):
+        if spelled in _SPELLED:
+            return f" (did you mean '{_SPELLED[spelled]}'?)"
+    return did_you_mean(name, UNITS)
+
+
 def _parse(text: str) -> Unit:
     """Read a product of units; what follows a slash, up to the next, divides."""
     total = UNITS["1"]
@@ -169,7 +216,7 @@ def _parse(text: str) -> Unit:
             raise ValueError(f"'{text}' is not a unit; write for example m/s^2, N m or deg")
         for name, exponent in factors:
             if name not in UNITS:
-                raise ValueError(f"unknown unit '{name}'{did_you_mean(name, UNITS)}")
+                raise ValueError(f"unknown unit '{name}'{_hint(name)}")
             if UNITS[name].offset and text != name:
                 raise ValueError(f"'{name}' has a zero of its own and cannot be part of '{text}'")
             total = total * UNITS[name] ** (int(exponent or 1) * (-1 if index else 1))

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 
 from dql_core.algo.backends import BackendName, named_backend, torch_has_cuda
-from dql_core.errors import ConfigError
+from dql_core.errors import ConfigError, counted
 from dql_core.normalize import Normalizer
 from dql_core.runtime.bundle_policy import load_policy
 from dql_core.runtime.onnx_backend import CUDA_PROVIDER
@@ -104,7 +104,7 @@ def load_bundle(
         return LoadedPolicy(
             policy,
             policy.manifest.data_statistics,
-            f"bundle {bundle} ({choice.num_candidates} candidates, selection "
+            f"bundle {bundle} ({counted(choice.num_candidates, 'candidate')}, selection "
             f"'{choice.selection}', on {device})",
             num_candidates=choice.num_candidates,
             facts={

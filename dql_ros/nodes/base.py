@@ -116,9 +116,11 @@ class ManagedNode(LifecycleNode):
     Attributes:
         finished: Set to end the process.
         failure: What made the last failed transition fail.
+        ends_on_failure: Whether that ends the process, whose last line says what it was.
     """
 
     finished = False
+    ends_on_failure = False
     failure: Exception | None = None
 
     def __init__(self, name: str) -> None:
@@ -189,12 +191,14 @@ class ManagedNode(LifecycleNode):
         try:
             action()
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it
-            message = str(error) if isinstance(error, DqlError) else traceback.format_exc()
+            is_mistake = isinstance(error, DqlError)
+            message = f"could not {what}: {error if is_mistake else traceback.format_exc()}"
             if on_failure is not None:
                 aim, undo = on_failure
                 self._attempt(f"{aim} after a failed {what}", undo)
-            self.get_logger().error(f"could not {what}: {message}")
-            self.failure = error
+            if on_failure is None or not self.ends_on_failure:
+                self.get_logger().error(message)
+            self.failure = DqlError(message) if is_mistake else error
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 

@@ -222,11 +222,13 @@ class ControlNode(ManagedNode):
         """
         node = cls(name, parameters, load)
         if value_of(node, "autostart"):
+            node.ends_on_failure = True
             outcome = node.trigger_configure()
             if outcome == TransitionCallbackReturn.SUCCESS:
                 outcome = node.trigger_activate()
             if outcome != TransitionCallbackReturn.SUCCESS and node.failure is not None:
                 raise node.failure
+            node.ends_on_failure = False
         else:
             full_name = node.get_fully_qualified_name()
             node.get_logger().info(

@@ -17,6 +17,7 @@ from dql_core.spec import PolicySpec
 from dql_ros.contract import Contract
 from dql_ros.contract.watching import watching
 from dql_ros.control.loaded_policy import LoadedPolicy
+from dql_ros.nodes import control_node
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import Parameter, value_of
@@ -31,6 +32,7 @@ PARAMETERS = (
         "takeover; false: drive in its place",
     ),
 )
+DECLARED = (*PARAMETERS, *control_node.PARAMETERS)
 
 
 class DemonstratorNode(ControlNode):

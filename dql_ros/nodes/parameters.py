@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +26,7 @@ from dql_core.strict_yaml import MAX_YAML_BYTES, compose_yaml
 
 # How alike two names are of which one is the other misspelt.
 _SIMILAR = 0.8
+_WIDTH = 79
 Value = bool | int | float | str | tuple[str, ...]
 _FILE_OPTION = "--params-file"
 _ALL_NODES = "/**"
@@ -66,6 +68,20 @@ class Parameter:
             least, most = map(int, self.bounds)
             descriptor.integer_range = [IntegerRange(from_value=least, to_value=most, step=1)]
         return descriptor
+
+
+def describe(parameters: Iterable[Parameter]) -> Iterator[str]:
+    """Yield the lines of a node's help: each parameter with its default, and what it is."""
+    for each in parameters:
+        values = f"one of {', '.join(each.choices)}" if each.choices else ""
+        if each.bounds is not None:
+            values = "{:.10g} to {:.10g}".format(*each.bounds)
+        default = "" if each.default == ("",) else str(each.default).lower()
+        if isinstance(each.default, str):
+            default = each.default or ("…, required" if each.required else "")
+        yield f"  -p {each.name}:={default}"
+        text = each.description + (f" ({values})" if values else "")
+        yield textwrap.fill(text, _WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def declare(node: Node, parameters: Sequence[Parameter]) -> None:

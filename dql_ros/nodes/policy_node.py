@@ -11,6 +11,7 @@ from rclpy.node import Node
 
 from dql_core.spec import PolicySpec
 from dql_ros.control.loaded_policy import LoadedPolicy, load_bundle
+from dql_ros.nodes import control_node
 from dql_ros.nodes.base import run
 from dql_ros.nodes.control_node import ControlNode
 from dql_ros.nodes.parameters import Parameter, path_of, value_of
@@ -55,6 +56,7 @@ PARAMETERS = (
         "libraries for it are there, else the CPU",
     ),
 )
+DECLARED = (*PARAMETERS, *control_node.PARAMETERS)
 
 
 def load_wanted(node: Node, spec: PolicySpec) -> LoadedPolicy:

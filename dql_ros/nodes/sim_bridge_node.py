@@ -71,7 +71,7 @@ class SimBridgeNode(Node):
         """
         super().__init__("sim_bridge")
         self.finished = False
-        declare(self, (*PARAMETERS, *SETTABLE))
+        declare(self, DECLARED)
         require(self, PARAMETERS)
         contract = load_contract(contract_path(path_of(self, CONTRACT.name))).of_one_instant()
         lockstep = value_of(self, "mode") == "lockstep"
@@ -329,6 +329,7 @@ SETTABLE = (
         "steps", 1, "number of steps that a call of ~/step makes", (1, 1_000_000), read_only=False
     ),
 )
+DECLARED = (*PARAMETERS, *SETTABLE)
 
 
 def link_faults(node: Node, link: str) -> LinkFaults:

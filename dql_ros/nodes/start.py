@@ -52,18 +52,21 @@ def recorder_node() -> None:
 
 
 def _start(name: str) -> None:
-    if sys.argv[1:2] in (["--help"], ["-h"]):
-        sys.stdout.write(
-            f"for example: {name} --ros-args {_EXAMPLES[name]}\n"
-            f"all its parameters, topics and services: docs/reference/nodes.md\n"
-        )
-        return
     handle_signals()
     try:
         node = importlib.import_module(f"dql_ros.nodes.{name}")
     except MissingExtraError as missing:
         sys.stderr.write(f"{name}: {missing}\n")
         sys.exit(2)
+    if sys.argv[1:2] in (["--help"], ["-h"]):
+        parameters = importlib.import_module("dql_ros.nodes.parameters")
+        lines = (
+            f"for example: {name} --ros-args {_EXAMPLES[name]}",
+            "its parameters, with their defaults:",
+            *parameters.describe(getattr(node, "DECLARED", node.PARAMETERS)),
+        )
+        sys.stdout.write("\n".join(lines) + "\n")
+        return
     node.main()
 
 

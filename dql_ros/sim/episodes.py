@@ -16,7 +16,7 @@ from gymnasium.wrappers import FlattenObservation, TimeLimit
 from numpy.typing import NDArray
 
 from dql_core.data.spaces import make_environment
-from dql_core.errors import SimulationError
+from dql_core.errors import SimulationError, SpecMismatchError
 from dql_core.sim import FAILURE_KEY, SCARA_ID, is_model_file
 from dql_core.sim.model_env import ModelEnv, keyframe_index
 from dql_core.sim.physics import watch_physics
@@ -220,7 +220,14 @@ def open_environment(
             f"'reset_noise_scale' {reset_noise_scale:g} is for an MJCF file, and environment "
             f"'{env}' draws its starts by itself: leave it out"
         )
-    environment = make_environment(env, contract.policy_spec(), max_episode_steps or None)
+    try:
+        environment = make_environment(env, contract.policy_spec(), max_episode_steps or None)
+    except SpecMismatchError as cause:
+        if env != BUNDLED_ENVIRONMENT:
+            raise
+        raise SpecMismatchError(
+            f"{cause}; it is the demo's arm, which is simulated unless 'env' names another robot"
+        ) from cause
     try:
         _require_rate(env, environment, contract)
     except SimulationError:

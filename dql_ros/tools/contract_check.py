@@ -30,6 +30,7 @@ from dql_ros.contract import (
     contract_problems,
     load_contract,
 )
+from dql_ros.contract.units import why_unknown
 from dql_ros.convert.bag_episodes import judged_steps, require_topic, steps_of
 from dql_ros.convert.topic_decoders import (
     TopicRole,
@@ -258,7 +259,7 @@ def check_file(path: Path) -> tuple[Contract | None, Findings]:
     if problems:
         return None, Findings(problems)
     contract = load_contract(path)
-    return contract, Findings(_function_problems(contract))
+    return contract, Findings(_function_problems(contract), _unit_warnings(contract))
 
 
 def check_types(contract: Contract, msgs: Sequence[Path] = ()) -> Findings:
@@ -294,6 +295,17 @@ def check_types(contract: Contract, msgs: Sequence[Path] = ()) -> Findings:
             if stream.type in typestore.fielddefs:
                 found.warnings += command_warnings(stream, typestore)
     return found
+
+
+def _unit_warnings(contract: Contract) -> list[str]:
+    """What fields are measured in that is no unit; where one is converted it is refused before."""
+    named = {
+        f"{stream.topic}: {complaint}: it is kept as a name that nothing converts or compares"
+        for stream in (*contract.observation, *contract.action)
+        for each in stream.fields
+        if each.unit and (complaint := why_unknown(each.unit))
+    }
+    return sorted(named)
 
 
 def _function_problems(contract: Contract) -> list[str]:

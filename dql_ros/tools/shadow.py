@@ -114,7 +114,8 @@ def _without(bag: Bag, contract: Contract, node: str, topic: str) -> str:
         f"there are those of {listed(sorted(others), 3)}: say so with --node"
         if others
         else "record one with 'ros2 launch dql_ros policy.launch.py contract:=… policy:=… "
-        "shadow:=true record:=true'"
+        "shadow:=true record:=true', or with a policy_node that has -p shadow:=true and a "
+        "recorder_node beside it"
     )
     return f"{bag.path}: is no recording of shadow mode: it has no command on {topic}; {remedy}"
 

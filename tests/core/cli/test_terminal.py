@@ -4,6 +4,7 @@ import io
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -13,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from dql_core.cli.console import facts_table, fields_table, plain_table
+from dql_core.cli.console import facts_table, fields_table, new_folder, plain_table
 from dql_core.cli.terminal import (
     ConsoleLines,
     NameText,
@@ -161,3 +162,16 @@ def test_what_is_logged_is_a_text() -> None:
 
 def test_what_can_be_shown_stays() -> None:
     assert visible("Grüße, 機器人 ± µ") == "Grüße, 機器人 ± µ"
+
+
+def test_a_new_folder_is_never_within_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new_folder("arm").parent == Path("runs/arm")
+    run = tmp_path / "runs" / "arm"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    beside = new_folder("arm")
+    assert beside.parent == Path("runs")
+    assert beside.name.startswith("arm-")

@@ -125,6 +125,20 @@ def test_check_of_a_right_file_says_so(file: Path) -> None:
     )
 
 
+def test_check_tells_of_a_unit_that_is_none(file: Path, bag: Path) -> None:
+    changed(file, "unit: m", "unit: meters")
+    document = told(file)
+    words = "unknown unit 'meters' (did you mean 'm'?): it is kept as a name that nothing"
+    assert [text for text in document["warnings"] if words in text]
+    assert document["problems"] == []
+
+
+def test_check_with_its_arguments_swapped_says_which_comes_first(file: Path, bag: Path) -> None:
+    for recording in (bag, next(bag.glob("*.mcap"))):
+        with pytest.raises(ContractError, match="the contract comes first: dql contract check"):
+            run("check", recording, file)
+
+
 def test_check_says_all_in_which_a_bag_does_not_fit(file: Path, bag: Path) -> None:
     changed(file, "topic: /place", "topic: /plaze")
     changed(file, "indices: [0, 1]", "indices: [0, 2]")

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dql_core.errors import SpecMismatchError
 from dql_ros.contract import load_contract
-from dql_ros.sim.episodes import open_environment
+from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT, open_environment
 
 CONTRACTS = Path(__file__).parents[3] / "config" / "contracts"
 SIMULATED = {
@@ -28,3 +29,13 @@ def test_the_environment_has_the_contracts_rate_and_bounds(robot: str) -> None:
     np.testing.assert_array_equal(space.low, spec.action_low)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(space.high, spec.action_high)  # type: ignore[attr-defined]
     environment.close()
+
+
+def test_another_robot_than_the_one_that_is_simulated_by_default_is_told_why() -> None:
+    hopper = load_contract(CONTRACTS / "hopper.yaml")
+    with pytest.raises(
+        SpecMismatchError, match=r"does not fit 'hopper'.*demo's arm.*unless 'env'"
+    ):
+        open_environment(BUNDLED_ENVIRONMENT, hopper)
+    with pytest.raises(SpecMismatchError, match=r"are needed$"):
+        open_environment("Reacher-v5", hopper)

@@ -17,7 +17,6 @@ from dql_core.runtime.guard import Guard
 from dql_ros.contract import load_contract
 from dql_ros.control.health import INACTIVE
 from dql_ros.nodes import (
-    control_node,
     policy_node,
     recorder_node,
     sim_bridge_node,
@@ -57,8 +56,8 @@ WITH_CHUNKS = {
 }
 LAUNCH_FILES = ("policy.launch.py", "sim.launch.py", "record.launch.py")
 PARAMETERS = {
-    "policy_node": (*policy_node.PARAMETERS, *control_node.PARAMETERS),
-    "sim_bridge_node": (*sim_bridge_node.PARAMETERS, *sim_bridge_node.SETTABLE),
+    "policy_node": policy_node.DECLARED,
+    "sim_bridge_node": sim_bridge_node.DECLARED,
     "recorder_node": recorder_node.PARAMETERS,
 }
 # What rclpy gives every node, and every lifecycle node.

@@ -121,9 +121,9 @@ def test_help_shows_an_example_and_starts_nothing(name: str) -> None:
         timeout=60,
         check=True,
     ).stdout
-    example, reference = shown.splitlines()
-    assert example.startswith(f"for example: {name}_node --ros-args -p contract:=")
-    assert reference.endswith("docs/reference/nodes.md")
+    assert shown.startswith(f"for example: {name}_node --ros-args -p contract:=")
+    assert "\n  -p contract:=…, required\n" in shown
+    assert all(len(line) < 80 for line in shown.splitlines()[1:])
 
 
 def test_a_policy_that_is_too_slow_is_refused(robot: Robot, scara: Path) -> None:
