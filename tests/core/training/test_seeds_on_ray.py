@@ -8,17 +8,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
 from dql_core.cli.train import train
 from dql_core.config import load_config
+from dql_core.data.dataset import write_dataset
 from dql_core.errors import ConfigError
 from dql_core.ray_cluster import Surroundings
 from dql_core.training.multi_seed import create_seed_folder, read_seed_folder, seed_runs
 from dql_core.training.run_files import METRICS_FILE, checkpoint_steps, read_records
 from dql_core.training.seeds_on_ray import train_there
+from tests.core.conftest import TINY_SPEC, tiny_episode
 from tests.core.training.test_seeds import CONFIG, tiny_dataset
 from tests.ray_nodes import Cluster, cluster, needs_ray, with_a_cluster
 
@@ -111,6 +114,41 @@ def test_ctrl_c_saves_checkpoints_on_the_cluster_and_failures_are_told(
     assert process.returncode == 130, said
     assert f"resume with: dql train --resume {out} --ray {cluster.address}" in said
     assert checkpoint_steps(out / "seed-0")
+
+
+@needs_ray
+def test_two_datasets_at_once_are_trained_on_one_cluster_with_the_bits_of_one_machine(
+    tmp_path: Path, config: Path, tiny_dataset: Path, cluster: Cluster
+) -> None:
+    other = tmp_path / "other"
+    rng = np.random.default_rng(9)
+    write_dataset(other, [tiny_episode(rng, 15, terminated=True) for _ in range(3)], TINY_SPEC)
+    datasets = {"first": tiny_dataset, "second": other}
+    processes = [
+        subprocess.Popen(
+            command(
+                *(config, "--dataset", data, "--seeds", "1", "--out", tmp_path / name),
+                *("--ray", cluster.address),
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **cluster.surroundings},
+        )
+        for name, data in datasets.items()
+    ]
+    try:
+        for process in processes:
+            said, _ = process.communicate(timeout=240)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+    for name, data in datasets.items():
+        alone = tmp_path / f"{name}-alone"
+        train(config, [str(data)], alone, ["run.num_threads=1", "run.seed=1"])
+        mine, expected = tensors(tmp_path / name / "seed-1"), tensors(alone)
+        assert all(torch.equal(mine[each], value) for each, value in expected.items())
 
 
 def test_a_run_that_fails_there_says_why(tmp_path: Path, config: Path, tiny_dataset: Path) -> None:
