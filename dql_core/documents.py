@@ -16,6 +16,7 @@ from dql_core.errors import DqlError, one_line
 MAX_JSON_BYTES = 1 << 24
 # By which a run's folder is told from others.
 RUN_FILE = "run.json"
+CHECKPOINT_FILE = "checkpoint.json"
 # What /proc and the like have in files of no size.
 LEAST_READ = 1 << 16
 # Nothing of ours is nested as deeply; Python's own limit ends in a RecursionError.

@@ -15,11 +15,11 @@ from rich.console import Group
 
 from dql_core.cli.console import Columns, episodes_facts, facts_table, fields_table, spec_facts
 from dql_core.config import DETERMINISTIC_AGENTS, DiffusionConfig, PolicyKind
+from dql_core.documents import CHECKPOINT_FILE
 from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, Manifest, SamplerSettings, read_bundle
 from dql_core.training.run_files import (
     CHECKPOINTS_FOLDER,
-    DOCUMENT_FILE,
     METRICS_FILE,
     checkpoint_folder,
     checkpoint_steps,
@@ -38,7 +38,7 @@ def describe(path: Path) -> Group | None:
     """
     marks: dict[str, Callable[[Path], Group]] = {
         MANIFEST_FILE: _bundle,
-        DOCUMENT_FILE: _checkpoint,
+        CHECKPOINT_FILE: _checkpoint,
         CHECKPOINTS_FOLDER: _run,
         "data/metadata.json": _dataset,
         "metadata.json": _dataset,

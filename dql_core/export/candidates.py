@@ -16,6 +16,7 @@ from dql_core.algo.torch_backend import rebuild
 from dql_core.config import TrainConfig
 from dql_core.data.dataset import Episode, LoadedDataset, load_datasets
 from dql_core.data.transitions import split_episodes
+from dql_core.documents import CHECKPOINT_FILE
 from dql_core.errors import (
     BundleError,
     CheckpointError,
@@ -35,7 +36,6 @@ from dql_core.training.preparation import load_training_data, share_to_hold_out
 from dql_core.training.run_files import (
     ALL,
     CONFIG_FILE,
-    DOCUMENT_FILE,
     CheckpointName,
     checkpoint_folder,
     checkpoint_steps,
@@ -156,7 +156,7 @@ def held_out_episodes(paths: Sequence[Path]) -> LoadedDataset:
     """
     run = paths[0]
     remedy = "name held-out episodes with --dataset"
-    if (run / DOCUMENT_FILE).is_file():
+    if (run / CHECKPOINT_FILE).is_file():
         run = run.absolute().parents[1]
     if not os.path.lexists(run / CONFIG_FILE):
         raise ConfigError(f"{run}: is no run, which could have held episodes out; {remedy}")
@@ -185,7 +185,7 @@ def _checkpoints(path: Path, which: str) -> list[Path]:
     """Return folders of checkpoints, in the order of their steps."""
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder, checkpoint or bundle")
-    if (path / DOCUMENT_FILE).is_file():
+    if (path / CHECKPOINT_FILE).is_file():
         return [path]
     steps = checkpoint_steps(path)
     if not steps:

@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from dql_core.documents import MAX_JSON_BYTES, RUN_FILE, file_within, parse_json, read_bounded
+from dql_core.documents import (
+    CHECKPOINT_FILE,
+    MAX_JSON_BYTES,
+    RUN_FILE,
+    file_within,
+    parse_json,
+    read_bounded,
+)
 from dql_core.errors import BundleError, one_line
 from dql_core.normalize import Normalizer
 from dql_core.runtime.policy import MAX_HORIZON, Selection, default_execute
@@ -265,14 +272,15 @@ def _read(folder: Path, name: str, limit: int) -> bytes:
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such bundle; make one with 'dql export'")
     if not os.path.lexists(folder / name):
-        if name == MANIFEST_FILE and os.path.lexists(folder / RUN_FILE):
-            raise BundleError(f"{folder}: is a run folder, not a bundle; {_bundle_of(folder)}")
+        for file, kind in ((RUN_FILE, "run folder"), (CHECKPOINT_FILE, "checkpoint")):
+            if name == MANIFEST_FILE and os.path.lexists(folder / file):
+                raise BundleError(f"{folder}: is a {kind}, not a bundle; {_bundle_of(folder)}")
         raise BundleError(f"{folder / name}: missing from the bundle; export it again")
     return read_bounded(file_within(folder, name, BundleError), limit, BundleError)
 
 
 def _bundle_of(run: Path) -> str:
-    """Say how to come from a run to a bundle of it."""
+    """Say how to come from a run, or a checkpoint, to a bundle of it."""
     usual = run / "bundle"
     if os.path.lexists(usual / MANIFEST_FILE):
         return f"name its bundle: {usual}"

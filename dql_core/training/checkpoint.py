@@ -18,6 +18,7 @@ from dql_core.algo.noise import RunSeeds
 from dql_core.algo.policy_graph import TorchPolicy, torch_policy
 from dql_core.algo.registry import make_agent
 from dql_core.config import TrainConfig
+from dql_core.documents import CHECKPOINT_FILE
 from dql_core.errors import DamagedCheckpointError, one_line
 from dql_core.normalize import Normalizer
 from dql_core.presets import as_saved
@@ -34,7 +35,6 @@ from dql_core.training.checkpoint_files import (
     write_checkpoint,
 )
 from dql_core.training.run_files import (
-    DOCUMENT_FILE,
     CheckpointName,
     checkpoint_folder,
     find_checkpoint,
@@ -260,7 +260,7 @@ def _empty(folder: Path, document: CheckpointDocument, num_bytes: int, device: s
 
     Its networks are not made unless a file of ``num_bytes`` can hold them.
     """
-    where = str(folder / DOCUMENT_FILE)
+    where = str(folder / CHECKPOINT_FILE)
     config = parse(as_saved(document.config), TrainConfig, where, DamagedCheckpointError)
     try:
         if document.step > config.run.steps:

@@ -14,11 +14,11 @@ from pydantic import Field
 from safetensors import SafetensorError
 from torch import Tensor
 
-from dql_core.documents import file_within, read_bounded, read_json
+from dql_core.documents import CHECKPOINT_FILE, file_within, read_bounded, read_json
 from dql_core.errors import CheckpointError, DamagedCheckpointError, one_line
 from dql_core.files import atomic_directory
 from dql_core.strict_yaml import StrictModel, parse
-from dql_core.training.run_files import CHECKPOINTS_FOLDER, DOCUMENT_FILE, checkpoint_steps
+from dql_core.training.run_files import CHECKPOINTS_FOLDER, checkpoint_steps
 
 FORMAT_VERSION = 2
 STATE_FILE = "state.safetensors"
@@ -75,7 +75,7 @@ def write_checkpoint(target: Path, document: dict[str, Any], tensors: dict[str, 
     whole |= {"sha256": _sha256(whole)}
     with atomic_directory(target) as folder:
         (folder / STATE_FILE).write_bytes(state)
-        (folder / DOCUMENT_FILE).write_text(json.dumps(whole, indent=2) + "\n")
+        (folder / CHECKPOINT_FILE).write_text(json.dumps(whole, indent=2) + "\n")
 
 
 def read_document(folder: Path) -> CheckpointDocument:
@@ -85,7 +85,7 @@ def read_document(folder: Path) -> CheckpointDocument:
         CheckpointError: If it is of an unknown format.
         DamagedCheckpointError: If it is damaged.
     """
-    path = file_within(folder, DOCUMENT_FILE, DamagedCheckpointError)
+    path = file_within(folder, CHECKPOINT_FILE, DamagedCheckpointError)
     document = read_json(path, DamagedCheckpointError)
     stated = document.pop("sha256", None)
     if (stated is not None or "files" in document) and stated != _sha256(document):
@@ -113,7 +113,7 @@ def read_state(folder: Path, document: CheckpointDocument) -> bytes:
         _warn_without_hashes(folder.absolute().parent)
     elif hashlib.sha256(state).hexdigest() != document.files.get(STATE_FILE):
         raise DamagedCheckpointError(
-            f"{path}: its SHA-256 is not the one in {DOCUMENT_FILE}: damaged or replaced"
+            f"{path}: its SHA-256 is not the one in {CHECKPOINT_FILE}: damaged or replaced"
         )
     return state
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from dql_core.algo.agent import Agent
 from dql_core.config import DETERMINISTIC_AGENTS, TrainConfig
-from dql_core.documents import RUN_FILE
+from dql_core.documents import CHECKPOINT_FILE, RUN_FILE
 from dql_core.errors import ConfigError
 from dql_core.normalize import Normalizer
 from dql_core.presets import as_saved
@@ -27,7 +27,6 @@ from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import Checkpoint, load_checkpoint
 from dql_core.training.checkpoint_files import STATE_FILE, read_document
 from dql_core.training.run_files import (
-    DOCUMENT_FILE,
     find_checkpoint,
     is_known_to_diverge,
     read_run_info,
@@ -61,7 +60,7 @@ def config_of(path: Path) -> TrainConfig:
     """
     folder = find_checkpoint(path)
     document = as_saved(read_document(folder).config)
-    return parse(document, TrainConfig, str(folder / DOCUMENT_FILE), ConfigError)
+    return parse(document, TrainConfig, str(folder / CHECKPOINT_FILE), ConfigError)
 
 
 def trained_on(run: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dql_core.config import TrainConfig
-from dql_core.documents import RUN_FILE, file_within, parse_json, read_bounded, read_json
+from dql_core.documents import (
+    CHECKPOINT_FILE,
+    RUN_FILE,
+    file_within,
+    parse_json,
+    read_bounded,
+    read_json,
+)
 from dql_core.errors import CheckpointError, ConfigError, OutputError, listed, system_error_text
 from dql_core.files import write_text
 from dql_core.presets import as_saved
@@ -22,7 +29,6 @@ from dql_core.strict_yaml import MAX_YAML_BYTES, parse, read_yaml
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS_FOLDER = "checkpoints"
-DOCUMENT_FILE = "checkpoint.json"
 VALIDATION_FILE = "validation.jsonl"
 BEST_FILE = "best.json"
 METRICS_FILE = "metrics.jsonl"
@@ -73,7 +79,7 @@ def find_checkpoint(path: Path, which: CheckpointName = "last") -> Path:
     Raises:
         CheckpointError: If there is none.
     """
-    if (path / DOCUMENT_FILE).is_file():
+    if (path / CHECKPOINT_FILE).is_file():
         if which != "last":
             raise CheckpointError(f"{path}: is a single checkpoint; give its run for '{which}'")
         return path
@@ -158,7 +164,7 @@ def _find_best(run: Path, which: CheckpointName) -> Path:
     if not best.get(which, {}).get("checkpoint"):
         raise CheckpointError(f"{run}: has no '{which}' checkpoint: {_WHY_NONE[which]}")
     folder = run / str(best[which]["checkpoint"])
-    if not (folder / DOCUMENT_FILE).is_file():
+    if not (folder / CHECKPOINT_FILE).is_file():
         raise CheckpointError(
             f"{folder}: the '{which}' checkpoint of {run} is missing; use 'last', or restore the "
             f"folder"

@@ -339,6 +339,11 @@ def test_a_run_where_a_bundle_is_wanted_is_told_how_to_name_one(copy: Path) -> N
     (run / "run.json").write_text("{}")
     with pytest.raises(BundleError, match=r"run: is a run .* 'dql export .*run --out DIR'"):
         load_policy(run)
+    checkpoint = run / "checkpoints" / "step-00000010"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "checkpoint.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"0010: is a checkpoint, .*export .*0010 --out DIR'"):
+        load_policy(checkpoint)
     copy.rename(run / "bundle")
     with pytest.raises(BundleError, match=r"run: is a run .* name its bundle: .*run/bundle"):
         load_policy(run)
