@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean
 
 import numpy as np
@@ -18,7 +18,8 @@ FEWEST = 12
 GOAL_RANK, GOAL_COVERED, GOAL_REGRET = 0.7, 0.8, 0.5
 # What orders policies: a number that is larger for the better ones, None where it says nothing.
 Ranker = Callable[[Row], float | None]
-JUDGE, FITTED, TD_ERROR, DISTANCE = "judge", "d3rlpy's FQE", "TD error", "distance"
+JUDGE, FLOOR = "judge", "judge, at least"
+FITTED, TD_ERROR, DISTANCE = "d3rlpy's FQE", "TD error", "distance"
 
 
 def _negative(value: float | None) -> float | None:
@@ -27,14 +28,15 @@ def _negative(value: float | None) -> float | None:
 
 RANKERS: dict[str, Ranker] = {
     JUDGE: lambda row: row.estimated.value,
+    FLOOR: lambda row: row.estimated.floor,
     FITTED: lambda row: row.d3rlpy.value if row.d3rlpy else None,
     TD_ERROR: lambda row: _negative(row.td_error),
     DISTANCE: lambda row: -row.estimated.distance,
 }
-# What chooses: the judge by the value that one can count on, others by what orders.
+# What chooses a checkpoint: the judge by the value that one can count on, others by what orders.
 CHOOSERS: dict[str, Ranker] = {
-    **RANKERS,
-    JUDGE: lambda row: row.estimated.floor,
+    JUDGE: RANKERS[FLOOR],
+    **{name: ranker for name, ranker in RANKERS.items() if name not in {JUDGE, FLOOR}},
 }
 
 
@@ -179,7 +181,10 @@ def verdicts(sets: Sequence[OfSet]) -> list[str]:
     wrong = [row for one in sets for row in one.worse_called_better]
     return [
         _on("at least 12 policies", sets, lambda one: len(one.rows) >= FEWEST),
-        _on(f"Spearman of at least {GOAL_RANK}", sets, _ranks_well),
+        *(
+            _on(f"Spearman of at least {GOAL_RANK}, {name}", sets, partial(_ranks_well, ranker))
+            for ranker, name in ((JUDGE, "by value"), (FLOOR, "by what chooses"))
+        ),
         _on("Spearman above that of d3rlpy's FQE", sets, _ranks_better),
         _on(
             "the regret within runs is at most half that of the last checkpoints",
@@ -218,8 +223,8 @@ def _regret(rows: Sequence[Row], chooser: str, last: Sequence[Row]) -> Regret:
     return Regret(best - chosen, best - fallback, best - min(truths))
 
 
-def _ranks_well(one: OfSet) -> bool:
-    found = one.rank(JUDGE)
+def _ranks_well(ranker: str, one: OfSet) -> bool:
+    found = one.rank(ranker)
     return found is not None and found.correlation.mean >= GOAL_RANK
 
 
