@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,17 +13,18 @@ from matplotlib.figure import Figure
 from benchmarks.judge.findings import OfSet
 from dql_core.evaluation.statistics import estimate_mean
 
-WIDTH, LINE, MARGIN = 7.5, 0.2, 1.1  # inches
+WIDTH, LINE, MARGIN = 6.0, 0.2, 1.1  # of a panel, inches
 JUDGED, TRUE, DATA = "tab:blue", "black", "tab:orange"
 
 
 def draw(sets: Sequence[OfSet], path: Path) -> None:
-    """Draw judged and true values with their 95 % intervals, a panel for each set."""
-    heights = [MARGIN + LINE * len(one.rows) for one in sets]
-    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
-    panels = figure.subplots(len(sets), height_ratios=heights, squeeze=False)[:, 0]
-    for one, panel in zip(sets, panels, strict=True):
-        _panel(one, panel)
+    """Draw judged and true values with their 95 % intervals, two sets beside each other."""
+    columns = min(len(sets), 2)
+    lines = math.ceil(len(sets) / columns)
+    height = MARGIN + LINE * max(len(one.rows) for one in sets)
+    figure = Figure(figsize=(WIDTH * columns, height * lines), layout="constrained")
+    for place, one in enumerate(sets, 1):
+        _panel(one, figure.add_subplot(lines, columns, place))
     path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context({"svg.hashsalt": "judge"}):  # equal figures are equal files
         figure.savefig(path, metadata={"Date": None})
