@@ -34,7 +34,7 @@ _LAGS = tuple(
     )
     for seconds in all_seconds
 )
-# States that come faster say nothing more.
+# States that come faster say nothing more, and a lag that is shorter is not told from dead time.
 _LEAST_SPACING_S = 0.004
 _MOST_ROWS, _FEW_ROWS = 5000, 1000
 _MOST_BLOCKS, _LEAST_BLOCKS, _LEAST_BLOCK_S = 100, 10, 1.0
@@ -136,6 +136,8 @@ def estimate_delay(
     likely = [each for each in fine if each.is_as_good_as(fine[0])]
     seconds, lag = fine[0].middle(), fine[0].best()[1]
     ends = [end for each in likely for end in each.interval()]
+    if (late := lag.order * lag.seconds) <= _LEAST_SPACING_S:
+        ends.append(seconds + late + _STEP_S / 2)
     found = Delay(
         seconds=max(seconds, 0.0),
         low_s=max(min(ends), 0.0),
