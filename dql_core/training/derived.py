@@ -39,8 +39,9 @@ from dql_core.training.preparation import (
 )
 
 DERIVED_FILE = "derived.yaml"
-# Below either, values of actions that nobody recorded cannot be trusted.
-FEW_EPISODES, FEW_TRANSITIONS = 50, 10_000
+# Below either, values of actions that nobody recorded cannot be trusted; of many episodes, which
+# are then short, they can.
+FEW_EPISODES, FEW_TRANSITIONS, MANY_EPISODES = 50, 10_000, 200
 # How often each transition is learned from, within bounds of the updates; where no value leads
 # the policy, more of it overfits few episodes (docs/explanation/benchmarks.md).
 PASSES, PASSES_OF_IMITATION = 600, 200
@@ -194,8 +195,8 @@ class Known:
         """Why the data is too little for values of actions that it does not have; else empty."""
         if len(self.lengths) < FEW_EPISODES:
             return f"fewer than {FEW_EPISODES} episodes"
-        if self.num_transitions < FEW_TRANSITIONS:
-            return f"fewer than {FEW_TRANSITIONS:,} transitions"
+        if self.num_transitions < FEW_TRANSITIONS and len(self.lengths) < MANY_EPISODES:
+            return f"fewer than {FEW_TRANSITIONS:,} transitions and {MANY_EPISODES} episodes"
         return ""
 
     @property
@@ -231,12 +232,19 @@ def _guidance(known: Known) -> Iterator[Choice]:
         few = "only the values of recorded actions can be known"
         yield Choice("critic.kind", "expectile", f"{known.shortage}: {few}")
         yield Choice("policy.eta", 0.0, "so the policy only imitates")
-        yield Choice("selection.rule", "first", "values of so little data may rank actions badly")
+        yield Choice(
+            "selection.rule",
+            "first",
+            "values of so little data may rank actions badly; see what "
+            "'dql export --selection greedy --candidates 20' makes of them in simulation",
+        )
         if "selection.rule" not in stated:
             yield Choice("selection.num_candidates", 1, "none is ranked")
     else:
         usual = TrainConfig()
-        enough = f"at least {FEW_EPISODES} episodes and {FEW_TRANSITIONS:,} transitions"
+        enough = (
+            f"{_counted(len(known.lengths), 'episode')}, {known.num_transitions:,} transitions"
+        )
         why = "guidance was asked for" if known.shortage else enough
         yield Choice("critic.kind", usual.critic.kind, why)
         yield Choice("policy.eta", usual.policy.eta, "so the values lead the policy")

@@ -147,7 +147,9 @@ class Demo:
         settings = self._settings
         curve_seed = settings.first_seed + _CURVE_SEED
         trainings = [
-            configured_training(key, self._root, settings.seed, curve_seed, settings.steps)
+            configured_training(
+                key, self._root, settings.seed, curve_seed, settings.steps, settings.out
+            )
             for key in CONFIGS
         ]
         with self._progress.stage("train") as stage:

@@ -2,8 +2,8 @@
 
     python -m dql_ros.demo.training ROOT CONFIG OUT CURVE_SEED KEY=VALUE...
 
-runs one of them. OUT and the dataset named by the configuration are relative to the folder ROOT,
-which is renamed when the demo is done: only such paths last.
+runs one of them. OUT is relative to the folder ROOT, which is renamed when the demo is done: the
+configuration names the dataset where it will be then, and ROOT holds it until then.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from dql_core.config import load_config
+from dql_core.data.dataset import load_dataset
 from dql_core.errors import DqlError
 from dql_core.evaluation.rollout import evaluate
 from dql_core.export.policy_source import load_any_policy
@@ -29,7 +30,7 @@ from dql_ros.sim.episodes import BUNDLED_ENVIRONMENT
 
 CONFIGS = {"diffusion_bc": "train/scara_bc.yaml", "diffusion_ql": "train/scara.yaml"}
 CURVE_POINTS, CURVE_EPISODES = 8, 20
-CURVE_FILE = "learning_curve.jsonl"
+CURVE_FILE, DATASET = "learning_curve.jsonl", "dataset"
 _POLL_S = 0.2
 
 
@@ -87,19 +88,20 @@ class Training:
 
 
 def configured_training(
-    key: str, root: Path, seed: int, curve_seed: int, steps: int = 0
+    key: str, root: Path, seed: int, curve_seed: int, steps: int = 0, home: Path | None = None
 ) -> Training:
     """Prepare the training of one of the demo's agents on the dataset in ``root``.
 
     Args:
         key: Which of `CONFIGS`.
         root: Folder that holds ``dataset``.
+        home: What ``root`` will be in the end, if something else.
         seed: Seed of the training.
         curve_seed: Seed of the checkpoints' rollouts.
         steps: Updates to take; 0 for the configuration's.
     """
     config = installed_config(CONFIGS[key])
-    overrides = [f"run.seed={seed}", "data.dataset=dataset"]
+    overrides = [f"run.seed={seed}", f"data.dataset={(home or root).absolute() / DATASET}"]
     if steps:
         overrides.append(f"run.steps={steps}")
     steps = load_config(config, overrides).run.steps
@@ -146,7 +148,8 @@ def _train_and_evaluate() -> bool:
     end_with_parent()
     config = load_config(Path(config_path).resolve(), overrides)
     os.chdir(root)
-    finished = train(config, Path(out), end_with_parent).finished
+    dataset = load_dataset(DATASET)
+    finished = train(config, Path(out), end_with_parent, dataset=dataset).finished
     if finished:
         write_curve(Path(out), int(seed))
     return finished

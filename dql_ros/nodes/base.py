@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -30,7 +30,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import get_rmw_implementation_identifier, try_shutdown
 from std_srvs.srv import SetBool, Trigger
 
-from dql_core.errors import DqlError, SimulationError
+from dql_core.errors import ConfigError, DqlError, SimulationError
 from dql_core.process import is_orphan
 from dql_ros.contract.outcomes import DISCARD, FAILURE, SUCCESS, Label
 from dql_ros.nodes.node_log import ROS_ARGUMENTS, NodeLog
@@ -87,6 +87,7 @@ def run(
         rclpy.init(
             args=[*sys.argv, *ROS_ARGUMENTS], signal_handler_options=SignalHandlerOptions.NO
         )
+        _refuse_other_arguments(sys.argv[1:])
         if doubt := settings_warning(os.environ):
             get_logger("dql_ros").warning(doubt)
         if not END_REQUESTED.is_set:
@@ -108,6 +109,26 @@ def run(
         get_logger(name).fatal(complaint)
     log.close()
     return code
+
+
+def _refuse_other_arguments(words: Sequence[str]) -> None:
+    """Refuse what is not between ``--ros-args`` and ``--``: with ``shadow:=true`` one would drive.
+
+    ROS takes it for a remapping of a name that nothing has, and ignores what has no ``:=``.
+
+    Raises:
+        ConfigError: If there are any.
+    """
+    others, is_ros = list[str](), False
+    for word in words:
+        if word in {"--ros-args", "--"}:
+            is_ros = word == "--ros-args"
+        elif not is_ros:
+            others.append(word)
+    if others:
+        given = [word for word in others if ":=" in word]
+        remedy = f"write --ros-args -p {given[0]}" if given else "see --help"
+        raise ConfigError(f"'{' '.join(others)}' is no argument of a node: {remedy}")
 
 
 class ManagedNode(LifecycleNode):

@@ -58,7 +58,7 @@ def _start(name: str) -> None:
     except MissingExtraError as missing:
         sys.stderr.write(f"{name}: {missing}\n")
         sys.exit(2)
-    if sys.argv[1:2] in (["--help"], ["-h"]):
+    if {"--help", "-h"} & set(sys.argv[1:]):
         parameters = importlib.import_module("dql_ros.nodes.parameters")
         lines = (
             f"for example: {name} --ros-args {_EXAMPLES[name]}",

@@ -14,7 +14,7 @@ from pathlib import Path
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from dql_core.errors import BagError, ContractError, DqlError
+from dql_core.errors import BagError, ContractError, DqlError, listed
 from dql_core.rewards.call import load_predicate, load_rewards
 from dql_ros.bag.reader import Bag
 from dql_ros.bag.storage.definitions import known_type
@@ -259,7 +259,8 @@ def check_file(path: Path) -> tuple[Contract | None, Findings]:
     if problems:
         return None, Findings(problems)
     contract = load_contract(path)
-    return contract, Findings(_function_problems(contract), _unit_warnings(contract))
+    warnings = [*_unit_warnings(contract), *_echo_warnings(contract)]
+    return contract, Findings(_function_problems(contract), warnings)
 
 
 def check_types(contract: Contract, msgs: Sequence[Path] = ()) -> Findings:
@@ -306,6 +307,22 @@ def _unit_warnings(contract: Contract) -> list[str]:
         if each.unit and (complaint := why_unknown(each.unit))
     }
     return sorted(named)
+
+
+def _echo_warnings(contract: Contract) -> Iterator[str]:
+    """Yield what is both commanded and observed, so that a policy may learn to repeat it."""
+    observed = {
+        (stream.topic, each.path) for stream in contract.observed_topics for each in stream.fields
+    }
+    for stream in contract.action:
+        paths = [each.path for each in stream.fields if (stream.topic, each.path) in observed]
+        if paths:
+            named = listed(list(dict.fromkeys(paths)), 3)
+            yield (
+                f"{stream.topic}: {named} is commanded and observed, so that a policy may learn "
+                f"to repeat it: command what the robot obeys; a policy observes its own last "
+                f"commands by 'previous_action'"
+            )
 
 
 def _function_problems(contract: Contract) -> list[str]:

@@ -85,8 +85,18 @@ def test_rewards_that_hardly_differ_are_taken_as_equal(last: float, agent: str) 
     ("lengths", "kind", "why"),
     [
         ([1000] * 49, "expectile", "fewer than 50 episodes: only the values of recorded"),
-        ([199] * 50, "expectile", "fewer than 10,000 transitions: only the values"),
-        ([200] * 50, "policy", "at least 50 episodes and 10,000 transitions"),
+        (
+            [199] * 50,
+            "expectile",
+            "fewer than 10,000 transitions and 200 episodes: only the values",
+        ),
+        ([200] * 50, "policy", "50 episodes, 10,000 transitions"),
+        (
+            [11] * 199,
+            "expectile",
+            "fewer than 10,000 transitions and 200 episodes: only the values",
+        ),
+        ([11] * 200, "policy", "200 episodes, 2,200 transitions"),
     ],
 )
 def test_values_neither_lead_nor_choose_where_there_is_little_data(

@@ -133,6 +133,17 @@ def test_check_tells_of_a_unit_that_is_none(file: Path, bag: Path) -> None:
     assert document["problems"] == []
 
 
+def test_check_tells_where_what_is_commanded_is_observed(file: Path, bag: Path) -> None:
+    assert not [text for text in told(file, bag)["warnings"] if "and observed" in text]
+    command = "topic: /commands\n    type: std_msgs/msg/Float64MultiArray"
+    fields = "fields: [{path: data, indices: [0], names: [echo]}]"
+    document = file.read_text()
+    assert command in document
+    file.write_text(document.replace("action:", f"  - {command}\n    {fields}\naction:"))
+    (text,) = [text for text in told(file, bag)["warnings"] if "and observed" in text]
+    assert text.startswith("/commands: data is commanded and observed, so that a policy may")
+
+
 def test_check_with_its_arguments_swapped_says_which_comes_first(file: Path, bag: Path) -> None:
     for recording in (bag, next(bag.glob("*.mcap"))):
         with pytest.raises(ContractError, match="the contract comes first: dql contract check"):

@@ -5,6 +5,7 @@ import pytest
 from dql_core.data.dataset import write_dataset
 from dql_core.errors import DqlError
 from dql_core.training.run_files import read_records
+from dql_core.training.saved_config import saved_config
 from dql_ros.config_files import installed_config
 from dql_ros.contract import load_contract
 from dql_ros.demo.training import CURVE_FILE, configured_training, run_trainings
@@ -23,8 +24,10 @@ def test_a_training_leaves_its_checkpoints_and_their_rollouts(tmp_path: Path) ->
     spec = load_contract(installed_config("contracts/scara.yaml")).policy_spec()
     episodes = [recorded_episode("success", x) for x in (0.2, 0.5)]
     write_dataset(tmp_path / "dataset", episodes, spec)
-    training = configured_training("diffusion_bc", tmp_path, seed=0, curve_seed=0, steps=2)
+    home = tmp_path / "later"
+    training = configured_training("diffusion_bc", tmp_path, 0, curve_seed=0, steps=2, home=home)
     run_trainings([training])
+    assert saved_config(training.run).data.datasets == (str(home / "dataset"),)
     assert training.done() == training.amount
     points = read_records(training.run / CURVE_FILE)
     assert [point["step"] for point in points] == [1, 2]

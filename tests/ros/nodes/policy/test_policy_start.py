@@ -126,6 +126,31 @@ def test_help_shows_an_example_and_starts_nothing(name: str) -> None:
     assert all(len(line) < 80 for line in shown.splitlines()[1:])
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (["shadow:=true"], [], "write --ros-args -p shadow:=true"),
+        (["-p", "shadow:=true"], [], "'-p shadow:=true' is no argument of a node"),
+        ([], ["--", "shadow:=true"], "write --ros-args -p shadow:=true"),
+        (["bogus"], [], "'bogus' is no argument of a node: see --help"),
+    ],
+)
+def test_what_ros_would_ignore_or_remap_is_refused(
+    before: list[str], after: list[str], told: str, robot: Robot, scara: Path
+) -> None:
+    given = ["--ros-args", "-p", f"contract:={scara}", "-p", "autostart:=true"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "dql_ros.nodes.policy_node", *before, *given, *after],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment_of(robot.domain),
+    )
+    assert ended.returncode == 2
+    assert told in ended.stderr.splitlines()[-1]
+
+
 def test_a_policy_that_is_too_slow_is_refused(robot: Robot, scara: Path) -> None:
     process = robot.run(SCRIPTED, NODE, contract=str(scara), candidate_s=0.02)
     assert not robot.probe.change_state(NODE, Transition.TRANSITION_CONFIGURE)
