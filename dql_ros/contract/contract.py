@@ -324,13 +324,13 @@ class Contract(StrictModel):
 
 
 def contract_path(given: Path) -> Path:
-    """Return ``given``, or the contract of this package that a bare name like scara.yaml means.
+    """Return ``given``, or the contract of this package that a bare name like scara means.
 
     A file of that name in the working directory goes first.
     """
-    if given.is_file() or len(given.parts) != 1:
+    if given.is_file() or len(given.parts) != 1 or given.suffix not in {"", ".yaml"}:
         return given
-    return find_config(f"contracts/{given}") or given
+    return find_config(f"contracts/{given.stem}.yaml") or given
 
 
 def load_contract(path: Path) -> Contract:

@@ -32,7 +32,8 @@ def test_a_bare_name_means_a_contract_of_the_package_unless_there_is_such_a_file
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert contract_path(Path("hopper.yaml")) == installed_config("contracts/hopper.yaml")
+    for name in ("hopper.yaml", "hopper"):
+        assert contract_path(Path(name)) == installed_config("contracts/hopper.yaml")
     for given in ("no.yaml", "config/hopper.yaml", str(tmp_path / "hopper.yaml")):
         assert contract_path(Path(given)) == Path(given)
     Path("hopper.yaml").touch()
