@@ -139,7 +139,10 @@ def test_episodes_are_known_again_by_most_of_their_steps(
 
     assert remarks([part(each, slice(1, None)) for each in dataset.episodes]) == (FLATTERED,)
     assert remarks([part(each, slice(0, 2)) for each in dataset.episodes]) == (FLATTERED,)
-    clipped = [dataclasses.replace(each, actions=each.actions / 2) for each in dataset.episodes]
+    clipped = [
+        dataclasses.replace(each, actions=each.actions / np.float32(2))
+        for each in dataset.episodes
+    ]
     assert remarks(clipped) == (FLATTERED,)
     rng = np.random.default_rng(9)
     fresh = [tiny_episode(rng, 8, terminated=True) for _ in range(3)]
