@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dql_core.algo.noise import RunSeeds
 from dql_core.algo.policy_graph import TorchPolicy
 from dql_core.algo.torch_backend import rebuild
 from dql_core.config import TrainConfig
+from dql_core.data.checks import check_dataset
 from dql_core.data.dataset import Episode, LoadedDataset, load_datasets
 from dql_core.data.transitions import split_episodes
 from dql_core.documents import CHECKPOINT_FILE
@@ -27,11 +30,12 @@ from dql_core.errors import (
 )
 from dql_core.evaluation.offline.judging import Candidate
 from dql_core.evaluation.offline.recording import require_rewards
+from dql_core.normalize import Normalizer
 from dql_core.runtime.manifest import MANIFEST_FILE, read_bundle
 from dql_core.runtime.policy import Choice
 from dql_core.strict_yaml import parse
 from dql_core.training.checkpoint import load_checkpoint
-from dql_core.training.initial import config_of
+from dql_core.training.initial import config_of, dataset_of
 from dql_core.training.preparation import load_training_data, share_to_hold_out
 from dql_core.training.run_files import (
     ALL,
@@ -45,6 +49,14 @@ from dql_core.training.run_files import (
 )
 from dql_core.training.run_folder import fingerprint
 from dql_core.training.saved_config import saved_config
+
+
+class _Found(NamedTuple):
+    """A candidate, how it was trained, and what tells its data from others, if known."""
+
+    candidate: Candidate
+    config: TrainConfig
+    data: str | None
 
 
 class Policies:
@@ -65,7 +77,7 @@ class Policies:
 
     def __init__(self, paths: Sequence[Path], checkpoints: str = ALL) -> None:
         self.discounts: set[float] = set()
-        self._trained_on: dict[str, frozenset[str] | None] = {}
+        self._trained_on: dict[str, list[NDArray[np.int64]] | str] = {}
         self._found = [
             found
             for path in paths
@@ -78,18 +90,20 @@ class Policies:
 
     def for_episodes(self, dataset: LoadedDataset) -> list[Candidate]:
         """Return the candidates, with what speaks against judging them by these episodes."""
-        asked = [_key(episode) for episode in dataset.episodes]
+        asked = [_steps(episode) for episode in dataset.episodes]
+        remarks: dict[str, list[str]] = {}
+        for found in self._found:
+            if (key := _training_key(found)) not in remarks:
+                remarks[key] = self._overlap(found, asked)
         return [
-            Candidate(
-                **{
-                    **vars(candidate),
-                    "remarks": (*candidate.remarks, *self._overlap(config, asked)),
-                }
+            replace(
+                found.candidate,
+                remarks=(*found.candidate.remarks, *remarks[_training_key(found)]),
             )
-            for candidate, config in self._found
+            for found in self._found
         ]
 
-    def _checkpoint(self, folder: Path) -> tuple[Candidate, TrainConfig]:
+    def _checkpoint(self, folder: Path) -> _Found:
         run = load_checkpoint(folder)
         policy = run.policy()
         diverged = is_known_to_diverge(folder, run.step)
@@ -107,9 +121,9 @@ class Policies:
             ),
         )
         self.discounts.add(run.config.critic.discount)
-        return candidate, run.config
+        return _Found(candidate, run.config, dataset_of(folder))
 
-    def _bundle(self, folder: Path) -> tuple[Candidate, TrainConfig]:
+    def _bundle(self, folder: Path) -> _Found:
         manifest, contents = read_bundle(folder)
         try:
             graph = rebuild(manifest, contents)
@@ -128,20 +142,18 @@ class Policies:
             remarks=_of_chunks(config),
         )
         self.discounts.add(config.critic.discount)
-        return candidate, config
+        kept = config.init.run and config.init.normalizer == "kept"  # it has seen more
+        return _Found(candidate, config, None if kept else _extent_of(manifest.data_statistics))
 
-    def _overlap(self, config: TrainConfig, asked: list[str]) -> list[str]:
+    def _overlap(self, found: _Found, asked: list[NDArray[np.int64]]) -> list[str]:
         """Say how many of the episodes were trained on, if any, or that nobody knows."""
-        data = config.data.datasets, config.init.run
-        key = f"{data} {config.validation.held_out} {config.run.seed}"
+        key = _training_key(found)
         if key not in self._trained_on:
-            self._trained_on[key] = _learned_episodes(config)
+            self._trained_on[key] = _learned_steps(found.config, found.data)
         learned = self._trained_on[key]
-        if learned is None:
-            names = listed([each for each in (*config.data.datasets, config.init.run) if each])
-            why = f"{names} cannot be read" if names else "it names no dataset"
-            return [f"whether it was trained on these episodes is unknown: {why}"]
-        if seen := sum(each in learned for each in asked):
+        if isinstance(learned, str):
+            return [f"whether it was trained on these episodes is unknown: {learned}"]
+        if seen := _count_learned(asked, learned):
             return [f"it was trained on {seen} of these {len(asked)} episodes, which flatters it"]
         return []
 
@@ -228,27 +240,84 @@ def _facts(
     }
 
 
-def _learned_episodes(
-    config: TrainConfig, later: frozenset[str] = frozenset()
-) -> frozenset[str] | None:
-    """Return keys of the episodes that a configuration learns from; None if they are not there.
+def _training_key(found: _Found) -> str:
+    """Return the same text for candidates that learned from the same episodes."""
+    config = found.config
+    parts = config.data.datasets, config.init.run, config.validation.held_out, config.run.seed
+    return f"{parts} {found.data}"
 
-    With those of the run that it began from; ``later`` are the runs that lead to it.
+
+def _learned_steps(
+    config: TrainConfig, data: str | None, later: frozenset[str] = frozenset()
+) -> list[NDArray[np.int64]] | str:
+    """Return the steps of each episode that a configuration learns from, or why nobody knows them.
+
+    With those of the run that it began from; ``later`` are the runs that lead to it, and ``data``
+    is what tells its data from others.
     """
-    if not config.data.datasets:
-        return None
-    seed = RunSeeds.derive(config.run.seed).held_out
-    earlier: frozenset[str] | None = frozenset()
+    sources, run = config.data.datasets, config.init.run
+    if not sources:
+        return "it names no dataset"
     try:
-        recorded = load_datasets(config.data.datasets)
+        recorded = load_datasets(sources, tuple(config.data.weights))
+        seed = RunSeeds.derive(config.run.seed).held_out
         learned, _ = split_episodes(recorded, config.validation.held_out, seed)
-        if (run := config.init.run) and run not in later:
-            earlier = _learned_episodes(config_of(Path(run)), later | {run})
+        if data and data not in (_extent(learned), _fingerprint(recorded, config)):
+            return f"{recorded.source} has changed since"
+        steps = [_steps(episode) for episode in learned.episodes]
+        if not run or run in later:
+            return steps
+        begun_from = dataset_of(find_checkpoint(Path(run)))
+        earlier = _learned_steps(config_of(Path(run)), begun_from, later | {run})
     except DqlError:
-        return None
-    return None if earlier is None else earlier.union(map(_key, learned.episodes))
+        return f"{listed([each for each in (*sources, run) if each])} cannot be read"
+    return earlier if isinstance(earlier, str) else steps + earlier
 
 
-def _key(episode: Episode) -> str:
-    """Hash an episode's observations: actions may have been clipped, rewards changed."""
-    return hashlib.sha256(np.ascontiguousarray(episode.observations).data).hexdigest()
+def _fingerprint(recorded: LoadedDataset, config: TrainConfig) -> str:
+    """Return what ``run.json`` says of a run's data."""
+    bounded, _ = check_dataset(recorded, config)
+    return fingerprint(bounded)
+
+
+def _extent(learned: LoadedDataset) -> str:
+    """Return what a bundle says of its data: the smallest and the largest observations."""
+    episodes = [episode.observations for episode in learned.episodes]
+    low = np.min([each.min(axis=0) for each in episodes], axis=0)
+    return json.dumps(
+        [low.tolist(), np.max([each.max(axis=0) for each in episodes], axis=0).tolist()]
+    )
+
+
+def _extent_of(statistics: Normalizer) -> str | None:
+    low, high = statistics.observation_min, statistics.observation_max
+    return None if low is None or high is None else json.dumps([low.tolist(), high.tolist()])
+
+
+def _steps(episode: Episode) -> NDArray[np.int64]:
+    """Hash the steps of an episode, from an observation to the next, each once; ascending.
+
+    Actions may have been clipped, rewards changed, steps cut off.
+    """
+    pairs = np.hstack([episode.observations[:-1], episode.observations[1:]])
+    rows = np.ascontiguousarray(pairs).view(np.dtype((np.void, pairs[0].nbytes)))
+    return np.unique(np.fromiter(map(hash, rows.ravel().tolist()), np.int64, len(rows)))
+
+
+def _count_learned(asked: list[NDArray[np.int64]], learned: list[NDArray[np.int64]]) -> int:
+    """Return of how many episodes more than half of the steps are those of one that was learned.
+
+    Of one, since tasks of few states have the same steps in all episodes.
+    """
+    steps = np.concatenate(learned)
+    order = np.argsort(steps, kind="stable")
+    steps, places = (
+        steps[order],
+        np.repeat(np.arange(len(learned)), list(map(len, learned)))[order],
+    )
+    count = 0
+    for each in asked:
+        begin, end = (np.searchsorted(steps, each, side) for side in ("left", "right"))
+        shared = [places[one:other] for one, other in zip(begin, end, strict=True) if one < other]
+        count += bool(shared) and int(np.bincount(np.concatenate(shared)).max()) * 2 > len(each)
+    return count

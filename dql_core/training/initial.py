@@ -100,10 +100,19 @@ def trained_on(run: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
         "step": source.step,
         "state_sha256": document.files.get(STATE_FILE),
         "config_hash": source.config.hash(),
-        "dataset_sha256": _dataset_of(folder),
+        "dataset_sha256": dataset_of(folder),
         "normalizer": config.init.normalizer,
     }
     return dataclasses.replace(run, normalizer=normalizer), info
+
+
+def dataset_of(folder: Path) -> str | None:
+    """Return the SHA-256 of what a checkpoint learned from, if its run is there to say so."""
+    run = folder.absolute().parents[1]
+    if not (run / RUN_FILE).is_file():
+        return None
+    sha256 = read_run_info(run)["dataset"].get("sha256")
+    return sha256 if isinstance(sha256, str) else None
 
 
 def _require_same_networks(source: TrainConfig, config: TrainConfig, folder: Path) -> None:
@@ -245,12 +254,3 @@ def _warn_of_shift(kept: Normalizer, fitted: Normalizer, spec: PolicySpec) -> No
             kept.observation_mean[index],
             kept.observation_std[index],
         )
-
-
-def _dataset_of(folder: Path) -> str | None:
-    """Return the SHA-256 of what a checkpoint learned from, if its run is there to say so."""
-    run = folder.absolute().parents[1]
-    if not (run / RUN_FILE).is_file():
-        return None
-    sha256 = read_run_info(run)["dataset"].get("sha256")
-    return sha256 if isinstance(sha256, str) else None

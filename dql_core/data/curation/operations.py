@@ -148,7 +148,11 @@ def _merge(
     progress: Progress,
 ) -> Made:
     """Join datasets, by their names with their metadata, as they are."""
-    empty = [source for source, each in documents.items() if is_empty_shard(each)]
+    empty = [
+        source
+        for source in documents
+        if is_empty_shard(find_dataset(source).absolute(), str(source))
+    ]
     filled = [source for source in documents if source not in empty]
     if not filled:
         raise without_episodes(empty[0])

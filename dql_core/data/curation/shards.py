@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dql_core.data.dataset import Episode, episode_of, write_dataset
-from dql_core.data.episode_reader import EpisodeReader
+from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader
 from dql_core.data.infos import INTERVENTION, SUCCESS
 from dql_core.data.metadata import (
     INPUTS_KEY,
@@ -21,7 +21,7 @@ from dql_core.data.metadata import (
     SHARD_KEY,
     metadata_of,
 )
-from dql_core.documents import parse_json
+from dql_core.documents import file_within, parse_json
 from dql_core.errors import ConfigError, DatasetError, listed
 from dql_core.spec import CONTRACT_KEY, PolicySpec
 
@@ -131,9 +131,27 @@ def not_here(documents: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def is_empty_shard(document: Mapping[str, Any]) -> bool:
-    """Whether a dataset is a shard, as it came out of a conversion, whose bags had no episode."""
-    return _shard_of(document)[0] is not None and document.get("total_episodes") == 0
+def is_empty_shard(data_path: Path, where: str) -> bool:
+    """Whether a dataset is a shard, as it came out of a conversion, whose bags had no episode.
+
+    Args:
+        data_path: Its data folder, absolute.
+        where: Its name, for messages.
+
+    Raises:
+        DatasetError: If it says that it has no episode, and has something.
+    """
+    document = metadata_of(data_path)
+    if _shard_of(document)[0] is None or document.get("total_episodes") != 0:
+        return False
+    held = file_within(data_path, HDF5_FILE, DatasetError).stat().st_size  # of no episode, none
+    if held or document.get("total_steps") != 0:
+        raise DatasetError(
+            f"{where}: damaged: 'total_episodes' in {METADATA_FILE} is 0, 'total_steps' is "
+            f"{document.get('total_steps')!r:.40}, and {HDF5_FILE} has {held:,} bytes; convert "
+            f"this shard again"
+        )
+    return True
 
 
 def without_episodes(shard: str | Path) -> DatasetError:
@@ -192,11 +210,7 @@ def join_shards(
         SpecMismatchError: If their numbers mean different things.
     """
     documents = [metadata_of(path) for path in data_paths]
-    filled = [
-        path
-        for path, each in zip(data_paths, documents, strict=True)
-        if each.get("total_episodes") != 0
-    ]
+    filled = [path for path in data_paths if not is_empty_shard(path, str(path))]
     if not filled:
         raise without_episodes(data_paths[0])
     readers = [EpisodeReader(path, str(path), infos=(INTERVENTION, SUCCESS)) for path in filled]

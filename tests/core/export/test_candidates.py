@@ -1,19 +1,24 @@
 import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dql_core.data.dataset import load_dataset, write_dataset
+from dql_core.data.dataset import Episode, LoadedDataset, load_dataset, write_dataset
 from dql_core.data_config import InitConfig
 from dql_core.errors import ConfigError, DatasetError, DqlError
 from dql_core.evaluation.offline.fitted_q import FittingSettings
 from dql_core.evaluation.offline.judging import judge, meets
+from dql_core.export.bundle import export_bundle
 from dql_core.export.candidates import Policies, held_out_episodes
+from dql_core.normalize import Normalizer
 from dql_core.training.checkpoint import load_checkpoint, save_checkpoint
+from dql_core.training.preparation import load_training_data
 from dql_core.training.run_files import config_hashes, read_config, write_run_info
+from dql_core.training.run_folder import fingerprint
 from tests.core.conftest import TINY_SPEC, save_untrained, tiny_episode
 
 QUICK = FittingSettings(members=5, width=8, warm_up=10, updates=100)
@@ -63,6 +68,107 @@ def test_what_a_run_was_begun_from_has_learned_counts(tmp_path: Path, tiny_datas
     (unknown,) = remarks("/nowhere")
     assert unknown.startswith("whether it was trained on these episodes is unknown: ")
     assert "/nowhere" in unknown
+
+
+FLATTERED = "it was trained on 3 of these 3 episodes, which flatters it"
+
+
+def test_a_run_whose_data_was_exchanged_is_not_judged_by_the_new_ones_name(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    shutil.copytree(tiny_dataset, tmp_path / "data")
+    run = save_untrained(tmp_path, tmp_path / "data", "diffusion_bc")
+    config = load_checkpoint(next((run / "checkpoints").iterdir())).config
+    data = {"sha256": fingerprint(load_training_data(config).recorded)}
+    info = {"dataset": data, "versions": {}, "q_alarms": [], "config_hash": config.hash()}
+    write_run_info(run, info)
+    bundle = bundle_with_extent(run, tmp_path / "bundle", load_dataset(tiny_dataset))
+
+    def remarks(dataset: Path) -> set[str]:
+        found = Policies([run, bundle]).for_episodes(load_dataset(dataset))
+        return {remark for each in found for remark in each.remarks}
+
+    assert remarks(tiny_dataset) == {FLATTERED}
+    shutil.move(tmp_path / "data", tmp_path / "old")
+    write_dataset(
+        tmp_path / "data", [tiny_episode(np.random.default_rng(7), 5, terminated=True)], TINY_SPEC
+    )
+    unknown = (
+        f"whether it was trained on these episodes is unknown: {tmp_path / 'data'} has changed"
+    )
+    for dataset in ("old", "data"):
+        (told,) = remarks(tmp_path / dataset)
+        assert told.startswith(unknown)
+    shutil.rmtree(tmp_path / "data")
+    (told,) = remarks(tmp_path / "old")
+    assert told.endswith(f"{tmp_path / 'data'} cannot be read")
+
+
+def bundle_with_extent(run: Path, folder: Path, dataset: LoadedDataset) -> Path:
+    """Export a run as if its normaliser had been fitted to a dataset."""
+    checkpoint = load_checkpoint(next((run / "checkpoints").iterdir()))
+    normalizer = Normalizer.fit(
+        np.concatenate([each.observations for each in dataset.episodes]), TINY_SPEC
+    )
+    fitted = save_checkpoint(
+        folder / "run", dataclasses.replace(checkpoint, normalizer=normalizer)
+    )
+    export_bundle(fitted, folder / "exported")
+    return folder / "exported"
+
+
+def test_episodes_are_known_again_by_most_of_their_steps(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    run = save_untrained(tmp_path, tiny_dataset, "diffusion_bc")
+    dataset = load_dataset(tiny_dataset)
+
+    def remarks(episodes: Sequence[Episode]) -> tuple[str, ...]:
+        changed = dataclasses.replace(dataset, episodes=tuple(episodes))
+        (found,) = Policies([run]).for_episodes(changed)
+        return found.remarks
+
+    def part(episode: Episode, steps: slice) -> Episode:
+        rows = slice(steps.start, None if steps.stop is None else steps.stop + 1)
+        return dataclasses.replace(
+            episode,
+            observations=episode.observations[rows],
+            actions=episode.actions[steps],
+            rewards=episode.rewards[steps],
+        )
+
+    assert remarks([part(each, slice(1, None)) for each in dataset.episodes]) == (FLATTERED,)
+    assert remarks([part(each, slice(0, 2)) for each in dataset.episodes]) == (FLATTERED,)
+    clipped = [
+        dataclasses.replace(each, actions=each.actions / np.float32(2))
+        for each in dataset.episodes
+    ]
+    assert remarks(clipped) == (FLATTERED,)
+    rng = np.random.default_rng(9)
+    fresh = [tiny_episode(rng, 8, terminated=True) for _ in range(3)]
+    assert remarks(fresh) == ()
+    for one, other in zip(fresh, dataset.episodes, strict=True):
+        one.observations[:4] = other.observations[:4]  # not most of it
+    assert remarks(fresh) == ()
+
+
+def test_that_robots_stand_still_alike_makes_no_episode_one_that_was_learned(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def waiting(count: int) -> list[Episode]:
+        episodes = [tiny_episode(rng, 10, terminated=True) for _ in range(count)]
+        for each in episodes:
+            each.observations[:8] = 0.5
+        return episodes
+
+    write_dataset(tmp_path / "data", waiting(3), TINY_SPEC)
+    write_dataset(tmp_path / "new", waiting(3), TINY_SPEC)
+    policies = Policies([save_untrained(tmp_path, tmp_path / "data", "diffusion_bc")])
+    (old,) = policies.for_episodes(load_dataset(tmp_path / "data"))
+    (new,) = policies.for_episodes(load_dataset(tmp_path / "new"))
+    assert (old.remarks, new.remarks) == ((FLATTERED,), ())
 
 
 def run_of(folder: Path, rewards: Sequence[float | None]) -> Path:

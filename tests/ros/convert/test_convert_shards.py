@@ -152,6 +152,22 @@ def test_a_shard_without_an_episode_does_not_hinder_a_merge_of_some(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("steps", [None, 0])
+@pytest.mark.parametrize("count", [3, 2])
+def test_a_shard_that_wrongly_says_it_is_empty_is_refused_not_left_out(
+    tmp_path: Path, bags: list[Path], contract: Path, steps: int | None, count: int
+) -> None:
+    parts = [tmp_path / f"part{number}" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, start=1):
+        shard(contract, bags, part, number, 3)
+    path = parts[1] / "data" / "metadata.json"
+    says = {"total_episodes": 0} | ({} if steps is None else {"total_steps": steps})
+    path.write_text(json.dumps(json.loads(path.read_text()) | says))
+    with pytest.raises(DatasetError, match=r"part2.*: damaged: 'total_episodes' .* is 0, .*"):
+        merge_datasets(parts[:count], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_is_missing_is_named_also_where_a_shard_is_there_twice(
     tmp_path: Path, bags: list[Path], contract: Path
 ) -> None:
