@@ -22,7 +22,7 @@ from dql_core.extras import needing
 from dql_core.files import atomic_directory, write_text
 from dql_core.presets import as_saved
 from dql_core.process import INTERRUPTED, log_lines
-from dql_core.strict_yaml import StrictModel, parse, read_yaml
+from dql_core.strict_yaml import StrictModel, parse
 
 with needing("sweep", __name__):
     from dql_core.data.dataset import load_datasets
@@ -36,7 +36,7 @@ with needing("sweep", __name__):
     from dql_core.training.run_folder import exclusive_lock, fingerprint, require_new
     from dql_core.training.sweep.on_ray import Sweep, importance, require_libraries, run_trials
     from dql_core.training.sweep.picture import draw
-    from dql_core.training.sweep.space import Space, assignments, compared
+    from dql_core.training.sweep.space import Space, assignments, compared, read_space
     from dql_core.training.sweep.trials import Trial, basis, rivals
 
 SWEEP_FILE, SPACE_FILE = "sweep.json", "space.yaml"
@@ -215,7 +215,7 @@ def _begun(
         DqlError: If something is wrong with what is asked for; nothing is written then.
     """
     require_new(folder)
-    read_yaml(path, ConfigError)  # a missing file is named before what the data lack
+    read_space(path)  # a missing file is named before what the data lack
     base, files = settings(request), dict[str, str]()
     with log_lines(ConsoleLines(console)):
         data = load_datasets(base.data.datasets, tuple(base.data.weights))
