@@ -87,8 +87,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_path(path: Path, others: Iterable[Path]) -> str:
-    """Return a hint: the file or folder whose name without its ending is nearest, or the names."""
-    others = sorted(others)
+    """Return a hint: the file or folder whose name without its ending is nearest, or the names.
+
+    Hidden ones, whose names begin with a dot, are left out unless ``path`` is one.
+    """
+    is_hidden = path.name.startswith(".")
+    others = sorted(each for each in others if is_hidden or not each.name.startswith("."))
     stems = difflib.get_close_matches(path.stem, {each.stem for each in others}, n=1, cutoff=0.6)
     alike = {each.name: each for each in others if each.stem in stems}
     if alike:

@@ -71,12 +71,17 @@ def written_like(pattern: str, form: str) -> AfterValidator:
     return AfterValidator(checked)
 
 
-def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
+def read_yaml(path: Path, error: type[DqlError], example: str = "") -> dict[str, Any]:
     """Parse a yaml mapping of plain values.
+
+    Args:
+        path: The file.
+        error: The kind of error to raise.
+        example: A line of such a file, where it must have a key.
 
     Raises:
         DqlError: Of the kind ``error``, when the file is missing, too large, no yaml or no
-            mapping, or has a key twice.
+            mapping, or has a key twice, or none though it must.
     """
     if not path.exists():
         nearby = path.parent.glob("*.yaml")
@@ -87,6 +92,8 @@ def read_yaml(path: Path, error: type[DqlError]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as cause:
         hint = "; within {...} a path with [...] needs quotes" if _BARE.search(content) else ""
         raise error(f"{path}: not valid yaml: {one_line(cause)}{hint}") from cause
+    if example and not document:
+        raise error(f"{path}: names no key; write, for example: {example}")
     if not isinstance(document, dict):
         raise error(f"{path}: must hold a mapping of keys, not {type(document).__name__}")
     return document

@@ -22,7 +22,7 @@ from dql_core.extras import needing
 from dql_core.files import atomic_directory, write_text
 from dql_core.presets import as_saved
 from dql_core.process import INTERRUPTED, log_lines
-from dql_core.strict_yaml import StrictModel, parse, read_yaml
+from dql_core.strict_yaml import StrictModel, parse
 
 with needing("sweep", __name__):
     from dql_core.data.dataset import load_datasets
@@ -33,10 +33,10 @@ with needing("sweep", __name__):
         require_measurable,
         share_to_hold_out,
     )
-    from dql_core.training.run_folder import exclusive_lock, require_new
+    from dql_core.training.run_folder import exclusive_lock, fingerprint, require_new
     from dql_core.training.sweep.on_ray import Sweep, importance, require_libraries, run_trials
     from dql_core.training.sweep.picture import draw
-    from dql_core.training.sweep.space import Space, assignments, compared
+    from dql_core.training.sweep.space import Space, assignments, compared, read_space
     from dql_core.training.sweep.trials import Trial, basis, rivals
 
 SWEEP_FILE, SPACE_FILE = "sweep.json", "space.yaml"
@@ -51,12 +51,21 @@ FLATTERED = (
 
 
 class SweepDocument(StrictModel):
-    """What ``sweep.json`` says: what is searched, beside ``space.yaml``."""
+    """What ``sweep.json`` says: what is searched, beside ``space.yaml``.
+
+    Attributes:
+        config: The configuration that the trials change.
+        trials: How many are tried.
+        prune: Whether trials are ended early.
+        seed: Seeds what is tried.
+        data_sha256: `fingerprint` of the dataset; empty in sweeps begun before it was noted.
+    """
 
     config: TrainConfig
     trials: int = Field(ge=2)
     prune: bool
     seed: int = Field(ge=0)
+    data_sha256: str = ""
 
 
 def sweep(
@@ -177,6 +186,10 @@ def sweep(
         ray=ray,
     )
     with exclusive_lock(folder, SPACE_FILE, "searching here"):
+        if resume is not None:
+            _require_same_data(searched, document.data_sha256, console)
+            if trials is not None:
+                write_text(folder / SWEEP_FILE, _json(document.model_dump(mode="json")))
         finished = run_trials(searched, lambda trial: _say(console, _line(trial)))
         _conclude(searched, console, finished=finished)
     if not finished:
@@ -202,7 +215,7 @@ def _begun(
         DqlError: If something is wrong with what is asked for; nothing is written then.
     """
     require_new(folder)
-    read_yaml(path, ConfigError)  # a missing file is named before what the data lack
+    read_space(path)  # a missing file is named before what the data lack
     base, files = settings(request), dict[str, str]()
     with log_lines(ConsoleLines(console)):
         data = load_datasets(base.data.datasets, tuple(base.data.weights))
@@ -230,7 +243,9 @@ def _begun(
     if every is not None and len(every) < trials:
         _say(console, f"the space has {len(every)} configurations: each is tried")
         trials = len(every)
-    document = SweepDocument(config=base, trials=trials, prune=prune, seed=seed)
+    document = SweepDocument(
+        config=base, trials=trials, prune=prune, seed=seed, data_sha256=fingerprint(data)
+    )
     files[SPACE_FILE] = path.read_text(encoding="utf-8")
     files[SWEEP_FILE] = _json(document.model_dump(mode="json"))
     with atomic_directory(folder, error=ConfigError) as new:
@@ -268,10 +283,30 @@ def _continued(folder: Path, trials: int | None, eval_env: str | None) -> SweepD
             f"'{env.partition(':')[0]}' would be imported; if you trust it, say so again: "
             f"--eval-env {env}"
         )
-    if trials is not None and trials != document.trials:
-        document = document.model_copy(update={"trials": trials})
-        write_text(path, _json(document.model_dump(mode="json")))
-    return document
+    return document.model_copy(update={"trials": trials or document.trials})
+
+
+def _require_same_data(searched: Sweep, sha256: str, console: Terminal) -> None:
+    """Refuse more trials of data that changed since the sweep began: one table would hold both.
+
+    Raises:
+        CheckpointError: If they did.
+        DqlError: If they cannot be read, or a trial is damaged.
+    """
+    if sum(trial.ended for trial in searched.known()) >= searched.trials:
+        return
+    if not sha256:
+        _say(console, "whether the dataset is as it was is not known: an earlier version began it")
+        return
+    data = searched.base.data
+    with log_lines(ConsoleLines(console)):
+        dataset = load_datasets(data.datasets, tuple(data.weights))
+    if fingerprint(dataset) != sha256:
+        raise CheckpointError(
+            f"{searched.out}: the dataset {dataset.source} has changed since the sweep began (it "
+            f"has {counted(dataset.num_transitions, 'transition')} now): make a new sweep with "
+            f"--out, or restore the data"
+        )
 
 
 def _json(document: Any) -> str:

@@ -30,6 +30,7 @@ EPISODES_AT_ONCE = 64
 # What HDF5 adds to an episode's arrays, at most.
 HDF5_EPISODE_BYTES = 1 << 15
 DATA_FOLDER = "data"
+_METADATA = "metadata.json"
 _logger = logging.getLogger(__name__)
 # A dataset's name within Minari's folder, which leads nowhere else.
 _MINARI_ID = re.compile(r"[-\w]+(/[-\w]+)*")
@@ -335,8 +336,9 @@ def require_outside(out: Path, data_path: Path, source: str | Path) -> None:
 
 def _found(source: str | Path) -> Path:
     folder = Path(source)
-    for candidate in (folder / DATA_FOLDER, folder):
-        if (candidate / "metadata.json").is_file():
+    for place in _places(folder):
+        if place.is_file():
+            candidate = place.parent
             if candidate.is_symlink() and candidate != folder:
                 raise DatasetError(
                     f"{candidate}: is a link; name the folder that it leads to instead of {source}"
@@ -344,7 +346,7 @@ def _found(source: str | Path) -> Path:
             return candidate
     if folder.exists():
         raise DatasetError(
-            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/metadata.json); "
+            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/{_METADATA}); "
             f"make one with 'dql convert' or 'dql import'"
         )
     if _MINARI_ID.fullmatch(str(source)):
@@ -354,6 +356,13 @@ def _found(source: str | Path) -> Path:
         if stored.is_dir():
             return stored
     siblings = folder.parent.glob("*/") if folder.parent.is_dir() else ()
+    # Those that may not be looked into are passed over.
+    datasets = [each for each in siblings if any(map(os.path.isfile, _places(each)))]
     raise DatasetError(
-        f"{source}: neither a folder nor a local Minari id{did_you_mean_path(folder, siblings)}"
+        f"{source}: neither a folder nor a local Minari id{did_you_mean_path(folder, datasets)}"
     )
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    """Where the file may lie by which a dataset's folder is known."""
+    return folder / DATA_FOLDER / _METADATA, folder / _METADATA

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 from functools import partial
+from typing import Any
 
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
@@ -46,6 +47,8 @@ from dql_ros.nodes.topics import reliable, require_apart
 # How long a thread that computes may keep the others waiting; Python's default is 5 ms.
 _SWITCH_INTERVAL_S = 0.0005
 _LABEL_DEPTH = 10
+# What rcl publishes on, of which rclpy knows nothing.
+_OF_RCL = ("/rosout", "~/transition_event")
 _NOT_CONFIGURED = "the node is not configured"
 _NO_OUTCOMES = "the contract has no 'outcomes': add 'outcomes: {}' to it"
 
@@ -196,6 +199,7 @@ class ControlNode(ManagedNode):
         Raises:
             ConfigError: If there is no such parameter, or its value is not allowed.
         """
+        self._kept_free: Collection[str] = ()  # topics on which nothing may be published
         super().__init__(name)
         self._declared = (*PARAMETERS, *parameters)
         self._load = load
@@ -248,6 +252,15 @@ class ControlNode(ManagedNode):
         contract = self.load_contract()
         settings = self._settings()
         _require_agreeing(settings, is_simulated=value_of(self, "use_sim_time"))
+        if settings.shadow:
+            self._kept_free = {self.resolve_topic_name(each.topic) for each in contract.action}
+            require_apart(
+                [
+                    *(publisher.topic_name for publisher in self.publishers),
+                    *(self.resolve_topic_name(topic) for topic in _OF_RCL),
+                ],
+                self._kept_free,
+            )
         if self._inference_thread is not None and self._inference_thread.is_alive():
             raise ConfigError(
                 "a policy that took too long is still running: restart this node's process"
@@ -275,9 +288,17 @@ class ControlNode(ManagedNode):
             self._labels = self.create_publisher(String, topic, quality)
         mode = ""
         if settings.shadow:
-            require_apart(self, contract)
             mode = ", in shadow mode: the robot is sent nothing"
         self.get_logger().info(f"configured for '{contract.robot}' with {loaded.source}{mode}")
+
+    def create_publisher(self, msg_type: Any, topic: str, *args: Any, **options: Any) -> Any:
+        """Open a topic to publish on.
+
+        Raises:
+            ConfigError: If it commands the robot, in shadow mode.
+        """
+        require_apart([self.resolve_topic_name(topic)], self._kept_free)
+        return super().create_publisher(msg_type, topic, *args, **options)
 
     def load_contract(self) -> Contract:
         """Read the contract that the parameters name.

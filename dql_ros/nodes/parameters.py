@@ -76,8 +76,10 @@ def describe(parameters: Iterable[Parameter]) -> Iterator[str]:
         values = f"one of {', '.join(each.choices)}" if each.choices else ""
         if each.bounds is not None:
             values = "{:.10g} to {:.10g}".format(*each.bounds)
-        default = "" if each.default == ("",) else str(each.default).lower()
-        if isinstance(each.default, str):
+        default = str(each.default).lower()
+        if isinstance(each.default, tuple):
+            default = f"[{', '.join(filter(None, each.default))}]"
+        elif isinstance(each.default, str):
             default = each.default or ("…, required" if each.required else "")
         yield f"  -p {each.name}:={default}"
         text = each.description + (f" ({values})" if values else "")
@@ -100,6 +102,7 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> None:
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
             raise ConfigError(
                 f"parameter '{parameter.name}' of {node.get_name()}: {error}"
+                f"{_as_list(node, parameter) if isinstance(default, list) else ''}"
             ) from error
         if parameter.choices and value not in parameter.choices:
             hint = did_you_mean(str(value), parameter.choices)
@@ -108,6 +111,13 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> None:
                 f"allowed{hint}"
             )
     _refuse_unknown(node)
+
+
+def _as_list(node: Node, parameter: Parameter) -> str:
+    """Return a hint: how what ``node`` was given for a list is written as one."""
+    value = node._parameter_overrides[parameter.name].value  # rclpy has no other way to ask
+    entries = value if isinstance(value, str) and value else "A, B"
+    return f'; it is a list of texts: give it with -p "{parameter.name}:=[{entries}]"'
 
 
 def _refuse_unknown(node: Node) -> None:

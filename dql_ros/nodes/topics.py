@@ -6,7 +6,7 @@ and that no remapping leads a topic to another one of the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -323,18 +323,21 @@ def require_unmixed(node: Node, contract: Contract) -> None:
             )
 
 
-def require_apart(node: Node, contract: Contract) -> None:
-    """See that nothing that ``node`` publishes is on a topic that commands the robot.
+def require_apart(topics: Iterable[str], commands: Collection[str]) -> None:
+    """See that nothing that a node publishes is on a topic that commands the robot.
+
+    Args:
+        topics: On which it publishes, resolved.
+        commands: The topics that command the robot, resolved.
 
     Raises:
         ConfigError: If a remapping leads something there.
     """
-    commands = {node.resolve_topic_name(stream.topic) for stream in contract.action}
-    for publisher in node.publishers:
-        if publisher.topic_name in commands:
+    for topic in topics:
+        if topic in commands:
             raise ConfigError(
-                f"a remapping leads what this node publishes to '{publisher.topic_name}', which "
-                f"commands the robot, but nothing may in shadow mode: leave that remapping out"
+                f"a remapping leads what this node publishes to '{topic}', which commands the "
+                f"robot, but nothing may in shadow mode: leave that remapping out"
             )
 
 

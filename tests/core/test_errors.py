@@ -32,3 +32,7 @@ def test_a_path_is_suggested_as_it_can_be_given_and_by_what_its_name_says() -> N
     alike = [Path("arm.yaml"), Path("arm.yml")]
     assert did_you_mean_path(Path("arn.yml"), alike) == " (did you mean 'arm.yml'?)"
     assert did_you_mean_path(Path("arm"), []) == ""
+    # What is hidden is nobody's dataset or bag, unless it is asked for.
+    hidden = [Path("data/.ci"), Path("data/.armm.partial-1"), Path("data/arm")]
+    assert did_you_mean_path(Path("data/nothing"), hidden) == " (known: arm)"
+    assert did_you_mean_path(Path("data/.cy"), hidden) == " (did you mean 'data/.ci'?)"

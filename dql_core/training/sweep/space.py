@@ -11,6 +11,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import (
     StrictFloat,
     StrictInt,
@@ -22,7 +23,7 @@ from pydantic import (
 
 from dql_core.config import TrainConfig, changed_config
 from dql_core.errors import ConfigError
-from dql_core.strict_yaml import StrictModel, read_yaml
+from dql_core.strict_yaml import StrictModel, problems_in, read_yaml
 
 STEPS = "run.steps"
 # Where a number between two others is looked at: at one that is hardly whole if it need not be.
@@ -153,14 +154,12 @@ class Space:
             ConfigError: Naming the key and the rule that it breaks; also if no configuration
                 with one of its ends or values keeps the rules, whatever the other keys are.
         """
-        document = read_yaml(path, ConfigError)
-        if not document:
-            raise ConfigError(f"{path}: names no key; write, for example: policy.eta: [0.1, 1.0]")
-        space = cls(
-            {str(key): _read_values(each, f"{path}: {key}") for key, each in document.items()}
-        )
-        for key in space.keys:
+        document = {str(key): each for key, each in read_space(path).items()}
+        for key, each in document.items():
             _require_searchable(key, base, f"{path}: {key}")
+            _require_key(key, each, str(path))
+        space = cls({key: _read_values(each, f"{path}: {key}") for key, each in document.items()})
+        for key in space.keys:
             for value in space.samples(key):
                 space.require_possible(key, value, base, str(path))
         return space
@@ -217,6 +216,36 @@ class Space:
         if STEPS not in self.keys:
             return base.run.steps
         return max(steps_of(base, {STEPS: value}) for value in self.samples(STEPS))
+
+
+def read_space(path: Path) -> dict[str, Any]:
+    """Return what a file says of a space, which is not looked at yet.
+
+    Raises:
+        ConfigError: If it cannot be read, or names no key.
+    """
+    return read_yaml(path, ConfigError, "policy.eta: [0.1, 1.0]")
+
+
+def _require_key(key: str, value: Any, where: str) -> None:
+    """Refuse what is no key of a configuration, and a section in the place of its keys."""
+    *sections, last = key.split(".")
+    document: dict[str, Any] = {last: None}
+    for section in reversed(sections):
+        document = {section: document}
+    for problem in problems_in(document, TrainConfig):
+        if problem.startswith("unknown key"):
+            raise ConfigError(f"{where}: {problem}")
+    if isinstance(getattr(TrainConfig(), key, None), StrictModel):
+        inner = next(iter(value.items()), None) if isinstance(value, dict) else None
+        line = f"{key}.{inner[0]}: {_flow(inner[1])}" if inner else f"{key}.KEY: [0.1, 1.0]"
+        raise ConfigError(f"{where}: {key}: is a section: write {line}")
+
+
+def _flow(value: Any) -> str:
+    """Return a value as yaml in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _read_values(value: Any, where: str) -> Range | tuple[Value, ...]:

@@ -107,6 +107,17 @@ def test_what_goes_on_goes_on_as_it_began(place: Path, dataset: Path) -> None:
     assert "not those of this folder's name" in refused(place, dataset, "sweep --resume begun")
 
 
+def test_a_dataset_that_changed_is_not_gone_on_with(place: Path, dataset: Path) -> None:
+    validation = {"held_out": 0.4, "rule": "td_error"}
+    config = {"data": {"dataset": str(dataset)}, "validation": validation}
+    begun = sweep_folder(place, config=config, data_sha256="0" * 64) / "sweep.json"
+    before = begun.read_text()
+    line = refused(place, dataset, "sweep --resume begun --trials 3")
+    assert f"begun: the dataset {dataset} has changed since the sweep began (it has " in line
+    assert "make a new sweep with --out, or restore the data" in line
+    assert begun.read_text() == before
+
+
 def test_somebody_elses_sweep_imports_no_module_unasked(place: Path, dataset: Path) -> None:
     env = {"env": "evil:Robot-v0"}
     config = {"evaluation": env}

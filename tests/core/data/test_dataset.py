@@ -389,6 +389,14 @@ def test_a_missing_folder_names_the_nearest(tmp_path: Path, episodes: list[Episo
         load_dataset(tmp_path / "wlaks")
 
 
+def test_a_missing_folder_names_datasets_alone(tmp_path: Path, episodes: list[Episode]) -> None:
+    for name in ("walks", ".runs.partial-1"):
+        write_dataset(tmp_path / name, episodes, SPEC)
+    (tmp_path / "bags").mkdir()
+    with pytest.raises(DatasetError, match=r"Minari id \(known: walks\)$"):
+        load_dataset(tmp_path / "nothing")
+
+
 def test_a_folder_without_a_dataset_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds no Minari dataset \(no data/metadata.json\)"):
         load_dataset(tmp_path)

@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
 
 from dql_core.errors import ConfigError
-from dql_ros.nodes.parameters import shared_parameters
+from dql_ros.nodes.parameters import Parameter, declare, describe, shared_parameters
 
 
 def test_only_the_section_for_all_nodes_counts(tmp_path: Path) -> None:
@@ -24,6 +27,30 @@ def test_lists_as_launch_writes_them_are_read(tmp_path: Path) -> None:
         "/**:\n  ros__parameters:\n    topics: !!python/tuple\n    - /diagnostics\n    depth: 3\n"
     )
     assert shared_parameters(["--params-file", str(path)]) == {"topics", "depth"}
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [("/diagnostics", "[/diagnostics]"), ("/a,/b", "[/a,/b]"), ("3", "[A, B]"), ("''", "[A, B]")],
+)
+def test_a_list_that_is_given_as_a_text_is_told_how_to_be_written(given: str, remedy: str) -> None:
+    context = Context()
+    rclpy.init(context=context)
+    arguments = ["--ros-args", "-p", f"topics:={given}"]
+    node = Node("recorder", context=context, cli_args=arguments, enable_rosout=False)
+    try:
+        with pytest.raises(ConfigError) as refusal:
+            declare(node, [Parameter("topics", ("",), "further topics")])
+    finally:
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+    assert str(refusal.value).endswith(f'a list of texts: give it with -p "topics:={remedy}"')
+
+
+def test_help_shows_lists_as_they_are_written() -> None:
+    lists = [Parameter("topics", ("",), "more"), Parameter("names", ("a", "b"), "")]
+    lines = list(describe(lists))
+    assert lines[::2] == ["  -p topics:=[]", "  -p names:=[a, b]"]
 
 
 def test_files_that_say_nothing_are_read(tmp_path: Path) -> None:
