@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dql_core.errors import SimulationError
+from dql_core.runtime.controller import State
 from dql_core.sim import is_model_file
 from dql_ros.contract import load_contract
 from dql_ros.contract.shadow import shadow_topic
@@ -137,7 +138,8 @@ def run_closed_loop(
         )
         _bring_up(supervisor, driven)
         for warning in dict.fromkeys(driven.warnings):
-            logger.warning("%s: %s", DRIVER, warning)
+            if not warning.startswith(State.WAITING.value):  # for its first state
+                logger.warning("%s: %s", DRIVER, warning)
         for index in range(episodes):
             _await_episode(supervisor, index, bridge, driven)
             on_episode(supervisor.results[index])

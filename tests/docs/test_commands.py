@@ -211,6 +211,8 @@ def require_ros2(words: Sequence[str], desk: Desk) -> None:
             require_private_name(name, kind[0])
     else:
         assert words[1] in ("action", "bag", "lifecycle", "run", "security", "topic"), words
+        if words[1:3] == ["bag", "record"] and "-o" in words:
+            desk.make(words[words.index("-o") + 1])
 
 
 def require_make(words: Sequence[str], _: Desk) -> None:
