@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import dql_core
-from dql_core.data.metadata import LINEAGE_KEY, earlier_entries
-from dql_core.documents import file_sha256, file_within
-from dql_core.errors import DatasetError
+from dql_core.data.metadata import INPUTS_KEY, LINEAGE_KEY, METADATA_FILE, earlier_entries
+from dql_core.documents import file_sha256, file_within, parse_json
+from dql_core.errors import DatasetError, listed
+from dql_core.spec import LoggedEpisode
+
+INPUTS_NAME = f"'{INPUTS_KEY}' in {METADATA_FILE}"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,92 @@ class Ingredient:
     sha256: str
     episodes: str
     document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What tells whether two datasets hold the same.
+
+    Attributes:
+        source: The dataset's name, as it was given.
+        sha256: Of its files.
+        document: Its metadata.
+        episodes: `episode_digest` of each of its episodes.
+    """
+
+    source: str
+    sha256: str
+    document: Mapping[str, Any]
+    episodes: Sequence[bytes]
+
+
+def episode_digest(episode: LoggedEpisode) -> bytes:
+    """Hash what was observed and done, of which rewards may be made anew."""
+    digest = hashlib.blake2b(str(episode.actions.shape).encode(), digest_size=16)
+    for array in (episode.observations, episode.actions):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
+
+
+def counted_twice(datasets: Sequence[Contents]) -> list[str]:
+    """Say what two datasets both hold: all, bags that conversions read, or else episodes.
+
+    Bags may be copies, or of shards of different divisions, and a dataset may have been merged
+    into another one.
+    """
+    bags = [_bags(each) for each in datasets]
+    return [
+        note
+        for place, other in enumerate(datasets)
+        for before, one in enumerate(datasets[:place])
+        for note in _in_both(one, other, bags[before], bags[place])
+    ]
+
+
+def _in_both(
+    one: Contents, other: Contents, bags: Mapping[str, str], others: Mapping[str, str]
+) -> list[str]:
+    if one.sha256 == other.sha256:
+        return [f"{one.source} and {other.source} are equal: its episodes count twice"]
+    if shared := [key for key in others if key in bags]:
+        return [
+            f"{others[key]} is in {one.source} and in {other.source}"
+            f"{'' if bags[key] == others[key] else f', there from {bags[key]}'}: its episodes "
+            f"count twice"
+            for key in shared
+        ]
+    known = set(one.episodes)
+    if count := sum(each in known for each in other.episodes):
+        return [
+            f"{count:,} of the {len(other.episodes):,} episodes of {other.source} are in "
+            f"{one.source}, too: they count twice"
+        ]
+    return []
+
+
+def _bags(dataset: Contents) -> dict[str, str]:
+    """Return the bags that a dataset has whole, by what does not change with their place."""
+    documents = [dataset.document]
+    for entry in earlier_entries(dataset.document, LINEAGE_KEY, dataset.source):
+        inputs = _mapping(entry).get("inputs")
+        if not isinstance(inputs, list) or entry.get("operation") != "merge":
+            return {}  # it may have a part of a bag
+        documents += [_mapping(_mapping(each).get("metadata")) for each in inputs]
+    found: dict[str, str] = {}
+    for document in documents:
+        if not isinstance(text := document.get(INPUTS_KEY), str):
+            continue
+        inputs = parse_json(text, INPUTS_NAME, DatasetError)
+        if not all(isinstance(files, dict) for files in inputs.values()):
+            inputs = {listed(list(inputs)): inputs}  # files that were imported together
+        for bag, files in inputs.items():
+            if files:
+                found[json.dumps(sorted(map(str, files.values())))] = bag
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def dataset_sha256(data_path: Path) -> str:

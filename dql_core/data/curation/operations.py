@@ -14,7 +14,14 @@ import numpy as np
 
 from dql_core.data.curation.copying import EpisodeCopier, Pick
 from dql_core.data.curation.joining import joined_metadata
-from dql_core.data.curation.lineage import Ingredient, dataset_sha256, lineage
+from dql_core.data.curation.lineage import (
+    Contents,
+    Ingredient,
+    counted_twice,
+    dataset_sha256,
+    episode_digest,
+    lineage,
+)
 from dql_core.data.curation.rules import CHOSEN_BY, EpisodeFacts, Rules, numbers_text
 from dql_core.data.curation.shards import (
     are_of_several,
@@ -22,7 +29,6 @@ from dql_core.data.curation.shards import (
     is_empty_shard,
     join_shards,
     not_here,
-    recorded_twice,
     without_episodes,
 )
 from dql_core.data.dataset import DATA_FOLDER, find_dataset, require_outside
@@ -47,6 +53,7 @@ class StoredDataset:
         metadata: What it says of itself.
         episodes: The facts of each of its episodes.
         sha256: Of its files.
+        digests: `episode_digest` of each of its episodes.
     """
 
     source: str
@@ -54,6 +61,7 @@ class StoredDataset:
     metadata: DatasetMetadata
     episodes: tuple[EpisodeFacts, ...]
     sha256: str
+    digests: tuple[bytes, ...]
 
     def picks(self, numbers: Sequence[int]) -> list[Pick]:
         """Return whole episodes by number."""
@@ -101,12 +109,18 @@ def open_stored(
     """
     data_path = find_dataset(source).absolute()
     reader = EpisodeReader(data_path, str(source), bounds_matter=bounds_matter, infos=CHOSEN_BY)
-    facts = []
+    facts, digests = [], []
     for stored in reader:
         facts.append(EpisodeFacts.of(stored))
+        digests.append(episode_digest(stored.episode))
         progress(len(facts), reader.metadata.total_episodes)
     return StoredDataset(
-        str(source), data_path, reader.metadata, tuple(facts), dataset_sha256(data_path)
+        str(source),
+        data_path,
+        reader.metadata,
+        tuple(facts),
+        dataset_sha256(data_path),
+        tuple(digests),
     )
 
 
@@ -158,10 +172,6 @@ def _merge(
         raise without_episodes(empty[0])
     stored = [open_stored(source, progress, bounds_matter=True) for source in filled]
     document, notes = joined_metadata([(each.source, each.metadata) for each in stored])
-    first_of: dict[str, StoredDataset] = {}
-    for each in stored:
-        if (same := first_of.setdefault(each.sha256, each)) is not each:
-            notes.append(f"{same.source} and {each.source} are equal: its episodes count twice")
     notes += [f"{source}: a shard without an episode, which adds nothing" for source in empty]
     if are_of_several(list(documents.values())):
         notes.append(
@@ -169,7 +179,12 @@ def _merge(
             "contract, function, namespace, version or number of shards): they are joined as any "
             "other datasets"
         )
-    notes += recorded_twice([(each.source, each.metadata.document) for each in stored])
+    notes += counted_twice(
+        [
+            Contents(each.source, each.sha256, each.metadata.document, each.digests)
+            for each in stored
+        ]
+    )
     notes += not_here(list(documents.values()))
     parts = [(each, each.picks(range(len(each.episodes)))) for each in stored]
     _write(folder, "merge", {}, parts, document)

@@ -10,6 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dql_core.data.curation.lineage import INPUTS_NAME
 from dql_core.data.dataset import Episode, episode_of, write_dataset
 from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader
 from dql_core.data.infos import INTERVENTION, SUCCESS
@@ -26,7 +27,6 @@ from dql_core.errors import ConfigError, DatasetError, listed
 from dql_core.spec import CONTRACT_KEY, PolicySpec
 
 Item = TypeVar("Item")
-_INPUTS = f"'{INPUTS_KEY}' in {METADATA_FILE}"
 MAX_SHARDS = 1_000_000
 _REMEDY = "convert all shards with one contract"
 
@@ -174,24 +174,6 @@ def _shard_of(document: Mapping[str, Any]) -> tuple[int | None, tuple[Any, ...]]
     return number, (of, *map(json.dumps, shared))
 
 
-def recorded_twice(datasets: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """Name the bags that two conversions have both read, as shards of different divisions do.
-
-    Args:
-        datasets: The name and the metadata of each.
-    """
-    found, first_of = [], dict[str, str]()
-    for name, document in datasets:
-        text = document.get(INPUTS_KEY)
-        if not isinstance(text, str) or LINEAGE_KEY in document:  # may have a part of a bag
-            continue
-        for bag, files in parse_json(text, _INPUTS, DatasetError).items():
-            first = first_of.setdefault(json.dumps([bag, files], sort_keys=True), name)
-            if first != name:
-                found.append(f"{bag} is in {first} and in {name}: its episodes count twice")
-    return found
-
-
 def join_shards(
     data_paths: Sequence[Path], folder: Path, progress: Callable[[int, int], None]
 ) -> tuple[int, int]:
@@ -217,7 +199,9 @@ def join_shards(
     metadata = [reader.metadata for reader in readers]
     for each, path in zip(metadata, filled, strict=True):
         metadata[0].spec.require_same_meaning(each.spec, str(filled[0]), str(path), _REMEDY)
-    inputs = [parse_json(str(each.get(INPUTS_KEY)), _INPUTS, DatasetError) for each in documents]
+    inputs = [
+        parse_json(str(each.get(INPUTS_KEY)), INPUTS_NAME, DatasetError) for each in documents
+    ]
     steps = sum(each.total_steps for each in metadata)
     total = sum(each.total_episodes for each in metadata)
     write_dataset(

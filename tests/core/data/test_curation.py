@@ -25,7 +25,7 @@ from dql_core.data.curation.operations import (
 from dql_core.data.curation.rules import Rules
 from dql_core.data.dataset import load_dataset, load_datasets, write_dataset
 from dql_core.data.hdf5_arrays import replace_array
-from dql_core.data.metadata import LINEAGE_KEY, NO_REWARDS_KEY
+from dql_core.data.metadata import INPUTS_KEY, LINEAGE_KEY, NO_REWARDS_KEY
 from dql_core.data.relabel import relabel
 from dql_core.errors import ConfigError, DatasetError, DqlError, SpecMismatchError
 from dql_core.rewards.call import RewardFunction
@@ -95,6 +95,37 @@ def label(folder: Path, **infos: dict[int, Any]) -> Path:
             for number, values in by_episode.items():
                 file.create_dataset(f"episode_{number}/infos/{name}", data=values)
     return folder
+
+
+def test_episodes_that_two_datasets_have_are_counted(tmp_path: Path) -> None:
+    one, other = tiny(tmp_path / "one", (4, 7, 5)), tiny(tmp_path / "other", (6, 5), seed=1)
+    choose_episodes(one, Rules(episodes="1-2"), tmp_path / "kept", drop=False)
+    merge_datasets([tmp_path / "kept", other], tmp_path / "both")
+    made = merge_datasets([one, tmp_path / "both"], tmp_path / "out")
+    assert [note for note in made.notes if "count twice" in note] == [
+        f"2 of the 4 episodes of {tmp_path / 'both'} are in {one}, too: they count twice"
+    ]
+    made = merge_datasets([one, other], tmp_path / "apart")
+    assert not any("count twice" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("entries", ["[1]", '[{"operation": "merge", "inputs": [1]}]'])
+def test_what_a_lineage_says_may_be_anything(tmp_path: Path, entries: str) -> None:
+    one = tiny(tmp_path / "one", extra_metadata={LINEAGE_KEY: entries})
+    made = merge_datasets([one, tiny(tmp_path / "two", seed=1)], tmp_path / "out")
+    assert made.episodes == 4
+
+
+def test_files_that_imports_share_are_no_episodes(tmp_path: Path) -> None:
+    def imported(name: str, seed: int, **files: str) -> Path:
+        inputs = json.dumps({"meta/tasks": "equal", **files})
+        return tiny(tmp_path / name, seed=seed, extra_metadata={INPUTS_KEY: inputs})
+
+    one, two = imported("one", 0, data="a"), imported("two", 1, data="b")
+    again = imported("again", 2, data="a")
+    made = merge_datasets([one, two, again], tmp_path / "out")
+    (note,) = (note for note in made.notes if "count twice" in note)
+    assert note.startswith(f"meta/tasks, data is in {one} and in {again}: ")
 
 
 def test_merging_carries_every_array_to_the_bit_and_changes_no_input(tmp_path: Path) -> None:

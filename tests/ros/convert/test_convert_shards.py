@@ -288,6 +288,34 @@ def test_a_bag_that_two_divisions_have_is_named(
     assert "bag1 is in " in note
 
 
+def test_a_bag_is_known_under_another_path_and_in_what_was_merged(
+    tmp_path: Path, bags: list[Path], contract: Path
+) -> None:
+    copy = tmp_path / "copy" / "other name"
+    shutil.copytree(bags[0], copy)
+    for name, paths in {"one": bags[:1], "two": bags[1:3], "copied": [copy, bags[4]]}.items():
+        shard(contract, paths, tmp_path / name, 1, 1)
+    one, two, copied, both = (tmp_path / name for name in ("one", "two", "copied", "both"))
+
+    def twice(*parts: Path) -> list[str]:
+        made = merge_datasets(parts, tmp_path / f"out {'-'.join(each.name for each in parts)}")
+        return [note for note in made.notes if "count twice" in note]
+
+    again = ": its episodes count twice"
+    assert twice(one, two) == []
+    assert twice(one, copied) == [
+        f"{copy} is in {one} and in {copied}, there from {bags[0]}{again}"
+    ]
+    merge_datasets([one, two], both)
+    assert twice(both, two) == [f"{bag} is in {both} and in {two}{again}" for bag in bags[1:3]]
+    assert len(twice(both, one, two)) == 3
+    choose_episodes(both, Rules(episodes="0"), tmp_path / "kept", drop=False)
+    (note,) = twice(two, tmp_path / "kept", one)
+    assert (
+        note == f"1 of the 2 episodes of {one} are in {tmp_path / 'kept'}, too: they count twice"
+    )
+
+
 def test_shards_of_lists_in_another_order_do_not_belong_together(
     tmp_path: Path, bags: list[Path], contract: Path
 ) -> None:
