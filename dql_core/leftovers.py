@@ -108,22 +108,24 @@ def remove_partial(folder: Path, name: str = "*") -> None:
 
 
 def _claimed(parent: Path, stem: str, make: Callable[[Path], int]) -> Unfinished:
+    refused: OSError = FileExistsError(f"{parent}: no name for an unfinished file is free")
     for _ in range(_ATTEMPTS):
         path = parent / f"{stem}-{_machine()}-{secrets.token_hex(4)}"
         try:
             descriptor = make(path)
         except FileExistsError:
             continue
-        except FileNotFoundError:
+        except FileNotFoundError as cause:
             if not parent.exists():
                 raise
-            continue  # it was taken for a leftover
+            refused = cause
+            continue  # it was taken for a leftover, or nothing can be made there, as in /proc
         with suppress(OSError):  # a file system without locks: there it is no leftover, either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(path, descriptor):
             return Unfinished(path, descriptor)
         os.close(descriptor)
-    raise FileExistsError(f"{parent}: no name for an unfinished file is free")
+    raise refused
 
 
 def _remove_unlocked(path: Path) -> None:

@@ -23,6 +23,7 @@ from dql_core.training.run_files import (
     read_records_from,
     read_run_info,
 )
+from dql_core.training.sweep.space import TRIAL_FILE, TrialDocument
 
 ALONG = "updates"
 Record = dict[str, Any]
@@ -123,8 +124,9 @@ class _Run:
     def state(self) -> tuple[str, Level]:
         """Return how it goes, and how bad that is."""
         info, step, steps = read_run_info(self.folder), self._step(), self.config.run.steps
-        if info.get("failure"):
-            return f"failed: {info['failure']}", "error"
+        trial = self._trial()
+        if failure := info.get("failure") or trial.failure:
+            return f"failed: {failure}", "error"
         done = f"{step:,} of {steps:,} updates"
         if any(alarm.get("until") is None for alarm in info["q_alarms"]):
             return (
@@ -133,6 +135,8 @@ class _Run:
             )
         if checkpoint_steps(self.folder)[-1:] == [steps]:
             return f"finished: {done}", "ok"
+        if trial.pruned:
+            return f"ended early, since other trials were better: {done}", "ok"
         silent_s = self._silent_s()
         told = f"{done}; last reading {_duration(silent_s)} ago"
         # Between two readings a checkpoint may be measured.
@@ -153,10 +157,16 @@ class _Run:
         speed = self.metrics[-1].get(_SPEED, 0.0) if self.metrics else 0.0
         left = self.config.run.steps - self._step()
         found: list[tuple[str, str | float | None]] = [(f"{before}updates", self._step())]
-        if _is_number(speed) and speed > 0 and left > 0:
+        if _is_number(speed) and speed > 0 and left > 0 and not self._trial().pruned:
             found += [(f"{before}updates per second", speed)]
             found += [(f"{before}left, without measuring", _duration(left / speed))]
         return [*found, (f"{before}checkpoints", len(checkpoint_steps(self.folder)))]
+
+    def _trial(self) -> TrialDocument:
+        """What is known of it as a trial of a sweep; of another run, nothing."""
+        if not (self.folder / TRIAL_FILE).is_file():
+            return TrialDocument(parameters={})
+        return TrialDocument.read(self.folder)
 
     def _step(self) -> int:
         return max(
@@ -319,7 +329,9 @@ def _words(key: str) -> str:
 def _together(states: Sequence[str]) -> str:
     finished = sum(state.startswith("finished") for state in states)
     failed = sum(state.startswith("failed") for state in states)
+    ended = sum(state.startswith("ended early") for state in states)
     told = f"{counted(len(states), 'run')}: {finished} finished"
+    told += f", {ended} ended early" if ended else ""
     return f"{told}, {failed} failed" if failed else told
 
 

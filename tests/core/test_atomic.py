@@ -149,6 +149,17 @@ def test_too_long_a_name_is_told(tmp_path: Path, name: str) -> None:
         pass
 
 
+def test_where_nothing_can_be_made_is_told() -> None:
+    target = Path("/proc/out")
+    with pytest.raises(OutputError, match=r"^/proc/out: cannot be written: .*; check the name$"):
+        write_text(target, "")
+    with (
+        pytest.raises(OutputError, match=r"^/proc/out: cannot be written: .*; check the name$"),
+        atomic_directory(target),
+    ):
+        pass
+
+
 def test_a_file_where_a_folder_must_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     words = r"out: cannot be written: .*Not a directory; a file is where a folder must be"

@@ -28,13 +28,12 @@ from dql_core.training.run_files import CONFIG_FILE
 from dql_core.training.run_folder import InUseError
 from dql_core.training.sweep.space import Parameters, Range, Space, assignments, invalid, steps_of
 from dql_core.training.sweep.trials import (
-    TRIAL_FILE,
     Trial,
     is_maximised,
     note_end,
     read_trials,
+    trial_files,
     trial_folder,
-    trial_text,
 )
 
 # How often a trial may be begun again, elsewhere or after its process died.
@@ -263,7 +262,7 @@ def _train_when_free(
     deadline = time.monotonic() + PATIENCE_S
     while True:
         begun = (folder / CONFIG_FILE).is_file()
-        files = {TRIAL_FILE: trial_text(parameters)}
+        files = trial_files(parameters)
         try:
             train(config, folder, resume=begun, files=files, measured=measured)
         except InUseError:

@@ -1,4 +1,7 @@
-"""The space of a sweep: which keys of a configuration are tried, and with which values."""
+"""The space of a sweep: which keys of a configuration are tried, and with which values.
+
+Also what a trial's own file says of its values, and of how it ended.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,12 @@ from pydantic import (
 )
 
 from dql_core.config import TrainConfig, changed_config
-from dql_core.errors import ConfigError
-from dql_core.strict_yaml import StrictModel, problems_in, read_yaml
+from dql_core.documents import file_within, read_json
+from dql_core.errors import CheckpointError, ConfigError
+from dql_core.strict_yaml import StrictModel, parse, problems_in, read_yaml
 
 STEPS = "run.steps"
+TRIAL_FILE = "trial.json"
 # Where a number between two others is looked at: at one that is hardly whole if it need not be.
 BETWEEN = (3 - math.sqrt(5)) / 2
 Value = bool | int | float | str | None
@@ -216,6 +221,31 @@ class Space:
         if STEPS not in self.keys:
             return base.run.steps
         return max(steps_of(base, {STEPS: value}) for value in self.samples(STEPS))
+
+
+class TrialDocument(StrictModel):
+    """What ``trial.json`` says.
+
+    Attributes:
+        parameters: Its values.
+        pruned: Whether it was ended early, since others were better.
+        failure: Why it failed; empty if it did not.
+    """
+
+    parameters: dict[str, Value]
+    pruned: bool = False
+    failure: str = ""
+
+    @classmethod
+    def read(cls, folder: Path) -> TrialDocument:
+        """Read that of a trial's folder.
+
+        Raises:
+            CheckpointError: If it is missing or damaged.
+        """
+        path = file_within(folder, TRIAL_FILE, CheckpointError)
+        document = read_json(path, CheckpointError)
+        return parse(document, cls, f"{path}: damaged", CheckpointError)
 
 
 def read_space(path: Path) -> dict[str, Any]:

@@ -15,20 +15,25 @@ from pathlib import Path
 from typing import Any
 
 from dql_core.config import TrainConfig
-from dql_core.documents import RUN_FILE, file_within, read_json
+from dql_core.documents import RUN_FILE
 from dql_core.errors import CheckpointError
 from dql_core.files import write_text
-from dql_core.strict_yaml import StrictModel, parse
 from dql_core.training.run_files import (
     VALIDATION_FILE,
     checkpoint_steps,
     read_records,
     read_run_info,
 )
-from dql_core.training.sweep.space import Parameters, Value, rule_of, steps_of
+from dql_core.training.sweep.space import (
+    TRIAL_FILE,
+    Parameters,
+    TrialDocument,
+    Value,
+    rule_of,
+    steps_of,
+)
 from dql_core.training.validation import Best, best_offline, best_online
 
-TRIAL_FILE = "trial.json"
 TRIAL_PREFIX = "trial-"
 # Of these, larger is better.
 MAXIMISED = ("judge", "mean_return")
@@ -39,20 +44,6 @@ def trial_folder(out: Path, parameters: Parameters) -> Path:
     """Return where the trial with these values is: the same values are the same run."""
     text = json.dumps(dict(parameters), sort_keys=True)
     return out / f"{TRIAL_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-class TrialDocument(StrictModel):
-    """What ``trial.json`` says.
-
-    Attributes:
-        parameters: Its values.
-        pruned: Whether it was ended early, since others were better.
-        failure: Why it failed; empty if it did not.
-    """
-
-    parameters: dict[str, Value]
-    pruned: bool = False
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,13 +90,11 @@ class Trial:
         """
         if folder.is_symlink():
             raise CheckpointError(f"{folder}: is a symbolic link: replace it by the real folder")
-        path = file_within(folder, TRIAL_FILE, CheckpointError)
-        noted = parse(
-            read_json(path, CheckpointError), TrialDocument, f"{path}: damaged", CheckpointError
-        )
+        noted = TrialDocument.read(folder)
         if folder != trial_folder(folder.parent, noted.parameters):
             raise CheckpointError(
-                f"{path}: damaged: its values are not those of this folder's name; {_RETRY}"
+                f"{folder / TRIAL_FILE}: damaged: its values are not those of this folder's name; "
+                f"{_RETRY}"
             )
         records, steps = read_records(folder / VALIDATION_FILE), checkpoint_steps(folder)
         try:
@@ -152,13 +141,16 @@ def note_end(
 ) -> None:
     """Write down that a trial has ended before its last update."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / TRIAL_FILE, trial_text(parameters, pruned=pruned, failure=failure))
+    for name, text in trial_files(parameters, pruned=pruned, failure=failure).items():
+        write_text(folder / name, text)
 
 
-def trial_text(parameters: Parameters, *, pruned: bool = False, failure: str = "") -> str:
-    """Return what ``trial.json`` says."""
+def trial_files(
+    parameters: Parameters, *, pruned: bool = False, failure: str = ""
+) -> dict[str, str]:
+    """Return what a trial's folder has beside the run's files: ``trial.json`` and its text."""
     document = {"parameters": dict(parameters), "pruned": pruned, "failure": failure}
-    return json.dumps(document, indent=2) + "\n"
+    return {TRIAL_FILE: json.dumps(document, indent=2) + "\n"}
 
 
 def is_maximised(config: TrainConfig) -> bool:

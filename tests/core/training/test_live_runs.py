@@ -26,6 +26,8 @@ from dql_core.training.run_files import (
     record_alarm_end,
     update_run_info,
 )
+from dql_core.training.sweep.space import TRIAL_FILE
+from dql_core.training.sweep.trials import note_end
 from tests.core.training.test_seeds import CONFIG, tiny_dataset  # noqa: F401
 
 pytestmark = pytest.mark.slow
@@ -222,6 +224,27 @@ def test_a_run_that_fell_silent_is_told_of(run: Path) -> None:
         os.utime(run / name, (0, time.time() - SILENT_S - 3600))
     view = RunView(run)()
     assert (view.level, view.state) == ("warn", "12 of 12 updates; last reading 75 min ago")
+
+
+def test_a_trial_that_a_sweep_ended_early_is_no_cause_for_a_warning(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints" / "step-00000012")
+    for name in (METRICS_FILE, VALIDATION_FILE, RUN_FILE):
+        os.utime(run / name, (0, time.time() - SILENT_S - 3600))
+    parameters = {"policy.eta": 0.5}
+    note_end(run, parameters)  # as it begins
+    assert RunView(run)().level == "warn"
+    note_end(run, parameters, pruned=True)
+    view = RunView(run)()
+    told = "ended early, since other trials were better: 12 of 12 updates"
+    assert (view.level, view.state) == ("ok", told)
+    shutil.copytree(run, run.parent / "runs" / "a")
+    shutil.copytree(run, run.parent / "runs" / "b")
+    assert RunView(run.parent / "runs")().state == "2 runs: 0 finished, 2 ended early"
+    note_end(run, parameters, failure="too large")
+    assert (RunView(run)().level, RunView(run)().state) == ("error", "failed: too large")
+    (run / TRIAL_FILE).write_text("{}")
+    with pytest.raises(CheckpointError, match=r"trial\.json: damaged: key 'parameters'"):
+        RunView(run)()
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
