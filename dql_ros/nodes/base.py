@@ -212,14 +212,13 @@ class ManagedNode(LifecycleNode):
         try:
             action()
         except Exception as error:  # noqa: BLE001 - rclpy would swallow it
-            is_mistake = isinstance(error, DqlError)
-            message = f"could not {what}: {error if is_mistake else traceback.format_exc()}"
+            message = str(error) if isinstance(error, DqlError) else traceback.format_exc()
             if on_failure is not None:
                 aim, undo = on_failure
                 self._attempt(f"{aim} after a failed {what}", undo)
             if on_failure is None or not self.ends_on_failure:
-                self.get_logger().error(message)
-            self.failure = DqlError(message) if is_mistake else error
+                self.get_logger().error(f"could not {what}: {message}")
+            self.failure = error
             return TransitionCallbackReturn.FAILURE
         return TransitionCallbackReturn.SUCCESS
 
