@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from dql_core.data.infos import of_steps, to_store
 from dql_core.data.metadata import SPEC_KEY
 from dql_core.errors import DatasetError, did_you_mean_path
 from dql_core.files import atomic_directory, require_room
-from dql_core.spec import FieldSpec, PolicySpec
+from dql_core.spec import FieldSpec, LoggedEpisode, PolicySpec
 
 EPISODES_AT_ONCE = 64
 # What HDF5 adds to an episode's arrays, at most.
@@ -104,6 +105,14 @@ class LoadedDataset:
     def starts(self, horizon: int) -> NDArray[np.int64]:
         """Return where `chunks` begin, shape (M,)."""
         return self.chunks(horizon)[0]
+
+
+def episode_digest(episode: Episode | LoggedEpisode) -> bytes:
+    """Hash what was observed and done, of which rewards may be made anew."""
+    digest = hashlib.blake2b(str(episode.actions.shape).encode(), digest_size=16)
+    for array in (episode.observations, episode.actions):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()
 
 
 def write_dataset(

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import dql_core
 from dql_core.data.metadata import INPUTS_KEY, LINEAGE_KEY, METADATA_FILE, earlier_entries
 from dql_core.documents import file_sha256, file_within, parse_json
 from dql_core.errors import DatasetError, listed
-from dql_core.spec import LoggedEpisode
 
 INPUTS_NAME = f"'{INPUTS_KEY}' in {METADATA_FILE}"
 
@@ -52,14 +49,6 @@ class Contents:
     sha256: str
     document: Mapping[str, Any]
     episodes: Sequence[bytes]
-
-
-def episode_digest(episode: LoggedEpisode) -> bytes:
-    """Hash what was observed and done, of which rewards may be made anew."""
-    digest = hashlib.blake2b(str(episode.actions.shape).encode(), digest_size=16)
-    for array in (episode.observations, episode.actions):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
 
 
 def counted_twice(datasets: Sequence[Contents]) -> list[str]:

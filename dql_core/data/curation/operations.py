@@ -19,7 +19,6 @@ from dql_core.data.curation.lineage import (
     Ingredient,
     counted_twice,
     dataset_sha256,
-    episode_digest,
     lineage,
 )
 from dql_core.data.curation.rules import CHOSEN_BY, EpisodeFacts, Rules, numbers_text
@@ -31,7 +30,7 @@ from dql_core.data.curation.shards import (
     not_here,
     without_episodes,
 )
-from dql_core.data.dataset import DATA_FOLDER, find_dataset, require_outside
+from dql_core.data.dataset import DATA_FOLDER, episode_digest, find_dataset, require_outside
 from dql_core.data.episode_reader import EpisodeReader
 from dql_core.data.metadata import LINEAGE_KEY, DatasetMetadata, metadata_of
 from dql_core.errors import ConfigError, DatasetError, counted

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dql_core.data.checks import require_finite
-from dql_core.data.dataset import LoadedDataset
+from dql_core.data.dataset import LoadedDataset, episode_digest
 from dql_core.errors import ConfigError, DatasetError, counted
 from dql_core.evaluation.offline.agreement import (
     Agreement,
@@ -130,6 +130,7 @@ class Judgement:
         behaviour: What was recorded.
         judged: The candidates in their order.
         spec: What the numbers of the episodes mean.
+        repeated: How many episodes are equal to earlier ones.
     """
 
     source: str
@@ -142,6 +143,7 @@ class Judgement:
     behaviour: BehaviourWorth
     judged: tuple[Judged, ...]
     spec: PolicySpec
+    repeated: int
 
     @property
     def best(self) -> Judged | None:
@@ -158,6 +160,12 @@ class Judgement:
         found = []
         if self.episodes < FEW_EPISODES:
             found.append(f"all rests on {counted(self.episodes, 'episode')} only")
+        if self.repeated:
+            found.append(
+                f"{self.repeated:,} of the {self.episodes:,} episodes are equal to others and say "
+                f"nothing new: chance goes farther than the intervals say, and actions seem "
+                f"farther from all others; drop them with 'dql dataset drop'"
+            )
         found += self.behaviour.doubts
         return found
 
@@ -246,6 +254,7 @@ def judge(
         behaviour=worths.behaviour,
         judged=tuple(judged),
         spec=dataset.spec,
+        repeated=len(dataset.episodes) - _count_distinct(dataset),
     )
 
 
@@ -323,11 +332,16 @@ def _require_sound(
         )
     require_finite(dataset)
     require_rewards(dataset)
-    if len(dataset.episodes) < 2:
+    if _count_distinct(dataset) < 2:
+        times = f" {len(dataset.episodes):,} times" if len(dataset.episodes) > 1 else ""
         raise DatasetError(
-            f"{dataset.source}: holds one episode, which cannot say how far chance goes: at least "
-            f"two are needed; record more, or name more with --dataset"
+            f"{dataset.source}: holds one episode{times}, which cannot say how far chance goes: "
+            f"at least two are needed; record more, or name more with --dataset"
         )
+
+
+def _count_distinct(dataset: LoadedDataset) -> int:
+    return len({episode_digest(episode) for episode in dataset.episodes})
 
 
 def _actions(

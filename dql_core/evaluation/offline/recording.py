@@ -17,6 +17,8 @@ from dql_core.normalize import Normalizer
 
 # An action field that barely moves must not be magnified; a share of its range.
 SMALLEST_ACTION_STD = 1e-3
+# Discounted returns of larger ones may be more than float32 holds.
+LARGEST_REWARD = 1e33
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,16 @@ def require_rewards(dataset: LoadedDataset) -> None:
     Equal rewards say something only where the task terminates, sooner or later.
 
     Raises:
-        DatasetError: If every reward is 0, or all are equal and no episode terminates.
+        DatasetError: If every reward is 0, or all are equal and no episode terminates; if one is
+            beyond `LARGEST_REWARD`.
     """
     low, high = reward_range(dataset)
+    if (largest := max(-low, high)) > LARGEST_REWARD:
+        raise DatasetError(
+            f"{dataset.source}: rewards are up to {largest:.3g} in size, of which no values can "
+            f"be fitted (at most {LARGEST_REWARD:g}); scale them where they are recorded, or give "
+            f"it others with 'dql relabel'"
+        )
     if low == high == 0:
         raise DatasetError(
             f"{dataset.source}: every reward is 0, by which no policy is better than another; "

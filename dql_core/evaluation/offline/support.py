@@ -57,7 +57,7 @@ class Support:
         """
         beyond = self._distances(actions) - self.threshold
         width = max(self.threshold, float(np.finfo(np.float32).tiny))
-        exits: NDArray[np.float32] = np.clip(beyond / width, 0.0, 1.0).astype(np.float32)
+        exits: NDArray[np.float32] = (np.clip(beyond, 0.0, width) / width).astype(np.float32)
         return exits
 
     def far_share(self, actions: NDArray[np.float32]) -> float:

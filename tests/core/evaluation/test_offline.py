@@ -228,3 +228,18 @@ def test_equal_rewards_say_something_only_where_the_task_ends(rewards: list[floa
         require_rewards(LoadedDataset(SPEC, endless, "endless"))
     require_rewards(LoadedDataset(SPEC, (*endless, recorded(-4.0, True)), "ends"))
     require_rewards(LoadedDataset(SPEC, (*endless, recorded(-5.0, False)), "differs"))
+
+
+@pytest.mark.parametrize("reward", [1e300, -1e40])
+def test_rewards_that_are_too_large_for_a_fit_are_refused(reward: float) -> None:
+    parts = np.zeros((3, 1), "f4"), np.zeros((2, 1), "f4"), np.array([1.0, reward])
+    dataset = LoadedDataset(SPEC, (Episode(*parts, True, False),), "large")
+    with pytest.raises(DatasetError, match=r"^large: rewards are up to 1e\+[0-9]+ in size, "):
+        require_rewards(dataset)
+
+
+def test_where_all_did_the_same_every_other_action_is_far_without_a_warning() -> None:
+    support = Support(np.ones((4, 1), "f4"), np.zeros(4), np.zeros((2, 3), np.int64), 0.0)
+    with np.errstate(all="raise"):
+        exits = support.exits(np.array([[1.0], [9.0]], "f4"))
+    assert exits.tolist() == [0.0, 1.0]

@@ -230,3 +230,16 @@ def test_one_episode_is_refused_before_anything_is_fitted(
     alone = dataclasses.replace(dataset, episodes=dataset.episodes[:1])
     with pytest.raises(DatasetError, match=r"holds one episode, .* at least two are needed"):
         judge(found.for_episodes(alone), alone, 0.9, report=lambda stage, _: pytest.fail(stage))
+
+
+def test_equal_episodes_are_counted_and_nothing_rests_on_one_alone(
+    tmp_path: Path, tiny_dataset: Path
+) -> None:
+    found = Policies([save_untrained(tmp_path, tiny_dataset, "diffusion_ql")])
+    dataset = load_dataset(tiny_dataset)
+    alone = dataclasses.replace(dataset, episodes=dataset.episodes[:1] * 50)
+    with pytest.raises(DatasetError, match=r"holds one episode 50 times, .* two are needed"):
+        judge(found.for_episodes(alone), alone, 0.9, report=lambda stage, _: pytest.fail(stage))
+    again = dataclasses.replace(dataset, episodes=dataset.episodes[:2] * 6)
+    judgement = judge(found.for_episodes(again), again, 0.9, settings=QUICK)
+    assert judgement.remarks[0].startswith("10 of the 12 episodes are equal to others")
