@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from dql_core.data.episode_reader import EpisodeReader, StoredEpisode
 from dql_core.data.infos import of_steps, to_store
-from dql_core.data.metadata import SPEC_KEY
+from dql_core.data.metadata import METADATA_FILE, SPEC_KEY
 from dql_core.errors import DatasetError, did_you_mean_path
 from dql_core.files import atomic_directory, require_room
 from dql_core.spec import FieldSpec, LoggedEpisode, PolicySpec
@@ -31,7 +31,6 @@ EPISODES_AT_ONCE = 64
 # What HDF5 adds to an episode's arrays, at most.
 HDF5_EPISODE_BYTES = 1 << 15
 DATA_FOLDER = "data"
-_METADATA = "metadata.json"
 _logger = logging.getLogger(__name__)
 # A dataset's name within Minari's folder, which leads nowhere else.
 _MINARI_ID = re.compile(r"[-\w]+(/[-\w]+)*")
@@ -355,7 +354,7 @@ def _found(source: str | Path) -> Path:
             return candidate
     if folder.exists():
         raise DatasetError(
-            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/{_METADATA}); "
+            f"{source}: holds no Minari dataset (no {DATA_FOLDER}/{METADATA_FILE}); "
             f"make one with 'dql convert' or 'dql import'"
         )
     if _MINARI_ID.fullmatch(str(source)):
@@ -374,4 +373,4 @@ def _found(source: str | Path) -> Path:
 
 def _places(folder: Path) -> tuple[Path, Path]:
     """Where the file may lie by which a dataset's folder is known."""
-    return folder / DATA_FOLDER / _METADATA, folder / _METADATA
+    return folder / DATA_FOLDER / METADATA_FILE, folder / METADATA_FILE

@@ -31,6 +31,7 @@ RELABEL_KEY = "dql_relabelled"
 LINEAGE_KEY = "dql_lineage"
 # What was read, as JSON: SHA-256 of each file.
 INPUTS_KEY = "dql_inputs"
+INPUTS_NAME = f"'{INPUTS_KEY}' in {METADATA_FILE}"
 # Which part of a conversion this is, as JSON.
 SHARD_KEY = "dql_shard"
 # True where a file without rewards was imported.

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import dql_core
-from dql_core.data.metadata import INPUTS_KEY, LINEAGE_KEY, METADATA_FILE, earlier_entries
+from dql_core.data.metadata import INPUTS_KEY, INPUTS_NAME, LINEAGE_KEY, earlier_entries
 from dql_core.documents import file_sha256, file_within, parse_json
 from dql_core.errors import DatasetError, listed
-
-INPUTS_NAME = f"'{INPUTS_KEY}' in {METADATA_FILE}"
 
 
 @dataclass(frozen=True)

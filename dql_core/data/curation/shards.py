@@ -10,12 +10,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dql_core.data.curation.lineage import INPUTS_NAME
 from dql_core.data.dataset import Episode, episode_of, write_dataset
 from dql_core.data.episode_reader import HDF5_FILE, EpisodeReader
 from dql_core.data.infos import INTERVENTION, SUCCESS
 from dql_core.data.metadata import (
     INPUTS_KEY,
+    INPUTS_NAME,
     LINEAGE_KEY,
     METADATA_FILE,
     RELABEL_KEY,

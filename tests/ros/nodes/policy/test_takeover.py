@@ -212,7 +212,7 @@ def test_a_person_who_falls_silent_with_the_switch_gets_the_safe_command(
     silent = "a person has the switch and commands nothing: no command was heard on"
     person.until(lambda: told.said(f"{silent} '{TOPIC}' for "), "word of the silence")
     assert told.diagnostics[-1].status[0].level == b"\x02"
-    assert not person.flags[-1].data
+    person.until(lambda: not person.flags[-1].data, "word that nobody drives")
     silent_from = len(arm.commands)
     person.until(lambda: len(arm.commands) > silent_from + 5, "the silence to last")
     assert ACTION not in [list(each.data) for each in arm.commands[silent_from:]]
