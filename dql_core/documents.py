@@ -14,7 +14,7 @@ from typing import Any
 from dql_core.errors import DqlError, one_line
 
 MAX_JSON_BYTES = 1 << 24
-# By which a run's folder is told from others.
+# By which the folders of runs and of checkpoints are told from others.
 RUN_FILE = "run.json"
 CHECKPOINT_FILE = "checkpoint.json"
 # What /proc and the like have in files of no size.

@@ -135,7 +135,7 @@ UNITS = {
     "degC": _unit(offset="273.15", K=1),
     "degF": _unit("5/9", offset="45967/180", K=1),
 }
-# What people write in their place; in small letters and without a plural's s if as it is not here.
+# What people write in their place: looked up as it is, then in small letters, then without an s.
 _SPELLED = {
     "meter": "m",
     "metre": "m",

@@ -127,7 +127,9 @@ def _refuse_other_arguments(words: Sequence[str]) -> None:
             others.append(word)
     if others:
         given = [word for word in others if ":=" in word]
-        remedy = f"write --ros-args -p {given[0]}" if given else "see --help"
+        remedy = (
+            f"write --ros-args -p {given[0]}, or -r for a remapping" if given else "see --help"
+        )
         raise ConfigError(f"'{' '.join(others)}' is no argument of a node: {remedy}")
 
 

@@ -45,8 +45,8 @@ _LEAST_CHANGES = 20
 # whatever else it may be.
 _LEAST_EXPLAINED = {True: 0.1, False: 0.3}
 _OF_OTHERS_S = (0.0, 0.02, 0.04, 0.08, 0.16, 0.32)  # after what times others may move it
-# A wider interval is no answer. By so much a robot that is not quite a lag may mislead, at either
-# end (benchmarks/results/delay.md: by up to 0.7 ms).
+# A wider interval is no answer. By so much a robot that is not quite a lag may mislead it, at
+# either end.
 WIDEST_S, UNLIKE_S = 0.005, 0.001
 _STEP_S = 0.0005
 # A look around an estimate that is not its own best moves there, at most so often.
