@@ -25,6 +25,8 @@ def draw(sets: Sequence[OfSet], path: Path) -> None:
     figure = Figure(figsize=(WIDTH * columns, height * lines), layout="constrained")
     for place, one in enumerate(sets, 1):
         _panel(one, figure.add_subplot(lines, columns, place))
+    marks = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))
+    figure.legend(marks.values(), marks.keys(), loc="outside upper center", ncols=3, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context({"svg.hashsalt": "judge"}):  # equal figures are equal files
         figure.savefig(path, metadata={"Date": None})
@@ -45,5 +47,3 @@ def _panel(one: OfSet, panel: Axes) -> None:
     panel.set_title(one.name, size=9)
     panel.set_xlabel("discounted return, with 95 % intervals", size=8)
     panel.tick_params(axis="x", labelsize=8)
-    handles = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    panel.legend(handles.values(), handles.keys(), loc="upper left", frameon=False, fontsize=8)
