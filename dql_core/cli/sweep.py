@@ -9,7 +9,7 @@ from shlex import quote
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field
+from pydantic import Field, field_validator
 from rich.table import Table
 
 from dql_core.cli.console import new_folder, plain_table
@@ -66,6 +66,16 @@ class SweepDocument(StrictModel):
     prune: bool
     seed: int = Field(ge=0)
     data_sha256: str = ""
+
+    @field_validator("config")
+    @classmethod
+    def _compares(cls, config: TrainConfig) -> TrainConfig:
+        """Refuse what `compared` would not have let begin."""
+        if config.evaluation.env:
+            return config
+        if config.validation.rule == "bc_loss" or config.validation.held_out == 0:
+            raise ValueError("compares trials neither by --eval-env nor on held-out episodes")
+        return config
 
 
 def sweep(

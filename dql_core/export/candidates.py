@@ -65,6 +65,7 @@ class Policies:
     Args:
         paths: Runs, checkpoints and bundles, at least one.
         checkpoints: Which ones of each run: ``all``, or names and steps with commas between them.
+        dataset: Where the data now lies that all of them learned from; by default where each says.
 
     Attributes:
         discounts: The discounts that they were trained with.
@@ -75,8 +76,11 @@ class Policies:
         ConfigError: If a checkpoint's name is none.
     """
 
-    def __init__(self, paths: Sequence[Path], checkpoints: str = ALL) -> None:
+    def __init__(
+        self, paths: Sequence[Path], checkpoints: str = ALL, dataset: str | None = None
+    ) -> None:
         self.discounts: set[float] = set()
+        self._dataset = dataset
         self._trained_on: dict[str, list[NDArray[np.int64]] | str] = {}
         self._found = [
             found
@@ -149,7 +153,11 @@ class Policies:
         """Say how many of the episodes were trained on, if any, or that nobody knows."""
         key = _training_key(found)
         if key not in self._trained_on:
-            self._trained_on[key] = _learned_steps(found.config, found.data)
+            config = found.config
+            if self._dataset:
+                data = config.data.model_copy(update={"dataset": self._dataset})
+                config = config.model_copy(update={"data": data})
+            self._trained_on[key] = _learned_steps(config, found.data)
         learned = self._trained_on[key]
         if isinstance(learned, str):
             return [f"whether it was trained on these episodes is unknown: {learned}"]

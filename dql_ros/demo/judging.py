@@ -59,6 +59,7 @@ class Foreseen:
 
 def judge_bundles(
     bundles: Mapping[str, Path],
+    learned: Path,
     held_out: LoadedDataset,
     seed: int,
     report: Callable[[str, float], None],
@@ -69,6 +70,7 @@ def judge_bundles(
 
     Args:
         bundles: By the policies' names.
+        learned: The dataset that they learned from.
         held_out: The demonstrations.
         seed: Of all that is random.
         report: Told how far it is.
@@ -76,7 +78,7 @@ def judge_bundles(
     Raises:
         DqlError: As `judge` does.
     """
-    found = Policies(list(bundles.values()))
+    found = Policies(list(bundles.values()), dataset=str(learned))
     candidates = found.for_episodes(held_out)
     return judge(
         candidates,

@@ -195,6 +195,7 @@ class Demo:
             bar = stage.bar("values", 100)
             judgement = judge_bundles(
                 bundles,
+                self._root / "dataset",
                 load_dataset(held_out / "dataset"),
                 settings.seed,
                 lambda _stage, share: bar(completed=round(100 * share)),

@@ -79,13 +79,27 @@ def sweep_folder(place: Path, **keys: object) -> Path:
     [
         ("{", "begun/sweep.json: damaged"),
         ("{}", "begun/sweep.json: damaged: key 'config'"),
-        ('{"config": {}, "trials": 2, "prune": 1.5, "seed": 0}', "damaged: key 'prune'"),
-        ('{"config": {}, "trials": 1, "prune": true, "seed": 0}', "damaged: key 'trials'"),
-        ('{"config": 3, "trials": 2, "prune": true, "seed": 0}', "damaged: key 'config'"),
     ],
 )
 def test_a_damaged_sweep_is_named(place: Path, dataset: Path, text: str, wrong: str) -> None:
     (sweep_folder(place) / "sweep.json").write_text(text)
+    assert wrong in refused(place, dataset, "sweep --resume begun")
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"prune": 1.5}, "damaged: key 'prune'"),
+        ({"trials": 1}, "damaged: key 'trials'"),
+        ({"config": 3}, "damaged: key 'config'"),
+        ({"config": {}}, "compares trials neither by"),
+        ({"config": {"validation": {"held_out": 0.4, "rule": "bc_loss"}}}, "neither by"),
+    ],
+)
+def test_a_damaged_value_of_a_sweep_is_named(
+    place: Path, dataset: Path, keys: dict[str, object], wrong: str
+) -> None:
+    sweep_folder(place, **keys)
     assert wrong in refused(place, dataset, "sweep --resume begun")
 
 

@@ -102,6 +102,10 @@ def test_a_run_whose_data_was_exchanged_is_not_judged_by_the_new_ones_name(
     shutil.rmtree(tmp_path / "data")
     (told,) = remarks(tmp_path / "old")
     assert told.endswith(f"{tmp_path / 'data'} cannot be read")
+    moved = Policies([run, bundle], dataset=str(tmp_path / "old"))
+    assert {each.remarks for each in moved.for_episodes(load_dataset(tiny_dataset))} == {
+        (FLATTERED,)
+    }
 
 
 def bundle_with_extent(run: Path, folder: Path, dataset: LoadedDataset) -> Path:

@@ -106,6 +106,8 @@ def test_the_demo_goes_the_whole_way(demo: Done) -> None:
         assert before["shadow"]["missed_ticks"].isdecimal()
     judged = json.loads((out / "judge" / "judge.json").read_text())
     assert judged["dataset"]["episodes"] == 10
+    remarks = [remark for each in judged["policies"] for remark in each["objections"]]
+    assert not [remark for remark in remarks if "trained on" in remark]
     for name in (
         "index.html",
         "judge/judge.html",
