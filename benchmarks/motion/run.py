@@ -96,7 +96,7 @@ ROBOTS = (
         0,
         100,
         "scara.yaml",
-        ("run.steps=5000", "diffusion.loss=prediction", "selection.rule=softmax"),
+        ("run.steps=5000",),
         120.0,
         0.1,
         4.0,
