@@ -19,7 +19,7 @@ PREPARATION = 2
 SMALL = (
     ("run.steps=3000", "run.steps=30"),
     ("--episodes 50", "--episodes 2"),
-    ("episodes:=8", "episodes:=2"),
+    ("episodes:=8", "episodes:=4"),
 )
 TIMEOUT_S = 400
 
