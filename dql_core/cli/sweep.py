@@ -71,11 +71,11 @@ class SweepDocument(StrictModel):
     @classmethod
     def _compares(cls, config: TrainConfig) -> TrainConfig:
         """Refuse what `compared` would not have let begin."""
-        if config.evaluation.env:
-            return config
-        if config.validation.rule == "bc_loss" or config.validation.held_out == 0:
-            raise ValueError("compares trials neither by --eval-env nor on held-out episodes")
-        return config
+        try:
+            return compared(config, is_stated=True)
+        except ConfigError as cause:
+            reason = "compares trials neither by --eval-env nor on held-out episodes"
+            raise ValueError(reason) from cause
 
 
 def sweep(
