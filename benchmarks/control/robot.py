@@ -47,10 +47,10 @@ def write_arm(folder: Path, rate_hz: float) -> Path:
     return path
 
 
-def export_untrained(contract: Path, folder: Path) -> Path:
+def export_untrained(contract: Path, folder: Path, horizon: int = 1) -> Path:
     """Export a policy of the paper's size with random weights for a contract; return its folder.
 
-    It computes exactly what a trained one would: 3 x 256 wide, N = 5, K = 50.
+    It computes exactly what a trained one would: 3 x 256 wide, N = 5, K = 50, chunks of H actions.
     """
     import torch  # noqa: PLC0415 - only this needs it, and takes seconds
 
@@ -65,7 +65,11 @@ def export_untrained(contract: Path, folder: Path) -> Path:
     spec = load_contract(contract).policy_spec()
     network = {"width": WIDTH, "depth": DEPTH}
     config = TrainConfig.model_validate(
-        {"agent": "diffusion_ql", "policy": network, "critic": network}
+        {
+            "agent": "diffusion_ql",
+            "policy": {**network, "horizon": horizon},
+            "critic": network,
+        }
     )
     seen = np.random.default_rng(0).normal(size=(1000, len(spec.observation))).astype(np.float32)
     normalizer = Normalizer.fit(seen, spec)

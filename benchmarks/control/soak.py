@@ -3,6 +3,7 @@
     python -m benchmarks.control.soak                  # prints a line each minute
     python -m benchmarks.control.soak --keep           # and writes them to benchmarks/results
     python -m benchmarks.control.soak --of LOG --keep  # writes those that an earlier run printed
+    python -m benchmarks.control.soak --horizon 5      # with chunks of five actions
 
 Gymnasium's Reacher-v5 in the simulation bridge, with the clock on the wall, is driven at 50 Hz by
 the policy node with a bundle of the paper's size (3 x 256 wide, N = 5, K = 50): five streams, and
@@ -55,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--every", type=float, default=60.0, help="seconds between lines")
+    parser.add_argument("--horizon", type=int, default=1, help="actions of a chunk")
     parser.add_argument("--of", type=Path, help="take the lines from this file")
     parser.add_argument("--keep", action="store_true", help="write benchmarks/results")
     arguments = parser.parse_args()
@@ -66,21 +68,23 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         lines = []
         try:
-            for line in soak(arguments.minutes * 60, arguments.every):
+            for line in soak(arguments.minutes * 60, arguments.every, arguments.horizon):
                 lines.append(show(line))
         except KeyboardInterrupt:
             print(f"interrupted after {len(lines)} lines", flush=True)
     if len(lines) > 1:
         lines.append(show(verdict(lines)))
         if arguments.keep:
-            keep("control_soak", lines, table(lines))
+            horizon = lines[0].get("horizon", 1)
+            name = "control_soak" if horizon == 1 else f"control_soak_h{horizon}"
+            keep(name, lines, table(lines))
 
 
-def soak(seconds: float, every_s: float) -> Iterator[Line]:
+def soak(seconds: float, every_s: float, horizon: int) -> Iterator[Line]:
     """Run the loop and yield a line whenever ``every_s`` seconds are over."""
     contract = str(REACHER)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = export_untrained(REACHER, Path(folder))
+        bundle = export_untrained(REACHER, Path(folder), horizon)
         common = {"contract": contract, "mode": "real_time"}
         driver = policy_driver(bundle, seed=0)
         driving = {**driver.parameters, **common, "use_sim_time": True, "when_too_slow": "warn"}
@@ -103,7 +107,7 @@ def soak(seconds: float, every_s: float) -> Iterator[Line]:
                     processes.check()
                     supervisor.spin_once(0.0)
                     time.sleep(0.02)
-                yield minutes.line(time.monotonic() - begun_s)
+                yield {"horizon": horizon, **minutes.line(time.monotonic() - begun_s)}
 
 
 class _Minutes:
@@ -179,6 +183,7 @@ def verdict(lines: list[Line]) -> Line:
     error = abs(float(np.mean(rates)) / wanted_hz - 1)
     return {
         "benchmark": "control_soak",
+        "horizon": lines[-1].get("horizon", 1),
         "minutes": lines[-1]["minute"],
         "ticks": lines[-1]["ticks"],
         "episodes": lines[-1]["episodes"],
@@ -231,8 +236,13 @@ def table(lines: list[Line]) -> str:
         f"{last[f'{name}_growth_mb_per_h']} MiB per hour in the {label}"
         for name, label in zip(NODES, ("policy node", "bridge"), strict=True)
     )
+    horizon = last.get("horizon", 1)
+    title, command = f"{last['minutes']:.0f} minutes of closed loop in real time", COMMAND
+    if horizon > 1:
+        title += f" with chunks of {horizon} actions"
+        command += f" --horizon {horizon}"
     return (
-        f"# {last['minutes']:.0f} minutes of closed loop in real time\n\n    {COMMAND}\n\n"
+        f"# {title}\n\n    {command}\n\n"
         f"{where(lines)}\nWhere the load is above the number of cores, everything here had to "
         f"wait for a core at times.\n\n"
         f"{ENVIRONMENT} at {load_contract(REACHER).rate_hz:g} Hz, {last['ticks']:.0f} ticks, "
