@@ -3,6 +3,7 @@
 import getpass
 import logging
 import os
+import platform
 import stat
 import tempfile
 from pathlib import Path
@@ -12,9 +13,16 @@ import pytest
 import torch
 from torch import nn
 
+from dql_core.algo import execution as execution_module
 from dql_core.algo.agent import Agent, measured
 from dql_core.algo.diffusion_ql import DiffusionQL
-from dql_core.algo.execution import WORTH_COMPILING, CapturedUpdate, Execution, compiler_missing
+from dql_core.algo.execution import (
+    WORTH_COMPILING,
+    CapturedUpdate,
+    Execution,
+    compiler_missing,
+    multiplies_bfloat16,
+)
 from dql_core.config import RunConfig
 from tests.core.algo.naive import make_agent, make_batch, make_config
 
@@ -172,3 +180,24 @@ def test_reduced_precision_is_of_the_matrix_products_inside_its_context_only() -
         with execution.precision():
             assert layer(inputs).dtype == dtype
         assert layer(inputs).dtype == torch.float32
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() != "x86_64", reason="Linux names them"
+)
+def test_whether_the_processor_multiplies_bfloat16_is_what_the_system_says() -> None:
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert multiplies_bfloat16() == bool({"avx512_bf16", "amx_tile"} & flags)
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_reduced_precision_that_is_slower_here_is_said(
+    can: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(execution_module, "multiplies_bfloat16", lambda: can)
+    Execution(RunConfig(precision="float32"), CPU)
+    Execution(RunConfig(precision="bfloat16"), torch.device("cuda"))
+    assert not caplog.records
+    Execution(RunConfig(precision="bfloat16"), CPU)
+    said = [record.getMessage() for record in caplog.records]
+    assert ["no instructions for bfloat16" in text for text in said] == ([] if can else [True])
