@@ -104,11 +104,16 @@ ROBOTS = (
     Robot(
         "half_cheetah",
         "HalfCheetah-v5",
-        40,
+        160,
         250,
         10,
         "imitate.yaml",
-        ("run.steps=15000", "policy.width=256"),
+        (
+            "run.steps=15000",
+            "policy.width=256",
+            "selection.rule=mode",
+            "selection.num_candidates=20",
+        ),
         60.0,
         0.05,
         2.0,
