@@ -4,6 +4,7 @@ Source: real-time chunking (Black, Galliker, Levine 2025, arXiv 2506.07339), alg
 is H actions, a period apart; the first is due at the tick of its observation. After `execute` of
 them a new chunk is asked for. Until that comes in, an expected :math:`d` ticks later, the present
 one is played on; these actions are committed, and the new chunk is sampled to go on from them.
+Where the last decisions took half a period at most, :math:`d` is 0: the tick awaits its chunk.
 Where nothing was played meanwhile, the robot got the safe command and is where the new chunk
 begins: its first action is due when it comes in.
 """
@@ -101,8 +102,9 @@ class _Question:
 class ChunkPlayer:
     """A `Decider` that plays chunks.
 
-    The tick is kept for half a period at most, and only where there is nothing to play. Without a
-    limit, as in lockstep where time waits, each decision is awaited: it comes in at once.
+    The tick is kept for half a period at most, and only where there is nothing to play or the last
+    decisions were there by then. Without a limit, as in lockstep where time waits, each decision
+    is awaited: it comes in at once.
 
     Args:
         policy: Samples chunks.
@@ -139,7 +141,7 @@ class ChunkPlayer:
         self._pace = pace
         self._send_after_ns = send_after_ns
         self._steady_ns = steady_ns
-        self._patience_s = None if limit_ns is None else min(limit_ns, period_ns / 2) / 1e9
+        self._patience_ns = math.inf if limit_ns is None else min(limit_ns, period_ns / 2)
         self._longest = None if limit_ns is None else math.ceil(limit_ns / period_ns)
         self._rng = np.random.default_rng()
         self._reset_due = False
@@ -189,9 +191,9 @@ class ChunkPlayer:
         waited_ns = 0
         if is_free and self._is_due(now_ns):
             self._ask(observation, now_ns, fresh_ns)
-            if self._chunk is None or self._patience_s is None:
+            if self._chunk is None or self._expected == 0:
                 begun_ns = self._steady_ns()
-                self._caller.wait(self._patience_s)
+                self._caller.wait(None if self.limit_ns is None else self._patience_ns / 1e9)
                 waited_ns = self._steady_ns() - begun_ns
                 is_new |= self._take_in(now_ns, is_free=False)
         chunk = self._chunk
@@ -286,7 +288,9 @@ class ChunkPlayer:
             return False
         decision, took_ns = question.answer
         since = self._index_at(question.asked_ns, now_ns)
-        delay = max(since, math.ceil(took_ns / self._period_ns), 1)
+        # As many ticks as it needs, none if it can be awaited; where ticks were left out, those.
+        needs = math.ceil(took_ns / self._period_ns) if took_ns > self._patience_ns else 0
+        delay = max(needs, since if since > 1 else 0)
         # One that took longer than it may, or met a process that stood still, tells no more.
         self._delays.append(delay if self._longest is None else min(delay, self._longest))
         if self.limit_ns is not None and took_ns > self.limit_ns:

@@ -267,8 +267,31 @@ def test_as_many_ticks_are_expected_as_the_slowest_of_the_last_ten_decisions_too
     known = [each.weights for each in drive.policy.committed if each is not None]
     fixed = [int((weights == 1).sum()) for weights in known]
     # The one that took three ticks is told of by the next ten, and no longer.
-    assert fixed == [1, *[3] * 10, *[1] * (len(fixed) - 11)]
+    assert fixed == [0, *[3] * 10, *[0] * (len(fixed) - 11)]
     assert len(fixed) >= 14
+
+
+@pytest.mark.parametrize("takes", [0.0, 0.1, 0.5])
+def test_decisions_within_half_a_period_come_in_at_the_ticks_of_their_observations(
+    takes: float,
+) -> None:
+    drive = Drive(takes=lambda: takes)
+    assert drive.played(7) == run_of(0, 0, 1, 2) + run_of(3, 0, 1, 2) + run_of(6, 0)
+    assert drive.player.figures()["ticks to a decision"] == "0"
+
+
+def test_a_slower_decision_costs_no_tick_and_the_next_ten_are_not_awaited() -> None:
+    takes = iter([0.1, 0.6, *[0.1] * 40])
+    drive = Drive(takes=lambda: next(takes))
+    assert drive.played(7) == run_of(0, 0, 1, 2, 3) + run_of(3, 1, 2, 3)
+    # The tick that awaited it for half a period went on with the chunk that it had.
+    assert drive.caller.now_ns == 6 * PERIOD
+    found = actions(drive.played(33))
+    begins = [step for _, step in found if step <= 1]
+    assert begins[:9] == [1] * 9
+    assert [asked + step for asked, step in found] == list(range(7, 40))
+    assert 0 in begins
+    assert drive.player.figures()["ticks to a decision"] == "0"
 
 
 def test_a_process_that_stood_still_is_no_slow_policy() -> None:
@@ -568,11 +591,12 @@ def test_equal_seeds_give_equal_commands() -> None:
 
 
 def test_a_decision_is_told_of_at_the_tick_at_which_it_comes_in() -> None:
-    drive = Drive(takes=lambda: 0.2)
+    drive = Drive(takes=lambda: 0.6)
+    drive.step()
     commands = [drive.step() for _ in range(6)]
     decided = [command.decision is not None for command in commands]
     assert decided == [True, False, False, False, True, False]
-    assert commands[4].inference_ns == 0.2 * PERIOD
+    assert commands[4].inference_ns == 0.6 * PERIOD
     assert commands[1].inference_ns is None
     assert drive.player.figures() == {
         "execute": "3 of 8",

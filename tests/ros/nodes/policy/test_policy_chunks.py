@@ -91,12 +91,12 @@ def test_decisions_of_several_periods_cost_no_tick(
     assert float(values["state to command p50 (ms)"]) < 100
 
 
-def test_quick_decisions_come_in_a_tick_later(robot: Robot, contract: Callable[..., str]) -> None:
+def test_quick_decisions_come_in_at_their_tick(robot: Robot, contract: Callable[..., str]) -> None:
     driven = Driven(robot, contract(), candidates_hz=10.0, execute=5)
     candidates = robot.probe.collect(Float64MultiArray, f"{NODE}/candidates")
     seen = len(driven.arm.commands)
     driven.lives(lambda: len(driven.arm.commands) > seen + 20, "commands", BEFORE)
-    assert set(driven.steps(seen)) == {1, 2, 3, 4, 5}
+    assert set(driven.steps(seen)) == {0, 1, 2, 3, 4}
     driven.lives(lambda: candidates, "candidates", BEFORE)
     assert [dim.size for dim in candidates[-1].layout.dim] == [CANDIDATES, 3]
     assert list(candidates[-1].data) == [BEFORE, 0.0, 0.0] * CANDIDATES
