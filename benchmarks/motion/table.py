@@ -42,7 +42,7 @@ def table(lines: Sequence[Line], not_run: Sequence[str]) -> str:
 
 def _stalled(robot: str, groups: Mapping[Key, Sequence[Line]]) -> str:
     rows = []
-    for (name, horizon, stall, late), found in groups.items():
+    for (name, horizon, stall, late), found in sorted(groups.items()):
         if name == robot and not late:
             base = groups.get((robot, horizon, 0, ""), ())
             cells = [horizon, stall, len(found), _outcome(found), _lost(found, base)]
